@@ -1,0 +1,1 @@
+"""Bragg peaks on X-ray detector frames: found, fitted, and located by a network."""

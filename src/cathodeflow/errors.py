@@ -1,0 +1,40 @@
+"""The one error type that bad input ends in."""
+
+import os
+
+
+class InputError(Exception):
+    """Input that cannot be used: what it is, what was found, what was expected.
+
+    The command line prints it as one line and exits with status 1; nothing is written.
+
+    Parameters
+    ----------
+    where : str or os.PathLike
+        File, dataset inside a file, or configuration key at fault.
+    found, expected : str
+        What stands there, and what should stand there.
+
+    Examples
+    --------
+    >>> print(InputError("a.tif", "a text file", "a TIFF image"))
+    a.tif: found a text file, expected a TIFF image
+    """
+
+    def __init__(self, where: str | os.PathLike[str], found: str, expected: str) -> None:
+        self.where, self.found, self.expected = os.fspath(where), found, expected
+        super().__init__(f"{self.where}: found {found}, expected {expected}")
+
+
+class InputErrors(InputError):
+    """Several input errors at once, a line each, so that all can be mended in one go."""
+
+    def __init__(self, errors: list[InputError]) -> None:
+        super().__init__(errors[0].where, errors[0].found, errors[0].expected)
+        self.errors = errors
+        self.args = ("\n".join(map(str, errors)),)
+
+    @staticmethod
+    def of(errors: list[InputError]) -> InputError:
+        """Return the error itself where there is only one."""
+        return errors[0] if len(errors) == 1 else InputErrors(errors)
