@@ -1,0 +1,67 @@
+# Everything a person needs, from a machine that has only git, make and python3 (3.11 or newer).
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+CORES  ?= all
+URI    ?= sqlite:///results/mlflow.db
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: help env demo test test-fast lint report ui bench lock reference clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo       run the whole graph on simulated raw data"
+	@echo "make test       run every check that CI runs"
+	@echo "make report     write results/report.zip from the last run"
+	@echo "make ui         show the recorded runs (MLflow) in a browser"
+	@echo "make bench      measure every figure that the README quotes"
+	@echo "make lint       style, types and workflow checks only"
+	@echo "make env        build .venv from envs/requirements.lock"
+	@echo "make lock       resolve envs/requirements.lock and envs/bootstrap.lock anew"
+
+env: $(READY)
+
+# Built anew when the lock changed; what is there already is taken from uv's cache.
+$(READY): envs/requirements.lock envs/bootstrap.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is Python %d.%d, expected 3.11 or newer" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement envs/bootstrap.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes envs/requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY)
+	snakemake --cores $(CORES)
+
+test: lint
+	pytest
+
+lint: $(READY)
+	ruff check
+	ruff format --check
+	snakefmt --check Snakefile workflow
+	mypy
+	snakemake --lint
+
+report: $(READY)
+	snakemake --cores 1 --report results/report.zip
+
+ui: $(READY)
+	@echo "Open http://127.0.0.1:5000 - stop with Ctrl-C"
+	mlflow ui --backend-store-uri $(URI) --host 127.0.0.1 --port 5000
+
+bench: $(READY)
+	python benchmarks/run.py
+
+reference: $(READY)
+	cathodeflow reference > config/README.md
+
+lock: $(READY)
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --all-extras pyproject.toml --output-file envs/requirements.lock
+	awk '/^[a-z]/ {keep = /^uv==/} keep' envs/requirements.lock > envs/bootstrap.lock
+
+clean:
+	rm -rf results .snakemake

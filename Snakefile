@@ -1,0 +1,26 @@
+from snakemake.utils import min_version
+
+min_version("9.10")
+
+# A configuration given with --configfile stands alone; without one the demo is run.
+if not workflow.configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+for technique in SAMPLES:
+
+    include: f"workflow/rules/{technique}.smk"
+
+
+include: "workflow/rules/mlflow.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        TARGETS,
+        "results/mlflow.json",

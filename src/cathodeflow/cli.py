@@ -1,0 +1,92 @@
+"""The command line: `cathodeflow <technique> <stage>`, and what concerns the whole workflow."""
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+import click
+
+import cathodeflow
+from cathodeflow.commands import run, start
+
+
+class Techniques(click.Group):
+    """Commands of the techniques' packages, imported only when they are called."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Own commands and every package that has a `cli` module."""
+        return sorted({*super().list_commands(context), *_packages()})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Import the technique's commands."""
+        if name in _packages():
+            group: click.Group = importlib.import_module(f"cathodeflow.{name}.cli").group
+            return group
+        return super().get_command(context, name)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing the techniques."""
+        rows = [(name, (importlib.import_module(f"cathodeflow.{name}").__doc__ or "").strip()) for name in _packages()]
+        rows += [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(rows))
+
+
+def _packages() -> list[str]:
+    folders = [Path(folder) for folder in cathodeflow.__path__]
+    names = [module.name for module in pkgutil.iter_modules(cathodeflow.__path__) if module.ispkg]
+    return [name for name in names if any((folder / name / "cli.py").is_file() for folder in folders)]
+
+
+@click.group(cls=Techniques, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(cathodeflow.__version__)
+@click.option("--log", "log_file", metavar="FILE", help="Write the log here; only errors go to the terminal.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads to use (default: all cores).")
+def cli(log_file: str | None, threads: int | None) -> None:
+    """Image data of battery electrodes, from raw files to measurements."""
+    start(log_file, threads)
+
+
+@cli.command()
+@click.argument("config", default="config/config.yaml")
+def check(config: str) -> None:
+    """Check a configuration file, its sample sheets and that the raw files are there."""
+    from cathodeflow.config import load, samples
+
+    for technique, sheet in samples(load(config)).items():
+        click.echo(f"{config}: {technique}: {len(sheet)} samples")
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON schema of the configuration file."""
+    import json
+
+    from cathodeflow.config import config_class
+
+    click.echo(json.dumps(config_class().model_json_schema(), indent=2))
+
+
+@cli.command()
+def reference() -> None:
+    """Print the reference of all settings (config/README.md)."""
+    from cathodeflow.reference import markdown
+
+    click.echo(markdown(), nl=False)
+
+
+@cli.command()
+@click.argument("results", default="results")
+@click.option("--uri", required=True, help="MLflow tracking address.")
+@click.option("--experiment", required=True, help="Name of the experiment.")
+@click.option("--out", required=True, help="JSON file that lists the imported runs.")
+def track(results: str, uri: str, experiment: str, out: str) -> None:
+    """Import the records of finished jobs into MLflow; what is there already is left alone."""
+    from cathodeflow.tracking import import_records
+
+    import_records(results, uri=uri, experiment=experiment, out=out)
+
+
+def main() -> None:
+    """Entry point of the `cathodeflow` command."""
+    run(cli)

@@ -1,0 +1,137 @@
+"""The configuration file: the settings of the workflow and a section of options for every technique."""
+
+import importlib
+import pkgutil
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import create_model
+
+import cathodeflow
+from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.options import Options, from_config, option, to_flags
+from cathodeflow.samples import read_samples
+
+
+class Tracking(Options):
+    """Where runs are recorded."""
+
+    uri: str = option("sqlite:///results/mlflow.db", "MLflow tracking address: a database file or a server.")
+    experiment: str = option("cathodeflow", "MLflow experiment that the runs belong to.")
+
+
+class Settings(Options):
+    """Settings of the whole workflow."""
+
+    seed: int = option(0, "Seed of every random number; the same seed gives the same results.", ge=0, le=2**32 - 1)
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "Device of the networks; `auto` takes a GPU if there is one.")
+    tracking: Tracking = option(Tracking(), "Where runs are recorded.")
+
+
+@cache
+def techniques() -> dict[str, type[Options]]:
+    """Names of the techniques, and the class of each one's section: `Section` in the technique's `options` module."""
+    found = {}
+    for module in pkgutil.iter_modules(cathodeflow.__path__):
+        if module.ispkg and any(Path(folder, module.name, "options.py").is_file() for folder in cathodeflow.__path__):
+            found[module.name] = importlib.import_module(f"cathodeflow.{module.name}.options").Section
+    return found
+
+
+@cache
+def config_class() -> type[Settings]:
+    """Class of the whole configuration: the settings and an optional section for every technique."""
+    sections: dict[str, Any] = {
+        name: (section | None, option(None, (section.__doc__ or "").splitlines()[0]))
+        for name, section in techniques().items()
+    }
+    return create_model("Config", __base__=Settings, **sections)
+
+
+def validate(values: dict[str, Any], where: str = "configuration") -> Settings:
+    """Check the values of a configuration file.
+
+    Raises
+    ------
+    InputError
+        A line for every wrong key, naming it, its value and what was expected.
+    """
+    config = from_config(config_class(), values, where)
+    if not any(getattr(config, name) for name in techniques()):
+        raise InputError(where, "no technique", f"a section {' or '.join(techniques())}")
+    return config
+
+
+def load(path: str) -> Settings:
+    """Read and check a configuration file with its sample sheets.
+
+    Raises
+    ------
+    InputError
+        The file is not YAML, a key or value is wrong, or a sample sheet is.
+    """
+    values = read_yaml(path)
+    config = validate(values, path)
+    samples(config)
+    return config
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(path, "no such file", "a configuration file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(path, " ".join(str(error).split()), "a YAML file") from None
+    if not isinstance(values, dict):
+        raise InputError(path, f"a {type(values).__name__}", "a mapping of settings")
+    return values
+
+
+def samples(config: Settings) -> dict[str, dict[str, Any]]:
+    """Read the sample sheet of every configured technique.
+
+    Returns
+    -------
+    dict
+        By technique, the samples by name, each an instance of the section's `Sample` class.
+
+    Raises
+    ------
+    InputError
+        A line for everything that is wrong in the sheets.
+    """
+    sheets, errors = {}, []
+    for name in techniques():
+        section = getattr(config, name)
+        if section is None:
+            continue
+        try:
+            sheets[name] = read_samples(section.samples, section.sample_class())
+            section.check(sheets[name])
+        except InputErrors as error:
+            errors += error.errors
+        except InputError as error:
+            errors.append(error)
+    if errors:
+        raise InputErrors.of(errors)
+    return sheets
+
+
+def stage_options(config: Settings, stage: str) -> Options:
+    """Options of a stage such as `bragg.find_peaks`, with the workflow's seed and device where it takes them."""
+    technique, name = stage.split(".")
+    options: Options = getattr(getattr(config, technique), name)
+    shared = {key: getattr(config, key) for key in ("seed", "device")}
+    fields = type(options).model_fields
+    return options.model_copy(
+        update={key: value for key, value in shared.items() if key in fields and getattr(options, key) is None}
+    )
+
+
+def stage_flags(config: Settings, stage: str) -> str:
+    """Options of a stage as one line of command-line flags."""
+    return to_flags(stage_options(config, stage))

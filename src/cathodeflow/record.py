@@ -1,0 +1,58 @@
+"""The record of a job: what was done, with which options and code, and what came out."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cathodeflow.io.tables import write_json
+from cathodeflow.options import Options
+from cathodeflow.provenance import code_digest, git_commit
+
+FORMAT = "cathodeflow-record-1"
+
+
+def write_record(
+    path: str,
+    *,
+    stage: str,
+    sample: str,
+    options: Options,
+    metrics: Mapping[str, Any],
+    history: Iterable[Mapping[str, Any]] = (),
+    figures: Iterable[str] = (),
+) -> None:
+    """Write the metrics JSON of a job, which the `mlflow` rule imports.
+
+    Nothing in it depends on time or machine, so that equal jobs write equal files.
+
+    Parameters
+    ----------
+    path : str
+        JSON file to write.
+    stage : str
+        Such as `bragg.find_peaks`.
+    sample : str
+        Name of the scan, data set or model that the job was for.
+    options : Options
+    metrics : mapping
+        Final figures by name; None where one could not be computed.
+    history : iterable of mapping
+        A row per epoch or iteration; the key `epoch` is the step.
+    figures : iterable of str
+        Image files that belong to the job.
+    """
+    technique, name = stage.split(".")
+    write_json(
+        path,
+        {
+            "format": FORMAT,
+            "stage": stage,
+            "sample": sample,
+            "options": options.model_dump(mode="json"),
+            "metrics": dict(metrics),
+            "history": [dict(row) for row in history],
+            "figures": [Path(figure).as_posix() for figure in figures],
+            "code": code_digest(f"cathodeflow.{technique}.cli:{name}"),
+            "commit": git_commit(),
+        },
+    )

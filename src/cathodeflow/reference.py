@@ -1,0 +1,58 @@
+"""The reference of all settings, generated from the options classes."""
+
+from pydantic.fields import FieldInfo
+
+from cathodeflow.commands import bounds, default, kind, unit
+from cathodeflow.config import Settings, config_class, techniques
+from cathodeflow.options import Options
+
+HEAD = """# Settings
+
+This file is generated from the options classes by `make reference`; a test keeps it in step.
+
+A configuration is one YAML file: the settings of the workflow, and a section for every technique to run. Keys that are
+left out have their default. `cathodeflow check FILE` checks a file with its sample sheets; every run does so before
+its first job. `cathodeflow schema` prints the JSON schema, for editors that complete and check YAML files.
+
+A sample sheet is a tab-separated table with a header line and a row per sample; lines that begin with `#` are
+comments, an empty cell stands for the default. Paths are relative to the folder that the workflow runs in.
+"""
+
+
+def markdown() -> str:
+    """All settings as Markdown: a table for the workflow, then for each technique its sample sheet and its stages."""
+    parts = [HEAD, "## Workflow\n", _table("", config_class(), tuple(Settings.model_fields))]
+    for name, section in techniques().items():
+        parts += [f"## `{name}`\n", f"{(section.__doc__ or '').strip()}\n", "### Sample sheet\n"]
+        parts.append(_table("", section.sample_class(), head="column"))
+        own = [key for key, field in section.model_fields.items() if not _options_class(field)]
+        parts += ["### Settings of the technique\n", _table(f"{name}.", section, tuple(own))]
+        for key, field in section.model_fields.items():
+            if stage := _options_class(field):
+                parts += [f"### `{name}.{key}`\n", f"{(stage.__doc__ or '').strip()}\n", _table("", stage)]
+    return "\n".join(parts)
+
+
+def _table(prefix: str, cls: type[Options], names: tuple[str, ...] = (), *, head: str = "key") -> str:
+    rows = [f"| {head} | type | unit | bounds | default | meaning |", "|---|---|---|---|---|---|"]
+    for name, field in cls.model_fields.items():
+        if names and name not in names:
+            continue
+        if nested := _options_class(field):
+            rows += _table(f"{prefix}{name}.", nested).splitlines()[2:]
+            continue
+        cells = [
+            f"`{prefix}{name}`",
+            kind(field).replace("|", ", "),
+            unit(field),
+            bounds(field),
+            "required" if field.is_required() else default(field),
+            field.description or "",
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def _options_class(field: FieldInfo) -> type[Options] | None:
+    annotation = field.annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Options) else None

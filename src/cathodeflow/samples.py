@@ -1,0 +1,93 @@
+"""Sample sheets: tab-separated tables, a row per sample."""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.options import Options, as_input_error, option
+
+
+class Sample(Options):
+    """A row of a sample sheet; further columns come with the technique."""
+
+    sample: str = option(
+        ...,
+        "Name of the sample, used for its folder of results.",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$",
+    )
+
+
+SampleT = TypeVar("SampleT", bound=Sample)
+
+
+def read_samples(path: str, cls: type[SampleT]) -> dict[str, SampleT]:
+    """Read a sample sheet.
+
+    Empty cells are as if not given; lines that begin with `#` are comments.
+
+    Parameters
+    ----------
+    path : str
+        Tab-separated file with a header line.
+    cls : type
+        Class of a row; its fields are the columns.
+
+    Returns
+    -------
+    dict
+        Samples by name, in the order of the sheet.
+
+    Raises
+    ------
+    InputError
+        No such file, unknown or missing columns, a wrong value, a name given twice, no sample: a line each.
+    """
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.reader(_content(stream), delimiter="\t"))
+    except FileNotFoundError:
+        raise InputError(path, "no such file", "a sample sheet") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(path, str(error), "a tab-separated sample sheet") from None
+    known, header = list(cls.model_fields), rows[0] if rows else []
+    errors = [InputError(path, f"column '{name}'", "one of " + ", ".join(known)) for name in header if name not in known]
+    errors += [
+        InputError(path, "no such column", f"a column '{name}'")
+        for name, field in cls.model_fields.items()
+        if field.is_required() and name not in header
+    ]
+    errors += [InputError(path, "no samples", "a row for every sample")] if len(rows) < 2 and not errors else []
+    if errors:
+        raise InputErrors.of(errors)
+    samples: dict[str, SampleT] = {}
+    for number, row in enumerate(rows[1:], start=2):
+        where = f"{path} row {number}"
+        try:
+            if len(row) > len(header):
+                raise InputError(where, f"{len(row)} cells", f"{len(header)} cells separated by tabs")
+            sample = _parse(dict(zip(header, row, strict=False)), cls, where)
+            if sample.sample in samples:
+                raise InputError(where, f"sample '{sample.sample}' a second time", "every sample name once")
+            samples[sample.sample] = sample
+        except InputErrors as error:
+            errors += error.errors
+        except InputError as error:
+            errors.append(error)
+    if errors:
+        raise InputErrors.of(errors)
+    return samples
+
+
+def _content(lines: Iterable[str]) -> Iterable[str]:
+    return (line for line in lines if line.strip() and not line.startswith("#"))
+
+
+def _parse(cells: dict[str, Any], cls: type[SampleT], where: str) -> SampleT:
+    try:
+        return cls.model_validate({name: text.strip() for name, text in cells.items() if text.strip()})
+    except ValidationError as error:
+        raise as_input_error(error, cls, lambda location: f"{where}: {location[0]}") from None

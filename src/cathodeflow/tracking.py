@@ -1,0 +1,235 @@
+"""MLflow: the records of finished jobs become runs, and training can log while it goes on.
+
+Jobs never import mlflow. One job reads the records after the fact, so that no two processes migrate a database at once,
+a server that is away costs no computation, and importing twice adds nothing.
+"""
+
+import csv
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from cathodeflow.io.tables import read_json, write_json
+from cathodeflow.record import FORMAT
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger("cathodeflow.tracking")
+
+KEY, PARENT, UNFINISHED, CURRENT = (f"cathodeflow.{name}" for name in ("key", "parent", "unfinished", "current"))
+BENCHMARK = {"s": "run_time_s", "max_rss": "max_rss_mb", "cpu_time": "cpu_time_s"}
+BATCH = 900  # MLflow takes at most 1000 metrics in one request
+
+
+def import_records(results: str, *, uri: str, experiment: str, out: str) -> dict[str, str]:
+    """Import every record below a folder that is not in MLflow yet.
+
+    There is one parent run for the experiment and one child run for each record, found again by a tag that is the
+    digest of the record and its figures. A run that an interrupted import left unfinished is deleted first.
+
+    Parameters
+    ----------
+    results : str
+        Folder of results; benchmark files lie in its `benchmarks` folder.
+    uri, experiment : str
+        MLflow tracking address and name of the experiment.
+    out : str
+        JSON file to write: the address, the experiment, and the run of every record.
+
+    Returns
+    -------
+    dict
+        Run id by record file.
+    """
+    with _database_lock(uri):
+        client = _client(uri)
+        experiment_id = _experiment(client, uri, experiment)
+        runs = list(_search(client, experiment_id))
+        for run in runs:
+            if UNFINISHED in run.data.tags:
+                client.delete_run(run.info.run_id)
+        known = {run.data.tags[KEY]: run for run in runs if KEY in run.data.tags}
+        parents = [run.info.run_id for run in runs if PARENT in run.data.tags]
+        parent = parents[0] if parents else _parent(client, experiment_id, experiment)
+        imported: dict[str, str] = {}
+        added = 0
+        for path, record in _records(Path(results)):
+            key = _key(path, record)
+            if key not in known:
+                imported[path.as_posix()] = _import(client, experiment_id, parent, record, key, Path(results))
+                added += 1
+            else:
+                imported[path.as_posix()] = known[key].info.run_id
+        current = set(imported.values())
+        for run in known.values():
+            if run.info.run_id not in current and run.data.tags.get(CURRENT) == "yes":
+                client.set_tag(run.info.run_id, CURRENT, "no")
+        for run in known.values():
+            if run.info.run_id in current and run.data.tags.get(CURRENT) == "no":
+                client.set_tag(run.info.run_id, CURRENT, "yes")
+    log.info("%d runs in MLflow at %s, %d of them new", len(imported), uri, added)
+    write_json(out, {"experiment": experiment, "runs": imported})
+    return imported
+
+
+@contextmanager
+def live_run(uri: str | None, *, experiment: str, name: str) -> Iterator[Any]:
+    """Give a function `log_epoch(row)` that sends a row of metrics to an MLflow server while training goes on.
+
+    Only with the address of a server (http or https); with a database file, or none, the rows go nowhere, since a
+    database file is filled by the `mlflow` rule after the fact. A server that fails never stops the training.
+    """
+    if not (uri or "").startswith(("http://", "https://")):
+        yield lambda row: None
+        return
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    try:
+        client = _client(str(uri))
+        run = client.create_run(_experiment(client, str(uri), experiment), run_name=f"{name} (live)")
+    except Exception as error:  # whatever the server or the network does, training goes on
+        log.warning("no live tracking: %s", str(error).splitlines()[0])
+        yield lambda row: None
+        return
+
+    def log_epoch(row: dict[str, Any]) -> None:
+        try:
+            client.log_batch(run.info.run_id, metrics=_metrics(row, int(row.get("epoch", 0))))
+        except Exception as error:  # as above
+            log.warning("live tracking failed: %s", str(error).splitlines()[0])
+
+    status = "FAILED"
+    try:
+        yield log_epoch
+        status = "FINISHED"
+    finally:
+        try:
+            client.set_terminated(run.info.run_id, status)
+        except Exception as error:  # as above
+            log.warning("live tracking failed: %s", str(error).splitlines()[0])
+
+
+def _client(uri: str) -> "MlflowClient":
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient
+
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=uri)
+
+
+def _database_lock(uri: str) -> Any:
+    if not uri.startswith("sqlite:///"):
+        return nullcontext()
+    path = Path(uri.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{path}.lock")
+
+
+def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found:
+        return str(found.experiment_id)
+    folder = None
+    if uri.startswith("sqlite:///"):
+        folder = Path(uri.removeprefix("sqlite:///")).absolute().with_name("mlflow-artifacts").as_uri()
+    return str(client.create_experiment(name, artifact_location=folder))
+
+
+def _search(client: "MlflowClient", experiment_id: str) -> Iterator[Any]:
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _parent(client: "MlflowClient", experiment_id: str, experiment: str) -> str:
+    run = client.create_run(experiment_id, run_name=experiment, tags={PARENT: "yes"})
+    client.set_terminated(run.info.run_id)
+    return str(run.info.run_id)
+
+
+def _records(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in sorted(results.glob("*/*/*.json")):
+        if path.relative_to(results).parts[0] in ("raw", "logs", "benchmarks"):
+            continue
+        content = read_json(path)
+        if isinstance(content, dict) and content.get("format") == FORMAT:
+            yield path, content
+
+
+def _key(path: Path, record: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+    for figure in record["figures"]:
+        digest.update(Path(figure).read_bytes() if Path(figure).is_file() else b"")
+    return f"{record['stage']}:{path.as_posix()}:{digest.hexdigest()}"
+
+
+def _import(
+    client: "MlflowClient", experiment_id: str, parent: str, record: dict[str, Any], key: str, results: Path
+) -> str:
+    technique, stage = record["stage"].split(".")
+    tags = {
+        "mlflow.parentRunId": parent,
+        "technique": technique,
+        "stage": record["stage"],
+        "sample": record["sample"],
+        "code": record["code"],
+        "mlflow.source.git.commit": record["commit"] or "",
+        UNFINISHED: "yes",
+    }
+    run_id: str = client.create_run(experiment_id, run_name=f"{record['stage']} {record['sample']}", tags=tags).info.run_id
+    for name, value in record["options"].items():
+        client.log_param(run_id, name, str(value)[:5000])
+    final = {**record["metrics"], **_benchmark(results / "benchmarks" / technique / record["sample"] / f"{stage}.tsv")}
+    metrics = _metrics(final, 0)
+    for index, row in enumerate(record["history"]):
+        metrics += _metrics(row, int(row.get("epoch", index)))
+    for start in range(0, len(metrics), BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+    for figure in record["figures"]:
+        if Path(figure).is_file():
+            client.log_artifact(run_id, figure, "figures")
+    client.set_tag(run_id, KEY, key)
+    client.set_tag(run_id, CURRENT, "yes")
+    client.delete_tag(run_id, UNFINISHED)
+    client.set_terminated(run_id)
+    return run_id
+
+
+def _metrics(values: dict[str, Any], step: int) -> list[Any]:
+    from mlflow.entities import Metric
+
+    return [
+        Metric(name, float(value), 0, step)
+        for name, value in values.items()
+        if isinstance(value, int | float) and name != "epoch" and math.isfinite(value)
+    ]
+
+
+def _benchmark(path: Path) -> dict[str, float]:
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    found = {}
+    for column, name in BENCHMARK.items():
+        try:
+            found[name] = float(rows[-1][column])
+        except (IndexError, KeyError, TypeError, ValueError):
+            continue  # Snakemake writes '-' or NA for jobs too short to be measured
+    return found

@@ -1,0 +1,34 @@
+import sys
+
+from cathodeflow import config as settings
+from cathodeflow.errors import InputError
+from cathodeflow.io.sources import list_files, split_source
+from cathodeflow.provenance import code_digest
+
+ENVIRONMENT = workflow.basedir + "/envs/cathodeflow.yaml"
+CONFIG_FILES = " + ".join(map(str, workflow.configfiles)) or "--config"
+
+try:
+    CONFIG = settings.validate(config, CONFIG_FILES)
+    SAMPLES = settings.samples(CONFIG)
+except InputError as error:
+    sys.exit(str(error))
+
+# Every technique adds what `rule all` asks for.
+TARGETS = []
+
+
+def options(stage):
+    """Options of a stage as one string, which Snakemake compares as a whole."""
+    return settings.stage_flags(CONFIG, stage)
+
+
+def code(stage):
+    """Digest of the code that a stage reaches."""
+    technique, name = stage.split(".")
+    return code_digest(f"cathodeflow.{technique}.cli:{name}")
+
+
+def gpus(stage):
+    """GPUs that a stage asks for: none where the configuration says `device: cpu`."""
+    return 0 if settings.stage_options(CONFIG, stage).device == "cpu" else 1
