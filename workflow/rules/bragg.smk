@@ -1,14 +1,16 @@
 SCANS = SAMPLES["bragg"]
 TRAINING_SCANS = [name for name, scan in SCANS.items() if scan.role == "train"]
-SIMULATED_SCANS = [name for name, scan in SCANS.items() if scan.simulated]
+MODEL = CONFIG.bragg.locate.weights or "results/bragg/model/braggnn.pt"
 FIGURES = ["patches", "distances", "intensity", "frame"]
-RAW = "results/raw/bragg/{scan}"
 
 TARGETS += expand(
     "results/bragg/{scan}/{record}.json",
     scan=SCANS,
     record=["frames", "candidates", "fit", "locate", "compare"],
 )
+if not CONFIG.bragg.locate.weights:
+    TARGETS += ["results/bragg/model/train.json"]
+    TARGETS += expand("results/bragg/{scan}/patches.json", scan=TRAINING_SCANS)
 
 
 wildcard_constraints:
@@ -18,25 +20,280 @@ wildcard_constraints:
 def bragg_source(wildcards):
     """Where the raw frames of a scan are."""
     scan = SCANS[wildcards.scan]
-    return RAW.format(scan=wildcards.scan) + CONFIG.bragg.simulate.pattern if scan.simulated else scan.frames
+    return f"results/raw/bragg/{wildcards.scan}{CONFIG.bragg.simulate.pattern}" if scan.simulated else scan.frames
 
 
-def bragg_raw_frames(wildcards):
+def bragg_raw_files(wildcards):
     """The raw files themselves, so that Snakemake sees each of them change, come and go."""
     scan = SCANS[wildcards.scan]
     if scan.simulated:
-        return expand(RAW + "/{file}", scan=wildcards.scan, file=CONFIG.bragg.simulate.files)
+        return [f"results/raw/bragg/{wildcards.scan}/{file}" for file in CONFIG.bragg.simulate.files]
     return list_files(scan.frames)
 
 
 def bragg_correction(kind):
-    """Dark or mask image of a scan, if it has one."""
+    """Files of the dark or mask image of a scan, if it has one."""
 
-    def image(wildcards):
+    def files(wildcards):
         scan = SCANS[wildcards.scan]
         if scan.simulated:
-            return f"{RAW}/{kind}.tif".format(scan=wildcards.scan)
-        given = getattr(scan, kind)
-        return split_source(given)[0] if given else []
+            return [f"results/raw/bragg/{wildcards.scan}/{kind}.tif"]
+        return list_files(getattr(scan, kind)) if getattr(scan, kind) else []
 
-    return image
+    return files
+
+
+def bragg_corrections(wildcards):
+    """Flags that name the dark and mask images of a scan."""
+    scan = SCANS[wildcards.scan]
+    folder = f"results/raw/bragg/{wildcards.scan}"
+    sources = {kind: f"{folder}/{kind}.tif" if scan.simulated else getattr(scan, kind) for kind in ("dark", "mask")}
+    return " ".join(f"--{kind} {shlex.quote(source)}" for kind, source in sources.items() if source)
+
+
+def bragg_truth(wildcards):
+    """Table of the true positions of a scan, if it is simulated."""
+    return [f"results/raw/bragg/{wildcards.scan}/truth.parquet"] if SCANS[wildcards.scan].simulated else []
+
+
+rule bragg_simulate:
+    output:
+        frames=[f"results/raw/bragg/{{scan}}/{file}" for file in CONFIG.bragg.simulate.files],
+        dark="results/raw/bragg/{scan}/dark.tif",
+        mask="results/raw/bragg/{scan}/mask.tif",
+        truth="results/raw/bragg/{scan}/truth.parquet",
+    log:
+        "results/logs/bragg/{scan}/simulate.log",
+    benchmark:
+        "results/benchmarks/bragg/{scan}/simulate.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        state=lambda wildcards: SCANS[wildcards.scan].state_of_charge or 0.0,
+        options=options("bragg.simulate"),
+        code=code("bragg.simulate"),
+    message:
+        "Simulating the raw frames of scan {wildcards.scan}"
+    shell:
+        "cathodeflow --log {log} --threads {threads} bragg simulate results/raw/bragg/{wildcards.scan}"
+        " --state-of-charge {params.state} {params.options}"
+
+
+rule bragg_frames:
+    input:
+        raw=bragg_raw_files,
+        dark=bragg_correction("dark"),
+        mask=bragg_correction("mask"),
+    output:
+        frames="results/bragg/{scan}/frames.h5",
+        record="results/bragg/{scan}/frames.json",
+    log:
+        "results/logs/bragg/{scan}/frames.log",
+    benchmark:
+        "results/benchmarks/bragg/{scan}/frames.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        source=bragg_source,
+        corrections=bragg_corrections,
+        options=options("bragg.frames"),
+        code=code("bragg.frames"),
+    message:
+        "Correcting the raw frames of scan {wildcards.scan}"
+    shell:
+        "cathodeflow --log {log} --threads {threads} bragg frames {params.source:q} {params.corrections}"
+        " --sample {wildcards.scan} --out {output.frames} --record {output.record} {params.options}"
+
+
+rule bragg_find_peaks:
+    input:
+        frames="results/bragg/{scan}/frames.h5",
+    output:
+        peaks="results/bragg/{scan}/candidates.parquet",
+        record="results/bragg/{scan}/candidates.json",
+    log:
+        "results/logs/bragg/{scan}/find_peaks.log",
+    benchmark:
+        "results/benchmarks/bragg/{scan}/find_peaks.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        options=options("bragg.find_peaks"),
+        code=code("bragg.find_peaks"),
+    message:
+        "Finding Bragg peaks in scan {wildcards.scan}"
+    shell:
+        "cathodeflow --log {log} --threads {threads} bragg find-peaks {input.frames}"
+        " --sample {wildcards.scan} --out {output.peaks} --record {output.record} {params.options}"
+
+
+rule bragg_fit:
+    input:
+        frames="results/bragg/{scan}/frames.h5",
+        candidates="results/bragg/{scan}/candidates.parquet",
+    output:
+        peaks="results/bragg/{scan}/peaks.h5",
+        record="results/bragg/{scan}/fit.json",
+    log:
+        "results/logs/bragg/{scan}/fit.log",
+    benchmark:
+        "results/benchmarks/bragg/{scan}/fit.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 8
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        options=options("bragg.fit"),
+        code=code("bragg.fit"),
+    message:
+        "Fitting the peaks of scan {wildcards.scan}"
+    shell:
+        "cathodeflow --log {log} --threads {threads} bragg fit {input.frames} {input.candidates}"
+        " --sample {wildcards.scan} --out {output.peaks} --record {output.record} {params.options}"
+
+
+rule bragg_patches:
+    input:
+        frames="results/bragg/{scan}/frames.h5",
+        peaks="results/bragg/{scan}/peaks.h5",
+    output:
+        patches="results/bragg/{scan}/patches.h5",
+        record="results/bragg/{scan}/patches.json",
+    log:
+        "results/logs/bragg/{scan}/patches.log",
+    benchmark:
+        "results/benchmarks/bragg/{scan}/patches.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        options=options("bragg.patches"),
+        code=code("bragg.patches"),
+    message:
+        "Cutting training patches from scan {wildcards.scan}"
+    shell:
+        "cathodeflow --log {log} --threads {threads} bragg patches {input.frames} {input.peaks}"
+        " --sample {wildcards.scan} --out {output.patches} --record {output.record} {params.options}"
+
+
+rule bragg_train:
+    input:
+        patches=expand("results/bragg/{scan}/patches.h5", scan=TRAINING_SCANS),
+    output:
+        model="results/bragg/model/braggnn.pt",
+        record="results/bragg/model/train.json",
+        figure=report(
+            "results/bragg/model/train.png",
+            category="Bragg peaks",
+            subcategory="network",
+            labels={"figure": "training"},
+            caption="../report/bragg_train.rst",
+        ),
+    log:
+        "results/logs/bragg/model/train.log",
+    benchmark:
+        "results/benchmarks/bragg/model/train.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=240,
+        gpu=gpus("bragg.train"),
+    params:
+        options=options("bragg.train"),
+        code=code("bragg.train"),
+    message:
+        "Training BraggNN on {input.patches}"
+    shell:
+        "cathodeflow --log {log} bragg train {input.patches}"
+        " --out {output.model} --record {output.record} --figure {output.figure}"
+        " --checkpoint results/checkpoints/bragg.ckpt {LIVE} {params.options}"
+
+
+rule bragg_locate:
+    input:
+        frames="results/bragg/{scan}/frames.h5",
+        candidates="results/bragg/{scan}/candidates.parquet",
+        model=MODEL,
+    output:
+        table="results/bragg/{scan}/located.parquet",
+        peaks="results/bragg/{scan}/located.h5",
+        record="results/bragg/{scan}/locate.json",
+    log:
+        "results/logs/bragg/{scan}/locate.log",
+    benchmark:
+        "results/benchmarks/bragg/{scan}/locate.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=60,
+        gpu=gpus("bragg.locate"),
+    params:
+        options=options("bragg.locate"),
+        code=code("bragg.locate"),
+    message:
+        "Locating the peaks of scan {wildcards.scan} with the network"
+    shell:
+        "cathodeflow --log {log} --threads {threads} bragg locate {input.frames} {input.candidates} {input.model:q}"
+        " --sample {wildcards.scan} --table {output.table} --out {output.peaks} --record {output.record} {params.options}"
+
+
+rule bragg_compare:
+    input:
+        frames="results/bragg/{scan}/frames.h5",
+        fitted="results/bragg/{scan}/peaks.h5",
+        located="results/bragg/{scan}/located.parquet",
+        truth=bragg_truth,
+    output:
+        table="results/bragg/{scan}/compare.csv",
+        record="results/bragg/{scan}/compare.json",
+        figures=[
+            report(
+                f"results/bragg/{{scan}}/figures/{figure}.png",
+                category="Bragg peaks",
+                subcategory="scan {scan}",
+                labels={"figure": figure},
+                caption=f"../report/bragg_{figure}.rst",
+            )
+            for figure in FIGURES
+        ],
+    log:
+        "results/logs/bragg/{scan}/compare.log",
+    benchmark:
+        "results/benchmarks/bragg/{scan}/compare.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        truth=lambda wildcards, input: f"--truth {input.truth[0]}" if input.truth else "",
+        options=options("bragg.compare"),
+        code=code("bragg.compare"),
+    message:
+        "Comparing network, fit and truth in scan {wildcards.scan}"
+    shell:
+        "cathodeflow --log {log} --threads {threads} bragg compare {input.frames} {input.fitted} {input.located}"
+        " {params.truth} --sample {wildcards.scan} --table {output.table} --record {output.record}"
+        " --figures results/bragg/{wildcards.scan}/figures {params.options}"

@@ -1,3 +1,5 @@
+import re
+import shlex
 import sys
 
 from cathodeflow import config as settings
@@ -32,3 +34,17 @@ def code(stage):
 def gpus(stage):
     """GPUs that a stage asks for: none where the configuration says `device: cpu`."""
     return 0 if settings.stage_options(CONFIG, stage).device == "cpu" else 1
+
+
+# A tracking server gets the curves while a network trains. This is no parameter of a job: it changes no result.
+LIVE = (
+    f"--live {shlex.quote(CONFIG.tracking.uri)} --experiment {shlex.quote(CONFIG.tracking.experiment)}"
+    if CONFIG.tracking.uri.startswith("http")
+    else ""
+)
+
+# In environments that Snakemake makes, the package itself comes from this checkout.
+if workflow.deployment_settings.deployment_method:
+    shell.prefix(
+        f'export PYTHONPATH={shlex.quote(workflow.basedir)}/src; cathodeflow() {{ python -m cathodeflow "$@"; }}; '
+    )
