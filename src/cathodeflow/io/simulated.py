@@ -1,0 +1,112 @@
+"""Write simulated raw data as a beamline would hand it over."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import h5py
+import hdf5plugin
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from cathodeflow.io.atomic import atomic_path
+
+#: Where a NeXus file keeps its detector frames.
+NEXUS_DATA = "/entry/data/data"
+
+
+def write_tiff_series(folder: str | os.PathLike[str], frames: Iterable[NDArray[np.uint16]]) -> list[Path]:
+    """Write one TIFF file for each frame: `frame_00000.tif`, `frame_00001.tif`, and so on.
+
+    Parameters
+    ----------
+    folder : path
+        Made where it is missing.
+    frames : iterable of (row, col) uint16
+        Taken one at a time.
+
+    Returns
+    -------
+    list of Path
+        The files, in order.
+    """
+    paths = []
+    for number, image in enumerate(frames):
+        paths.append(Path(folder) / f"frame_{number:05d}.tif")
+        write_tiff(paths[-1], image)
+    return paths
+
+
+def write_tiff(path: str | os.PathLike[str], image: NDArray[np.generic]) -> None:
+    """Write an image (row, col) of any number type as a TIFF file without date or program, so that bytes repeat."""
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(temporary, image, metadata=None, software=False, compression="zlib")
+
+
+def write_nexus_series(
+    path: str | os.PathLike[str], frames: Iterable[NDArray[np.uint16]], *, n_frames: int, shape: tuple[int, int]
+) -> None:
+    """Write frames as `/entry/data/data` (frame, row, col) of a NeXus file, a compressed chunk for each.
+
+    Parameters
+    ----------
+    path : path
+    frames : iterable of (row, col) uint16
+        Taken one at a time; `n_frames` of them, each of `shape`.
+    """
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        for group, kind in (("/entry", "NXentry"), ("/entry/data", "NXdata")):
+            file.require_group(group).attrs["NX_class"] = kind
+        file["/entry"].attrs["default"] = "data"
+        file["/entry/data"].attrs["signal"] = "data"
+        data = file.create_dataset(
+            NEXUS_DATA,
+            shape=(n_frames, *shape),
+            dtype=np.uint16,
+            chunks=(1, *shape),
+            **hdf5plugin.Bitshuffle(cname="lz4"),
+        )
+        data.attrs["units"] = "counts"
+        for number, image in enumerate(frames):
+            data[number] = image
+
+
+def write_poni(
+    path: str | os.PathLike[str],
+    *,
+    beam_row: float,
+    beam_col: float,
+    distance: float,
+    wavelength: float,
+    shape: tuple[int, int],
+    pixel_size: float,
+) -> None:
+    """Write the geometry of a flat detector at right angles to the beam as a pyFAI PONI file (version 2).
+
+    PONI counts from the corner of the first pixel, in metres, so the centre of pixel (0, 0) is at half a pixel.
+
+    Parameters
+    ----------
+    path : path
+    beam_row, beam_col, distance : float
+        Beam centre, pixel centres at integers, and distance [px].
+    wavelength : float
+        [A]
+    shape : (rows, cols)
+    pixel_size : float
+        [m]
+    """
+    size = f'{{"pixel1": {pixel_size!r}, "pixel2": {pixel_size!r}, "max_shape": [{shape[0]}, {shape[1]}], '
+    lines = [
+        "poni_version: 2",
+        "Detector: Detector",
+        f'Detector_config: {size}"orientation": 3}}',
+        f"Distance: {distance * pixel_size!r}",
+        f"Poni1: {(beam_row + 0.5) * pixel_size!r}",
+        f"Poni2: {(beam_col + 0.5) * pixel_size!r}",
+        *(f"Rot{axis}: 0.0" for axis in (1, 2, 3)),
+        f"Wavelength: {wavelength * 1e-10!r}",
+    ]
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
