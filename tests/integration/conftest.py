@@ -1,0 +1,100 @@
+"""Real Snakemake runs in folders of their own, with a copy of the project whose sources a test may edit."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+CONFIG = """\
+seed: 5
+device: cpu
+bragg:
+  samples: scans.tsv
+  find_peaks: {min_value: 12, min_persistence: 15}
+  patches: {min_value: 12}
+  train: {epochs: 2}
+"""
+SHEET = """\
+sample\trole\tframes\tdark\tmask
+first\ttrain\traw/first/frame_*.tif\traw/first/dark.tif\traw/first/mask.tif
+second\tmeasure\traw/second/frame_*.tif\traw/second/dark.tif\traw/second/mask.tif
+"""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the workflow (`checkout`) and a folder that it runs in."""
+
+    folder: Path
+    checkout: Path
+
+    def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run snakemake in the folder, with the configuration `config.yaml` there."""
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(self.checkout / "Snakefile"), "--cores", "2"]
+        result = subprocess.run(
+            [*command, "--configfile", "config.yaml", *arguments],
+            cwd=self.folder,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(self.checkout / "src"),
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            },
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
+        assert not check or result.returncode == 0, result.stdout + result.stderr
+        return result
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """Jobs that a dry run plans, by rule; `all` and the total left out."""
+        output = self.snakemake("--dry-run", *arguments)
+        text = output.stdout + output.stderr
+        table = re.search(r"^Job stats:\njob\s+count\n[- ]+\n(.*?)\n\n", text, re.MULTILINE | re.DOTALL)
+        if not table:
+            assert "Nothing to be done" in text, text
+            return {}
+        rows = dict(line.split() for line in table.group(1).splitlines())
+        return {rule: int(count) for rule, count in rows.items() if rule not in ("all", "total")}
+
+
+def copy(project: Project, folder: Path) -> Project:
+    """Copy a finished project, with its time stamps, so that a test can change it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in ("folder", "checkout"):
+        subprocess.run(["cp", "-a", "--reflink=auto", getattr(project, part), folder / part], check=True)
+    return Project(folder / "folder", folder / "checkout")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose graph has been run to its end on raw TIFF files of two scans."""
+    base = tmp_path_factory.mktemp("finished")
+    project = Project(base / "folder", base / "checkout")
+    project.folder.mkdir()
+    for name in ("src", "workflow", "profiles", "envs", "Snakefile"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, project.checkout / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy(source, project.checkout / name)
+    (project.folder / "config.yaml").write_text(CONFIG)
+    (project.folder / "scans.tsv").write_text(SHEET)
+    for name, state in (("first", "0.1"), ("second", "0.6")):
+        arguments = f"bragg simulate raw/{name} --state-of-charge {state} --seed 3 --n-frames 12 --rows 128 --cols 128"
+        subprocess.run([sys.executable, "-m", "cathodeflow", *arguments.split()], cwd=project.folder, check=True)
+    project.snakemake()
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    """A copy of the finished project."""
+    return copy(finished, tmp_path)

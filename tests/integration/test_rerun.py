@@ -1,0 +1,145 @@
+"""After a change, exactly what it made invalid is planned again."""
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import Project
+
+# Jobs behind a change in one scan that the network is trained on, and in one that is only measured.
+MEASURED = {"bragg_frames": 1, "bragg_find_peaks": 1, "bragg_fit": 1, "bragg_locate": 1, "bragg_compare": 1, "mlflow": 1}
+TRAINED = {**MEASURED, "bragg_patches": 1, "bragg_train": 1, "bragg_locate": 2, "bragg_compare": 2}
+NETWORK = {"bragg_train": 1, "bragg_locate": 2, "bragg_compare": 2, "mlflow": 1}
+FIT = {"bragg_fit": 2, "bragg_patches": 1, **NETWORK}
+
+
+def edit(path: Path, pattern: str, replacement: str) -> None:
+    """Replace the one place in a file that matches."""
+    text = path.read_text()
+    new, count = re.subn(pattern, replacement, text, count=1, flags=re.MULTILINE)
+    assert count == 1, f"{pattern} is not in {path}"
+    path.write_text(new)
+
+
+def nothing(project: Project) -> None:
+    """Leave all as it is."""
+
+
+def touch(project: Project) -> None:
+    for path in (project.folder / "raw/first").iterdir():
+        os.utime(path, (time.time() + 60,) * 2)
+
+
+def copy_again(project: Project) -> None:
+    shutil.copytree(project.folder / "raw", project.folder / "again")
+    shutil.rmtree(project.folder / "raw")
+    (project.folder / "again").rename(project.folder / "raw")
+
+
+def flip_byte(scan: str) -> Callable[[Project], None]:
+    def change(project: Project) -> None:
+        path = project.folder / f"raw/{scan}/frame_00003.tif"
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(bytes(content))
+
+    return change
+
+
+def add_frame(project: Project) -> None:
+    shutil.copy2(project.folder / "raw/second/frame_00003.tif", project.folder / "raw/second/frame_00099.tif")
+
+
+def remove_frame(project: Project) -> None:
+    (project.folder / "raw/second/frame_00003.tif").unlink()
+
+
+def change_dark(project: Project) -> None:
+    shutil.copy(project.folder / "raw/second/frame_00003.tif", project.folder / "raw/second/dark.tif")
+
+
+def change_option(pattern: str, replacement: str) -> Callable[[Project], None]:
+    return lambda project: edit(project.folder / "config.yaml", pattern, replacement)
+
+
+def edit_source(file: str, pattern: str, replacement: str) -> Callable[[Project], None]:
+    return lambda project: edit(project.checkout / "src/cathodeflow" / file, pattern, replacement)
+
+
+def reformat_sources(project: Project) -> None:
+    """Comment and blank lines into every source file, and other docstrings."""
+    for path in (project.checkout / "src").rglob("*.py"):
+        text = path.read_text()
+        text = re.sub(r'^"""', '"""Reworded. ', text, count=1)
+        path.write_text(re.sub(r"^(def |class |@)", r"# A comment.\n\n\n\1", text, count=3, flags=re.MULTILINE))
+
+
+def delete(output: str) -> Callable[[Project], None]:
+    return lambda project: (project.folder / output).unlink()
+
+
+def new_scan(project: Project) -> None:
+    shutil.copytree(project.folder / "raw/second", project.folder / "raw/third")
+    sheet = project.folder / "scans.tsv"
+    sheet.write_text(sheet.read_text() + "third\tmeasure\traw/third/frame_*.tif\t\t\n")
+
+
+CASES = {
+    "nothing changed": (nothing, {}),
+    "raw files touched": (touch, {}),
+    "raw files copied again": (copy_again, {}),
+    "a byte of a frame of a measured scan": (flip_byte("second"), MEASURED),
+    "a byte of a frame of a training scan": (flip_byte("first"), TRAINED),
+    "a frame added": (add_frame, MEASURED),
+    "a frame removed": (remove_frame, MEASURED),
+    "the dark image changed": (change_dark, MEASURED),
+    "a scan added": (new_scan, MEASURED),
+    "an option of the fit": (change_option("^bragg:", "bragg:\n  fit: {model: gaussian}"), FIT),
+    "an option of the training": (change_option("epochs: 2", "epochs: 3"), NETWORK),
+    "an option given its default": (change_option("^bragg:", "bragg:\n  fit: {model: pseudo_voigt}"), {}),
+    "two values swapped": (
+        change_option("min_value: 12, min_persistence: 15", "min_value: 15, min_persistence: 12"),
+        {"bragg_find_peaks": 2, **FIT},
+    ),
+    "the module of the network edited": (
+        edit_source("bragg/model.py", r"(class BraggNN\(.*\):\n)", r"\1    edited = True\n"),
+        NETWORK,
+    ),
+    "the module of the fit edited": (
+        edit_source("bragg/fit.py", r"^(def fit_peaks\()", r"EDITED = 1\n\n\n\1"),
+        {},
+    ),
+    "the fit itself edited": (
+        edit_source("bragg/profiles.py", r"^(def \w+\(.*\n)", r"\1    edited = True\n"),
+        FIT,
+    ),
+    "comments, layout and docstrings edited": (reformat_sources, {}),
+    "a table deleted": (
+        delete("results/bragg/second/candidates.parquet"),
+        {"bragg_find_peaks": 1, "bragg_fit": 1, "bragg_locate": 1, "bragg_compare": 1, "mlflow": 1},
+    ),
+    "the network deleted": (delete("results/bragg/model/braggnn.pt"), NETWORK),
+    "a figure deleted": (delete("results/bragg/second/figures/frame.png"), {"bragg_compare": 1, "mlflow": 1}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_dry_run_plans_what_became_invalid(project: Project, case: str) -> None:
+    change, expected = CASES[case]
+    change(project)
+    assert project.planned() == expected
+
+
+def test_rerun_leaves_the_other_scan_alone_and_ends_clean(project: Project) -> None:
+    others = [*(project.folder / "results/bragg/first").glob("*.h5"), project.folder / "results/bragg/model/braggnn.pt"]
+    before = {path: path.stat().st_mtime_ns for path in others}
+    assert len(before) >= 4
+    flip_byte("second")(project)
+    project.snakemake()
+    assert {path: path.stat().st_mtime_ns for path in others} == before
+    assert project.planned() == {}

@@ -1,0 +1,68 @@
+"""Sample sheets: what is wrong is said before any job starts, all of it at once."""
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from cathodeflow.errors import InputError
+from cathodeflow.options import option
+from cathodeflow.samples import Sample, read_samples
+
+
+class Scan(Sample):
+    role: Literal["train", "measure"] = option("measure", "Role.")
+    frames: str = option(..., "Frames.")
+    state: float | None = option(None, "State.", ge=0, le=1)
+
+
+def sheet(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "scans.tsv"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_reads_rows_comments_and_empty_cells(tmp_path: Path) -> None:
+    path = sheet(tmp_path, "# our scans\nsample\trole\tframes\tstate\na\ttrain\tx y/*.tif\t.5\n\nb\t\tz.h5\t\n")
+    assert read_samples(path, Scan) == {
+        "a": Scan(sample="a", role="train", frames="x y/*.tif", state=0.5),
+        "b": Scan(sample="b", role="measure", frames="z.h5"),
+    }
+
+
+def test_spreadsheet_export_with_byte_order_mark_and_windows_lines(tmp_path: Path) -> None:
+    assert list(read_samples(sheet(tmp_path, "\ufeffsample\tframes\r\na\tx\r\n"), Scan)) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sample\tframes\na\tx\na\ty\n", "row 3: found sample 'a' a second time, expected every sample name once"),
+        ("sample\trole\tframes\na\ttraining\tx\n", "row 2: role: found 'training', expected 'train' or 'measure'"),
+        ("sample\tframe\na\tx\n", "found column 'frame', expected one of sample, role, frames, state"),
+        ("sample\tframes\n../up\tx\n", "row 2: sample: found '../up', expected"),
+        ("sample\tframes\n", "found no samples, expected a row for every sample"),
+        ("", "found no such column, expected a column 'sample'"),
+        ("sample\tframes\tstate\na\tx\t7\n", "row 2: state: found '7', expected less than or equal to 1"),
+        ("sample\tframes\na\tx\ty\n", "row 2: found 3 cells, expected 2 cells separated by tabs"),
+        ("sample\tframes\na\t\n", "row 2: frames: found nothing, expected a value"),
+    ],
+)
+def test_wrong_sheet_is_said_in_a_line(tmp_path: Path, text: str, message: str) -> None:
+    path = sheet(tmp_path, text)
+    with pytest.raises(InputError) as error:
+        read_samples(path, Scan)
+    assert message in str(error.value)
+    assert all(line.startswith(path) for line in str(error.value).splitlines())
+
+
+def test_every_wrong_row_is_told(tmp_path: Path) -> None:
+    path = sheet(tmp_path, "sample\trole\tframes\na\tx\tf\nb\ty\tf\na\ttrain\tf\n")
+    with pytest.raises(InputError) as error:
+        read_samples(path, Scan)
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_missing_sheet(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found no such file, expected a sample sheet"):
+        read_samples(str(tmp_path / "none.tsv"), Scan)
