@@ -1,0 +1,287 @@
+"""Peaks located to a fraction of a pixel by maximum-likelihood fits."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
+
+from cathodeflow.bragg.crop import crop_patches
+from cathodeflow.bragg.least_squares import fit_all
+from cathodeflow.bragg.profiles import MODELS, profile
+from cathodeflow.errors import InputError
+
+Model = Literal["pseudo_voigt", "gaussian"]
+
+# Bounds the float64 copies of patches of other types.
+_BLOCK = 16384
+_PAIRS = 4096
+_PASSES = 12
+
+
+class PeakFits(NamedTuple):
+    """Fitted peaks, one entry each, (n,) float64 except `converged` (n,) bool.
+
+    A fit that did not converge has the last values that it reached, or NaN where there was nothing to fit: at most as
+    many finite pixels as parameters, no counts, or no pixel above the background.
+
+    `row`, `col` : centre [px]. `amplitude` : height above the background [counts]. `background` [counts/px].
+    `fwhm_row`, `fwhm_col` : full widths at half maximum [px]. `mixing` : Lorentzian fraction, 0 for `gaussian`.
+    `*_err` : standard errors, in the same units, from the inverse Fisher matrix of all parameters at the fitted values.
+    `chi2` : reduced Pearson chi-square. `converged` : the fit ended at an optimum with its centre inside the patch.
+    """
+
+    row: NDArray[np.float64]
+    col: NDArray[np.float64]
+    amplitude: NDArray[np.float64]
+    background: NDArray[np.float64]
+    fwhm_row: NDArray[np.float64]
+    fwhm_col: NDArray[np.float64]
+    mixing: NDArray[np.float64]
+    row_err: NDArray[np.float64]
+    col_err: NDArray[np.float64]
+    amplitude_err: NDArray[np.float64]
+    background_err: NDArray[np.float64]
+    fwhm_row_err: NDArray[np.float64]
+    fwhm_col_err: NDArray[np.float64]
+    mixing_err: NDArray[np.float64]
+    chi2: NDArray[np.float64]
+    converged: NDArray[np.bool_]
+
+
+def fit_peaks(
+    patches: ArrayLike,
+    *,
+    model: Model = "pseudo_voigt",
+    search: float | None = None,
+    read_noise: float = 0.0,
+    tolerance: float = 0.01,
+    max_iterations: int = 50,
+) -> PeakFits:
+    """Fit one peak on flat background to each patch, maximising the Poisson likelihood.
+
+    Levenberg-Marquardt on the Poisson deviance [1]_ with the expected (Fisher) curvature; `profiles.profile` is the
+    model. Bounds: centre within the patch, amplitude and background not negative, widths from 0.5 px to twice the
+    patch, mixing in [0, 1]; the step is solved inside them. The patches are spread over numba's threads, and no result
+    depends on their number.
+
+    Parameters
+    ----------
+    patches : (n, size, size) real
+        Counts. Pixels that are not finite are left out of the likelihood, whatever the model says there.
+    model : {"pseudo_voigt", "gaussian"}
+        Peak shape; "gaussian" is the pseudo-Voigt with mixing 0.
+    search : float, optional
+        The fit starts at the brightest place within this distance of the patch's centre along each axis [px]; default
+        is the whole patch.
+    read_noise : float
+        Standard deviation of the detector's read-out noise [counts]. Its square is added to the counts and to the
+        model, whose sum is nearly Poisson [2]_. Counts that are negative even so count as zero: with subtracted dark
+        frames give the read-out noise, or the background comes out too high.
+    tolerance : float
+        The fit ends with the first step shorter than this [standard errors].
+    max_iterations : int
+        Fits that take more are marked as not converged.
+
+    Returns
+    -------
+    PeakFits
+        Centres in patch pixels, pixel centres at integers.
+
+    Raises
+    ------
+    InputError
+        If `patches` are not square patches of real numbers, at least 3 px wide, or `model` is unknown.
+
+    References
+    ----------
+    .. [1] T. A. Laurence, B. A. Chromy, Nature Methods 7, 338 (2010).
+    .. [2] F. Huang et al., Nature Methods 10, 653 (2013).
+
+    Examples
+    --------
+    >>> rows, cols = np.mgrid[:11, :11]
+    >>> fits = fit_peaks(profile([5.25, 4.5, 100, 2, 2.5, 3, 0.3], rows, cols)[None])
+    >>> fits.row.round(2), fits.col.round(2)
+    (array([5.25]), array([4.5]))
+    """
+    patches = np.asarray(patches)
+    if (
+        patches.ndim != 3
+        or patches.shape[1] != patches.shape[2]
+        or patches.shape[1] < 3
+        or patches.dtype.kind not in "biuf"
+    ):
+        raise InputError("patches", f"{patches.dtype} {patches.shape}", "real numbers (n, size, size), size at least 3")
+    if model not in MODELS:
+        raise InputError("model", repr(model), " or ".join(MODELS))
+    none = np.zeros((1, *patches.shape[1:]))
+    results = np.empty((len(patches), 16))
+    for first in range(0, len(patches), _BLOCK):
+        block = np.ascontiguousarray(patches[first : first + _BLOCK], dtype=np.float64)
+        _fit(block, none, None, results[first : first + _BLOCK], model, search, read_noise, tolerance, max_iterations)
+    return _named(results)
+
+
+def fit_frame(
+    frame: NDArray[np.floating],
+    rows: ArrayLike,
+    cols: ArrayLike,
+    *,
+    size: int = 11,
+    model: Model = "pseudo_voigt",
+    neighbours: Literal["mask", "subtract"] = "subtract",
+    mask: ArrayLike | None = None,
+    read_noise: float = 0.0,
+    tolerance: float = 0.01,
+    max_iterations: int = 50,
+) -> PeakFits:
+    """Fit the peaks of one frame at its candidate pixels.
+
+    Around each candidate a patch is fitted as by `fit_peaks`, without the pixels outside the frame, those masked, and
+    those closer to another candidate. With `neighbours="subtract"` candidates with others within `size` are fitted
+    again with those pixels, the fitted neighbours standing in the model as known intensity (subtracting it from the
+    counts would spoil their statistics), until the centres stay. Its standard errors take the neighbours for exact. A
+    peak whose second fit fails or ends closer to another candidate keeps the first one.
+
+    Parameters
+    ----------
+    frame : (row, col) real
+        Counts; pixels that are not finite are left out.
+    rows, cols : (n,) int
+        Candidate pixels, inside the frame.
+    size : int
+        Odd side of the patches [px].
+    neighbours : {"mask", "subtract"}
+        What is done about other candidates in the patch.
+    mask : (row, col) bool or integer, optional
+        Pixels other than 0 are left out.
+    model, read_noise, tolerance, max_iterations
+        As for `fit_peaks`.
+
+    Returns
+    -------
+    PeakFits
+        Centres in frame pixels.
+
+    Raises
+    ------
+    InputError
+        If frame, candidates, mask or size do not fit together.
+    """
+    frame = np.asarray(frame)
+    rows, cols = np.asarray(rows), np.asarray(cols)
+    if model not in MODELS:
+        raise InputError("model", repr(model), " or ".join(MODELS))
+    if size < 3 or size % 2 == 0:
+        raise InputError("size", str(size), "an odd number of pixels, at least 3")
+    if frame.ndim != 2 or (mask is not None and np.shape(mask) != frame.shape):
+        raise InputError(
+            "frame", f"shape {frame.shape}, mask {np.shape(mask)}", "two axes, and a mask of the same shape"
+        )
+    if rows.shape != cols.shape or rows.ndim != 1:
+        raise InputError("candidates", f"rows {rows.shape}, cols {cols.shape}", "two lists of equal length")
+    if len(rows) and not (
+        0 <= rows.min() <= rows.max() < frame.shape[0] and 0 <= cols.min() <= cols.max() < frame.shape[1]
+    ):
+        raise InputError("candidates", "pixels outside the frame", f"pixels inside {frame.shape}")
+    counts = frame.astype(np.float64)
+    if mask is not None:
+        counts[np.asarray(mask) != 0] = np.nan
+    places = np.stack([rows, cols], axis=1).astype(np.float64)
+    patches = crop_patches(counts, rows, cols, size=size, fill=np.nan).astype(np.float64)
+    pairs = cKDTree(places).query_pairs(size, p=np.inf, output_type="ndarray") if len(places) else np.empty((0, 2), int)
+    pairs = np.concatenate([pairs, pairs[:, ::-1]])
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    settings = (model, 1.0, read_noise, tolerance, max_iterations)
+
+    none = np.zeros((1, size, size))
+    results = np.empty((len(places), 16))
+    _fit(np.where(_foreign(places, pairs, size), np.nan, patches), none, None, results, *settings)
+    results[:, :2] += places - size // 2
+    if neighbours == "subtract" and len(pairs):
+        _refit(results, patches, places, pairs, settings)
+    return _named(results)
+
+
+def deviations(fits: PeakFits, rows: ArrayLike, cols: ArrayLike, npeaks: ArrayLike) -> NDArray[np.float64]:
+    """Distance of each fitted centre from its candidate's pixel, as BraggNN's peak files hold it.
+
+    Parameters
+    ----------
+    fits : PeakFits
+        In frame pixels.
+    rows, cols : (n,) int
+        Candidate pixels.
+    npeaks : (n,) int
+        Number of peaks in the candidate's connected component.
+
+    Returns
+    -------
+    (n,) float64
+        Distance [px]; -1 where the component has more than one peak, inf where the fit failed.
+    """
+    distance = np.hypot(fits.row - np.asarray(rows), fits.col - np.asarray(cols))
+    return np.where(fits.converged, np.where(np.asarray(npeaks) > 1, -1.0, distance), np.inf)
+
+
+def _fit(patches, known, starts, results, model, search, read_noise, tolerance, max_iterations) -> None:
+    starts = np.full((1, 7), np.nan) if starts is None else starts
+    search = float(patches.shape[1]) if search is None else float(search)
+    variance = float(read_noise) ** 2
+    fit_all(patches, known, starts, MODELS[model], search, variance, float(tolerance), int(max_iterations), results)
+
+
+def _named(results: NDArray[np.float64]) -> PeakFits:
+    columns = np.ascontiguousarray(results.T)
+    return PeakFits(*columns[:15], columns[15] == 1.0)
+
+
+def _foreign(places, pairs, size) -> NDArray[np.bool_]:
+    """Pixels of each patch that are closer to another candidate than to its own."""
+    closer = np.zeros((len(places), size, size), dtype=bool)
+    rows, cols = np.mgrid[:size, :size] - size // 2
+    for first in range(0, len(pairs), _PAIRS):
+        own, other = pairs[first : first + _PAIRS].T
+        apart = (places[other] - places[own])[:, :, None, None]
+        np.logical_or.at(closer, own, 2 * (rows * apart[:, 0] + cols * apart[:, 1]) > (apart**2).sum(axis=1))
+    return closer
+
+
+def _refit(results, patches, places, pairs, settings) -> None:
+    """Fit candidates that have neighbours again, with the neighbours as known intensity, until the centres stay."""
+    size = patches.shape[1]
+    half = size // 2
+    crowded = np.unique(pairs[:, 0])
+    index = np.searchsorted(crowded, pairs)
+    places, patches, first = places[crowded], patches[crowded], results[crowded]
+    settled = first[:, 15] == 1
+    own, other = index[settled[index].all(axis=1)].T
+    unsettled = index[settled[index[:, 0]] & ~settled[index[:, 1]]]
+    rows, cols = np.mgrid[:size, :size] - half
+    patches = np.where(_foreign(places, unsettled, size), np.nan, patches)
+
+    current = first.copy()
+    for _ in range(_PASSES):
+        known = np.zeros((len(crowded), size, size))
+        for begin in range(0, len(own), _PAIRS):
+            a, b = own[begin : begin + _PAIRS], other[begin : begin + _PAIRS]
+            peaks = current[b, :7]
+            peaks[:, 3] = 0
+            r, c = (places[a, axis, None, None] + grid for axis, grid in ((0, rows), (1, cols)))
+            np.add.at(known, a, profile(peaks[:, None, None], r, c))
+        starts = current[:, :7].copy()
+        starts[:, :2] -= places - half
+        new = np.empty_like(current)
+        _fit(patches, known, starts, new, *settings)
+        new[:, :2] += places - half
+        tree = cKDTree(places)
+        good = settled & (new[:, 15] == 1)
+        nearest = tree.query(np.where(good[:, None], new[:, :2], places))[1]
+        good &= nearest == np.arange(len(places))
+        new = np.where(good[:, None], new, first)
+        moved = np.abs(new[good, :2] - current[good, :2]).max(initial=0)
+        current = new
+        if moved < 1e-3:
+            break
+    results[crowded] = current

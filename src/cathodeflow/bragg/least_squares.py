@@ -1,0 +1,378 @@
+"""Levenberg-Marquardt kernel for the Poisson likelihood of peak profiles, compiled.
+
+All compiled functions stand in this one file because numba's on-disk cache is checked against the file of the outermost
+function only.
+"""
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+N = 7
+LN2 = math.log(2.0)
+# No `nnan` and `ninf`: NaN marks pixels that are left out.
+FAST = {"reassoc", "contract", "arcp", "nsz"}
+# Rows of the work array: pixel coordinates and their indices, counts, reciprocal counts, known intensity, then profile
+# values (Gaussian, 1 / expected), the derivatives by each parameter, and one of them over the expected counts.
+ROW, COL, COUNTS, RECIPROCAL, KNOWN, GAUSS, INVERSE = range(7)
+JACOBIAN = 7
+WEIGHTED = JACOBIAN + N
+WORK = WEIGHTED + 1
+
+
+@njit(cache=True)
+def _gather(patch, known, variance, work):
+    """List the finite pixels of the patch in `work`; return their number and the largest count."""
+    size = patch.shape[0]
+    n, highest = 0, 0.0
+    for i in range(size):
+        for j in range(size):
+            value = float(patch[i, j])
+            if math.isfinite(value) and math.isfinite(known[i, j]):
+                # Counts plus the variance of the read-out noise are nearly Poisson about (expected + variance).
+                value = max(value + variance, 0.0)
+                work[ROW, n], work[COL, n], work[COUNTS, n], work[KNOWN, n] = i, j, value, known[i, j]
+                work[RECIPROCAL, n] = 1.0 / value if value > 0.0 else 1.0
+                highest = max(highest, value)
+                n += 1
+    return n, highest
+
+
+@njit(cache=True)
+def _start(work, n, size, search, grid, x):
+    """Start values: background from the border's lower quartile, the rest from the region above half maximum.
+
+    The brightest pixel is sought after smoothing by (1, 2, 1) / 4 along both axes, so that one noisy pixel does not
+    decide; the widths are corrected for that smoothing.
+    """
+    grid[:, :] = 0.0
+    border = grid[2].ravel()
+    m = 0
+    lowest = np.inf
+    for p in range(n):
+        value = work[COUNTS, p] - work[KNOWN, p]
+        lowest = min(lowest, value)
+        i, j = int(work[ROW, p]), int(work[COL, p])
+        if i == 0 or j == 0 or i == size - 1 or j == size - 1:
+            k = m
+            while k > 0 and border[k - 1] > value:
+                border[k] = border[k - 1]
+                k -= 1
+            border[k] = value
+            m += 1
+    background = max(border[m // 4] if m >= 4 else lowest, 0.0)
+
+    image, smooth = grid[0], grid[1]
+    for p in range(n):
+        i, j = int(work[ROW, p]), int(work[COL, p])
+        image[i + 1, j + 1] = work[COUNTS, p] - work[KNOWN, p] - background
+    for i in range(1, size + 1):
+        for j in range(size + 2):
+            smooth[i, j] = image[i - 1, j] + 2.0 * image[i, j] + image[i + 1, j]
+    top, nearest, row, col = -np.inf, np.inf, 0, 0
+    centre = 0.5 * (size + 1)
+    for i in range(1, size + 1):
+        for j in range(1, size + 1):
+            value = (smooth[i, j - 1] + 2.0 * smooth[i, j] + smooth[i, j + 1]) / 16.0
+            image[i, j] = value
+            distance = abs(i - centre) + abs(j - centre)
+            if max(abs(i - centre), abs(j - centre)) > search:
+                continue
+            if value > top or (value == top and distance < nearest):
+                top, nearest, row, col = value, distance, i, j
+    reach = max(2, size // 3)
+    total = mean_row = mean_col = var_row = var_col = 0.0
+    for i in range(max(1, row - reach), min(size, row + reach) + 1):
+        for j in range(max(1, col - reach), min(size, col + reach) + 1):
+            if image[i, j] >= 0.5 * top:
+                r, c = i - row, j - col
+                total += 1.0
+                mean_row += r
+                mean_col += c
+                var_row += r * r
+                var_col += c * c
+    total = max(total, 1.0)
+    mean_row /= total
+    mean_col /= total
+    # A filled ellipse with full axis w has variance w^2 / 16; 2.77 = 8 ln 2 * 0.5 is the square FWHM of the smoothing.
+    broad_row = 16.0 * (var_row / total - mean_row**2 + 1.0 / 12.0)
+    broad_col = 16.0 * (var_col / total - mean_col**2 + 1.0 / 12.0)
+    width_row = math.sqrt(max(broad_row - 2.77, 1.0))
+    width_col = math.sqrt(max(broad_col - 2.77, 1.0))
+    x[0], x[1] = row - 1 + mean_row, col - 1 + mean_col
+    x[2] = top * math.sqrt((width_row**2 + 2.77) * (width_col**2 + 2.77)) / (width_row * width_col)
+    x[3], x[4], x[5] = background, width_row, width_col
+
+
+@njit(fastmath=FAST, cache=True)
+def _normal_equations(x, k, n, size, work, axes, gradient, fisher):
+    """Half the Poisson deviance at `x`; its gradient and Fisher matrix are written.
+
+    Laurence & Chromy, Nature Methods 7, 338 (2010), eq. 3, with the expected curvature (weights 1 / expected) in place
+    of counts / expected^2: it stays positive where the counts are zero, and its inverse is the Cramer-Rao bound.
+    The loops are many and short because only such loops become vector instructions.
+    """
+    row, col, amplitude, background, mixing = x[0], x[1], x[2], x[3], x[6]
+    per_row, per_col = 1.0 / x[4], 1.0 / x[5]
+    gauss_row, gauss_col = axes[0], axes[1]
+    for i in range(size):
+        u, v = (i - row) * per_row, (i - col) * per_col
+        gauss_row[i] = math.exp(-4.0 * LN2 * u * u)
+        gauss_col[i] = math.exp(-4.0 * LN2 * v * v)
+    rows, cols, counts, reciprocal, known = work[ROW], work[COL], work[COUNTS], work[RECIPROCAL], work[KNOWN]
+    gauss, inverse = work[GAUSS], work[INVERSE]
+    by_row_centre, by_col_centre, by_amplitude = work[JACOBIAN], work[JACOBIAN + 1], work[JACOBIAN + 2]
+    by_background, by_row_width, by_col_width = work[JACOBIAN + 3], work[JACOBIAN + 4], work[JACOBIAN + 5]
+    by_mixing = work[JACOBIAN + 6]
+    for p in range(n):
+        gauss[p] = gauss_row[int(rows[p])] * gauss_col[int(cols[p])]
+    by_row, by_col = 8.0 * amplitude * per_row, 8.0 * amplitude * per_col
+    for p in range(n):
+        u, v = (rows[p] - row) * per_row, (cols[p] - col) * per_col
+        lorentz = 1.0 / (1.0 + 4.0 * (u * u + v * v))
+        shape = mixing * lorentz + (1.0 - mixing) * gauss[p]
+        slope = mixing * lorentz * lorentz + (1.0 - mixing) * LN2 * gauss[p]
+        inverse[p] = 1.0 / (amplitude * shape + background + known[p])
+        slope_row, slope_col = by_row * slope * u, by_col * slope * v
+        by_row_centre[p], by_col_centre[p] = slope_row, slope_col
+        by_amplitude[p], by_background[p] = shape, 1.0
+        by_row_width[p], by_col_width[p] = slope_row * u, slope_col * v
+        by_mixing[p] = amplitude * (lorentz - gauss[p])
+    deviance = 0.0
+    for p in range(n):
+        expected = 1.0 / inverse[p]
+        deviance += expected - counts[p] - counts[p] * math.log(expected * reciprocal[p])
+    for a in range(k):
+        by_a, weighted = work[JACOBIAN + a], work[WEIGHTED]
+        total = 0.0
+        for p in range(n):
+            total += by_a[p] * (1.0 - counts[p] * inverse[p])
+        gradient[a] = total
+        for p in range(n):
+            weighted[p] = by_a[p] * inverse[p]
+        for b in range(a + 1):
+            by_b = work[JACOBIAN + b]
+            total = 0.0
+            for p in range(n):
+                total += weighted[p] * by_b[p]
+            fisher[a, b] = total
+            fisher[b, a] = total
+    return deviance
+
+
+@njit(cache=True)
+def _cholesky(matrix, fixed, damping, k, factor):
+    """Lower factor of the matrix with its diagonal raised by `damping`; fixed rows are those of the unit matrix."""
+    for a in range(k):
+        for b in range(a + 1):
+            total = matrix[a, b]
+            if fixed[a] or fixed[b]:
+                total = 1.0 if a == b else 0.0
+            elif a == b:
+                total *= 1.0 + damping
+            floor = 1e-12 * total
+            for m in range(b):
+                total -= factor[a, m] * factor[b, m]
+            if a == b:
+                if not total > floor:
+                    return False
+                factor[a, a] = math.sqrt(total)
+            else:
+                factor[a, b] = total / factor[b, b]
+    return True
+
+
+@njit(cache=True)
+def _solve(factor, k, y):
+    """Solve (factor factor^T) y = y in place."""
+    for a in range(k):
+        for m in range(a):
+            y[a] -= factor[a, m] * y[m]
+        y[a] /= factor[a, a]
+    for a in range(k - 1, -1, -1):
+        for m in range(a + 1, k):
+            y[a] -= factor[m, a] * y[m]
+        y[a] /= factor[a, a]
+
+
+@njit(cache=True)
+def _step(gradient, fisher, damping, lowest, highest, k, fixed, factor, step):
+    """Damped scoring step inside a box: what would leave it is put on its side, and the rest solved again for that."""
+    for a in range(k):
+        fixed[a] = (
+            not fisher[a, a] > 0.0
+            or (lowest[a] >= 0.0 and gradient[a] > 0.0)
+            or (highest[a] <= 0.0 and gradient[a] < 0.0)
+        )
+    step[:] = 0.0
+    clipped = np.zeros(N)
+    for _ in range(k + 1):
+        if not _cholesky(fisher, fixed, damping, k, factor):
+            return False
+        for a in range(k):
+            step[a] = clipped[a]
+            if not fixed[a]:
+                step[a] = -gradient[a]
+                for b in range(k):
+                    step[a] -= fisher[a, b] * clipped[b]
+        _solve(factor, k, step)
+        inside = True
+        for a in range(k):
+            if not fixed[a] and not lowest[a] <= step[a] <= highest[a]:
+                clipped[a] = min(max(step[a], lowest[a]), highest[a])
+                inside = False
+        for a in range(k):
+            fixed[a] = fixed[a] or clipped[a] != 0.0
+        if inside:
+            return True
+    return False
+
+
+@njit(cache=True)
+def _fit(patch, known, start, k, search, variance, tolerance, max_iterations, work, grid, axes, small, fixed, out):
+    """Fit one patch; `out` gets the parameters, their standard errors, chi-square and 1 where it converged."""
+    size = patch.shape[0]
+    out[:] = np.nan
+    out[2 * N + 1] = 0.0
+    n, brightest = _gather(patch, known, variance, work)
+    if n <= k or brightest == 0.0:
+        return
+    fisher, trial_fisher, factor = small[0], small[1], small[2]
+    x, trial, gradient, trial_gradient, step = small[3, 0], small[3, 1], small[3, 2], small[3, 3], small[3, 4]
+    lower, upper, lowest, highest = small[3, 5], small[3, 6], small[4, 0], small[4, 1]
+    limit = small[4, 2]
+
+    # A background of exactly 0 would make the likelihood of one stray count zero.
+    floor = variance + 1e-8 * brightest
+    lower[0] = lower[1] = -0.5
+    upper[0] = upper[1] = size - 0.5
+    lower[2], upper[2] = 0.0, np.inf
+    lower[3], upper[3] = floor, np.inf
+    lower[4] = lower[5] = 0.5
+    upper[4] = upper[5] = 2.0 * size
+    lower[6], upper[6] = 0.0, 1.0
+    if math.isfinite(start[0]):
+        x[:] = start
+        x[3] += variance
+    else:
+        _start(work, n, size, search, grid, x)
+        x[6] = 0.5
+    if k < N:
+        x[6] = 0.0
+    if not x[2] > 0.0:
+        return
+    for a in range(N):
+        x[a] = min(max(x[a], lower[a]), upper[a])
+
+    deviance = _normal_equations(x, k, n, size, work, axes, gradient, fisher)
+    damping = 1e-3
+    converged, accepted = False, True
+    for _ in range(max_iterations):
+        # Far from the optimum the quadratic model is good for moderate changes only.
+        limit[0], limit[1], limit[2], limit[3] = 0.5 * x[4], 0.5 * x[5], np.inf, np.inf
+        limit[4], limit[5], limit[6] = 0.5 * x[4], 0.5 * x[5], 0.5
+        for a in range(N):
+            lowest[a] = max(lower[a] - x[a], -limit[a])
+            highest[a] = min(upper[a] - x[a], limit[a])
+        if not _step(gradient, fisher, damping, lowest, highest, k, fixed, factor, step):
+            damping = max(10.0 * damping, 1e-6)
+            if damping > 1e9:
+                break
+            continue
+        decrement = 0.0
+        for a in range(N):
+            trial[a] = min(max(x[a] + step[a], lower[a]), upper[a]) if a < k else x[a]
+            if a < k:
+                decrement -= gradient[a] * step[a]
+        trial_deviance = _normal_equations(trial, k, n, size, work, axes, trial_gradient, trial_fisher)
+        # The decrement is the squared length of the step in standard errors.
+        last = decrement * (1.0 + damping) < tolerance * tolerance
+        accepted = trial_deviance <= deviance
+        if accepted:
+            x[:] = trial
+            gradient[:] = trial_gradient
+            fisher[:, :] = trial_fisher
+            deviance = trial_deviance
+            damping *= 0.1
+        else:
+            damping *= 10.0
+        if last:
+            converged = True
+            break
+    if not x[2] > 0.0:
+        return
+    for a in range(2):
+        converged = converged and lower[a] < x[a] < upper[a]
+    out[:N] = x
+    out[3] -= variance
+    out[2 * N + 1] = converged
+
+    if not accepted:
+        _normal_equations(x, k, n, size, work, axes, gradient, fisher)
+    chi2 = 0.0
+    for p in range(n):
+        chi2 += (work[COUNTS, p] * work[INVERSE, p] - 1.0) ** 2 / work[INVERSE, p]
+    out[2 * N] = chi2 / (n - k)
+    for a in range(N):
+        fixed[a] = not fisher[a, a] > 0.0
+    if _cholesky(fisher, fixed, 0.0, k, factor):
+        for a in range(k):
+            step[:] = 0.0
+            step[a] = 1.0
+            _solve(factor, k, step)
+            if not fixed[a]:
+                out[N + a] = math.sqrt(step[a])
+        if k < N:
+            out[2 * N - 1] = 0.0
+
+
+@njit(parallel=True, cache=True)
+def fit_all(patches, known, starts, k, search, variance, tolerance, max_iterations, results):
+    """Fit every patch; each result depends on its own patch only, so not on the number of threads.
+
+    Parameters
+    ----------
+    patches : (n, size, size) float64
+        Counts; pixels that are not finite are left out.
+    known : (1 or n, size, size) float64
+        Intensity that the model holds besides the peak [counts/px].
+    starts : (1 or n, 7) float64
+        Start values; NaN for those found from the patch.
+    k : int
+        Number of free parameters: 7, or 6 with the mixing held at 0.
+    search : float
+        Distance from the patch's centre along either axis up to which the start value of the peak is sought [px].
+    variance : float
+        Variance of the read-out noise [counts^2].
+    tolerance : float
+        Length of the last step [standard errors].
+    max_iterations : int
+    results : (n, 16) float64
+        Written: parameters, standard errors, reduced chi-square, converged.
+    """
+    n, size = patches.shape[0], patches.shape[1]
+    block = 64
+    for chunk in prange((n + block - 1) // block):
+        work = np.empty((WORK, size * size))
+        grid = np.empty((3, size + 2, size + 2))
+        axes = np.empty((2, size))
+        small = np.zeros((5, N, N))
+        fixed = np.zeros(N, np.bool_)
+        for i in range(chunk * block, min(n, (chunk + 1) * block)):
+            _fit(
+                patches[i],
+                known[i % known.shape[0]],
+                starts[i % starts.shape[0]],
+                k,
+                search,
+                variance,
+                tolerance,
+                max_iterations,
+                work,
+                grid,
+                axes,
+                small,
+                fixed,
+                results[i],
+            )

@@ -1,0 +1,42 @@
+"""Peak profiles: what a Bragg peak on flat background looks like on the detector."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+#: Order of the parameters everywhere: centre [px], amplitude [counts], background [counts/px], full widths at half
+#: maximum [px], Lorentzian fraction.
+PARAMETERS = ("row", "col", "amplitude", "background", "fwhm_row", "fwhm_col", "mixing")
+
+#: Number of free parameters of each model: `gaussian` is the pseudo-Voigt with mixing 0.
+MODELS = {"pseudo_voigt": 7, "gaussian": 6}
+
+
+def profile(parameters: ArrayLike, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float64]:
+    """Two-dimensional pseudo-Voigt peak on flat background, at points of the detector.
+
+    ``background + amplitude * (mixing * L + (1 - mixing) * G)`` with ``L = 1 / (1 + q)``, ``G = exp(-ln(2) q)`` and
+    ``q = 4 (r - row)^2 / fwhm_row^2 + 4 (c - col)^2 / fwhm_col^2``. So L and G share the full width at half maximum
+    along each axis, and `amplitude` is the height above the background. The axes of the ellipse are those of the
+    detector: the profile is symmetric about its centre whatever its orientation, so a turned peak changes the fitted
+    widths, not the centre.
+
+    Parameters
+    ----------
+    parameters : (..., 7) float
+        In the order of `PARAMETERS`.
+    rows, cols : float
+        Points [px], which broadcast against `parameters` without its last axis.
+
+    Returns
+    -------
+    float64
+        Expected counts [counts/px].
+
+    Examples
+    --------
+    >>> profile([0, 0, 100, 5, 2, 3, 0.5], [0, 1, 0], [0, 0, 1.5]).round(6)
+    array([105.,  55.,  55.])
+    """
+    row, col, amplitude, background, fwhm_row, fwhm_col, mixing = np.moveaxis(np.asarray(parameters, float), -1, 0)
+    q = 4 * ((rows - row) / fwhm_row) ** 2 + 4 * ((cols - col) / fwhm_col) ** 2
+    return background + amplitude * (mixing / (1 + q) + (1 - mixing) * np.exp2(-q))
