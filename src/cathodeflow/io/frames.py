@@ -1,0 +1,197 @@
+"""Series of raw detector frames, streamed one by one from the files of a scan."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.decoders import Header
+from cathodeflow.io.formats import iterate_file, read_header
+from cathodeflow.io.sources import list_files, split_source
+
+# Bad frames listed before a series is given up: one wrong setting can make every frame bad.
+_MAX_LISTED = 20
+
+
+class SeriesFile(NamedTuple):
+    """A file of a series: its path, the number of its first frame in the series, and its header, None if it is bad."""
+
+    path: str
+    first: int
+    n_frames: int
+    header: Header | None
+
+
+class FrameSeries(NamedTuple):
+    """The frames of a scan: where they lie and what they are, without their pixels.
+
+    Attributes
+    ----------
+    source : str
+    n_frames : int
+        Frames of all files, those of bad files included, so that frame numbers do not shift when a file is left out.
+    shape : (int, int)
+        (row, col) of every frame [px].
+    dtype : np.dtype
+    files : tuple of SeriesFile
+    bad : tuple of InputError
+        What is wrong with the files that are left out.
+    """
+
+    source: str
+    n_frames: int
+    shape: tuple[int, int]
+    dtype: np.dtype
+    files: tuple[SeriesFile, ...]
+    bad: tuple[InputError, ...]
+
+
+def open_series(source: str, *, on_bad_file: str = "fail") -> FrameSeries:
+    """Read the headers of all files of a series.
+
+    Parameters
+    ----------
+    source : str
+        File, glob pattern or folder, with `::/dataset/path` for HDF5 (see `cathodeflow.io.sources.list_files`).
+    on_bad_file : {"fail", "skip"}
+        Whether bad files are an error, or are left out and listed in `bad`. Files that can be read but differ from
+        most others in shape or dtype are bad as well. A file that cannot be read counts as many frames as most others.
+
+    Raises
+    ------
+    InputError
+        No file is found or none is good; with "fail" a line for every bad file.
+    """
+    _, dataset = split_source(source)
+    headers: list[tuple[str, Header | InputError]] = []
+    for path in list_files(source):
+        try:
+            headers.append((path, read_header(path, dataset)))
+        except InputError as error:
+            headers.append((path, error))
+    good = [(path, header) for path, header in headers if isinstance(header, Header)]
+    if not good:
+        raise InputErrors.of([error for _, error in headers if isinstance(error, InputError)])
+    kind = Counter((header.shape, header.dtype) for _, header in good).most_common(1)[0][0]
+    model = next(path for path, header in good if (header.shape, header.dtype) == kind)
+    usual = Counter(header.n_frames for _, header in good).most_common(1)[0][0]
+    (shape, dtype), files, bad, first = kind, [], [], 0
+    for path, header in headers:
+        if isinstance(header, Header) and (header.shape, header.dtype) != kind:
+            found = f"{header.dtype} of {header.shape} pixels"
+            problem: InputError | None = InputError(path, found, f"{dtype} of {shape} pixels, as in {model}")
+        else:
+            problem = header if isinstance(header, InputError) else None
+        if problem is not None:
+            bad.append(problem)
+        n_frames = header.n_frames if isinstance(header, Header) else usual
+        keep = header if problem is None and isinstance(header, Header) else None
+        files.append(SeriesFile(path, first, n_frames, keep))
+        first += n_frames
+    if bad and on_bad_file == "fail":
+        raise InputErrors.of(bad)
+    return FrameSeries(source, first, shape, dtype, tuple(files), tuple(bad))
+
+
+def read_frames(
+    series: FrameSeries,
+    start: int = 0,
+    stop: int | None = None,
+    step: int = 1,
+    *,
+    bad: list[InputError] | None = None,
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield (frame number, (row, col) array) of a range of a series, holding one frame or one HDF5 chunk at a time.
+
+    Parameters
+    ----------
+    series : FrameSeries
+    start, stop, step : int
+        Range of frame numbers, as in `range`; None is the end.
+    bad : list of InputError, optional
+        What cannot be decoded is appended here and the rest of its file left out, instead of raised.
+
+    Raises
+    ------
+    InputError
+        The range has no frame, or a frame cannot be decoded.
+    """
+    wanted = range(series.n_frames)[start:stop:step]
+    if not wanted:
+        found = f"no frame from {start} to {'the end' if stop is None else stop}"
+        raise InputError(series.source, found, f"a range within its {series.n_frames} frames")
+    for file in series.files:
+        here = _part(wanted, file.first, file.first + file.n_frames)
+        if file.header is None or not here:
+            continue
+        local = range(here.start - file.first, here.stop - file.first, here.step)
+        try:
+            yield from zip(here, iterate_file(file.path, file.header, local), strict=True)
+        except InputError as error:
+            if bad is None:
+                raise
+            bad.append(error)
+
+
+def unless_bad(frames: Iterator[tuple[int, NDArray[Any]]], bad: list[InputError]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Pass frames on until `bad` is no longer empty; then only look for more that is bad, and raise all at the end.
+
+    Raises
+    ------
+    InputError
+        A line for everything in `bad`, at most 20.
+    """
+    for item in frames:
+        if not bad:
+            yield item
+        elif len(bad) >= _MAX_LISTED:
+            break
+    if bad:
+        raise InputErrors.of(bad)
+
+
+def read_image(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[Any]:
+    """Read the one (row, col) image of a source of any format, such as a mask.
+
+    Raises
+    ------
+    InputError
+        It holds more than one frame, or its shape is not `shape`.
+    """
+    series = open_series(source)
+    if series.n_frames != 1:
+        raise InputError(source, f"{series.n_frames} frames", "one image")
+    _require_shape(series, shape)
+    return next(read_frames(series))[1]
+
+
+def read_mean(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[np.float64]:
+    """Read the mean frame of a source of any format, such as a dark, holding one frame at a time.
+
+    The mean, and not the median, because it needs one frame in memory and is the estimate of least variance for counts.
+
+    Raises
+    ------
+    InputError
+        A frame cannot be read, or the shape is not `shape`.
+    """
+    series = open_series(source)
+    _require_shape(series, shape)
+    total = np.zeros(series.shape, np.float64)
+    for _, frame in read_frames(series):
+        total += frame
+    return total / series.n_frames
+
+
+def _require_shape(series: FrameSeries, shape: tuple[int, int] | None) -> None:
+    if shape is not None and series.shape != tuple(shape):
+        raise InputError(series.source, f"{series.shape} pixels", f"{tuple(shape)} pixels, as the raw frames have")
+
+
+def _part(wanted: range, first: int, end: int) -> range:
+    """Cut an ascending range to first <= number < end."""
+    skip = max(0, -((wanted.start - first) // wanted.step))
+    return range(wanted.start + skip * wanted.step, min(wanted.stop, end), wanted.step)

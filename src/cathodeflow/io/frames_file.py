@@ -1,0 +1,209 @@
+"""frames.h5: detector frames in BraggNN's layout, written and read frame by frame.
+
+Dataset `frames` (frame, row, col) float32, a chunk per frame, bitshuffle and lz4 (BraggNN: Liu et al., IUCrJ 9, 104,
+2022). Ours besides: `mask` (row, col) uint8, 1 where a pixel is bad; `frame_number` (frame,) int64, the number in the
+raw series; attributes `binning`, `source`, `raw_shape`. Files that hold `frames` alone open too.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import h5py
+import hdf5plugin
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cathodeflow.errors import InputError
+from cathodeflow.io.atomic import atomic_path
+from cathodeflow.io.hdf5 import one_line, open_hdf5
+
+
+class LazyFrames:
+    """The frames of an open file: `frames[i]` reads one (row, col) float32 frame, `len(frames)` counts them."""
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self._dataset = dataset
+        self.shape: tuple[int, int, int] = dataset.shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int) -> NDArray[np.float32]:
+        """Read frame `index`; negative ones count from the end.
+
+        Raises
+        ------
+        IndexError
+            There is no such frame.
+        InputError
+            Its chunk cannot be decoded.
+        """
+        number = range(len(self))[index]
+        try:
+            return np.asarray(self._dataset[number], dtype=np.float32)
+        except (OSError, RuntimeError) as error:
+            where = f"{self._dataset.file.filename}::{self._dataset.name}, frame {number}"
+            raise InputError(where, f"an error ({one_line(error)})", "readable frames") from error
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return (self[number] for number in range(len(self)))
+
+
+class FramesFile(NamedTuple):
+    """An open frames.h5.
+
+    Attributes
+    ----------
+    frames : LazyFrames
+        (frame, row, col) float32, read when indexed.
+    mask : (row, col) bool
+        True where a pixel is bad.
+    frame_number : (frame,) int64
+        Number of each frame in the raw series.
+    binning : int
+        Side of the blocks of raw pixels that were summed [px].
+    source : str
+    raw_shape : (int, int)
+        (row, col) of the raw frames [px].
+    """
+
+    frames: LazyFrames
+    mask: NDArray[np.bool_]
+    frame_number: NDArray[np.int64]
+    binning: int
+    source: str
+    raw_shape: tuple[int, int]
+
+
+def write_frames(
+    path: str | os.PathLike[str],
+    frames: Iterable[tuple[int, ArrayLike]],
+    *,
+    shape: tuple[int, int],
+    mask: ArrayLike | None = None,
+    binning: int = 1,
+    source: str = "",
+    raw_shape: tuple[int, int] | None = None,
+) -> int:
+    """Write frames.h5 frame by frame; the file appears whole or not at all, and equal frames give equal bytes.
+
+    Parameters
+    ----------
+    path : path
+    frames : iterable of (int, (row, col) array)
+        Numbers in the raw series and frames; taken one at a time.
+    shape : (int, int)
+        (row, col) of the frames [px].
+    mask : (row, col) bool, optional
+        True where a pixel is bad; none by default.
+    binning : int
+        Side of the blocks of raw pixels that were summed [px].
+    source : str
+        Where the frames come from.
+    raw_shape : (int, int), optional
+        (row, col) of the raw frames; `shape` times `binning` by default [px].
+
+    Returns
+    -------
+    int
+        Number of frames written.
+
+    Raises
+    ------
+    InputError
+        There is no frame.
+    ValueError
+        A frame or the mask has another shape.
+    """
+    bad = np.zeros(shape, np.uint8) if mask is None else np.asarray(mask, dtype=bool).astype(np.uint8)
+    if bad.shape != tuple(shape):
+        raise ValueError(f"mask of {bad.shape} pixels for frames of {tuple(shape)}")
+    numbers: list[int] = []
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        dataset = file.create_dataset(
+            "frames",
+            shape=(0, *shape),
+            maxshape=(None, *shape),
+            dtype=np.float32,
+            chunks=(1, *shape),
+            track_times=False,
+            **hdf5plugin.Bitshuffle(cname="lz4"),
+        )
+        for number, frame in frames:
+            pixels = np.asarray(frame, dtype=np.float32)
+            if pixels.shape != tuple(shape):  # HDF5 would broadcast it
+                raise ValueError(f"frame {number} of {pixels.shape} pixels in a file of {tuple(shape)}")
+            dataset.resize(len(numbers) + 1, axis=0)
+            dataset[len(numbers)] = pixels
+            numbers.append(int(number))
+        if not numbers:
+            raise InputError(source or os.fspath(path), "no frame", "at least one frame")
+        file.create_dataset("mask", data=bad, compression="gzip", track_times=False)
+        file.create_dataset("frame_number", data=np.array(numbers, dtype=np.int64), track_times=False)
+        file.attrs["binning"] = binning
+        file.attrs["source"] = source
+        file.attrs["raw_shape"] = np.array(raw_shape or [side * binning for side in shape], dtype=np.int64)
+    return len(numbers)
+
+
+@contextmanager
+def read_frames_file(path: str | os.PathLike[str]) -> Iterator[FramesFile]:
+    """Open frames.h5, ours or BraggNN's own (which holds `frames` alone: no bad pixel, binning 1).
+
+    Raises
+    ------
+    InputError
+        The file is truncated or no HDF5 file, or a dataset is missing or has another shape or type.
+    """
+    with open_hdf5(path) as file:
+        where = os.fspath(path)
+        frames = _dataset(file, "frames", where)
+        if frames is None:
+            raise InputError(where, f"datasets {', '.join(sorted(file)) or 'none'}", "a dataset frames")
+        if frames.ndim != 3 or frames.dtype.kind not in "biuf" or 0 in frames.shape:
+            found = f"{frames.dtype} of shape {frames.shape}"
+            raise InputError(f"{where}::frames", found, "real numbers (frame, row, col), at least one frame")
+        shape = frames.shape[1:]
+        mask = _companion(file, "mask", where, shape, np.zeros(shape, np.uint8))
+        number = _companion(file, "frame_number", where, frames.shape[:1], np.arange(len(frames)))
+        binning = _attribute(file, "binning", where, 1)
+        raw_shape = _attribute(file, "raw_shape", where, [side * int(binning[0]) for side in shape])
+        if binning.size != 1 or binning[0] < 1 or raw_shape.size != 2:
+            found = f"binning {binning.tolist()}, raw_shape {raw_shape.tolist()}"
+            raise InputError(where, found, "binning of at least 1 and raw_shape of two numbers")
+        source = file.attrs.get("source", "")
+        yield FramesFile(
+            LazyFrames(frames),
+            mask.astype(bool),
+            number.astype(np.int64),
+            int(binning[0]),
+            source.decode() if isinstance(source, bytes) else str(source),
+            (int(raw_shape[0]), int(raw_shape[1])),
+        )
+
+
+def _dataset(file: h5py.File, name: str, where: str) -> h5py.Dataset | None:
+    try:
+        found = file.get(name)
+    except (OSError, KeyError, RuntimeError) as error:
+        raise InputError(f"{where}::{name}", f"an error ({one_line(error)})", "a readable dataset") from error
+    return found if isinstance(found, h5py.Dataset) else None
+
+
+def _companion(file: h5py.File, name: str, where: str, shape: tuple[int, ...], default: NDArray[Any]) -> NDArray[Any]:
+    dataset = _dataset(file, name, where)
+    if dataset is None:
+        return default
+    if dataset.shape != shape or dataset.dtype.kind not in "biu":
+        found = f"{dataset.dtype} of shape {dataset.shape}"
+        raise InputError(f"{where}::{name}", found, f"integers of shape {shape}")
+    return np.asarray(dataset[()])
+
+
+def _attribute(file: h5py.File, name: str, where: str, default: int | list[int]) -> NDArray[np.int64]:
+    value = np.atleast_1d(np.asarray(file.attrs.get(name, default)))
+    if value.dtype.kind not in "iu" or not value.size:
+        raise InputError(where, f"attribute {name} = {value.tolist()}", "integers")
+    return value.astype(np.int64)

@@ -1,0 +1,138 @@
+"""HDF5 and NeXus files: opened with one-line errors, datasets found, frames read chunk by chunk."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import h5py
+import hdf5plugin  # noqa: F401  (registers the compression filters)
+from numpy.typing import NDArray
+
+from cathodeflow.errors import InputError
+
+# Bytes of frames that one read may hold; a chunk that spans more frames is read in pieces.
+_BLOCK_BYTES = 64 * 2**20
+
+
+def one_line(error: BaseException) -> str:
+    """First line of an exception's message, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading.
+
+    Raises
+    ------
+    InputError
+        It is missing, truncated, or no HDF5 file.
+    """
+    name = os.fspath(path)
+    if not os.path.isfile(name):
+        raise InputError(name, "a folder" if os.path.isdir(name) else "no such file", "an HDF5 file")
+    try:
+        file = h5py.File(name, "r", locking="best-effort")
+    except OSError as error:
+        if not h5py.is_hdf5(name) and "Permission" not in str(error):
+            raise InputError(name, "no HDF5 signature", "an HDF5 file") from error
+        found = "a truncated file" if "truncated file" in str(error) else one_line(error)
+        raise InputError(name, found, "a readable HDF5 file") from error
+    with file:
+        yield file
+
+
+def find_dataset(file: h5py.File, dataset: str | None) -> h5py.Dataset:
+    """Return the named dataset of frames, or without a name the NeXus default or the only one that can hold frames.
+
+    Returns
+    -------
+    h5py.Dataset
+        (row, col) or (frame, row, col) of real numbers.
+
+    Raises
+    ------
+    InputError
+        It is missing, ambiguous, of another rank or type, or its data lie in a file that is missing.
+    """
+    if dataset is None:
+        found = _nexus_default(file)
+        if found is None:
+            names = _candidates(file)
+            if len(names) != 1:
+                listed = f"{len(names)} datasets that could be frames ({', '.join(names[:8])})" if names else "none"
+                raise InputError(file.filename, listed, "one 2-D or 3-D dataset of numbers, or its name as FILE::/PATH")
+            found = file[names[0]]
+        return _checked(found)
+    where = f"{file.filename}::{dataset}"
+    try:
+        found = file[dataset]
+    except (KeyError, OSError, ValueError) as error:
+        linked = file.get(dataset, getlink=True) if dataset.strip("/") else None
+        if isinstance(linked, h5py.ExternalLink):
+            raise InputError(where, f"a link to {linked.filename} that leads nowhere", "a dataset") from error
+        listed = ", ".join(_candidates(file)[:8])
+        raise InputError(where, "no such dataset", f"one of {listed}" if listed else "a dataset") from error
+    if not isinstance(found, h5py.Dataset):
+        raise InputError(where, "a group", "a dataset")
+    return _checked(found)
+
+
+def read_dataset_frames(dataset: h5py.Dataset, indices: range) -> Iterator[NDArray[Any]]:
+    """Yield the frames `indices` of a (row, col) or (frame, row, col) dataset, a chunk of frames per read."""
+    if dataset.ndim == 2:
+        if 0 in indices:
+            yield dataset[()]
+        return
+    frame_bytes = max(1, dataset.shape[1] * dataset.shape[2] * dataset.dtype.itemsize)
+    block = min(dataset.chunks[0] if dataset.chunks else 1, max(1, _BLOCK_BYTES // frame_bytes))
+    position = 0
+    while position < len(indices):
+        first = indices[position]
+        end = (first // block + 1) * block  # blocks begin where chunks begin
+        count = len(range(first, min(end, indices.stop), indices.step))
+        yield from dataset[first : first + (count - 1) * indices.step + 1 : indices.step]
+        position += count
+
+
+def _checked(dataset: h5py.Dataset) -> h5py.Dataset:
+    where = f"{dataset.file.filename}::{dataset.name}"
+    if dataset.ndim not in (2, 3):
+        raise InputError(where, f"a {dataset.ndim}-D dataset", "a (row, col) or (frame, row, col) dataset")
+    if dataset.dtype.kind not in "biuf":
+        raise InputError(where, f"values of type {dataset.dtype}", "real numbers")
+    if dataset.is_virtual:
+        # HDF5 itself gives fill values, without a word, where a file of a virtual dataset is missing.
+        folder = os.path.dirname(dataset.file.filename)
+        for name in sorted({part.file_name for part in dataset.virtual_sources()} - {"."}):
+            if "%" not in name and not os.path.exists(os.path.join(folder, name)):
+                raise InputError(where, f"a virtual dataset without its file {name}", f"{name} beside it")
+    return dataset
+
+
+def _nexus_default(file: h5py.File) -> h5py.Dataset | None:
+    """Follow the attributes `default` down to a group, then `signal` to its dataset (NeXus manual, NXdata)."""
+    node = file
+    for _ in range(8):
+        name = node.attrs.get("signal") if "signal" in node.attrs else node.attrs.get("default")
+        if not isinstance(name, str | bytes):
+            return None
+        node = node.get(name.decode() if isinstance(name, bytes) else name)
+        if isinstance(node, h5py.Dataset):
+            return node
+        if node is None:
+            return None
+    return None
+
+
+def _candidates(file: h5py.File) -> list[str]:
+    names: list[str] = []
+
+    def collect(name: str, node: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(node, h5py.Dataset) and node.ndim in (2, 3) and node.dtype.kind in "biuf":
+            names.append("/" + name)
+
+    file.visititems(collect)
+    return sorted(names)

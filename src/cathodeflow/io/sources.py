@@ -1,0 +1,57 @@
+"""The raw files of a sample, named by one string. Light to import: the workflow calls it while it is being read."""
+
+import glob
+import os
+
+from natsort import natsorted
+
+from cathodeflow.errors import InputError
+
+
+def split_source(source: str) -> tuple[str, str | None]:
+    """Split `pattern::/dataset/path` into the pattern and the path of an HDF5 dataset, None where there is none.
+
+    Examples
+    --------
+    >>> split_source("raw/*.h5::/entry/data/data")
+    ('raw/*.h5', '/entry/data/data')
+    >>> split_source("raw/scan1")
+    ('raw/scan1', None)
+    """
+    pattern, separator, dataset = source.partition("::")
+    return pattern, dataset if separator else None
+
+
+def list_files(source: str) -> list[str]:
+    """List the raw files of a sample in natural order: frame_2 before frame_10.
+
+    Parameters
+    ----------
+    source : str
+        A file, a glob pattern, or a folder (its regular files that are not hidden, without those of its subfolders),
+        each with an optional `::/dataset/path`.
+
+    Raises
+    ------
+    InputError
+        Nothing is found.
+    """
+    pattern, _ = split_source(source)
+    if os.path.isdir(pattern):
+        with os.scandir(pattern) as entries:
+            files = [os.path.join(pattern, entry.name) for entry in entries if _is_wanted(entry)]
+        found = "a folder without files"
+    elif os.path.lexists(pattern):
+        files, found = [pattern], "nothing"
+    else:
+        files = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)]
+        found = "no file of this name" if glob.escape(pattern) == pattern else "no file that matches"
+    if not files:
+        raise InputError(source, found, "a file, a pattern that matches files, or a folder with files")
+    # Sorted by plain text first, so that names that natural order holds equal (01 and 1) have one order too.
+    return natsorted(sorted(files))
+
+
+def _is_wanted(entry: os.DirEntry[str]) -> bool:
+    # A dangling link is kept, so that reading complains about it by name.
+    return not entry.name.startswith(".") and (entry.is_file() or (entry.is_symlink() and not entry.is_dir()))
