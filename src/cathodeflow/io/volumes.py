@@ -1,0 +1,277 @@
+"""Volumes and image sets: Zarr v3 stores with OME-NGFF metadata, and a manifest with the digest of every chunk.
+
+Metadata: OME-NGFF 0.5 (https://ngff.openmicroscopy.org/0.5), one resolution level named `0`. The manifest
+`STORE.manifest.json` stands for the store where a workflow compares files: equal data and layout give equal manifests.
+"""
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import dask.array as da
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.atomic import atomic_path
+from cathodeflow.io.hdf5 import one_line
+from cathodeflow.io.tables import read_json, write_json
+
+_SUFFIX = ".manifest.json"
+_FORMAT = "cathodeflow volume manifest 1"
+_LEVEL = "0"
+_UNITS = {"A": "angstrom", "nm": "nanometer", "um": "micrometer", "mm": "millimeter", "m": "meter", "s": "second"}
+_TYPES = {"z": "space", "y": "space", "x": "space", "t": "time", "c": "channel"}
+# Side of a chunk along the space axes [px], by their number: a chunk is 0.25 to 1 M pixels, a slice reads few of them.
+_SIDES = {1: 65536, 2: 512, 3: 64}
+_MAX_FILES = 64
+_SHARD_BYTES = 64 * 2**20
+
+
+class VolumeInfo(NamedTuple):
+    """What a store holds: axes, size of a pixel along each, its unit, and further attributes."""
+
+    axes: tuple[str, ...]
+    scale: tuple[float, ...]
+    unit: str | None
+    attributes: dict[str, Any]
+
+
+def manifest_path(path: str | os.PathLike[str]) -> str:
+    """Return where the manifest of a store is."""
+    return os.fspath(path) + _SUFFIX
+
+
+def write_volume(
+    path: str | os.PathLike[str],
+    array: da.Array | NDArray[Any],
+    *,
+    axes: Sequence[str] = ("z", "y", "x"),
+    scale: Sequence[float] | None = None,
+    unit: str | None = None,
+    chunks: Sequence[int] | None = None,
+    shards: Sequence[int] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write an array as a Zarr v3 store, a shard at a time, then its manifest beside it.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store, replaced as a whole.
+    array : dask or numpy array
+        One axis for each of `axes`.
+    axes : sequence of str
+        Names in order; z, y, x are space, t time, c channels, any other a plain index.
+    scale : sequence of float, optional
+        Distance of pixels along each axis [unit]; 1 by default.
+    unit : str, optional
+        Of the space axes: "nm", "um", ... or a UDUNITS-2 name.
+    chunks : sequence of int, optional
+        Shape of a chunk, what a reader decompresses at least [px]. By default 64 along three space axes, 512 along two,
+        1 along the others.
+    shards : sequence of int, optional
+        Shape of a file, in whole chunks [px]. By default files grow to 64 MiB where there would be more than 64.
+    attributes : mapping, optional
+        Further attributes of the store.
+
+    Raises
+    ------
+    ValueError
+        Axes, scale, chunks or shards do not fit the array.
+    """
+    _require_lengths(array.ndim, axes=axes, scale=scale, chunks=chunks, shards=shards)
+    layout = tuple(chunks) if chunks is not None else default_chunks(array.shape, axes)
+    files = tuple(shards) if shards is not None else default_shards(array.shape, layout, array.dtype.itemsize)
+    metadata = _multiscales(os.path.basename(os.fspath(path)), axes, scale, unit)
+    manifest = manifest_path(path)
+    with atomic_path(path) as temporary:
+        group = zarr.create_group(str(temporary), zarr_format=3, attributes={**(attributes or {}), "ome": metadata})
+        target = group.create_array(
+            _LEVEL,
+            shape=array.shape,
+            dtype=array.dtype,
+            chunks=layout,
+            shards=files if files != layout else None,
+            dimension_names=list(axes),
+        )
+        # A file is written by one task alone, so that no lock is needed.
+        da.store(da.asarray(array).rechunk(files), target, lock=False)
+        digests = _digests(str(temporary))
+        # A manifest never stands beside a store that it does not describe.
+        if os.path.exists(manifest):
+            os.remove(manifest)
+    write_json(
+        manifest,
+        {
+            "format": _FORMAT,
+            "shape": array.shape,
+            "dtype": str(array.dtype),
+            "chunks": layout,
+            "shards": files,
+            "files": digests,
+            "digest": _overall(digests),
+        },
+    )
+
+
+def read_volume(path: str | os.PathLike[str], *, verify: bool = False) -> da.Array:
+    """Open a store as a dask array with a block per file.
+
+    Where there is a manifest, the store must have exactly its files: Zarr reads a missing chunk as zeros, silently.
+
+    Parameters
+    ----------
+    path : path
+        The store or its manifest. A store of others, without a manifest, opens too.
+    verify : bool
+        Whether the digest of every file is compared with the manifest, which must be there then.
+
+    Raises
+    ------
+    InputError
+        There is no such store, or files of it are missing, changed or added, a line for each.
+    """
+    store, manifest = _locate(path)
+    if os.path.exists(manifest) or verify or os.fspath(path) == manifest:
+        _check(store, manifest, verify=verify)
+    group, level = _open(store)
+    try:
+        array = group[level] if isinstance(group, zarr.Group) else group
+        if not isinstance(array, zarr.Array):
+            raise InputError(store, f"no array {level}", "an array")
+        return da.from_zarr(array, chunks=array.shards or array.chunks)
+    except (KeyError, ValueError, OSError) as error:
+        raise InputError(store, f"an error ({one_line(error)})", "a readable Zarr array") from error
+
+
+def read_volume_info(path: str | os.PathLike[str]) -> VolumeInfo:
+    """Read axes, scale, unit and attributes of a store.
+
+    Raises
+    ------
+    InputError
+        There is no such store, or it has no OME-NGFF metadata.
+    """
+    store, _ = _locate(path)
+    group, _ = _open(store)
+    attributes = dict(group.attrs)
+    ome = attributes.pop("ome", attributes)
+    try:
+        scales = ome["multiscales"][0]
+        axes = scales["axes"]
+        transforms = scales["datasets"][0]["coordinateTransformations"]
+        scale = next(transform["scale"] for transform in transforms if transform["type"] == "scale")
+        unit = next((axis.get("unit") for axis in axes if axis.get("type") == "space"), None)
+        return VolumeInfo(tuple(axis["name"] for axis in axes), tuple(map(float, scale)), unit, attributes)
+    except (KeyError, IndexError, TypeError, StopIteration) as error:
+        raise InputError(store, "no OME-NGFF multiscales", "axes and scale of the array") from error
+
+
+def default_chunks(shape: Sequence[int], axes: Sequence[str]) -> tuple[int, ...]:
+    """Return the shape of chunks [px] for an array with these axes.
+
+    Examples
+    --------
+    >>> default_chunks((3, 200, 300, 40), ("c", "z", "y", "x"))
+    (1, 64, 64, 40)
+    """
+    space = [_TYPES.get(axis) == "space" for axis in axes]
+    side = _SIDES[min(3, max(1, sum(space)))]
+    return tuple(max(1, min(n, side)) if spatial else 1 for n, spatial in zip(shape, space, strict=True))
+
+
+def default_shards(shape: Sequence[int], chunks: Sequence[int], itemsize: int) -> tuple[int, ...]:
+    """Return the shape of files [px]: chunks, doubled along the axis with most files until they are few or large.
+
+    Examples
+    --------
+    >>> default_shards((1024, 1024, 1024), (64, 64, 64), 1)
+    (256, 256, 256)
+    """
+    shards = list(chunks)
+    while True:
+        counts = [math.ceil(n / side) for n, side in zip(shape, shards, strict=True)]
+        if math.prod(counts) <= _MAX_FILES or 2 * math.prod(shards) * itemsize > _SHARD_BYTES:
+            return tuple(shards)
+        shards[int(np.argmax(counts))] *= 2
+
+
+def _require_lengths(ndim: int, **given: Sequence[Any] | None) -> None:
+    for name, values in given.items():
+        if values is not None and len(values) != ndim:
+            raise ValueError(f"{len(values)} {name} for an array of {ndim} axes")
+
+
+def _multiscales(name: str, axes: Sequence[str], scale: Sequence[float] | None, unit: str | None) -> dict[str, Any]:
+    described = []
+    for axis in axes:
+        entry = {"name": axis}
+        if axis in _TYPES:
+            entry["type"] = _TYPES[axis]
+        if unit is not None and entry.get("type") == "space":
+            entry["unit"] = _UNITS.get(unit, unit)
+        described.append(entry)
+    transform = {"type": "scale", "scale": [float(step) for step in scale or [1.0] * len(axes)]}
+    datasets = [{"path": _LEVEL, "coordinateTransformations": [transform]}]
+    return {"version": "0.5", "multiscales": [{"name": name, "axes": described, "datasets": datasets}]}
+
+
+def _locate(path: str | os.PathLike[str]) -> tuple[str, str]:
+    name = os.fspath(path).rstrip("/")
+    store = name.removesuffix(_SUFFIX)
+    return store, manifest_path(store)
+
+
+def _open(store: str) -> tuple[zarr.Group | zarr.Array, str]:
+    if not os.path.isdir(store):
+        raise InputError(store, "a file" if os.path.exists(store) else "no such store", "a Zarr store")
+    try:
+        group = zarr.open(store, mode="r")
+    except Exception as error:  # zarr raises anything from KeyError to its own types on a damaged store
+        raise InputError(store, f"an error ({one_line(error)})", "a readable Zarr store") from error
+    ome = group.attrs.get("ome", group.attrs)
+    try:
+        return group, str(ome["multiscales"][0]["datasets"][0]["path"])
+    except (KeyError, IndexError, TypeError):
+        return group, _LEVEL
+
+
+def _digests(store: str) -> dict[str, str]:
+    digests = {}
+    for name in _files(store):
+        with open(os.path.join(store, name), "rb") as file:
+            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def _files(store: str) -> list[str]:
+    found = [os.path.join(folder, name) for folder, _, names in os.walk(store) for name in names]
+    return sorted(os.path.relpath(name, store).replace(os.sep, "/") for name in found)
+
+
+def _overall(digests: Mapping[str, str]) -> str:
+    return hashlib.sha256("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()).hexdigest()
+
+
+def _check(store: str, manifest: str, *, verify: bool) -> None:
+    content = read_json(manifest)
+    if not isinstance(content, dict) or content.get("format") != _FORMAT or not isinstance(content.get("files"), dict):
+        raise InputError(manifest, "no list of digests", "a manifest of a volume")
+    expected: dict[str, str] = content["files"]
+    if _overall(expected) != content.get("digest"):
+        raise InputError(manifest, "an overall digest that does not fit the list", "an unchanged manifest")
+    if not os.path.isdir(store):
+        raise InputError(store, "no such store", f"the store that {manifest} describes")
+    found = _digests(store) if verify else dict.fromkeys(_files(store), "")
+    errors = [InputError(f"{store}/{name}", "no such file", "a chunk") for name in sorted(set(expected) - set(found))]
+    for name in sorted(found):
+        if name not in expected:
+            errors.append(InputError(f"{store}/{name}", "a file that the manifest does not have", "no such file"))
+        elif verify and found[name] != expected[name]:
+            errors.append(InputError(f"{store}/{name}", f"sha256 {found[name]}", f"sha256 {expected[name]}"))
+    if errors:
+        raise InputErrors.of(errors)
