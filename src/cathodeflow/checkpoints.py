@@ -1,0 +1,80 @@
+"""What a training must store to go on after being killed, and when a stored state is its own."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cathodeflow.errors import InputError
+from cathodeflow.io.models import load_checkpoint
+
+LOG = logging.getLogger(__name__)
+
+
+def derived_seed(seed: int, *stream: int) -> int:
+    """Mix a seed with the number of an epoch, or any others, into an independent seed.
+
+    Nothing about random numbers needs storing then: epoch 7 draws the same numbers whether or not the training was
+    interrupted before.
+    """
+    return int(np.random.SeedSequence([seed, *stream]).generate_state(1, np.uint64)[0])
+
+
+def generator(seed: int, *stream: int) -> torch.Generator:
+    """Random numbers that depend on a seed and, for example, the number of an epoch."""
+    return torch.Generator().manual_seed(derived_seed(seed, *stream))
+
+
+def training_key(*parts: Any) -> str:
+    """Digest of all that decides a training's result.
+
+    Parameters
+    ----------
+    *parts
+        Arrays, tensors, mappings of names to tensors, and anything JSON can hold: options, data, initial weights.
+
+    Returns
+    -------
+    str
+        Differs as soon as a value, a shape, a type or the order of the parts does.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Mapping) and part and all(isinstance(value, Tensor) for value in part.values()):
+            for name, tensor in part.items():
+                digest.update(f"{name}:".encode())
+                _add_array(digest, tensor.detach().cpu().contiguous().view(torch.uint8).numpy(), tensor)
+        elif isinstance(part, Tensor):
+            _add_array(digest, part.detach().cpu().contiguous().view(torch.uint8).numpy(), part)
+        elif isinstance(part, np.ndarray):
+            _add_array(digest, np.ascontiguousarray(part), part)
+        else:
+            digest.update(json.dumps(part, sort_keys=True, default=str).encode() + b";")
+    return digest.hexdigest()
+
+
+def _add_array(digest: "hashlib._Hash", content: np.ndarray, of: Tensor | np.ndarray) -> None:
+    digest.update(f"{tuple(of.shape)}{of.dtype};".encode())
+    digest.update(content.tobytes() if content.ndim == 0 else content.data)
+
+
+def matching_checkpoint(path: str | os.PathLike[str], key: str) -> dict[str, Any] | None:
+    """Read a checkpoint when it is there, whole, and of the same training; say so when it is not."""
+    if not Path(path).is_file():
+        return None
+    try:
+        content = load_checkpoint(path)
+    except InputError as error:
+        LOG.warning("%s; starting anew", error)
+        return None
+    if content.get("key") != key:
+        LOG.info("%s belongs to other data or options; starting anew", path)
+        return None
+    return content

@@ -1,0 +1,273 @@
+"""The training loop of all techniques: validation decides, and an interrupted training goes on where it was."""
+
+import copy
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from cathodeflow.checkpoints import derived_seed, generator, matching_checkpoint, training_key
+from cathodeflow.errors import InputError
+from cathodeflow.io.models import save_checkpoint
+
+LOG = logging.getLogger(__name__)
+
+Batch = Sequence[Tensor]
+Record = dict[str, float]
+
+
+class TrainingResult(NamedTuple):
+    """What a training gave; the model itself holds the best epoch's weights.
+
+    history : list of dict, per epoch `epoch`, `learning_rate`, and each quantity as `train_*` and `validation_*`.
+    best_epoch : int, counted from 0.
+    best : dict, the history's entry of that epoch.
+    """
+
+    history: list[Record]
+    best_epoch: int
+    best: Record
+
+
+def fit(
+    model: nn.Module,
+    loss_function: Callable[[nn.Module, Batch], dict[str, Tensor]],
+    train_batches: Callable[[torch.Generator], Iterable[Batch]],
+    validation_batches: Callable[[], Iterable[Batch]],
+    *,
+    epochs: int,
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+    seed: int,
+    patience: int | None = None,
+    schedule: Callable[[int], float] | None = None,
+    monitor: str = "loss",
+    clip_norm: float | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    key: str = "",
+    accelerator: str = "auto",
+    devices: int = 1,
+    precision: Any = "32-true",
+    strategy: str = "auto",
+    on_epoch: Callable[[Record], None] | None = None,
+    label: str = "training",
+) -> TrainingResult:
+    """Train a model in place; it ends on the CPU, in evaluation mode, with the weights of its best epoch.
+
+    All randomness of an epoch comes from (seed, epoch), so a training resumed from its checkpoint ends with the same
+    weights as an unbroken one; on CPUs, with the same number of threads, bit for bit. Global random state is left as it
+    was.
+
+    Parameters
+    ----------
+    model : nn.Module
+    loss_function : (model, batch) -> dict of scalar tensors
+        Means over the batch. `loss` is minimised, everything is recorded. It must call `model(...)` itself.
+    train_batches : (torch.Generator) -> iterable of batches
+        An epoch's batches, sequences of tensors whose first axis counts samples.
+    validation_batches : () -> iterable of batches
+    epochs : int
+        Upper limit.
+    optimizer : (parameters) -> Optimizer
+    seed : int
+    patience : int, optional
+        Stop after this many epochs without a better validation.
+    schedule : (epoch) -> float, optional
+        Factor on the optimizer's learning rates in an epoch.
+    monitor : str
+        Which validation quantity decides, the lower the better.
+    clip_norm : float, optional
+        Largest norm of the gradient. With it, a step whose gradient is not finite is left out.
+    checkpoint : path, optional
+        File for resuming, written after every epoch and kept at the end: `io.models.discard_checkpoint` removes it.
+    key : str
+        Digest of options and data (`checkpoints.training_key`). A checkpoint with another key, or of other initial
+        weights, is not resumed but overwritten.
+    accelerator, devices, precision, strategy
+        Of `lightning_fabric.Fabric`. With several devices, each takes every n-th batch; the processes other than the
+        first end with exit status 0 when the training is done, so outputs are written once.
+    on_epoch : (record) -> None, optional
+        Called with each epoch's new entry of the history.
+    label : str
+        What the log calls this training.
+
+    Returns
+    -------
+    TrainingResult
+        The same for the same seed: it holds no times.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to train or validate on, or validation never is finite.
+    """
+    key = training_key(key, model.state_dict(), seed, epochs, patience, monitor, clip_norm, str(precision), devices)
+    fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision, strategy=strategy)
+    fabric.launch()
+    inner, stepper = model, optimizer(model.parameters())
+    base_rates = [group["lr"] for group in stepper.param_groups]
+    wrapped, stepper = fabric.setup(model, stepper)
+    history: list[Record] = []
+    best_weights = _weights(inner)
+    if checkpoint is not None and (state := matching_checkpoint(checkpoint, key)) is not None:
+        inner.load_state_dict(state["model"])
+        stepper.load_state_dict(state["optimizer"])
+        history, best_weights = state["history"], state["best"]
+        LOG.info("%s goes on after epoch %d of %d", label, len(history), epochs)
+    monitored = "validation_" + monitor
+    with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
+        bar = _progress(epochs, len(history), label, show=fabric.is_global_zero)
+        for epoch in range(len(history), epochs):
+            best = _best(history, monitored)
+            if patience is not None and history and epoch - best > patience:
+                break
+            torch.manual_seed(derived_seed(seed, epoch, fabric.global_rank))
+            factor = schedule(epoch) if schedule else 1.0
+            for group, rate in zip(stepper.param_groups, base_rates, strict=True):
+                group["lr"] = rate * factor
+            batches = _share(train_batches(generator(seed, epoch)), fabric.global_rank, fabric.world_size)
+            record: Record = {"epoch": epoch, "learning_rate": base_rates[0] * factor}
+            record |= _train(fabric, wrapped, stepper, loss_function, batches, clip_norm)
+            record |= _validate(fabric, wrapped, loss_function, validation_batches())
+            history.append(fabric.broadcast(record))
+            if _best(history, monitored) == epoch:
+                best_weights = _weights(inner)
+            if fabric.is_global_zero:
+                if checkpoint is not None:
+                    save_checkpoint(checkpoint, {"key": key, "model": inner.state_dict(), "history": history,
+                                                 "optimizer": stepper.state_dict(), "best": best_weights})  # fmt: skip
+                _report(bar, label, epochs, history, monitored)
+                if on_epoch is not None:
+                    on_epoch(history[-1])
+        if bar is not None:
+            bar.close()
+    best = _best(history, monitored)
+    if not history or not math.isfinite(history[best][monitored]):
+        raise InputError(label, f"no finite {monitored.replace('_', ' ')} in {len(history)} epochs", "a finite one")
+    fabric.barrier()
+    if not fabric.is_global_zero:
+        raise SystemExit(0)
+    inner.load_state_dict(best_weights)
+    inner.to("cpu").eval()
+    return TrainingResult(history, best, history[best])
+
+
+def warm_up_cosine(epochs: int, *, warm_up: int = 0, final: float = 0.01) -> Callable[[int], float]:
+    """Learning-rate schedule: a linear rise, then half a cosine (Loshchilov and Hutter, ICLR 2017).
+
+    Parameters
+    ----------
+    epochs : int
+        Where the cosine ends.
+    warm_up : int
+        Epochs of the rise.
+    final : float
+        Factor at the end.
+
+    Examples
+    --------
+    >>> factor = warm_up_cosine(12, warm_up=2, final=0.0)
+    >>> [round(factor(epoch), 3) for epoch in (0, 1, 2, 7)]
+    [0.333, 0.667, 1.0, 0.5]
+    """
+
+    def factor(epoch: int) -> float:
+        if epoch < warm_up:
+            return (epoch + 1) / (warm_up + 1)
+        done = min((epoch - warm_up) / max(epochs - warm_up, 1), 1.0)
+        return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
+
+    return factor
+
+
+def _train(
+    fabric: Fabric, model: Any, optimizer: Any, loss_function: Callable[..., dict[str, Tensor]],
+    batches: Iterable[Batch], clip_norm: float | None,
+) -> Record:  # fmt: skip
+    model.train()
+    totals: dict[str, Tensor] = {}
+    count = skipped = 0
+    for cpu_batch in batches:
+        batch = fabric.to_device(cpu_batch)
+        values = loss_function(model, batch)
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(values["loss"])
+        # Clipping by a norm of infinity or NaN would write NaN into every weight.
+        if clip_norm is not None and not torch.isfinite(
+            fabric.clip_gradients(model, optimizer, max_norm=clip_norm, error_if_nonfinite=False)
+        ):
+            skipped += 1
+        else:
+            optimizer.step()
+        count += _add(totals, values, len(batch[0]))
+    return _means(totals, count, "train") | ({"skipped_steps": skipped} if clip_norm is not None else {})
+
+
+def _validate(
+    fabric: Fabric, model: Any, loss_function: Callable[..., dict[str, Tensor]], batches: Iterable[Batch]
+) -> Record:
+    model.eval()
+    totals: dict[str, Tensor] = {}
+    count = 0
+    # Every process validates on everything: they all see the same numbers and stop at the same epoch.
+    with torch.no_grad():
+        for cpu_batch in batches:
+            batch = fabric.to_device(cpu_batch)
+            count += _add(totals, loss_function(model, batch), len(batch[0]))
+    return _means(totals, count, "validation")
+
+
+def _add(totals: dict[str, Tensor], values: dict[str, Tensor], samples: int) -> int:
+    for name, value in values.items():
+        # Kept on the device: fetching every step's value would stop it each time.
+        totals[name] = totals.get(name, 0.0) + value.detach().double() * samples
+    return samples
+
+
+def _means(totals: dict[str, Tensor], count: int, kind: str) -> Record:
+    if count == 0:
+        raise InputError(f"{kind} data", "no samples", "at least one")
+    return {f"{kind}_{name}": float(total) / count for name, total in totals.items()}
+
+
+def _share(batches: Iterable[Batch], rank: int, world: int) -> Iterable[Batch]:
+    """Give each process every n-th batch, and all of them the same number, or they would wait for each other."""
+    group: list[Batch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == world:
+            yield group[rank]
+            group = []
+
+
+def _best(history: list[Record], monitored: str) -> int:
+    """Epoch of the lowest finite value, the first of equals."""
+    values = [record[monitored] if math.isfinite(record[monitored]) else math.inf for record in history]
+    return min(range(len(values)), key=values.__getitem__, default=0)
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    return copy.deepcopy({name: value.detach().cpu() for name, value in model.state_dict().items()})
+
+
+def _progress(epochs: int, done: int, label: str, *, show: bool) -> Any:
+    if show and sys.stderr.isatty():
+        return tqdm(total=epochs, initial=done, desc=label, unit="epoch", dynamic_ncols=True)
+    return None
+
+
+def _report(bar: Any, label: str, epochs: int, history: list[Record], monitored: str) -> None:
+    record, best = history[-1], history[_best(history, monitored)]
+    if bar is not None:
+        bar.update()
+        bar.set_postfix({"validation": f"{record[monitored]:.4g}", "best": f"{best[monitored]:.4g}"})
+        return
+    values = ", ".join(f"{name} {value:.4g}" for name, value in record.items() if name != "epoch")
+    LOG.info("%s: epoch %d of %d: %s; best %.4g", label, len(history), epochs, values, best[monitored])
