@@ -10,8 +10,8 @@ Conventions
   meets no other above it dies there, so persistence never exceeds the height above the threshold, and the pairs are
   those of the frame clipped below at the threshold. They are stable: changing pixels by at most d changes births and
   deaths by at most d.
-- Of two equal pixels the later one in raster order is the higher: it is the place of a plateau, and it survives. A plateau
-  is one island; no pair has persistence zero.
+- Of two equal pixels the later one in raster order is the higher: it is the place of a plateau, and it survives. A
+  plateau is one island; no pair has persistence zero.
 
 What the package findpeaks (2.7.5, method 'topology') does otherwise
 --------------------------------------------------------------------
@@ -19,10 +19,10 @@ What the package findpeaks (2.7.5, method 'topology') does otherwise
 - The island of the global maximum is given the death 0, whatever the floor. An island that meets no other above the
   limit is not listed at all. Without a limit all pixels take part, so that islands on a background set to 0 die at 0.
 - Equal pixels are told apart by adding index * 2.2e-16, to pixels that are not 0; equal ones that remain are ordered by
-  (row, col). Both let the later pixel win, but the levels are off by as much and parts of a plateau appear as pairs with
-  persistence of about 1e-13 or 0. (In images of one or two columns repeated values are lowered instead, and the earlier
-  pixel wins.)
-- Values below 0 are set to 0. With `scale` (its default) the frame is shifted and stretched to 0..255 and cut to integers.
+  (row, col). Both let the later pixel win, but the levels are off by as much and parts of a plateau appear as pairs
+  with persistence of about 1e-13 or 0. (In images of one or two columns repeated values are lowered instead, and the
+  earlier pixel wins.)
+- Values below 0 are set to 0. With `scale` (its default) the frame is stretched to 0..255 and cut to integers.
 - Making a `findpeaks` object sets the level of the root logger, or its handler.
 """
 
@@ -37,7 +37,6 @@ from cathodeflow.bragg import persistence
 PEAK = np.dtype([("row", "i4"), ("col", "i4"), ("birth", "f8"), ("death", "f8"), ("persistence", "f8")])
 CANDIDATE = np.dtype([*PEAK.descr, ("area", "i4"), ("component", "i4"), ("npeaks", "u2")])
 NO_MASK = np.zeros((0, 0), np.bool_)
-
 
 
 class Pixels(NamedTuple):
@@ -66,8 +65,8 @@ def persistence_peaks(image: ArrayLike, *, threshold: float, min_persistence: fl
     Returns
     -------
     (n,) structured
-        `row`, `col` (int32), `birth`, `death`, `persistence` (float64), sorted by persistence, greatest first, equal ones
-        in raster order.
+        `row`, `col` (int32), `birth`, `death`, `persistence` (float64), sorted by persistence, greatest first, equal
+        ones in raster order.
 
     Raises
     ------
@@ -86,8 +85,8 @@ def persistence_peaks(image: ArrayLike, *, threshold: float, min_persistence: fl
 def findpeaks_peaks(image: ArrayLike, *, threshold: float, min_persistence: float) -> NDArray[np.void]:
     """Find the same peaks through the package findpeaks, hundreds of times slower.
 
-    The package is given the ranks of the pixels' values instead of the values, and a floor of zeros for all pixels that do
-    not count, so that none of its peculiarities (see the module) has an effect on the result.
+    The package is given the ranks of the pixels' values instead of the values, and a floor of zeros for all pixels that
+    do not count, so that none of its peculiarities (see the module) has an effect on the result.
 
     Parameters, returned columns and errors are those of `persistence_peaks`.
     """
@@ -116,9 +115,9 @@ def candidates(
     engine : {"union_find", "findpeaks"}
         What finds the peaks; the result is the same.
     scale : {"none", "uint8"}
-        "uint8" brings the values to 0..255 first, as the package findpeaks does by default: negative ones are set to 0, the
-        least becomes 0, the greatest 255, and fractions are cut off. `min_value`, `min_persistence`, and the births and
-        deaths returned are on that scale.
+        "uint8" brings the values to 0..255 first, as the package findpeaks does by default: negative ones are set to 0,
+        the least becomes 0, the greatest 255, and fractions are cut off. `min_value`, `min_persistence`, and the
+        births and deaths returned are on that scale.
     min_value : float
         Only pixels of more than this count.
     min_persistence : float
@@ -128,8 +127,8 @@ def candidates(
     patch_size : int
         Odd side [px] of the patch around a peak whose brightest pixel must be near its centre; 1 keeps all peaks.
     centre_tolerance : int
-        Greatest distance [px], in rows and in columns, of that brightest pixel. Where several are equally bright, one of
-        them is enough.
+        Greatest distance [px], in rows and in columns, of that brightest pixel. Where several are equally bright, one
+        of them is enough.
     mask : (row, col) int or bool, optional
         Pixels that are not 0 never count.
 
@@ -137,14 +136,15 @@ def candidates(
     -------
     (n,) structured
         In raster order: `row`, `col` (int32), `birth`, `death`, `persistence` (float64) of the peak; `area` [px] and
-        `component` (int32), size and number of its 8-connected component above `min_value` (numbered from 0 in the order
-        of their first pixels, those without peaks too); `npeaks` (uint16), number of peaks in that component that are
-        persistent enough, whether or not they pass the patch filter.
+        `component` (int32), size and number of its 8-connected component above `min_value` (numbered from 0 in the
+        order of their first pixels, those without peaks too); `npeaks` (uint16), number of peaks in that component
+        that are persistent enough, whether or not they pass the patch filter.
 
     Raises
     ------
     ValueError
-        If the frame has not two axes or is not of real numbers, the mask has another shape, or an option is out of range.
+        If the frame has not two axes or is not of real numbers, the mask has another shape, or an option has no such
+        value.
     """
     image = _contiguous(frame)
     bad = NO_MASK if mask is None else np.ascontiguousarray(np.asarray(mask) != 0)
@@ -177,7 +177,8 @@ def candidates(
     npeaks = np.bincount(label, minlength=first.size)[label]
     found["npeaks"] = np.minimum(npeaks, np.iinfo(np.uint16).max)
     near = persistence.central(image, bad, peaks["row"].copy(), peaks["col"].copy(), patch_size // 2, centre_tolerance)
-    return found[near]
+    kept: NDArray[np.void] = found[near]
+    return kept
 
 
 def _contiguous(image: ArrayLike) -> NDArray[Any]:
@@ -205,9 +206,10 @@ def _bright(image: NDArray[Any], threshold: float, bad: NDArray[np.bool_] = NO_M
 def _bright_uint8(image: NDArray[Any], threshold: float, bad: NDArray[np.bool_]) -> Pixels:
     """Gather on the scale of findpeaks, scaling none but the pixels that may exceed the threshold."""
     least, greatest = (max(extreme, 0.0) for extreme in persistence.extremes(image, bad))
-    span = greatest - least
-    # Level k begins at least + span * k / 255; one level less is sure to be enough. Below level 0 everything counts.
-    pixels = _bright(image, least + span * (np.floor(threshold) / 255) if threshold >= 1 else -np.inf, bad)
+    span = max(greatest - least, 0.0)
+    # Level k begins at least + span * k / 255; half a level less covers the rounding. Below level 0 everything counts.
+    lowest = least + span * (np.floor(threshold) + 0.5) / 255 if threshold >= 0 else -np.inf
+    pixels = _bright(image, lowest, bad)
     values = np.maximum(pixels.values, 0) - least
     # A frame of one value is all 0, as it is in findpeaks.
     values = np.floor(values / span * 255) if span > 0 else np.zeros_like(values)
@@ -236,9 +238,8 @@ def _union_find(pixels: Pixels, threshold: float) -> tuple[NDArray[np.void], NDA
     places, values, stride = pixels
     top, above = persistence.basins(places, values, stride)
     low, high = persistence.contacts(places, values, stride, top, above)
-    death, component = persistence.merge(values, top, low, high, np.argsort(-values[low]), float(threshold))
-    maxima = np.flatnonzero(top == np.arange(top.size))
-    return _table(pixels, maxima, death[maxima]), component
+    maxima, death = persistence.merge(values, top, low, high, np.argsort(-values[low]), float(threshold))
+    return _table(pixels, maxima, death), top
 
 
 def _findpeaks(pixels: Pixels, threshold: float) -> NDArray[np.void]:
@@ -246,8 +247,9 @@ def _findpeaks(pixels: Pixels, threshold: float) -> NDArray[np.void]:
     values = pixels.values
     if not values.size:
         return np.empty(0, PEAK)
-    # findpeaks is imported here because it takes seconds. A handler of its own keeps it from configuring the root logger, and
-    # the function is called instead of the class, which sets the root logger's level. Importing sets its own to DEBUG.
+    # findpeaks is imported here because it takes seconds. A handler of its own keeps it from configuring the root
+    # logger, and the function is called instead of the class, which sets the root logger's level. Importing sets its
+    # own level.
     package = logging.getLogger("findpeaks")
     if not package.handlers:
         package.addHandler(logging.NullHandler())

@@ -174,8 +174,8 @@ def merge(values, top, low, high, order, threshold):
     ----------
     values : (n,) float64
     top : (n,) int32
+        Local maximum of each pixel, as `basins` returns it. Replaced by the highest pixel of its connected component.
     low, high : (m,) int32
-        As `basins` and `contacts` return them.
     order : (m,) int
         Contacts sorted by the value of their lower pixel, descending.
     threshold : float
@@ -183,24 +183,30 @@ def merge(values, top, low, high, order, threshold):
 
     Returns
     -------
-    death : (n,) float64
-        Of the local maxima; of no meaning elsewhere.
-    component : (n,) int32
-        Position of the highest pixel of each pixel's connected component.
+    maxima : (p,) int32
+        Positions of the local maxima, ascending.
+    death : (p,) float64
     """
-    parent = top.copy()
-    death = np.full(values.size, threshold, np.float64)
+    n, peaks = values.size, 0
+    for k in range(n):
+        peaks += top[k] == k
+    maxima, death = np.empty(peaks, np.int32), np.full(peaks, threshold, np.float64)
+    p = 0
+    for k in range(n):
+        if top[k] == k:
+            maxima[p] = k
+            p += 1
     for e in order:
-        old, young = _root(parent, low[e]), _root(parent, high[e])
+        old, young = _root(top, low[e]), _root(top, high[e])
         if old == young:
             continue
         if values[old] < values[young] or (values[old] == values[young] and old < young):
             old, young = young, old
-        parent[young] = old
-        death[young] = values[low[e]]
-    for k in range(parent.size):
-        parent[k] = _root(parent, k)
-    return death, parent
+        top[young] = old
+        death[np.searchsorted(maxima, young)] = values[low[e]]
+    for k in range(n):
+        top[k] = _root(top, k)
+    return maxima, death
 
 
 @njit(cache=True, nogil=True)
