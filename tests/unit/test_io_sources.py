@@ -1,0 +1,59 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cathodeflow.errors import InputError
+from cathodeflow.io.sources import list_files, split_source
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).write_bytes(b"x")
+
+
+def test_a_folder_gives_its_regular_visible_files_in_natural_order(tmp_path):
+    touch(tmp_path, "frame_10.tif", "frame_2.tif", "frame_1.tif", ".hidden")
+    (tmp_path / "dark").mkdir()
+    touch(tmp_path / "dark", "dark_1.tif")
+    assert list_files(str(tmp_path)) == [str(tmp_path / f"frame_{i}.tif") for i in (1, 2, 10)]
+
+
+def test_a_pattern_gives_what_matches_and_keeps_natural_order_across_folders(tmp_path):
+    for folder in ("scan10", "scan2"):
+        (tmp_path / folder).mkdir()
+        touch(tmp_path / folder, "b.h5", "notes.txt")
+    found = list_files(f"{tmp_path}/scan*/*.h5::/entry/data/data")
+    assert found == [f"{tmp_path}/scan2/b.h5", f"{tmp_path}/scan10/b.h5"]
+
+
+def test_names_that_natural_order_holds_equal_have_one_order(tmp_path):
+    touch(tmp_path, "f1", "f01", "f001")
+    assert [os.path.basename(name) for name in list_files(str(tmp_path))] == ["f001", "f01", "f1"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
+    touch(tmp_path, "a[1].tif", "a1.tif")
+    assert list_files(str(tmp_path / "a[1].tif")) == [str(tmp_path / "a[1].tif")]
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [("none.tif", "no file of this name"), ("*.tif", "no file that matches"), ("empty", "a folder without files")],
+)
+def test_nothing_found_is_one_line(tmp_path, source, found):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError) as caught:
+        list_files(str(tmp_path / source))
+    assert (caught.value.where, caught.value.found) == (str(tmp_path / source), found)
+
+
+def test_the_dataset_is_split_off():
+    assert split_source("a.h5::/x") == ("a.h5", "/x")
+    assert split_source("a.h5") == ("a.h5", None)
+
+
+def test_listing_files_loads_no_array_library():
+    code = "import sys, cathodeflow.io.sources; print([m for m in ('numpy', 'h5py', 'pydantic') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
