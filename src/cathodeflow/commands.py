@@ -3,8 +3,9 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, get_args
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, get_args
 
 import click
 from pydantic.fields import FieldInfo
@@ -13,6 +14,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.options import Options, flag_name, from_flags, is_tuple, optional
 
 log = logging.getLogger("cathodeflow")
+T = TypeVar("T")
 
 
 def stage_command(group: click.Group, options: type[Options]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -106,6 +108,26 @@ def start(log_file: str | None, threads: int | None) -> None:
     if threads:
         for library in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
             os.environ[f"{library}_NUM_THREADS"] = str(threads)
+
+
+def thread_count() -> int:
+    """Threads that this process may use."""
+    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+
+
+def progress(items: Iterable[T], label: str, *, total: int | None = None) -> Iterable[T]:
+    """Pass items on, showing a bar on a terminal and a plain line in the log now and then elsewhere."""
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc=label, total=total, leave=False, dynamic_ncols=True)
+        return
+    last = time.monotonic()
+    for count, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - last > 30:
+            last = time.monotonic()
+            log.info("%s: %d%s", label, count, f" of {total}" if total else "")
 
 
 def run(command: click.Command) -> None:

@@ -2,6 +2,8 @@
 
 from typing import ClassVar, Literal
 
+from pydantic import field_validator
+
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.sources import list_files
 from cathodeflow.options import Options, option
@@ -9,6 +11,15 @@ from cathodeflow.samples import Sample
 
 Device = Literal["auto", "cpu", "cuda"]
 SIMULATED = "simulated"
+#: Folder beside the scans' folders in results/bragg, so no scan's name.
+MODEL_FOLDER = "model"
+
+
+def odd(size: int) -> int:
+    """Require a patch size with a central pixel."""
+    if size % 2 == 0:
+        raise ValueError("an odd number")
+    return size
 
 
 class Scan(Sample):
@@ -20,7 +31,7 @@ class Scan(Sample):
         "Raw frames: a file, a folder or a pattern, for HDF5 with `::/path/of/the/dataset`; "
         "or `simulated`: made by `bragg_simulate`.",
     )
-    dark: str | None = option(None, "Dark image (or series, averaged) to subtract.")
+    dark: str | None = option(None, "Dark image, or series of them, whose mean is subtracted.")
     mask: str | None = option(None, "Image that is not zero at bad pixels and gaps.")
     state_of_charge: float | None = option(
         None, "Share of the lithium taken out of the cathode: 0 discharged, 1 charged.", ge=0, le=1
@@ -35,9 +46,19 @@ class Scan(Sample):
 class Simulate(Options):
     """Raw frames of an operando series with known peaks, for scans whose frames are `simulated`."""
 
-    format: Literal["tiff", "hdf5"] = option("tiff", "A TIFF file per frame, or one HDF5 file.")
-    n_frames: int = option(48, "Frames of a scan.", ge=1, le=100_000)
-    seed: int | None = option(None, "Seed; the workflow's where none is given.", ge=0)
+    format: Literal["tiff", "hdf5"] = option("tiff", "A TIFF file per frame, or one NeXus file.")
+    n_frames: int = option(48, "Frames of a scan, a rocking series.", ge=1, le=100_000)
+    rows: int = option(256, "Rows of the detector.", unit="px", ge=64, le=4096)
+    cols: int = option(256, "Columns of the detector.", unit="px", ge=64, le=4096)
+    n_peaks: int = option(800, "Particles that diffract somewhere in the scan.", ge=1)
+    amplitude_min: float = option(30.0, "Faintest peak's maximum.", unit="counts", gt=0)
+    amplitude_max: float = option(5000.0, "Brightest peak's maximum.", unit="counts", gt=0)
+    background: float = option(8.0, "Smooth scattering.", unit="counts", ge=0)
+    ring: float = option(4.0, "Height of the powder rings.", unit="counts", ge=0)
+    dark: float = option(20.0, "Offset of the detector.", unit="counts", ge=0)
+    bad_fraction: float = option(0.001, "Share of hot and dead pixels.", ge=0, lt=0.5)
+    gap: int = option(0, "Width of a gap between detector modules.", unit="px", ge=0)
+    seed: int | None = option(None, "Seed of the particles and the noise; default: the workflow's.", ge=0)
 
     @property
     def files(self) -> list[str]:
@@ -50,10 +71,93 @@ class Simulate(Options):
         return "/frame_*.tif" if self.format == "tiff" else "/frames.h5::/entry/data/data"
 
 
+class Frames(Options):
+    """Raw frames -> corrected, binned frames in frames.h5."""
+
+    binning: Literal[1, 2, 4] = option(1, "Side of the blocks of pixels that are summed.", unit="px")
+    start: int = option(0, "First frame.", ge=0)
+    stop: int | None = option(None, "Frame to stop before; default: the end.", ge=1)
+    step: int = option(1, "Take every so many frames.", ge=1)
+    gap_value: int | None = option(None, "Value that stands for no measurement, such as -1 or 4294967295.")
+    allow_negative: bool = option(False, "Take counts below zero for noise around a dark level subtracted before.")
+    saturation: float | None = option(
+        None, "Least value of a saturated pixel; default: the largest of the integer type.", unit="counts", gt=0
+    )
+    max_saturated: float = option(0.01, "Share of saturated pixels above which a frame is refused.", ge=0, le=1)
+    on_bad_file: Literal["fail", "skip"] = option("fail", "What becomes of files and frames that cannot be used.")
+
+
+class FindPeaks(Options):
+    """Frames -> candidate peaks, by persistent homology."""
+
+    engine: Literal["union_find", "findpeaks"] = option(
+        "union_find", "Our own, or the package findpeaks (the same peaks, many times slower)."
+    )
+    scale: Literal["none", "uint8"] = option("none", "`uint8`: bring each frame to 0..255 first, as findpeaks does.")
+    min_value: float = option(20.0, "Only pixels of more count.", unit="counts", ge=0)
+    min_persistence: float = option(15.0, "Least rise of a peak above its saddle.", unit="counts", ge=0)
+    min_area: int = option(3, "Least size of a connected component with peaks.", unit="px", ge=1)
+    patch_size: int = option(11, "Side of the patch whose brightest pixel is the peak's.", unit="px", ge=1, le=101)
+    centre_tolerance: int = option(2, "How far, in rows and columns, that pixel may be from the centre.", unit="px", ge=0)
+
+    _odd = field_validator("patch_size")(odd)
+
+
+class Fit(Options):
+    """Candidates -> fitted peaks in peaks.h5, by Poisson maximum likelihood."""
+
+    model: Literal["pseudo_voigt", "gaussian"] = option("pseudo_voigt", "Shape of a peak.")
+    patch_size: int = option(11, "Side of the fitted patch.", unit="px", ge=3, le=101)
+    neighbours: Literal["subtract", "mask"] = option(
+        "subtract", "Overlapping neighbours: fitted together, or their pixels left out."
+    )
+    read_noise: float = option(0.0, "Standard deviation of the detector's read-out noise.", unit="counts", ge=0)
+    max_iterations: int = option(50, "Steps after which a fit is given up.", ge=1)
+
+    _odd = field_validator("patch_size")(odd)
+
+
+class Patches(Options):
+    """Frames and fitted peaks -> patches with labels that the network learns from."""
+
+    patch_size: int = option(11, "Side of the network's patches.", unit="px", ge=7, le=101)
+    max_shift: int = option(1, "Margin kept around a patch for random shifts.", unit="px", ge=0, le=10)
+    min_value: float = option(20.0, "Pixels of less count as zero.", unit="counts", ge=0)
+
+    _odd = field_validator("patch_size")(odd)
+
+
 class Section(Options):
     """Bragg peaks on X-ray detector frames, located to a fraction of a pixel."""
 
     samples: str = option(..., "Sheet of the scans.")
     simulate: Simulate = option(Simulate(), "Simulated raw frames.")
+    frames: Frames = option(Frames(), "Corrected frames.")
+    find_peaks: FindPeaks = option(FindPeaks(), "Candidates.")
+    fit: Fit = option(Fit(), "Fits.")
+    patches: Patches = option(Patches(), "Training patches.")
 
     sample_class: ClassVar[type[Sample]] = Scan
+
+    def check(self, scans: dict[str, Scan]) -> None:
+        """Require that the raw files of every scan are there, and something to train on where a network is trained.
+
+        Raises
+        ------
+        InputError
+            A line for everything that is missing.
+        """
+        errors = []
+        for name, scan in scans.items():
+            if name == MODEL_FOLDER:
+                errors.append(InputError(self.samples, f"a scan named '{name}'", "another name: it is the network's"))
+            sources = {"frames": None if scan.simulated else scan.frames, "dark": scan.dark, "mask": scan.mask}
+            for column, source in sources.items():
+                try:
+                    if source:
+                        list_files(source)
+                except InputError as error:
+                    where = f"{self.samples}: scan '{name}', {column}: {error.where}"
+                    errors.append(InputError(where, error.found, error.expected))
+        if errors:
+            raise InputErrors.of(errors)
