@@ -113,7 +113,12 @@ def detection(peaks: pd.DataFrame, truth: pd.DataFrame, *, max_distance: float, 
     Returns
     -------
     DataFrame
-        low, high [counts], true, recovered, recall, found, correct, precision (None where nothing can be counted).
+        low, high [counts], true, recovered, found, correct, and recall and precision, with `_low` and `_high` for the
+        ends of their 95 % Wilson intervals [1]_ (NaN where there is nothing to count).
+
+    References
+    ----------
+    .. [1] E. B. Wilson, J. Am. Stat. Assoc. 22, 209 (1927)
     """
     ab = peaks[["network_row", "network_col"]].to_numpy(np.float64), truth[["row", "col"]].to_numpy(np.float64)
     found, true, _ = match(*ab, max_distance=max_distance, a_frame=peaks["frame"], b_frame=truth["frame"])
@@ -134,7 +139,8 @@ def detection(peaks: pd.DataFrame, truth: pd.DataFrame, *, max_distance: float, 
     for name, values in of.items():
         table[name] = np.histogram(values, edges)[0] if both.size else np.zeros(0, np.int64)
     for name, part, whole in (("recall", "recovered", "true"), ("precision", "correct", "found")):
-        table[name] = [_ratio(p, w) for p, w in zip(table[part], table[whole], strict=True)]
+        table[name] = table[part] / table[whole].where(table[whole] > 0)
+        table[f"{name}_low"], table[f"{name}_high"] = _wilson(table[name], table[whole])
     return table
 
 
@@ -147,6 +153,7 @@ def compare(
     max_distance: float = 3.0,
     intensity: str = "persistence",
     n_bins: int = 8,
+    min_amplitude: float = 30.0,
     rng: np.random.Generator,
 ) -> Comparison:
     """Compare the positions of network, fit and truth; the key figures are flat, and None where there is nothing.
@@ -165,6 +172,8 @@ def compare(
         Column of `located` that tells the peaks' intensity [counts].
     n_bins : int
         Bins of intensity and amplitude.
+    min_amplitude : float
+        Least true amplitude [counts] of a peak that counts for the figure `recall`.
     rng : Generator
         For the bootstrap.
     """
@@ -185,7 +194,9 @@ def compare(
     by_amplitude = pd.DataFrame()
     if true is not None:
         by_amplitude = detection(peaks, true, max_distance=max_distance, n_bins=n_bins)
-        metrics["recall"] = _ratio(by_amplitude["recovered"].sum(), by_amplitude["true"].sum())
+        strong = true.assign(masked=true["masked"] | (true["amplitude"] < min_amplitude))
+        counted = detection(peaks, strong, max_distance=max_distance, n_bins=1)
+        metrics["recall"] = _ratio(counted["recovered"].sum(), counted["true"].sum())
         metrics["precision"] = _ratio(by_amplitude["correct"].sum(), by_amplitude["found"].sum())
     return Comparison(peaks, by_intensity, by_amplitude, metrics)
 
@@ -205,3 +216,10 @@ def _ratio(part: float, whole: float) -> float | None:
 def _mean(values: pd.Series) -> float | None:
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else None
+
+
+def _wilson(share: pd.Series, count: pd.Series) -> tuple[pd.Series, pd.Series]:
+    z = 1.96
+    middle = (share + z**2 / 2 / count) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / 4 / count**2)
+    return middle - half, middle + half

@@ -47,13 +47,9 @@ def match(
     >>> match([[0, 0], [0, 3]], [[0, 2], [0, 9]], max_distance=5).distance
     array([1.])
     """
-    points, kept = [], []
-    for xy, frame in ((a, a_frame), (b, b_frame)):
-        rowcol = np.asarray(xy, dtype=np.float64).reshape(-1, 2)
-        number = np.zeros(len(rowcol)) if frame is None else np.asarray(frame, dtype=np.float64)
-        kept.append(np.flatnonzero(np.isfinite(rowcol).all(axis=1)))
-        # Frames lie so far apart along the first axis that no pair crosses them.
-        points.append(np.column_stack([number * 2 * (max_distance + 1), rowcol])[kept[-1]])
+    points = [_points(xy, frame, max_distance) for xy, frame in ((a, a_frame), (b, b_frame))]
+    kept = [np.flatnonzero(np.isfinite(one).all(axis=1)) for one in points]
+    points = [one[index] for one, index in zip(points, kept, strict=True)]
     if not (len(points[0]) and len(points[1])):
         return Match(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     trees = [cKDTree(one) for one in points]
@@ -109,7 +105,8 @@ def pair(fitted: pd.DataFrame, located: pd.DataFrame, *, max_distance: float, in
 def compare_peaks(pairs: pd.DataFrame, truth: pd.DataFrame | None = None, *, max_distance: float) -> pd.DataFrame:
     """Distances between network, fit and truth, peak by peak.
 
-    The truth of a peak is found from the mean of both positions, so that it favours neither.
+    The truth of a peak is found from the mean of both positions, so that it favours neither; where they are further
+    apart than `max_distance`, from the one that is nearer to a true peak.
 
     Parameters
     ----------
@@ -129,9 +126,13 @@ def compare_peaks(pairs: pd.DataFrame, truth: pd.DataFrame | None = None, *, max
     table = pairs.copy()
     if truth is not None:
         network, fit = (table[[f"{who}_row", f"{who}_col"]].to_numpy(np.float64) for who in ("network", "fit"))
-        middle = np.where(np.isnan(fit), network, (network + fit) / 2)
         to = truth[["row", "col"]].to_numpy(np.float64)
-        found, true, _ = match(middle, to, max_distance=max_distance, a_frame=table["frame"], b_frame=truth["frame"])
+        tree = cKDTree(_points(to, truth["frame"], max_distance))
+        reach = [_reach(tree, _points(xy, table["frame"], max_distance)) for xy in (network, fit)]
+        apart = np.hypot(*(network - fit).T)
+        where = np.where((reach[1] < reach[0])[:, None], fit, network)
+        where = np.where((apart <= max_distance)[:, None], (network + fit) / 2, where)
+        found, true, _ = match(where, to, max_distance=max_distance, a_frame=table["frame"], b_frame=truth["frame"])
         for name, column in (("truth_row", "row"), ("truth_col", "col"), ("amplitude", "amplitude")):
             table[name] = _scatter(truth[column].to_numpy(np.float64)[true], found, len(table))
         table["peak"], table["isolated"] = np.int64(-1), False
@@ -148,3 +149,18 @@ def _scatter(values: NDArray[np.float64], where: NDArray[np.int64], length: int)
     column = np.full(length, np.nan)
     column[where] = values
     return column
+
+
+def _points(xy: ArrayLike, frame: ArrayLike | None, max_distance: float) -> NDArray[np.float64]:
+    """Points (frame, row, col), the frames so far apart that no pair within the distance crosses them."""
+    rowcol = np.asarray(xy, dtype=np.float64).reshape(-1, 2)
+    number = np.zeros(len(rowcol)) if frame is None else np.asarray(frame, dtype=np.float64)
+    return np.column_stack([number * 2 * (max_distance + 1), rowcol])
+
+
+def _reach(tree: cKDTree, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance of each point to the nearest of the tree; infinite for none, and for points that are not finite."""
+    reach, finite = np.full(len(points), np.inf), np.isfinite(points).all(axis=1)
+    if tree.n and finite.any():
+        reach[finite] = tree.query(points[finite])[0]
+    return reach

@@ -1,0 +1,128 @@
+"""The look of all figures, made without pyplot so that nothing global is changed, and the one they all share."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, ParamSpec
+
+import numpy as np
+import pandas as pd
+from cycler import cycler
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+#: Colours that people with any common colour blindness tell apart (M. Okabe, K. Ito, 2008), darkest first.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4D4D4D")
+
+#: Map of images and other amounts, even in lightness.
+MAP = "magma"
+
+#: Widths of one and two columns of a journal [inch].
+ONE_COLUMN, TWO_COLUMNS = 3.5, 7.2
+
+STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#333333",
+    "axes.labelcolor": "#222222",
+    "axes.labelsize": 9,
+    "axes.linewidth": 0.7,
+    "axes.prop_cycle": cycler(color=COLOURS),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 150,
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.5,
+    "image.cmap": MAP,
+    "image.interpolation": "nearest",
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "xtick.color": "#333333",
+    "xtick.labelsize": 8,
+    "ytick.color": "#333333",
+    "ytick.labelsize": 8,
+}
+
+Arguments = ParamSpec("Arguments")
+
+
+def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+    """Draw a figure in the project's style, which holds inside the decorated function alone."""
+
+    @wraps(draw)
+    def in_style(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
+        with rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return in_style
+
+
+def label(axes: Axes, *, x: str, y: str, title: str | None = None, grid: bool = True) -> None:
+    """Name both axes, with units in brackets, and draw a light grid."""
+    axes.set(xlabel=x, ylabel=y)
+    if title:
+        axes.set_title(title)
+    axes.grid(grid)
+
+
+def nothing_to_show(axes: Axes, text: str) -> None:
+    """Say in the middle of empty axes why they are empty."""
+    axes.set(xticks=[], yticks=[])
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#777777")
+
+
+def plain_log(axes: Axes, *, y: bool = True) -> None:
+    """Write 1, 2 and 5 of each decade as plain numbers."""
+    for axis in (axes.xaxis, axes.yaxis) if y else (axes.xaxis,):
+        low, high = axis.get_view_interval()
+        subs = (1.0, 2.0, 5.0) if high < 30 * low else (1.0, 3.0) if high < 300 * low else (1.0,)
+        axis.set_major_locator(LogLocator(10, subs))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
+@styled
+def training_curves(history: Sequence[Mapping[str, Any]], *, unit: str) -> Figure:
+    """Losses of training and validation, with the epoch of the least validation loss marked.
+
+    Parameters
+    ----------
+    history : sequence of mapping
+        A row for each epoch: `epoch` and losses, whose keys end in `_loss`; further keys are ignored.
+    unit : str
+        Of the losses.
+    """
+    figure = Figure(figsize=(ONE_COLUMN * 1.25, 2.9))
+    axes = figure.subplots()
+    table = pd.DataFrame([dict(row) for row in history])
+    losses = [name for name in table.columns if str(name).endswith("_loss")]
+    if not losses:
+        nothing_to_show(axes, "no epoch was trained")
+        return figure
+    for name, colour, marker in zip(losses, COLOURS, "osD^v<>", strict=False):
+        one = table[["epoch", name]].dropna()
+        few = marker if len(one) < 3 else None
+        axes.plot(one["epoch"], one[name], color=colour, marker=few, label=str(name).removesuffix("_loss"))
+    if "validation_loss" in table and table["validation_loss"].notna().any():
+        best = table.iloc[int(np.nanargmin(table["validation_loss"]))]
+        axes.plot(
+            best["epoch"],
+            best["validation_loss"],
+            "o",
+            color="black",
+            markersize=5,
+            label=f"kept: epoch {best['epoch']:g}",
+        )
+    if (table[losses].min().min()) > 0:
+        axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.legend()
+    label(axes, x="Epoch", y=f"Loss [{unit}]")
+    return figure
