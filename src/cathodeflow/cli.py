@@ -33,9 +33,14 @@ class Techniques(click.Group):
 
 
 def _packages() -> list[str]:
-    folders = [Path(folder) for folder in cathodeflow.__path__]
-    names = [module.name for module in pkgutil.iter_modules(cathodeflow.__path__) if module.ispkg]
-    return [name for name in names if any((folder / name / "cli.py").is_file() for folder in folders)]
+    packages = [module for module in pkgutil.iter_modules(cathodeflow.__path__) if module.ispkg]
+    return [
+        package.name
+        for package in packages
+        if any(
+            "cli" == inner.name for inner in pkgutil.iter_modules([str(Path(package.module_finder.path, package.name))])
+        )
+    ]
 
 
 @click.group(cls=Techniques, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

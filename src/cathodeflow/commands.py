@@ -49,8 +49,12 @@ def flag(name: str, field: FieldInfo) -> click.Option:
         names,
         default=None,
         help=describe(field),
-        metavar=None if field.annotation is bool else kind(field).upper().replace(" ", "_"),
+        metavar=None if field.annotation is bool else _metavar(kind(field)),
     )
+
+
+def _metavar(text: str) -> str:
+    return f"[{text}]" if "|" in text else text.upper()
 
 
 def kind(field: FieldInfo) -> str:
@@ -68,7 +72,9 @@ def kind(field: FieldInfo) -> str:
 def bounds(field: FieldInfo) -> str:
     """Bounds of a field, such as `>= 0, < 1`."""
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    found = [f"{sign} {getattr(item, key)}" for item in field.metadata for key, sign in signs.items() if hasattr(item, key)]
+    found = [
+        f"{sign} {getattr(item, key)}" for item in field.metadata for key, sign in signs.items() if hasattr(item, key)
+    ]
     return ", ".join(found)
 
 

@@ -6,6 +6,7 @@ without comments, docstrings and layout. Code that the stage cannot reach does n
 """
 
 import ast
+import copy
 import hashlib
 import importlib.util
 import subprocess
@@ -32,6 +33,8 @@ class Module:
 def code_digest(target: str, root: Path = PACKAGE) -> str:
     """Digest of all first-party code that `target` reaches.
 
+    The decorators of the target itself do not count: they make it a command, with help texts.
+
     Parameters
     ----------
     target : str
@@ -52,15 +55,19 @@ def code_digest(target: str, root: Path = PACKAGE) -> str:
     module, _, name = target.partition(":")
     if not (_file(module, root) and (not name or name in _names(_parse(module, root)))):
         raise ValueError(f"{target} is not in {root}")
+    place = (module, name or WHOLE)
+    while name and place[1] in _parse(place[0], root).imported:
+        place = _imported(_parse(place[0], root).imported[place[1]], root)[0]
+    command = place
     seen: set[tuple[str, str]] = set()
-    pending = [(module, name or WHOLE)]
+    pending = [place]
     lines = []
     while pending:
         place = pending.pop()
         if place in seen:
             continue
         seen.add(place)
-        statements, more = _resolve(*place, root)
+        statements, more = _resolve(*place, root, bare=place == command)
         pending += more
         lines += [f"{place[0]}:{place[1]}:{normalise(statement)}" for statement in statements]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
@@ -152,8 +159,10 @@ def _names(module: Module) -> set[str]:
     return set(module.bound) | set(module.imported)
 
 
-def _resolve(module: str, name: str, root: Path) -> tuple[list[ast.stmt], list[tuple[str, str]]]:
-    """Statements that define a name of a module, and the places these lead to."""
+def _resolve(
+    module: str, name: str, root: Path, *, bare: bool = False
+) -> tuple[list[ast.stmt], list[tuple[str, str]]]:
+    """Statements that define a name of a module, without decorators if `bare`, and the places these lead to."""
     if not _file(module, root):
         return [], []
     parsed = _parse(module, root)
@@ -165,7 +174,7 @@ def _resolve(module: str, name: str, root: Path) -> tuple[list[ast.stmt], list[t
         statements += [statement for group in parsed.bound.values() for statement in group]
         leads += [place for target in parsed.imported.values() for place in _imported(target, root)]
     elif name in parsed.bound:
-        statements += parsed.bound[name]
+        statements += [_undecorated(statement) if bare else statement for statement in parsed.bound[name]]
     elif name in parsed.imported:
         leads += _imported(parsed.imported[name], root)
     elif name and _file(f"{module}.{name}", root):
@@ -173,6 +182,14 @@ def _resolve(module: str, name: str, root: Path) -> tuple[list[ast.stmt], list[t
     for statement in statements:
         leads += _leads(statement, parsed, root)
     return statements, leads
+
+
+def _undecorated(statement: ast.stmt) -> ast.stmt:
+    if not isinstance(statement, DEFINITIONS):
+        return statement
+    bare = copy.copy(statement)
+    bare.decorator_list = []
+    return bare
 
 
 def _imported(target: tuple[str, str | None], root: Path) -> list[tuple[str, str]]:
@@ -198,4 +215,6 @@ def _leads(statement: ast.stmt, module: Module, root: Path) -> Iterator[tuple[st
                 through.add(node.value)
                 yield (whole, node.attr) if _file(whole, root) else (base, name or WHOLE)
         elif isinstance(node, ast.Name) and node not in through and node.id in _names(module):
-            yield from _imported(module.imported[node.id], root) if node.id in module.imported else [(module.name, node.id)]
+            yield from (
+                _imported(module.imported[node.id], root) if node.id in module.imported else [(module.name, node.id)]
+            )

@@ -57,6 +57,8 @@ def digests(root: Path) -> dict[str, str]:
         ("constants.py", "OTHER = 2", "OTHER = 3", set()),
         ("find.py", "return 1", "return 2", set()),
         ("find.py", "@staticmethod\n", "", {"find"}),
+        ("cli.py", "def find(x):", "@command('help text')\ndef find(x):", set()),
+        ("cli.py", "from pkg import io", "def command(text):\n    return print\n\nfrom pkg import io", set()),
         ("options.py", "level = 3", "level = 4", {"find"}),
         ("options.py", "radius = 5", "radius = 6", {"fit"}),
         ("stage.py", "FACTOR = 2", "FACTOR = 3", {"fit"}),
@@ -85,6 +87,12 @@ def test_digest_does_not_depend_on_place_or_order(package: Path, tmp_path: Path)
     helper, inner = stage.split("\n\n", 1)
     (package / "stage.py").write_text("\n# moved\n" + inner + "\n\n" + helper + "\n")
     assert digests(package) == before
+
+
+def test_a_command_given_on_by_its_package_is_the_same_command(package: Path) -> None:
+    (package / "front.py").write_text("from pkg.cli import find, fit as adjust\n")
+    assert code_digest("pkg.front:find", package) == digests(package)["find"]
+    assert code_digest("pkg.front:adjust", package) == digests(package)["fit"]
 
 
 def test_every_module_of_the_package_is_parsed() -> None:

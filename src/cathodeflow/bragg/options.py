@@ -1,5 +1,6 @@
 """Options of the Bragg stages and the columns of the scan sheet."""
 
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import field_validator
@@ -96,9 +97,11 @@ class FindPeaks(Options):
     scale: Literal["none", "uint8"] = option("none", "`uint8`: bring each frame to 0..255 first, as findpeaks does.")
     min_value: float = option(20.0, "Only pixels of more count.", unit="counts", ge=0)
     min_persistence: float = option(15.0, "Least rise of a peak above its saddle.", unit="counts", ge=0)
-    min_area: int = option(3, "Least size of a connected component with peaks.", unit="px", ge=1)
+    min_area: int = option(2, "Least size of a connected component with peaks.", unit="px", ge=1)
     patch_size: int = option(11, "Side of the patch whose brightest pixel is the peak's.", unit="px", ge=1, le=101)
-    centre_tolerance: int = option(2, "How far, in rows and columns, that pixel may be from the centre.", unit="px", ge=0)
+    centre_tolerance: int = option(
+        2, "How far, in rows and columns, that pixel may be from the centre.", unit="px", ge=0
+    )
 
     _odd = field_validator("patch_size")(odd)
 
@@ -127,6 +130,55 @@ class Patches(Options):
     _odd = field_validator("patch_size")(odd)
 
 
+class Train(Options):
+    """Training patches of all scans with the role `train` -> BraggNN."""
+
+    epochs: int = option(500, "Most epochs.", ge=1)
+    patience: int = option(100, "Epochs without a better validation after which training ends.", ge=1)
+    batch_size: int = option(512, "Patches in a step.", ge=1)
+    learning_rate: float = option(3e-4, "Adam's learning rate, at its highest.", gt=0)
+    warm_up: int = option(0, "Epochs in which the learning rate rises.", ge=0)
+    final_rate: float = option(1.0, "Factor of the learning rate at the end of a cosine over all epochs.", gt=0, le=1)
+    max_shift: int = option(1, "Largest random shift of a patch.", unit="px", ge=0, le=10)
+    symmetries: bool = option(True, "Turn and mirror patches at random.")
+    dense: tuple[int, ...] = option((16, 8, 4, 2), "Widths of the dense layers before the last.", min_length=1)
+    validation: float = option(0.2, "Share of each scan's frames, in blocks, to validate on.", gt=0, lt=1)
+    block: int = option(8, "Neighbouring frames that are never divided between training and validation.", ge=1)
+    initial: str | None = option(None, "Weights to start from, ours or BraggNN's own; default: random ones.")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = option("32-true", "Precision of the arithmetic.")
+    threads: int = option(2, "Threads on a CPU; their number changes the last bits of the result.", ge=1)
+    device: Device | None = option(None, "Device; default: the workflow's.")
+    seed: int | None = option(None, "Seed of weights, order and shifts; default: the workflow's.", ge=0)
+
+
+class Locate(Options):
+    """Candidates and BraggNN -> positions in the pixels of frames and of the detector."""
+
+    weights: str | None = option(None, "Weights to use, ours or BraggNN's own; default: those trained here.")
+    patch_size: int = option(11, "Side of the patches, which must be the network's.", unit="px", ge=7, le=101)
+    min_value: float | None = option(
+        None,
+        "Pixels of less count as zero; default: as in training (0 for BraggNN's own weights).",
+        unit="counts",
+        ge=0,
+    )
+    engine: Literal["auto", "torch", "onnx"] = option("auto", "`auto`: torch on a GPU, onnxruntime on a CPU.")
+    batch_size: int = option(64, "Patches at a time on a CPU.", ge=1)
+    tta: bool = option(False, "Locate the 8 turns of each patch: their mean is better, their spread an uncertainty.")
+    device: Device | None = option(None, "Device; default: the workflow's.")
+
+    _odd = field_validator("patch_size")(odd)
+
+
+class Compare(Options):
+    """Distances between network, fit and, where it is known, truth: tables and figures."""
+
+    max_distance: float = option(3.0, "Largest distance at which two positions are of one peak.", unit="px", gt=0)
+    n_bins: int = option(8, "Bins of intensity.", ge=1, le=100)
+    min_amplitude: float = option(30.0, "Least true amplitude that counts for the recall.", unit="counts", ge=0)
+    seed: int | None = option(None, "Seed of the bootstrap; default: the workflow's.", ge=0)
+
+
 class Section(Options):
     """Bragg peaks on X-ray detector frames, located to a fraction of a pixel."""
 
@@ -136,6 +188,9 @@ class Section(Options):
     find_peaks: FindPeaks = option(FindPeaks(), "Candidates.")
     fit: Fit = option(Fit(), "Fits.")
     patches: Patches = option(Patches(), "Training patches.")
+    train: Train = option(Train(), "Network.")
+    locate: Locate = option(Locate(), "Network's positions.")
+    compare: Compare = option(Compare(), "Comparison.")
 
     sample_class: ClassVar[type[Sample]] = Scan
 
@@ -148,6 +203,19 @@ class Section(Options):
             A line for everything that is missing.
         """
         errors = []
+        if self.locate.weights is None:
+            if not any(scan.role == "train" for scan in scans.values()):
+                expected = "the role 'train' for at least one, or bragg.locate.weights"
+                errors.append(InputError(self.samples, "no scan to train the network on", expected))
+            if self.patches.patch_size != self.locate.patch_size:
+                found = f"{self.locate.patch_size} in locate and {self.patches.patch_size} in patches"
+                errors.append(InputError("bragg: patch_size", found, "the same"))
+            if self.train.max_shift > self.patches.max_shift:
+                found = f"{self.train.max_shift} in train and {self.patches.max_shift} in patches"
+                errors.append(InputError("bragg: max_shift", found, "at most the margin of the patches"))
+        for key, path in (("locate.weights", self.locate.weights), ("train.initial", self.train.initial)):
+            if path and not Path(path).is_file():
+                errors.append(InputError(f"bragg.{key}: {path}", "no such file", "weights of a BraggNN"))
         for name, scan in scans.items():
             if name == MODEL_FOLDER:
                 errors.append(InputError(self.samples, f"a scan named '{name}'", "another name: it is the network's"))

@@ -1,0 +1,52 @@
+"""What the Bragg commands share: their group, flags and the reading of tables."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+
+@click.group(name="bragg")
+def group() -> None:
+    """Bragg peaks on X-ray detector frames: find, fit and locate them."""
+
+
+def outputs(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the flags that every stage with results has."""
+    flags = [
+        click.option("--sample", required=True, help="Name of the scan."),
+        click.option("--out", required=True, metavar="FILE", help="File to write."),
+        click.option("--record", required=True, metavar="FILE", help="JSON file for options and figures."),
+    ]
+    for flag in reversed(flags):
+        function = flag(function)
+    return function
+
+
+def read_candidates(path: str) -> Any:
+    """Read the table of candidates, ordered by frame."""
+    from cathodeflow.io.tables import read_table
+
+    return read_table(path, ["frame", "row", "col", "persistence", "npeaks"])
+
+
+def by_frame(table: Any, n_frames: int, where: str) -> Iterator[tuple[int, slice]]:
+    """Yield (frame, its rows) of a table ordered by frame, for the frames that have rows."""
+    import numpy as np
+
+    from cathodeflow.errors import InputError
+
+    frame = table["frame"].to_numpy()
+    if len(frame) and (np.diff(frame) < 0).any() or len(frame) and not 0 <= frame[0] <= frame[-1] < n_frames:
+        raise InputError(where, f"frames {frame.min()} to {frame.max()}", f"ordered frames 0 to {n_frames - 1}")
+    edges = np.flatnonzero(np.diff(frame)) + 1
+    for start, stop in zip([0, *edges], [*edges, len(frame)], strict=True):
+        if stop > start:
+            yield int(frame[start]), slice(int(start), int(stop))
+
+
+def median(values: Any) -> float | None:
+    """Median, or None of nothing."""
+    import numpy as np
+
+    return float(np.median(values)) if len(values) else None
