@@ -54,14 +54,15 @@ def fit_peaks(
     *,
     model: Model = "pseudo_voigt",
     search: float | None = None,
+    threshold: float = 0.0,
     read_noise: float = 0.0,
     tolerance: float = 0.01,
-    max_iterations: int = 50,
+    max_iterations: int = 100,
 ) -> PeakFits:
     """Fit one peak on flat background to each patch, maximising the Poisson likelihood.
 
     Levenberg-Marquardt on the Poisson deviance [1]_ with the expected (Fisher) curvature; `profiles.profile` is the
-    model. Bounds: centre within the patch, amplitude and background not negative, widths from 0.5 px to twice the
+    model. Bounds: centre within the patch, amplitude and background not negative, widths from 0.8 px to twice the
     patch, mixing in [0, 1]; the step is solved inside them. The patches are spread over numba's threads, and no result
     depends on their number.
 
@@ -74,6 +75,10 @@ def fit_peaks(
     search : float, optional
         The fit starts at the brightest place within this distance of the patch's centre along each axis [px]; default
         is the whole patch.
+    threshold : float
+        Where frames were thresholded, the threshold [counts]: pixels below it are known only to lie below it. They
+        bear on the fit where the model is above it, as counts equal to it; taken for zeros they cost up to three times
+        the error of the centre. 0 takes every pixel as measured.
     read_noise : float
         Standard deviation of the detector's read-out noise [counts]. Its square is added to the counts and to the
         model, whose sum is nearly Poisson [2]_. Counts that are negative even so count as zero: with subtracted dark
@@ -119,7 +124,18 @@ def fit_peaks(
     results = np.empty((len(patches), 16))
     for first in range(0, len(patches), _BLOCK):
         block = np.ascontiguousarray(patches[first : first + _BLOCK], dtype=np.float64)
-        _fit(block, none, None, results[first : first + _BLOCK], model, search, read_noise, tolerance, max_iterations)
+        _fit(
+            block,
+            none,
+            None,
+            results[first : first + _BLOCK],
+            model,
+            search,
+            threshold,
+            read_noise,
+            tolerance,
+            max_iterations,
+        )
     return _named(results)
 
 
@@ -132,9 +148,10 @@ def fit_frame(
     model: Model = "pseudo_voigt",
     neighbours: Literal["mask", "subtract"] = "subtract",
     mask: ArrayLike | None = None,
+    threshold: float = 0.0,
     read_noise: float = 0.0,
     tolerance: float = 0.01,
-    max_iterations: int = 50,
+    max_iterations: int = 100,
 ) -> PeakFits:
     """Fit the peaks of one frame at its candidate pixels.
 
@@ -156,7 +173,7 @@ def fit_frame(
         What is done about other candidates in the patch.
     mask : (row, col) bool or integer, optional
         Pixels other than 0 are left out.
-    model, read_noise, tolerance, max_iterations
+    model, threshold, read_noise, tolerance, max_iterations
         As for `fit_peaks`.
 
     Returns
@@ -193,7 +210,7 @@ def fit_frame(
     pairs = cKDTree(places).query_pairs(size, p=np.inf, output_type="ndarray") if len(places) else np.empty((0, 2), int)
     pairs = np.concatenate([pairs, pairs[:, ::-1]])
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-    settings = (model, 1.0, read_noise, tolerance, max_iterations)
+    settings = (model, 1.0, threshold, read_noise, tolerance, max_iterations)
 
     none = np.zeros((1, size, size))
     results = np.empty((len(places), 16))
@@ -225,11 +242,23 @@ def deviations(fits: PeakFits, rows: ArrayLike, cols: ArrayLike, npeaks: ArrayLi
     return np.where(fits.converged, np.where(np.asarray(npeaks) > 1, -1.0, distance), np.inf)
 
 
-def _fit(patches, known, starts, results, model, search, read_noise, tolerance, max_iterations) -> None:
+def _fit(patches, known, starts, results, model, search, threshold, read_noise, tolerance, max_iterations) -> None:
     starts = np.full((1, 7), np.nan) if starts is None else starts
     search = float(patches.shape[1]) if search is None else float(search)
+    threshold = float(threshold) if threshold > 0 else -np.inf
     variance = float(read_noise) ** 2
-    fit_all(patches, known, starts, MODELS[model], search, variance, float(tolerance), int(max_iterations), results)
+    fit_all(
+        patches,
+        known,
+        starts,
+        MODELS[model],
+        search,
+        threshold,
+        variance,
+        float(tolerance),
+        int(max_iterations),
+        results,
+    )
 
 
 def _named(results: NDArray[np.float64]) -> PeakFits:
@@ -248,6 +277,13 @@ def _foreign(places, pairs, size) -> NDArray[np.bool_]:
     return closer
 
 
+def _settled(results, tree) -> NDArray[np.bool_]:
+    """Whether each fit converged and ended closer to its own candidate than to any other."""
+    converged = results[:, 15] == 1
+    nearest = tree.query(np.where(converged[:, None], results[:, :2], 0))[1]
+    return converged & (nearest == np.arange(len(results)))
+
+
 def _refit(results, patches, places, pairs, settings) -> None:
     """Fit candidates that have neighbours again, with the neighbours as known intensity, until the centres stay."""
     size = patches.shape[1]
@@ -255,7 +291,9 @@ def _refit(results, patches, places, pairs, settings) -> None:
     crowded = np.unique(pairs[:, 0])
     index = np.searchsorted(crowded, pairs)
     places, patches, first = places[crowded], patches[crowded], results[crowded]
-    settled = first[:, 15] == 1
+    tree = cKDTree(places)
+    # A fit that has left its cell found another candidate's peak: there is no second one to take out of that.
+    settled = _settled(first, tree)
     own, other = index[settled[index].all(axis=1)].T
     unsettled = index[settled[index[:, 0]] & ~settled[index[:, 1]]]
     rows, cols = np.mgrid[:size, :size] - half
@@ -275,10 +313,7 @@ def _refit(results, patches, places, pairs, settings) -> None:
         new = np.empty_like(current)
         _fit(patches, known, starts, new, *settings)
         new[:, :2] += places - half
-        tree = cKDTree(places)
-        good = settled & (new[:, 15] == 1)
-        nearest = tree.query(np.where(good[:, None], new[:, :2], places))[1]
-        good &= nearest == np.arange(len(places))
+        good = settled & _settled(new, tree)
         new = np.where(good[:, None], new, first)
         moved = np.abs(new[good, :2] - current[good, :2]).max(initial=0)
         current = new

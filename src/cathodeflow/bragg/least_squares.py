@@ -13,30 +13,35 @@ N = 7
 LN2 = math.log(2.0)
 # No `nnan` and `ninf`: NaN marks pixels that are left out.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
-# Rows of the work array: pixel coordinates and their indices, counts, reciprocal counts, known intensity, then profile
-# values (Gaussian, 1 / expected), the derivatives by each parameter, and one of them over the expected counts.
-ROW, COL, COUNTS, RECIPROCAL, KNOWN, GAUSS, INVERSE = range(7)
-JACOBIAN = 7
+# Rows of the work array: pixel coordinates, counts and their reciprocal, threshold where the counts lie below it (0
+# elsewhere), known intensity, Gaussian, 1 / expected, weight, weighted residual, the derivatives by each parameter, and
+# one of those times the weight.
+ROW, COL, COUNTS, RECIPROCAL, THRESHOLD, KNOWN, GAUSS, INVERSE, WEIGHT, RESIDUAL = range(10)
+JACOBIAN = 10
 WEIGHTED = JACOBIAN + N
 WORK = WEIGHTED + 1
 
 
 @njit(cache=True)
-def _gather(patch, known, variance, work):
-    """List the finite pixels of the patch in `work`; return their number and the largest count."""
+def _gather(patch, known, threshold, variance, work):
+    """List the finite pixels of the patch in `work`; return their number, the largest count and the sum."""
     size = patch.shape[0]
-    n, highest = 0, 0.0
+    n, highest, total = 0, 0.0, 0.0
     for i in range(size):
         for j in range(size):
             value = float(patch[i, j])
             if math.isfinite(value) and math.isfinite(known[i, j]):
                 # Counts plus the variance of the read-out noise are nearly Poisson about (expected + variance).
-                value = max(value + variance, 0.0)
+                below = value < threshold
+                value = max((threshold if below else value) + variance, 0.0)
                 work[ROW, n], work[COL, n], work[COUNTS, n], work[KNOWN, n] = i, j, value, known[i, j]
                 work[RECIPROCAL, n] = 1.0 / value if value > 0.0 else 1.0
-                highest = max(highest, value)
+                work[THRESHOLD, n] = value if below else 0.0
+                if not below:
+                    highest = max(highest, value)
+                    total += value
                 n += 1
-    return n, highest
+    return n, highest, total
 
 
 @njit(cache=True)
@@ -51,7 +56,7 @@ def _start(work, n, size, search, grid, x):
     m = 0
     lowest = np.inf
     for p in range(n):
-        value = work[COUNTS, p] - work[KNOWN, p]
+        value = work[COUNTS, p] - work[THRESHOLD, p] - work[KNOWN, p]
         lowest = min(lowest, value)
         i, j = int(work[ROW, p]), int(work[COL, p])
         if i == 0 or j == 0 or i == size - 1 or j == size - 1:
@@ -66,7 +71,7 @@ def _start(work, n, size, search, grid, x):
     image, smooth = grid[0], grid[1]
     for p in range(n):
         i, j = int(work[ROW, p]), int(work[COL, p])
-        image[i + 1, j + 1] = work[COUNTS, p] - work[KNOWN, p] - background
+        image[i + 1, j + 1] = work[COUNTS, p] - work[THRESHOLD, p] - work[KNOWN, p] - background
     for i in range(1, size + 1):
         for j in range(size + 2):
             smooth[i, j] = image[i - 1, j] + 2.0 * image[i, j] + image[i + 1, j]
@@ -111,6 +116,7 @@ def _normal_equations(x, k, n, size, work, axes, gradient, fisher):
 
     Laurence & Chromy, Nature Methods 7, 338 (2010), eq. 3, with the expected curvature (weights 1 / expected) in place
     of counts / expected^2: it stays positive where the counts are zero, and its inverse is the Cramer-Rao bound.
+    Counts below the threshold say nothing while the expected counts are below it too, and count as the threshold else.
     The loops are many and short because only such loops become vector instructions.
     """
     row, col, amplitude, background, mixing = x[0], x[1], x[2], x[3], x[6]
@@ -121,7 +127,8 @@ def _normal_equations(x, k, n, size, work, axes, gradient, fisher):
         gauss_row[i] = math.exp(-4.0 * LN2 * u * u)
         gauss_col[i] = math.exp(-4.0 * LN2 * v * v)
     rows, cols, counts, reciprocal, known = work[ROW], work[COL], work[COUNTS], work[RECIPROCAL], work[KNOWN]
-    gauss, inverse = work[GAUSS], work[INVERSE]
+    threshold, gauss, inverse = work[THRESHOLD], work[GAUSS], work[INVERSE]
+    weight, residual = work[WEIGHT], work[RESIDUAL]
     by_row_centre, by_col_centre, by_amplitude = work[JACOBIAN], work[JACOBIAN + 1], work[JACOBIAN + 2]
     by_background, by_row_width, by_col_width = work[JACOBIAN + 3], work[JACOBIAN + 4], work[JACOBIAN + 5]
     by_mixing = work[JACOBIAN + 6]
@@ -133,7 +140,10 @@ def _normal_equations(x, k, n, size, work, axes, gradient, fisher):
         lorentz = 1.0 / (1.0 + 4.0 * (u * u + v * v))
         shape = mixing * lorentz + (1.0 - mixing) * gauss[p]
         slope = mixing * lorentz * lorentz + (1.0 - mixing) * LN2 * gauss[p]
-        inverse[p] = 1.0 / (amplitude * shape + background + known[p])
+        expected = amplitude * shape + background + known[p]
+        inverse[p] = 1.0 / expected
+        weight[p] = inverse[p] if expected > threshold[p] else 0.0
+        residual[p] = (expected - counts[p]) * weight[p]
         slope_row, slope_col = by_row * slope * u, by_col * slope * v
         by_row_centre[p], by_col_centre[p] = slope_row, slope_col
         by_amplitude[p], by_background[p] = shape, 1.0
@@ -142,15 +152,16 @@ def _normal_equations(x, k, n, size, work, axes, gradient, fisher):
     deviance = 0.0
     for p in range(n):
         expected = 1.0 / inverse[p]
-        deviance += expected - counts[p] - counts[p] * math.log(expected * reciprocal[p])
+        term = expected - counts[p] - counts[p] * math.log(expected * reciprocal[p])
+        deviance += term if weight[p] > 0.0 else 0.0
     for a in range(k):
         by_a, weighted = work[JACOBIAN + a], work[WEIGHTED]
         total = 0.0
         for p in range(n):
-            total += by_a[p] * (1.0 - counts[p] * inverse[p])
+            total += by_a[p] * residual[p]
         gradient[a] = total
         for p in range(n):
-            weighted[p] = by_a[p] * inverse[p]
+            weighted[p] = by_a[p] * weight[p]
         for b in range(a + 1):
             by_b = work[JACOBIAN + b]
             total = 0.0
@@ -230,12 +241,14 @@ def _step(gradient, fisher, damping, lowest, highest, k, fixed, factor, step):
 
 
 @njit(cache=True)
-def _fit(patch, known, start, k, search, variance, tolerance, max_iterations, work, grid, axes, small, fixed, out):
+def _fit(
+    patch, known, start, k, search, threshold, variance, tolerance, max_iterations, work, grid, axes, small, fixed, out
+):
     """Fit one patch; `out` gets the parameters, their standard errors, chi-square and 1 where it converged."""
     size = patch.shape[0]
     out[:] = np.nan
     out[2 * N + 1] = 0.0
-    n, brightest = _gather(patch, known, variance, work)
+    n, brightest, total = _gather(patch, known, threshold, variance, work)
     if n <= k or brightest == 0.0:
         return
     fisher, trial_fisher, factor = small[0], small[1], small[2]
@@ -249,7 +262,8 @@ def _fit(patch, known, start, k, search, variance, tolerance, max_iterations, wo
     upper[0] = upper[1] = size - 0.5
     lower[2], upper[2] = 0.0, np.inf
     lower[3], upper[3] = floor, np.inf
-    lower[4] = lower[5] = 0.5
+    # The pixel itself is 1 px wide: below this the height and the centre of a narrow peak cannot be told apart.
+    lower[4] = lower[5] = 0.8
     upper[4] = upper[5] = 2.0 * size
     lower[6], upper[6] = 0.0, 1.0
     if math.isfinite(start[0]):
@@ -266,8 +280,10 @@ def _fit(patch, known, start, k, search, variance, tolerance, max_iterations, wo
         x[a] = min(max(x[a], lower[a]), upper[a])
 
     deviance = _normal_equations(x, k, n, size, work, axes, gradient, fisher)
-    damping = 1e-3
+    damping, growth = 0.01, 4.0
     converged, accepted = False, True
+    # Below the second the deviance is rounding errors.
+    shortest = max(tolerance * tolerance, 1e-14 * total)
     for _ in range(max_iterations):
         # Far from the optimum the quadratic model is good for moderate changes only.
         limit[0], limit[1], limit[2], limit[3] = 0.5 * x[4], 0.5 * x[5], np.inf, np.inf
@@ -276,27 +292,34 @@ def _fit(patch, known, start, k, search, variance, tolerance, max_iterations, wo
             lowest[a] = max(lower[a] - x[a], -limit[a])
             highest[a] = min(upper[a] - x[a], limit[a])
         if not _step(gradient, fisher, damping, lowest, highest, k, fixed, factor, step):
-            damping = max(10.0 * damping, 1e-6)
+            damping = max(growth * damping, 1e-6)
+            growth *= 2.0
             if damping > 1e9:
                 break
             continue
-        decrement = 0.0
-        for a in range(N):
-            trial[a] = min(max(x[a] + step[a], lower[a]), upper[a]) if a < k else x[a]
-            if a < k:
-                decrement -= gradient[a] * step[a]
+        decrement = curvature = 0.0
+        trial[:] = x
+        for a in range(k):
+            trial[a] = min(max(x[a] + step[a], lower[a]), upper[a])
+            decrement -= gradient[a] * step[a]
+            for b in range(k):
+                curvature += step[a] * fisher[a, b] * step[b]
         trial_deviance = _normal_equations(trial, k, n, size, work, axes, trial_gradient, trial_fisher)
         # The decrement is the squared length of the step in standard errors.
-        last = decrement * (1.0 + damping) < tolerance * tolerance
+        last = decrement * (1.0 + damping) < shortest
         accepted = trial_deviance <= deviance
         if accepted:
+            # Nielsen's rule (IMM-REP-1999-05): damped by how far the quadratic model could be trusted.
+            gain = (deviance - trial_deviance) / (decrement - 0.5 * curvature + 1e-300)
+            damping *= min(max(1.0 - (2.0 * gain - 1.0) ** 3, 0.1), 2.0)
+            growth = 4.0
             x[:] = trial
             gradient[:] = trial_gradient
             fisher[:, :] = trial_fisher
             deviance = trial_deviance
-            damping *= 0.1
         else:
-            damping *= 10.0
+            damping *= growth
+            growth *= 2.0
         if last:
             converged = True
             break
@@ -311,9 +334,13 @@ def _fit(patch, known, start, k, search, variance, tolerance, max_iterations, wo
     if not accepted:
         _normal_equations(x, k, n, size, work, axes, gradient, fisher)
     chi2 = 0.0
+    used = 0
     for p in range(n):
-        chi2 += (work[COUNTS, p] * work[INVERSE, p] - 1.0) ** 2 / work[INVERSE, p]
-    out[2 * N] = chi2 / (n - k)
+        if work[WEIGHT, p] > 0.0:
+            chi2 += (work[COUNTS, p] * work[INVERSE, p] - 1.0) ** 2 / work[INVERSE, p]
+            used += 1
+    if used > k:
+        out[2 * N] = chi2 / (used - k)
     for a in range(N):
         fixed[a] = not fisher[a, a] > 0.0
     if _cholesky(fisher, fixed, 0.0, k, factor):
@@ -328,7 +355,7 @@ def _fit(patch, known, start, k, search, variance, tolerance, max_iterations, wo
 
 
 @njit(parallel=True, cache=True)
-def fit_all(patches, known, starts, k, search, variance, tolerance, max_iterations, results):
+def fit_all(patches, known, starts, k, search, threshold, variance, tolerance, max_iterations, results):
     """Fit every patch; each result depends on its own patch only, so not on the number of threads.
 
     Parameters
@@ -343,6 +370,8 @@ def fit_all(patches, known, starts, k, search, variance, tolerance, max_iteratio
         Number of free parameters: 7, or 6 with the mixing held at 0.
     search : float
         Distance from the patch's centre along either axis up to which the start value of the peak is sought [px].
+    threshold : float
+        Counts below it are known only to be below it.
     variance : float
         Variance of the read-out noise [counts^2].
     tolerance : float
@@ -366,6 +395,7 @@ def fit_all(patches, known, starts, k, search, variance, tolerance, max_iteratio
                 starts[i % starts.shape[0]],
                 k,
                 search,
+                threshold,
                 variance,
                 tolerance,
                 max_iterations,
