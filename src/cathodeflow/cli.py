@@ -33,14 +33,9 @@ class Techniques(click.Group):
 
 
 def _packages() -> list[str]:
-    packages = [module for module in pkgutil.iter_modules(cathodeflow.__path__) if module.ispkg]
-    return [
-        package.name
-        for package in packages
-        if any(
-            "cli" == inner.name for inner in pkgutil.iter_modules([str(Path(package.module_finder.path, package.name))])
-        )
-    ]
+    folders = [Path(folder) for folder in cathodeflow.__path__]
+    names = [module.name for module in pkgutil.iter_modules(cathodeflow.__path__) if module.ispkg]
+    return [name for name in names if any((folder / name / "cli").is_dir() for folder in folders)]
 
 
 @click.group(cls=Techniques, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -66,7 +66,8 @@ def kind(field: FieldInfo) -> str:
         return {int: "integers", float: "numbers"}.get(item, "texts")
     if choices := get_args(annotation):
         return "|".join(map(str, choices))
-    return {int: "integer", float: "number", bool: "yes or no"}.get(annotation, "text")  # type: ignore[call-overload, no-any-return]
+    names: dict[Any, str] = {int: "integer", float: "number", bool: "yes or no"}
+    return names.get(annotation, "text")
 
 
 def bounds(field: FieldInfo) -> str:

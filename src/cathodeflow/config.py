@@ -12,7 +12,7 @@ from pydantic import create_model
 import cathodeflow
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.options import Options, from_config, option, to_flags
-from cathodeflow.samples import read_samples
+from cathodeflow.samples import TechniqueSection, read_samples
 
 
 class Tracking(Options):
@@ -26,12 +26,14 @@ class Settings(Options):
     """Settings of the whole workflow."""
 
     seed: int = option(0, "Seed of every random number; the same seed gives the same results.", ge=0, le=2**32 - 1)
-    device: Literal["auto", "cpu", "cuda"] = option("auto", "Device of the networks; `auto` takes a GPU if there is one.")
+    device: Literal["auto", "cpu", "cuda"] = option(
+        "auto", "Device of the networks; `auto` takes a GPU if there is one."
+    )
     tracking: Tracking = option(Tracking(), "Where runs are recorded.")
 
 
 @cache
-def techniques() -> dict[str, type[Options]]:
+def techniques() -> dict[str, type[TechniqueSection]]:
     """Names of the techniques, and the class of each one's section: `Section` in the technique's `options` module."""
     found = {}
     for module in pkgutil.iter_modules(cathodeflow.__path__):
@@ -110,7 +112,7 @@ def samples(config: Settings) -> dict[str, dict[str, Any]]:
         if section is None:
             continue
         try:
-            sheets[name] = read_samples(section.samples, section.sample_class())
+            sheets[name] = read_samples(section.samples, section.sample_class)
             section.check(sheets[name])
         except InputErrors as error:
             errors += error.errors

@@ -101,7 +101,9 @@ def from_config(cls: type[OptionsT], section: Any, where: str) -> OptionsT:
         raise as_input_error(error, cls, lambda location: f"{where}: " + ".".join(map(str, location))) from None
 
 
-def as_input_error(error: ValidationError, cls: type[BaseModel], name: typing.Callable[[tuple[Any, ...]], str]) -> InputError:
+def as_input_error(
+    error: ValidationError, cls: type[BaseModel], name: typing.Callable[[tuple[Any, ...]], str]
+) -> InputError:
     """Say each of pydantic's complaints as where, found, expected."""
     found = []
     for problem in error.errors(include_url=False):
@@ -115,7 +117,9 @@ def as_input_error(error: ValidationError, cls: type[BaseModel], name: typing.Ca
             found.append(InputError(name(location), "nothing", "a value"))
         else:
             expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-            found.append(InputError(name(location) if location else name(("options",)), repr(problem["input"]), expected))
+            found.append(
+                InputError(name(location) if location else name(("options",)), repr(problem["input"]), expected)
+            )
     return InputErrors.of(found)
 
 

@@ -24,7 +24,7 @@ def markdown() -> str:
     parts = [HEAD, "## Workflow\n", _table("", config_class(), tuple(Settings.model_fields))]
     for name, section in techniques().items():
         parts += [f"## `{name}`\n", f"{(section.__doc__ or '').strip()}\n", "### Sample sheet\n"]
-        parts.append(_table("", section.sample_class(), head="column"))
+        parts.append(_table("", section.sample_class, head="column"))
         own = [key for key, field in section.model_fields.items() if not _options_class(field)]
         parts += ["### Settings of the technique\n", _table(f"{name}.", section, tuple(own))]
         for key, field in section.model_fields.items():

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import ValidationError
 
@@ -19,6 +19,23 @@ class Sample(Options):
         "Name of the sample, used for its folder of results.",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$",
     )
+
+
+class TechniqueSection(Options):
+    """Base of a technique's section of the configuration; the options of its stages come with the technique."""
+
+    samples: str = option(..., "Sheet of the samples.")
+
+    sample_class: ClassVar[type[Sample]] = Sample
+
+    def check(self, samples: dict[str, Any]) -> None:
+        """Require what no single option can say: that the files are there, and that options fit each other.
+
+        Raises
+        ------
+        InputError
+            A line for everything that is wrong.
+        """
 
 
 SampleT = TypeVar("SampleT", bound=Sample)
@@ -54,7 +71,9 @@ def read_samples(path: str, cls: type[SampleT]) -> dict[str, SampleT]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(path, str(error), "a tab-separated sample sheet") from None
     known, header = list(cls.model_fields), rows[0] if rows else []
-    errors = [InputError(path, f"column '{name}'", "one of " + ", ".join(known)) for name in header if name not in known]
+    errors = [
+        InputError(path, f"column '{name}'", "one of " + ", ".join(known)) for name in header if name not in known
+    ]
     errors += [
         InputError(path, "no such column", f"a column '{name}'")
         for name, field in cls.model_fields.items()

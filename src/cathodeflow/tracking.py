@@ -192,7 +192,9 @@ def _import(
         "mlflow.source.git.commit": record["commit"] or "",
         UNFINISHED: "yes",
     }
-    run_id: str = client.create_run(experiment_id, run_name=f"{record['stage']} {record['sample']}", tags=tags).info.run_id
+    run_id: str = client.create_run(
+        experiment_id, run_name=f"{record['stage']} {record['sample']}", tags=tags
+    ).info.run_id
     for name, value in record["options"].items():
         client.log_param(run_id, name, str(value)[:5000])
     final = {**record["metrics"], **_benchmark(results / "benchmarks" / technique / record["sample"] / f"{stage}.tsv")}

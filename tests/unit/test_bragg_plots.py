@@ -40,7 +40,7 @@ def figures(scan, n):
         "patches": plots.patch_sheet(patches, corners, peaks.iloc[chosen]),
         "distances": plots.distances(peaks),
         "intensity": plots.error_against_intensity({"network_fit": errors}),
-        "recall": plots.found_by_amplitude(recall),
+        "with truth": plots.error_against_intensity({"network_fit": errors}, recall),
         "frame": plots.frame_with_peaks(expected_frame(scan, 0), peaks[peaks["frame"] == 0], title="Frame 0"),
         "training": training_curves(history, unit="squared patch sizes"),
     }

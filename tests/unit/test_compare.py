@@ -181,7 +181,7 @@ def test_nothing_found_gives_nulls_and_no_warning(truth, with_truth, empty_truth
         warnings.simplefilter("error")
         given = (truth.iloc[:0] if empty_truth else truth) if with_truth else None
         result = compare(none, none, given, rng=np.random.default_rng(0))
-    assert result.peaks.empty and result.by_intensity.empty
+    assert result.peaks.empty and all(table.empty for table in result.by_intensity.values())
     assert result.metrics["network_fit_count"] == 0 and result.metrics["network_fit_median"] is None
     if with_truth:
         assert result.metrics["recall"] == (None if empty_truth else 0) and result.metrics["precision"] is None

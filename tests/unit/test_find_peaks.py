@@ -175,20 +175,22 @@ def test_candidates_by_either_engine_are_the_same(image, scale, bits):
         assert sum(found["npeaks"] / found["npeaks"].astype(int) ** 2) == pytest.approx(count)
 
 
-def test_patch_filter_drops_the_shoulder_of_a_brighter_spot():
+def test_patch_filter_marks_the_shoulder_of_a_brighter_spot():
     frame = spots((20, 20, 90.0), (20, 25, 60.0))
     options = dict(min_value=1, min_persistence=1)
-    assert candidates(frame, **options)[["row", "col", "npeaks"]].tolist() == [(20, 20, 2)]
+    found = candidates(frame, **options)
+    assert found[["row", "col", "npeaks", "central"]].tolist() == [(20, 20, 2, True), (20, 25, 2, False)]
     for wide in (dict(patch_size=1), dict(patch_size=7), dict(centre_tolerance=5)):
-        assert len(candidates(frame, **options, **wide)) == 2
+        assert candidates(frame, **options, **wide)["central"].all()
     frame[20, 20] = np.nan
     ring = candidates(frame, **options, mask=frame > 65)
-    assert (20, 25) in ring[["row", "col"]].tolist(), "pixels that do not count do not outshine"
+    assert (20, 25) in ring[ring["central"]][["row", "col"]].tolist(), "pixels that do not count do not outshine"
 
 
-def test_peaks_at_the_corner_are_kept():
+def test_peaks_at_the_corner_are_central():
     frame = spots((0, 0, 50.0), (39, 39, 40.0))
-    assert candidates(frame, min_value=1, min_persistence=1)[["row", "col"]].tolist() == [(0, 0), (39, 39)]
+    found = candidates(frame, min_value=1, min_persistence=1)
+    assert found[["row", "col", "central"]].tolist() == [(0, 0, True), (39, 39, True)]
 
 
 def test_masked_pixels_never_count():

@@ -18,8 +18,9 @@ rule mlflow:
         mem_mb=2000,
         runtime=30,
     params:
-        tracking=f"--uri {CONFIG.tracking.uri:q} --experiment {CONFIG.tracking.experiment:q}",
+        uri=CONFIG.tracking.uri,
+        experiment=CONFIG.tracking.experiment,
     message:
         "Recording the runs in MLflow"
     shell:
-        "cathodeflow --log {log} track results {params.tracking} --out {output}"
+        "cathodeflow --log {log} track results --uri {params.uri:q} --experiment {params.experiment:q} --out {output}"

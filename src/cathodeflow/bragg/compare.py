@@ -13,11 +13,13 @@ PERCENTILES = {"median": 50.0, "p75": 75.0, "p95": 95.0, "p99_5": 99.5}
 
 
 class Comparison(NamedTuple):
-    """Result of `compare`: tables per peak, per bin of intensity and per bin of true amplitude, and the key figures."""
+    """Result of `compare`: tables per peak, per bin of intensity (by the name of the distance) and per bin of amplitude
+    (where there is a truth), and the key figures.
+    """
 
     peaks: pd.DataFrame
-    by_intensity: pd.DataFrame
-    by_amplitude: pd.DataFrame
+    by_intensity: dict[str, pd.DataFrame]
+    by_amplitude: pd.DataFrame | None
     metrics: dict[str, float | int | None]
 
 
@@ -180,7 +182,11 @@ def compare(
     true = None if truth is None else to_binned(truth, binning)
     pairs = pair(fitted, located, max_distance=max_distance, intensity=intensity)
     peaks = compare_peaks(pairs, true, max_distance=max_distance)
-    by_intensity = error_by_intensity(peaks["network_fit"], peaks["intensity"], peaks["frame"], n_bins=n_bins, rng=rng)
+    names = [f"{one}_{other}" for one, other in PAIRS if f"{one}_{other}" in peaks]
+    by_intensity = {
+        name: error_by_intensity(peaks[name], peaks["intensity"], peaks["frame"], n_bins=n_bins, rng=rng)
+        for name in names
+    }
     metrics: dict[str, float | int | None] = {"found": len(located), "fitted": len(fitted)}
     for one, other in PAIRS:
         name = f"{one}_{other}"
@@ -191,7 +197,7 @@ def compare(
             if true is not None:
                 alone = summary(peaks.loc[peaks["isolated"], name])
                 metrics |= {f"{name}_isolated_{key}": value for key, value in alone.items()}
-    by_amplitude = pd.DataFrame()
+    by_amplitude = None
     if true is not None:
         by_amplitude = detection(peaks, true, max_distance=max_distance, n_bins=n_bins)
         strong = true.assign(masked=true["masked"] | (true["amplitude"] < min_amplitude))

@@ -35,7 +35,7 @@ from numpy.typing import ArrayLike, NDArray
 from cathodeflow.bragg import persistence
 
 PEAK = np.dtype([("row", "i4"), ("col", "i4"), ("birth", "f8"), ("death", "f8"), ("persistence", "f8")])
-CANDIDATE = np.dtype([*PEAK.descr, ("area", "i4"), ("component", "i4"), ("npeaks", "u2")])
+CANDIDATE = np.dtype([*PEAK.descr, ("area", "i4"), ("component", "i4"), ("npeaks", "u2"), ("central", "?")])
 NO_MASK = np.zeros((0, 0), np.bool_)
 
 
@@ -125,7 +125,7 @@ def candidates(
     min_area : int
         Least number of pixels [px] of a connected component whose peaks are kept.
     patch_size : int
-        Odd side [px] of the patch around a peak whose brightest pixel must be near its centre; 1 keeps all peaks.
+        Odd side [px] of the patch around a peak whose brightest pixel tells whether the peak is `central`.
     centre_tolerance : int
         Greatest distance [px], in rows and in columns, of that brightest pixel. Where several are equally bright, one
         of them is enough.
@@ -138,7 +138,9 @@ def candidates(
         In raster order: `row`, `col` (int32), `birth`, `death`, `persistence` (float64) of the peak; `area` [px] and
         `component` (int32), size and number of its 8-connected component above `min_value` (numbered from 0 in the
         order of their first pixels, those without peaks too); `npeaks` (uint16), number of peaks in that component
-        that are persistent enough, whether or not they pass the patch filter.
+        that are persistent enough; `central` (bool): the brightest pixel of the patch around the peak is near its
+        centre. A peak that is not, because a brighter one stands close by, is nothing for a network that sees one peak
+        in a patch, but it must stay in the table: the fit of its neighbour has to know it.
 
     Raises
     ------
@@ -176,9 +178,9 @@ def candidates(
     found["area"], found["component"] = areas[label], number[label]
     npeaks = np.bincount(label, minlength=first.size)[label]
     found["npeaks"] = np.minimum(npeaks, np.iinfo(np.uint16).max)
-    near = persistence.central(image, bad, peaks["row"].copy(), peaks["col"].copy(), patch_size // 2, centre_tolerance)
-    kept: NDArray[np.void] = found[near]
-    return kept
+    at = peaks["row"].copy(), peaks["col"].copy()
+    found["central"] = persistence.central(image, bad, *at, patch_size // 2, centre_tolerance)
+    return found
 
 
 def _contiguous(image: ArrayLike) -> NDArray[Any]:

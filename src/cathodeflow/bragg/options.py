@@ -1,14 +1,14 @@
 """Options of the Bragg stages and the columns of the scan sheet."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.sources import list_files
 from cathodeflow.options import Options, option
-from cathodeflow.samples import Sample
+from cathodeflow.samples import Sample, TechniqueSection
 
 Device = Literal["auto", "cpu", "cuda"]
 SIMULATED = "simulated"
@@ -61,6 +61,12 @@ class Simulate(Options):
     gap: int = option(0, "Width of a gap between detector modules.", unit="px", ge=0)
     seed: int | None = option(None, "Seed of the particles and the noise; default: the workflow's.", ge=0)
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.amplitude_min >= self.amplitude_max:
+            raise ValueError("amplitude_min below amplitude_max")
+        return self
+
     @property
     def files(self) -> list[str]:
         """Names of the raw files of a scan."""
@@ -98,9 +104,11 @@ class FindPeaks(Options):
     min_value: float = option(20.0, "Only pixels of more count.", unit="counts", ge=0)
     min_persistence: float = option(15.0, "Least rise of a peak above its saddle.", unit="counts", ge=0)
     min_area: int = option(2, "Least size of a connected component with peaks.", unit="px", ge=1)
-    patch_size: int = option(11, "Side of the patch whose brightest pixel is the peak's.", unit="px", ge=1, le=101)
+    patch_size: int = option(
+        11, "Side of the patch that the network needs the peak in the middle of.", unit="px", ge=1, le=101
+    )
     centre_tolerance: int = option(
-        2, "How far, in rows and columns, that pixel may be from the centre.", unit="px", ge=0
+        2, "How far, in rows and columns, its brightest pixel may be from the centre.", unit="px", ge=0
     )
 
     _odd = field_validator("patch_size")(odd)
@@ -179,10 +187,9 @@ class Compare(Options):
     seed: int | None = option(None, "Seed of the bootstrap; default: the workflow's.", ge=0)
 
 
-class Section(Options):
+class Section(TechniqueSection):
     """Bragg peaks on X-ray detector frames, located to a fraction of a pixel."""
 
-    samples: str = option(..., "Sheet of the scans.")
     simulate: Simulate = option(Simulate(), "Simulated raw frames.")
     frames: Frames = option(Frames(), "Corrected frames.")
     find_peaks: FindPeaks = option(FindPeaks(), "Candidates.")
@@ -194,7 +201,7 @@ class Section(Options):
 
     sample_class: ClassVar[type[Sample]] = Scan
 
-    def check(self, scans: dict[str, Scan]) -> None:
+    def check(self, samples: dict[str, Scan]) -> None:
         """Require that the raw files of every scan are there, and something to train on where a network is trained.
 
         Raises
@@ -204,7 +211,7 @@ class Section(Options):
         """
         errors = []
         if self.locate.weights is None:
-            if not any(scan.role == "train" for scan in scans.values()):
+            if not any(scan.role == "train" for scan in samples.values()):
                 expected = "the role 'train' for at least one, or bragg.locate.weights"
                 errors.append(InputError(self.samples, "no scan to train the network on", expected))
             if self.patches.patch_size != self.locate.patch_size:
@@ -216,7 +223,7 @@ class Section(Options):
         for key, path in (("locate.weights", self.locate.weights), ("train.initial", self.train.initial)):
             if path and not Path(path).is_file():
                 errors.append(InputError(f"bragg.{key}: {path}", "no such file", "weights of a BraggNN"))
-        for name, scan in scans.items():
+        for name, scan in samples.items():
             if name == MODEL_FOLDER:
                 errors.append(InputError(self.samples, f"a scan named '{name}'", "another name: it is the network's"))
             sources = {"frames": None if scan.simulated else scan.frames, "dark": scan.dark, "mask": scan.mask}

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -137,20 +138,28 @@ def distances(peaks: pd.DataFrame) -> Figure:
 
 
 @styled
-def error_against_intensity(series: Mapping[str, pd.DataFrame]) -> Figure:
-    """Median distance against intensity with 95 % intervals, one line for each of `series`.
+def error_against_intensity(series: Mapping[str, pd.DataFrame], found: pd.DataFrame | None = None) -> Figure:
+    """Median distance against intensity, one line for each of `series`; with a truth also how many peaks were found.
 
     Parameters
     ----------
     series : mapping
         Tables of `compare.error_by_intensity` by the name of their distance, such as `network_fit`.
+    found : DataFrame, optional
+        As `compare.detection` returns it: recall against the true amplitude, precision against the intensity found.
     """
-    figure = Figure(figsize=(ONE_COLUMN * 1.25, 3.1))
-    axes = figure.subplots()
-    series = {name: table for name, table in series.items() if len(table)}
+    figure = Figure(figsize=(ONE_COLUMN * 1.25 if found is None else TWO_COLUMNS, 3.1))
+    axes = figure.subplots(1, 1 if found is None else 2, squeeze=False)[0]
+    _draw_errors(axes[0], {name: table for name, table in series.items() if len(table)})
+    if found is not None:
+        _draw_found(axes[1], found)
+    return figure
+
+
+def _draw_errors(axes: Axes, series: Mapping[str, pd.DataFrame]) -> None:
     if not series:
         nothing_to_show(axes, "no peaks to compare")
-        return figure
+        return
     for (name, table), marker in zip(series.items(), "osD", strict=False):
         colour = PAIR_COLOURS[name]
         axes.fill_between(table["intensity"], table["low"], table["high"], color=colour, alpha=0.2, linewidth=0)
@@ -159,23 +168,12 @@ def error_against_intensity(series: Mapping[str, pd.DataFrame]) -> Figure:
     plain_log(axes)
     axes.legend(title="median, 95 % interval", title_fontsize=8, alignment="left")
     label(axes, x="Intensity of the peak [counts]", y="Distance [px]")
-    return figure
 
 
-@styled
-def found_by_amplitude(table: pd.DataFrame) -> Figure:
-    """Recall against the true amplitude and precision against the intensity found, with 95 % Wilson intervals.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As `compare.detection` returns it.
-    """
-    figure = Figure(figsize=(ONE_COLUMN * 1.25, 3.1))
-    axes = figure.subplots()
+def _draw_found(axes: Axes, table: pd.DataFrame) -> None:
     if not len(table):
         nothing_to_show(axes, "no peaks to count")
-        return figure
+        return
     kinds = (("recall", "true", "o"), ("precision", "found", "s"))
     for (name, whole, marker), colour in zip(kinds, COLOURS, strict=False):
         use = table[table[whole] > 0]
@@ -186,9 +184,8 @@ def found_by_amplitude(table: pd.DataFrame) -> Figure:
         axes.plot(centre, 100 * use[name], marker=marker, color=colour, label=f"{name} ({use[whole].sum():,} peaks)")
     axes.set(xscale="log", ylim=(0, 103))
     plain_log(axes, y=False)
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower right", title="95 % Wilson interval", title_fontsize=8, alignment="left")
     label(axes, x="Amplitude (recall) or intensity (precision) [counts]", y="Share of the peaks [%]")
-    return figure
 
 
 @styled

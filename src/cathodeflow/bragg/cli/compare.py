@@ -82,7 +82,7 @@ def compare(
         drawn = {
             "patches": plots.patch_sheet(np.array(patches), corners - 5, shown),
             "distances": plots.distances(result.peaks),
-            "intensity": plots.error_against_intensity(result.by_intensity),
+            "intensity": plots.error_against_intensity(result.by_intensity, result.by_amplitude),
             "frame": plots.frame_with_peaks(
                 file.frames[busiest],
                 result.peaks[result.peaks["frame"] == busiest],

@@ -34,7 +34,7 @@ def train(
     """Train BraggNN on the patches of all PATCHES_FILES."""
     import torch
 
-    from cathodeflow.bragg.plots import training_curves
+    from cathodeflow.plotting import training_curves
     from cathodeflow.bragg.train import join_patches, split_blocks, train_braggnn
     from cathodeflow.errors import InputError
     from cathodeflow.io.figures import save_figure
@@ -71,7 +71,7 @@ def train(
             accelerator=options.device or "auto",
             on_epoch=log_epoch,
         )
-    save_figure(figure, training_curves(trained.training.history))
+    save_figure(figure, training_curves(trained.training.history, unit="squared patch sizes"))
     metadata = {"network": "BraggNN", "dense": options.dense, **settings[0], "options": options.model_dump(mode="json")}
     save_model(out, trained.model.state_dict(), metadata)
     metrics = {**trained.metrics, "best_epoch": trained.training.best_epoch, "patches": len(scan)}
@@ -98,7 +98,7 @@ def train(
 def locate(
     frames_file: str, candidates_file: str, model: str, table: str, sample: str, out: str, record: str, options: Locate
 ) -> None:
-    """Locate the peaks of CANDIDATES_FILE on the frames of FRAMES_FILE with the network MODEL."""
+    """Locate the central peaks of CANDIDATES_FILE on the frames of FRAMES_FILE with the network MODEL."""
     import numpy as np
 
     from cathodeflow.bragg.locate import build_locator, locate_frames
@@ -122,13 +122,14 @@ def locate(
         tta=options.tta,
     )
     found = read_candidates(candidates_file)
+    found = found[found["central"].to_numpy(bool)]
     rows, cols = found["row"].to_numpy(), found["col"].to_numpy()
     with read_frames_file(frames_file) as file:
         binning = file.binning
         wanted = by_frame(found, len(file.frames), candidates_file)
         frames = ((file.frames[number], rows[part], cols[part]) for number, part in progress(wanted, "locating"))
         located = locate_frames(frames, locator, patch_size=options.patch_size, min_value=min_value)
-    columns = {"candidate": np.arange(len(found), dtype=np.uint32), "persistence": found["persistence"].to_numpy()}
+    columns = {"candidate": found.index.to_numpy(np.uint32), "persistence": found["persistence"].to_numpy()}
     columns |= {"detector_row": to_detector(located.row, binning), "detector_col": to_detector(located.col, binning)}
     if located.row_std is not None and located.col_std is not None:
         columns |= {"row_std": located.row_std, "col_std": located.col_std}

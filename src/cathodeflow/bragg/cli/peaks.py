@@ -41,6 +41,7 @@ def find_peaks(frames_file: str, sample: str, out: str, record: str, options: Fi
         "peaks": len(peaks),
         "peaks_per_frame": len(peaks) / n_frames,
         "frames_without_peaks": sum(len(rows) == 0 for rows in found),
+        "share_central": float(peaks["central"].mean()) if len(peaks) else None,
         "share_alone": float(alone.mean()) if len(peaks) else None,
         "median_persistence": float(np.median(peaks["persistence"])) if len(peaks) else None,
     }
@@ -56,7 +57,7 @@ def fit(frames_file: str, candidates_file: str, sample: str, out: str, record: s
     """Fit the peaks of CANDIDATES_FILE on the frames of FRAMES_FILE."""
     import numpy as np
 
-    from cathodeflow.bragg.fit import PeakFits, deviations, fit_frame
+    from cathodeflow.bragg.fit import PeakFits, deviations, fit_frame, fit_peaks
     from cathodeflow.bragg.pixels import to_detector
     from cathodeflow.io.frames_file import read_frames_file
     from cathodeflow.io.peaks import write_peaks
@@ -80,19 +81,17 @@ def fit(frames_file: str, candidates_file: str, sample: str, out: str, record: s
                     max_iterations=options.max_iterations,
                 )
             )
-    fits = (
-        PeakFits(*(np.concatenate([np.empty(0), *columns]) for columns in zip(*parts, strict=True))) if parts else None
-    )
-    if fits is None:
-        fits = PeakFits(*(np.empty(0) for _ in PeakFits._fields))
-    fits = fits._replace(converged=fits.converged.astype(bool))
+    # An empty patch stands for no peak at all, so that the columns keep their types.
+    parts.append(fit_peaks(np.empty((0, options.patch_size, options.patch_size))))
+    fits = PeakFits(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in PeakFits._fields})
     away = deviations(fits, found["row"], found["col"], found["npeaks"])
     # A peak that could not be fitted stays at its pixel, marked by its deviation.
     row = np.where(np.isfinite(fits.row), fits.row, found["row"])
     col = np.where(np.isfinite(fits.col), fits.col, found["col"])
     columns = {name: values for name, values in fits._asdict().items() if name not in ("row", "col")}
     columns |= {"detector_row": to_detector(row, binning), "detector_col": to_detector(col, binning)}
-    columns |= {"persistence": found["persistence"].to_numpy(), "candidate": np.arange(len(found), dtype=np.uint32)}
+    columns |= {name: found[name].to_numpy() for name in ("persistence", "central")}
+    columns |= {"candidate": np.arange(len(found), dtype=np.uint32)}
     attributes = {"model": options.model, "binning": binning}
     write_peaks(out, found["frame"], row, col, away, found["npeaks"], columns=columns, attributes=attributes)
     good = fits.converged

@@ -55,7 +55,7 @@ def frames(
 ) -> None:
     """Correct and bin the raw frames of SOURCE: a file, a folder, a pattern, or FILE.h5::/DATASET."""
     from cathodeflow.bragg.frames import bin_mask, binned_shape, corrected_frames, detector_mask
-    from cathodeflow.errors import InputError
+    from cathodeflow.errors import InputError, InputErrors
     from cathodeflow.io.frames import open_series, read_frames, read_image, read_mean, unless_bad
     from cathodeflow.io.frames_file import write_frames
     from cathodeflow.record import write_record
@@ -65,7 +65,9 @@ def frames(
     dark_level = read_mean(dark, shape=series.shape) if dark else None
     bad: list[InputError] = []
     wanted = range(series.n_frames)[options.start : options.stop : options.step]
-    first = next(read_frames(series, options.start, options.stop, options.step))[1]
+    first = next((raw for _, raw in read_frames(series, options.start, options.stop, options.step, bad=bad)), None)
+    if first is None:
+        raise InputErrors.of(bad)
     detector = detector_mask(first, bad=bad_pixels, gap_value=options.gap_value)
     corrected = corrected_frames(
         read_frames(series, options.start, options.stop, options.step, bad=bad),

@@ -27,7 +27,7 @@ def read_candidates(path: str) -> Any:
     """Read the table of candidates, ordered by frame."""
     from cathodeflow.io.tables import read_table
 
-    return read_table(path, ["frame", "row", "col", "persistence", "npeaks"])
+    return read_table(path, ["frame", "row", "col", "persistence", "npeaks", "central"])
 
 
 def by_frame(table: Any, n_frames: int, where: str) -> Iterator[tuple[int, slice]]:
