@@ -1,12 +1,11 @@
 """Peaks located to a fraction of a pixel by maximum-likelihood fits."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
-from cathodeflow.bragg.crop import crop_patches
 from cathodeflow.bragg.least_squares import fit_all
 from cathodeflow.bragg.profiles import MODELS, profile
 from cathodeflow.errors import InputError
@@ -17,6 +16,9 @@ Model = Literal["pseudo_voigt", "gaussian"]
 _BLOCK = 16384
 _PAIRS = 4096
 _PASSES = 12
+
+Floats = NDArray[np.float64]
+Pairs = NDArray[np.intp]
 
 
 class PeakFits(NamedTuple):
@@ -31,21 +33,21 @@ class PeakFits(NamedTuple):
     `chi2` : reduced Pearson chi-square. `converged` : the fit ended at an optimum with its centre inside the patch.
     """
 
-    row: NDArray[np.float64]
-    col: NDArray[np.float64]
-    amplitude: NDArray[np.float64]
-    background: NDArray[np.float64]
-    fwhm_row: NDArray[np.float64]
-    fwhm_col: NDArray[np.float64]
-    mixing: NDArray[np.float64]
-    row_err: NDArray[np.float64]
-    col_err: NDArray[np.float64]
-    amplitude_err: NDArray[np.float64]
-    background_err: NDArray[np.float64]
-    fwhm_row_err: NDArray[np.float64]
-    fwhm_col_err: NDArray[np.float64]
-    mixing_err: NDArray[np.float64]
-    chi2: NDArray[np.float64]
+    row: Floats
+    col: Floats
+    amplitude: Floats
+    background: Floats
+    fwhm_row: Floats
+    fwhm_col: Floats
+    mixing: Floats
+    row_err: Floats
+    col_err: Floats
+    amplitude_err: Floats
+    background_err: Floats
+    fwhm_row_err: Floats
+    fwhm_col_err: Floats
+    mixing_err: Floats
+    chi2: Floats
     converged: NDArray[np.bool_]
 
 
@@ -192,21 +194,17 @@ def fit_frame(
         raise InputError("model", repr(model), " or ".join(MODELS))
     if size < 3 or size % 2 == 0:
         raise InputError("size", str(size), "an odd number of pixels, at least 3")
-    if frame.ndim != 2 or (mask is not None and np.shape(mask) != frame.shape):
-        raise InputError(
-            "frame", f"shape {frame.shape}, mask {np.shape(mask)}", "two axes, and a mask of the same shape"
-        )
+    bad = np.broadcast_to(False, frame.shape) if mask is None else np.asarray(mask) != 0
+    if frame.ndim != 2 or bad.shape != frame.shape:
+        raise InputError("frame", f"shape {frame.shape}, mask {bad.shape}", "two axes, and a mask of the same shape")
     if rows.shape != cols.shape or rows.ndim != 1:
         raise InputError("candidates", f"rows {rows.shape}, cols {cols.shape}", "two lists of equal length")
     if len(rows) and not (
         0 <= rows.min() <= rows.max() < frame.shape[0] and 0 <= cols.min() <= cols.max() < frame.shape[1]
     ):
         raise InputError("candidates", "pixels outside the frame", f"pixels inside {frame.shape}")
-    counts = frame.astype(np.float64)
-    if mask is not None:
-        counts[np.asarray(mask) != 0] = np.nan
     places = np.stack([rows, cols], axis=1).astype(np.float64)
-    patches = crop_patches(counts, rows, cols, size=size, fill=np.nan).astype(np.float64)
+    patches = _cut(frame, bad, rows.astype(np.intp), cols.astype(np.intp), size)
     pairs = cKDTree(places).query_pairs(size, p=np.inf, output_type="ndarray") if len(places) else np.empty((0, 2), int)
     pairs = np.concatenate([pairs, pairs[:, ::-1]])
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
@@ -242,7 +240,18 @@ def deviations(fits: PeakFits, rows: ArrayLike, cols: ArrayLike, npeaks: ArrayLi
     return np.where(fits.converged, np.where(np.asarray(npeaks) > 1, -1.0, distance), np.inf)
 
 
-def _fit(patches, known, starts, results, model, search, threshold, read_noise, tolerance, max_iterations) -> None:
+def _fit(
+    patches: Floats,
+    known: Floats,
+    starts: Floats | None,
+    results: Floats,
+    model: str,
+    search: float | None,
+    threshold: float,
+    read_noise: float,
+    tolerance: float,
+    max_iterations: int,
+) -> None:
     starts = np.full((1, 7), np.nan) if starts is None else starts
     search = float(patches.shape[1]) if search is None else float(search)
     threshold = float(threshold) if threshold > 0 else -np.inf
@@ -261,12 +270,21 @@ def _fit(patches, known, starts, results, model, search, threshold, read_noise, 
     )
 
 
-def _named(results: NDArray[np.float64]) -> PeakFits:
+def _named(results: Floats) -> PeakFits:
     columns = np.ascontiguousarray(results.T)
-    return PeakFits(*columns[:15], columns[15] == 1.0)
+    return PeakFits._make([*columns[:15], columns[15] == 1.0])
 
 
-def _foreign(places, pairs, size) -> NDArray[np.bool_]:
+def _cut(frame: NDArray[Any], bad: NDArray[np.bool_], rows: Pairs, cols: Pairs, size: int) -> Floats:
+    """Patches around pixels, NaN where bad or outside the frame; only the patches' own pixels are touched."""
+    reach = np.arange(size) - size // 2
+    r, c = rows[:, None, None] + reach[:, None], cols[:, None, None] + reach
+    inside = (r >= 0) & (r < frame.shape[0]) & (c >= 0) & (c < frame.shape[1])
+    at = (np.clip(r, 0, frame.shape[0] - 1), np.clip(c, 0, frame.shape[1] - 1))
+    return np.where(inside & ~bad[at], frame[at], np.nan)
+
+
+def _foreign(places: Floats, pairs: Pairs, size: int) -> NDArray[np.bool_]:
     """Pixels of each patch that are closer to another candidate than to its own."""
     closer = np.zeros((len(places), size, size), dtype=bool)
     rows, cols = np.mgrid[:size, :size] - size // 2
@@ -277,14 +295,14 @@ def _foreign(places, pairs, size) -> NDArray[np.bool_]:
     return closer
 
 
-def _settled(results, tree) -> NDArray[np.bool_]:
+def _settled(results: Floats, tree: cKDTree) -> NDArray[np.bool_]:
     """Whether each fit converged and ended closer to its own candidate than to any other."""
     converged = results[:, 15] == 1
     nearest = tree.query(np.where(converged[:, None], results[:, :2], 0))[1]
     return converged & (nearest == np.arange(len(results)))
 
 
-def _refit(results, patches, places, pairs, settings) -> None:
+def _refit(results: Floats, patches: Floats, places: Floats, pairs: Pairs, settings: tuple[Any, ...]) -> None:
     """Fit candidates that have neighbours again, with the neighbours as known intensity, until the centres stay."""
     size = patches.shape[1]
     half = size // 2
