@@ -15,7 +15,9 @@ Model = Literal["pseudo_voigt", "gaussian"]
 # Bounds the float64 copies of patches of other types.
 _BLOCK = 16384
 _PAIRS = 4096
-_PASSES = 12
+# Neighbours are fitted again in turn at most so often, and while centres move by more than this [px].
+_PASSES = 30
+_MOVED = 1e-3
 
 Floats = NDArray[np.float64]
 Pairs = NDArray[np.intp]
@@ -194,7 +196,7 @@ def fit_frame(
         raise InputError("model", repr(model), " or ".join(MODELS))
     if size < 3 or size % 2 == 0:
         raise InputError("size", str(size), "an odd number of pixels, at least 3")
-    bad = np.broadcast_to(False, frame.shape) if mask is None else np.asarray(mask) != 0
+    bad = np.broadcast_to(False, frame.shape) if mask is None else np.asarray(mask)
     if frame.ndim != 2 or bad.shape != frame.shape:
         raise InputError("frame", f"shape {frame.shape}, mask {bad.shape}", "two axes, and a mask of the same shape")
     if rows.shape != cols.shape or rows.ndim != 1:
@@ -275,13 +277,13 @@ def _named(results: Floats) -> PeakFits:
     return PeakFits._make([*columns[:15], columns[15] == 1.0])
 
 
-def _cut(frame: NDArray[Any], bad: NDArray[np.bool_], rows: Pairs, cols: Pairs, size: int) -> Floats:
+def _cut(frame: NDArray[Any], bad: NDArray[Any], rows: Pairs, cols: Pairs, size: int) -> Floats:
     """Patches around pixels, NaN where bad or outside the frame; only the patches' own pixels are touched."""
     reach = np.arange(size) - size // 2
     r, c = rows[:, None, None] + reach[:, None], cols[:, None, None] + reach
     inside = (r >= 0) & (r < frame.shape[0]) & (c >= 0) & (c < frame.shape[1])
     at = (np.clip(r, 0, frame.shape[0] - 1), np.clip(c, 0, frame.shape[1] - 1))
-    return np.where(inside & ~bad[at], frame[at], np.nan)
+    return np.where(inside & (bad[at] == 0), frame[at], np.nan)
 
 
 def _foreign(places: Floats, pairs: Pairs, size: int) -> NDArray[np.bool_]:
@@ -295,46 +297,60 @@ def _foreign(places: Floats, pairs: Pairs, size: int) -> NDArray[np.bool_]:
     return closer
 
 
-def _settled(results: Floats, tree: cKDTree) -> NDArray[np.bool_]:
-    """Whether each fit converged and ended closer to its own candidate than to any other."""
+def _settled(results: Floats, tree: cKDTree, candidates: Pairs) -> NDArray[np.bool_]:
+    """Whether each candidate's fit converged and ended closer to it than to any other."""
     converged = results[:, 15] == 1
     nearest = tree.query(np.where(converged[:, None], results[:, :2], 0))[1]
-    return converged & (nearest == np.arange(len(results)))
+    return converged & (nearest == candidates)
 
 
 def _refit(results: Floats, patches: Floats, places: Floats, pairs: Pairs, settings: tuple[Any, ...]) -> None:
     """Fit candidates that have neighbours again, with the neighbours as known intensity, until the centres stay."""
     size = patches.shape[1]
-    half = size // 2
     crowded = np.unique(pairs[:, 0])
     index = np.searchsorted(crowded, pairs)
     places, patches, first = places[crowded], patches[crowded], results[crowded]
     tree = cKDTree(places)
     # A fit that has left its cell found another candidate's peak: there is no second one to take out of that.
-    settled = _settled(first, tree)
+    settled = _settled(first, tree, np.arange(len(places)))
     own, other = index[settled[index].all(axis=1)].T
     unsettled = index[settled[index[:, 0]] & ~settled[index[:, 1]]]
-    rows, cols = np.mgrid[:size, :size] - half
     patches = np.where(_foreign(places, unsettled, size), np.nan, patches)
 
     current = first.copy()
+    active = np.unique(own)
     for _ in range(_PASSES):
-        known = np.zeros((len(crowded), size, size))
-        for begin in range(0, len(own), _PAIRS):
-            a, b = own[begin : begin + _PAIRS], other[begin : begin + _PAIRS]
-            peaks = current[b, :7]
-            peaks[:, 3] = 0
-            r, c = (places[a, axis, None, None] + grid for axis, grid in ((0, rows), (1, cols)))
-            np.add.at(known, a, profile(peaks[:, None, None], r, c))
-        starts = current[:, :7].copy()
-        starts[:, :2] -= places - half
-        new = np.empty_like(current)
-        _fit(patches, known, starts, new, *settings)
-        new[:, :2] += places - half
-        good = settled & _settled(new, tree)
-        new = np.where(good[:, None], new, first)
-        moved = np.abs(new[good, :2] - current[good, :2]).max(initial=0)
-        current = new
-        if moved < 1e-3:
+        if not len(active):
             break
+        pair = np.isin(own, active)
+        new = _with_neighbours(current, active, own[pair], other[pair], patches, places, settings)
+        kept = settled[active] & _settled(new, tree, active)
+        new = np.where(kept[:, None], new, first[active])
+        moved = np.zeros(len(crowded), dtype=bool)
+        moved[active] = np.abs(new[:, :2] - current[active, :2]).max(axis=1) > _MOVED
+        current[active] = new
+        active = np.unique(own[moved[other]])
     results[crowded] = current
+
+
+def _with_neighbours(
+    current: Floats, active: Pairs, own: Pairs, other: Pairs, patches: Floats, places: Floats, settings: tuple[Any, ...]
+) -> Floats:
+    """Fit the active candidates once more, their neighbours being as they are now."""
+    size = patches.shape[1]
+    rows, cols = np.mgrid[:size, :size] - size // 2
+    known = np.zeros((len(active), size, size))
+    for begin in range(0, len(own), _PAIRS):
+        a, b = own[begin : begin + _PAIRS], other[begin : begin + _PAIRS]
+        peaks = current[b, :7]
+        peaks[:, 3] = 0
+        here = places[a, :, None, None]
+        intensity = profile(peaks[:, None, None], here[:, 0] + rows, here[:, 1] + cols)
+        np.add.at(known, np.searchsorted(active, a), intensity)
+    corner = places[active] - size // 2
+    starts = current[active, :7]
+    starts[:, :2] -= corner
+    new = np.empty((len(active), 16))
+    _fit(patches[active], known, starts, new, *settings)
+    new[:, :2] += corner
+    return new
