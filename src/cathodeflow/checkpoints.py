@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -50,9 +50,9 @@ def training_key(*parts: Any) -> str:
         if isinstance(part, Mapping) and part and all(isinstance(value, Tensor) for value in part.values()):
             for name, tensor in part.items():
                 digest.update(f"{name}:".encode())
-                _add_array(digest, tensor.detach().cpu().contiguous().view(torch.uint8).numpy(), tensor)
+                _add_array(digest, _bytes(tensor), tensor)
         elif isinstance(part, Tensor):
-            _add_array(digest, part.detach().cpu().contiguous().view(torch.uint8).numpy(), part)
+            _add_array(digest, _bytes(part), part)
         elif isinstance(part, np.ndarray):
             _add_array(digest, np.ascontiguousarray(part), part)
         else:
@@ -63,6 +63,11 @@ def training_key(*parts: Any) -> str:
 def _add_array(digest: "hashlib._Hash", content: np.ndarray, of: Tensor | np.ndarray) -> None:
     digest.update(f"{tuple(of.shape)}{of.dtype};".encode())
     digest.update(content.tobytes() if content.ndim == 0 else content.data)
+
+
+def _bytes(tensor: Tensor) -> np.ndarray:
+    # As bytes, because NumPy has no bfloat16; flat, because a scalar has no last axis to split.
+    return cast(np.ndarray, tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
 
 
 def matching_checkpoint(path: str | os.PathLike[str], key: str) -> dict[str, Any] | None:

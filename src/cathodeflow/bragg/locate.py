@@ -70,6 +70,9 @@ def build_locator(
 
     def locator(patches: Float32) -> Located:
         inputs = np.ascontiguousarray(patches, dtype=np.float32)
+        if len(inputs) == 0:
+            nothing = np.empty(0, np.float32)
+            return Located(nothing, nothing, nothing, nothing) if tta else Located(nothing, nothing)
         if not tta:
             position = run(inputs) * np.float32(model.patch_size)
             return Located(position[:, 1], position[:, 0])

@@ -235,10 +235,10 @@ def _clean(patch, row, col, label, stack):  # type: ignore[no-untyped-def]
             if label[r, c] != kept or kept == 0:
                 patch[r, c] = 0
             low, high = min(low, patch[r, c]), max(high, patch[r, c])
-    if high > low:
-        for r in range(size):
-            for c in range(size):
-                patch[r, c] = (patch[r, c] - low) / (high - low)
+    scale = 1 / (high - low) if high > low else 0.0
+    for r in range(size):
+        for c in range(size):
+            patch[r, c] = (patch[r, c] - low) * scale
 
 
 @njit(nogil=True, cache=True)

@@ -17,6 +17,7 @@ from cathodeflow.training import Record, TrainingResult, fit, warm_up_cosine
 
 PERCENTILES = (50.0, 75.0, 95.0, 99.5)
 _INITIALISATION = 2**32 - 1
+_CENTRING = 512
 
 
 class TrainedBraggNN(NamedTuple):
@@ -88,12 +89,12 @@ def train_braggnn(
     dense: tuple[int, ...] = (16, 8, 4, 2),
     max_shift: int = 1,
     symmetries: bool = True,
-    epochs: int = 500,
-    patience: int | None = 100,
-    batch_size: int = 512,
-    learning_rate: float = 3e-4,
-    warm_up: int = 0,
-    final_rate: float = 1.0,
+    epochs: int = 100,
+    patience: int | None = 30,
+    batch_size: int = 128,
+    learning_rate: float = 3e-3,
+    warm_up: int = 1,
+    final_rate: float = 0.01,
     seed: int = 0,
     initial: dict[str, Tensor] | None = None,
     checkpoint: Any = None,
@@ -140,6 +141,9 @@ def train_braggnn(
         raise InputError("patches", f"{len(train)} to train and {len(validation)} to validate on", "some of both")
     if initial is None:
         model = BraggNN(patch_size, dense, generator=generator(seed, _INITIALISATION))
+        still = np.zeros(min(len(train), _CENTRING), np.int64)
+        some = train[np.linspace(0, len(train) - 1, len(still)).astype(np.int64)]
+        centre_output(model, *network_batch(patches, some, still, still, still, patch_size=patch_size))
     else:
         model = from_weights(initial, patch_size=patch_size, where="initial weights")
     still = np.zeros(len(validation), np.int64)
@@ -179,6 +183,17 @@ def train_braggnn(
     with torch.no_grad():
         found = torch.cat([model(part) for part in inputs.split(batch_size)])
     return TrainedBraggNN(model, result, distance_summary((found - labels).numpy() * patch_size))
+
+
+def centre_output(model: BraggNN, inputs: NDArray[np.float32], labels: NDArray[np.float32]) -> None:
+    """Move the bias of the last layer so that the mean output is the mean label.
+
+    An untrained network is several pixels off; on the way there Adam's first steps would switch off units of the narrow
+    dense layers.
+    """
+    last = list(model.dense_layers)[-1]
+    with torch.no_grad():
+        last.bias += torch.from_numpy(labels).mean(0) - model(torch.from_numpy(inputs)).mean(0)
 
 
 def distance_summary(errors: NDArray[np.floating]) -> dict[str, float]:

@@ -1,0 +1,96 @@
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from cathodeflow.bragg.locate import build_locator, locate, locate_peaks, onnx_model, to_detector
+from cathodeflow.bragg.model import BraggNN
+from cathodeflow.bragg.patches import prepare_patches
+
+
+def random_model(patch_size=11, seed=0):
+    random = torch.Generator().manual_seed(seed)
+    model = BraggNN(patch_size, generator=random)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=random)
+    return model.eval()
+
+
+def random_patches(count, size=11, seed=0):
+    return np.random.default_rng(seed).random((count, size, size), dtype=np.float32)
+
+
+@pytest.mark.parametrize("patch_size", [7, 11, 15])
+def test_both_engines_give_the_network_output_in_pixels(patch_size):
+    model, patches = random_model(patch_size), random_patches(150, patch_size)
+    with torch.no_grad():
+        col, row = model.double()(torch.from_numpy(patches[:, None]).double()).numpy().T * patch_size
+    model.float()
+    for engine in ("torch", "onnx", "auto"):
+        found = locate(patches, model, engine=engine)
+        assert found.row.shape == (150,) and found.row_std is None
+        np.testing.assert_allclose(found.row, row, atol=1e-4)
+        np.testing.assert_allclose(found.col, col, atol=1e-4)
+    assert np.ptp(row) > 1e-2 and np.abs(row - col).max() > 1e-2
+
+
+def test_threads_and_the_other_patches_of_a_batch_do_not_change_a_result():
+    model, patches = random_model(), random_patches(300)
+    one = build_locator(model, engine="onnx", threads=1, batch_size=64)(patches)
+    many = build_locator(model, engine="onnx", threads=3, batch_size=64)(patches)
+    np.testing.assert_array_equal(one.row, many.row)
+    alone = build_locator(model, engine="onnx", batch_size=1)(patches)
+    np.testing.assert_allclose(alone.row, one.row, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+@pytest.mark.parametrize("tta", [False, True])
+def test_no_patches_give_no_positions(engine, tta):
+    found = locate(random_patches(0), random_model(), engine=engine, tta=tta)
+    assert all(column is None or column.shape == (0,) for column in found) and (found.row_std is not None) is tta
+
+
+def test_the_graph_is_sound_and_knows_the_patch_size():
+    graph = onnx_model(random_model(9))
+    onnx.checker.check_model(graph, full_check=True)
+    assert [d.dim_value for d in graph.graph.input[0].type.tensor_type.shape.dim] == [0, 1, 9, 9]
+
+
+def test_the_mean_over_turns_turns_with_the_patch():
+    model, patches = random_model(), random_patches(40)
+    found = locate(patches, model, tta=True)
+    assert found.row_std is not None and found.col_std is not None and (found.row_std > 0).all()
+    turns = {
+        "rows reversed": (patches[:, ::-1], 10 - found.row, found.col, found.row_std, found.col_std),
+        "cols reversed": (patches[:, :, ::-1], found.row, 10 - found.col, found.row_std, found.col_std),
+        "transposed": (patches.transpose(0, 2, 1), found.col, found.row, found.col_std, found.row_std),
+    }
+    for name, (turned, *expected) in turns.items():
+        for ours, theirs in zip(locate(turned, model, tta=True), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-4, err_msg=name)
+    plain = locate(patches, model)
+    assert np.abs(plain.row - found.row).max() > 1e-3
+
+
+def test_positions_in_a_frame_follow_the_peak_to_the_corners():
+    model = random_model()
+    locator = build_locator(model)
+    random = np.random.default_rng(0)
+    frame = random.poisson(5.0, (40, 50)).astype(np.float32)
+    rows, cols = np.array([0, 0, 39, 39, 20]), np.array([0, 49, 0, 49, 20])
+    found = locate_peaks(frame, rows, cols, locator, min_value=2)
+    inside = locator(prepare_patches(frame, rows, cols, min_value=2))
+    np.testing.assert_allclose(found.row, rows - 5 + inside.row, atol=1e-5)
+    np.testing.assert_allclose(found.col, cols - 5 + inside.col, atol=1e-5)
+    # The same peaks further inside a larger frame of zeros lie as much further.
+    larger = np.pad(frame, ((3000, 9), (4000, 9)))
+    moved = locate_peaks(larger, rows + 3000, cols + 4000, locator, min_value=2)
+    np.testing.assert_allclose(moved.row - 3000, found.row, atol=1e-6)
+    np.testing.assert_allclose(moved.col - 4000, found.col, atol=1e-6)
+
+
+@pytest.mark.parametrize("binning", [1, 2, 4])
+def test_detector_positions_are_the_centres_of_the_binned_pixels(binning):
+    raw = np.arange(8 * binning, dtype=float)
+    np.testing.assert_allclose(to_detector(np.arange(8.0), binning), raw.reshape(8, binning).mean(1))

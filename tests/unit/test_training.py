@@ -1,0 +1,302 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from cathodeflow.bragg.patches import TrainingPatches
+from cathodeflow.bragg.train import join_patches, split_blocks, train_braggnn
+from cathodeflow.checkpoints import generator, training_key
+from cathodeflow.errors import InputError
+from cathodeflow.io.models import discard_checkpoint, load_checkpoint, save_checkpoint
+from cathodeflow.training import fit, warm_up_cosine
+
+
+def small_network():
+    """Batch statistics, dropout and momentum: all that resuming could forget."""
+    layers = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 1))
+    random = generator(5)
+    with torch.no_grad():
+        for parameter in layers.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=random) * 0.3)
+    return layers
+
+
+def small_training(checkpoint=None, *, model=None, on_epoch=None, epochs=12, **options):
+    x = torch.randn(256, 6, generator=generator(1))
+    y = x[:, :1] * x[:, 1:2] + 0.1 * torch.randn(256, 1, generator=generator(2))
+
+    def train_batches(random):
+        order = torch.randperm(192, generator=random)
+        return ((x[rows], y[rows]) for rows in order.split(32))
+
+    model = small_network() if model is None else model
+    result = fit(
+        model, lambda network, batch: {"loss": (network(batch[0]) - batch[1]).square().mean()},
+        train_batches, lambda: [(x[192:], y[192:])],
+        epochs=epochs, seed=7, checkpoint=checkpoint, on_epoch=on_epoch, accelerator="cpu",
+        **{"optimizer": lambda p: torch.optim.AdamW(p, lr=0.02), "schedule": warm_up_cosine(12, warm_up=2), "key": "k"}
+        | options,
+    )  # fmt: skip
+    return model.state_dict(), result
+
+
+def equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+KILLED = """
+import runpy, sys, torch
+torch.set_num_threads(int(sys.argv[3]))
+module = runpy.run_path(sys.argv[1])
+module["small_training"](sys.argv[2], on_epoch=lambda record: print(record["epoch"], flush=True), epochs=12)
+"""
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_weights(tmp_path):
+    unbroken, result = small_training()
+    checkpoint = tmp_path / "checkpoints" / "last.pt"
+    command = [sys.executable, "-c", KILLED, __file__, str(checkpoint), str(torch.get_num_threads())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() == "4":
+                break
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    done = len(load_checkpoint(checkpoint)["history"])
+    assert 5 <= done < 12
+    epochs = []
+    resumed, again = small_training(checkpoint, on_epoch=lambda record: epochs.append(record["epoch"]))
+    assert epochs == list(range(done, 12))
+    assert equal(resumed, unbroken) and again == result
+    # A finished training has nothing left to do, and gives the same once more.
+    finished, once_more = small_training(checkpoint, on_epoch=epochs.append)
+    assert len(epochs) == 12 - done and equal(finished, unbroken) and once_more == result
+    discard_checkpoint(checkpoint)
+    assert list(checkpoint.parent.iterdir()) == []
+
+
+class Killed(Exception):
+    pass
+
+
+def stop_after(epoch):
+    def on_epoch(record):
+        if record["epoch"] == epoch:
+            raise Killed
+
+    return on_epoch
+
+
+@pytest.mark.parametrize("spoil", ["other key", "other weights", "cut", "not one"])
+def test_a_checkpoint_of_something_else_is_not_resumed(tmp_path, spoil):
+    unbroken, _ = small_training(epochs=4)
+    checkpoint, epochs = tmp_path / "last.pt", []
+    other = small_network()
+    other[0].weight.data += 0.01
+    with pytest.raises(Killed):
+        small_training(
+            checkpoint, on_epoch=stop_after(1), epochs=4, key="l" if spoil == "other key" else "k",
+            model=other if spoil == "other weights" else None,
+        )  # fmt: skip
+    if spoil == "cut":
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-200])
+    if spoil == "not one":
+        save_checkpoint(checkpoint, {})
+    weights, _ = small_training(checkpoint, on_epoch=lambda record: epochs.append(record["epoch"]), epochs=4)
+    assert epochs == [0, 1, 2, 3] and equal(weights, unbroken)
+
+
+def test_half_a_checkpoint_beside_the_previous_one_does_no_harm(tmp_path):
+    unbroken, _ = small_training(epochs=4)
+    checkpoint, epochs = tmp_path / "last.pt", []
+    with pytest.raises(Killed):
+        small_training(checkpoint, on_epoch=stop_after(1), epochs=4)
+    rest = tmp_path / ".last.pt.abc"
+    rest.mkdir()
+    (rest / "partial.pt").write_bytes(checkpoint.read_bytes()[:500])
+    weights, _ = small_training(checkpoint, on_epoch=lambda record: epochs.append(record["epoch"]), epochs=4)
+    assert epochs == [2, 3] and equal(weights, unbroken)
+    discard_checkpoint(checkpoint)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_global_random_numbers_are_neither_used_nor_changed():
+    models = small_network(), small_network()
+    torch.manual_seed(1)
+    first, _ = small_training(model=models[0], epochs=2)
+    after = torch.rand(3)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(3), after)
+    second, _ = small_training(model=models[1], epochs=2)
+    assert equal(first, second)
+
+
+class Scalar(nn.Module):
+    def __init__(self, value=0.0):
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor([value]))
+
+    def forward(self, x):
+        return self.value * x
+
+
+def walk(target=0.45, **options):
+    """The weight climbs from 0 by 0.1 per epoch, however the validation fares."""
+    model = Scalar()
+    options = {"epochs": 9, "optimizer": lambda p: torch.optim.SGD(p, lr=0.1), "seed": 0} | options
+    one = torch.ones(1, 1)
+
+    def loss_function(network, batch):
+        found = network(batch[0])
+        return {"loss": -found.mean() if batch[1].isnan().all() else (found - batch[1]).abs().mean()}
+
+    result = fit(
+        model, loss_function, lambda random: [(one, one * torch.nan)], lambda: [(one, one * target)],
+        accelerator="cpu", **options,
+    )  # fmt: skip
+    return model.value.item(), result
+
+
+def test_the_best_epoch_is_chosen_by_validation_and_patience_ends_the_training():
+    value, result = walk(0.41)
+    assert (result.best_epoch, len(result.history)) == (3, 9) and value == pytest.approx(0.4)
+    assert result.best["validation_loss"] == pytest.approx(0.01, abs=1e-6)
+    value, result = walk(0.41, patience=2)
+    assert (result.best_epoch, len(result.history)) == (3, 6) and value == pytest.approx(0.4)
+    assert [record["epoch"] for record in result.history] == list(range(6))
+
+
+def test_the_schedule_multiplies_the_learning_rate():
+    value, result = walk(9.0, schedule=lambda epoch: 0.5**epoch, epochs=3)
+    assert value == pytest.approx(0.1 * 1.75)
+    assert [record["learning_rate"] for record in result.history] == pytest.approx([0.1, 0.05, 0.025])
+
+
+def test_long_gradients_are_shortened_and_infinite_ones_left_out():
+    value, _ = walk(9.0, clip_norm=0.25, epochs=4)
+    assert value == pytest.approx(0.1)
+    bad = torch.tensor([[torch.inf]])
+    model = Scalar(1.0)
+    result = fit(
+        model, lambda network, batch: {"loss": network(batch[0]).mean()},
+        lambda random: [(bad,), (torch.ones(1, 1),)], lambda: [(torch.ones(1, 1),)],
+        epochs=1, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), seed=0, clip_norm=10.0, accelerator="cpu",
+    )  # fmt: skip
+    assert model.value.item() == pytest.approx(0.9) and result.best["skipped_steps"] == 1
+
+
+def test_nothing_to_train_on_or_nothing_finite_is_an_error():
+    with pytest.raises(InputError, match="no finite validation loss in 9 epochs"):
+        walk(torch.inf)
+    arguments = {"epochs": 2, "optimizer": torch.optim.SGD, "seed": 0, "accelerator": "cpu"}
+    one = [(torch.ones(1, 1),)]
+    for train, validation, kind in (([], one, "train"), (one, [], "validation")):
+        with pytest.raises(InputError, match=f"{kind} data: found no samples"):
+            fit(Scalar(), lambda network, batch: {"loss": network(batch[0]).mean()},
+                lambda random, train=train: train, lambda validation=validation: validation, **arguments)  # fmt: skip
+
+
+def test_keys_see_values_shapes_types_and_order():
+    array, tensor = np.arange(6.0), torch.arange(6.0)
+    parts = [
+        (array,), (array.reshape(2, 3),), (array.astype("f4"),), (array + 1e-12,), (tensor,), ({"a": tensor},),
+        ({"b": tensor},), ({"a": 1},), ({"a": 2},), ("a", "b"), ("ab",), (array, tensor), (tensor, array),
+    ]  # fmt: skip
+    assert len({training_key(*part) for part in parts}) == len(parts)
+    assert training_key({"a": 1, "b": array[0]}) == training_key({"b": array.copy()[0], "a": 1})
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(2, 400), min_size=1, max_size=4), share=st.floats(0.05, 0.5),
+       block=st.integers(1, 40), seed=st.integers(0, 2**32 - 1))  # fmt: skip
+def test_validation_takes_whole_blocks_of_frames_of_every_scan(lengths, share, block, seed):
+    random = np.random.default_rng(seed)
+    fidx = np.concatenate([np.arange(n) for n in lengths for _ in range(2)])
+    scan = np.concatenate([np.full(n, i) for i, n in enumerate(lengths) for _ in range(2)])
+    order = random.permutation(len(fidx))
+    chosen = split_blocks(fidx[order], scan[order], validation=share, block=block)
+    for number, length in enumerate(lengths):
+        frames, mine = fidx[order][scan[order] == number], chosen[scan[order] == number]
+        held, kept = set(frames[mine]), set(frames[~mine])
+        assert held and kept and not held & kept
+        width = max(1, min(block, int(length * share)))
+        assert abs(len(held) - share * length) <= max(1.5 * width, share * width + width)
+        runs = 1 + np.count_nonzero(np.diff(sorted(held)) > 1)
+        assert runs <= -(-len(held) // width) + 1
+
+
+def test_a_scan_of_one_frame_is_for_training():
+    assert not split_blocks([4, 4, 4]).any()
+
+
+def simulated_peaks(count, seed, size=13):
+    """Poisson peaks on a background that fills the patch: their centre of mass is pulled to the middle."""
+    random = np.random.default_rng(seed)
+    row, col = size // 2 + random.uniform(-0.5, 0.5, (2, count))
+    sigma, height = random.uniform(1.0, 1.6, count), random.uniform(100, 1000, count)
+    r, c = np.mgrid[:size, :size]
+    distance = (r - row[:, None, None]) ** 2 + (c - col[:, None, None]) ** 2
+    mean = height[:, None, None] * (np.exp(-distance / (2 * sigma[:, None, None] ** 2)) + 0.1)
+    number = np.arange(count)
+    patches = random.poisson(mean).astype(np.float32)
+    return TrainingPatches(patches, row.astype("f4"), col.astype("f4"), number // 10, number)
+
+
+def centre_of_mass_error(table, rows):
+    patches, (r, c) = table.patches[rows, 1:-1, 1:-1], np.mgrid[:11, :11]
+    total = patches.sum((1, 2))
+    row, col = (patches * r).sum((1, 2)) / total, (patches * c).sum((1, 2)) / total
+    return np.median(np.hypot(row + 1 - table.row[rows], col + 1 - table.col[rows]))
+
+
+def test_a_short_training_beats_the_centre_of_mass():
+    table, scan = join_patches([simulated_peaks(800, 0), simulated_peaks(800, 1)])
+    held = split_blocks(table.fidx, scan, validation=0.2, block=5)
+    trained = train_braggnn(table, held, epochs=10, batch_size=32, final_rate=0.05, symmetries=False, accelerator="cpu")
+    losses = [record["train_loss"] for record in trained.training.history]
+    assert losses[-1] < 0.2 * losses[0]
+    assert trained.metrics["distance_p50"] < 0.6 * centre_of_mass_error(table, held)
+    assert trained.metrics["distance_p50"] <= trained.metrics["distance_p75"] <= trained.metrics["distance_p99.5"]
+
+
+def test_braggnn_resumes_to_the_same_weights_and_starts_from_given_ones(tmp_path):
+    table = simulated_peaks(200, 2)
+    held, options = split_blocks(table.fidx), {"epochs": 3, "batch_size": 32, "accelerator": "cpu", "seed": 4}
+    unbroken = train_braggnn(table, held, **options)
+    with pytest.raises(Killed):
+        train_braggnn(table, held, **options, checkpoint=tmp_path / "c.pt", on_epoch=stop_after(1))
+    epochs: list[float] = []
+    resumed = train_braggnn(
+        table, held, **options, checkpoint=tmp_path / "c.pt", on_epoch=lambda record: epochs.append(record["epoch"])
+    )
+    assert epochs == [2] and equal(resumed.model.state_dict(), unbroken.model.state_dict())
+    assert resumed.training == unbroken.training
+    other = train_braggnn(table._replace(row=table.row + 0.01), held, **options, checkpoint=tmp_path / "c.pt")
+    assert not equal(other.model.state_dict(), unbroken.model.state_dict())
+    tuned = train_braggnn(
+        table, held, **options | {"epochs": 1}, learning_rate=1e-9, initial=unbroken.model.state_dict()
+    )
+    assert tuned.metrics["distance_mean"] == pytest.approx(unbroken.metrics["distance_mean"], rel=1e-3)
+
+
+def test_unusable_training_data_is_named():
+    table = simulated_peaks(20, 3)
+    held = split_blocks(table.fidx, validation=0.5)
+    with pytest.raises(InputError, match="a margin of 1 px around 11 px, expected at least 3 px"):
+        train_braggnn(table, held, max_shift=3)
+    with pytest.raises(InputError, match="20 to train and 0 to validate on"):
+        train_braggnn(table, np.zeros(20, bool))
+
+
+def test_paths_may_be_strings(tmp_path):
+    small_training(str(tmp_path / "a.pt"), epochs=1)
+    assert Path(tmp_path / "a.pt").is_file()
