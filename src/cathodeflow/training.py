@@ -91,8 +91,9 @@ def fit(
         Digest of options and data (`checkpoints.training_key`). A checkpoint with another key, or of other initial
         weights, is not resumed but overwritten.
     accelerator, devices, precision, strategy
-        Of `lightning_fabric.Fabric`. With several devices, each takes every n-th batch; the processes other than the
-        first end with exit status 0 when the training is done, so outputs are written once.
+        Of `lightning_fabric.Fabric`. With "16-mixed" leave `clip_norm` out: its loss scaler must see infinities itself.
+        With several devices, each takes every n-th batch; the processes other than the first end with exit status 0
+        when the training is done, so outputs are written once.
     on_epoch : (record) -> None, optional
         Called with each epoch's new entry of the history.
     label : str
@@ -199,10 +200,11 @@ def _train(
         values = loss_function(model, batch)
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(values["loss"])
-        # Clipping by a norm of infinity or NaN would write NaN into every weight.
-        if clip_norm is not None and not torch.isfinite(
-            fabric.clip_gradients(model, optimizer, max_norm=clip_norm, error_if_nonfinite=False)
-        ):
+        norm = None
+        if clip_norm is not None:
+            norm = fabric.clip_gradients(model, optimizer, max_norm=clip_norm, error_if_nonfinite=False)
+        # Clipping by a norm of infinity or NaN has written NaN into every gradient.
+        if norm is not None and not torch.isfinite(norm):
             skipped += 1
         else:
             optimizer.step()

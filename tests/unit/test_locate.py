@@ -3,9 +3,12 @@ import onnx
 import pytest
 import torch
 
-from cathodeflow.bragg.locate import build_locator, locate, locate_peaks, onnx_model, to_detector
+from cathodeflow.bragg import locate as module
+from cathodeflow.bragg.locate import build_locator, locate, locate_frames
 from cathodeflow.bragg.model import BraggNN
+from cathodeflow.bragg.onnx_graph import onnx_model
 from cathodeflow.bragg.patches import prepare_patches
+from cathodeflow.errors import InputError
 
 
 def random_model(patch_size=11, seed=0):
@@ -79,18 +82,36 @@ def test_positions_in_a_frame_follow_the_peak_to_the_corners():
     random = np.random.default_rng(0)
     frame = random.poisson(5.0, (40, 50)).astype(np.float32)
     rows, cols = np.array([0, 0, 39, 39, 20]), np.array([0, 49, 0, 49, 20])
-    found = locate_peaks(frame, rows, cols, locator, min_value=2)
+    found = locate_frames([(frame, rows, cols)], locator, min_value=2)
     inside = locator(prepare_patches(frame, rows, cols, min_value=2))
     np.testing.assert_allclose(found.row, rows - 5 + inside.row, atol=1e-5)
     np.testing.assert_allclose(found.col, cols - 5 + inside.col, atol=1e-5)
     # The same peaks further inside a larger frame of zeros lie as much further.
     larger = np.pad(frame, ((3000, 9), (4000, 9)))
-    moved = locate_peaks(larger, rows + 3000, cols + 4000, locator, min_value=2)
+    moved = locate_frames([(larger, rows + 3000, cols + 4000)], locator, min_value=2)
     np.testing.assert_allclose(moved.row - 3000, found.row, atol=1e-6)
     np.testing.assert_allclose(moved.col - 4000, found.col, atol=1e-6)
 
 
-@pytest.mark.parametrize("binning", [1, 2, 4])
-def test_detector_positions_are_the_centres_of_the_binned_pixels(binning):
-    raw = np.arange(8 * binning, dtype=float)
-    np.testing.assert_allclose(to_detector(np.arange(8.0), binning), raw.reshape(8, binning).mean(1))
+@pytest.mark.parametrize("tta", [False, True])
+def test_peaks_of_many_frames_come_in_the_order_of_the_candidates(monkeypatch, tta):
+    monkeypatch.setattr(module, "_TOGETHER", 10)
+    locator = build_locator(random_model(), tta=tta)
+    random = np.random.default_rng(0)
+    frames = [
+        (random.poisson(5.0, (30, 20)).astype(np.float32), random.integers(0, 30, n), random.integers(0, 20, n))
+        for n in (4, 0, 7, 1, 12, 3)
+    ]
+    together = locate_frames(iter(frames), locator, min_value=3)
+    alone = [locate_frames([frame], locator, min_value=3) for frame in frames]
+    for column, parts in zip(together, zip(*alone, strict=True), strict=True):
+        if column is not None:
+            np.testing.assert_allclose(column, np.concatenate(parts), atol=1e-5)
+    assert len(together.row) == 27 and (together.row_std is not None) is tta
+    assert locate_frames([], locator).row.shape == (0,)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_missing_gpu_is_named():
+    with pytest.raises(InputError, match="device: found gpu, but no GPU"):
+        build_locator(random_model(), device="gpu")

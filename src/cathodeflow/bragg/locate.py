@@ -1,26 +1,24 @@
 """Bragg peaks located by BraggNN, on a GPU through torch or on CPUs through onnxruntime."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from numpy.typing import ArrayLike, NDArray
-from onnx import TensorProto, helper, numpy_helper
-from torch import nn
 
-from cathodeflow.bragg.model import SLOPE, BraggNN
+from cathodeflow.bragg.model import BraggNN
+from cathodeflow.bragg.onnx_graph import onnx_model
 from cathodeflow.bragg.patches import Float32, prepare_patches
+from cathodeflow.errors import InputError
 
 Engine = Literal["auto", "torch", "onnx"]
 Floats = NDArray[np.floating]
 _GPU_BATCH = 4096
-_OPSET, _IR = 17, 8
-_Number = TypeVar("_Number", float, Floats)
+_TOGETHER = 8192
 
 
 class Located(NamedTuple):
@@ -39,7 +37,13 @@ Locator = Callable[[Float32], Located]
 
 
 def build_locator(
-    model: BraggNN, *, engine: Engine = "auto", batch_size: int = 64, threads: int | None = None, tta: bool = False
+    model: BraggNN,
+    *,
+    engine: Engine = "auto",
+    device: str = "auto",
+    batch_size: int = 64,
+    threads: int | None = None,
+    tta: bool = False,
 ) -> Locator:
     """Make the function that locates the peaks of prepared patches.
 
@@ -47,8 +51,10 @@ def build_locator(
     ----------
     model : BraggNN
     engine : str
-        "torch" runs on a GPU if there is one, else on the CPU; "onnx" runs on the CPU; "auto" is "torch" where there is
-        a GPU and "onnx" elsewhere. They agree within rounding (1e-4 px).
+        "torch" runs on `device`, "onnx" on the CPU; "auto" is "torch" where `device` is a GPU and "onnx" elsewhere.
+        They agree within rounding (1e-4 px).
+    device : str
+        "cpu", "gpu" ("cuda"), or "auto": the GPU if there is one.
     batch_size : int
         Patches at a time on a CPU; on a GPU it is 4096.
     threads : int, optional
@@ -60,11 +66,18 @@ def build_locator(
     -------
     function
         (n, patch_size, patch_size) float32 -> `Located`, in patch pixels.
+
+    Raises
+    ------
+    InputError
+        When a GPU is asked for and there is none.
     """
-    if engine == "auto":
-        engine = "torch" if torch.cuda.is_available() else "onnx"
-    if engine == "torch":
-        run = _torch_runner(model, batch_size)
+    if device == "auto":
+        device = "gpu" if torch.cuda.is_available() else "cpu"
+    if device != "cpu" and not torch.cuda.is_available():
+        raise InputError("device", f"{device}, but no GPU that torch can use", "cpu or auto")
+    if engine == "torch" or (engine == "auto" and device != "cpu"):
+        run = _torch_runner(model, torch.device("cpu" if device == "cpu" else "cuda"), batch_size)
     else:
         run = _onnx_runner(model, batch_size, threads or len(os.sched_getaffinity(0)))
 
@@ -98,17 +111,21 @@ def locate(patches: Float32, model: BraggNN, **engine: Any) -> Located:
     return build_locator(model, **engine)(patches)
 
 
-def locate_peaks(
-    frame: NDArray[np.floating], rows: ArrayLike, cols: ArrayLike, locator: Locator, *,
-    patch_size: int = 11, min_value: float = 0.0,
-) -> Located:  # fmt: skip
-    """Locate the peaks around candidate pixels of a frame.
+def locate_frames(
+    frames: Iterable[tuple[Floats, ArrayLike, ArrayLike]],
+    locator: Locator,
+    *,
+    patch_size: int = 11,
+    min_value: float = 0.0,
+) -> Located:
+    """Locate the peaks around candidate pixels of many frames.
+
+    Patches of several frames go through the network together; no more than one frame is held at a time.
 
     Parameters
     ----------
-    frame : (row, col) floating
-    rows, cols : (n,) int
-        Candidate pixels, inside the frame.
+    frames : iterable of (frame, rows, cols)
+        A frame (row, col) and its candidate pixels, (n,) int each, inside the frame.
     locator : function
         `build_locator`.
     patch_size, min_value
@@ -117,23 +134,23 @@ def locate_peaks(
     Returns
     -------
     Located
-        In the frame's pixels.
+        Of all candidates in the order given, in the pixels of the frames.
     """
-    found = locator(prepare_patches(frame, rows, cols, patch_size=patch_size, min_value=min_value))
-    corner_row = np.asarray(rows, dtype=np.float64) - patch_size // 2
-    corner_col = np.asarray(cols, dtype=np.float64) - patch_size // 2
-    return found._replace(row=corner_row + found.row, col=corner_col + found.col)
-
-
-def to_detector(position: _Number, binning: int) -> _Number:
-    """Turn a position in binned pixels into one in the detector's own, pixel centres being at integers in both.
-
-    Examples
-    --------
-    >>> to_detector(0.0, 2)  # the first binned pixel covers pixels 0 and 1
-    0.5
-    """
-    return (position + 0.5) * binning - 0.5
+    found: list[Located] = []
+    corners: list[NDArray[np.float64]] = []
+    waiting: list[Float32] = []
+    for frame, rows, cols in frames:
+        waiting.append(prepare_patches(frame, rows, cols, patch_size=patch_size, min_value=min_value))
+        corners.append(np.stack([rows, cols]).astype(np.float64) - patch_size // 2)
+        if sum(map(len, waiting)) >= _TOGETHER:
+            found.append(locator(np.concatenate(waiting)))
+            waiting = []
+    found.append(locator(np.concatenate([*waiting, np.empty((0, patch_size, patch_size), np.float32)])))
+    corner_row, corner_col = np.concatenate([np.empty((2, 0)), *corners], axis=1)
+    row, col, row_std, col_std = (
+        None if columns[0] is None else np.concatenate(columns) for columns in zip(*found, strict=True)
+    )
+    return Located(corner_row + row, corner_col + col, row_std, col_std)
 
 
 def _over_turns(run: Callable[[Float32], Float32], patches: Float32) -> Located:
@@ -150,8 +167,7 @@ def _over_turns(run: Callable[[Float32], Float32], patches: Float32) -> Located:
     return Located(np.mean(rows, 0), np.mean(cols, 0), np.std(rows, 0), np.std(cols, 0))
 
 
-def _torch_runner(model: BraggNN, batch_size: int) -> Callable[[Float32], Float32]:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _torch_runner(model: BraggNN, device: torch.device, batch_size: int) -> Callable[[Float32], Float32]:
     model = model.to(device).eval()
     size = _GPU_BATCH if device.type == "cuda" else batch_size
 
@@ -188,67 +204,3 @@ def _onnx_runner(model: BraggNN, batch_size: int, threads: int) -> Callable[[Flo
         return found
 
     return run
-
-
-def onnx_model(model: BraggNN) -> onnx.ModelProto:
-    """Write the network as an ONNX graph, its first linear layers multiplied out (`BraggNN.folded`).
-
-    Input `patches` (n, 1, patch_size, patch_size) float32, output `position` (n, 2): (col, row) over the patch size.
-    """
-    side = model.patch_size - 2
-    with torch.no_grad():
-        query, query_bias, mix, bias = (part.cpu().double().numpy() for part in model.folded())
-    weights: dict[str, NDArray[Any]] = {
-        # One convolution gives the 9 queries and, through unit kernels, the 9 pixels of the neighbourhood.
-        "query": np.concatenate([query, np.eye(9)]).reshape(18, 1, 3, 3),
-        "query_bias": np.concatenate([query_bias, np.zeros(9)]),
-        "mix": mix[:, :, None, None],
-        "bias": bias,
-    }
-    nodes = [
-        helper.make_node("Conv", ["patches", "query", "query_bias"], ["both_map"]),
-        helper.make_node("Reshape", ["both_map", "to_list"], ["both"]),
-        helper.make_node("Split", ["both"], ["queries", "neighbours"], axis=1),
-        helper.make_node("Transpose", ["queries"], ["queries_t"], perm=[0, 2, 1]),
-        helper.make_node("MatMul", ["queries_t", "neighbours"], ["scores"]),
-        helper.make_node("Softmax", ["scores"], ["attention"], axis=-1),
-        helper.make_node("Transpose", ["attention"], ["attention_t"], perm=[0, 2, 1]),
-        helper.make_node("MatMul", ["neighbours", "attention_t"], ["attended"]),
-        helper.make_node("Concat", ["neighbours", "attended"], ["mixed"], axis=1),
-        helper.make_node("Reshape", ["mixed", "to_map"], ["mixed_map"]),
-        helper.make_node("Conv", ["mixed_map", "mix", "bias"], ["features"]),
-    ]
-    name = "features"
-    for number, layer in enumerate(_layers_after(model)):
-        before, name = name, f"layer_{number}"
-        if isinstance(layer, nn.LeakyReLU):
-            nodes.append(helper.make_node("LeakyRelu", [before], [name], alpha=SLOPE))
-        elif isinstance(layer, nn.Flatten):
-            nodes.append(helper.make_node("Flatten", [before], [name]))
-        else:
-            weights[f"weight_{number}"] = layer.weight.detach().cpu().numpy()
-            weights[f"bias_{number}"] = layer.bias.detach().cpu().numpy()
-            inputs = [before, f"weight_{number}", f"bias_{number}"]
-            linear = isinstance(layer, nn.Linear)
-            nodes.append(helper.make_node("Gemm", inputs, [name], transB=1) if linear
-                         else helper.make_node("Conv", inputs, [name]))  # fmt: skip
-    nodes[-1].output[0] = "position"
-    initial = [numpy_helper.from_array(np.ascontiguousarray(w, dtype=np.float32), name) for name, w in weights.items()]
-    for name, shape in {"to_list": [0, 18, side * side], "to_map": [0, 18, side, side]}.items():
-        initial.append(numpy_helper.from_array(np.array(shape, np.int64), name))
-    size = model.patch_size
-    graph = helper.make_graph(
-        nodes, "BraggNN",
-        [helper.make_tensor_value_info("patches", TensorProto.FLOAT, ["n", 1, size, size])],
-        [helper.make_tensor_value_info("position", TensorProto.FLOAT, ["n", 2])],
-        initial,
-    )  # fmt: skip
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
-    onnx.checker.check_model(made)
-    return made
-
-
-def _layers_after(model: BraggNN) -> Iterator[Any]:
-    yield from list(model.cnn_layers)[1:]
-    yield nn.Flatten()
-    yield from model.dense_layers
