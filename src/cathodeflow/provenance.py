@@ -159,9 +159,7 @@ def _names(module: Module) -> set[str]:
     return set(module.bound) | set(module.imported)
 
 
-def _resolve(
-    module: str, name: str, root: Path, *, bare: bool = False
-) -> tuple[list[ast.stmt], list[tuple[str, str]]]:
+def _resolve(module: str, name: str, root: Path, *, bare: bool = False) -> tuple[list[ast.stmt], list[tuple[str, str]]]:
     """Statements that define a name of a module, without decorators if `bare`, and the places these lead to."""
     if not _file(module, root):
         return [], []

@@ -1,3 +1,4 @@
+import os
 import re
 import shlex
 import sys
@@ -8,7 +9,7 @@ from cathodeflow.io.sources import list_files, split_source
 from cathodeflow.provenance import code_digest
 
 ENVIRONMENT = workflow.basedir + "/envs/cathodeflow.yaml"
-CONFIG_FILES = " + ".join(map(str, workflow.configfiles)) or "--config"
+CONFIG_FILES = " + ".join(map(os.path.relpath, workflow.configfiles)) or "--config"
 
 try:
     CONFIG = settings.validate(config, CONFIG_FILES)

@@ -122,8 +122,11 @@ class Fit(Options):
     neighbours: Literal["subtract", "mask"] = option(
         "subtract", "Overlapping neighbours: fitted together, or their pixels left out."
     )
+    threshold: float = option(
+        0.0, "Threshold that the raw frames were cut at: pixels below it are only known to lie below.", unit="counts", ge=0
+    )
     read_noise: float = option(0.0, "Standard deviation of the detector's read-out noise.", unit="counts", ge=0)
-    max_iterations: int = option(50, "Steps after which a fit is given up.", ge=1)
+    max_iterations: int = option(100, "Steps after which a fit is given up.", ge=1)
 
     _odd = field_validator("patch_size")(odd)
 

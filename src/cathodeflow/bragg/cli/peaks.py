@@ -77,6 +77,7 @@ def fit(frames_file: str, candidates_file: str, sample: str, out: str, record: s
                     model=options.model,
                     neighbours=options.neighbours,
                     mask=file.mask,
+                    threshold=options.threshold,
                     read_noise=options.read_noise,
                     max_iterations=options.max_iterations,
                 )
