@@ -7,7 +7,7 @@ from cathodeflow.bragg import locate as module
 from cathodeflow.bragg.locate import build_locator, locate, locate_frames
 from cathodeflow.bragg.model import BraggNN
 from cathodeflow.bragg.onnx_graph import onnx_model
-from cathodeflow.bragg.patches import prepare_patches
+from cathodeflow.bragg.patches import prepare_patches, prepare_with_counts
 from cathodeflow.errors import InputError
 
 
@@ -50,7 +50,7 @@ def test_threads_and_the_other_patches_of_a_batch_do_not_change_a_result():
 @pytest.mark.parametrize("engine", ["torch", "onnx"])
 @pytest.mark.parametrize("tta", [False, True])
 def test_no_patches_give_no_positions(engine, tta):
-    found = locate(random_patches(0), random_model(), engine=engine, tta=tta)
+    found = locate(random_patches(0), random_model(), engine=engine, tta=tta, uncertainty=tta)
     assert all(column is None or column.shape == (0,) for column in found) and (found.row_std is not None) is tta
 
 
@@ -63,17 +63,34 @@ def test_the_graph_is_sound_and_knows_the_patch_size():
 def test_the_mean_over_turns_turns_with_the_patch():
     model, patches = random_model(), random_patches(40)
     found = locate(patches, model, tta=True)
-    assert found.row_std is not None and found.col_std is not None and (found.row_std > 0).all()
     turns = {
-        "rows reversed": (patches[:, ::-1], 10 - found.row, found.col, found.row_std, found.col_std),
-        "cols reversed": (patches[:, :, ::-1], found.row, 10 - found.col, found.row_std, found.col_std),
-        "transposed": (patches.transpose(0, 2, 1), found.col, found.row, found.col_std, found.row_std),
+        "rows reversed": (patches[:, ::-1], 10 - found.row, found.col),
+        "cols reversed": (patches[:, :, ::-1], found.row, 10 - found.col),
+        "transposed": (patches.transpose(0, 2, 1), found.col, found.row),
     }
     for name, (turned, *expected) in turns.items():
-        for ours, theirs in zip(locate(turned, model, tta=True), expected, strict=True):
-            np.testing.assert_allclose(ours, theirs, atol=1e-4, err_msg=name)
+        ours = locate(turned, model, tta=True)
+        np.testing.assert_allclose([ours.row, ours.col], expected, atol=1e-4, err_msg=name)
     plain = locate(patches, model)
     assert np.abs(plain.row - found.row).max() > 1e-3
+
+
+@pytest.mark.parametrize("background", [0.0, 200.0])
+def test_standard_errors_are_the_scatter_over_repeated_measurements(background):
+    model = random_model()
+    random = np.random.default_rng(0)
+    r, c = np.mgrid[:11, :11]
+    # One brightest and one faintest pixel, so that the scaling of the patch is differentiable.
+    mean = 3e5 * np.exp(-((r - 5.2) ** 2 / 3 + (c - 4.7) ** 2 / 5)) + background
+    mean[0, 10] *= 0.2
+    gain = 2.5
+    frames = random.poisson(mean / gain, (1500, 11, 11)) * gain
+    prepared = [prepare_with_counts(frame, [5], [5]) for frame in frames]
+    patches, counts = (np.concatenate(parts) for parts in zip(*prepared, strict=True))
+    found = locate(patches, model, counts, uncertainty=True, gain=gain)
+    assert found.row_std is not None and found.col_std is not None
+    assert np.std(found.row) == pytest.approx(np.median(found.row_std), rel=0.08)
+    assert np.std(found.col) == pytest.approx(np.median(found.col_std), rel=0.08)
 
 
 def test_positions_in_a_frame_follow_the_peak_to_the_corners():
@@ -93,10 +110,10 @@ def test_positions_in_a_frame_follow_the_peak_to_the_corners():
     np.testing.assert_allclose(moved.col - 4000, found.col, atol=1e-6)
 
 
-@pytest.mark.parametrize("tta", [False, True])
-def test_peaks_of_many_frames_come_in_the_order_of_the_candidates(monkeypatch, tta):
+@pytest.mark.parametrize("uncertainty", [False, True])
+def test_peaks_of_many_frames_come_in_the_order_of_the_candidates(monkeypatch, uncertainty):
     monkeypatch.setattr(module, "_TOGETHER", 10)
-    locator = build_locator(random_model(), tta=tta)
+    locator = build_locator(random_model(), uncertainty=uncertainty)
     random = np.random.default_rng(0)
     frames = [
         (random.poisson(5.0, (30, 20)).astype(np.float32), random.integers(0, 30, n), random.integers(0, 20, n))
@@ -107,7 +124,7 @@ def test_peaks_of_many_frames_come_in_the_order_of_the_candidates(monkeypatch, t
     for column, parts in zip(together, zip(*alone, strict=True), strict=True):
         if column is not None:
             np.testing.assert_allclose(column, np.concatenate(parts), atol=1e-5)
-    assert len(together.row) == 27 and (together.row_std is not None) is tta
+    assert len(together.row) == 27 and (together.row_std is not None) is uncertainty
     assert locate_frames([], locator).row.shape == (0,)
 
 

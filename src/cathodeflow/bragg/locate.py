@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import onnxruntime
@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.bragg.model import BraggNN
 from cathodeflow.bragg.onnx_graph import onnx_model
-from cathodeflow.bragg.patches import Float32, prepare_patches
+from cathodeflow.bragg.patches import Float32, prepare_with_counts
+from cathodeflow.bragg.uncertainty import counting_errors
 from cathodeflow.errors import InputError
 
 Engine = Literal["auto", "torch", "onnx"]
@@ -22,7 +23,7 @@ _TOGETHER = 8192
 
 
 class Located(NamedTuple):
-    """Positions of peaks [px]; row_std, col_std are their spread under turns of the patch, or None.
+    """Positions of peaks [px]; row_std, col_std are their standard errors from counting noise, or None.
 
     All are (n,); float32 in a patch, float64 in a frame, where float32 would round at 1e-4 px.
     """
@@ -33,7 +34,24 @@ class Located(NamedTuple):
     col_std: Floats | None = None
 
 
-Locator = Callable[[Float32], Located]
+class Locator(Protocol):
+    """Function that locates the peaks of prepared patches."""
+
+    def __call__(self, patches: Float32, counts: Float32 | None = None) -> Located:
+        """Locate.
+
+        Parameters
+        ----------
+        patches : (n, patch_size, patch_size) float32
+        counts : (n, 2) float32, optional
+            What 0 and 1 stand for in each patch [counts] (`cathodeflow.bragg.patches.prepare_with_counts`); needed for
+            standard errors.
+
+        Returns
+        -------
+        Located
+            In patch pixels.
+        """
 
 
 def build_locator(
@@ -44,6 +62,8 @@ def build_locator(
     batch_size: int = 64,
     threads: int | None = None,
     tta: bool = False,
+    uncertainty: bool = False,
+    gain: float = 1.0,
 ) -> Locator:
     """Make the function that locates the peaks of prepared patches.
 
@@ -60,12 +80,15 @@ def build_locator(
     threads : int, optional
         Of "onnx"; by default one for each core this process may use. The result does not depend on it.
     tta : bool
-        Locate all 8 turns and reflections of each patch: the mean is returned, and the spread.
+        Locate all 8 turns and reflections of each patch and return the mean.
+    uncertainty : bool
+        Return standard errors too (`cathodeflow.bragg.uncertainty.counting_errors`).
+    gain : float
+        Detector counts per photon, for the standard errors.
 
     Returns
     -------
-    function
-        (n, patch_size, patch_size) float32 -> `Located`, in patch pixels.
+    Locator
 
     Raises
     ------
@@ -81,20 +104,25 @@ def build_locator(
     else:
         run = _onnx_runner(model, batch_size, threads or len(os.sched_getaffinity(0)))
 
-    def locator(patches: Float32) -> Located:
+    def locator(patches: Float32, counts: Float32 | None = None) -> Located:
         inputs = np.ascontiguousarray(patches, dtype=np.float32)
         if len(inputs) == 0:
             nothing = np.empty(0, np.float32)
-            return Located(nothing, nothing, nothing, nothing) if tta else Located(nothing, nothing)
-        if not tta:
-            position = run(inputs) * np.float32(model.patch_size)
-            return Located(position[:, 1], position[:, 0])
-        return _over_turns(lambda turned: run(turned) * np.float32(model.patch_size), inputs)
+            return Located(nothing, nothing, nothing, nothing) if uncertainty else Located(nothing, nothing)
+        if tta:
+            row, col = _over_turns(lambda turned: run(turned) * np.float32(model.patch_size), inputs)
+        else:
+            col, row = (run(inputs) * np.float32(model.patch_size)).T
+        if not uncertainty:
+            return Located(row, col)
+        if counts is None:
+            raise ValueError("standard errors need the patches' counts")
+        return Located(row, col, *counting_errors(model, inputs, counts, gain=gain, batch_size=batch_size))
 
     return locator
 
 
-def locate(patches: Float32, model: BraggNN, **engine: Any) -> Located:
+def locate(patches: Float32, model: BraggNN, counts: Float32 | None = None, **options: Any) -> Located:
     """Locate the peaks of prepared patches, once; `build_locator` is for many calls and has the options.
 
     Parameters
@@ -102,13 +130,17 @@ def locate(patches: Float32, model: BraggNN, **engine: Any) -> Located:
     patches : (n, patch_size, patch_size) float32
         `cathodeflow.bragg.patches.prepare_patches`.
     model : BraggNN
+    counts : (n, 2) float32, optional
+        What 0 and 1 stand for in each patch [counts]; for standard errors.
+    **options
+        Of `build_locator`.
 
     Returns
     -------
     Located
         In patch pixels.
     """
-    return build_locator(model, **engine)(patches)
+    return build_locator(model, **options)(patches, counts)
 
 
 def locate_frames(
@@ -138,14 +170,20 @@ def locate_frames(
     """
     found: list[Located] = []
     corners: list[NDArray[np.float64]] = []
-    waiting: list[Float32] = []
+    nothing = np.empty((0, patch_size, patch_size), np.float32), np.empty((0, 2), np.float32)
+    waiting = [nothing]
+
+    def locate_waiting() -> None:
+        patches, counts = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
+        found.append(locator(patches, counts))
+        del waiting[1:]
+
     for frame, rows, cols in frames:
-        waiting.append(prepare_patches(frame, rows, cols, patch_size=patch_size, min_value=min_value))
+        waiting.append(prepare_with_counts(frame, rows, cols, patch_size=patch_size, min_value=min_value))
         corners.append(np.stack([rows, cols]).astype(np.float64) - patch_size // 2)
-        if sum(map(len, waiting)) >= _TOGETHER:
-            found.append(locator(np.concatenate(waiting)))
-            waiting = []
-    found.append(locator(np.concatenate([*waiting, np.empty((0, patch_size, patch_size), np.float32)])))
+        if sum(len(patches) for patches, _ in waiting) >= _TOGETHER:
+            locate_waiting()
+    locate_waiting()
     corner_row, corner_col = np.concatenate([np.empty((2, 0)), *corners], axis=1)
     row, col, row_std, col_std = (
         None if columns[0] is None else np.concatenate(columns) for columns in zip(*found, strict=True)
@@ -153,7 +191,7 @@ def locate_frames(
     return Located(corner_row + row, corner_col + col, row_std, col_std)
 
 
-def _over_turns(run: Callable[[Float32], Float32], patches: Float32) -> Located:
+def _over_turns(run: Callable[[Float32], Float32], patches: Float32) -> tuple[Floats, Floats]:
     rows, cols = [], []
     last = patches.shape[1] - 1
     for transpose in (False, True):
@@ -164,7 +202,7 @@ def _over_turns(run: Callable[[Float32], Float32], patches: Float32) -> Located:
                 row, col = row if row_step == 1 else last - row, col if col_step == 1 else last - col
                 rows.append(col if transpose else row)
                 cols.append(row if transpose else col)
-    return Located(np.mean(rows, 0), np.mean(cols, 0), np.std(rows, 0), np.std(cols, 0))
+    return np.mean(rows, 0), np.mean(cols, 0)
 
 
 def _torch_runner(model: BraggNN, device: torch.device, batch_size: int) -> Callable[[Float32], Float32]:

@@ -60,10 +60,18 @@ def prepare_patches(
     (n, patch_size, patch_size) float32
         Pixel (patch_size // 2, patch_size // 2) of a patch is its candidate's pixel, at the frame's edges too.
     """
+    return prepare_with_counts(frame, rows, cols, patch_size=patch_size, min_value=min_value)[0]
+
+
+def prepare_with_counts(
+    frame: NDArray[np.floating], rows: ArrayLike, cols: ArrayLike, *, patch_size: int = 11, min_value: float = 0.0
+) -> tuple[Float32, Float32]:
+    """Do as `prepare_patches`, and also return what 0 and 1 stand for in each patch: (n, 2) float32 [counts]."""
     patches = crop_patches(_thresholded(frame, min_value), rows, cols, size=patch_size)
     centre = np.full(len(patches), float(patch_size // 2))
-    clean_patches(patches, centre, centre)
-    return patches
+    counts = np.empty((len(patches), 2), np.float32)
+    clean_patches(patches, centre, centre, counts)
+    return patches, counts
 
 
 def cut_training_patches(
@@ -184,7 +192,7 @@ def _thresholded(frame: NDArray[np.floating], min_value: float) -> Float32:
 
 
 @njit(nogil=True, cache=True)
-def clean_patches(patches, rows, cols):  # type: ignore[no-untyped-def]
+def clean_patches(patches, rows, cols, counts):  # type: ignore[no-untyped-def]
     """Keep, in place, each patch's component nearest a position, and scale the patch to [0, 1].
 
     Parameters
@@ -193,12 +201,14 @@ def clean_patches(patches, rows, cols):  # type: ignore[no-untyped-def]
         Changed. Pixels at 0 and below are background.
     rows, cols : (n,) floating
         Position in each patch [px]; the 8-connected component whose brightest pixel is nearest stays.
+    counts : (n, 2) float32
+        Filled with the values that become 0 and 1.
     """
     size = patches.shape[1]
     label = np.empty((size, size), np.int32)
     stack = np.empty(size * size, np.int32)
     for n in range(len(patches)):
-        _clean(patches[n], rows[n], cols[n], label, stack)
+        counts[n] = _clean(patches[n], rows[n], cols[n], label, stack)
 
 
 @njit(nogil=True, cache=True)
@@ -239,6 +249,7 @@ def _clean(patch, row, col, label, stack):  # type: ignore[no-untyped-def]
     for r in range(size):
         for c in range(size):
             patch[r, c] = (patch[r, c] - low) * scale
+    return low, high
 
 
 @njit(nogil=True, cache=True)
