@@ -79,8 +79,13 @@ def from_flags(cls: type[OptionsT], values: dict[str, Any]) -> OptionsT:
     """
     given = {name: value for name, value in values.items() if value is not None}
     for name, value in given.items():
-        if isinstance(value, str) and is_tuple(cls.model_fields[name].annotation):
+        annotation = cls.model_fields[name].annotation
+        if isinstance(value, str) and is_tuple(annotation):
             given[name] = [part for part in value.split(",") if part]
+        elif typing.get_origin(annotation) is typing.Literal:
+            # Pydantic takes a choice that is a number for one only as a number.
+            choices = {str(choice): choice for choice in typing.get_args(annotation)}
+            given[name] = choices.get(value, value)
     try:
         return cls.model_validate(given)
     except ValidationError as error:

@@ -16,6 +16,7 @@ from cathodeflow.options import Options, from_config, from_flags, option, to_fla
 
 class Find(Options):
     engine: Literal["union_find", "findpeaks"] = option("union_find", "Engine.")
+    binning: Literal[1, 2, 4] = option(1, "Binning.")
     min_value: float = option(10.0, "Threshold.", unit="counts", ge=0)
     offset: float = option(0.0, "Offset.", ge=-100, le=100)
     sizes: tuple[int, ...] = option((16, 8), "Sizes.")
@@ -42,6 +43,7 @@ def parse(line: str) -> Find:
     st.builds(
         Find,
         engine=st.sampled_from(["union_find", "findpeaks"]),
+        binning=st.sampled_from([1, 2, 4]),
         min_value=st.floats(0, 1e9),
         offset=st.floats(-100, 100),
         sizes=st.lists(st.integers(-5, 99), max_size=4).map(tuple),
@@ -56,7 +58,7 @@ def test_flags_round_trip_through_the_shell_and_the_command(options: Find) -> No
 
 def test_every_option_shows_in_the_flags_in_order() -> None:
     line = to_flags(Find(min_value=5, stop=3))
-    assert line == "--engine union_find --min-value 5.0 --offset 0.0 --sizes 16,8 --stop 3 --no-skip"
+    assert line == "--engine union_find --binning 1 --min-value 5.0 --offset 0.0 --sizes 16,8 --stop 3 --no-skip"
     # Two values swapped with each other give another line.
     assert to_flags(Find(min_value=1, offset=2)) != to_flags(Find(min_value=2, offset=1))
 
