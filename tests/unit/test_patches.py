@@ -86,6 +86,29 @@ def test_a_neighbour_is_removed_and_the_peak_nearest_the_given_position_stays():
     assert patch[0, 8, 5] == 1 and patch[0, 9, 11] == 0
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), st.integers(-2, 2), st.integers(-2, 2), st.integers(0, 7))
+def test_an_added_neighbour_lies_where_it_was_put_and_moves_no_label(offset, shift_row, shift_col, symmetry):
+    frame = gaussian((40, 40), 20.2, 19.7) + 1e-3
+    table = joined(cut(frame[None], [0, 0], [20.2, 12.0], [19.7, 12.0], max_shift=2))
+    single = joined(cut(frame[None], [0], [20.2], [19.7], max_shift=2))
+    peak = int(np.flatnonzero(table.peak == 0)[0])
+    arguments = ([peak], np.array([shift_row]), np.array([shift_col]), np.array([symmetry]))
+    _, label = network_batch(table, *arguments, patch_size=11)
+    (patch,), (with_neighbour,) = network_batch(
+        table, *arguments, patch_size=11, neighbour=np.array([peak]), offset=np.array([offset])
+    )
+    np.testing.assert_array_equal(with_neighbour, label[0])
+    # The same, by adding the shifted stored patch before cropping.
+    both = single.patches[0].copy()
+    r, c = np.indices(both.shape)
+    inside = (r - offset[0] >= 0) & (r - offset[0] < len(both)) & (c - offset[1] >= 0) & (c - offset[1] < len(both))
+    both[inside] += single.patches[0][r[inside] - offset[0], c[inside] - offset[1]]
+    zero = [0]
+    (expected,), _ = network_batch(single._replace(patches=both[None]), zero, *arguments[1:], patch_size=11)
+    np.testing.assert_allclose(patch, expected, atol=1e-6)
+
+
 def test_pixels_that_touch_at_a_corner_belong_together():
     frame = np.zeros((11, 11))
     frame[5, 5], frame[6, 6], frame[7, 7], frame[5, 8] = 4, 3, 2, 9

@@ -154,8 +154,12 @@ def network_batch(
     symmetry: NDArray[np.integer],
     *,
     patch_size: int,
+    neighbour: NDArray[np.integer] | None = None,
+    offset: NDArray[np.integer] | None = None,
 ) -> tuple[Float32, Float32]:
     """Crop, clean and turn patches of the table: the network's input and labels.
+
+    A neighbour's counts are added as they are: those of two peaks on one detector add up, noise and all.
 
     Parameters
     ----------
@@ -168,6 +172,10 @@ def network_batch(
         0 to 7: bit 0 transposes the patch, then bit 1 reverses its rows and bit 2 its columns.
     patch_size : int
         Odd side of the crops [px].
+    neighbour : (b,) int, optional
+        Row of the table whose patch is added to each, or -1.
+    offset : (b, 2) int, optional
+        (row, col) from the middle of the patch to the middle of its neighbour [px].
 
     Returns
     -------
@@ -181,8 +189,10 @@ def network_batch(
         raise ValueError(f"shifts beyond the stored margin of {margin} px")
     patches = np.empty((len(index), 1, patch_size, patch_size), np.float32)
     labels = np.empty((len(index), 2), np.float32)
+    second = np.full(len(index), -1) if neighbour is None else np.asarray(neighbour, dtype=np.int64)
+    away = np.zeros((len(index), 2), np.int64) if offset is None else np.asarray(offset, dtype=np.int64)
     _crop_clean_turn(table.patches, table.row, table.col, np.asarray(index, dtype=np.int64), top, left,
-                     np.asarray(symmetry, dtype=np.int64), patches[:, 0], labels)  # fmt: skip
+                     np.asarray(symmetry, dtype=np.int64), second, away, patches[:, 0], labels)  # fmt: skip
     return patches, labels
 
 
@@ -253,8 +263,10 @@ def _clean(patch, row, col, label, stack):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _crop_clean_turn(stored, rows, cols, index, top, left, symmetry, patches, labels):  # type: ignore[no-untyped-def]
-    size = patches.shape[1]
+def _crop_clean_turn(  # type: ignore[no-untyped-def]
+    stored, rows, cols, index, top, left, symmetry, neighbour, offset, patches, labels
+):
+    size, side = patches.shape[1], stored.shape[1]
     crop = np.empty((size, size), np.float32)
     label = np.empty((size, size), np.int32)
     stack = np.empty(size * size, np.int32)
@@ -262,6 +274,12 @@ def _crop_clean_turn(stored, rows, cols, index, top, left, symmetry, patches, la
         i = index[n]
         row, col = rows[i] - top[n], cols[i] - left[n]
         crop[:] = stored[i, top[n] : top[n] + size, left[n] : left[n] + size]
+        if neighbour[n] >= 0:
+            # Pixel (r, c) of the crop is pixel (r, c) + shift of the neighbour's stored patch.
+            shift_row, shift_col = top[n] - offset[n, 0], left[n] - offset[n, 1]
+            for r in range(max(0, -shift_row), min(size, side - shift_row)):
+                for c in range(max(0, -shift_col), min(size, side - shift_col)):
+                    crop[r, c] += stored[neighbour[n], r + shift_row, c + shift_col]
         _clean(crop, row, col, label, stack)
         transpose, reverse_rows, reverse_cols = symmetry[n] & 1, symmetry[n] & 2, symmetry[n] & 4
         for r in range(size):

@@ -89,6 +89,7 @@ def train_braggnn(
     dense: tuple[int, ...] = (16, 8, 4, 2),
     max_shift: int = 1,
     symmetries: bool = True,
+    overlap: float = 0.0,
     epochs: int = 100,
     patience: int | None = 30,
     batch_size: int = 128,
@@ -118,6 +119,9 @@ def train_braggnn(
         Largest shift of a training patch [px]; validation patches are not shifted.
     symmetries : bool
         Turn and mirror training patches, all 8 ways.
+    overlap : float
+        Share of the training patches to which another peak is added as a neighbour: peaks found in frames overlap,
+        those with trustworthy labels do not.
     epochs, patience, batch_size, learning_rate
         Adam's learning rate; patience in epochs without a better validation.
     warm_up, final_rate
@@ -155,11 +159,13 @@ def train_braggnn(
         order = torch.randperm(len(train), generator=random).numpy()
         shifts = torch.randint(-max_shift, max_shift + 1, (2, len(train)), generator=random).numpy()
         turns = torch.randint(8 if symmetries else 1, (len(train),), generator=random).numpy()
+        neighbours, offsets = draw_neighbours(train, patch_size, overlap, random)
         for start in range(0, len(train), batch_size):
             now = slice(start, start + batch_size)
             batch = network_batch(
-                patches, train[order[now]], shifts[0, now], shifts[1, now], turns[now], patch_size=patch_size
-            )
+                patches, train[order[now]], shifts[0, now], shifts[1, now], turns[now],
+                patch_size=patch_size, neighbour=neighbours[now], offset=offsets[now],
+            )  # fmt: skip
             yield torch.from_numpy(batch[0]), torch.from_numpy(batch[1])
 
     def validation_batches() -> Iterator[tuple[Tensor, Tensor]]:
@@ -170,8 +176,9 @@ def train_braggnn(
         distance = (found - batch[1]).detach().square().sum(1).sqrt().mean() * patch_size
         return {"loss": F.mse_loss(found, batch[1]), "distance": distance}
 
-    settings = {"patch_size": patch_size, "max_shift": max_shift, "symmetries": symmetries, "batch_size": batch_size,
-                "learning_rate": learning_rate, "warm_up": warm_up, "final_rate": final_rate}  # fmt: skip
+    settings = {"patch_size": patch_size, "max_shift": max_shift, "symmetries": symmetries, "overlap": overlap,
+                "batch_size": batch_size, "learning_rate": learning_rate, "warm_up": warm_up,
+                "final_rate": final_rate}  # fmt: skip
     result = fit(
         model, loss_function, train_batches, validation_batches,
         epochs=epochs, patience=patience, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch, label="BraggNN",
@@ -183,6 +190,22 @@ def train_braggnn(
     with torch.no_grad():
         found = torch.cat([model(part) for part in inputs.split(batch_size)])
     return TrainedBraggNN(model, result, distance_summary((found - labels).numpy() * patch_size))
+
+
+def draw_neighbours(
+    rows: NDArray[np.integer], patch_size: int, overlap: float, random: torch.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw, for as many patches as there are rows, the row of a neighbour or -1, and where it lies (row, col) [px].
+
+    Neighbours are 3 px away, where two peaks begin to be told apart, up to where they leave the patch.
+    """
+    count = len(rows)
+    chosen = torch.rand(count, generator=random).numpy() < overlap
+    other = rows[torch.randint(count, (count,), generator=random).numpy()]
+    distance = 3 + torch.rand(count, generator=random, dtype=torch.float64).numpy() * (patch_size / 2)
+    angle = 2 * np.pi * torch.rand(count, generator=random, dtype=torch.float64).numpy()
+    offset = np.rint(np.stack([distance * np.sin(angle), distance * np.cos(angle)], 1)).astype(np.int64)
+    return np.where(chosen, other, -1).astype(np.int64), offset
 
 
 def centre_output(model: BraggNN, inputs: NDArray[np.float32], labels: NDArray[np.float32]) -> None:

@@ -33,7 +33,7 @@ def counting_errors(
     Returns
     -------
     row_std, col_std : (n,) float32
-        [px]; NaN where a patch is empty.
+        [px]; NaN where a patch has fewer than two pixels: there it has no derivative.
     """
     device = next(model.parameters()).device
     errors = np.empty((2, len(patches)), np.float32)
@@ -57,5 +57,5 @@ def counting_errors(
                 slope.scatter_add_(1, pixels.argmax(1, keepdim=True), through_high)
                 slope.scatter_add_(1, pixels.argmin(1, keepdim=True), through_low)
                 squared = (slope.square() * variance).sum(1) / height[:, 0].square()
-                result[part] = squared.sqrt().cpu().numpy()
+                result[part] = torch.where(squared > 0, squared.sqrt(), torch.nan).cpu().numpy()
     return errors[0], errors[1]

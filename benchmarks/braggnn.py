@@ -1,0 +1,240 @@
+"""BraggNN: patches per second, training epochs, and accuracy on simulated peaks, alone and overlapping.
+
+Peers, measured in turns with ours in the same run: the network layer by layer in eager torch, and onnxruntime on the
+graph that torch.onnx exports from it. Accuracy stands beside the Cramer-Rao bound of the same peaks (all seven
+parameters of an elliptical Gaussian unknown), the centre of mass, and, where CATHODEFLOW_DATA has them, the published
+weights.
+"""
+
+import argparse
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import nn
+
+from cathodeflow.bragg.locate import build_locator
+from cathodeflow.bragg.model import BraggNN, from_weights
+from cathodeflow.bragg.patches import TrainingPatches, network_batch, prepare_with_counts
+from cathodeflow.bragg.train import split_blocks, train_braggnn
+from cathodeflow.io.models import load_model
+
+BACKGROUND, THRESHOLD = 2.0, 6.0
+DATA = Path(os.environ.get("CATHODEFLOW_DATA", Path(__file__).parents[2] / "shared" / "data")) / "bragg_upstream"
+
+
+class LayerByLayer(nn.Module):
+    """The same weights, each layer computed as written down."""
+
+    def __init__(self, model: BraggNN) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, 1, 11, 11) -> (n, 2)."""
+        layers, block = self.model.cnn_layers, self.model.nlb
+        y = layers[0](x)
+        theta, phi, g = (layer(y).flatten(2) for layer in (block.theta_layer, block.phi_layer, block.g_layer))
+        attended = torch.softmax(theta.transpose(1, 2) @ phi, -1) @ g.transpose(1, 2)
+        y = y + block.out_cnn(attended.transpose(1, 2).unflatten(2, (9, 9)))
+        return self.model.dense_layers(layers[1:](y).flatten(1))
+
+
+def simulate(
+    count: int, size: int, seed: int, *, neighbours: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Poisson counts of turned elliptical Gaussians, height 20 to 2000 (log-uniform), sigma 0.8 to 1.8 px.
+
+    With `neighbours`, each has another such peak 3.5 to 8 px away. Returns patches (n, size, size), rows and columns
+    (n,), and a draw of the error of an efficient estimator of the peaks alone (n,) [px].
+    """
+    random = np.random.default_rng(seed)
+    row, col = size // 2 + random.uniform(-0.5, 0.5, (2, count))
+    height = np.exp(random.uniform(np.log(20), np.log(2000), count))
+    parameters = np.stack([row, col, height, *random.uniform(0.8, 1.8, (2, count)), random.uniform(0, np.pi, count)])
+    r, c = np.mgrid[:size, :size]
+
+    def image(values: np.ndarray) -> np.ndarray:
+        row, col, height, major, minor, angle = values[:, :, None, None]
+        along = (r - row) * np.cos(angle) + (c - col) * np.sin(angle)
+        across = (c - col) * np.cos(angle) - (r - row) * np.sin(angle)
+        return height * np.exp(-((along / major) ** 2 + (across / minor) ** 2) / 2)
+
+    mean, steps = image(parameters) + BACKGROUND, np.diag([1e-4, 1e-4, 1e-2, 1e-4, 1e-4, 1e-4])
+    slopes = [(image(parameters + s[:, None]) - image(parameters - s[:, None])) / (2 * s.sum()) for s in steps]
+    jacobian = np.stack([*slopes, np.ones_like(mean)], 1)
+    # Sigmas that nearly agree leave the angle open; the small number keeps the matrix regular.
+    fisher = np.einsum("nkij,nlij->nkl", jacobian / mean[:, None], jacobian) + 1e-9 * np.eye(7)
+    spread = np.linalg.cholesky(np.linalg.inv(fisher)[:, :2, :2])
+    bound = np.hypot(*np.einsum("nij,nj->ni", spread, random.standard_normal((count, 2))).T)
+    if neighbours:
+        distance, angle = random.uniform(3.5, 8, count), random.uniform(0, 2 * np.pi, count)
+        second = parameters[:, random.permutation(count)]
+        second[:2] = row + distance * np.sin(angle), col + distance * np.cos(angle)
+        mean = mean + image(second)
+    return random.poisson(mean).astype(np.float32), row.astype("f4"), col.astype("f4"), bound
+
+
+def rates(runs: dict[str, Callable[[], Any]], patches: int, rounds: int) -> dict[str, float]:
+    """Best of several rounds in which all take turns [patches/s]."""
+    best = dict.fromkeys(runs, np.inf)
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            best[name] = min(best[name], time.perf_counter() - start)
+    return {name: patches / seconds for name, seconds in best.items()}
+
+
+def speed(count: int, rounds: int) -> None:
+    """Print patches per second of every engine, and the ratio to each peer."""
+    model = BraggNN(generator=torch.Generator().manual_seed(0)).eval()
+    patches = np.random.default_rng(0).random((count, 11, 11), dtype=np.float32)
+    inputs = torch.from_numpy(patches[:, None])
+    layers = LayerByLayer(model)
+    with TemporaryDirectory() as folder:
+        exported = Path(folder) / "layers.onnx"
+        torch.onnx.export(
+            layers, (inputs[:2],), exported, dynamo=True, verbose=False, external_data=False,
+            input_names=["x"], dynamic_shapes=({0: torch.export.Dim("n")},),
+        )  # fmt: skip
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            settings = onnxruntime.SessionOptions()
+            settings.intra_op_num_threads = threads
+            session = onnxruntime.InferenceSession(exported, settings)
+
+            @torch.inference_mode()
+            def eager() -> None:
+                for part in inputs.split(64):
+                    layers(part)
+
+            def onnx(session: onnxruntime.InferenceSession = session) -> None:
+                for start in range(0, count, 64):
+                    session.run(None, {"x": patches[start : start + 64, None]})
+
+            ours = {
+                f"ours, {engine}": build_locator(model, engine=engine, device="cpu", threads=threads)
+                for engine in ("torch", "onnx")
+            }
+            runs: dict[str, Callable[[], Any]] = {"layers, eager torch": eager, "layers, onnxruntime": onnx}
+            runs |= {name: lambda locator=locator: locator(patches) for name, locator in ours.items()}
+            for run in runs.values():
+                run()
+            found = rates(runs, count, rounds)
+            print(f"\n{threads} thread(s), {count} patches, batch 64   patches/s   / eager   / onnxruntime")
+            for name, rate in found.items():
+                ratios = (rate / found[peer] for peer in ("layers, eager torch", "layers, onnxruntime"))
+                print(f"{name:<40}{rate:>10.0f}" + "".join(f"{ratio:>10.2f}" for ratio in ratios))
+    counts = np.tile(np.array([0, 100], np.float32), (count, 1))
+    extra = build_locator(model, device="cpu", uncertainty=True)
+    start = time.perf_counter()
+    extra(patches, counts)
+    print(f"{'with standard errors (torch, 2 threads)':<40}{count / (time.perf_counter() - start):>10.0f}")
+
+
+def preparation(rounds: int) -> None:
+    """Print patches per second of cutting and cleaning."""
+    random = np.random.default_rng(0)
+    frame = random.poisson(3.0, (2048, 2048)).astype(np.float32)
+    rows, cols = random.integers(0, 2048, (2, 20_000))
+    table, *_ = training_table(5000, 0)
+    zero = np.zeros(5000, np.int64)
+    runs: dict[str, Callable[[], Any]] = {
+        "prepare_with_counts": lambda: prepare_with_counts(frame, rows, cols, min_value=5),
+        "network_batch (x 4)": lambda: [
+            network_batch(table, np.arange(5000), zero, zero, zero + 7, patch_size=11) for _ in range(4)
+        ],
+    }
+    for run in runs.values():
+        run()
+    print("\npreparation, 1 thread                    patches/s")
+    for name, rate in rates(runs, 20_000, rounds).items():
+        print(f"{name:<40}{rate:>10.0f}")
+
+
+def training_table(
+    count: int, seed: int, *, neighbours: bool = False
+) -> tuple[TrainingPatches, np.ndarray, np.ndarray]:
+    """Make a table of thresholded patches of simulated peaks; also return the counts and the bound's errors."""
+    images, row, col, bound = simulate(count, 13, seed, neighbours=neighbours)
+    number = np.arange(count)
+    return TrainingPatches(np.where(images < THRESHOLD, 0, images), row, col, number // 20, number), images, bound
+
+
+def quality(count: int, epochs: int, overlap: float, threads: int, seed: int) -> None:
+    """Train, print the time of epochs and the errors on new peaks."""
+    torch.set_num_threads(threads)
+    table, *_ = training_table(count, seed)
+    start = time.perf_counter()
+    trained = train_braggnn(table, split_blocks(table.fidx, validation=0.1), epochs=epochs, overlap=overlap, seed=seed)
+    total = time.perf_counter() - start
+    zero = np.zeros(count, np.int64)
+    start = time.perf_counter()
+    for first in range(0, count, 128):
+        now = np.arange(first, min(first + 128, count))
+        network_batch(table, now, zero[now], zero[now], zero[now], patch_size=11)
+    share = (time.perf_counter() - start) / (total / epochs)
+    print(f"\ntraining: {count} peaks, {epochs} epochs, overlap {overlap}, {threads} thread(s), seed {seed}: "
+          f"{total:.0f} s, "
+          f"{total / epochs:.2f} s per epoch, {100 * share:.1f} % of it making patches")  # fmt: skip
+    for neighbours in (False, True):
+        accuracy(trained.model, seed + 1, neighbours=neighbours)
+
+
+def accuracy(model: BraggNN, seed: int, *, neighbours: bool) -> None:
+    """Print errors on new peaks whose patch has its brightest pixel near the middle."""
+    test, images, bound = training_table(8000, seed, neighbours=neighbours)
+    middle = images[:, 1:-1, 1:-1]
+    central = middle[:, 3:8, 3:8].max((1, 2)) == middle.max((1, 2))
+    test, images, bound = TrainingPatches(*(column[central] for column in test)), images[central], bound[central]
+    prepared = [prepare_with_counts(image, [6], [6], min_value=THRESHOLD) for image in images]
+    patches, counts = (np.concatenate(parts) for parts in zip(*prepared, strict=True))
+    true = np.stack([test.row - 1, test.col - 1])
+    r, c = np.mgrid[:11, :11]
+    mass = patches.sum((1, 2))
+    found = {"centre of mass": np.stack([(patches * r).sum((1, 2)), (patches * c).sum((1, 2))]) / mass}
+    for path in sorted(DATA.glob("*.pth")):
+        located = build_locator(from_weights(load_model(path)[0]))(patches)
+        found[f"published {path.stem}"] = np.stack([located.row, located.col])
+    located = build_locator(model, uncertainty=True)(patches, counts)
+    found["ours"] = np.stack([located.row, located.col])
+    turned = build_locator(model, tta=True)(patches)
+    found["ours, mean of 8 turns"] = np.stack([turned.row, turned.col])
+    print(f"\nerror on {len(images)} peaks {'with neighbours' if neighbours else 'alone'} [px]".ljust(45)
+          + "median      mean     p95   / bound")  # fmt: skip
+    rows = {"Cramer-Rao bound": bound} | {name: np.hypot(*(at - true)) for name, at in found.items()}
+    for name, error in rows.items():
+        print(f"{name:<40}{np.median(error):>10.4f}{error.mean():>10.4f}{np.percentile(error, 95):>8.3f}"
+              f"{np.median(error) / np.median(bound):>10.2f}")  # fmt: skip
+    z = np.abs((found["ours"] - true) / np.stack([located.row_std, located.col_std]))  # type: ignore[arg-type]
+    print(f"standard errors: {100 * (z < 1).mean():.0f} % of errors within one (68 wanted), "
+          f"{100 * (z < 2).mean():.0f} % within two (95 wanted)")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--patches", type=int, default=8192)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peaks", type=int, default=20_000)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--overlap", type=float, default=0.3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    print(f"{os.cpu_count()} cores, torch {torch.__version__}, onnxruntime {onnxruntime.__version__}")
+    speed(arguments.patches, arguments.rounds)
+    preparation(arguments.rounds)
+    quality(arguments.peaks, arguments.epochs, arguments.overlap, arguments.threads, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()
