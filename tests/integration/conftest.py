@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import tifffile
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,8 +18,7 @@ seed: 5
 device: cpu
 bragg:
   samples: scans.tsv
-  find_peaks: {min_value: 12, min_persistence: 15}
-  patches: {min_value: 12}
+  find_peaks: {min_value: 20, min_persistence: 15}
   train: {epochs: 2}
 """
 SHEET = """\
@@ -82,14 +82,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     for name in ("src", "workflow", "profiles", "envs", "Snakefile"):
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, project.checkout / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            # With what is compiled already, and the time stamps that go with it.
+            shutil.copytree(source, project.checkout / name, ignore=shutil.ignore_patterns("*.egg-info"))
         else:
             shutil.copy(source, project.checkout / name)
     (project.folder / "config.yaml").write_text(CONFIG)
     (project.folder / "scans.tsv").write_text(SHEET)
     for name, state in (("first", "0.1"), ("second", "0.6")):
-        arguments = f"bragg simulate raw/{name} --state-of-charge {state} --seed 3 --n-frames 12 --rows 128 --cols 128"
+        arguments = f"bragg simulate raw/{name} --state-of-charge {state} --seed 3 --n-frames 12 --rows 128 --cols 128 --n-peaks 120"
         subprocess.run([sys.executable, "-m", "cathodeflow", *arguments.split()], cwd=project.folder, check=True)
+    for path in project.folder.glob("raw/*/frame_*.tif"):
+        # Not compressed, so that another byte is another count and not a damaged file.
+        tifffile.imwrite(path, tifffile.imread(path))
     project.snakemake()
     return project
 

@@ -3,14 +3,28 @@ TRAINING_SCANS = [name for name, scan in SCANS.items() if scan.role == "train"]
 MODEL = CONFIG.bragg.locate.weights or "results/bragg/model/braggnn.pt"
 FIGURES = ["patches", "distances", "intensity", "frame"]
 
+# Everything that is kept, so that whatever is deleted is made again.
 TARGETS += expand(
-    "results/bragg/{scan}/{record}.json",
+    "results/bragg/{scan}/{file}",
     scan=SCANS,
-    record=["frames", "candidates", "fit", "locate", "compare"],
+    file=[
+        "frames.h5",
+        "frames.json",
+        "candidates.parquet",
+        "candidates.json",
+        "peaks.h5",
+        "fit.json",
+        "located.parquet",
+        "located.h5",
+        "locate.json",
+        "compare.csv",
+        "compare.json",
+        *(f"figures/{figure}.png" for figure in FIGURES),
+    ],
 )
 if not CONFIG.bragg.locate.weights:
-    TARGETS += ["results/bragg/model/train.json"]
-    TARGETS += expand("results/bragg/{scan}/patches.json", scan=TRAINING_SCANS)
+    TARGETS += [MODEL, "results/bragg/model/train.json", "results/bragg/model/train.png"]
+    TARGETS += expand("results/bragg/{scan}/{file}", scan=TRAINING_SCANS, file=["patches.h5", "patches.json"])
 
 
 wildcard_constraints:
