@@ -261,7 +261,17 @@ def centre_of_mass_error(table, rows):
 def test_a_short_training_beats_the_centre_of_mass():
     table, scan = join_patches([simulated_peaks(800, 0), simulated_peaks(800, 1)])
     held = split_blocks(table.fidx, scan, validation=0.2, block=5)
-    trained = train_braggnn(table, held, epochs=10, batch_size=32, final_rate=0.05, symmetries=False, accelerator="cpu")
+    trained = train_braggnn(
+        table,
+        held,
+        epochs=10,
+        batch_size=32,
+        final_rate=0.05,
+        symmetries=False,
+        overlap=0.0,
+        loss="mse",
+        accelerator="cpu",
+    )
     losses = [record["train_loss"] for record in trained.training.history]
     assert losses[-1] < 0.2 * losses[0]
     assert trained.metrics["distance_p50"] < 0.6 * centre_of_mass_error(table, held)

@@ -11,6 +11,7 @@ from cathodeflow.bragg.crop import crop_patches
 from cathodeflow.errors import InputError
 
 Float32 = NDArray[np.float32]
+CENTRAL = 2.0
 
 
 class Frames(Protocol):
@@ -173,7 +174,8 @@ def network_batch(
     patch_size : int
         Odd side of the crops [px].
     neighbour : (b,) int, optional
-        Row of the table whose patch is added to each, or -1.
+        Row of the table whose patch is added to each, or -1. It is left out where the brightest pixel would be more
+        than 2 px (`CENTRAL`) from the peak: such a patch is none of this peak in inference either.
     offset : (b, 2) int, optional
         (row, col) from the middle of the patch to the middle of its neighbour [px].
 
@@ -280,6 +282,10 @@ def _crop_clean_turn(  # type: ignore[no-untyped-def]
             for r in range(max(0, -shift_row), min(size, side - shift_row)):
                 for c in range(max(0, -shift_col), min(size, side - shift_col)):
                     crop[r, c] += stored[neighbour[n], r + shift_row, c + shift_col]
+            # A brighter neighbour would be the candidate, and this patch never be looked at around the fainter peak.
+            brightest = np.argmax(crop)
+            if max(abs(brightest // size - row), abs(brightest % size - col)) > CENTRAL:
+                crop[:] = stored[i, top[n] : top[n] + size, left[n] : left[n] + size]
         _clean(crop, row, col, label, stack)
         transpose, reverse_rows, reverse_cols = symmetry[n] & 1, symmetry[n] & 2, symmetry[n] & 4
         for r in range(size):
