@@ -27,6 +27,7 @@ log = logging.getLogger("cathodeflow.tracking")
 
 KEY, PARENT, UNFINISHED, CURRENT = (f"cathodeflow.{name}" for name in ("key", "parent", "unfinished", "current"))
 BENCHMARK = {"s": "run_time_s", "max_rss": "max_rss_mb", "cpu_time": "cpu_time_s"}
+SQLITE = "sqlite:///"
 BATCH = 900  # MLflow takes at most 1000 metrics in one request
 
 
@@ -118,21 +119,28 @@ def live_run(uri: str | None, *, experiment: str, name: str) -> Iterator[Any]:
             log.warning("live tracking failed: %s", str(error).splitlines()[0])
 
 
+def absolute(uri: str) -> str:
+    """Write a database file's address with its absolute path: MLflow keeps connections by address."""
+    return SQLITE + str(_database(uri).absolute()) if uri.startswith(SQLITE) else uri
+
+
+def _database(uri: str) -> Path:
+    return Path(uri.removeprefix(SQLITE))
+
+
 def _client(uri: str) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
 
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(tracking_uri=uri)
+    return MlflowClient(tracking_uri=absolute(uri))
 
 
 def _database_lock(uri: str) -> Any:
-    if not uri.startswith("sqlite:///"):
+    if not uri.startswith(SQLITE):
         return nullcontext()
-    path = Path(uri.removeprefix("sqlite:///"))
+    path = _database(uri)
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(f"{path}.lock")
 
@@ -142,8 +150,8 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
     if found:
         return str(found.experiment_id)
     folder = None
-    if uri.startswith("sqlite:///"):
-        folder = Path(uri.removeprefix("sqlite:///")).absolute().with_name("mlflow-artifacts").as_uri()
+    if uri.startswith(SQLITE):
+        folder = _database(uri).absolute().with_name("mlflow-artifacts").as_uri()
     return str(client.create_experiment(name, artifact_location=folder))
 
 

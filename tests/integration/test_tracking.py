@@ -1,0 +1,145 @@
+"""Records become MLflow runs once, with curves and figures; a server gets the curves of a training as it goes on."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cathodeflow.bragg.options import FindPeaks, Train
+from cathodeflow.io.figures import save_figure
+from cathodeflow.plotting import training_curves
+from cathodeflow.record import write_record
+from cathodeflow.tracking import CURRENT, KEY, PARENT, UNFINISHED, absolute, import_records, live_run
+
+HISTORY = [{"epoch": k, "train_loss": 1 / (k + 1), "validation_loss": 1.2 / (k + 1)} for k in range(5)]
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    save_figure("results/bragg/model/train.png", training_curves(HISTORY, unit="a"))
+    write_record(
+        "results/bragg/model/train.json",
+        stage="bragg.train",
+        sample="model",
+        options=Train(epochs=5),
+        metrics={"distance_p50": 0.25, "nothing": None},
+        history=HISTORY,
+        figures=["results/bragg/model/train.png"],
+    )
+    find_peaks(7)
+    benchmark = Path("results/benchmarks/bragg/model/train.tsv")
+    benchmark.parent.mkdir(parents=True)
+    benchmark.write_text("s\th:m:s\tmax_rss\tcpu_time\n12.5\t0:00:12\t512.0\t-\n")
+    return Path("results")
+
+
+def find_peaks(peaks: int) -> None:
+    options = FindPeaks(min_value=peaks)
+    path = "results/bragg/a/candidates.json"
+    write_record(path, stage="bragg.find_peaks", sample="a", options=options, metrics={"peaks": peaks})
+
+
+def stored(uri: str):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(absolute(uri))
+    experiment = client.get_experiment_by_name("demo")
+    return client, client.search_runs([experiment.experiment_id])
+
+
+def test_each_record_is_one_run_however_often_it_is_imported(results: Path) -> None:
+    uri = "sqlite:///results/mlflow.db"
+    first = import_records("results", uri=uri, experiment="demo", out="results/mlflow.json")
+    second = import_records("results", uri=uri, experiment="demo", out="results/mlflow.json")
+    assert first == second == json.loads(Path("results/mlflow.json").read_text())["runs"]
+    assert sorted(first) == ["results/bragg/a/candidates.json", "results/bragg/model/train.json"]
+
+    find_peaks(9)
+    third = import_records("results", uri=uri, experiment="demo", out="results/mlflow.json")
+    assert third["results/bragg/model/train.json"] == first["results/bragg/model/train.json"]
+    client, runs = stored(uri)
+    assert len(runs) == 4
+    parent = next(run for run in runs if PARENT in run.data.tags)
+    children = [run for run in runs if KEY in run.data.tags]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert sorted(run.data.tags[CURRENT] for run in children) == ["no", "yes", "yes"]
+
+    train = client.get_run(third["results/bragg/model/train.json"])
+    assert train.data.params["epochs"] == "5" and train.data.params["learning_rate"] == "0.0003"
+    assert train.data.metrics["distance_p50"] == 0.25
+    assert train.data.metrics["run_time_s"] == 12.5 and train.data.metrics["max_rss_mb"] == 512
+    curve = client.get_metric_history(train.info.run_id, "validation_loss")
+    assert [(point.step, point.value) for point in curve] == [(row["epoch"], row["validation_loss"]) for row in HISTORY]
+    assert [file.path for file in client.list_artifacts(train.info.run_id, "figures")] == ["figures/train.png"]
+    assert len(train.data.tags["code"]) == 16 and train.info.status == "FINISHED"
+
+
+def test_what_an_interrupted_import_left_is_replaced(results: Path) -> None:
+    uri = "sqlite:///results/mlflow.db"
+    import_records("results", uri=uri, experiment="demo", out="results/mlflow.json")
+    client, runs = stored(uri)
+    half = next(run for run in runs if run.data.tags.get("stage") == "bragg.train")
+    client.set_tag(half.info.run_id, UNFINISHED, "yes")
+    client.delete_tag(half.info.run_id, KEY)
+    imported = import_records("results", uri=uri, experiment="demo", out="results/mlflow.json")
+    assert half.info.run_id not in imported.values()
+    _, runs = stored(uri)
+    assert sorted(run.data.tags.get("stage", "") for run in runs) == ["", "bragg.find_peaks", "bragg.train"]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A real MLflow server."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    with (tmp_path / "server.log").open("w") as output:
+        process = subprocess.Popen(
+            [*command, "--backend-store-uri", f"sqlite:///{tmp_path}/server.db"],
+            cwd=tmp_path,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        )
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{uri}/health", timeout=2)
+                break
+            except OSError:
+                assert process.poll() is None, (tmp_path / "server.log").read_text()
+                time.sleep(0.5)
+        yield uri
+    finally:
+        os.killpg(process.pid, 9)
+        process.wait()
+
+
+def test_server_gets_the_curves_while_training_goes_on(results: Path, server: str) -> None:
+    with live_run(server, experiment="demo", name="bragg.train model") as log_epoch:
+        for row in HISTORY[:3]:
+            log_epoch(row)
+        client, runs = stored(server)
+        assert [run.info.status for run in runs] == ["RUNNING"]
+        points = client.get_metric_history(runs[0].info.run_id, "train_loss")
+        assert sorted(point.step for point in points) == [0, 1, 2]
+    _, runs = stored(server)
+    assert [run.info.status for run in runs] == ["FINISHED"]
+    # The records go to the server as well as into a database.
+    assert len(import_records("results", uri=server, experiment="demo", out="results/mlflow.json")) == 2
+
+
+def test_server_that_is_away_stops_no_training() -> None:
+    with live_run("http://127.0.0.1:9", experiment="demo", name="x") as log_epoch:
+        log_epoch(HISTORY[0])
