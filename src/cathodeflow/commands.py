@@ -80,7 +80,7 @@ def bounds(field: FieldInfo) -> str:
 
 
 def unit(field: FieldInfo) -> str:
-    """Unit of a field, or an empty text."""
+    """Give the unit of a field, or an empty text."""
     extra = field.json_schema_extra
     return str(extra["unit"]) if isinstance(extra, dict) else ""
 

@@ -74,11 +74,11 @@ def code_digest(target: str, root: Path = PACKAGE) -> str:
 
 
 def normalise(node: ast.AST) -> str:
-    """Syntax tree as text, without docstrings and positions, the same from every Python version.
+    r"""Syntax tree as text, without docstrings and positions, the same from every Python version.
 
     Examples
     --------
-    >>> one, two = (ast.parse(code) for code in ("def f( a ):\\n  'Doc.'\\n  return a # why", "def f(a): return a"))
+    >>> one, two = (ast.parse(code) for code in ("def f( a ):\n  'Doc.'\n  return a # why", "def f(a): return a"))
     >>> normalise(one) == normalise(two)
     True
     """

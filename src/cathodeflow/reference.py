@@ -1,5 +1,7 @@
 """The reference of all settings, generated from the options classes."""
 
+import inspect
+
 from pydantic.fields import FieldInfo
 
 from cathodeflow.commands import bounds, default, kind, unit
@@ -23,13 +25,13 @@ def markdown() -> str:
     """All settings as Markdown: a table for the workflow, then for each technique its sample sheet and its stages."""
     parts = [HEAD, "## Workflow\n", _table("", config_class(), tuple(Settings.model_fields))]
     for name, section in techniques().items():
-        parts += [f"## `{name}`\n", f"{(section.__doc__ or '').strip()}\n", "### Sample sheet\n"]
+        parts += [f"## `{name}`\n", f"{inspect.cleandoc(section.__doc__ or '')}\n", "### Sample sheet\n"]
         parts.append(_table("", section.sample_class, head="column"))
         own = [key for key, field in section.model_fields.items() if not _options_class(field)]
         parts += ["### Settings of the technique\n", _table(f"{name}.", section, tuple(own))]
         for key, field in section.model_fields.items():
             if stage := _options_class(field):
-                parts += [f"### `{name}.{key}`\n", f"{(stage.__doc__ or '').strip()}\n", _table("", stage)]
+                parts += [f"### `{name}.{key}`\n", f"{inspect.cleandoc(stage.__doc__ or '')}\n", _table("", stage)]
     return "\n".join(parts)
 
 

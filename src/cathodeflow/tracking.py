@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -152,7 +153,9 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
     folder = None
     if uri.startswith(SQLITE):
         folder = _database(uri).absolute().with_name("mlflow-artifacts").as_uri()
-    return str(client.create_experiment(name, artifact_location=folder))
+    # The tag makes MLflow's pages show model training rather than language models.
+    tags = {"mlflow.experimentKind": "custom_model_development"}
+    return str(client.create_experiment(name, artifact_location=folder, tags=tags))
 
 
 def _search(client: "MlflowClient", experiment_id: str) -> Iterator[Any]:
@@ -224,8 +227,9 @@ def _import(
 def _metrics(values: dict[str, Any], step: int) -> list[Any]:
     from mlflow.entities import Metric
 
+    now = int(time.time() * 1000)
     return [
-        Metric(name, float(value), 0, step)
+        Metric(name, float(value), now, step)
         for name, value in values.items()
         if isinstance(value, int | float) and name != "epoch" and math.isfinite(value)
     ]

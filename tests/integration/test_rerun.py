@@ -15,7 +15,14 @@ from .conftest import Project
 pytestmark = pytest.mark.xdist_group("finished")
 
 # Jobs behind a change in one scan that the network is trained on, and in one that is only measured.
-MEASURED = {"bragg_frames": 1, "bragg_find_peaks": 1, "bragg_fit": 1, "bragg_locate": 1, "bragg_compare": 1, "mlflow": 1}
+MEASURED = {
+    "bragg_frames": 1,
+    "bragg_find_peaks": 1,
+    "bragg_fit": 1,
+    "bragg_locate": 1,
+    "bragg_compare": 1,
+    "mlflow": 1,
+}
 TRAINED = {**MEASURED, "bragg_patches": 1, "bragg_train": 1, "bragg_locate": 2, "bragg_compare": 2}
 NETWORK = {"bragg_train": 1, "bragg_locate": 2, "bragg_compare": 2, "mlflow": 1}
 FIT = {"bragg_fit": 2, "bragg_patches": 1, **NETWORK}

@@ -44,7 +44,17 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cache = next(DATA.glob("*-cachefile.npz")).resolve()
     (folder / "scans.tsv").write_text(f"sample\trole\tframes\nruby\ttrain\t{cache}\n")
     subprocess.run(
-        [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--configfile", "config.yaml", "--cores", "2"],
+        [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--snakefile",
+            ROOT / "Snakefile",
+            "--configfile",
+            "config.yaml",
+            "--cores",
+            "2",
+        ],
         cwd=folder,
         check=True,
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},

@@ -13,8 +13,9 @@ PERCENTILES = {"median": 50.0, "p75": 75.0, "p95": 95.0, "p99_5": 99.5}
 
 
 class Comparison(NamedTuple):
-    """Result of `compare`: tables per peak, per bin of intensity (by the name of the distance) and per bin of amplitude
-    (where there is a truth), and the key figures.
+    """Result of `compare`: tables and key figures.
+
+    There is a row per peak; per bin of intensity, by the name of the distance; and, with a truth, per bin of amplitude.
     """
 
     peaks: pd.DataFrame

@@ -90,7 +90,7 @@ def draw_population(
             "offset": rng.normal(0, radial_spread, n_peaks),
             "centre": rng.uniform(0, 1, n_peaks),
             "rocking_fwhm": rng.uniform(*rocking_fwhm, size=n_peaks),
-            "amplitude": np.exp(rng.uniform(*np.log(amplitude), size=n_peaks)),
+            "amplitude": np.exp(rng.uniform(np.log(amplitude[0]), np.log(amplitude[1]), n_peaks)),
             "fwhm_row": fwhm_row,
             "fwhm_col": fwhm_col,
             "mixing": rng.uniform(0, 0.6, n_peaks),

@@ -1,6 +1,6 @@
 """Positions in binned pixels and in the detector's own; pixel centres are at integers in both."""
 
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,4 +16,4 @@ def to_detector(position: Position, binning: int) -> Position:
     >>> to_detector(0.0, 2)  # the first binned pixel covers pixels 0 and 1
     0.5
     """
-    return cast(Position, (position + 0.5) * binning - 0.5)
+    return (position + 0.5) * binning - 0.5

@@ -34,12 +34,12 @@ def train(
     """Train BraggNN on the patches of all PATCHES_FILES."""
     import torch
 
-    from cathodeflow.plotting import training_curves
     from cathodeflow.bragg.train import join_patches, split_blocks, train_braggnn
     from cathodeflow.errors import InputError
     from cathodeflow.io.figures import save_figure
     from cathodeflow.io.models import discard_checkpoint, load_model, save_model
     from cathodeflow.io.patches import read_patches
+    from cathodeflow.plotting import training_curves
     from cathodeflow.record import write_record
     from cathodeflow.tracking import live_run
 
@@ -58,6 +58,8 @@ def train(
             dense=options.dense,
             max_shift=options.max_shift,
             symmetries=options.symmetries,
+            overlap=options.overlap,
+            loss=options.loss,
             epochs=options.epochs,
             patience=options.patience,
             batch_size=options.batch_size,
@@ -120,6 +122,8 @@ def locate(
         batch_size=options.batch_size,
         threads=thread_count(),
         tta=options.tta,
+        uncertainty=options.uncertainty,
+        gain=options.gain,
     )
     found = read_candidates(candidates_file)
     found = found[found["central"].to_numpy(bool)]

@@ -37,7 +37,7 @@ def by_frame(table: Any, n_frames: int, where: str) -> Iterator[tuple[int, slice
     from cathodeflow.errors import InputError
 
     frame = table["frame"].to_numpy()
-    if len(frame) and (np.diff(frame) < 0).any() or len(frame) and not 0 <= frame[0] <= frame[-1] < n_frames:
+    if (len(frame) and (np.diff(frame) < 0).any()) or (len(frame) and not 0 <= frame[0] <= frame[-1] < n_frames):
         raise InputError(where, f"frames {frame.min()} to {frame.max()}", f"ordered frames 0 to {n_frames - 1}")
     edges = np.flatnonzero(np.diff(frame)) + 1
     for start, stop in zip([0, *edges], [*edges, len(frame)], strict=True):

@@ -1,0 +1,110 @@
+"""The configuration: generated reference, schema, environments and shared settings stay in step with the classes."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from cathodeflow.config import config_class, samples, stage_flags, stage_options, techniques, validate
+from cathodeflow.errors import InputError
+from cathodeflow.reference import markdown
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "config" / "config.yaml"
+
+
+def stages() -> list[str]:
+    return [
+        f"{technique}.{name}"
+        for technique, section in techniques().items()
+        for name in section.model_fields
+        if name != "samples"
+    ]
+
+
+def test_reference_is_in_step() -> None:
+    assert (ROOT / "config" / "README.md").read_text() == markdown(), "run `make reference`"
+
+
+def test_reference_names_every_option_with_its_meaning() -> None:
+    text = markdown()
+    for section in techniques().values():
+        for name, field in section.model_fields.items():
+            for option, inner in getattr(field.annotation, "model_fields", {name: field}).items():
+                assert re.search(
+                    rf"^\| `[a-z.]*{option}` \|.*\| {re.escape(inner.description)} \|$", text, re.MULTILINE
+                )
+
+
+def test_demo_configuration_is_valid_and_fits_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    values = yaml.safe_load(DEMO.read_text())
+    assert samples(validate(values))["bragg"]
+    Draft202012Validator(config_class().model_json_schema()).validate(values)
+    values["bragg"]["fit"] = {"patch_size": "large"}
+    assert not Draft202012Validator(config_class().model_json_schema()).is_valid(values)
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_flags_of_a_stage_give_its_options_back(stage: str) -> None:
+    config = validate(yaml.safe_load(DEMO.read_text()))
+    technique, name = stage.split(".")
+    command = [sys.executable, "-c", "import sys; from cathodeflow.cli import cli; cli(sys.argv[1:], 'cathodeflow')"]
+    flags = shlex.split(stage_flags(config, stage))
+    help_text = subprocess.run(
+        [*command, technique, name.replace("_", "-"), "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    for flag in flags:
+        if flag.startswith("--"):
+            assert flag.split("=")[0] in help_text
+
+
+def test_a_stage_takes_seed_and_device_of_the_workflow_unless_it_has_its_own() -> None:
+    config = validate({"seed": 7, "device": "cpu", "bragg": {"samples": "s.tsv", "simulate": {"seed": 3}}})
+    assert stage_options(config, "bragg.simulate").seed == 3  # type: ignore[attr-defined]
+    train = stage_options(config, "bragg.train")
+    assert (train.seed, train.device) == (7, "cpu")  # type: ignore[attr-defined]
+    # A stage without random numbers does not change with the seed.
+    other = validate({"seed": 8, "device": "cpu", "bragg": {"samples": "s.tsv"}})
+    assert stage_flags(config, "bragg.fit") == stage_flags(other, "bragg.fit")
+    assert stage_flags(config, "bragg.train") != stage_flags(other, "bragg.train")
+
+
+def test_every_technique_is_wired_up() -> None:
+    for technique in techniques():
+        assert (ROOT / "workflow" / "rules" / f"{technique}.smk").is_file()
+    with pytest.raises(InputError, match=r"c\.yaml: brag: found an unknown key, expected 'bragg'"):
+        validate({"brag": {}}, "c.yaml")
+
+
+def test_conda_environment_lists_what_the_package_needs() -> None:
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    environment = yaml.safe_load((ROOT / "envs" / "cathodeflow.yaml").read_text())
+    assert environment["dependencies"][-1]["pip"] == wanted
+
+
+def test_lock_has_hashes_and_no_addresses() -> None:
+    for name in ("requirements.lock", "bootstrap.lock"):
+        lines = (ROOT / "envs" / name).read_text().splitlines()
+        assert not [line for line in lines if "://" in line or line.startswith("--")]
+        pinned = [index for index, line in enumerate(lines) if re.match(r"[a-z0-9]", line)]
+        assert pinned and all("==" in lines[index] and "--hash=sha256:" in lines[index + 1] for index in pinned)
+
+
+def test_schema_command_prints_json() -> None:
+    output = subprocess.run([sys.executable, "-m", "cathodeflow", "schema"], capture_output=True, text=True, check=True)
+    assert json.loads(output.stdout)["properties"]["seed"]["type"] == "integer"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = "'torch', 'mlflow', 'dask', 'numba', 'pandas', 'matplotlib', 'h5py', 'onnxruntime', 'scipy'"
+    code = f"import sys, cathodeflow.cli, cathodeflow.bragg.cli; print([m for m in ({heavy}) if m in sys.modules])"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert output.stdout.strip() == "[]"
