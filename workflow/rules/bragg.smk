@@ -1,4 +1,7 @@
+from cathodeflow.bragg import scans
+
 SCANS = SAMPLES["bragg"]
+SIMULATE = CONFIG.bragg.simulate
 TRAINING_SCANS = [name for name, scan in SCANS.items() if scan.role == "train"]
 MODEL = CONFIG.bragg.locate.weights or "results/bragg/model/braggnn.pt"
 FIGURES = ["patches", "distances", "intensity", "frame"]
@@ -31,48 +34,9 @@ wildcard_constraints:
     scan="|".join(map(re.escape, SCANS)),
 
 
-def bragg_source(wildcards):
-    """Where the raw frames of a scan are."""
-    scan = SCANS[wildcards.scan]
-    return f"results/raw/bragg/{wildcards.scan}{CONFIG.bragg.simulate.pattern}" if scan.simulated else scan.frames
-
-
-def bragg_raw_files(wildcards):
-    """The raw files themselves, so that Snakemake sees each of them change, come and go."""
-    scan = SCANS[wildcards.scan]
-    if scan.simulated:
-        return [f"results/raw/bragg/{wildcards.scan}/{file}" for file in CONFIG.bragg.simulate.files]
-    return list_files(scan.frames)
-
-
-def bragg_correction(kind):
-    """Files of the dark or mask image of a scan, if it has one."""
-
-    def files(wildcards):
-        scan = SCANS[wildcards.scan]
-        if scan.simulated:
-            return [f"results/raw/bragg/{wildcards.scan}/{kind}.tif"]
-        return list_files(getattr(scan, kind)) if getattr(scan, kind) else []
-
-    return files
-
-
-def bragg_corrections(wildcards):
-    """Flags that name the dark and mask images of a scan."""
-    scan = SCANS[wildcards.scan]
-    folder = f"results/raw/bragg/{wildcards.scan}"
-    sources = {kind: f"{folder}/{kind}.tif" if scan.simulated else getattr(scan, kind) for kind in ("dark", "mask")}
-    return " ".join(f"--{kind} {shlex.quote(source)}" for kind, source in sources.items() if source)
-
-
-def bragg_truth(wildcards):
-    """Table of the true positions of a scan, if it is simulated."""
-    return [f"results/raw/bragg/{wildcards.scan}/truth.parquet"] if SCANS[wildcards.scan].simulated else []
-
-
 rule bragg_simulate:
     output:
-        frames=[f"results/raw/bragg/{{scan}}/{file}" for file in CONFIG.bragg.simulate.files],
+        frames=[f"results/raw/bragg/{{scan}}/{file}" for file in scans.simulated_files(SIMULATE)],
         dark="results/raw/bragg/{scan}/dark.tif",
         mask="results/raw/bragg/{scan}/mask.tif",
         truth="results/raw/bragg/{scan}/truth.parquet",
@@ -99,9 +63,8 @@ rule bragg_simulate:
 
 rule bragg_frames:
     input:
-        raw=bragg_raw_files,
-        dark=bragg_correction("dark"),
-        mask=bragg_correction("mask"),
+        raw=lambda wildcards: scans.raw_files(SCANS[wildcards.scan], SIMULATE),
+        corrections=lambda wildcards: scans.correction_files(SCANS[wildcards.scan]),
     output:
         frames="results/bragg/{scan}/frames.h5",
         record="results/bragg/{scan}/frames.json",
@@ -116,8 +79,8 @@ rule bragg_frames:
         mem_mb=2000,
         runtime=60,
     params:
-        source=bragg_source,
-        corrections=bragg_corrections,
+        source=lambda wildcards: scans.source(SCANS[wildcards.scan], SIMULATE),
+        corrections=lambda wildcards: scans.correction_flags(SCANS[wildcards.scan]),
         options=options("bragg.frames"),
         code=code("bragg.frames"),
     message:
@@ -239,7 +202,7 @@ rule bragg_train:
     shell:
         "cathodeflow --log {log} bragg train {input.patches}"
         " --out {output.model} --record {output.record} --figure {output.figure}"
-        " --checkpoint results/checkpoints/bragg.ckpt {LIVE} {params.options}"
+        " --checkpoint results/checkpoints/bragg.ckpt {params.options}"
 
 
 rule bragg_locate:
@@ -277,7 +240,7 @@ rule bragg_compare:
         frames="results/bragg/{scan}/frames.h5",
         fitted="results/bragg/{scan}/peaks.h5",
         located="results/bragg/{scan}/located.parquet",
-        truth=bragg_truth,
+        truth=lambda wildcards: scans.truth_files(SCANS[wildcards.scan]),
     output:
         table="results/bragg/{scan}/compare.csv",
         record="results/bragg/{scan}/compare.json",

@@ -2,13 +2,13 @@ import os
 import re
 import shlex
 import sys
+from pathlib import Path
 
 from cathodeflow import config as settings
 from cathodeflow.errors import InputError
-from cathodeflow.io.sources import list_files, split_source
 from cathodeflow.provenance import code_digest
 
-ENVIRONMENT = workflow.basedir + "/envs/cathodeflow.yaml"
+ENVIRONMENT = str(Path(workflow.basedir, "envs", "cathodeflow.yaml"))
 CONFIG_FILES = " + ".join(map(os.path.relpath, workflow.configfiles)) or "--config"
 
 try:
@@ -38,11 +38,8 @@ def gpus(stage):
 
 
 # A tracking server gets the curves while a network trains. This is no parameter of a job: it changes no result.
-LIVE = (
-    f"--live {shlex.quote(CONFIG.tracking.uri)} --experiment {shlex.quote(CONFIG.tracking.experiment)}"
-    if CONFIG.tracking.uri.startswith("http")
-    else ""
-)
+if CONFIG.tracking.uri.startswith("http"):
+    os.environ.update(CATHODEFLOW_LIVE=CONFIG.tracking.uri, CATHODEFLOW_EXPERIMENT=CONFIG.tracking.experiment)
 
 # In environments that Snakemake makes, the package itself comes from this checkout.
 if workflow.deployment_settings.deployment_method:

@@ -67,16 +67,6 @@ class Simulate(Options):
             raise ValueError("amplitude_min below amplitude_max")
         return self
 
-    @property
-    def files(self) -> list[str]:
-        """Names of the raw files of a scan."""
-        return [f"frame_{index:05d}.tif" for index in range(self.n_frames)] if self.format == "tiff" else ["frames.h5"]
-
-    @property
-    def pattern(self) -> str:
-        """Where the raw frames of a scan are, below its folder."""
-        return "/frame_*.tif" if self.format == "tiff" else "/frames.h5::/entry/data/data"
-
 
 class Frames(Options):
     """Raw frames -> corrected, binned frames in frames.h5."""

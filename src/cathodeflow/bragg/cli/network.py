@@ -18,8 +18,15 @@ log = logging.getLogger("cathodeflow.bragg")
 @click.option("--record", required=True, metavar="FILE", help="JSON file for options, figures and the training curves.")
 @click.option("--figure", required=True, metavar="FILE", help="Image of the training curves.")
 @click.option("--checkpoint", metavar="FILE", help="State to resume from; removed at the end.")
-@click.option("--live", metavar="URI", help="MLflow server that gets the curves while the training goes on.")
-@click.option("--experiment", default="cathodeflow", help="MLflow experiment for --live.")
+@click.option(
+    "--live",
+    metavar="URI",
+    envvar="CATHODEFLOW_LIVE",
+    help="MLflow server that gets the curves while the training goes on.",
+)
+@click.option(
+    "--experiment", default="cathodeflow", envvar="CATHODEFLOW_EXPERIMENT", help="MLflow experiment for --live."
+)
 def train(
     patches_files: tuple[str, ...],
     sample: str,

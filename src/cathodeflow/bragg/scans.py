@@ -1,0 +1,60 @@
+"""Where the raw data of a scan lies: in the user's files, or in those that the workflow simulates."""
+
+import shlex
+
+from cathodeflow.bragg.options import Scan, Simulate
+from cathodeflow.io.sources import list_files
+
+RAW = "results/raw/bragg"
+
+
+def source(scan: Scan, simulate: Simulate) -> str:
+    """Source of the raw frames, as `cathodeflow bragg frames` takes it."""
+    if not scan.simulated:
+        return scan.frames
+    pattern = "frame_*.tif" if simulate.format == "tiff" else "frames.h5::/entry/data/data"
+    return f"{RAW}/{scan.sample}/{pattern}"
+
+
+def simulated_files(simulate: Simulate) -> list[str]:
+    """Names of the raw files that a simulated scan consists of."""
+    return (
+        [f"frame_{index:05d}.tif" for index in range(simulate.n_frames)] if simulate.format == "tiff" else ["frames.h5"]
+    )
+
+
+def raw_files(scan: Scan, simulate: Simulate) -> list[str]:
+    """Raw files themselves, so that Snakemake sees each of them change, come and go."""
+    if scan.simulated:
+        return [f"{RAW}/{scan.sample}/{file}" for file in simulated_files(simulate)]
+    return list_files(scan.frames)
+
+
+def corrections(scan: Scan) -> dict[str, str]:
+    """Sources of the dark image and the mask, as far as there are any."""
+    if scan.simulated:
+        return {kind: f"{RAW}/{scan.sample}/{kind}.tif" for kind in ("dark", "mask")}
+    return {kind: given for kind, given in (("dark", scan.dark), ("mask", scan.mask)) if given}
+
+
+def correction_files(scan: Scan) -> list[str]:
+    """Files of the dark image and the mask."""
+    if scan.simulated:
+        return list(corrections(scan).values())
+    return [file for given in corrections(scan).values() for file in list_files(given)]
+
+
+def correction_flags(scan: Scan) -> str:
+    """Flags of `cathodeflow bragg frames` for the dark image and the mask.
+
+    Examples
+    --------
+    >>> correction_flags(Scan(sample="a", frames="a/*.tif", dark="my dark.tif"))
+    "--dark 'my dark.tif'"
+    """
+    return " ".join(f"--{kind} {shlex.quote(given)}" for kind, given in corrections(scan).items())
+
+
+def truth_files(scan: Scan) -> list[str]:
+    """Table of the true positions of a simulated scan; none of a measured one."""
+    return [f"{RAW}/{scan.sample}/truth.parquet"] if scan.simulated else []
