@@ -1,17 +1,14 @@
-"""Real Snakemake runs in folders of their own, with a copy of the project whose sources a test may edit."""
+"""A finished project in a folder of its own, with a copy of the sources that a test may edit."""
 
-import os
-import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import tifffile
 
-ROOT = Path(__file__).parents[2]
+from ..conftest import ROOT, Project
 
 CONFIG = """\
 seed: 5
@@ -26,43 +23,6 @@ sample\trole\tframes\tdark\tmask
 first\ttrain\traw/first/frame_*.tif\traw/first/dark.tif\traw/first/mask.tif
 second\tmeasure\traw/second/frame_*.tif\traw/second/dark.tif\traw/second/mask.tif
 """
-
-
-@dataclass(frozen=True)
-class Project:
-    """A copy of the workflow (`checkout`) and a folder that it runs in."""
-
-    folder: Path
-    checkout: Path
-
-    def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run snakemake in the folder, with the configuration `config.yaml` there."""
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(self.checkout / "Snakefile"), "--cores", "2"]
-        result = subprocess.run(
-            [*command, "--configfile", "config.yaml", *arguments],
-            cwd=self.folder,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(self.checkout / "src"),
-                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            },
-            capture_output=True,
-            text=True,
-            timeout=500,
-        )
-        assert not check or result.returncode == 0, result.stdout + result.stderr
-        return result
-
-    def planned(self, *arguments: str) -> dict[str, int]:
-        """Jobs that a dry run plans, by rule; `all` and the total left out."""
-        output = self.snakemake("--dry-run", *arguments)
-        text = output.stdout + output.stderr
-        table = re.search(r"^Job stats:\njob\s+count\n[- ]+\n(.*?)\n\n", text, re.MULTILINE | re.DOTALL)
-        if not table:
-            assert "Nothing to be done" in text, text
-            return {}
-        rows = dict(line.split() for line in table.group(1).splitlines())
-        return {rule: int(count) for rule, count in rows.items() if rule not in ("all", "total")}
 
 
 def copy(project: Project, folder: Path) -> Project:

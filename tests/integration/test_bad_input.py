@@ -17,7 +17,7 @@ from cathodeflow.io.frames_file import write_frames
 from cathodeflow.io.models import save_model
 from cathodeflow.io.tables import write_table
 
-from .conftest import ROOT, Project
+from ..conftest import ROOT, Project
 
 FRAME = np.full((40, 50), 7, np.uint16)
 OUTPUTS = "--sample s --out out/result --record out/record.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project
+from ..conftest import Project
 
 # One worker runs the graph once for all of them.
 pytestmark = pytest.mark.xdist_group("finished")

@@ -31,7 +31,7 @@ def raw_files(scan: Scan, simulate: Simulate) -> list[str]:
 
 
 def corrections(scan: Scan) -> dict[str, str]:
-    """Sources of the dark image and the mask, as far as there are any."""
+    """Give the sources of the dark image and the mask, as far as there are any."""
     if scan.simulated:
         return {kind: f"{RAW}/{scan.sample}/{kind}.tif" for kind in ("dark", "mask")}
     return {kind: given for kind, given in (("dark", scan.dark), ("mask", scan.mask)) if given}
@@ -45,7 +45,7 @@ def correction_files(scan: Scan) -> list[str]:
 
 
 def correction_flags(scan: Scan) -> str:
-    """Flags of `cathodeflow bragg frames` for the dark image and the mask.
+    """Write the flags of `cathodeflow bragg frames` for the dark image and the mask.
 
     Examples
     --------

@@ -1,0 +1,60 @@
+"""What tests of several kinds share: real Snakemake runs, and the demo run once."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the workflow (`checkout`) and a folder that it runs in, with the configuration `config.yaml`."""
+
+    folder: Path
+    checkout: Path
+
+    def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run snakemake in the folder."""
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(self.checkout / "Snakefile"), "--cores", "2"]
+        result = subprocess.run(
+            [*command, "--configfile", "config.yaml", *arguments],
+            cwd=self.folder,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(self.checkout / "src"),
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            },
+            capture_output=True,
+            text=True,
+            timeout=550,
+        )
+        assert not check or result.returncode == 0, result.stdout + result.stderr
+        return result
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """Jobs that a dry run plans, by rule; `all` and the total left out."""
+        output = self.snakemake("--dry-run", *arguments)
+        text = output.stdout + output.stderr
+        table = re.search(r"^Job stats:\njob\s+count\n[- ]+\n(.*?)\n\n", text, re.MULTILINE | re.DOTALL)
+        if not table:
+            assert "Nothing to be done" in text, text
+            return {}
+        rows = dict(line.split() for line in table.group(1).splitlines())
+        return {rule: int(count) for rule, count in rows.items() if rule not in ("all", "total")}
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The demo, as `make demo` runs it, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("demo")
+    (folder / "config").symlink_to(ROOT / "config")
+    (folder / "config.yaml").write_text((ROOT / "config" / "config.yaml").read_text())
+    project = Project(folder, ROOT)
+    project.snakemake()
+    return project

@@ -1,0 +1,113 @@
+"""The demo: the whole graph from simulated raw files, its accuracy, its files and its report."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from cathodeflow.bragg.options import Scan
+from cathodeflow.samples import read_samples
+
+from ..conftest import ROOT, Project
+
+pytestmark = pytest.mark.xdist_group("demo")
+SCANS = list(read_samples(str(ROOT / "config" / "bragg.tsv"), Scan))
+
+
+def record(project: Project, path: str) -> dict:
+    return json.loads((project.folder / "results" / path).read_text())
+
+
+def test_nothing_is_left_to_do(demo: Project) -> None:
+    assert demo.planned() == {}
+
+
+@pytest.mark.parametrize("scan", SCANS)
+def test_positions_are_near_the_truth(demo: Project, scan: str) -> None:
+    metrics = record(demo, f"bragg/{scan}/compare.json")["metrics"]
+    assert metrics["network_truth_isolated_count"] > 500
+    assert metrics["fit_truth_isolated_median"] < 0.08
+    assert metrics["network_truth_isolated_median"] < 0.12
+    assert abs(metrics["network_truth_bias_row"]) < 0.03 and abs(metrics["network_truth_bias_col"]) < 0.03
+    assert metrics["precision"] > 0.9 and metrics["recall"] > 0.5
+
+
+def test_standard_errors_of_the_network_are_those_of_counting(demo: Project) -> None:
+    """Most true positions lie within two standard errors, and these are no wider than the errors ask for."""
+    scan = demo.folder / "results" / "bragg" / "charge_055"
+    located = pd.read_parquet(scan / "located.parquet")
+    compared = pd.read_csv(scan / "compare.csv")
+    alone = (compared["isolated"] & compared["network_truth"].notna()).to_numpy()
+    for axis in ("row", "col"):
+        error = (compared[f"network_{axis}"] - compared[f"truth_{axis}"])[alone] / located[f"{axis}_std"][alone]
+        within = [np.mean(np.abs(error) < width) for width in (1, 2)]
+        assert 0.45 < within[0] < 0.8 and 0.75 < within[1] < 0.99, within
+
+
+def test_every_job_has_a_log_and_a_benchmark(demo: Project) -> None:
+    results = demo.folder / "results"
+    jobs = [path.relative_to(results / "logs").with_suffix("") for path in (results / "logs").rglob("*.log")]
+    assert len(jobs) == 5 * len(SCANS) + len(SCANS) + 2 + 1 + 1
+    for job in jobs:
+        rows = pd.read_csv(results / "benchmarks" / job.with_suffix(".tsv"), sep="\t")
+        assert len(rows) == 1 and "max_rss" in rows
+
+
+def test_peaks_file_has_the_published_layout(demo: Project) -> None:
+    scan = demo.folder / "results" / "bragg" / "charge_010"
+    with h5py.File(scan / "peaks.h5") as peaks, h5py.File(scan / "frames.h5") as frames:
+        kinds = {name: peaks[name].dtype.name for name in ("peak_fidx", "peak_row", "peak_col", "deviations", "npeaks")}
+        assert kinds == dict(
+            peak_fidx="uint32", peak_row="float32", peak_col="float32", deviations="float32", npeaks="uint16"
+        )
+        assert frames["frames"].dtype == np.float32 and frames["frames"].chunks == (1, *frames["frames"].shape[1:])
+        assert peaks["peak_fidx"][:].max() < len(frames["frames"])
+        several = peaks["npeaks"][:] > 1
+        deviations = peaks["deviations"][:]
+        assert several.any() and np.isin(deviations[several], [-1, np.inf]).all()
+        assert (deviations[~several] >= 0).all()
+
+
+def test_mlflow_has_a_run_for_every_record(demo: Project) -> None:
+    from mlflow import MlflowClient
+
+    imported = record(demo, "mlflow.json")
+    paths = {str(path.relative_to(demo.folder)) for path in demo.folder.glob("results/bragg/*/*.json")}
+    assert set(imported["runs"]) == paths
+    client = MlflowClient(f"sqlite:///{demo.folder}/results/mlflow.db")
+    train = client.get_run(imported["runs"]["results/bragg/model/train.json"])
+    history = record(demo, "bragg/model/train.json")["history"]
+    assert len(client.get_metric_history(train.info.run_id, "validation_loss")) == len(history) > 20
+    assert train.data.metrics["run_time_s"] > 1
+    compare = client.get_run(imported["runs"]["results/bragg/charge_055/compare.json"])
+    assert len(client.list_artifacts(compare.info.run_id, "figures")) == 4
+
+
+def test_report_holds_every_figure(demo: Project, tmp_path: Path) -> None:
+    demo.snakemake("--report", str(tmp_path / "report.zip"))
+    with zipfile.ZipFile(tmp_path / "report.zip") as archive:
+        figures = [name for name in archive.namelist() if name.endswith(".png")]
+    assert len(figures) == 4 * len(SCANS) + 1
+
+
+def test_a_command_of_the_log_can_be_pasted(demo: Project, tmp_path: Path) -> None:
+    """What Snakemake prints for a job is a line that gives the same bytes by hand."""
+    import re
+    import subprocess
+    import sys
+
+    log = demo.snakemake("--dry-run", "--forcerun", "bragg_fit", "--", "results/bragg/charge_070/peaks.h5").stdout
+    command = re.search(r"^Shell command: (cathodeflow .*bragg fit .*)$", log, re.MULTILINE)
+    assert command, log
+    line = command.group(1).replace("results/bragg/charge_070/peaks.h5", f"{tmp_path}/peaks.h5")
+    line = line.replace("results/bragg/charge_070/fit.json", f"{tmp_path}/fit.json").replace(
+        "--log results", f"--log {tmp_path}"
+    )
+    line = line.replace("cathodeflow", f"{sys.executable} -m cathodeflow", 1)
+    subprocess.run(line, shell=True, cwd=demo.folder, check=True)
+    made, kept = tmp_path / "peaks.h5", demo.folder / "results/bragg/charge_070/peaks.h5"
+    assert made.read_bytes() == kept.read_bytes()
