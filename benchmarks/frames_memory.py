@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 SIDE = 1024
 SEED = 5
@@ -46,25 +47,21 @@ def make_raw(folder, n_frames):
             data[i] = frames[i % DISTINCT]
 
 
+def command(*arguments):
+    """Run a stage's command in this process."""
+    from cathodeflow.cli import cli
+
+    cli(["bragg", *arguments, "--sample", "x", "--record", "record.json"], standalone_mode=False)
+
+
 def frames_stage(source, out):
-    """Read raw frames, correct them, bin them 2x2 and write frames.h5."""
-    from cathodeflow.bragg.frames import binned_shape, corrected_frames, detector_mask
-    from cathodeflow.io.frames import open_series, read_frames, unless_bad
-    from cathodeflow.io.frames_file import write_frames
-
-    series = open_series(source)
-    bad = list(series.bad)
-    mask = detector_mask(next(read_frames(series))[1])
-    corrected = corrected_frames(read_frames(series, bad=bad), source=source, mask=mask, binning=2, bad=bad)
-    write_frames(out, unless_bad(corrected, bad), shape=binned_shape(series.shape, 2), binning=2, source=source)
+    """Correct raw frames, bin them 2x2 and write frames.h5."""
+    command("frames", source, "--binning", "2", "--out", out)
 
 
-def read_stage(source, out):
-    """Read frames.h5 frame by frame, as the peak search does."""
-    from cathodeflow.io.frames_file import read_frames_file
-
-    with read_frames_file(out) as file:
-        assert sum(int((frame > 1000).sum()) for frame in file.frames) > 0
+def find_peaks_stage(source, out):
+    """Find the peaks on frames.h5."""
+    command("find-peaks", out, "--min-value", "1000", "--out", "candidates.parquet")
 
 
 def all_in_memory(source, out):
@@ -79,14 +76,14 @@ def all_in_memory(source, out):
         frames[i] = frame
 
 
-STAGES = {"frames": frames_stage, "read frames.h5": read_stage, "peer: all in memory": all_in_memory}
+STAGES = {"frames": frames_stage, "find-peaks": find_peaks_stage, "peer: all in memory": all_in_memory}
 
 
 def measure(stage, source, out):
     """Return peak memory [MB] and time [s] of a stage in a process of its own."""
     begin = time.perf_counter()
-    command = [sys.executable, __file__, "--child", stage, source, out]
-    peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    call = [sys.executable, os.path.abspath(__file__), "--child", stage, source, out]
+    peak = subprocess.run(call, cwd=Path(out).parent, check=True, capture_output=True, text=True).stdout
     return float(peak), time.perf_counter() - begin
 
 

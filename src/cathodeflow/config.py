@@ -114,10 +114,8 @@ def samples(config: Settings) -> dict[str, dict[str, Any]]:
         try:
             sheets[name] = read_samples(section.samples, section.sample_class)
             section.check(sheets[name])
-        except InputErrors as error:
-            errors += error.errors
         except InputError as error:
-            errors.append(error)
+            errors += error.errors
     if errors:
         raise InputErrors.of(errors)
     return sheets

@@ -25,14 +25,24 @@ class InputError(Exception):
         self.where, self.found, self.expected = os.fspath(where), found, expected
         super().__init__(f"{self.where}: found {found}, expected {expected}")
 
+    @property
+    def errors(self) -> list["InputError"]:
+        """All single errors that this one stands for."""
+        return [self]
+
 
 class InputErrors(InputError):
     """Several input errors at once, a line each, so that all can be mended in one go."""
 
     def __init__(self, errors: list[InputError]) -> None:
         super().__init__(errors[0].where, errors[0].found, errors[0].expected)
-        self.errors = errors
+        self._errors = errors
         self.args = ("\n".join(map(str, errors)),)
+
+    @property
+    def errors(self) -> list[InputError]:
+        """All single errors that this one stands for."""
+        return self._errors
 
     @staticmethod
     def of(errors: list[InputError]) -> InputError:

@@ -92,10 +92,8 @@ def read_samples(path: str, cls: type[SampleT]) -> dict[str, SampleT]:
             if sample.sample in samples:
                 raise InputError(where, f"sample '{sample.sample}' a second time", "every sample name once")
             samples[sample.sample] = sample
-        except InputErrors as error:
-            errors += error.errors
         except InputError as error:
-            errors.append(error)
+            errors += error.errors
     if errors:
         raise InputErrors.of(errors)
     return samples
