@@ -17,7 +17,8 @@ SCRIPTS = ["find_peaks", "fit", "braggnn", "frames_memory", "startup"]
 
 def main() -> int:
     chosen = sys.argv[1:] or SCRIPTS
-    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "?")
     head = f"{datetime.date.today()}, {model}, {os.cpu_count()} cores, Python {platform.python_version()}\n"
     print(head)
     parts, failed = [head], 0
