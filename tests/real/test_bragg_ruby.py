@@ -29,6 +29,7 @@ bragg:
   samples: scans.tsv
   frames: {{start: {START}, stop: {STOP}}}
   find_peaks: {{min_value: 25, min_persistence: 10, min_area: 2}}
+  fit: {{threshold: 150}}
   patches: {{min_value: 25}}
   train: {{epochs: 3}}
 """
