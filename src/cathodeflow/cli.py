@@ -50,11 +50,13 @@ def cli(log_file: str | None, threads: int | None) -> None:
 @cli.command()
 @click.argument("config", default="config/config.yaml")
 def check(config: str) -> None:
-    """Check a configuration file, its sample sheets and that the raw files are there."""
+    """Check a configuration file, its sample sheets and the headers of the raw files."""
     from cathodeflow.config import load, samples
 
-    for technique, sheet in samples(load(config)).items():
-        click.echo(f"{config}: {technique}: {len(sheet)} samples")
+    settings = load(config)
+    for technique, sheet in samples(settings).items():
+        getattr(settings, technique).look(sheet)
+        click.echo(f"{config}: {technique}: {len(sheet)} sample{'s' if len(sheet) > 1 else ''}, all well")
 
 
 @cli.command()
@@ -76,15 +78,19 @@ def reference() -> None:
 
 
 @cli.command()
-@click.argument("results", default="results")
+@click.argument("results")
+@click.option(
+    "--sheet", "sheets", multiple=True, required=True, metavar="TECHNIQUE=FILE", help="Sample sheet to record."
+)
 @click.option("--uri", required=True, help="MLflow tracking address.")
 @click.option("--experiment", required=True, help="Name of the experiment.")
 @click.option("--out", required=True, help="JSON file that lists the imported runs.")
-def track(results: str, uri: str, experiment: str, out: str) -> None:
-    """Import the records of finished jobs into MLflow; what is there already is left alone."""
-    from cathodeflow.tracking import import_records
+def track(results: str, sheets: tuple[str, ...], uri: str, experiment: str, out: str) -> None:
+    """Bring the records in the folder RESULTS into MLflow, each once."""
+    from cathodeflow.tracking import find_records, import_records
 
-    import_records(results, uri=uri, experiment=experiment, out=out)
+    records = find_records(results, dict(sheet.split("=", 1) for sheet in sheets))
+    import_records(records, results=results, uri=uri, experiment=experiment, out=out)
 
 
 def main() -> None:

@@ -17,6 +17,17 @@ log = logging.getLogger("cathodeflow")
 T = TypeVar("T")
 
 
+class Stages(click.Group):
+    """Commands in the order of the stages, not of the alphabet."""
+
+    section: type[Options]
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Names of the commands."""
+        order = [name.replace("_", "-") for name in self.section.model_fields]
+        return sorted(super().list_commands(context), key=order.index)
+
+
 def stage_command(group: click.Group, options: type[Options]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add a function as a command of `group`, with a flag for every option.
 
@@ -95,8 +106,10 @@ def default(field: FieldInfo) -> str:
 
 def describe(field: FieldInfo) -> str:
     """Sentence, unit, bounds and default of a field, for the help text."""
-    facts = [unit(field) and f"[{unit(field)}]", bounds(field), f"default: {default(field)}"]
-    return f"{field.description}  ({'; '.join(fact for fact in facts if fact)})"
+    known = "" if field.default is None else f"default: {default(field)}"
+    facts = [unit(field) and f"[{unit(field)}]", bounds(field), known]
+    text = "; ".join(fact for fact in facts if fact)
+    return f"{field.description}  ({text})" if text else str(field.description)
 
 
 def start(log_file: str | None, threads: int | None) -> None:
@@ -150,13 +163,16 @@ def run(command: click.Command) -> None:
         log.error("interrupted")
         sys.exit(130)
     except Exception as error:
-        for handler in logging.getLogger().handlers:
-            if isinstance(handler, logging.FileHandler):
-                handler.handle(log.makeRecord(log.name, logging.DEBUG, "", 0, "traceback:", (), sys.exc_info()))
-        if isinstance(error, InputError | FileNotFoundError | PermissionError | IsADirectoryError):
-            log.error("%s", error if isinstance(error, InputError) else f"{error.filename}: {error.strerror}")
+        if isinstance(error, InputError):
+            # Nothing to look for in the code: the line says it all, and Snakemake shows the log.
+            log.error("%s", error)
+        elif isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError) and error.filename:
+            log.error("%s: %s", error.filename, error.strerror)
         elif isinstance(error, MemoryError):
             log.error("out of memory: %s", error)
         else:
+            for handler in logging.getLogger().handlers:
+                if isinstance(handler, logging.FileHandler):
+                    handler.handle(log.makeRecord(log.name, logging.DEBUG, "", 0, "traceback:", (), sys.exc_info()))
             log.error("unexpected %s: %s (a fault of cathodeflow: please report it)", type(error).__name__, error)
         sys.exit(1)

@@ -1,11 +1,12 @@
 """Sample sheets: tab-separated tables, a row per sample."""
 
 import csv
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.options import Options, as_input_error, option
@@ -16,9 +17,15 @@ class Sample(Options):
 
     sample: str = option(
         ...,
-        "Name of the sample, used for its folder of results.",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$",
+        "Name of the sample and of its folder of results: letters, digits, `_`, `.` and `-`.",
     )
+
+    @field_validator("sample")
+    @classmethod
+    def _is_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
+            raise ValueError("letters, digits, '_', '.' and '-', beginning with a letter or digit, at most 100")
+        return name
 
 
 class TechniqueSection(Options):
@@ -27,6 +34,20 @@ class TechniqueSection(Options):
     samples: str = option(..., "Sheet of the samples.")
 
     sample_class: ClassVar[type[Sample]] = Sample
+
+    @classmethod
+    def folders(cls, samples: Iterable[str]) -> list[str]:
+        """Names of the folders of results: of the samples, and what is made from several of them."""
+        return list(samples)
+
+    def look(self, samples: dict[str, Any]) -> None:
+        """Open the raw files, as far as that is quick, which `check` does not do.
+
+        Raises
+        ------
+        InputError
+            A line for everything that is wrong.
+        """
 
     def check(self, samples: dict[str, Any]) -> None:
         """Require what no single option can say: that the files are there, and that options fit each other.

@@ -11,15 +11,18 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from cathodeflow.config import techniques
+from cathodeflow.errors import InputError
 from cathodeflow.io.tables import read_json, write_json
 from cathodeflow.record import FORMAT
+from cathodeflow.samples import read_samples
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,14 +35,41 @@ SQLITE = "sqlite:///"
 BATCH = 900  # MLflow takes at most 1000 metrics in one request
 
 
-def import_records(results: str, *, uri: str, experiment: str, out: str) -> dict[str, str]:
-    """Import every record below a folder that is not in MLflow yet.
+def find_records(results: str, sheets: Mapping[str, str]) -> list[str]:
+    """List the records of all samples in some sheets, and of what was made from several of them.
+
+    Parameters
+    ----------
+    results : str
+        Folder of results.
+    sheets : mapping
+        Sample sheet by technique.
+
+    Raises
+    ------
+    InputError
+        Of a wrong sheet.
+    """
+    found = []
+    for technique, sheet in sheets.items():
+        section = techniques()[technique]
+        for folder in section.folders(read_samples(sheet, section.sample_class)):
+            found += [path.as_posix() for path in sorted(Path(results, technique, folder).glob("*.json"))]
+    return found
+
+
+def import_records(
+    records: Iterable[str], *, results: str = "results", uri: str, experiment: str, out: str
+) -> dict[str, str]:
+    """Import the records that are not in MLflow yet.
 
     There is one parent run for the experiment and one child run for each record, found again by a tag that is the
     digest of the record and its figures. A run that an interrupted import left unfinished is deleted first.
 
     Parameters
     ----------
+    records : iterable of str
+        Record files.
     results : str
         Folder of results; benchmark files lie in its `benchmarks` folder.
     uri, experiment : str
@@ -64,7 +94,7 @@ def import_records(results: str, *, uri: str, experiment: str, out: str) -> dict
         parent = parents[0] if parents else _parent(client, experiment_id, experiment)
         imported: dict[str, str] = {}
         added = 0
-        for path, record in _records(Path(results)):
+        for path, record in _records(records):
             key = _key(path, record)
             if key not in known:
                 imported[path.as_posix()] = _import(client, experiment_id, parent, record, key, Path(results))
@@ -174,13 +204,12 @@ def _parent(client: "MlflowClient", experiment_id: str, experiment: str) -> str:
     return str(run.info.run_id)
 
 
-def _records(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for path in sorted(results.glob("*/*/*.json")):
-        if path.relative_to(results).parts[0] in ("raw", "logs", "benchmarks"):
-            continue
+def _records(paths: Iterable[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in paths:
         content = read_json(path)
-        if isinstance(content, dict) and content.get("format") == FORMAT:
-            yield path, content
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise InputError(path, "other JSON", f"a record ({FORMAT})")
+        yield Path(path), content
 
 
 def _key(path: Path, record: dict[str, Any]) -> str:

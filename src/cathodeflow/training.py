@@ -27,8 +27,8 @@ Record = dict[str, float]
 class TrainingResult(NamedTuple):
     """What a training gave; the model itself holds the best epoch's weights.
 
-    history : list of dict, per epoch `epoch`, `learning_rate`, and each quantity as `train_*` and `validation_*`.
-    best_epoch : int, counted from 0.
+    history : list of dict, per epoch `epoch` (from 1), `learning_rate`, and quantities as `train_*` and `validation_*`.
+    best_epoch : int, counted from 1.
     best : dict, the history's entry of that epoch.
     """
 
@@ -128,13 +128,14 @@ def fit(
         for epoch in range(len(history), epochs):
             best = _best(history, monitored)
             if patience is not None and history and epoch - best > patience:
+                LOG.info("%s stops: %d epochs without a better validation", label, patience)
                 break
             torch.manual_seed(derived_seed(seed, epoch, fabric.global_rank))
             factor = schedule(epoch) if schedule else 1.0
             for group, rate in zip(stepper.param_groups, base_rates, strict=True):
                 group["lr"] = rate * factor
             batches = _share(train_batches(generator(seed, epoch)), fabric.global_rank, fabric.world_size)
-            record: Record = {"epoch": epoch, "learning_rate": base_rates[0] * factor}
+            record: Record = {"epoch": epoch + 1, "learning_rate": base_rates[0] * factor}
             record |= _train(fabric, wrapped, stepper, loss_function, batches, clip_norm)
             record |= _validate(fabric, wrapped, loss_function, validation_batches())
             history.append(fabric.broadcast(record))
@@ -157,7 +158,7 @@ def fit(
         raise SystemExit(0)
     inner.load_state_dict(best_weights)
     inner.to("cpu").eval()
-    return TrainingResult(history, best, history[best])
+    return TrainingResult(history, best + 1, history[best])
 
 
 def warm_up_cosine(epochs: int, *, warm_up: int = 0, final: float = 0.01) -> Callable[[int], float]:

@@ -18,6 +18,7 @@ from cathodeflow.plotting import training_curves
 from cathodeflow.record import write_record
 from cathodeflow.tracking import CURRENT, KEY, PARENT, UNFINISHED, absolute, import_records, live_run
 
+RECORDS = ["results/bragg/a/candidates.json", "results/bragg/model/train.json"]
 HISTORY = [{"epoch": k, "train_loss": 1 / (k + 1), "validation_loss": 1.2 / (k + 1)} for k in range(5)]
 
 
@@ -57,13 +58,13 @@ def stored(uri: str):
 
 def test_each_record_is_one_run_however_often_it_is_imported(results: Path) -> None:
     uri = "sqlite:///results/mlflow.db"
-    first = import_records("results", uri=uri, experiment="demo", out="results/mlflow.json")
-    second = import_records("results", uri=uri, experiment="demo", out="results/mlflow.json")
+    first = import_records(RECORDS, uri=uri, experiment="demo", out="results/mlflow.json")
+    second = import_records(RECORDS, uri=uri, experiment="demo", out="results/mlflow.json")
     assert first == second == json.loads(Path("results/mlflow.json").read_text())["runs"]
     assert sorted(first) == ["results/bragg/a/candidates.json", "results/bragg/model/train.json"]
 
     find_peaks(9)
-    third = import_records("results", uri=uri, experiment="demo", out="results/mlflow.json")
+    third = import_records(RECORDS, uri=uri, experiment="demo", out="results/mlflow.json")
     assert third["results/bragg/model/train.json"] == first["results/bragg/model/train.json"]
     client, runs = stored(uri)
     assert len(runs) == 4
@@ -73,7 +74,7 @@ def test_each_record_is_one_run_however_often_it_is_imported(results: Path) -> N
     assert sorted(run.data.tags[CURRENT] for run in children) == ["no", "yes", "yes"]
 
     train = client.get_run(third["results/bragg/model/train.json"])
-    assert train.data.params["epochs"] == "5" and train.data.params["learning_rate"] == "0.0003"
+    assert train.data.params["epochs"] == "5" and train.data.params["learning_rate"] == "0.003"
     assert train.data.metrics["distance_p50"] == 0.25
     assert train.data.metrics["run_time_s"] == 12.5 and train.data.metrics["max_rss_mb"] == 512
     curve = client.get_metric_history(train.info.run_id, "validation_loss")
@@ -84,12 +85,12 @@ def test_each_record_is_one_run_however_often_it_is_imported(results: Path) -> N
 
 def test_what_an_interrupted_import_left_is_replaced(results: Path) -> None:
     uri = "sqlite:///results/mlflow.db"
-    import_records("results", uri=uri, experiment="demo", out="results/mlflow.json")
+    import_records(RECORDS, uri=uri, experiment="demo", out="results/mlflow.json")
     client, runs = stored(uri)
     half = next(run for run in runs if run.data.tags.get("stage") == "bragg.train")
     client.set_tag(half.info.run_id, UNFINISHED, "yes")
     client.delete_tag(half.info.run_id, KEY)
-    imported = import_records("results", uri=uri, experiment="demo", out="results/mlflow.json")
+    imported = import_records(RECORDS, uri=uri, experiment="demo", out="results/mlflow.json")
     assert half.info.run_id not in imported.values()
     _, runs = stored(uri)
     assert sorted(run.data.tags.get("stage", "") for run in runs) == ["", "bragg.find_peaks", "bragg.train"]
@@ -137,7 +138,7 @@ def test_server_gets_the_curves_while_training_goes_on(results: Path, server: st
     _, runs = stored(server)
     assert [run.info.status for run in runs] == ["FINISHED"]
     # The records go to the server as well as into a database.
-    assert len(import_records("results", uri=server, experiment="demo", out="results/mlflow.json")) == 2
+    assert len(import_records(RECORDS, uri=server, experiment="demo", out="results/mlflow.json")) == 2
 
 
 def test_server_that_is_away_stops_no_training() -> None:

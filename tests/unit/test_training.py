@@ -67,7 +67,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.strip() == "4":
+            if line.strip() == "5":
                 break
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
@@ -75,7 +75,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(tmp_path):
     assert 5 <= done < 12
     epochs = []
     resumed, again = small_training(checkpoint, on_epoch=lambda record: epochs.append(record["epoch"]))
-    assert epochs == list(range(done, 12))
+    assert epochs == list(range(done + 1, 13))
     assert equal(resumed, unbroken) and again == result
     # A finished training has nothing left to do, and gives the same once more.
     finished, once_more = small_training(checkpoint, on_epoch=epochs.append)
@@ -104,7 +104,7 @@ def test_a_checkpoint_of_something_else_is_not_resumed(tmp_path, spoil):
     other[0].weight.data += 0.01
     with pytest.raises(Killed):
         small_training(
-            checkpoint, on_epoch=stop_after(1), epochs=4, key="l" if spoil == "other key" else "k",
+            checkpoint, on_epoch=stop_after(2), epochs=4, key="l" if spoil == "other key" else "k",
             model=other if spoil == "other weights" else None,
         )  # fmt: skip
     if spoil == "cut":
@@ -112,19 +112,19 @@ def test_a_checkpoint_of_something_else_is_not_resumed(tmp_path, spoil):
     if spoil == "not one":
         save_checkpoint(checkpoint, {})
     weights, _ = small_training(checkpoint, on_epoch=lambda record: epochs.append(record["epoch"]), epochs=4)
-    assert epochs == [0, 1, 2, 3] and equal(weights, unbroken)
+    assert epochs == [1, 2, 3, 4] and equal(weights, unbroken)
 
 
 def test_half_a_checkpoint_beside_the_previous_one_does_no_harm(tmp_path):
     unbroken, _ = small_training(epochs=4)
     checkpoint, epochs = tmp_path / "last.pt", []
     with pytest.raises(Killed):
-        small_training(checkpoint, on_epoch=stop_after(1), epochs=4)
+        small_training(checkpoint, on_epoch=stop_after(2), epochs=4)
     rest = tmp_path / ".last.pt.abc"
     rest.mkdir()
     (rest / "partial.pt").write_bytes(checkpoint.read_bytes()[:500])
     weights, _ = small_training(checkpoint, on_epoch=lambda record: epochs.append(record["epoch"]), epochs=4)
-    assert epochs == [2, 3] and equal(weights, unbroken)
+    assert epochs == [3, 4] and equal(weights, unbroken)
     discard_checkpoint(checkpoint)
     assert list(tmp_path.iterdir()) == []
 
@@ -168,11 +168,11 @@ def walk(target=0.45, **options):
 
 def test_the_best_epoch_is_chosen_by_validation_and_patience_ends_the_training():
     value, result = walk(0.41)
-    assert (result.best_epoch, len(result.history)) == (3, 9) and value == pytest.approx(0.4)
+    assert (result.best_epoch, len(result.history)) == (4, 9) and value == pytest.approx(0.4)
     assert result.best["validation_loss"] == pytest.approx(0.01, abs=1e-6)
     value, result = walk(0.41, patience=2)
-    assert (result.best_epoch, len(result.history)) == (3, 6) and value == pytest.approx(0.4)
-    assert [record["epoch"] for record in result.history] == list(range(6))
+    assert (result.best_epoch, len(result.history)) == (4, 6) and value == pytest.approx(0.4)
+    assert [record["epoch"] for record in result.history] == list(range(1, 7))
 
 
 def test_the_schedule_multiplies_the_learning_rate():
@@ -283,12 +283,12 @@ def test_braggnn_resumes_to_the_same_weights_and_starts_from_given_ones(tmp_path
     held, options = split_blocks(table.fidx), {"epochs": 3, "batch_size": 32, "accelerator": "cpu", "seed": 4}
     unbroken = train_braggnn(table, held, **options)
     with pytest.raises(Killed):
-        train_braggnn(table, held, **options, checkpoint=tmp_path / "c.pt", on_epoch=stop_after(1))
+        train_braggnn(table, held, **options, checkpoint=tmp_path / "c.pt", on_epoch=stop_after(2))
     epochs: list[float] = []
     resumed = train_braggnn(
         table, held, **options, checkpoint=tmp_path / "c.pt", on_epoch=lambda record: epochs.append(record["epoch"])
     )
-    assert epochs == [2] and equal(resumed.model.state_dict(), unbroken.model.state_dict())
+    assert epochs == [3] and equal(resumed.model.state_dict(), unbroken.model.state_dict())
     assert resumed.training == unbroken.training
     other = train_braggnn(table._replace(row=table.row + 0.01), held, **options, checkpoint=tmp_path / "c.pt")
     assert not equal(other.model.state_dict(), unbroken.model.state_dict())

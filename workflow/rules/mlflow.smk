@@ -18,9 +18,13 @@ rule mlflow:
         mem_mb=2000,
         runtime=30,
     params:
+        sheets=" ".join(
+            f"--sheet {technique}={shlex.quote(getattr(CONFIG, technique).samples)}" for technique in SAMPLES
+        ),
         uri=CONFIG.tracking.uri,
         experiment=CONFIG.tracking.experiment,
     message:
         "Recording the runs in MLflow"
     shell:
-        "cathodeflow --log {log} track results --uri {params.uri:q} --experiment {params.experiment:q} --out {output}"
+        "cathodeflow --log {log} track results {params.sheets} --uri {params.uri:q}"
+        " --experiment {params.experiment:q} --out {output}"

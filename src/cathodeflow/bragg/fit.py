@@ -183,7 +183,8 @@ def fit_frame(
     Returns
     -------
     PeakFits
-        Centres in frame pixels.
+        Centres in frame pixels. `converged` also means that the centre is in the frame and, along both axes, within a
+        quarter of the patch's side of the candidate pixel.
 
     Raises
     ------
@@ -218,7 +219,13 @@ def fit_frame(
     results[:, :2] += places - size // 2
     if neighbours == "subtract" and len(pairs):
         _refit(results, patches, places, pairs, settings)
-    return _named(results)
+    fits = _named(results)
+    # A centre this far from a local maximum, or outside the frame, is no measurement of that peak.
+    astray = np.maximum(np.abs(fits.row - rows), np.abs(fits.col - cols)) > size / 4
+    outside = (
+        (fits.row < -0.5) | (fits.row > frame.shape[0] - 0.5) | (fits.col < -0.5) | (fits.col > frame.shape[1] - 0.5)
+    )
+    return fits._replace(converged=fits.converged & ~astray & ~outside)
 
 
 def deviations(fits: PeakFits, rows: ArrayLike, cols: ArrayLike, npeaks: ArrayLike) -> NDArray[np.float64]:

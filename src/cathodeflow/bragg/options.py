@@ -1,5 +1,7 @@
 """Options of the Bragg stages and the columns of the scan sheet."""
 
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -21,6 +23,26 @@ def odd(size: int) -> int:
     if size % 2 == 0:
         raise ValueError("an odd number")
     return size
+
+
+def require_apart(sources: Mapping[str, str | None]) -> None:
+    """Require that no file of the dark image or the mask is among the frames, as with a pattern such as `*.tif`.
+
+    Raises
+    ------
+    InputError
+        Naming the file.
+    """
+    found = {}
+    for name, source in sources.items():
+        try:
+            found[name] = [os.path.realpath(path) for path in list_files(source)] if source else []
+        except InputError:
+            continue  # said elsewhere
+    for name in ("dark", "mask"):
+        if both := sorted(set(found.get(name, ())) & set(found.get("frames", ()))):
+            expected = "frames without it, such as frame_*.tif"
+            raise InputError(f"frames: {sources['frames']}", f"the {name} {both[0]} among the frames", expected)
 
 
 class Scan(Sample):
@@ -210,6 +232,11 @@ class Section(TechniqueSection):
 
     sample_class: ClassVar[type[Sample]] = Scan
 
+    @classmethod
+    def folders(cls, samples: Iterable[str]) -> list[str]:
+        """Folders of the scans and of the network."""
+        return [*samples, MODEL_FOLDER]
+
     def check(self, samples: dict[str, Scan]) -> None:
         """Require that the raw files of every scan are there, and something to train on where a network is trained.
 
@@ -233,6 +260,7 @@ class Section(TechniqueSection):
             if path and not Path(path).is_file():
                 errors.append(InputError(f"bragg.{key}: {path}", "no such file", "weights of a BraggNN"))
         for name, scan in samples.items():
+            where = f"{self.samples}: scan '{name}'"
             if name == MODEL_FOLDER:
                 errors.append(InputError(self.samples, f"a scan named '{name}'", "another name: it is the network's"))
             sources = {"frames": None if scan.simulated else scan.frames, "dark": scan.dark, "mask": scan.mask}
@@ -241,7 +269,32 @@ class Section(TechniqueSection):
                     if source:
                         list_files(source)
                 except InputError as error:
-                    where = f"{self.samples}: scan '{name}', {column}: {error.where}"
-                    errors.append(InputError(where, error.found, error.expected))
+                    errors.append(InputError(f"{where}, {column}: {error.where}", error.found, error.expected))
+            try:
+                require_apart(sources)
+            except InputError as error:
+                errors.append(InputError(f"{where}, {error.where}", error.found, error.expected))
+        if errors:
+            raise InputErrors.of(errors)
+
+    def look(self, samples: dict[str, Scan]) -> None:
+        """Read the headers of all raw files.
+
+        Raises
+        ------
+        InputError
+            A line for every file that is not what it should be.
+        """
+        from cathodeflow.io.frames import open_series
+
+        errors = []
+        for name, scan in samples.items():
+            try:
+                if not scan.simulated:
+                    open_series(scan.frames, on_bad_file=self.frames.on_bad_file)
+            except InputError as error:
+                for one in error.errors:
+                    where = f"{self.samples}: scan '{name}': {one.where}"
+                    errors.append(InputError(where, one.found, one.expected))
         if errors:
             raise InputErrors.of(errors)

@@ -185,12 +185,17 @@ def _draw_found(axes: Axes, table: pd.DataFrame) -> None:
     axes.set(xscale="log", ylim=(0, 103))
     plain_log(axes, y=False)
     axes.legend(loc="lower right", title="95 % Wilson interval", title_fontsize=8, alignment="left")
-    label(axes, x="Amplitude (recall) or intensity (precision) [counts]", y="Share of the peaks [%]")
+    label(axes, x="Amplitude or, for precision, intensity [counts]", y="Share of the peaks [%]")
 
 
 @styled
 def frame_with_peaks(
-    frame: NDArray[np.floating], peaks: pd.DataFrame, *, title: str | None = None, persistence: str = "intensity"
+    frame: NDArray[np.floating],
+    peaks: pd.DataFrame,
+    others: pd.DataFrame | None = None,
+    *,
+    title: str | None = None,
+    persistence: str = "intensity",
 ) -> Figure:
     """Frame on a logarithmic scale, with a cross at every peak, the larger the more persistent the peak.
 
@@ -200,6 +205,8 @@ def frame_with_peaks(
         [counts], 0 at bad pixels.
     peaks : DataFrame
         The frame's peaks: network_row, network_col [px] and the column that `persistence` names [counts].
+    others : DataFrame, optional
+        Peaks that were fitted only: row, col [px]; shown as dots.
     title : str, optional
     persistence : str
     """
@@ -223,6 +230,10 @@ def frame_with_peaks(
         color=COLOURS[4],
         path_effects=[withStroke(linewidth=1.9, foreground="black", alpha=0.6)],
     )
+    if others is not None:
+        axes.scatter(
+            others["col"], others["row"], s=9, marker="o", color=COLOURS[2], edgecolors="black", linewidths=0.4
+        )
     axes.set(xlim=(-0.5, cols - 0.5), ylim=(rows - 0.5, -0.5))
     axes.spines[:].set_visible(False)
     if len(strength):
@@ -239,6 +250,9 @@ def frame_with_peaks(
             )
             for tick in ticks
         ]
+        if others is not None and len(others):
+            style: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 3, "markeredgecolor": "black"}
+            handles.append(Line2D([], [], color=COLOURS[2], label="beside a brighter peak: fitted only", **style))
         axes.legend(
             handles=handles,
             title="Persistence [counts]",

@@ -86,6 +86,7 @@ def compare(
             "frame": plots.frame_with_peaks(
                 file.frames[busiest],
                 result.peaks[result.peaks["frame"] == busiest],
+                fits[(fits["frame"] == busiest) & ~fits["candidate"].isin(located["candidate"])],
                 title=f"{sample}, frame {file.frame_number[busiest]}",
             ),
         }

@@ -9,6 +9,7 @@ from cathodeflow.bragg.options import Locate, Train
 from cathodeflow.commands import progress, stage_command, thread_count
 
 log = logging.getLogger("cathodeflow.bragg")
+LOSS_UNITS = {"mse": "squared patch sizes", "huber": "patch sizes"}
 
 
 @stage_command(group, Train)
@@ -80,7 +81,7 @@ def train(
             accelerator=options.device or "auto",
             on_epoch=log_epoch,
         )
-    save_figure(figure, training_curves(trained.training.history, unit="squared patch sizes"))
+    save_figure(figure, training_curves(trained.training.history, unit=LOSS_UNITS[options.loss]))
     metadata = {"network": "BraggNN", "dense": options.dense, **settings[0], "options": options.model_dump(mode="json")}
     save_model(out, trained.model.state_dict(), metadata)
     metrics = {**trained.metrics, "best_epoch": trained.training.best_epoch, "patches": len(scan)}

@@ -5,7 +5,7 @@ import logging
 import click
 
 from cathodeflow.bragg.cli.shared import group, outputs
-from cathodeflow.bragg.options import Frames, Patches, Simulate
+from cathodeflow.bragg.options import Frames, Patches, Simulate, require_apart
 from cathodeflow.commands import progress, stage_command
 
 log = logging.getLogger("cathodeflow.bragg")
@@ -60,6 +60,7 @@ def frames(
     from cathodeflow.io.frames_file import write_frames
     from cathodeflow.record import write_record
 
+    require_apart({"frames": source, "dark": dark, "mask": mask})
     series = open_series(source, on_bad_file=options.on_bad_file)
     bad_pixels = read_image(mask, shape=series.shape) if mask else None
     dark_level = read_mean(dark, shape=series.shape) if dark else None

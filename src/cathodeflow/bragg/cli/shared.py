@@ -5,18 +5,24 @@ from typing import Any
 
 import click
 
+from cathodeflow.bragg.options import Section
+from cathodeflow.commands import Stages
 
-@click.group(name="bragg")
+
+@click.group(name="bragg", cls=Stages)
 def group() -> None:
     """Bragg peaks on X-ray detector frames: find, fit and locate them."""
+
+
+group.section = Section
 
 
 def outputs(function: Callable[..., None]) -> Callable[..., None]:
     """Add the flags that every stage with results has."""
     flags = [
         click.option("--sample", required=True, help="Name of the scan."),
-        click.option("--out", required=True, metavar="FILE", help="File to write."),
-        click.option("--record", required=True, metavar="FILE", help="JSON file for options and figures."),
+        click.option("--out", required=True, metavar="FILE", help="File of results to write."),
+        click.option("--record", required=True, metavar="FILE", help="JSON file for options and figures of merit."),
     ]
     for flag in reversed(flags):
         function = flag(function)
