@@ -74,6 +74,7 @@ def kind(field: FieldInfo) -> str:
     annotation = arms[0] if arms else field.annotation
     if is_tuple(annotation):
         item = get_args(annotation)[0]
+        item = getattr(item, "__origin__", item)
         return {int: "integers", float: "numbers"}.get(item, "texts")
     if choices := get_args(annotation):
         return "|".join(map(str, choices))

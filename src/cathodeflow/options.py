@@ -110,9 +110,11 @@ def as_input_error(
     error: ValidationError, cls: type[BaseModel], name: typing.Callable[[tuple[Any, ...]], str]
 ) -> InputError:
     """Say each of pydantic's complaints as where, found, expected."""
-    found = []
+    found: list[InputError] = []
     for problem in error.errors(include_url=False):
         location = tuple(problem["loc"])
+        if problem["type"] == "too_short" and found:
+            continue  # what is too short is what was left after the items said before
         if problem["type"] == "extra_forbidden":
             known = _fields_at(cls, location[:-1])
             close = difflib.get_close_matches(str(location[-1]), known, 1)

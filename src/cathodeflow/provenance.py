@@ -26,14 +26,15 @@ class Module:
 
     name: str
     bound: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imported: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    imported: dict[str, list[tuple[str, str | None]]] = field(default_factory=dict)
     effects: list[ast.stmt] = field(default_factory=list)
 
 
 def code_digest(target: str, root: Path = PACKAGE) -> str:
     """Digest of all first-party code that `target` reaches.
 
-    The decorators of the target itself do not count: they make it a command, with help texts.
+    The decorators of the target itself do not count: they make it a command, with help texts. Not seen is what is
+    reached by text alone: names given to `getattr` or `importlib`, and functions that decorators put into a registry.
 
     Parameters
     ----------
@@ -56,8 +57,8 @@ def code_digest(target: str, root: Path = PACKAGE) -> str:
     if not (_file(module, root) and (not name or name in _names(_parse(module, root)))):
         raise ValueError(f"{target} is not in {root}")
     place = (module, name or WHOLE)
-    while name and place[1] in _parse(place[0], root).imported:
-        place = _imported(_parse(place[0], root).imported[place[1]], root)[0]
+    while name and place[1] not in _parse(place[0], root).bound:
+        place = _imported(_parse(place[0], root).imported[place[1]][0], root)
     command = place
     seen: set[tuple[str, str]] = set()
     pending = [place]
@@ -69,7 +70,8 @@ def code_digest(target: str, root: Path = PACKAGE) -> str:
         seen.add(place)
         statements, more = _resolve(*place, root, bare=place == command)
         pending += more
-        lines += [f"{place[0]}:{place[1]}:{normalise(statement)}" for statement in statements]
+        # Places in any order, but the statements of a place in theirs.
+        lines.append(f"{place[0]}:{place[1]}:" + ";".join(map(normalise, statements)))
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
 
 
@@ -86,6 +88,13 @@ def normalise(node: ast.AST) -> str:
     for name, value in ast.iter_fields(node):
         if name in ("ctx", "kind", "type_comment") or value is None or value == []:
             continue
+        if (
+            name == "args"
+            and isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "option"
+        ):
+            value = value[:1]  # the default counts, the sentence that describes an option does not
         if isinstance(value, list):
             if name == "body":
                 value = [item for item in value if not _is_text(item)]
@@ -132,27 +141,43 @@ def _parse(module: str, root: Path) -> Module:
         if _is_text(statement):
             continue
         if isinstance(statement, ast.Import | ast.ImportFrom):
-            parsed.imported.update(_imports(statement, package))
+            _add_imports(parsed, statement, package)
         elif isinstance(statement, DEFINITIONS):
             parsed.bound.setdefault(statement.name, []).append(statement)
         elif isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
-            for node in ast.walk(statement):
-                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                    parsed.bound.setdefault(node.id, []).append(statement)
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            names = [name for target in targets for name in _changed(target)]
+            for name in dict.fromkeys(names):
+                parsed.bound.setdefault(name, []).append(statement)
+            parsed.effects.extend([] if names else [statement])
         else:
             # A condition, a loop or a call at module level may do anything: it always counts.
             parsed.effects.append(statement)
             for node in ast.walk(statement):
                 if isinstance(node, ast.Import | ast.ImportFrom):
-                    parsed.imported.update(_imports(node, package))
+                    _add_imports(parsed, node, package)
     return parsed
 
 
-def _imports(node: ast.Import | ast.ImportFrom, package: str) -> dict[str, tuple[str, str | None]]:
+def _changed(target: ast.expr) -> list[str]:
+    """Names that an assignment to `target` binds or changes: also `table` of `table[0]` and `Class` of `Class.size`."""
+    if isinstance(target, ast.Tuple | ast.List):
+        return [name for item in target.elts for name in _changed(item)]
+    while isinstance(target, ast.Attribute | ast.Subscript | ast.Starred):
+        target = target.value
+    return [target.id] if isinstance(target, ast.Name) else []
+
+
+def _add_imports(parsed: Module, node: ast.Import | ast.ImportFrom, package: str) -> None:
+    for name, target in _imports(node, package):
+        parsed.imported.setdefault(name, []).append(target)
+
+
+def _imports(node: ast.Import | ast.ImportFrom, package: str) -> list[tuple[str, tuple[str, str | None]]]:
     if isinstance(node, ast.Import):
-        return {alias.asname or alias.name.split(".")[0]: (alias.name, None) for alias in node.names}
+        return [(alias.asname or alias.name.split(".")[0], (alias.name, None)) for alias in node.names]
     base = importlib.util.resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
-    return {alias.asname or alias.name: (base or "", alias.name) for alias in node.names}
+    return [(alias.asname or alias.name, (base or "", alias.name)) for alias in node.names]
 
 
 def _names(module: Module) -> set[str]:
@@ -168,13 +193,15 @@ def _resolve(module: str, name: str, root: Path, *, bare: bool = False) -> tuple
     statements = list(parsed.effects)
     parent = module.rpartition(".")[0]
     leads = [(parent, "")] if parent else []
+    # Whatever a star brings in may be what is looked for.
+    leads += [_imported(target, root) for target in parsed.imported.get(WHOLE, [])]
     if name == WHOLE:
         statements += [statement for group in parsed.bound.values() for statement in group]
-        leads += [place for target in parsed.imported.values() for place in _imported(target, root)]
-    elif name in parsed.bound:
-        statements += [_undecorated(statement) if bare else statement for statement in parsed.bound[name]]
-    elif name in parsed.imported:
-        leads += _imported(parsed.imported[name], root)
+        leads += [_imported(target, root) for targets in parsed.imported.values() for target in targets]
+    elif name in parsed.bound or name in parsed.imported:
+        own = parsed.bound.get(name, [])
+        statements += [_undecorated(statement) if bare else statement for statement in own]
+        leads += [_imported(target, root) for target in parsed.imported.get(name, [])]
     elif name and _file(f"{module}.{name}", root):
         leads.append((f"{module}.{name}", WHOLE))
     for statement in statements:
@@ -190,11 +217,11 @@ def _undecorated(statement: ast.stmt) -> ast.stmt:
     return bare
 
 
-def _imported(target: tuple[str, str | None], root: Path) -> list[tuple[str, str]]:
+def _imported(target: tuple[str, str | None], root: Path) -> tuple[str, str]:
     module, name = target
     if name is None or name == WHOLE:
-        return [(module, WHOLE)]
-    return [(f"{module}.{name}", WHOLE)] if _file(f"{module}.{name}", root) else [(module, name)]
+        return module, WHOLE
+    return (f"{module}.{name}", WHOLE) if _file(f"{module}.{name}", root) else (module, name)
 
 
 def _leads(statement: ast.stmt, module: Module, root: Path) -> Iterator[tuple[str, str]]:
@@ -203,16 +230,16 @@ def _leads(statement: ast.stmt, module: Module, root: Path) -> Iterator[tuple[st
     through: set[ast.AST] = set()
     for node in ast.walk(statement):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            for target in _imports(node, package or module.name.rpartition(".")[0]).values():
-                yield from _imported(target, root)
+            for _, target in _imports(node, package or module.name.rpartition(".")[0]):
+                yield _imported(target, root)
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in module.imported:
             # `frames.read` of `from package.io import frames` needs `read` alone.
-            base, name = module.imported[node.value.id]
-            whole = f"{base}.{name}" if name else base
-            if "." not in base or name:
-                through.add(node.value)
-                yield (whole, node.attr) if _file(whole, root) else (base, name or WHOLE)
+            for base, name in module.imported[node.value.id]:
+                whole = f"{base}.{name}" if name else base
+                if "." not in base or name:
+                    through.add(node.value)
+                    yield (whole, node.attr) if _file(whole, root) else (base, name or WHOLE)
+                else:
+                    yield base, WHOLE
         elif isinstance(node, ast.Name) and node not in through and node.id in _names(module):
-            yield from (
-                _imported(module.imported[node.id], root) if node.id in module.imported else [(module.name, node.id)]
-            )
+            yield module.name, node.id

@@ -86,7 +86,8 @@ def read_samples(path: str, cls: type[SampleT]) -> dict[str, SampleT]:
     """
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.reader(_content(stream), delimiter="\t"))
+            lines = [(number, line) for number, line in enumerate(stream, start=1) if _counts(line)]
+            rows = list(csv.reader([line for _, line in lines], delimiter="\t"))
     except FileNotFoundError:
         raise InputError(path, "no such file", "a sample sheet") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -100,12 +101,16 @@ def read_samples(path: str, cls: type[SampleT]) -> dict[str, SampleT]:
         for name, field in cls.model_fields.items()
         if field.is_required() and name not in header
     ]
+    errors += [
+        InputError(path, f"column '{name}' a second time", "every column once")
+        for name in sorted({name for name in header if header.count(name) > 1})
+    ]
     errors += [InputError(path, "no samples", "a row for every sample")] if len(rows) < 2 and not errors else []
     if errors:
         raise InputErrors.of(errors)
     samples: dict[str, SampleT] = {}
-    for number, row in enumerate(rows[1:], start=2):
-        where = f"{path} row {number}"
+    for (number, _), row in zip(lines[1:], rows[1:], strict=False):
+        where = f"{path} line {number}"
         try:
             if len(row) > len(header):
                 raise InputError(where, f"{len(row)} cells", f"{len(header)} cells separated by tabs")
@@ -120,8 +125,8 @@ def read_samples(path: str, cls: type[SampleT]) -> dict[str, SampleT]:
     return samples
 
 
-def _content(lines: Iterable[str]) -> Iterable[str]:
-    return (line for line in lines if line.strip() and not line.startswith("#"))
+def _counts(line: str) -> bool:
+    return bool(line.strip()) and not line.lstrip("\ufeff").startswith("#")
 
 
 def _parse(cells: dict[str, Any], cls: type[SampleT], where: str) -> SampleT:

@@ -107,8 +107,10 @@ def fit(
     Raises
     ------
     InputError
-        When there is nothing to train or validate on, or validation never is finite.
+        When there is nothing to train or validate on, validation never is finite, or there is no such device.
     """
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise InputError("device", f"{accelerator}, but no GPU that torch can use", "cpu or auto")
     key = training_key(key, model.state_dict(), seed, epochs, patience, monitor, clip_norm, str(precision), devices)
     fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision, strategy=strategy)
     fabric.launch()

@@ -94,6 +94,31 @@ def test_report_holds_every_figure(demo: Project, tmp_path: Path) -> None:
     assert len(figures) == 4 * len(SCANS) + 1
 
 
+def test_positions_do_not_depend_on_the_number_of_cores(demo: Project, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    scan = "results/bragg/charge_090"
+    for threads in ("1", "2"):
+        arguments = f"--threads {threads} bragg locate {scan}/frames.h5 {scan}/candidates.parquet results/bragg/model/braggnn.pt"
+        outputs = f"--device cpu --sample x --table {tmp_path}/{threads}.parquet --out {tmp_path}/{threads}.h5 --record {tmp_path}/r.json"
+        command = [sys.executable, "-m", "cathodeflow", *arguments.split(), *outputs.split()]
+        subprocess.run(command, cwd=demo.folder, check=True)
+    one, two = ((tmp_path / f"{threads}.parquet").read_bytes() for threads in "12")
+    assert one == two == (demo.folder / scan / "located.parquet").read_bytes()
+
+
+def test_every_column_is_explained(demo: Project) -> None:
+    text = (ROOT / "docs" / "bragg.md").read_text()
+    scan = demo.folder / "results" / "bragg" / "charge_055"
+    names = set(pd.read_parquet(scan / "candidates.parquet")) | set(pd.read_parquet(scan / "located.parquet"))
+    names |= set(pd.read_csv(scan / "compare.csv"))
+    for file in ("frames.h5", "peaks.h5", "located.h5"):
+        with h5py.File(scan / file) as stored:
+            names |= set(stored)
+    assert not [name for name in sorted(names) if f"`{name}`" not in text]
+
+
 def test_a_command_of_the_log_can_be_pasted(demo: Project, tmp_path: Path) -> None:
     """What Snakemake prints for a job is a line that gives the same bytes by hand."""
     import re

@@ -70,6 +70,10 @@ def digests(root: Path) -> dict[str, str]:
         ("stage.py", "def helper(x):", "def helper( x ):", set()),
         ("find.py", "from .constants", "print('side effect')\nfrom .constants", {"find"}),
         ("constants.py", "LEVEL = 1", "if True:\n    LEVEL = 1", {"find"}),
+        ("constants.py", "LEVEL = 1", "LEVEL = 1\nLEVEL += 2", {"find"}),
+        ("options.py", "radius = 5\n", "radius = 5\n\nFit.radius = 6\n", {"fit"}),
+        ("stage.py", "FACTOR = 2", "FACTOR = {}\nFACTOR['a'] = 2", {"fit"}),
+        ("find.py", "LEVEL\n\n@", "LEVEL\nLEVEL = LEVEL + 1\n\n@", {"find"}),
     ],
 )
 def test_edit_changes_exactly_what_it_reaches(package: Path, file: str, old: str, new: str, changed: set[str]) -> None:
@@ -93,6 +97,48 @@ def test_a_command_given_on_by_its_package_is_the_same_command(package: Path) ->
     (package / "front.py").write_text("from pkg.cli import find, fit as adjust\n")
     assert code_digest("pkg.front:find", package) == digests(package)["find"]
     assert code_digest("pkg.front:adjust", package) == digests(package)["fit"]
+
+
+@pytest.mark.parametrize(
+    ("front", "file", "old", "new"),
+    [
+        ("from pkg.stage import *\ndef run(x):\n    return helper(x)\n", "stage.py", "FACTOR = 2", "FACTOR = 3"),
+        (
+            "import pkg.find\nimport pkg.stage\ndef run(x):\n    return pkg.find.peaks(x, 1)\n",
+            "find.py",
+            "x > y",
+            "x < y",
+        ),
+        (
+            "from pkg import find as f\ndef run(x):\n    return f.peaks(x, 1)\n",
+            "constants.py",
+            "LEVEL = 1",
+            "LEVEL = 2",
+        ),
+        ("class A:\n    from pkg.stage import helper\nclass B(A): pass\nrun = B.helper\n", "stage.py", "= 2", "= 3"),
+        ("def run(x, level=LEVEL):\n    return x\nLEVEL = 4\n", "front.py", "LEVEL = 4", "LEVEL = 5"),
+        ("T = 1\nT += 2\nT *= 3\ndef run(x):\n    return T\n", "front.py", "T += 2\nT *= 3", "T *= 3\nT += 2"),
+    ],
+)
+def test_every_way_to_reach_code_counts(package: Path, front: str, file: str, old: str, new: str) -> None:
+    (package / "front.py").write_text(front)
+    _parse.cache_clear()
+    before = code_digest("pkg.front:run", package)
+    text = (package / file).read_text()
+    assert old in text
+    (package / file).write_text(text.replace(old, new))
+    _parse.cache_clear()
+    assert code_digest("pkg.front:run", package) != before
+
+
+def test_sentences_that_describe_options_do_not_count(package: Path) -> None:
+    texts = [
+        "A = option(3, 'A sentence.', ge=0)",
+        "A = option(3, 'Another.', ge=0)",
+        "A = option(4, 'A sentence.', ge=0)",
+    ]
+    one, two, three = (normalise(ast.parse(text)) for text in texts)
+    assert one == two != three
 
 
 def test_every_module_of_the_package_is_parsed() -> None:

@@ -37,15 +37,15 @@ def test_spreadsheet_export_with_byte_order_mark_and_windows_lines(tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sample\tframes\na\tx\na\ty\n", "row 3: found sample 'a' a second time, expected every sample name once"),
-        ("sample\trole\tframes\na\ttraining\tx\n", "row 2: role: found 'training', expected 'train' or 'measure'"),
+        ("sample\tframes\na\tx\na\ty\n", "line 3: found sample 'a' a second time, expected every sample name once"),
+        ("sample\trole\tframes\na\ttraining\tx\n", "line 2: role: found 'training', expected 'train' or 'measure'"),
         ("sample\tframe\na\tx\n", "found column 'frame', expected one of sample, role, frames, state"),
-        ("sample\tframes\n../up\tx\n", "row 2: sample: found '../up', expected"),
+        ("sample\tframes\n../up\tx\n", "line 2: sample: found '../up', expected"),
         ("sample\tframes\n", "found no samples, expected a row for every sample"),
         ("", "found no such column, expected a column 'sample'"),
-        ("sample\tframes\tstate\na\tx\t7\n", "row 2: state: found '7', expected less than or equal to 1"),
-        ("sample\tframes\na\tx\ty\n", "row 2: found 3 cells, expected 2 cells separated by tabs"),
-        ("sample\tframes\na\t\n", "row 2: frames: found nothing, expected a value"),
+        ("sample\tframes\tstate\na\tx\t7\n", "line 2: state: found '7', expected less than or equal to 1"),
+        ("sample\tframes\na\tx\ty\n", "line 2: found 3 cells, expected 2 cells separated by tabs"),
+        ("sample\tframes\na\t\n", "line 2: frames: found nothing, expected a value"),
     ],
 )
 def test_wrong_sheet_is_said_in_a_line(tmp_path: Path, text: str, message: str) -> None:

@@ -173,6 +173,7 @@ rule bragg_patches:
 rule bragg_train:
     input:
         patches=expand("results/bragg/{scan}/patches.h5", scan=TRAINING_SCANS),
+        initial=[CONFIG.bragg.train.initial] if CONFIG.bragg.train.initial else [],
     output:
         model="results/bragg/model/braggnn.pt",
         record="results/bragg/model/train.json",

@@ -3,9 +3,9 @@
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.sources import list_files
@@ -13,6 +13,7 @@ from cathodeflow.options import Options, option
 from cathodeflow.samples import Sample, TechniqueSection
 
 Device = Literal["auto", "cpu", "cuda"]
+Width = Annotated[int, Field(ge=1)]
 SIMULATED = "simulated"
 #: Folder beside the scans' folders in results/bragg, so no scan's name.
 MODEL_FOLDER = "model"
@@ -87,6 +88,8 @@ class Simulate(Options):
     def _ordered(self) -> Self:
         if self.amplitude_min >= self.amplitude_max:
             raise ValueError("amplitude_min below amplitude_max")
+        if self.gap >= self.cols:
+            raise ValueError("a gap narrower than the detector's columns")
         return self
 
 
@@ -104,6 +107,12 @@ class Frames(Options):
     )
     max_saturated: float = option(0.01, "Share of saturated pixels above which a frame is refused.", ge=0, le=1)
     on_bad_file: Literal["fail", "skip"] = option("fail", "What becomes of files and frames that cannot be used.")
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.stop is not None and self.stop <= self.start:
+            raise ValueError("start below stop")
+        return self
 
 
 class FindPeaks(Options):
@@ -178,7 +187,7 @@ class Train(Options):
     )
     max_shift: int = option(1, "Largest random shift of a patch.", unit="px", ge=0, le=10)
     symmetries: bool = option(True, "Turn and mirror patches at random.")
-    dense: tuple[int, ...] = option((16, 8, 4, 2), "Widths of the dense layers before the last.", min_length=1)
+    dense: tuple[Width, ...] = option((16, 8, 4, 2), "Widths of the dense layers before the last.", min_length=1)
     validation: float = option(0.2, "Share of each scan's frames, in blocks, to validate on.", gt=0, lt=1)
     block: int = option(8, "Neighbouring frames that are never divided between training and validation.", ge=1)
     initial: str | None = option(None, "Weights to start from, ours or BraggNN's own; default: random ones.")
@@ -263,6 +272,10 @@ class Section(TechniqueSection):
             where = f"{self.samples}: scan '{name}'"
             if name == MODEL_FOLDER:
                 errors.append(InputError(self.samples, f"a scan named '{name}'", "another name: it is the network's"))
+            for column in ("frames", "dark", "mask"):
+                if set("{}") & set(getattr(scan, column) or ""):
+                    # Snakemake takes what stands in braces for a wildcard.
+                    errors.append(InputError(f"{where}, {column}", getattr(scan, column), "a path without { and }"))
             sources = {"frames": None if scan.simulated else scan.frames, "dark": scan.dark, "mask": scan.mask}
             for column, source in sources.items():
                 try:

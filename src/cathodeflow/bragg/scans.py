@@ -3,9 +3,10 @@
 import shlex
 
 from cathodeflow.bragg.options import Scan, Simulate
-from cathodeflow.io.sources import list_files
+from cathodeflow.io.sources import list_files, split_source
 
 RAW = "results/raw/bragg"
+HDF5 = (".h5", ".hdf5", ".hdf", ".nxs", ".cxi")
 
 
 def source(scan: Scan, simulate: Simulate) -> str:
@@ -27,7 +28,7 @@ def raw_files(scan: Scan, simulate: Simulate) -> list[str]:
     """Raw files themselves, so that Snakemake sees each of them change, come and go."""
     if scan.simulated:
         return [f"{RAW}/{scan.sample}/{file}" for file in simulated_files(simulate)]
-    return list_files(scan.frames)
+    return _with_links(scan.frames)
 
 
 def corrections(scan: Scan) -> dict[str, str]:
@@ -41,7 +42,7 @@ def correction_files(scan: Scan) -> list[str]:
     """Files of the dark image and the mask."""
     if scan.simulated:
         return list(corrections(scan).values())
-    return [file for given in corrections(scan).values() for file in list_files(given)]
+    return [file for given in corrections(scan).values() for file in _with_links(given)]
 
 
 def correction_flags(scan: Scan) -> str:
@@ -53,6 +54,17 @@ def correction_flags(scan: Scan) -> str:
     "--dark 'my dark.tif'"
     """
     return " ".join(f"--{kind} {shlex.quote(given)}" for kind, given in corrections(scan).items())
+
+
+def _with_links(source: str) -> list[str]:
+    """List the files of a source and those that HDF5 files among them link to."""
+    files, dataset = list_files(source), split_source(source)[1]
+    masters = files if dataset else [file for file in files if file.lower().endswith(HDF5)]
+    if masters:
+        from cathodeflow.io.hdf5 import linked_files
+
+        files += [linked for master in masters for linked in linked_files(master, dataset)]
+    return list(dict.fromkeys(files))
 
 
 def truth_files(scan: Scan) -> list[str]:

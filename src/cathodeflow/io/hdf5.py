@@ -136,3 +136,51 @@ def _candidates(file: h5py.File) -> list[str]:
 
     file.visititems(collect)
     return sorted(names)
+
+
+def linked_files(path: str, dataset: str | None) -> list[str]:
+    """List the files that hold the data of a dataset but are reached through another, as a beamline's master file does.
+
+    Parameters
+    ----------
+    path : str
+        HDF5 file.
+    dataset : str, optional
+        Dataset in it; without one every link in the file is followed.
+
+    Returns
+    -------
+    list of str
+        Targets of external links on the way to the dataset, and the sources of a virtual dataset, with their own links;
+        nothing where the file cannot be read, which the stage itself reports.
+    """
+    found: list[str] = []
+    try:
+        with h5py.File(path, "r") as file:
+            names = [dataset] if dataset else _paths(file["/"])
+            for name in names:
+                parts = [part for part in name.split("/") if part]
+                for depth in range(1, len(parts) + 1):
+                    link = file.get("/".join(parts[:depth]), getlink=True)
+                    if isinstance(link, h5py.ExternalLink):
+                        found.append(link.filename)
+                        break
+                else:
+                    item = file.get(name)
+                    if isinstance(item, h5py.Dataset) and item.is_virtual:
+                        found += [source.file_name for source in item.virtual_sources()]
+    except (OSError, RuntimeError, KeyError):
+        return []
+    folder = os.path.dirname(path)
+    files = [os.path.join(folder, name) for name in dict.fromkeys(found) if name != "."]
+    return [name for name in files if os.path.isfile(name) and not os.path.samefile(name, path)]
+
+
+def _paths(group: h5py.Group) -> list[str]:
+    """List all that lies in a group and below, without following links into other files."""
+    names = []
+    for name in group:
+        names.append(f"{group.name.rstrip('/')}/{name}")
+        if isinstance(group.get(name, getlink=True), h5py.HardLink) and isinstance(group[name], h5py.Group):
+            names += _paths(group[name])
+    return names

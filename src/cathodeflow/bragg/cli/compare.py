@@ -37,6 +37,7 @@ def compare(
     from cathodeflow.bragg import compare as stage
     from cathodeflow.bragg import plots
     from cathodeflow.bragg.crop import crop_patches
+    from cathodeflow.bragg.simulate import TRUTH
     from cathodeflow.io.figures import save_figure
     from cathodeflow.io.frames_file import read_frames_file
     from cathodeflow.io.peaks import read_peaks
@@ -53,7 +54,7 @@ def compare(
         }
     )[peaks["converged"].astype(bool)]
     located = read_table(located_file, ["frame", "row", "col", "persistence", "candidate"])
-    true = read_table(truth) if truth else None
+    true = read_table(truth, list(TRUTH)) if truth else None
     rng = np.random.default_rng(options.seed or 0)
     with read_frames_file(frames_file) as file:
         if true is not None:

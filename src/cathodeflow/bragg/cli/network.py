@@ -4,7 +4,7 @@ import logging
 
 import click
 
-from cathodeflow.bragg.cli.shared import by_frame, group, median, outputs, read_candidates
+from cathodeflow.bragg.cli.shared import by_frame, group, median, outputs, read_candidates, require_inside
 from cathodeflow.bragg.options import Locate, Train
 from cathodeflow.commands import progress, stage_command, thread_count
 
@@ -58,10 +58,14 @@ def train(
             raise InputError(path, f"patches cut with {cut_with}", f"{settings[0]}, as {patches_files[0]}")
     joined, scan = join_patches(tables)
     log.info("%d patches of %d scans", len(scan), len(tables))
+    validation = split_blocks(joined.fidx, scan, validation=options.validation, block=options.block)
+    if len(scan) == 0 or validation.all() or not validation.any():
+        found = f"{len(scan)} patches, {int(validation.sum())} of them to validate on"
+        raise InputError(", ".join(patches_files), found, "isolated peaks on at least two frames of a scan")
     with live_run(live, experiment=experiment, name=f"bragg.train {sample}") as log_epoch:
         trained = train_braggnn(
             joined,
-            split_blocks(joined.fidx, scan, validation=options.validation, block=options.block),
+            validation,
             patch_size=int(settings[0]["patch_size"]),
             dense=options.dense,
             max_shift=options.max_shift,
@@ -82,7 +86,12 @@ def train(
             on_epoch=log_epoch,
         )
     save_figure(figure, training_curves(trained.training.history, unit=LOSS_UNITS[options.loss]))
-    metadata = {"network": "BraggNN", "dense": options.dense, **settings[0], "options": options.model_dump(mode="json")}
+    metadata = {
+        "network": "BraggNN",
+        "dense": trained.model.dense,
+        **settings[0],
+        "options": options.model_dump(mode="json"),
+    }
     save_model(out, trained.model.state_dict(), metadata)
     metrics = {**trained.metrics, "best_epoch": trained.training.best_epoch, "patches": len(scan)}
     write_record(
@@ -110,6 +119,7 @@ def locate(
 ) -> None:
     """Locate the central peaks of CANDIDATES_FILE on the frames of FRAMES_FILE with the network MODEL."""
     import numpy as np
+    import torch
 
     from cathodeflow.bragg.locate import build_locator, locate_frames
     from cathodeflow.bragg.model import from_weights
@@ -120,6 +130,8 @@ def locate(
     from cathodeflow.io.tables import write_table
     from cathodeflow.record import write_record
 
+    # Sums over several threads differ in their last bits: results must not depend on the cores that are free.
+    torch.set_num_threads(1)
     weights, metadata = load_model(model)
     network = from_weights(weights, patch_size=options.patch_size, where=model)
     min_value = float(metadata.get("min_value", 0.0) if options.min_value is None else options.min_value)
@@ -137,6 +149,7 @@ def locate(
     found = found[found["central"].to_numpy(bool)]
     rows, cols = found["row"].to_numpy(), found["col"].to_numpy()
     with read_frames_file(frames_file) as file:
+        require_inside(rows, cols, file.frames.shape[1:], candidates_file)
         binning = file.binning
         wanted = by_frame(found, len(file.frames), candidates_file)
         frames = ((file.frames[number], rows[part], cols[part]) for number, part in progress(wanted, "locating"))

@@ -4,7 +4,7 @@ import logging
 
 import click
 
-from cathodeflow.bragg.cli.shared import group, outputs
+from cathodeflow.bragg.cli.shared import group, outputs, require_inside
 from cathodeflow.bragg.options import Frames, Patches, Simulate, require_apart
 from cathodeflow.commands import progress, stage_command
 
@@ -17,9 +17,12 @@ log = logging.getLogger("cathodeflow.bragg")
 def simulate(folder: str, state_of_charge: float, options: Simulate) -> None:
     """Write raw frames with known peaks to FOLDER."""
     from cathodeflow.bragg import simulate as stage
+    from cathodeflow.errors import InputError
     from cathodeflow.io.simulated import write_nexus_series, write_tiff, write_tiff_series
     from cathodeflow.io.tables import write_table
 
+    if not 0 <= state_of_charge <= 1:
+        raise InputError("--state-of-charge", str(state_of_charge), "0 to 1")
     scan = stage.simulate_scan(
         state_of_charge=state_of_charge,
         n_frames=options.n_frames,
@@ -54,6 +57,8 @@ def frames(
     source: str, dark: str | None, mask: str | None, sample: str, out: str, record: str, options: Frames
 ) -> None:
     """Correct and bin the raw frames of SOURCE: a file, a folder, a pattern, or FILE.h5::/DATASET."""
+    import numpy as np
+
     from cathodeflow.bragg.frames import bin_mask, binned_shape, corrected_frames, detector_mask
     from cathodeflow.errors import InputError, InputErrors
     from cathodeflow.io.frames import open_series, read_frames, read_image, read_mean, unless_bad
@@ -70,6 +75,13 @@ def frames(
     if first is None:
         raise InputErrors.of(bad)
     detector = detector_mask(first, bad=bad_pixels, gap_value=options.gap_value)
+    if bad_pixels is not None and not np.isfinite(bad_pixels).all():
+        raise InputError(str(mask), "NaN or infinity", "0 at good pixels and other numbers at bad ones")
+    if detector.all():
+        raise InputError(str(mask or source), "no good pixel", "0 at good pixels")
+    if dark_level is not None and (wrong := ~np.isfinite(dark_level) & ~detector).any():
+        found = f"{np.count_nonzero(wrong)} pixels of NaN or infinity"
+        raise InputError(str(dark), found, "finite counts on all pixels that are not masked")
     corrected = corrected_frames(
         read_frames(series, options.start, options.stop, options.step, bad=bad),
         source=source,
@@ -123,6 +135,8 @@ def patches(frames_file: str, peaks_file: str, sample: str, out: str, record: st
     peaks = read_peaks(peaks_file)
     columns = [peaks[name] for name in ("peak_fidx", "peak_row", "peak_col", "deviations", "npeaks")]
     with read_frames_file(frames_file) as file:
+        placed = columns[3] >= 0  # fits that failed or overlap others are not cut out, wherever they ended
+        require_inside(columns[1][placed], columns[2][placed], file.frames.shape[1:], peaks_file)
         parts = cut_training_patches(file.frames, *columns, **options.model_dump())
         written = write_patches(out, progress(parts, "cutting patches"), **options.model_dump())
     metrics = {

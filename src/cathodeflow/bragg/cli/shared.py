@@ -51,6 +51,15 @@ def by_frame(table: Any, n_frames: int, where: str) -> Iterator[tuple[int, slice
             yield int(frame[start]), slice(int(start), int(stop))
 
 
+def require_inside(rows: Any, cols: Any, shape: tuple[int, ...], where: str) -> None:
+    """Require that positions [px] lie on frames of a shape: peaks of frames binned otherwise do not."""
+    from cathodeflow.errors import InputError
+
+    if len(rows) and not (-1 < rows.min() <= rows.max() < shape[0] and -1 < cols.min() <= cols.max() < shape[1]):
+        found = f"peaks on rows {rows.min():g} to {rows.max():g} and columns {cols.min():g} to {cols.max():g}"
+        raise InputError(where, found, f"peaks of these frames, {shape[0]} x {shape[1]} pixels")
+
+
 def median(values: Any) -> float | None:
     """Median, or None of nothing."""
     import numpy as np
