@@ -4,10 +4,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,12 +51,24 @@ class Project:
         return {rule: int(count) for rule, count in rows.items() if rule not in ("all", "total")}
 
 
+def once(name: str, factory: pytest.TempPathFactory, worker: str, make: Callable[[Path], None]) -> Path:
+    """Give a folder that is made once for all workers of a test run: the first makes it, others wait for it."""
+    base = factory.getbasetemp() if worker == "master" else factory.getbasetemp().parent
+    with FileLock(base / f"{name}.lock"):
+        if not (base / f"{name}.made").exists():
+            (base / name).mkdir(exist_ok=True)
+            make(base / name)
+            (base / f"{name}.made").touch()
+    return base / name
+
+
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def demo(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
     """The demo, as `make demo` runs it, in a folder of its own."""
-    folder = tmp_path_factory.mktemp("demo")
-    (folder / "config").symlink_to(ROOT / "config")
-    (folder / "config.yaml").write_text((ROOT / "config" / "config.yaml").read_text())
-    project = Project(folder, ROOT)
-    project.snakemake()
-    return project
+
+    def make(folder: Path) -> None:
+        (folder / "config").symlink_to(ROOT / "config")
+        (folder / "config.yaml").write_text((ROOT / "config" / "config.yaml").read_text())
+        Project(folder, ROOT).snakemake()
+
+    return Project(once("demo", tmp_path_factory, worker_id, make), ROOT)

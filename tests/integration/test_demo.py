@@ -14,7 +14,6 @@ from cathodeflow.samples import read_samples
 
 from ..conftest import ROOT, Project
 
-pytestmark = pytest.mark.xdist_group("demo")
 SCANS = list(read_samples(str(ROOT / "config" / "bragg.tsv"), Scan))
 
 

@@ -11,9 +11,6 @@ import pytest
 
 from ..conftest import Project
 
-# One worker runs the graph once for all of them.
-pytestmark = pytest.mark.xdist_group("finished")
-
 # Jobs behind a change in one scan that the network is trained on, and in one that is only measured.
 MEASURED = {
     "bragg_frames": 1,

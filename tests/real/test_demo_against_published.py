@@ -17,10 +17,7 @@ from cathodeflow.io.models import load_model
 from ..conftest import ROOT, Project
 
 DATA = Path(os.environ.get("CATHODEFLOW_DATA", ROOT.parent / "shared" / "data")) / "bragg_upstream"
-pytestmark = [
-    pytest.mark.skipif(not DATA.is_dir(), reason=f"no {DATA}: set CATHODEFLOW_DATA"),
-    pytest.mark.xdist_group("demo"),
-]
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no {DATA}: set CATHODEFLOW_DATA")
 
 
 @pytest.mark.parametrize("scan", ["charge_055", "charge_070", "charge_090"])
