@@ -126,6 +126,8 @@ def frames(
 @outputs
 def patches(frames_file: str, peaks_file: str, sample: str, out: str, record: str, options: Patches) -> None:
     """Cut training patches around the peaks of PEAKS_FILE from the frames of FRAMES_FILE."""
+    import numpy as np
+
     from cathodeflow.bragg.patches import cut_training_patches
     from cathodeflow.io.frames_file import read_frames_file
     from cathodeflow.io.patches import write_patches
@@ -135,7 +137,8 @@ def patches(frames_file: str, peaks_file: str, sample: str, out: str, record: st
     peaks = read_peaks(peaks_file)
     columns = [peaks[name] for name in ("peak_fidx", "peak_row", "peak_col", "deviations", "npeaks")]
     with read_frames_file(frames_file) as file:
-        placed = columns[3] >= 0  # fits that failed or overlap others are not cut out, wherever they ended
+        # Fits that failed (inf) or overlap others (-1) are not cut out, wherever they ended.
+        placed = (columns[3] >= 0) & np.isfinite(columns[3])
         require_inside(columns[1][placed], columns[2][placed], file.frames.shape[1:], peaks_file)
         parts = cut_training_patches(file.frames, *columns, **options.model_dump())
         written = write_patches(out, progress(parts, "cutting patches"), **options.model_dump())
