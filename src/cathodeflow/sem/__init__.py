@@ -1,0 +1,1 @@
+"""Composition and state of cathodes from SEM micrographs."""
