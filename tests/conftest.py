@@ -10,8 +10,14 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
+
+# The same examples in every run: a test that fails for one of us fails for all. HYPOTHESIS_PROFILE=search draws others.
+settings.register_profile("repeat", derandomize=True)
+settings.register_profile("search", derandomize=False, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
 @dataclass(frozen=True)

@@ -82,14 +82,20 @@ def reference() -> None:
 @click.option(
     "--sheet", "sheets", multiple=True, required=True, metavar="TECHNIQUE=FILE", help="Sample sheet to record."
 )
+@click.option(
+    "--folder", "folders", multiple=True, metavar="TECHNIQUE=NAME", help="Folder of results of several samples."
+)
 @click.option("--uri", required=True, help="MLflow tracking address.")
 @click.option("--experiment", required=True, help="Name of the experiment.")
 @click.option("--out", required=True, help="JSON file that lists the imported runs.")
-def track(results: str, sheets: tuple[str, ...], uri: str, experiment: str, out: str) -> None:
+def track(results: str, sheets: tuple[str, ...], folders: tuple[str, ...], uri: str, experiment: str, out: str) -> None:
     """Bring the records in the folder RESULTS into MLflow, each once."""
     from cathodeflow.tracking import find_records, import_records
 
-    records = find_records(results, dict(sheet.split("=", 1) for sheet in sheets))
+    shared: dict[str, list[str]] = {}
+    for technique, name in (folder.split("=", 1) for folder in folders):
+        shared.setdefault(technique, []).append(name)
+    records = find_records(results, dict(sheet.split("=", 1) for sheet in sheets), shared)
     import_records(records, results=results, uri=uri, experiment=experiment, out=out)
 
 

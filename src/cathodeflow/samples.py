@@ -2,7 +2,6 @@
 
 import csv
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -35,10 +34,9 @@ class TechniqueSection(Options):
 
     sample_class: ClassVar[type[Sample]] = Sample
 
-    @classmethod
-    def folders(cls, samples: Iterable[str]) -> list[str]:
-        """Names of the folders of results: of the samples, and what is made from several of them."""
-        return list(samples)
+    def folders(self) -> list[str]:
+        """Names of the folders of results of what is made from several samples, so no sample's name."""
+        return []
 
     def look(self, samples: dict[str, Any]) -> None:
         """Open the raw files, as far as that is quick, which `check` does not do.

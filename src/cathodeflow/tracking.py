@@ -35,7 +35,7 @@ SQLITE = "sqlite:///"
 BATCH = 900  # MLflow takes at most 1000 metrics in one request
 
 
-def find_records(results: str, sheets: Mapping[str, str]) -> list[str]:
+def find_records(results: str, sheets: Mapping[str, str], folders: Mapping[str, Iterable[str]]) -> list[str]:
     """List the records of all samples in some sheets, and of what was made from several of them.
 
     Parameters
@@ -44,6 +44,8 @@ def find_records(results: str, sheets: Mapping[str, str]) -> list[str]:
         Folder of results.
     sheets : mapping
         Sample sheet by technique.
+    folders : mapping
+        By technique, the names of the folders of what was made from several samples.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def find_records(results: str, sheets: Mapping[str, str]) -> list[str]:
     found = []
     for technique, sheet in sheets.items():
         section = techniques()[technique]
-        for folder in section.folders(read_samples(sheet, section.sample_class)):
+        for folder in (*read_samples(sheet, section.sample_class), *folders.get(technique, ())):
             found += [path.as_posix() for path in sorted(Path(results, technique, folder).glob("*.json"))]
     return found
 

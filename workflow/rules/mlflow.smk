@@ -21,10 +21,13 @@ rule mlflow:
         sheets=" ".join(
             f"--sheet {technique}={shlex.quote(getattr(CONFIG, technique).samples)}" for technique in SAMPLES
         ),
+        folders=" ".join(
+            f"--folder {technique}={name}" for technique in SAMPLES for name in getattr(CONFIG, technique).folders()
+        ),
         uri=CONFIG.tracking.uri,
         experiment=CONFIG.tracking.experiment,
     message:
         "Recording the runs in MLflow"
     shell:
-        "cathodeflow --log {log} track results {params.sheets} --uri {params.uri:q}"
+        "cathodeflow --log {log} track results {params.sheets} {params.folders} --uri {params.uri:q}"
         " --experiment {params.experiment:q} --out {output}"

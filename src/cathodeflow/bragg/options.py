@@ -1,7 +1,7 @@
 """Options of the Bragg stages and the columns of the scan sheet."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -241,10 +241,9 @@ class Section(TechniqueSection):
 
     sample_class: ClassVar[type[Sample]] = Scan
 
-    @classmethod
-    def folders(cls, samples: Iterable[str]) -> list[str]:
-        """Folders of the scans and of the network."""
-        return [*samples, MODEL_FOLDER]
+    def folders(self) -> list[str]:
+        """Folder of the network."""
+        return [MODEL_FOLDER]
 
     def check(self, samples: dict[str, Scan]) -> None:
         """Require that the raw files of every scan are there, and something to train on where a network is trained.
