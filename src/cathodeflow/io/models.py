@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from cathodeflow.errors import InputError
@@ -19,8 +21,8 @@ from cathodeflow.io.atomic import atomic_path
 _Path = str | os.PathLike[str]
 # An attribute, not an entry: the file stays a plain state_dict, which other programs load with strict names.
 _ATTRIBUTE = "cathodeflow_metadata"
-_UNREADABLE = (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError,
-               AttributeError, IndexError, TypeError, AssertionError)  # fmt: skip
+_UNREADABLE = (pickle.UnpicklingError, SafetensorError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError,
+               KeyError, AttributeError, IndexError, TypeError, AssertionError)  # fmt: skip
 
 
 def save_model(path: _Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -42,14 +44,14 @@ def save_model(path: _Path, weights: Mapping[str, Tensor], metadata: Mapping[str
 
 
 def load_model(path: _Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read weights written by `save_model`, or any state_dict saved by torch (metadata is empty then).
+    """Read weights written by `save_model`, or any state_dict saved by torch or safetensors (metadata is empty then).
 
     Raises
     ------
     InputError
         When the file is missing, damaged, or holds anything but named tensors.
     """
-    expected = "weights saved by torch.save(state_dict)"
+    expected = "weights saved by torch.save(state_dict) or in a .safetensors file"
     state = _load(path, expected)
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(path, "something other than named tensors", expected)
@@ -91,6 +93,8 @@ def _load(path: _Path, expected: str) -> Any:
     if not os.path.isfile(path):
         raise InputError(path, "no file", expected)
     try:
+        if os.fspath(path).endswith(".safetensors"):
+            return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
