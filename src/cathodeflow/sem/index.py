@@ -92,12 +92,12 @@ def build_index(
     Returns
     -------
     DataFrame
-        A row for every image, sorted by label, time (unknown last) and name in natural order, with the columns `image`, `name`, `label`,
-        `composition`, `state`, `session`, `time`, `rows`, `cols` (of the file) [px], `bit_depth`, `channels`,
-        `bar_rows`, `magnification`, `voltage_kv`, `detector`, `pixel_nm`, `brightness`, `contrast`, `focus`, `maker`,
-        `mean`, `deviation` (grey above the bar on 0..1), `sha256` (of the pixels above the bar), `duplicate_of` (name of
-        the first identical image) and `split`. What is unknown is NaN, NaT or None. Duplicates have the split
-        `left out`.
+        A row for every image, sorted by label, time (unknown last) and name in natural order, with the columns
+        `image`, `name`, `label`, `composition`, `state`, `session`, `time`, `rows`, `cols` (of the file) [px],
+        `bit_depth`, `channels`, `bar_rows`, `magnification`, `voltage_kv`, `detector`, `pixel_nm`, `brightness`,
+        `contrast`, `focus`, `maker`, `mean`, `deviation` (grey above the bar on 0..1), `sha256` (of the pixels above
+        the bar), `duplicate_of` (name of the first identical image) and `split`. What is unknown is missing in the
+        sense of `isna`. Duplicates have the split `left out`.
 
     Raises
     ------
