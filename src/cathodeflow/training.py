@@ -49,6 +49,7 @@ def fit(
     patience: int | None = None,
     schedule: Callable[[int], float] | None = None,
     monitor: str = "loss",
+    whole: Callable[[dict[str, Tensor]], dict[str, float]] | None = None,
     clip_norm: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     key: str = "",
@@ -69,7 +70,8 @@ def fit(
     ----------
     model : nn.Module
     loss_function : (model, batch) -> dict of scalar tensors
-        Means over the batch. `loss` is minimised, everything is recorded. It must call `model(...)` itself.
+        Means over the batch. `loss` is minimised, everything is recorded. It must call `model(...)` itself. Tensors
+        with axes, the first of which counts samples, are not recorded but kept for `whole`.
     train_batches : (torch.Generator) -> iterable of batches
         An epoch's batches, sequences of tensors whose first axis counts samples.
     validation_batches : () -> iterable of batches
@@ -82,7 +84,10 @@ def fit(
     schedule : (epoch) -> float, optional
         Factor on the optimizer's learning rates in an epoch.
     monitor : str
-        Which validation quantity decides, the lower the better.
+        Which validation quantity decides, the lower the better; one of `loss_function`'s or of `whole`'s.
+    whole : (dict of tensors) -> dict of float, optional
+        Validation quantities that are no means over samples: from all the tensors with axes that `loss_function` gave
+        in a validation, joined along their first axis and on the CPU.
     clip_norm : float, optional
         Largest norm of the gradient. With it, a step whose gradient is not finite is left out.
     checkpoint : path, optional
@@ -139,7 +144,7 @@ def fit(
             batches = _share(train_batches(generator(seed, epoch)), fabric.global_rank, fabric.world_size)
             record: Record = {"epoch": epoch + 1, "learning_rate": base_rates[0] * factor}
             record |= _train(fabric, wrapped, stepper, loss_function, batches, clip_norm)
-            record |= _validate(fabric, wrapped, loss_function, validation_batches())
+            record |= _validate(fabric, wrapped, loss_function, validation_batches(), whole)
             history.append(fabric.broadcast(record))
             if _best(history, monitored) == epoch:
                 best_weights = _weights(inner)
@@ -216,23 +221,35 @@ def _train(
 
 
 def _validate(
-    fabric: Fabric, model: Any, loss_function: Callable[..., dict[str, Tensor]], batches: Iterable[Batch]
-) -> Record:
+    fabric: Fabric, model: Any, loss_function: Callable[..., dict[str, Tensor]], batches: Iterable[Batch],
+    whole: Callable[[dict[str, Tensor]], dict[str, float]] | None,
+) -> Record:  # fmt: skip
     model.eval()
     totals: dict[str, Tensor] = {}
+    kept: dict[str, list[Tensor]] = {}
     count = 0
     # Every process validates on everything: they all see the same numbers and stop at the same epoch.
     with torch.no_grad():
         for cpu_batch in batches:
             batch = fabric.to_device(cpu_batch)
-            count += _add(totals, loss_function(model, batch), len(batch[0]))
-    return _means(totals, count, "validation")
+            values = loss_function(model, batch)
+            count += _add(totals, values, len(batch[0]))
+            if whole is not None:
+                for name, value in values.items():
+                    if value.ndim:
+                        kept.setdefault(name, []).append(value)
+    record = _means(totals, count, "validation")
+    if whole is not None:
+        found = whole({name: torch.cat(parts).cpu() for name, parts in kept.items()})
+        record |= {f"validation_{name}": float(value) for name, value in found.items()}
+    return record
 
 
 def _add(totals: dict[str, Tensor], values: dict[str, Tensor], samples: int) -> int:
     for name, value in values.items():
         # Kept on the device: fetching every step's value would stop it each time.
-        totals[name] = totals.get(name, 0.0) + value.detach().double() * samples
+        if value.ndim == 0:
+            totals[name] = totals.get(name, 0.0) + value.detach().double() * samples
     return samples
 
 

@@ -175,6 +175,35 @@ def test_the_best_epoch_is_chosen_by_validation_and_patience_ends_the_training()
     assert [record["epoch"] for record in result.history] == list(range(1, 7))
 
 
+def test_figures_over_the_whole_validation_decide_where_a_mean_over_batches_would_not():
+    """The worst sample of all: batches of 3 and 1 samples, whose means of worst ones are something else."""
+    targets, seen = torch.tensor([[0.2], [0.3], [0.4], [0.7]]), []
+
+    def loss_function(network, batch):
+        error = (network(torch.ones(len(batch[0]), 1)) - batch[0]).abs()
+        return {"loss": -network(torch.ones(1, 1)).mean() if network.training else error.mean(), "error": error}
+
+    def whole(kept):
+        seen.append(kept)
+        return {"worst": kept["error"].max()}
+
+    model = Scalar()
+    result = fit(
+        model, loss_function, lambda random: [(torch.ones(1, 1),)], lambda: [(targets[:3],), (targets[3:],)],
+        epochs=9, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), seed=0, accelerator="cpu",
+        monitor="worst", whole=whole,
+    )  # fmt: skip
+    # Half way between the outermost targets, 0.45, is nearest to 0.4 and 0.5; the mean error is least from 0.3 to 0.4.
+    assert result.best_epoch in (4, 5) and result.best["validation_worst"] == pytest.approx(0.3, abs=1e-5)
+    assert all(kept.keys() == {"error"} and kept["error"].shape == (4, 1) for kept in seen) and len(seen) == 9
+    assert result.history[0].keys() == {
+        "epoch", "learning_rate", "train_loss", "validation_loss", "validation_worst"
+    }  # fmt: skip
+    assert [record["validation_worst"] for record in result.history] == pytest.approx(
+        [max(abs(0.1 * n - 0.2), abs(0.1 * n - 0.7)) for n in range(1, 10)], abs=1e-5
+    )
+
+
 def test_the_schedule_multiplies_the_learning_rate():
     value, result = walk(9.0, schedule=lambda epoch: 0.5**epoch, epochs=3)
     assert value == pytest.approx(0.1 * 1.75)

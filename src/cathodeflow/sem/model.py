@@ -191,6 +191,6 @@ def load_network(path: str | os.PathLike[str]) -> tuple[SemNetwork, dict[str, An
     return model.eval(), metadata | {"statistics": FeatureStatistics(**found) if complete else None}
 
 
-def as_input(crops: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+def as_input(crops: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:
     """Bring (n, h, w) uint8 crops to a device as (n, 1, h, w) float32 in 0..1."""
-    return torch.from_numpy(np.ascontiguousarray(crops)).to(device).unsqueeze(1).float().div_(255)
+    return torch.as_tensor(crops).to(device).unsqueeze(1).float().div_(255)

@@ -1,0 +1,126 @@
+"""Losses, optimisers, schedules and arithmetic of a training, chosen by name."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from cathodeflow.errors import InputError
+from cathodeflow.training import warm_up_cosine
+
+Loss = Literal["cross_entropy", "focal"]
+OptimizerName = Literal["adamw", "adam", "sgd"]
+Schedule = Literal["cosine", "constant"]
+
+FOCUSING = 2.0
+_MOMENTUM = 0.9
+
+
+def classification_loss(
+    logits: Tensor, labels: Tensor, *, loss: Loss = "cross_entropy", weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """Mean loss of a batch.
+
+    Parameters
+    ----------
+    logits : (n, k) float
+    labels : (n,) int
+    loss : {"cross_entropy", "focal"}
+        Focal loss (Lin et al., ICCV 2017) multiplies each crop's cross-entropy by (1 - p)^2 with p the probability of
+        its class, so that what is known already counts little.
+    weight : (k,) float, optional
+        Weights of the classes; the mean is over them.
+    label_smoothing : float
+        Share of each label spread over all classes.
+    """
+    if loss == "cross_entropy":
+        return F.cross_entropy(logits, labels, weight=weight, label_smoothing=label_smoothing)
+    each = F.cross_entropy(logits, labels, weight=weight, label_smoothing=label_smoothing, reduction="none")
+    right = torch.softmax(logits, 1).gather(1, labels[:, None])[:, 0]
+    total = len(labels) if weight is None else weight[labels].sum()
+    return ((1 - right) ** FOCUSING * each).sum() / total
+
+
+def balanced_weights(labels: ArrayLike, classes: int) -> Tensor:
+    """Weights (k,) by which each class counts as much in the whole, 1 where all have as many samples."""
+    counts = np.bincount(np.asarray(labels), minlength=classes)
+    return torch.from_numpy(counts.sum() / (classes * counts)).float()
+
+
+def macro_f1(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
+    """Mean over the classes that occur of the harmonic mean of precision and recall."""
+    pairs = np.zeros((classes, classes))
+    np.add.at(pairs, (np.asarray(labels), np.asarray(predictions)), 1)
+    both = pairs.sum(0) + pairs.sum(1)
+    return float((2 * np.diag(pairs)[both > 0] / both[both > 0]).mean())
+
+
+def build_optimizer(
+    parameters: Sequence[nn.Parameter], *, name: OptimizerName, learning_rate: float, weight_decay: float
+) -> Optimizer:
+    """Make an optimiser; biases and the parameters of norms do not decay, SGD has Nesterov's momentum of 0.9."""
+    groups = [
+        {"params": [one for one in parameters if one.ndim > 1], "weight_decay": weight_decay},
+        {"params": [one for one in parameters if one.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=learning_rate, momentum=_MOMENTUM, nesterov=True)
+    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+    return kind(groups, lr=learning_rate)
+
+
+def build_schedule(name: Schedule, *, epochs: int, warm_up: int) -> Callable[[int], float]:
+    """Make the factor of the learning rate in each epoch: a linear rise, then half a cosine or 1."""
+    if name == "cosine":
+        return warm_up_cosine(epochs, warm_up=warm_up)
+    return lambda epoch: min((epoch + 1) / (warm_up + 1), 1.0)
+
+
+def resolve_device(device: str) -> torch.device:
+    """Choose between "cpu" and "cuda"; "auto" is CUDA where there is a GPU.
+
+    Raises
+    ------
+    InputError
+        When CUDA is asked for and there is no GPU that torch can use.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device", "cuda, but no GPU that torch can use", "cpu or auto")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Turn "auto" into "bf16-mixed" where the device computes with bfloat16, else into "32-true".
+
+    Raises
+    ------
+    InputError
+        When float16 is asked for on a CPU.
+    """
+    if precision == "16-mixed" and device.type == "cpu":
+        raise InputError("precision", "16-mixed on a CPU", "bf16-mixed, 32-true or auto")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    # Without instructions for it, bfloat16 is slower than float32.
+    checks = (getattr(torch.cpu, f"_is_{name}_supported", bool) for name in ("avx512_bf16", "amx_tile"))
+    return "bf16-mixed" if any(check() for check in checks) else "32-true"
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Compute with this many threads on CPUs, and afterwards with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
