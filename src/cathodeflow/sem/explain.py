@@ -1,0 +1,164 @@
+"""Where in an image a network finds what it decides by: Grad-CAM and Grad-CAM++."""
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from cathodeflow.sem.model import SemNetwork, as_input
+from cathodeflow.sem.predict import Tiles
+
+Float32 = NDArray[np.float32]
+Method = Literal["gradcam", "gradcam++"]
+
+
+def attention_maps(
+    model: SemNetwork,
+    crops: NDArray[np.uint8],
+    targets: ArrayLike,
+    *,
+    method: Method = "gradcam",
+    batch_size: int = 32,
+    device: torch.device | str = "cpu",
+) -> Float32:
+    """Map what in crops speaks for a class.
+
+    Parameters
+    ----------
+    model : SemNetwork
+        Moved to `device` and set to evaluation.
+    crops : (n, side, side) uint8
+    targets : (n,) int
+        Class of each whose logit is explained.
+    method : {"gradcam", "gradcam++"}
+        Feature maps weighed by the mean of their gradients [1]_, or by a mean that gives all places that speak for the
+        class the same say, however large they are [2]_.
+    batch_size : int
+    device : torch.device or str
+
+    Returns
+    -------
+    (n, h, w) float32
+        Not negative, of the size of the network's feature maps; `enlarged` brings them to that of the crops. Comparable
+        between crops.
+
+    References
+    ----------
+    .. [1] R. R. Selvaraju et al., ICCV 2017, arXiv:1610.02391
+    .. [2] A. Chattopadhay et al., WACV 2018, arXiv:1710.11063
+    """
+    model = model.to(device, memory_format=torch.channels_last).eval()
+    wanted = torch.as_tensor(np.asarray(targets, dtype=np.int64))
+    parts = []
+    for start in range(0, len(crops), batch_size):
+        with torch.no_grad():
+            maps = model.maps(as_input(crops[start : start + batch_size], device)).float()
+        # Only what follows the maps is differentiated, so a map costs little more than a prediction.
+        maps.requires_grad_()
+        scores = model.logits(model.pool(maps)).gather(1, wanted[start : start + batch_size, None].to(device))
+        (gradient,) = torch.autograd.grad(scores.sum(), maps)
+        weights = _weights(maps.detach(), gradient, method)
+        parts.append(torch.relu((weights * maps.detach()).sum(1)).cpu().numpy())
+    return np.concatenate(parts) if parts else np.zeros((0, 1, 1), dtype=np.float32)
+
+
+def _weights(maps: Tensor, gradient: Tensor, method: Method) -> Tensor:
+    """Weight (n, c, 1, 1) of each feature map."""
+    if method == "gradcam":
+        return gradient.mean((2, 3), keepdim=True)
+    below = 2 * gradient**2 + (maps * gradient**3).sum((2, 3), keepdim=True)
+    share = torch.where(below.abs() > torch.finfo(below.dtype).tiny, gradient**2 / below, 0.0)
+    return (share * torch.relu(gradient)).sum((2, 3), keepdim=True)
+
+
+def enlarged(maps: Float32, shape: tuple[int, int]) -> Float32:
+    """Bring maps (n, h, w) to n images of `shape`, linearly between the centres of their pixels."""
+    tensor = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float32))[:, None]
+    return F.interpolate(tensor, size=shape, mode="bilinear", align_corners=False)[:, 0].numpy()
+
+
+def whole_map(
+    model: SemNetwork, tiles: Tiles, target: int, *, method: Method = "gradcam", device: torch.device | str = "cpu"
+) -> Float32:
+    """Map over a whole image, blended from those of its tiles so that their edges do not show.
+
+    Parameters
+    ----------
+    model : SemNetwork
+    tiles : Tiles
+        Of `predict.cut_tiles`; the more they overlap, the smoother the map.
+    target : int
+        Class that is explained.
+    method, device
+        Of `attention_maps`.
+
+    Returns
+    -------
+    (row, col) float32
+        Of the area that the tiles cover, so without information bar and margin.
+    """
+    maps = attention_maps(model, tiles.crops, np.full(len(tiles.crops), target), method=method, device=device)
+    rows, cols = tiles.places.max(axis=0) + tiles.extent
+    # Every tile counts most in its middle, and everywhere a little.
+    ramps = [(1 - np.abs((np.arange(side) + 0.5) / side * 2 - 1)).astype(np.float32) for side in tiles.extent]
+    window: Float32 = ramps[0][:, None] * ramps[1]
+    total: Float32 = np.zeros((rows, cols), dtype=np.float32)
+    weight = np.zeros_like(total)
+    for one, (row, col) in zip(maps, tiles.places, strict=True):
+        place = np.s_[row : row + tiles.extent[0], col : col + tiles.extent[1]]
+        total[place] += window * enlarged(one[None], tiles.extent)[0]
+        weight[place] += window
+    total /= weight
+    return total
+
+
+def choose_crops(predictions: pd.DataFrame, *, per_class: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Choose crops of each class that were told right and wrong, of as many originals as there are.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Of `evaluate.crop_predictions`.
+    per_class : int
+        Most right, and most wrong, crops of each class.
+    rng : Generator
+
+    Returns
+    -------
+    DataFrame
+        Rows of `predictions`, by label, right ones first.
+    """
+    parts = []
+    for _, group in predictions.groupby(["label", "correct"], sort=True):
+        mixed = group.iloc[rng.permutation(len(group))]
+        # The first crop of every original comes before the second of any.
+        order = mixed.groupby("name").cumcount().to_numpy()
+        parts.append(mixed.iloc[np.argsort(order, kind="stable")[:per_class]])
+    chosen = pd.concat(parts) if parts else predictions
+    return chosen.sort_values(["label", "correct"], ascending=[True, False], kind="stable", ignore_index=True)
+
+
+def choose_originals(predictions: pd.DataFrame, *, whole: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Choose originals for maps over the whole: those told wrong first, then right ones of every class in turn.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Of `evaluate.original_predictions`.
+    whole : int
+        How many.
+    rng : Generator
+
+    Returns
+    -------
+    DataFrame
+        Rows of `predictions`.
+    """
+    mixed = predictions.iloc[rng.permutation(len(predictions))]
+    turn = mixed.groupby(["correct", "label"]).cumcount().to_numpy()
+    order = np.lexsort((turn, mixed["correct"].to_numpy(bool)))
+    return mixed.iloc[order[:whole]].reset_index(drop=True)
