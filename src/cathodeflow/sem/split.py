@@ -54,7 +54,8 @@ def split_originals(
         One row per original with the columns name, label, time (NaT: unknown), duplicate_of (None: no duplicate),
         session (None: unknown), and split where `by` is "given".
     by : {"time-block", "session", "image", "given"}
-        time-block: the last images of each class in time are the test, those before them the validation.
+        time-block: the last images of each class in time are the test, the first ones the validation. So training
+        reaches up to the test in time, as far as `gap` lets it: of a class whose specimen was changed late, it has both.
         session: the last sessions of each class, as many as come closest to the share asked for, are the test; of the
         others the last ones are the validation, or the last images in time where just one is left.
         image: at random. given: as the column split says.
@@ -162,7 +163,7 @@ def _ordered(images: pd.DataFrame, placed: NDArray[np.int64], *, by_time: bool) 
 
 def _at_random(label: str, rows: Order, test: float, validation: float, seed: int) -> dict[str, Order]:
     n_test, n_validation = _require(label, rows, test, validation, 0)
-    return _cut(generator(seed, "split", label).permutation(rows), n_test, n_validation, 0)
+    return _blocks(generator(seed, "split", label).permutation(rows), n_test, n_validation, 0)
 
 
 def _in_time(
@@ -171,13 +172,13 @@ def _in_time(
     known = rows[placed[rows] != _UNKNOWN]
     rows = known if len(known) else rows
     n_test, n_validation = _require(label, rows, test, validation, gap)
-    return _cut(rows[::-1], n_test, n_validation, gap)
+    return _blocks(rows, n_test, n_validation, gap)
 
 
-def _cut(rows: Order, n_test: int, n_validation: int, gap: int) -> dict[str, Order]:
-    """First the test, then a gap, the validation, a gap, and the training."""
-    middle = rows[n_test + gap :]
-    return {"test": rows[:n_test], "validation": middle[:n_validation], "train": middle[n_validation + gap :]}
+def _blocks(rows: Order, n_test: int, n_validation: int, gap: int) -> dict[str, Order]:
+    """First the validation, then a gap, the training, a gap, and the test."""
+    last = len(rows) - n_test
+    return {"validation": rows[:n_validation], "train": rows[n_validation + gap : last - gap], "test": rows[last:]}
 
 
 def _require(label: str, rows: Order, test: float, validation: float, gap: int) -> tuple[int, int]:
