@@ -9,6 +9,7 @@ from sklearn import metrics
 from torch import nn
 
 from cathodeflow.errors import InputError
+from cathodeflow.sem.audit import wilson
 from cathodeflow.sem.backbones import Backbone
 from cathodeflow.sem.calibration import expected_calibration_error, negative_log_likelihood
 from cathodeflow.sem.evaluate import (
@@ -20,7 +21,6 @@ from cathodeflow.sem.evaluate import (
     network_outputs,
     original_predictions,
     turned,
-    wilson,
 )
 from cathodeflow.sem.model import SemNetwork
 
@@ -201,7 +201,7 @@ def test_what_is_all_right_gets_an_interval_of_that_many_originals_and_one_seed_
             assert overall.loc[figure, ["value", "low", "high"]].tolist() == pytest.approx([1, 0.9124, 1], abs=1e-3)
         each = found[found["class"].notna()]
         assert each["class"].tolist() == CLASSES and (each["originals"] == 10).all()
-        assert each["low"].to_numpy() == pytest.approx(wilson(1, 10, confidence=0.95)[0])
+        assert each["low"].to_numpy() == pytest.approx(wilson(10, 10)[0])
     mixed = predictions(40, 5)
     again = [bootstrap(mixed, CLASSES, **arguments, rng=np.random.default_rng(4)) for _ in range(2)]
     pd.testing.assert_frame_equal(*again)

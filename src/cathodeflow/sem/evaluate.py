@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
 from torch import Tensor
 
 from cathodeflow.errors import InputError
+from cathodeflow.sem.audit import wilson
 from cathodeflow.sem.batches import Source
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
 from cathodeflow.sem.model import SemNetwork, as_input
@@ -269,24 +269,10 @@ def bootstrap(
     for (figure, name, count), value, (low, high) in zip(kinds, values, limits, strict=True):
         share = figure in SHARES
         if count and ((share and single) or (high - low < _ROUNDING and (share or figure == "macro_f1"))):
-            low, high = wilson(value, count, confidence=confidence)
+            low, high = wilson(round(value * count), count, confidence=confidence)
         rows.append((figure, name, float(value), float(low), float(high), count))
     result = pd.DataFrame(rows, columns=["figure", "class", "value", "low", "high", "originals"])
     return result[result["originals"] > 0].reset_index(drop=True)
-
-
-def wilson(share: float, count: float, *, confidence: float) -> tuple[float, float]:
-    """Interval of a share of `count` independent cases (E. B. Wilson, J. Am. Stat. Assoc. 22, 209, 1927).
-
-    Examples
-    --------
-    >>> [round(end, 3) for end in wilson(1.0, 10, confidence=0.95)]
-    [0.722, 1.0]
-    """
-    z = float(norm.ppf((1 + confidence) / 2))
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * float(np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)))
-    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 class _Sums(NamedTuple):
