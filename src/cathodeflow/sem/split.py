@@ -55,7 +55,7 @@ def split_originals(
         session (None: unknown), and split where `by` is "given".
     by : {"time-block", "session", "image", "given"}
         time-block: the last images of each class in time are the test, the first ones the validation. So training
-        reaches up to the test in time, as far as `gap` lets it: of a class whose specimen was changed late, it has both.
+        reaches up to the test in time, as far as `gap` lets it: of a class whose specimen was changed late it has both.
         session: the last sessions of each class, as many as come closest to the share asked for, are the test; of the
         others the last ones are the validation, or the last images in time where just one is left.
         image: at random. given: as the column split says.
@@ -76,13 +76,15 @@ def split_originals(
     Raises
     ------
     InputError
-        A class has too few images, or too few sessions, or the given split lacks a part; a line for each class.
+        A class has too few images, or the given split lacks a part, a line for each class; or classes have one session.
     """
     table = index.assign(time=pd.to_datetime(index["time"])).sort_values(["label", "time", "name"], ignore_index=True)
     used = table["duplicate_of"].isna().to_numpy()
     table["time"] = table["time"].astype("datetime64[ns]")
     placed = _placed_times(table)
     table["session"] = _sessions(table, placed, pause=pd.Timedelta(hours=session_hours))
+    if by == "session":
+        _require_sessions(table[used])
     errors: list[InputError] = []
     if by == "given":
         split = _given(table, used, errors)
@@ -195,19 +197,21 @@ def _images(count: int) -> str:
     return f"{count} image{'s' if count != 1 else ''}"
 
 
+def _require_sessions(images: pd.DataFrame) -> None:
+    counts = images.groupby("label")["session"].nunique()
+    few = [str(label) for label in counts.index[counts < 2]]
+    if few:
+        expected = "at least 2 of each class, to test it across sessions; the split time-block needs only one"
+        raise InputError("split.by", f"one session, or none known, of {', '.join(few)}", expected)
+
+
 def _by_session(
     label: str, rows: Order, of_image: pd.Series, test: float, validation: float, gap: int
 ) -> dict[str, Order]:
-    """Whole sessions, the last ones first."""
+    """Whole sessions, the last ones first; there are at least two."""
     sessions = of_image.to_numpy()
     rows = rows[of_image[rows].notna()]
-    names = list(dict.fromkeys(sessions[rows]))
-    blocks = [rows[sessions[rows] == name] for name in names]
-    if len(blocks) < 2:
-        found = f"{len(blocks)} session{'s' if len(blocks) != 1 else ''} ({', '.join(names) or 'times unknown'})"
-        raise InputError(
-            f"class {label}", found, "at least 2 to test it across sessions; the split time-block needs only one"
-        )
+    blocks = [rows[sessions[rows] == name] for name in dict.fromkeys(sessions[rows])]
     tested = _last_blocks(blocks, _rounded(test * len(rows)))
     left = blocks[: len(blocks) - tested]
     split = {"test": np.concatenate(blocks[len(blocks) - tested :])}

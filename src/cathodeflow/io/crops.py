@@ -1,0 +1,108 @@
+"""Crops: a Zarr store (crop, y, x) and beside it the table of what they are cut from, `STORE` with suffix .parquet."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+
+from cathodeflow.errors import InputError
+from cathodeflow.io.tables import read_table, write_table
+from cathodeflow.io.volumes import manifest_path, read_volume, read_volume_info, write_volume
+from cathodeflow.sem.crops import CROPS
+
+# Crops that a reader decompresses at least: 32 crops from anywhere are read as fast as with one a chunk, and all crops
+# in a row nearly as fast as with 64.
+_CHUNK = 16
+_KEY = "crops"
+#: How crops were cut.
+GEOMETRY = ("pixels", "side", "margin", "pixel_nm")
+
+
+def crops_table_path(store: str | os.PathLike[str]) -> str:
+    """Return where the table of a store of crops, given by itself or by its manifest, is.
+
+    Examples
+    --------
+    >>> crops_table_path("results/crops.zarr"), crops_table_path("crops.zarr.manifest.json")
+    ('results/crops.parquet', 'crops.parquet')
+    """
+    name = os.fspath(store).rstrip("/").removesuffix(manifest_path(""))
+    return os.fspath(Path(name).with_suffix(".parquet"))
+
+
+def write_crops(
+    store: str | os.PathLike[str], crops: da.Array, table: pd.DataFrame, *, attributes: Mapping[str, Any]
+) -> None:
+    """Write crops, a file at a time, their manifest, and their table.
+
+    Parameters
+    ----------
+    store : path
+        Such as crops.zarr; the manifest is beside it, and the table at `crops_table_path`.
+    crops : dask array (n, side, side) uint8
+        `cathodeflow.sem.crops.cut_crops`.
+    table : DataFrame
+        `cathodeflow.sem.crops.plan_crops`; n rows.
+    attributes : mapping
+        How the crops were cut (`GEOMETRY`), which whoever uses a network trained on them must know.
+    """
+    _require(store, crops, table)
+    write_volume(store, crops, axes=("crop", "y", "x"), chunks=(_CHUNK, *crops.shape[1:]), attributes={_KEY: dict(attributes)})
+    write_table(crops_table_path(store), table)
+
+
+def read_crops(store: str | os.PathLike[str]) -> tuple[da.Array, pd.DataFrame]:
+    """Open crops and read their table.
+
+    Parameters
+    ----------
+    store : path
+        The store or its manifest.
+
+    Returns
+    -------
+    crops : dask array (n, side, side) uint8
+        A block per file.
+    table : DataFrame
+        n rows with at least the columns `cathodeflow.sem.crops.CROPS`.
+
+    Raises
+    ------
+    InputError
+        Store or table are missing, damaged, or do not belong together.
+    """
+    crops = read_volume(store)
+    path = crops_table_path(store)
+    table = read_table(path)
+    missing = [name for name in CROPS if name not in table]
+    if missing:
+        raise InputError(
+            path, f"columns {', '.join(map(str, table.columns))}", f"a table of crops, with {', '.join(missing)} too"
+        )
+    _require(path, crops, table)
+    return crops, table
+
+
+def crops_geometry(store: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read how crops were cut: `pixels`, `side`, `margin`, `pixel_nm`, as of `cathodeflow.sem.crops.plan_crops`.
+
+    Raises
+    ------
+    InputError
+        The store is missing or does not tell.
+    """
+    found = read_volume_info(store).attributes.get(_KEY)
+    if not isinstance(found, dict) or set(found) != set(GEOMETRY):
+        raise InputError(store, "no word of how the crops were cut", "crops written by sem_crops")
+    return found
+
+
+def _require(where: str | os.PathLike[str], crops: da.Array, table: pd.DataFrame) -> None:
+    if crops.ndim != 3 or crops.dtype != np.uint8 or crops.shape[1] != crops.shape[2]:
+        raise InputError(where, f"{crops.dtype} {crops.shape}", "crops (n, side, side) of uint8")
+    if len(table) != len(crops) or (table["crop"].to_numpy() != np.arange(len(table))).any():
+        raise InputError(where, f"{len(crops)} crops, a table of {len(table)}", "a table of these crops, in order")
