@@ -1,0 +1,275 @@
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from cathodeflow.errors import InputError
+from cathodeflow.io.tables import read_table, write_table
+from cathodeflow.sem.data_sets import image_files, raw_files, simulated_files
+from cathodeflow.sem.index import ImageRow, build_index, list_images
+
+KNOWN = {"compositions": ("333", "811"), "states": ("pristine", "formation", "cycled")}
+
+
+def write_image(path: Path, seed: int, *, bar: int = 6, time: str | None = None) -> NDArray[np.uint8]:
+    """Write a PNG with a bar and, given a time, a sidecar."""
+    image = np.random.default_rng(seed).integers(40, 200, (48, 60), dtype=np.uint8)
+    if bar:
+        image[-bar:] = 0
+        image[-3, 10:30] = 255
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+    if time:
+        Path(f"{path}.txt").write_text(f"[Image Info]\nModel : SNE\nDate : {time}\n[Running Info]\nFocus : {seed}\n")
+    return image
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Three classes of three images; times run against the names."""
+    for number, name in enumerate(["333", "333_cycled", "811_formation"]):
+        for image in range(3):
+            when = f"2019-09-0{number + 1} 오전 {5 - image}:00:00"
+            write_image(tmp_path / "set" / name / f"i_{image}.png", 10 * number + image, time=when)
+    return tmp_path / "set"
+
+
+def index_of(source: Path, **options: object) -> pd.DataFrame:
+    return build_index(list_images(str(source), **KNOWN), **options)  # type: ignore[arg-type]
+
+
+def lines(error: pytest.ExceptionInfo[InputError]) -> list[str]:
+    return [str(single) for single in error.value.errors]
+
+
+def test_the_index_tells_what_is_known_of_every_image(folders: Path) -> None:
+    pixels = write_image(folders / "333" / "i_2.png", 77, time="2019-09-01 오후 3:00:00")
+    index = index_of(folders)
+    assert len(index) == 9
+    row = index[index["name"] == "333/i_2.png"].iloc[0]
+    assert row["image"] == str(folders / "333" / "i_2.png")
+    assert (row["label"], row["composition"], row["state"]) == ("333", "333", "pristine")
+    assert tuple(row[["rows", "cols", "bit_depth", "channels", "bar_rows"]]) == (48, 60, 8, 1, 6)
+    assert row["time"] == datetime(2019, 9, 1, 15)
+    assert (row["focus"], row["maker"]) == (77, "SEC SNE")
+    assert np.isnan(row["magnification"]) and row["detector"] is None
+    assert row["mean"] == pytest.approx(pixels[:42].mean() / 255)
+    assert row["deviation"] == pytest.approx(pixels[:42].std() / 255)
+    assert index["label"].unique().tolist() == ["333", "333_cycled", "811_formation"]
+    assert index["state"].unique().tolist() == ["pristine", "cycled", "formation"]
+
+
+def test_rows_are_in_order_of_class_time_and_natural_name(folders: Path) -> None:
+    for name in ("i_10.png", "i_9.png"):
+        write_image(folders / "333" / name, 50 + len(name))
+    names = index_of(folders)["name"].tolist()
+    assert names[:5] == [f"333/i_{number}.png" for number in (2, 1, 0, 9, 10)]
+    assert names[5:] == [f"{label}/i_{image}.png" for label in ("333_cycled", "811_formation") for image in (2, 1, 0)]
+
+
+def test_the_index_does_not_depend_on_the_order_of_files(folders: Path) -> None:
+    rows = list_images(str(folders), **KNOWN)
+    pd.testing.assert_frame_equal(build_index(rows), build_index(rows[::-1]))
+
+
+def test_the_table_survives_parquet(folders: Path, tmp_path: Path) -> None:
+    index = index_of(folders)
+    write_table(tmp_path / "index.parquet", index)
+    pd.testing.assert_frame_equal(read_table(tmp_path / "index.parquet"), index, check_dtype=False)
+    assert index["session"].isna().all() and index["time"].dtype == "datetime64[ns]"
+
+
+def test_a_state_in_full_is_the_same_class_as_none(folders: Path) -> None:
+    (folders / "333").rename(folders / "333_pristine")
+    index = index_of(folders)
+    assert index["label"].unique().tolist() == ["333", "333_cycled", "811_formation"]
+    assert index["name"].iloc[0] == "333_pristine/i_2.png"
+
+
+def test_duplicates_are_marked_and_left_out_whatever_their_bars(folders: Path) -> None:
+    original = np.asarray(Image.open(folders / "333" / "i_1.png")).copy()
+    original[-4, 40:50] = 255
+    Image.fromarray(original).save(folders / "333" / "copy.png")
+    index = index_of(folders).set_index("name")
+    assert index["duplicate_of"].dropna().to_dict() == {"333/copy.png": "333/i_1.png"}
+    assert index["split"].dropna().to_dict() == {"333/copy.png": "left out"}
+
+
+def test_duplicates_do_not_count_towards_the_fewest_images(folders: Path) -> None:
+    (folders / "333" / "i_1.png").write_bytes((folders / "333" / "i_0.png").read_bytes())
+    with pytest.raises(
+        InputError, match=r"set/333: found 2 usable images of class 333, all different, expected at least 3"
+    ):
+        index_of(folders)
+
+
+def test_one_image_in_two_classes_is_an_error(folders: Path) -> None:
+    for label in ("333", "811_formation"):
+        write_image(folders / label / "same.png", 99)
+    with pytest.raises(InputError) as error:
+        index_of(folders)
+    assert len(lines(error)) == 2
+    assert "same.png: found the same pixels as 811_formation/same.png of another class" in lines(error)[0]
+    bad: list[InputError] = []
+    assert not index_of(folders, bad=bad)["name"].str.contains("same").any()
+    assert len(bad) == 2
+
+
+def test_everything_wrong_with_folders_is_told_at_once(folders: Path) -> None:
+    write_image(folders / "outside.png", 1)
+    write_image(folders / "811_cycled" / "deep" / "a.png", 2)
+    write_image(folders / "NCM" / "a.png", 3)
+    (folders / ".hidden").mkdir()
+    with pytest.raises(InputError) as error:
+        list_images(str(folders), **KNOWN)
+    assert [line.removeprefix(str(folders)).split(", expected")[0] for line in lines(error)] == [
+        ": found 1 images outside of class folders",
+        "/811_cycled/deep: found a folder in a class folder",
+        "/811_cycled: found no image",
+        "/NCM: found an unknown class 'NCM'",
+    ]
+    assert "a class folder: 333|811, alone or with _pristine|_formation|_cycled" in lines(error)[-1]
+
+
+@pytest.mark.parametrize(("source", "found"), [("nowhere", "no such folder"), ("empty", "no folder in it")])
+def test_no_data_is_named(source: str, found: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=found):
+        list_images(str(tmp_path / source), **KNOWN)
+
+
+def test_bad_files_and_small_classes_are_told_at_once(folders: Path) -> None:
+    (folders / "333" / "text.jpg").write_text("text")
+    whole = (folders / "811_formation" / "i_1.png").read_bytes()
+    (folders / "811_formation" / "i_1.png").write_bytes(whole[:900])
+    with pytest.raises(InputError) as error:
+        index_of(folders)
+    assert [Path(single.where).name for single in error.value.errors] == ["text.jpg", "i_1.png", "811_formation"]
+
+
+def test_bad_files_can_be_skipped_and_are_listed(folders: Path) -> None:
+    (folders / "333" / "text.jpg").write_text("text")
+    bad: list[InputError] = []
+    index = index_of(folders, bad=bad)
+    assert len(index) == 9
+    assert [Path(error.where).name for error in bad] == ["text.jpg"]
+    (folders / "333" / "i_0.png").write_bytes(b"")
+    with pytest.raises(InputError, match="2 usable images of class 333"):
+        index_of(folders, bad=[])
+
+
+def test_a_given_bar_is_taken_and_must_leave_something(folders: Path) -> None:
+    assert index_of(folders, bar_rows=11)["bar_rows"].unique().tolist() == [11]
+    with pytest.raises(InputError, match="found 48 rows, expected more than the 48 rows of the bar"):
+        index_of(folders, bar_rows=48)
+
+
+def test_several_data_sets_are_pooled_under_names_of_their_own(folders: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "more" / "333" / "i_0.png", 500)
+    rows = list_images(str(folders), **KNOWN, data_set="a") + list_images(str(tmp_path / "more"), **KNOWN, data_set="b")
+    index = build_index(rows)
+    assert index["name"].is_unique and {"a/333/i_0.png", "b/333/i_0.png"} < set(index["name"])
+
+
+TABLE = "image,composition,state,session,split\n"
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_table_says_class_session_and_split(separator: str, tmp_path: Path) -> None:
+    for number in range(4):
+        write_image(tmp_path / "images" / f"{number}.png", number)
+    text = (
+        "# comment\n"
+        + TABLE
+        + "images/0.png,333,,s1,train\nimages/1.png,333,cycled,,\n./images/2.png,811,pristine,s2,test\n"
+    )
+    table = tmp_path / ("table.tsv" if separator == "\t" else "table.csv")
+    table.write_text(text.replace(",", separator), encoding="utf-8-sig")
+    images = [str(tmp_path / "images" / f"{number}.png") for number in range(3)]
+    assert list_images(str(table), **KNOWN) == [
+        ImageRow(images[0], "333/0.png", "333", "pristine", "333", "s1", "train"),
+        ImageRow(images[1], "333_cycled/1.png", "333", "cycled", "333_cycled"),
+        ImageRow(images[2], "811/2.png", "811", "pristine", "811", "s2", "test"),
+    ]
+    index = build_index(list_images(str(table), **KNOWN), min_images=1)
+    assert index["session"].tolist()[::2] == ["s1", "s2"] and index["split"].tolist()[::2] == ["train", "test"]
+    assert index["session"].isna().tolist() == index["split"].isna().tolist() == [False, True, False]
+
+
+def test_equal_file_names_in_a_table_get_names_of_their_own(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        write_image(tmp_path / folder / "i.png", ord(folder))
+    (tmp_path / "t.csv").write_text("image,composition\na/i.png,333\nb/i.png,333\n")
+    names = [row.name for row in list_images(str(tmp_path / "t.csv"), **KNOWN)]
+    assert len(set(names)) == 2
+
+
+def test_everything_wrong_with_a_table_is_told_at_once(tmp_path: Path) -> None:
+    write_image(tmp_path / "0.png", 0)
+    (tmp_path / "t.csv").write_text(TABLE + "0.png,334,old,,\n1.png,333,,,training\n")
+    with pytest.raises(InputError) as error:
+        list_images(str(tmp_path / "t.csv"), **KNOWN)
+    assert [line.split("found ")[1].split(", expected")[0] for line in lines(error)] == [
+        "composition '334'",
+        "state 'old'",
+        "split 'training'",
+        f"image '{tmp_path / '1.png'}', which does not exist",
+    ]
+    assert [line.split(": ")[0][-6:] for line in lines(error)] == ["line 2", "line 2", "line 3", "line 3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", "no rows"),
+        ("image,composition\n", "no rows"),
+        ("composition\n333\n", "no such column, expected a column 'image'"),
+        ("image,colour\n0.png,red\n", "column 'colour', expected one of image, composition, state, session, split"),
+        ("image,image\n0.png,0.png\n", "a second time"),
+        ("image,composition\n0.png,333\n./0.png,333\n", "line 3: found image .* a second time"),
+        ("image,composition\n,333\n", "no image"),
+        ("image\n0.png,333\n", "2 cells, expected 1 cells"),
+        ('image\n"0.png\n', "an error"),
+    ],
+)
+def test_tables_that_cannot_be_read(text: str, found: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError, match=found):
+        raw_files(str(tmp_path / "t.csv"))
+
+
+def test_every_raw_file_is_named_with_its_sidecar(folders: Path, tmp_path: Path) -> None:
+    found = raw_files(str(folders))
+    assert found[:2] == [str(folders / "333" / "i_0.png"), str(folders / "333" / "i_1.png")]
+    assert sorted(found) == sorted(str(path) for path in folders.rglob("*") if path.is_file())
+    (tmp_path / "t.csv").write_text("image\nset/333/i_1.png\n")
+    image = str(folders / "333" / "i_1.png")
+    assert raw_files(str(tmp_path / "t.csv")) == [str(tmp_path / "t.csv"), image, f"{image}.txt"]
+    assert image_files(str(tmp_path / "t.csv")) == image_files(image) == [image]
+
+
+def test_patterns_take_images_and_not_their_sidecars(folders: Path) -> None:
+    assert image_files(f"{folders}/333/*") == [str(folders / "333" / f"i_{image}.png") for image in range(3)]
+    assert len(raw_files(f"{folders}/**/i_0.*")) == 6
+    for pattern in (f"{folders}/333/*.txt", f"{folders}/4*/*"):
+        with pytest.raises(InputError, match="expected images with a suffix"):
+            image_files(pattern)
+
+
+def test_simulated_files_are_named_as_they_are_written() -> None:
+    files = simulated_files("raw/set", SimpleNamespace(n_images=2, format="tiff"))
+    assert len(files) == len(set(files)) == 12 * 2 * 2
+    image = "raw/set/811_cycled/811_cycled_001.tif"
+    assert {image, f"{image}.txt", "raw/set/333/333_000.tif"} < set(files)
+
+
+def test_listing_raw_files_is_light() -> None:
+    code = "import sys, cathodeflow.sem.data_sets; print([m for m in ('numpy', 'pandas', 'tifffile', 'torch') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
