@@ -14,6 +14,8 @@ from cathodeflow.io.tables import read_table, write_table
 from cathodeflow.io.volumes import manifest_path, read_volume, read_volume_info, write_volume
 from cathodeflow.sem.crops import CROPS
 
+#: What crops were cut with, as options of `crops`; a network takes images in the same way.
+GEOMETRY = ("pixels", "side", "pixel_nm", "margin")
 # Crops that a reader decompresses at least: 32 crops from anywhere are read as fast as with one a chunk, and all crops
 # in a row nearly as fast as with 64.
 _CHUNK = 16
@@ -51,7 +53,9 @@ def write_crops(
         How the crops were cut (`GEOMETRY`), which whoever uses a network trained on them must know.
     """
     _require(store, crops, table)
-    write_volume(store, crops, axes=("crop", "y", "x"), chunks=(_CHUNK, *crops.shape[1:]), attributes={_KEY: dict(attributes)})
+    write_volume(
+        store, crops, axes=("crop", "y", "x"), chunks=(_CHUNK, *crops.shape[1:]), attributes={_KEY: dict(attributes)}
+    )
     write_table(crops_table_path(store), table)
 
 
@@ -99,6 +103,26 @@ def crops_geometry(store: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(found, dict) or set(found) != set(GEOMETRY):
         raise InputError(store, "no word of how the crops were cut", "crops written by sem_crops")
     return found
+
+
+def crops_geometry(store: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what the crops of a store, given by itself or by its manifest, were cut with.
+
+    Returns
+    -------
+    dict
+        The attributes `GEOMETRY`.
+
+    Raises
+    ------
+    InputError
+        There is no such store, or it does not have them.
+    """
+    attributes = read_volume_info(store).attributes
+    missing = [name for name in GEOMETRY if name not in attributes]
+    if missing:
+        raise InputError(store, f"no attribute {', '.join(missing)}", "a store of crops")
+    return {name: attributes[name] for name in GEOMETRY}
 
 
 def _require(where: str | os.PathLike[str], crops: da.Array, table: pd.DataFrame) -> None:
