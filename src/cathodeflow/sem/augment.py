@@ -52,7 +52,7 @@ def augment(
     """
     x = batch
     if flip or turn:
-        x = _symmetries(x, _choices(x, 2 if flip else 1, generator), _choices(x, 4 if turn else 1, generator))
+        x = _symmetries(x, 2 if flip else 1, 4 if turn else 1, generator)
     if rotation:
         x = _rotated(x, _drawn(x, -rotation, rotation, generator) * (math.pi / 180))
     if blur:
@@ -99,16 +99,17 @@ def _drawn(x: Tensor, low: float, high: float, generator: torch.Generator) -> Te
     return (low + (high - low) * torch.rand(len(x), 1, 1, 1, generator=generator, device=generator.device)).to(x)
 
 
-def _choices(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    return torch.randint(count, (len(x),), generator=generator, device=generator.device).to(x.device)
-
-
-def _symmetries(x: Tensor, mirrored: Tensor, quarters: Tensor) -> Tensor:
+def _symmetries(x: Tensor, sides: int, turns: int, generator: torch.Generator) -> Tensor:
+    """Give each crop one of as many sides and turns."""
+    shape, where = (len(x),), generator.device
+    mirrored = torch.randint(sides, shape, generator=generator, device=where).to(x.device)
+    quarters = torch.randint(turns, shape, generator=generator, device=where).to(x.device)
     out = torch.empty_like(x)
-    for number in range(8):
-        mine = (mirrored == number // 4) & (quarters == number % 4)
-        part = torch.rot90(x[mine], number % 4, (2, 3))
-        out[mine] = part.flip(3) if number >= 4 else part
+    for side in range(sides):
+        for turn in range(turns):
+            mine = (mirrored == side) & (quarters == turn)
+            part = torch.rot90(x[mine], turn, (2, 3))
+            out[mine] = part.flip(3) if side else part
     return out
 
 

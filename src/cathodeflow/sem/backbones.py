@@ -61,8 +61,12 @@ def create_backbone(name: str, *, weights: str | os.PathLike[str] = "none") -> B
         return Backbone(network, _HALF_WIDTHS[-1], _MEAN, _DEVIATION)
     # A tag behind the dot names a set of weights; an unknown one is an error even where none are loaded.
     if not is_model(name) or ("." in name and name not in list_pretrained(name + "*")):
-        near = difflib.get_close_matches(name, [HALF, *timm.list_models(), *list_pretrained()], n=3)
-        raise InputError("backbone", name, f"{HALF} or a network of timm" + (f": {' or '.join(near)}?" if near else ""))
+        architecture = name.partition(".")[0]
+        near = list_pretrained(architecture + ".*") if is_model(architecture) else []
+        near = near or difflib.get_close_matches(name, [HALF, *timm.list_models()])
+        raise InputError(
+            "backbone", name, f"{HALF} or a network of timm" + (f": {' or '.join(near[:3])}?" if near else "")
+        )
     network = _of_timm(name, weights)
     setting = get_pretrained_cfg(name)
     mean, deviation = ((sum(values) / len(values)) for values in (setting.mean, setting.std))

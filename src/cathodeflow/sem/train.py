@@ -150,8 +150,10 @@ def train_network(
     weight = None
     if class_weights == "balanced":
         weight = balanced_weights(labels[rows_of["train"]], len(classes))
-    changes: dict[str, Any] = {"flip": flip, "turn": turn, "rotation": rotation, "brightness": brightness, "contrast": contrast,
-               "gamma": gamma, "noise": noise, "blur": blur}  # fmt: skip
+    changes: dict[str, Any] = {
+        "flip": flip, "turn": turn, "rotation": rotation, "brightness": brightness, "contrast": contrast,
+        "gamma": gamma, "noise": noise, "blur": blur,
+    }  # fmt: skip
     # `fit` makes each epoch's generator from the epoch's number, so its seed tells the epoch.
     windowed = {derived_seed(seed, epoch) for epoch in range(round(first_share * epochs))}
     clock = {"waited": 0.0, "total": 0.0}

@@ -1,0 +1,307 @@
+import math
+import time
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import zarr
+from scipy.ndimage import gaussian_filter
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from cathodeflow.errors import InputError
+from cathodeflow.sem.batches import Source, timed
+from cathodeflow.sem.learning import (
+    balanced_weights,
+    build_optimizer,
+    build_schedule,
+    classification_loss,
+    macro_f1,
+    resolve_device,
+    resolve_precision,
+)
+from cathodeflow.sem.model import SemNetwork, as_input, load_network, save_network
+from cathodeflow.sem.strangeness import group_means, strangeness
+from cathodeflow.sem.train import train_network
+
+CLASSES = ["523_cycled", "523"]
+OPTIONS = {"classes": CLASSES, "epochs": 4, "batch_size": 16, "learning_rate": 4e-3, "first_side": 24, "threads": 1,
+           "precision": "32-true", "device": "cpu", "seed": 3}  # fmt: skip
+
+
+def texture(random, deviation, side):
+    field = gaussian_filter(random.normal(size=(side, side)), deviation, mode="wrap")
+    return np.clip(random.uniform(90, 160) + random.uniform(10, 30) * field / field.std(), 0, 255).astype(np.uint8)
+
+
+def textures(count=192, side=32, seed=0):
+    """Fine and coarse structures of any brightness and contrast; 8 crops of each original, every third validates."""
+    random = np.random.default_rng(seed)
+    number = np.arange(count)
+    label = np.where(number // 8 % 2 == 0, "523", "523_cycled")
+    split = np.array(["train", "train", "validation"])[number // 16 % 3]
+    images = np.stack([texture(random, 0.8 if one == "523" else 1.8, side) for one in label])
+    name = [f"{one}/{original}" for one, original in zip(label, number // 8, strict=True)]
+    return images, pd.DataFrame({"crop": number, "name": name, "label": label, "split": split})
+
+
+def same(first, second):
+    return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.fixture(scope="module")
+def trained():
+    torch.manual_seed(5)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    result = train_network(*textures(), **OPTIONS)
+    assert torch.equal(torch.get_rng_state(), before) and torch.get_num_threads() == threads
+    return result
+
+
+def test_textures_are_told_apart_within_seconds(trained, tmp_path):
+    images, table = textures(96, seed=7)
+    labels = np.array([CLASSES.index(label) for label in table.label])
+    with torch.no_grad():
+        logits = trained.model(as_input(images))
+    assert (logits.argmax(1).numpy() == labels).mean() > 0.95
+    assert trained.metrics.keys() == {"accuracy", "macro_f1", "original_accuracy", "original_macro_f1"}
+    best = trained.training.best
+    assert trained.metrics["accuracy"] == pytest.approx(best["validation_accuracy"])
+    assert trained.metrics["macro_f1"] == pytest.approx(best["validation_macro_f1"])
+    assert best["validation_shortfall"] == min(record["validation_shortfall"] for record in trained.training.history)
+    assert {"train_loss", "train_accuracy", "validation_loss"} <= best.keys()
+    # All that is needed later is in the file, and nothing else is.
+    save_network(tmp_path / "model.pt", trained.model, trained.metadata)
+    model, metadata = load_network(tmp_path / "model.pt")
+    assert 0.01 <= metadata["temperature"] <= 100 and 0.01 <= metadata["original_temperature"] <= 100
+    statistics = metadata["statistics"]
+    # The originals that strangeness is compared with are those of the validation.
+    images, table = textures()
+    chosen = (table.split == "validation").to_numpy()
+    with torch.no_grad():
+        features = model.features(as_input(images[chosen])).numpy()
+    expected = np.sort(strangeness(group_means(features, table.name[chosen]), statistics))
+    assert statistics.reference == pytest.approx(expected, rel=1e-3) and len(expected) == 8
+
+
+class Killed(Exception):
+    pass
+
+
+def stop_after(epoch):
+    def on_epoch(record):
+        if record["epoch"] == epoch:
+            raise Killed
+
+    return on_epoch
+
+
+@pytest.mark.parametrize("memory_gb", [4.0, 0.0])
+def test_a_training_that_was_interrupted_ends_with_the_same_weights(trained, tmp_path, memory_gb):
+    images, table = textures()
+    options = OPTIONS | {"memory_gb": memory_gb}
+    unbroken = trained if memory_gb else train_network(images, table, **options)
+    # Windows end after epoch 2, so both kinds of epochs come after the resumption.
+    with pytest.raises(Killed):
+        train_network(images, table, **options, checkpoint=tmp_path / "c.pt", on_epoch=stop_after(1))
+    epochs = []
+    resumed = train_network(
+        images, table, **options, checkpoint=tmp_path / "c.pt", on_epoch=lambda record: epochs.append(record["epoch"])
+    )
+    assert epochs == [2, 3, 4] and same(resumed.model.state_dict(), unbroken.model.state_dict())
+    assert resumed.training == unbroken.training and resumed.metrics == unbroken.metrics
+    # Other crops are another training.
+    other = images.copy()
+    other[0, 0, 0] ^= 1
+    with pytest.raises(Killed):
+        train_network(other, table, **options, checkpoint=tmp_path / "c.pt", on_epoch=stop_after(1))
+
+
+def test_the_order_of_the_table_decides_nothing_and_the_seed_does(trained):
+    images, table = textures()
+    again = train_network(images, table.sample(frac=1, random_state=1), **OPTIONS)
+    assert same(again.model.state_dict(), trained.model.state_dict()) and again.metadata["temperature"] > 0
+    other = train_network(images, table, **OPTIONS | {"seed": 4, "epochs": 1})
+    assert other.training.history[0] != trained.training.history[0]
+
+
+def sides(**options):
+    """Sides of what the network sees in each epoch of training, and in validation."""
+    seen = {True: [], False: []}
+    images, table = textures(48)
+
+    def look(module, inputs):
+        if isinstance(module, SemNetwork):
+            seen[module.training].append(tuple(inputs[0].shape[2:]))
+
+    handle = register_module_forward_pre_hook(look)
+    try:
+        train_network(images, table, **OPTIONS | {"batch_size": 32} | options)
+    finally:
+        handle.remove()
+    return [side for side, _ in seen[True]], set(seen[False])
+
+
+def test_windows_in_the_first_epochs_only_and_never_in_validation():
+    assert sides(first_side=24, first_share=0.5) == ([24, 24, 32, 32], {(32, 32)})
+    assert sides(first_side=24, first_share=0.0) == ([32] * 4, {(32, 32)})
+    assert sides(first_side=64, first_share=0.5) == ([32] * 4, {(32, 32)})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"heads": "axes", "loss": "focal", "optimizer": "sgd", "learning_rate": 0.02, "class_weights": "balanced"},
+        {"optimizer": "adam", "schedule": "constant", "monitor": "loss", "weight_decay": 0.0, "standardise": "none"},
+        {"precision": "bf16-mixed", "backbone": "mobilenetv3_small_050"},
+    ],
+)
+def test_other_choices_train_too(options):
+    result = train_network(*textures(96), **OPTIONS | {"epochs": 2} | options)
+    assert all(math.isfinite(record["train_loss"]) for record in result.training.history)
+    assert result.model.architecture["heads"] == options.get("heads", "joint")
+    if options.get("monitor") == "loss":
+        losses = [record["validation_loss"] for record in result.training.history]
+        assert result.training.best_epoch == 1 + int(np.argmin(losses))
+
+
+def test_what_cannot_be_trained_on_is_named():
+    images, table = textures(48)
+    short = table[(table.label == "523") | (table.split == "train")]
+    cases = [
+        (short, {}, "found no validation crops of 523_cycled, expected some of every class"),
+        (table, {"classes": ["523", "811"]}, "found the label 523_cycled, expected one of the classes 523, 811"),
+        (table.assign(crop=table.crop + 1), {}, "found crop number 48 in the table, expected numbers of 48 crops"),
+        (table, {"precision": "16-mixed"}, "precision: found 16-mixed on a CPU"),
+    ]
+    for bad, options, text in cases:
+        with pytest.raises(InputError, match=text):
+            train_network(images, bad, **OPTIONS | options)
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="device: found cuda, but no GPU"):
+            resolve_device("cuda")
+    assert resolve_precision("auto", torch.device("cpu")) in ("bf16-mixed", "32-true")
+    assert resolve_precision("bf16-mixed", torch.device("cpu")) == "bf16-mixed"
+
+
+def numbered(count):
+    """Crops whose pixels tell their number."""
+    return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None], (count, 4, 4)).copy()
+
+
+class Counting:
+    """An array that counts how often each row is read."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.chunks = array, array.shape, array.dtype, (16, 4, 4)
+        self.reads = np.zeros(len(array), int)
+
+    def __getitem__(self, rows):
+        self.reads[rows] += 1
+        return self.array[rows]
+
+
+@pytest.mark.parametrize("kind", ["numpy", "zarr", "dask", "counted"])
+@pytest.mark.parametrize("memory", [10**9, 0])
+def test_every_crop_comes_once_however_it_is_stored(tmp_path, kind, memory):
+    array = numbered(250)
+    rows = np.flatnonzero(np.arange(250) % 5 != 3)
+    if kind == "zarr":
+        crops = zarr.create_array(str(tmp_path / "c.zarr"), data=array, chunks=(16, 4, 4), shards=(64, 4, 4))
+    else:
+        crops = {"numpy": array, "dask": da.from_array(array, (30, 4, 4)), "counted": Counting(array)}[kind]
+    source = Source(crops, rows, batch_size=7, memory=memory)
+    orders = []
+    for seed in (1, 1, 2, None):
+        random = None if seed is None else torch.Generator().manual_seed(seed)
+        batches = list(source.in_order() if random is None else source.shuffled(random))
+        assert [len(images) for images, _ in batches] == [7] * 28 + [4]
+        for images, numbers in batches:
+            assert images.dtype == torch.uint8 and torch.equal(images, torch.from_numpy(array[numbers]))
+        orders.append(np.concatenate([numbers for _, numbers in batches]))
+        assert sorted(orders[-1]) == rows.tolist()
+    assert np.array_equal(orders[0], orders[1]) and not np.array_equal(orders[0], orders[2])
+    assert np.array_equal(orders[3], rows)
+    if kind == "counted":
+        assert crops.reads[rows].max() == (1 if memory else 4)
+
+
+def test_crops_beyond_memory_are_mixed_across_the_store():
+    count, batch = 40_000, 8
+    array = np.zeros((count, 1, 1), np.uint8)
+    source = Source(array, np.arange(count), batch_size=batch, memory=4000)
+    order = np.concatenate([numbers for _, numbers in source.shuffled(torch.Generator().manual_seed(0))])
+    assert np.array_equal(np.sort(order), np.arange(count))
+    # A batch holds crops from all over, not from one or two originals.
+    spread = [len(np.unique(part // 64)) for part in np.split(order, count // batch)]
+    assert np.mean(spread) > 7 and np.percentile(spread, 1) >= 5
+    assert abs(np.corrcoef(order, np.arange(count))[0, 1]) < 0.2
+
+
+def test_errors_while_reading_ahead_reach_the_training():
+    class Broken(Counting):
+        def __getitem__(self, rows):
+            raise OSError("disk gone")
+
+    source = Source(Broken(numbered(200)), np.arange(200), batch_size=8, memory=0)
+    with pytest.raises(OSError, match="disk gone"):
+        list(source.shuffled(torch.Generator()))
+
+
+def test_the_clock_counts_waiting_apart_from_work():
+    def slow():
+        for number in range(3):
+            time.sleep(0.05)
+            yield number
+
+    clock = {"waited": 0.0, "total": 0.0}
+    for _ in timed(slow(), clock):
+        time.sleep(0.1)
+    assert 0.14 < clock["waited"] < 0.26 and 0.44 < clock["total"] < 0.7
+
+
+def test_losses_by_name():
+    logits = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.4, 0.1], [0.0, 3.0, 0.0]])
+    labels = torch.tensor([0, 2, 1])
+    p = torch.softmax(logits, 1)[torch.arange(3), labels]
+    weight = torch.tensor([1.0, 3.0, 0.5])
+    mine = weight[labels]
+    assert classification_loss(logits, labels) == pytest.approx(float(-p.log().mean()))
+    assert classification_loss(logits, labels, loss="focal") == pytest.approx(float((-p.log() * (1 - p) ** 2).mean()))
+    for name, factor in (("cross_entropy", torch.ones(3)), ("focal", (1 - p) ** 2)):
+        found = classification_loss(logits, labels, loss=name, weight=weight)
+        assert found == pytest.approx(float((-p.log() * factor * mine).sum() / mine.sum())), name
+    smoothed = classification_loss(logits, labels, label_smoothing=0.3)
+    expected = -(0.7 * p.log() + 0.1 * torch.log_softmax(logits, 1).sum(1)).mean()
+    assert smoothed == pytest.approx(float(expected))
+    assert balanced_weights([0, 0, 0, 1, 2, 2], 3).tolist() == pytest.approx([2 / 3, 2, 1])
+    assert F.cross_entropy(logits, labels, weight=balanced_weights([0, 1, 2], 3)) == pytest.approx(-p.log().mean())
+
+
+def test_macro_f1_counts_classes_alike():
+    labels, predictions = [0, 0, 0, 0, 1, 1, 2], [0, 0, 0, 1, 1, 1, 0]
+    assert macro_f1(labels, predictions, 3) == pytest.approx((2 * 3 / 8 + 2 * 2 / 5 + 0) / 3)
+    # A fourth class that neither occurs nor is predicted has no F1.
+    assert macro_f1(labels, predictions, 4) == macro_f1(labels, predictions, 3)
+
+
+def test_optimisers_and_schedules_by_name():
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    for name, kind in (("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)):
+        stepper = build_optimizer(list(module.parameters()), name=name, learning_rate=0.1, weight_decay=0.5)
+        assert type(stepper) is kind and stepper.defaults["lr"] == 0.1
+        for parameter in module.parameters():
+            nn.init.ones_(parameter)
+            parameter.grad = torch.zeros_like(parameter)
+        stepper.step()
+        # Without a gradient only decay moves anything.
+        assert float(module[0].weight.detach().max()) < 0.96
+        assert all(torch.equal(one, torch.ones_like(one)) for one in (module[0].bias, module[1].weight, module[1].bias))
+    constant = build_schedule("constant", epochs=9, warm_up=1)
+    assert [constant(epoch) for epoch in range(4)] == [0.5, 1, 1, 1]
+    cosine = build_schedule("cosine", epochs=9, warm_up=0)
+    factors = [cosine(epoch) for epoch in range(9)]
+    assert factors[0] == 1 and factors == sorted(factors, reverse=True) and factors[-1] < 0.1
