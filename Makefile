@@ -51,7 +51,7 @@ report: $(READY)
 
 ui: $(READY)
 	@echo "Open http://127.0.0.1:5000 - stop with Ctrl-C"
-	mlflow ui --backend-store-uri $(URI) --host 127.0.0.1 --port 5000
+	mlflow ui --backend-store-uri $(URI) --host 127.0.0.1 --port 5000 --workers 1
 
 bench: $(READY)
 	python benchmarks/run.py
@@ -60,7 +60,7 @@ reference: $(READY)
 	cathodeflow reference > config/README.md
 
 lock: $(READY)
-	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --all-extras pyproject.toml --output-file envs/requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --extra dev pyproject.toml --output-file envs/requirements.lock
 	awk '/^[a-z]/ {keep = /^uv==/} keep' envs/requirements.lock > envs/bootstrap.lock
 
 clean:

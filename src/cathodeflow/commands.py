@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
@@ -72,6 +72,8 @@ def kind(field: FieldInfo) -> str:
     """Type of a field in words: `integer`, `number`, `text`, `yes or no`, or the choices."""
     arms = [arm for arm in get_args(field.annotation) if arm is not type(None)] if optional(field.annotation) else None
     annotation = arms[0] if arms else field.annotation
+    if get_origin(annotation) is dict:
+        return "mapping"
     if is_tuple(annotation):
         item = get_args(annotation)[0]
         item = getattr(item, "__origin__", item)

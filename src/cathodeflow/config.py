@@ -11,7 +11,7 @@ from pydantic import create_model
 
 import cathodeflow
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.options import Options, from_config, option, to_flags
+from cathodeflow.options import Options, OptionsT, from_config, option, to_flags
 from cathodeflow.samples import TechniqueSection, read_samples
 
 
@@ -121,15 +121,20 @@ def samples(config: Settings) -> dict[str, dict[str, Any]]:
     return sheets
 
 
-def stage_options(config: Settings, stage: str) -> Options:
-    """Options of a stage such as `bragg.find_peaks`, with the workflow's seed and device where it takes them."""
-    technique, name = stage.split(".")
-    options: Options = getattr(getattr(config, technique), name)
+def complete(config: Settings, options: OptionsT) -> OptionsT:
+    """Give options the workflow's seed and device where they take one and have none."""
     shared = {key: getattr(config, key) for key in ("seed", "device")}
     fields = type(options).model_fields
     return options.model_copy(
         update={key: value for key, value in shared.items() if key in fields and getattr(options, key) is None}
     )
+
+
+def stage_options(config: Settings, stage: str) -> Options:
+    """Options of a stage such as `bragg.find_peaks`, with the workflow's seed and device where it takes them."""
+    technique, name = stage.split(".")
+    options: Options = getattr(getattr(config, technique), name)
+    return complete(config, options)
 
 
 def stage_flags(config: Settings, stage: str) -> str:

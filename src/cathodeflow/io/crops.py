@@ -20,8 +20,6 @@ GEOMETRY = ("pixels", "side", "pixel_nm", "margin")
 # in a row nearly as fast as with 64.
 _CHUNK = 16
 _KEY = "crops"
-#: How crops were cut.
-GEOMETRY = ("pixels", "side", "margin", "pixel_nm")
 
 
 def crops_table_path(store: str | os.PathLike[str]) -> str:
@@ -103,26 +101,6 @@ def crops_geometry(store: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(found, dict) or set(found) != set(GEOMETRY):
         raise InputError(store, "no word of how the crops were cut", "crops written by sem_crops")
     return found
-
-
-def crops_geometry(store: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what the crops of a store, given by itself or by its manifest, were cut with.
-
-    Returns
-    -------
-    dict
-        The attributes `GEOMETRY`.
-
-    Raises
-    ------
-    InputError
-        There is no such store, or it does not have them.
-    """
-    attributes = read_volume_info(store).attributes
-    missing = [name for name in GEOMETRY if name not in attributes]
-    if missing:
-        raise InputError(store, f"no attribute {', '.join(missing)}", "a store of crops")
-    return {name: attributes[name] for name in GEOMETRY}
 
 
 def _require(where: str | os.PathLike[str], crops: da.Array, table: pd.DataFrame) -> None:

@@ -129,6 +129,19 @@ def embedded_settings(path: str) -> dict[str, Any]:
     return _guarded(lambda: _exif_settings(path), path, kind)
 
 
+def pixel_size(path: str) -> float | None:
+    """Read the size of a pixel [nm] from the sidecar or the file itself; None where neither tells.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read.
+    """
+    text = sidecar_text(path)
+    size = parse_sidecar(text).get("pixel_nm") if text else None
+    return size or embedded_settings(path).get("pixel_nm")
+
+
 def sidecar_text(path: str) -> str | None:
     """Read the text file that the instrument wrote beside an image; None where there is none.
 

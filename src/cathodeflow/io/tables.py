@@ -16,6 +16,8 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import atomic_path
 from cathodeflow.io.hdf5 import one_line
 
+# Columns that hold names, even those that look like numbers, such as the composition 333.
+_NAMES = ("name", "label", "prediction")
 Table = pd.DataFrame | Mapping[str, Any] | NDArray[np.void]
 
 
@@ -66,6 +68,21 @@ def write_csv(path: str | os.PathLike[str], table: Table, *, float_format: str =
     """Write a table as CSV with a header line; the file appears whole or not at all."""
     with atomic_path(path) as temporary:
         as_frame(table).to_csv(temporary, index=False, float_format=float_format, lineterminator="\n")
+
+
+def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a table that `write_csv` wrote; empty cells are NaN, but names that are numbers stay texts.
+
+    Raises
+    ------
+    InputError
+        No such file, or no table.
+    """
+    expected = "a CSV table"
+    try:
+        return pd.read_csv(_existing(path, expected), dtype=dict.fromkeys(_NAMES, str))
+    except (ValueError, pd.errors.ParserError) as error:
+        raise InputError(path, " ".join(str(error).split()), expected) from None
 
 
 def write_json(path: str | os.PathLike[str], data: Any) -> None:

@@ -4,6 +4,7 @@ import csv
 import glob
 import os
 from collections.abc import Iterable
+from typing import Any
 
 from natsort import natsorted
 
@@ -13,6 +14,8 @@ from cathodeflow.io.sources import list_files
 #: Suffixes of files that are read without an extra, and of those that take the extra `sem-formats`.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 EXTRA_SUFFIXES = (".dm3", ".dm4", ".emd", ".hspy", ".bcf")
+#: Classes of simulated data sets; those without a state are pristine.
+COMPOSITIONS, STATES = ("333", "523", "622", "811"), ("formation", "cycled")
 TABLE_SUFFIXES = (".csv", ".tsv")
 TABLE_COLUMNS = ("image", "composition", "state", "session", "split")
 
@@ -40,16 +43,27 @@ def raw_files(images: str) -> list[str]:
     return [images] * is_table(images) + found + list(dict.fromkeys(sidecars))
 
 
-def simulated_files(folder: str, classes: Iterable[str], n_images: int, format: str) -> list[str]:
-    """Name the images and sidecars that the simulation of a data set writes.
+def simulated_files(folder: str, options: Any) -> list[str]:
+    """Name the images and sidecars that the simulation of a labelled data set writes, for its options `Simulate`."""
+    classes = [name for composition in COMPOSITIONS for name in (composition, *(f"{composition}_{s}" for s in STATES))]
+    names = [f"{name}/{name}_{number:03d}" for name in classes for number in range(options.n_images)]
+    return _with_sidecars(folder, names, options.format)
+
+
+def foreign_files(folder: str, options: Any) -> list[str]:
+    """Name the images and sidecars that the simulation of a data set without labels writes.
 
     Examples
     --------
-    >>> simulated_files("raw", ["333"], 1, "jpeg")
-    ['raw/333/333_000.jpg', 'raw/333/333_000.jpg.txt']
+    >>> from types import SimpleNamespace
+    >>> foreign_files("raw", SimpleNamespace(n_images=1, format="jpeg"))
+    ['raw/additive_000.jpg', 'raw/additive_000.jpg.txt']
     """
-    suffix = {"jpeg": "jpg", "tiff": "tif"}[format]
-    files = [f"{folder}/{name}/{name}_{number:03d}.{suffix}" for name in classes for number in range(n_images)]
+    return _with_sidecars(folder, [f"additive_{number:03d}" for number in range(options.n_images)], options.format)
+
+
+def _with_sidecars(folder: str, names: Iterable[str], format: str) -> list[str]:
+    files = [f"{folder}/{name}.{'jpg' if format == 'jpeg' else 'tif'}" for name in names]
     return [path for file in files for path in (file, f"{file}.txt")]
 
 

@@ -122,6 +122,28 @@ def build_index(
     return table
 
 
+def pool(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Join the tables of several data sets; images that occur in more than one count once.
+
+    Raises
+    ------
+    InputError
+        The same image in different classes, a line for each.
+    """
+    table = pd.concat(tables, ignore_index=True).sort_values(["label", "time", "name"], ignore_index=True)
+    errors = []
+    for _, same in table[table["duplicate_of"].isna()].groupby("sha256"):
+        if same["label"].nunique() > 1:
+            other = same[same["label"] != same["label"].iloc[0]].iloc[0]
+            found = f"the image {same['name'].iloc[0]} again, as {other['label']}"
+            errors.append(InputError(other["image"], found, f"one class, {same['label'].iloc[0]} or {other['label']}"))
+        for row in same.index[1:]:
+            table.loc[row, ["duplicate_of", "split"]] = [same["name"].iloc[0], SPLITS[-1]]
+    if errors:
+        raise InputErrors.of(errors)
+    return table
+
+
 def _folder_images(folder: str, compositions: Sequence[str], states: Sequence[str]) -> list[ImageRow]:
     if not os.path.isdir(folder):
         found = "a file" if os.path.exists(folder) else "no such folder"

@@ -1,16 +1,21 @@
 """Options of the SEM stages and the columns of the sheet of data sets."""
 
-from typing import Literal, Self
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
+from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.options import Options, option
 from cathodeflow.samples import Sample, TechniqueSection
+from cathodeflow.sem.data_sets import image_files, raw_files
 
 Device = Literal["auto", "cpu", "cuda"]
 SIMULATED = "simulated"
 #: Folder in results/sem of what is made from all labelled data sets, so no data set's and no version's name.
 POOLED = "pooled"
+#: Name of the one network where no versions are given.
+VERSION = "model"
 
 
 class DataSet(Sample):
@@ -48,7 +53,7 @@ class Index(Options):
         ("pristine", "formation", "cycled"), "States; a folder without one is of the first.", min_length=1
     )
     bar_rows: int | None = option(None, "Rows of the information bar; default: found in the images.", unit="px", ge=0)
-    min_images: int = option(3, "Fewest images of a class: one to train on, to validate on and to test on.", ge=3)
+    min_images: int = option(3, "Fewest images of a class in a data set; all sets together need 3.", ge=1)
     on_bad_file: Literal["fail", "skip"] = option("fail", "What becomes of files that cannot be read.")
 
 
@@ -163,11 +168,15 @@ class Audit(Options):
     bins: int = option(32, "Bins of the grey histogram.", ge=2, le=256)
     bar_side: int = option(64, "Side to which information bars are shrunk before they are compared.", unit="px", ge=8)
     overlap: bool = option(True, "Find test images that show particles of training images.")
+    confidence: float = option(0.95, "Level of the intervals.", gt=0.5, lt=1)
+    threads: int = option(2, "Threads on a CPU.", ge=1)
+    device: Device | None = option(None, "Device; default: the workflow's.")
 
 
 class Predict(Options):
     """Network and images without labels -> class, entropy and strangeness of each."""
 
+    model: str | None = option(None, "Model to use; default: those trained here.")
     overlap: float = option(0.25, "Shared area of neighbouring tiles of an image.", ge=0, lt=0.9)
     foreign: float = option(
         0.99, "Quantile of the strangeness of training images above which an image is called foreign.", gt=0.5, lt=1
@@ -207,3 +216,96 @@ class Section(TechniqueSection):
     audit: Audit = option(Audit(), "Audit.")
     predict: Predict = option(Predict(), "Prediction.")
     explain: Explain = option(Explain(), "Explanation.")
+    versions: dict[str, Train] = option(
+        {}, "Networks to train, by name: the options of `train` that differ; default: one, `model`."
+    )
+
+    sample_class: ClassVar[type[Sample]] = DataSet
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        """Give every version the options of `train` that it does not change."""
+        if isinstance(values, dict) and isinstance(values.get("versions"), dict):
+            base = values.get("train") or {}
+            versions = {
+                name: {**base, **changed} if isinstance(changed, dict) and isinstance(base, dict) else changed or base
+                for name, changed in values["versions"].items()
+            }
+            return {**values, "versions": versions}
+        return values
+
+    @field_validator("versions")
+    @classmethod
+    def _names(cls, versions: dict[str, Train]) -> dict[str, Train]:
+        for name in versions:
+            Sample(sample=name)
+        return versions
+
+    @property
+    def networks(self) -> dict[str, Train]:
+        """Options of every network to train, by the name of its version."""
+        return dict(self.versions) or {VERSION: self.train}
+
+    def folders(self) -> list[str]:
+        """Folders of what is made from all labelled images, and of the networks."""
+        return [POOLED, *self.networks]
+
+    def check(self, samples: dict[str, DataSet]) -> None:
+        """Require that all images are there, and labelled ones where networks are trained.
+
+        Raises
+        ------
+        InputError
+            A line for everything that is missing.
+        """
+        errors = []
+        if self.predict.model is None and not any(one.role == "train" for one in samples.values()):
+            expected = "the role 'train' for at least one, or sem.predict.model"
+            errors.append(InputError(self.samples, "no data set to train a network on", expected))
+        for name in sorted(set(samples) & set(self.folders())):
+            errors.append(InputError(self.samples, f"a data set named '{name}'", "another name: that folder is taken"))
+        for name, train in self.networks.items():
+            where = f"sem.versions.{name}" if self.versions else "sem.train"
+            if train.first_share and train.first_side > self.crops.side:
+                expected = f"at most sem.crops.side, {self.crops.side}"
+                errors.append(InputError(f"{where}.first_side", str(train.first_side), expected))
+            if train.weights not in ("none", "imagenet") and not Path(train.weights).is_file():
+                expected = "none, imagenet or a file"
+                errors.append(InputError(f"{where}.weights: {train.weights}", "no such file", expected))
+        if self.predict.model and not Path(self.predict.model).is_file():
+            errors.append(InputError(f"sem.predict.model: {self.predict.model}", "no such file", "a network of ours"))
+        for name, one in samples.items():
+            where = f"{self.samples}: data set '{name}', images"
+            if set("{}") & set(one.images):
+                # Snakemake takes what stands in braces for a wildcard.
+                errors.append(InputError(where, one.images, "a path without { and }"))
+            try:
+                if not one.simulated:
+                    raw_files(one.images)
+            except InputError as error:
+                errors.append(InputError(f"{where}: {error.where}", error.found, error.expected))
+        if errors:
+            raise InputErrors.of(errors)
+
+    def look(self, samples: dict[str, DataSet]) -> None:
+        """Read the headers of all images.
+
+        Raises
+        ------
+        InputError
+            A line for every file that is not what it should be.
+        """
+        from cathodeflow.io.micrographs import micrograph_header
+
+        errors = []
+        for name, one in samples.items():
+            skip = self.index.on_bad_file if one.role == "train" else self.predict.on_bad_file
+            for path in [] if one.simulated or skip == "skip" else image_files(one.images):
+                try:
+                    micrograph_header(path)
+                except InputError as error:
+                    where = f"{self.samples}: data set '{name}': {error.where}"
+                    errors.append(InputError(where, error.found, error.expected))
+        if errors:
+            raise InputErrors.of(errors)

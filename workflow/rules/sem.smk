@@ -1,0 +1,424 @@
+from cathodeflow.options import to_flags
+from cathodeflow.sem import data_sets
+
+SEM = CONFIG.sem
+SETS = SAMPLES["sem"]
+LABELLED = [name for name, one in SETS.items() if one.role == "train"]
+UNLABELLED = [name for name, one in SETS.items() if one.role == "predict"]
+# Networks that are trained here, and those that predict.
+VERSIONS = list(SEM.networks) if LABELLED else []
+PREDICTORS = VERSIONS if SEM.predict.model is None else ["given"]
+SEM_FIGURES = ["confusion", "calibration", "classes"]
+
+
+def sem_images(name):
+    """Images of a data set as `cathodeflow sem` takes them."""
+    return f"results/raw/sem/{name}" if SETS[name].simulated else SETS[name].images
+
+
+def sem_simulated(name):
+    """Files that a simulated data set consists of."""
+    list_files = data_sets.simulated_files if SETS[name].role == "train" else data_sets.foreign_files
+    return list_files(f"results/raw/sem/{name}", SEM.simulate)
+
+
+def sem_raw(names):
+    """Raw files themselves, so that Snakemake sees each of them change, come and go."""
+    return [
+        file
+        for name in names
+        for file in (sem_simulated(name) if SETS[name].simulated else data_sets.raw_files(SETS[name].images))
+    ]
+
+
+def sem_train_flags(version):
+    """Options of a version's training as one string."""
+    return to_flags(settings.complete(CONFIG, SEM.networks[version]))
+
+
+def sem_weights(version):
+    """File of the weights that a version starts from, if it is one."""
+    weights = SEM.networks[version].weights
+    return [] if weights in ("none", "imagenet") else [weights]
+
+
+def sem_gpus(version):
+    """GPUs that a version's training asks for."""
+    return 0 if settings.complete(CONFIG, SEM.networks[version]).device == "cpu" else 1
+
+
+# Everything that is kept, so that whatever is deleted is made again.
+TARGETS += expand("results/sem/{set}/{file}", set=LABELLED, file=["index.parquet", "index.csv", "index.json"])
+if LABELLED:
+    TARGETS += expand(
+        "results/sem/pooled/{file}",
+        file=[
+            "split.parquet",
+            "split.csv",
+            "split.json",
+            "crops.zarr",
+            "crops.zarr.manifest.json",
+            "crops.parquet",
+            "crops.json",
+        ],
+    )
+TARGETS += expand(
+    "results/sem/{version}/{file}",
+    version=VERSIONS,
+    file=[
+        "model.pt",
+        "train.json",
+        "train.png",
+        "predictions.csv",
+        "predictions_crops.csv",
+        "test.json",
+        "audit.csv",
+        "audit.json",
+        "audit.png",
+        "explain.json",
+        "explain.png",
+        *(f"map_{number}.png" for number in range(1, SEM.explain.whole + 1)),
+        *(f"{figure}.png" for figure in SEM_FIGURES),
+    ],
+)
+TARGETS += expand(
+    "results/sem/{set}/{version}.{suffix}", set=UNLABELLED, version=PREDICTORS, suffix=["csv", "json", "png"]
+)
+
+
+wildcard_constraints:
+    set="|".join(map(re.escape, SETS)),
+    version="|".join(map(re.escape, PREDICTORS)),
+
+
+rule sem_simulate:
+    output:
+        images=data_sets.simulated_files("results/raw/sem/{set}", SEM.simulate),
+    log:
+        "results/logs/sem/{set}/simulate.log",
+    benchmark:
+        "results/benchmarks/sem/{set}/simulate.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        options=options("sem.simulate"),
+        code=code("sem.simulate"),
+    message:
+        "Simulating the labelled micrographs of data set {wildcards.set}"
+    shell:
+        "cathodeflow --log {log} --threads {threads} sem simulate results/raw/sem/{wildcards.set} --labelled {params.options}"
+
+
+rule sem_simulate_foreign:
+    output:
+        images=data_sets.foreign_files("results/raw/sem/{set}", SEM.simulate),
+    log:
+        "results/logs/sem/{set}/simulate.log",
+    benchmark:
+        "results/benchmarks/sem/{set}/simulate.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        options=options("sem.simulate"),
+        code=code("sem.simulate"),
+    message:
+        "Simulating the micrographs of data set {wildcards.set}, some of them of no class"
+    shell:
+        "cathodeflow --log {log} --threads {threads} sem simulate results/raw/sem/{wildcards.set} --no-labelled {params.options}"
+
+
+rule sem_index:
+    input:
+        raw=lambda wildcards: sem_raw([wildcards.set]),
+    output:
+        table="results/sem/{set}/index.parquet",
+        readable="results/sem/{set}/index.csv",
+        record="results/sem/{set}/index.json",
+    log:
+        "results/logs/sem/{set}/index.log",
+    benchmark:
+        "results/benchmarks/sem/{set}/index.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        images=lambda wildcards: sem_images(wildcards.set),
+        options=options("sem.index"),
+        code=code("sem.index"),
+    message:
+        "Listing the images of data set {wildcards.set}"
+    shell:
+        "cathodeflow --log {log} --threads {threads} sem index {params.images:q} --sample {wildcards.set} --out {output.table}"
+        " --readable {output.readable} --record {output.record} {params.options}"
+
+
+rule sem_split:
+    input:
+        tables=expand("results/sem/{set}/index.parquet", set=LABELLED),
+    output:
+        table="results/sem/pooled/split.parquet",
+        readable="results/sem/pooled/split.csv",
+        record="results/sem/pooled/split.json",
+    log:
+        "results/logs/sem/pooled/split.log",
+    benchmark:
+        "results/benchmarks/sem/pooled/split.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        options=options("sem.split"),
+        code=code("sem.split"),
+    message:
+        "Splitting the images into training, validation and test"
+    shell:
+        "cathodeflow --log {log} --threads {threads} sem split {input.tables} --out {output.table} --readable {output.readable}"
+        " --record {output.record} {params.options}"
+
+
+rule sem_crops:
+    input:
+        table="results/sem/pooled/split.parquet",
+        raw=sem_raw(LABELLED),
+    output:
+        store=directory("results/sem/pooled/crops.zarr"),
+        manifest="results/sem/pooled/crops.zarr.manifest.json",
+        table="results/sem/pooled/crops.parquet",
+        record="results/sem/pooled/crops.json",
+    log:
+        "results/logs/sem/pooled/crops.log",
+    benchmark:
+        "results/benchmarks/sem/pooled/crops.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        options=options("sem.crops"),
+        code=code("sem.crops"),
+    message:
+        "Cutting crops from the labelled images"
+    shell:
+        "cathodeflow --log {log} --threads {threads} sem crops {input.table} --out {output.store} --record {output.record}"
+        " {params.options}"
+
+
+rule sem_train:
+    input:
+        manifest="results/sem/pooled/crops.zarr.manifest.json",
+        crops="results/sem/pooled/crops.parquet",
+        weights=lambda wildcards: sem_weights(wildcards.version),
+    output:
+        model="results/sem/{version}/model.pt",
+        record="results/sem/{version}/train.json",
+        figure=report(
+            "results/sem/{version}/train.png",
+            category="SEM",
+            subcategory="network {version}",
+            labels={"figure": "training"},
+            caption="../report/sem_train.rst",
+        ),
+    log:
+        "results/logs/sem/{version}/train.log",
+    benchmark:
+        "results/benchmarks/sem/{version}/train.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=1440,
+        gpu=lambda wildcards: sem_gpus(wildcards.version),
+    params:
+        options=lambda wildcards: sem_train_flags(wildcards.version),
+        code=code("sem.train"),
+    message:
+        "Training the SEM network {wildcards.version}"
+    shell:
+        "cathodeflow --log {log} sem train results/sem/pooled/crops.zarr --sample {wildcards.version}"
+        " --out {output.model} --record {output.record} --figure {output.figure}"
+        " --checkpoint results/checkpoints/sem_{wildcards.version}.ckpt {params.options}"
+
+
+rule sem_test:
+    input:
+        manifest="results/sem/pooled/crops.zarr.manifest.json",
+        crops="results/sem/pooled/crops.parquet",
+        model="results/sem/{version}/model.pt",
+    output:
+        images="results/sem/{version}/predictions.csv",
+        crops="results/sem/{version}/predictions_crops.csv",
+        record="results/sem/{version}/test.json",
+        figures=[
+            report(
+                f"results/sem/{{version}}/{figure}.png",
+                category="SEM",
+                subcategory="network {version}",
+                labels={"figure": figure},
+                caption=f"../report/sem_{figure}.rst",
+            )
+            for figure in SEM_FIGURES
+        ],
+    log:
+        "results/logs/sem/{version}/test.log",
+    benchmark:
+        "results/benchmarks/sem/{version}/test.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=gpus("sem.test"),
+    params:
+        options=options("sem.test"),
+        code=code("sem.test"),
+    message:
+        "Testing the SEM network {wildcards.version}"
+    shell:
+        "cathodeflow --log {log} sem test {input.model} results/sem/pooled/crops.zarr"
+        " --sample {wildcards.version} --out {output.images} --crops-table {output.crops} --record {output.record}"
+        " --figures results/sem/{wildcards.version} {params.options}"
+
+
+rule sem_audit:
+    input:
+        split="results/sem/pooled/split.parquet",
+        raw=sem_raw(LABELLED),
+        manifest="results/sem/pooled/crops.zarr.manifest.json",
+        crops="results/sem/pooled/crops.parquet",
+        model="results/sem/{version}/model.pt",
+        images="results/sem/{version}/predictions.csv",
+    output:
+        table="results/sem/{version}/audit.csv",
+        record="results/sem/{version}/audit.json",
+        figure=report(
+            "results/sem/{version}/audit.png",
+            category="SEM",
+            subcategory="network {version}",
+            labels={"figure": "audit"},
+            caption="../report/sem_audit.rst",
+        ),
+    log:
+        "results/logs/sem/{version}/audit.log",
+    benchmark:
+        "results/benchmarks/sem/{version}/audit.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=gpus("sem.audit"),
+    params:
+        options=options("sem.audit"),
+        code=code("sem.audit"),
+    message:
+        "Auditing what the SEM network {wildcards.version} can have learnt"
+    shell:
+        "cathodeflow --log {log} sem audit {input.split} {input.model} results/sem/pooled/crops.zarr"
+        " {input.images} --sample {wildcards.version} --out {output.table}"
+        " --record {output.record} --figure {output.figure} {params.options}"
+
+
+rule sem_explain:
+    input:
+        split="results/sem/pooled/split.parquet",
+        raw=sem_raw(LABELLED),
+        manifest="results/sem/pooled/crops.zarr.manifest.json",
+        crops="results/sem/pooled/crops.parquet",
+        model="results/sem/{version}/model.pt",
+        images="results/sem/{version}/predictions.csv",
+        predicted="results/sem/{version}/predictions_crops.csv",
+    output:
+        record="results/sem/{version}/explain.json",
+        sheet=report(
+            "results/sem/{version}/explain.png",
+            category="SEM",
+            subcategory="network {version}",
+            labels={"figure": "where it looks"},
+            caption="../report/sem_explain.rst",
+        ),
+        maps=[
+            report(
+                f"results/sem/{{version}}/map_{number}.png",
+                category="SEM",
+                subcategory="network {version}",
+                labels={"figure": f"whole image {number}"},
+                caption="../report/sem_maps.rst",
+            )
+            for number in range(1, SEM.explain.whole + 1)
+        ],
+    log:
+        "results/logs/sem/{version}/explain.log",
+    benchmark:
+        "results/benchmarks/sem/{version}/explain.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=gpus("sem.explain"),
+    params:
+        options=options("sem.explain"),
+        code=code("sem.explain"),
+    message:
+        "Drawing where the SEM network {wildcards.version} looks"
+    shell:
+        "cathodeflow --log {log} sem explain {input.split} {input.model} results/sem/pooled/crops.zarr"
+        " {input.images} {input.predicted} --sample {wildcards.version} --sheet {output.sheet} --maps results/sem/{wildcards.version}"
+        " --record {output.record} {params.options}"
+
+
+rule sem_predict:
+    input:
+        raw=lambda wildcards: sem_raw([wildcards.set]),
+        model=SEM.predict.model or "results/sem/{version}/model.pt",
+    output:
+        table="results/sem/{set}/{version}.csv",
+        record="results/sem/{set}/{version}.json",
+        figure=report(
+            "results/sem/{set}/{version}.png",
+            category="SEM",
+            subcategory="data set {set}",
+            labels={"figure": "predictions"},
+            caption="../report/sem_predict.rst",
+        ),
+    log:
+        "results/logs/sem/{set}/predict_{version}.log",
+    benchmark:
+        "results/benchmarks/sem/{set}/predict_{version}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=gpus("sem.predict"),
+    params:
+        images=lambda wildcards: sem_images(wildcards.set),
+        model=lambda wildcards, input: "" if SEM.predict.model else f"--model {input.model}",
+        options=options("sem.predict"),
+        code=code("sem.predict"),
+    message:
+        "Predicting the images of data set {wildcards.set}"
+    shell:
+        "cathodeflow --log {log} sem predict {params.images:q} {params.model} --sample {wildcards.set}"
+        " --out {output.table} --record {output.record} --figure {output.figure} {params.options}"
