@@ -10,7 +10,7 @@ from PIL import Image
 from cathodeflow.errors import InputError
 from cathodeflow.io.crops import crops_geometry, crops_table_path, read_crops, write_crops
 from cathodeflow.io.tables import write_table
-from cathodeflow.io.volumes import manifest_path, read_volume
+from cathodeflow.io.volumes import manifest_path, read_volume, write_volume
 from cathodeflow.sem.crops import cut_crops, plan_crops
 from cathodeflow.sem.resample import shrink, to_uint8
 
@@ -279,9 +279,9 @@ def test_a_table_of_other_crops_is_refused(tmp_path):
 
 
 def test_a_store_tells_what_its_crops_were_cut_with(tmp_path):
-    table, geometry = plan(), {"pixels": 40, "side": 20, "pixel_nm": None, "margin": 1}
-    write_crops(tmp_path / "c.zarr", cut_crops(table, image_of, side=20), table, attributes=geometry)
-    assert crops_geometry(tmp_path / "c.zarr") == crops_geometry(manifest_path(tmp_path / "c.zarr")) == geometry
-    write_crops(tmp_path / "c.zarr", cut_crops(table, image_of, side=20), table)
-    with pytest.raises(InputError, match="found no attribute pixels, side, pixel_nm, margin"):
-        crops_geometry(tmp_path / "c.zarr")
+    store, table = tmp_path / "c.zarr", plan()
+    write_crops(store, cut_crops(table, image_of, side=20), table, attributes=GEOMETRY)
+    assert crops_geometry(store) == crops_geometry(manifest_path(store)) == GEOMETRY
+    write_volume(store, cut_crops(table, image_of, side=20), axes=("crop", "y", "x"))
+    with pytest.raises(InputError, match="found no word of how the crops were cut"):
+        crops_geometry(store)
