@@ -52,7 +52,7 @@ def attention_maps(
     .. [2] A. Chattopadhay et al., WACV 2018, arXiv:1710.11063
     """
     model = model.to(device, memory_format=torch.channels_last).eval()
-    wanted = torch.as_tensor(np.asarray(targets, dtype=np.int64))
+    wanted = torch.from_numpy(np.array(targets, dtype=np.int64))
     parts = []
     for start in range(0, len(crops), batch_size):
         with torch.no_grad():

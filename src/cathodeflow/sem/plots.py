@@ -1,0 +1,415 @@
+"""Figures of the SEM stages: confusion, calibration, accuracy of classes, audit, predictions, maps of attention."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
+from textwrap import fill as wrapped
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from cathodeflow.plotting import COLOURS, MAP, ONE_COLUMN, TWO_COLUMNS, label, nothing_to_show, styled
+from cathodeflow.sem.calibration import expected_calibration_error, reliability
+from cathodeflow.sem.evaluate import probabilities
+from cathodeflow.sem.explain import enlarged
+
+Float32 = NDArray[np.float32]
+RIGHT, WRONG, OTHER = COLOURS[0], COLOURS[1], "#B8B8B8"
+_MOST_IMAGES = 40
+_MOST_PANELS = 8
+_MAIN_SCOPES = ("all", "within sessions", "not seen in training", "seen in training")
+
+
+def class_title(name: str) -> str:
+    """Class as it is written in figures.
+
+    Examples
+    --------
+    >>> class_title("811_formation")
+    '811 formation'
+    """
+    return name.replace("_", " ")
+
+
+@styled
+def confusion_figure(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
+    """Confusion matrix: in each row the share of a class that is predicted as each class, and below it the number.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `evaluate.crop_predictions` or `evaluate.original_predictions`.
+    classes : sequence of str
+        Sorted, so that those of one composition stand together.
+    """
+    k = len(classes)
+    numbers = np.zeros((k, k), dtype=np.int64)
+    np.add.at(numbers, (_numbers(table["label"], classes), _numbers(table["prediction"], classes)), 1)
+    total = numbers.sum(1)
+    share = numbers / np.maximum(total, 1)[:, None]
+    side = float(np.clip(0.46 * k, 2.0, 12.0))
+    figure = Figure(figsize=(side + 1.75, side + 1.35))
+    axes = figure.subplots()
+    # By the root, so that one mistake in twenty is seen too.
+    depth = np.sqrt(share)[..., None] * 0.85
+    hue = np.where(np.eye(k, dtype=bool)[..., None], to_rgb(RIGHT), to_rgb(WRONG))
+    axes.imshow(1 - depth * (1 - hue))
+    for row, col in zip(*np.nonzero(numbers), strict=True):
+        dark = share[row, col] > 0.35
+        percent = f"{100 * share[row, col]:.0f}" if share[row, col] >= 0.005 else "<1"
+        axes.text(col, row - 0.1, percent, ha="center", va="center", fontsize=9,
+                  color="white" if dark else "#222222")  # fmt: skip
+        axes.text(col, row + 0.28, f"{numbers[row, col]:,}", ha="center", va="center", fontsize=5.5,
+                  color="white" if dark else "#555555")  # fmt: skip
+    axes.set_xticks(range(k), [class_title(name) for name in classes], rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(k), [f"{class_title(name)}  ({n:,})" for name, n in zip(classes, total, strict=True)])
+    axes.set_xticks(np.arange(k - 1) + 0.5, minor=True)
+    axes.set_yticks(np.arange(k - 1) + 0.5, minor=True)
+    axes.tick_params(which="both", length=0)
+    axes.grid(which="minor", color="#E4E4E4", linewidth=0.5)
+    for edge in _borders(classes):
+        axes.axhline(edge - 0.5, color="#333333", linewidth=0.8)
+        axes.axvline(edge - 0.5, color="#333333", linewidth=0.8)
+    axes.spines[:].set(visible=True, color="#333333")
+    right = int(np.trace(numbers))
+    title = f"{right:,} of {len(table):,} right: {100 * right / max(len(table), 1):.1f} %"
+    label(axes, x="Prediction", y="Class (number)", title=title, grid=False)
+    figure.supxlabel("In each cell: share of the row [%], and the number", fontsize=7.5, color="#555555")
+    return figure
+
+
+@styled
+def calibration_figure(
+    series: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], classes: Sequence[str], *, bins: int
+) -> Figure:
+    """Reliability diagrams: how often answers are right against their confidence, before and after the temperature.
+
+    Parameters
+    ----------
+    series : mapping
+        By what they are of, such as crops and images, predictions before and after.
+    classes : sequence of str
+    bins : int
+    """
+    figure = Figure(figsize=(TWO_COLUMNS if len(series) > 1 else ONE_COLUMN * 1.2, 3.9))
+    grid = figure.subplots(2, len(series), squeeze=False, sharex=True, height_ratios=(3.2, 1))
+    for column, (what, pair) in enumerate(series.items()):
+        upper, lower = grid[:, column]
+        upper.plot([0, 100], [0, 100], color="#777777", linewidth=0.8, linestyle=(0, (4, 2)))
+        styles = (("before", OTHER, "#777777", "s"), ("after", RIGHT, RIGHT, "o"))
+        for one, (when, fill, line, marker) in zip(pair, styles, strict=True):
+            values, truth = probabilities(one, classes), _numbers(one["label"], classes)
+            table = reliability(values, truth, bins=bins)
+            used = table[table["count"] > 0]
+            error = expected_calibration_error(values, truth, bins=bins)
+            upper.plot(100 * used["confidence"], 100 * used["accuracy"], color=line, linewidth=0.9, alpha=0.7)
+            upper.scatter(
+                100 * used["confidence"], 100 * used["accuracy"], s=8 + 60 * np.sqrt(used["count"] / len(one)),
+                color=fill, edgecolors=line, linewidths=0.7, marker=marker, zorder=3,
+                label=f"{when}: {100 * error:.1f} %",
+            )  # fmt: skip
+            lower.stairs(table["count"], 100 * np.linspace(0, 1, bins + 1), color=line, fill=when == "after",
+                         facecolor=(*to_rgb(RIGHT), 0.35), linewidth=1.0)  # fmt: skip
+        upper.set(ylim=(-3, 103))
+        legend = upper.legend(loc="lower right", title="calibration error", title_fontsize=8, alignment="left")
+        for handle in legend.legend_handles:
+            handle.set_sizes([26.0])
+        lower.set_yscale("log")
+        lower.yaxis.set_major_locator(LogLocator(10, numticks=4))
+        lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        lower.yaxis.set_minor_locator(NullLocator())
+        lower.set(xlim=(0, 101), ylim=(0.7, None))
+        title = f"{'abcdef'[column]}  {len(pair[1]):,} {what}"
+        label(upper, x="", y="Right [%]" if column == 0 else "", title=title)
+        label(lower, x="Confidence [%]", y=what.capitalize())
+    return figure
+
+
+@styled
+def class_figure(images: pd.DataFrame, crops: pd.DataFrame) -> Figure:
+    """Accuracy of each class with its interval, of images and of crops.
+
+    Parameters
+    ----------
+    images, crops : DataFrame
+        Of `evaluate.bootstrap`.
+    """
+    classes = [name for name in images["class"].dropna()]
+    order = [None, *classes]
+    edges = _borders(classes)
+    # All on top, then the classes, with room between compositions.
+    height = {name: -(n + 0.6 * (n > 0) + 0.5 * sum(n > edge for edge in edges)) for n, name in enumerate(order)}
+    figure = Figure(figsize=(ONE_COLUMN * 1.45, 1.2 + 0.25 * -min(height.values())))
+    axes = figure.subplots()
+    for table, colour, marker, offset, what in (
+        (images, RIGHT, "o", 0.16, "images"), (crops, WRONG, "D", -0.16, "crops")
+    ):  # fmt: skip
+        rows = table[table["figure"] == "accuracy"]
+        at = np.array([height[None if pd.isna(name) else name] for name in rows["class"]]) + offset
+        axes.hlines(at, 100 * rows["low"], 100 * rows["high"], color=colour, linewidth=1.3, alpha=0.75)
+        axes.plot(100 * rows["value"], at, marker, color=colour, markersize=4.2, label=what, markeredgecolor="white",
+                  markeredgewidth=0.5)  # fmt: skip
+    counts = images[images["figure"] == "accuracy"]["originals"].tolist()
+    names = [f"{class_title(name) if name else 'all'}  ({n:,})" for name, n in zip(order, counts, strict=True)]
+    axes.set_yticks(list(height.values()), names)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlim(right=101)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    label(axes, x="Right [%]", y="")
+    axes.grid(False, axis="y")
+    return figure
+
+
+@styled
+def audit_figure(table: pd.DataFrame) -> Figure:
+    """Accuracy of every method, the network's beside those that see no particles, in each scope; and chance.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `audit.accuracy_table`. Methods whose name begins with network are shown as the network's.
+    """
+    scopes = _audit_scopes(table["scope"].unique())
+    methods = list(table["method"].unique())
+    columns = min(len(scopes), 4)
+    lines = -(-len(scopes) // max(columns, 1))
+    figure = Figure(figsize=(TWO_COLUMNS, 0.55 + lines * (0.85 + 0.24 * len(methods))))
+    if not scopes:
+        nothing_to_show(figure.subplots(), "nothing to compare")
+        return figure
+    grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    for axes in grid.flat[len(scopes) :]:
+        axes.set_visible(False)
+    for axes, scope in zip(grid.flat, scopes, strict=False):
+        part = table[table["scope"] == scope].set_index("method").reindex(methods)
+        colours = [RIGHT if name.startswith("network") else OTHER for name in methods]
+        value, low, high = (100 * part[name].to_numpy(float) for name in ("accuracy", "low", "high"))
+        # Room between the network and what it is compared with.
+        at = np.arange(len(methods)) + 0.35 * np.array([not name.startswith("network") for name in methods])
+        axes.barh(at, value, height=0.62, color=colours)
+        axes.hlines(at, low, high, color="#222222", linewidth=0.9)
+        for row, one, end in zip(at, value, high, strict=True):
+            if np.isfinite(one):
+                axes.text(end + 3, row, f"{one:.0f}" if one in (0, 100) else f"{one:.1f}", va="center", fontsize=7.5)
+        chance = 100 * float(part["chance"].mean())
+        axes.axvline(chance, color=WRONG, linewidth=1.0, linestyle=(0, (3, 2)))
+        axes.set(xlim=(0, 126), xticks=(0, 50, 100), ylim=(at[-1] + 0.55, -0.55))
+        axes.set_yticks(at, methods)
+        axes.tick_params(axis="y", length=0)
+        label(axes, x="", y="", title=_scope_title(scope, int(part["n"].max())))
+        axes.title.set_fontsize(7.5)
+        axes.grid(False, axis="y")
+    figure.supxlabel("Right [%], with intervals; dashed: chance", fontsize=9)
+    return figure
+
+
+@styled
+def prediction_figure(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
+    """Probabilities of images without labels, the strangest first, beside their entropy and strangeness.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `predict.predict_images`; of more than 40 images the strangest are shown.
+    classes : sequence of str
+    """
+    good = table[table["problem"].isna()]
+    shown = good.head(_MOST_IMAGES)
+    n, k = len(shown), len(classes)
+    figure = Figure(figsize=(TWO_COLUMNS, float(max(1.55 + 0.19 * n, 2.2))))
+    if not n:
+        nothing_to_show(figure.subplots(), "no image that can be used")
+        return figure
+    heat, entropy, strange = figure.subplots(1, 3, sharey=True, width_ratios=(max(3.0, 0.3 * k), 1, 1))
+    values = probabilities(shown, classes)
+    image = heat.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row, best in enumerate(values.argmax(1)):
+        heat.text(best, row, f"{100 * values[row, best]:.0f}", ha="center", va="center", fontsize=6.5,
+                  color="white" if values[row, best] > 0.55 else "#222222")  # fmt: skip
+    heat.set_xticks(range(k), [class_title(name) for name in classes], rotation=45, ha="right", rotation_mode="anchor")
+    heat.set_yticks(range(n), _short(shown["image"], 34), fontsize=7)
+    heat.set_yticks(np.arange(n - 1) + 0.5, minor=True)
+    heat.tick_params(which="both", length=0)
+    heat.grid(which="minor", axis="y", color="white", linewidth=1.5)
+    for edge in _borders(classes):
+        heat.axvline(edge - 0.5, color="#999999", linewidth=0.6)
+    figure.colorbar(image, ax=heat, location="top", label="Probability", shrink=0.5, aspect=30, pad=0.01)
+    foreign = shown["foreign"].to_numpy(bool)
+    colours = np.where(foreign, WRONG, RIGHT)
+    at = np.arange(n)
+    entropy.barh(at, 100 * shown["entropy_share"], height=0.6, color=COLOURS[4])
+    entropy.set(xlim=(0, 100), xticks=(0, 50, 100))
+    strange.hlines(at, 0, shown["strangeness"], color=colours, linewidth=1.0)
+    strange.scatter(shown["strangeness"], at, color=colours, s=14, zorder=3)
+    strange.set_xlim(0, 1.12 * float(shown["strangeness"].max()) or 1.0)
+    strange.xaxis.set_major_locator(MaxNLocator(3))
+    label(entropy, x="Entropy\n[% of the most]", y="")
+    label(strange, x="Strangeness\n[deviations]", y="")
+    for axes in (entropy, strange):
+        axes.grid(False, axis="y")
+        axes.tick_params(axis="y", which="both", length=0)
+    notes = [f"the {n} strangest of {len(good):,} images" if n < len(good) else f"{n} images",
+             f"{int(good['foreign'].astype(bool).sum()):,} foreign (orange)"]  # fmt: skip
+    notes += [f"{len(table) - len(good):,} could not be used"] if len(good) < len(table) else []
+    figure.suptitle("; ".join(notes).capitalize(), fontsize=8, x=0.01, ha="left")
+    return figure
+
+
+@styled
+def contact_sheet(crops: NDArray[np.uint8], maps: Float32, table: pd.DataFrame) -> Figure:
+    """Crops of each class that were told right and wrong, coloured where they speak for the predicted class.
+
+    Parameters
+    ----------
+    crops : (n, side, side) uint8
+    maps : (n, h, w) float32
+        Of `explain.attention_maps` for the predictions; each is drawn relative to its own maximum.
+    table : DataFrame
+        Of `explain.choose_crops`: the row of each crop.
+    """
+    classes = sorted(set(table["label"]))
+    numbers = table.groupby(["label", "correct"]).cumcount().to_numpy()
+    width = {case: int(numbers[table["correct"] == case].max(initial=-1)) + 1 for case in (True, False)}
+    columns = sum(width.values())
+    if not columns:
+        figure = Figure(figsize=(TWO_COLUMNS, 2.0))
+        nothing_to_show(figure.subplots(), "no crops to show")
+        return figure
+    cell = min((TWO_COLUMNS - 0.6) / columns, 1.6)
+    figure = Figure(figsize=(max(0.6 + cell * columns, ONE_COLUMN), 0.45 + (cell + 0.2) * len(classes)))
+    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    # A narrow empty column parts those told right from those told wrong.
+    gap = int(min(width.values()) > 0)
+    ratios = [1.0] * width[True] + [0.12] * gap + [1.0] * width[False]
+    grid = figure.subplots(len(classes), len(ratios), squeeze=False, width_ratios=ratios)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    for index, (crop, one) in enumerate(zip(crops, maps, strict=True)):
+        row = table.iloc[index]
+        start = 0 if row["correct"] else width[True] + gap
+        axes = grid[classes.index(row["label"]), start + numbers[index]]
+        axes.imshow(overlaid(crop, one), interpolation="antialiased")
+        axes.spines[:].set(visible=True, color=RIGHT if row["correct"] else WRONG, linewidth=1.2)
+        text = "" if row["correct"] else f"{class_title(row['prediction'])}, "
+        axes.set_xlabel(f"{text}{100 * row['confidence']:.0f} %", fontsize=7, labelpad=1.5)
+    for line, name in enumerate(classes):
+        grid[line, 0].set_ylabel(class_title(name), fontsize=8)
+        if width[False] and not (~table["correct"].astype(bool) & (table["label"] == name)).any():
+            grid[line, width[True] + gap].text(0.5, 0.5, "none", transform=grid[line, width[True] + gap].transAxes,
+                                               ha="center", va="center", color="#999999", fontsize=8)  # fmt: skip
+    for case, text, start in ((True, "told right", 0), (False, "told wrong, as", width[True] + gap)):
+        if width[case]:
+            grid[0, start].set_title(text, fontsize=9, color=RIGHT if case else WRONG, pad=4)
+    return figure
+
+
+@styled
+def whole_figure(
+    image: NDArray[np.uint8], heat: Float32, row: Mapping[str, Any], *, pixel_nm: float | None = None
+) -> Figure:
+    """Draw an image, and beside it the same coloured where it speaks for the predicted class.
+
+    Parameters
+    ----------
+    image : (row, col) uint8
+        At least as large as `heat`; the information bar may be there.
+    heat : (row, col) float32
+        Of `explain.whole_map`.
+    row : mapping
+        name, prediction, confidence, and label (None where it is not known).
+    pixel_nm : float, optional
+        For a scale bar.
+    """
+    rows, cols = heat.shape
+    grey = image[:rows, :cols]
+    height = (TWO_COLUMNS - 0.75) / 2 * rows / cols
+    figure = Figure(figsize=(TWO_COLUMNS, float(np.clip(height + 0.3, 1.4, 9.0))))
+    left, right = figure.subplots(1, 2)
+    left.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+    right.imshow(overlaid(grey, heat), interpolation="antialiased")
+    for axes in (left, right):
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    if pixel_nm:
+        _scale_bar(left, rows, cols, pixel_nm)
+    told = f"{class_title(row['prediction'])}, {100 * row['confidence']:.0f} %"
+    truth = row.get("label")
+    wrong = truth is not None and truth != row["prediction"]
+    left.set_title(_short([row["name"]], 46)[0], fontsize=8)
+    right.set_title(f"{told}" + (f"; is {class_title(truth)}" if wrong and truth else ""), fontsize=8,
+                    color=WRONG if wrong else RIGHT)  # fmt: skip
+    mappable = colormaps[MAP]
+    bar = figure.colorbar(
+        right.imshow(np.array([[0.0, 1.0]]), cmap=mappable, visible=False, extent=(0, cols, rows, 0)),
+        ax=right, shrink=0.85, pad=0.02, ticks=[0, 0.5, 1], label="Share of the maximum",
+    )  # fmt: skip
+    bar.ax.tick_params(labelsize=7)
+    return figure
+
+
+def overlaid(grey: NDArray[np.uint8], heat: Float32) -> Float32:
+    """Lay a map, relative to its maximum, over a grey image: (row, col, 3) in 0..1.
+
+    Where the map is low the image is seen as it is.
+    """
+    whole = enlarged(heat[None], (grey.shape[0], grey.shape[1]))[0]
+    share = np.clip(whole / max(float(heat.max()), 1e-12), 0, 1)[..., None]
+    base = (grey / 255.0)[..., None]
+    colour = colormaps[MAP](share[..., 0])[..., :3]
+    cover = 0.6 * share**0.8
+    return ((1 - cover) * base + cover * colour).astype(np.float32)
+
+
+def _scale_bar(axes: Axes, rows: int, cols: int, pixel_nm: float) -> None:
+    """Draw a bar of a round length, about a fifth of the image, at the lower left."""
+    most = 0.25 * cols * pixel_nm
+    power = 10.0 ** np.floor(np.log10(most))
+    length = max(step * power for step in (1, 2, 5) if step * power <= most)
+    text = f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
+    x, y, thick = 0.03 * cols, 0.95 * rows, max(0.012 * rows, 1)
+    effects = [withStroke(linewidth=1.5, foreground="black")]
+    axes.add_patch(Rectangle((x, y - thick), length / pixel_nm, thick, color="white", path_effects=effects))
+    axes.text(x + length / pixel_nm / 2, y - 1.8 * thick, text, color="white", ha="center", va="bottom", fontsize=8,
+              path_effects=effects)  # fmt: skip
+
+
+def _borders(classes: Sequence[str]) -> list[int]:
+    """Places where another composition begins."""
+    parts = [name.partition("_")[0] for name in classes]
+    return [place for place in range(1, len(parts)) if parts[place] != parts[place - 1]]
+
+
+def _numbers(labels: pd.Series, classes: Sequence[str]) -> NDArray[np.int64]:
+    return np.asarray(labels.map({name: place for place, name in enumerate(classes)}), dtype=np.int64)
+
+
+def _audit_scopes(found: Iterable[str]) -> list[str]:
+    """Scopes to draw: the main ones, then the sessions, with their own classes as answers where there are several."""
+    names = list(found)
+    sessions = [name for name in names if name.startswith("session ")]
+    alone = [name for name in sessions if name.endswith(", its classes") or f"{name}, its classes" not in sessions]
+    return [*(name for name in _MAIN_SCOPES if name in names), *alone][:_MOST_PANELS]
+
+
+def _scope_title(scope: str, count: int) -> str:
+    name = scope.removesuffix(", its classes")
+    return f"{wrapped(name, 22)}\n{count:,} images" + (", its classes" if name != scope else "")
+
+
+def _short(names: Iterable[str], most: int = 30) -> list[str]:
+    """Names with no more folders than tell them apart, and without their middle where they are long."""
+    paths = [PurePath(name) for name in names]
+    plain = [path.name for path in paths]
+    if len(set(plain)) < len(plain):
+        plain = ["/".join(path.parts[-2:]) for path in paths]
+    return [name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-(most // 2) :]}" for name in plain]
