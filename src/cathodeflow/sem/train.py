@@ -1,7 +1,7 @@
 """Train the network that tells composition and state of cathodes on crops of micrographs."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from cathodeflow.checkpoints import derived_seed, training_key
 from cathodeflow.errors import InputError
 from cathodeflow.sem.augment import augment, random_windows
-from cathodeflow.sem.batches import Batch, Source, timed
+from cathodeflow.sem.batches import Source, timed
 from cathodeflow.sem.calibration import apply_temperature, fit_mean_temperature, fit_temperature
+from cathodeflow.sem.evaluate import network_outputs
 from cathodeflow.sem.learning import (
     Loss,
     OptimizerName,
@@ -204,7 +205,7 @@ def train_network(
             accelerator=place.type, precision=arithmetic,
         )  # fmt: skip
         metrics, metadata = _measure(
-            model, crops, sources["validation"], rows_of["train"], labels, originals, place, arithmetic
+            model, crops, rows_of["validation"], rows_of["train"], labels, originals, place, arithmetic
         )
     return TrainedSem(model, result, metrics, metadata, clock["waited"] / max(clock["total"], 1e-9))
 
@@ -235,19 +236,17 @@ def _read_table(
 
 
 def _measure(
-    model: SemNetwork, crops: Any, validation: Source, train: NDArray[np.int64], labels: NDArray[np.int64],
+    model: SemNetwork, crops: Any, validation: NDArray[np.int64], train: NDArray[np.int64], labels: NDArray[np.int64],
     originals: NDArray[np.int64], device: torch.device, precision: str,
 ) -> tuple[dict[str, float], dict[str, Any]]:  # fmt: skip
     """Figures of merit in validation, temperatures, and where features lie."""
     some = train[np.linspace(0, len(train) - 1, min(len(train), _MEASURED)).astype(np.int64)]
     # Every class must be among them, however rare.
     some = np.union1d(some, [train[labels[train] == label][0] for label in np.unique(labels[train])])
-    known = Source(crops, some, batch_size=validation.batch_size, memory=0)
-    model.to(device)
-    features, _ = _outputs(model, known.in_order(), device, precision)
-    of_validation, logits = _outputs(model, validation.in_order(), device, precision)
+    features = network_outputs(model, crops, some, device=device, precision=precision).features
+    logits, of_validation = network_outputs(model, crops, validation, device=device, precision=precision)
     model.to("cpu")
-    right, groups = labels[validation.rows], originals[validation.rows]
+    right, groups = labels[validation], originals[validation]
     temperature = fit_temperature(logits, right)
     means = group_means(apply_temperature(logits, temperature), groups)
     first = np.unique(groups, return_index=True)[1]
@@ -261,16 +260,3 @@ def _measure(
         "original_temperature": fit_mean_temperature(means, right[first]),
         "statistics": statistics,
     }
-
-
-def _outputs(
-    model: SemNetwork, batches: Iterable[Batch], device: torch.device, precision: str
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Features and logits, in the arithmetic of the training."""
-    reduced = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
-    features: list[Tensor] = []
-    with torch.inference_mode(), torch.autocast(device.type, dtype=reduced, enabled=reduced is not None):
-        for images, _ in batches:
-            features.append(model.features(as_input(images, device)))
-        together = torch.cat(features)
-        return together.cpu().numpy(), model.logits(together).float().cpu().numpy()
