@@ -97,10 +97,10 @@ class Crops(Options):
 class Train(Options):
     """Crops -> a network that tells composition and state.
 
-    The defaults are for CPUs and small data. As published: `backbone: efficientnet_b7`, `weights: imagenet`,
-    `standardise: none`, all augmentation off, `optimizer: adam`, `learning_rate: 0.0001`, `schedule: constant`,
-    `weight_decay: 0`, `label_smoothing: 0`, `batch_size: 4`, `epochs: 40`, `first_share: 0`, with crops of
-    `pixels: none` and the split `image`.
+    The defaults are for CPUs and small data. As published: `backbone: tf_efficientnet_b7.aa_in1k`,
+    `weights: imagenet`, `standardise: none`, all augmentation off, `optimizer: adam`, `learning_rate: 0.0001`,
+    `schedule: constant`, `warm_up: 0`, `weight_decay: 0`, `label_smoothing: 0`, `batch_size: 4`, `epochs: 40`,
+    `first_share: 0`, with crops of `pixels: none` and the split `image`.
     """
 
     backbone: str = option("resnet18_half", "A network of timm by name, or `resnet18_half`: half of ResNet-18's width.")
