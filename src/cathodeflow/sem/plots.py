@@ -205,7 +205,7 @@ def audit_figure(table: pd.DataFrame) -> Figure:
         axes.set(xlim=(0, 126), xticks=(0, 50, 100), ylim=(at[-1] + 0.55, -0.55))
         axes.set_yticks(at, methods)
         axes.tick_params(axis="y", length=0)
-        label(axes, x="", y="", title=_scope_title(scope, int(part["n"].max())))
+        label(axes, x="", y="", title=f"{wrapped(scope, 22)}\n{int(part['n'].max()):,} images")
         axes.title.set_fontsize(7.5)
         axes.grid(False, axis="y")
     figure.supxlabel("Right [%], with intervals; dashed: chance", fontsize=9)
@@ -399,11 +399,6 @@ def _audit_scopes(found: Iterable[str]) -> list[str]:
     sessions = [name for name in names if name.startswith("session ")]
     alone = [name for name in sessions if name.endswith(", its classes") or f"{name}, its classes" not in sessions]
     return [*(name for name in _MAIN_SCOPES if name in names), *alone][:_MOST_PANELS]
-
-
-def _scope_title(scope: str, count: int) -> str:
-    name = scope.removesuffix(", its classes")
-    return f"{wrapped(name, 22)}\n{count:,} images" + (", its classes" if name != scope else "")
 
 
 def _short(names: Iterable[str], most: int = 30) -> list[str]:
