@@ -315,7 +315,7 @@ def contact_sheet(crops: NDArray[np.uint8], maps: Float32, table: pd.DataFrame) 
 
 @styled
 def whole_figure(
-    image: NDArray[np.uint8], heat: Float32, row: Mapping[str, Any], *, pixel_nm: float | None = None
+    image: NDArray[np.uint8], heat: Float32, row: Mapping[Any, Any], *, pixel_nm: float | None = None
 ) -> Figure:
     """Draw an image, and beside it the same coloured where it speaks for the predicted class.
 
