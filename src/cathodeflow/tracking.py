@@ -32,6 +32,7 @@ log = logging.getLogger("cathodeflow.tracking")
 KEY, PARENT, UNFINISHED, CURRENT = (f"cathodeflow.{name}" for name in ("key", "parent", "unfinished", "current"))
 BENCHMARK = {"s": "run_time_s", "max_rss": "max_rss_mb", "cpu_time": "cpu_time_s"}
 SQLITE = "sqlite:///"
+MANIFEST = ".manifest.json"  # of stores beside the records
 BATCH = 900  # MLflow takes at most 1000 metrics in one request
 
 
@@ -56,7 +57,8 @@ def find_records(results: str, sheets: Mapping[str, str], folders: Mapping[str, 
     for technique, sheet in sheets.items():
         section = techniques()[technique]
         for folder in (*read_samples(sheet, section.sample_class), *folders.get(technique, ())):
-            found += [path.as_posix() for path in sorted(Path(results, technique, folder).glob("*.json"))]
+            files = sorted(Path(results, technique, folder).glob("*.json"))
+            found += [path.as_posix() for path in files if not path.name.endswith(MANIFEST)]
     return found
 
 

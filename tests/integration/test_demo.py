@@ -50,7 +50,8 @@ def test_standard_errors_of_the_network_are_those_of_counting(demo: Project) -> 
 def test_every_job_has_a_log_and_a_benchmark(demo: Project) -> None:
     results = demo.folder / "results"
     jobs = [path.relative_to(results / "logs").with_suffix("") for path in (results / "logs").rglob("*.log")]
-    assert len(jobs) == 5 * len(SCANS) + len(SCANS) + 2 + 1 + 1
+    bragg, sem, mlflow = 5 * len(SCANS) + len(SCANS) + 2 + 1, 10, 1
+    assert len(jobs) == bragg + sem + mlflow
     for job in jobs:
         rows = pd.read_csv(results / "benchmarks" / job.with_suffix(".tsv"), sep="\t")
         assert len(rows) == 1 and "max_rss" in rows
@@ -75,7 +76,8 @@ def test_mlflow_has_a_run_for_every_record(demo: Project) -> None:
     from mlflow import MlflowClient
 
     imported = record(demo, "mlflow.json")
-    paths = {str(path.relative_to(demo.folder)) for path in demo.folder.glob("results/bragg/*/*.json")}
+    found = [path for name in ("bragg", "sem") for path in demo.folder.glob(f"results/{name}/*/*.json")]
+    paths = {str(path.relative_to(demo.folder)) for path in found if not path.name.endswith(".manifest.json")}
     assert set(imported["runs"]) == paths
     client = MlflowClient(f"sqlite:///{demo.folder}/results/mlflow.db")
     train = client.get_run(imported["runs"]["results/bragg/model/train.json"])
@@ -90,7 +92,7 @@ def test_report_holds_every_figure(demo: Project, tmp_path: Path) -> None:
     demo.snakemake("--report", str(tmp_path / "report.zip"))
     with zipfile.ZipFile(tmp_path / "report.zip") as archive:
         figures = [name for name in archive.namelist() if name.endswith(".png")]
-    assert len(figures) == 4 * len(SCANS) + 1
+    assert len(figures) == 4 * len(SCANS) + 1 + 11
 
 
 def test_positions_do_not_depend_on_the_number_of_cores(demo: Project, tmp_path: Path) -> None:
@@ -135,3 +137,13 @@ def test_a_command_of_the_log_can_be_pasted(demo: Project, tmp_path: Path) -> No
     subprocess.run(line, shell=True, cwd=demo.folder, check=True)
     made, kept = tmp_path / "peaks.h5", demo.folder / "results/bragg/charge_070/peaks.h5"
     assert made.read_bytes() == kept.read_bytes()
+
+
+def test_every_column_of_sem_is_explained(demo: Project) -> None:
+    text = (ROOT / "docs" / "sem.md").read_text()
+    sem = demo.folder / "results" / "sem"
+    names = set(pd.read_parquet(sem / "cathodes/index.parquet")) | set(pd.read_parquet(sem / "pooled/split.parquet"))
+    names |= set(pd.read_parquet(sem / "pooled/crops.parquet"))
+    for table in ("model/predictions.csv", "model/predictions_crops.csv", "model/audit.csv", "additives/model.csv"):
+        names |= {name for name in pd.read_csv(sem / table) if not name.startswith("p_")}
+    assert not [name for name in sorted(names) if f"`{name}`" not in text]

@@ -4,7 +4,7 @@ localrules:
 
 rule mlflow:
     input:
-        [target for target in TARGETS if target.endswith(".json")],
+        [target for target in TARGETS if target.endswith(".json") and not target.endswith(".manifest.json")],
     output:
         "results/mlflow.json",
     log:
