@@ -9,6 +9,7 @@ import hdf5plugin
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 from cathodeflow.io.atomic import atomic_path
 
@@ -42,6 +43,22 @@ def write_tiff(path: str | os.PathLike[str], image: NDArray[np.generic]) -> None
     """Write an image (row, col) of any number type as a TIFF file without date or program, so that bytes repeat."""
     with atomic_path(path) as temporary:
         tifffile.imwrite(temporary, image, metadata=None, software=False, compression="zlib")
+
+
+def write_jpeg(path: str | os.PathLike[str], image: NDArray[np.uint8], *, quality: int = 92) -> None:
+    """Write a grey image (row, col) as a JPEG file of three equal channels, as instruments do; bytes repeat."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(image).convert("RGB").save(temporary, format="JPEG", quality=quality)
+
+
+def write_micrograph(path: str | os.PathLike[str], image: NDArray[np.uint8], *, sidecar: str) -> None:
+    """Write a grey image (row, col) as JPEG or TIFF, by the suffix of `path`, and its sidecar as `PATH.txt`."""
+    if Path(path).suffix.lower() in (".jpg", ".jpeg"):
+        write_jpeg(path, image)
+    else:
+        write_tiff(path, image)
+    with atomic_path(f"{os.fspath(path)}.txt") as temporary:
+        temporary.write_text(sidecar, encoding="utf-8")
 
 
 def write_nexus_series(
