@@ -128,6 +128,11 @@ def test_damage_is_found_and_the_chunk_named(store, damage, name, found, quick):
         assert found in caught.value.found
 
 
+def test_what_snakemake_puts_into_the_folder_is_no_damage(store):
+    (Path(store) / ".snakemake_timestamp").touch()
+    np.testing.assert_array_equal(read_volume(store, verify=True).compute(), VOLUME)
+
+
 def test_all_damage_is_listed_at_once(store):
     chunk(store).unlink()
     add = store / "0" / "c" / "extra"

@@ -249,7 +249,9 @@ def _digests(store: str) -> dict[str, str]:
 
 
 def _files(store: str) -> list[str]:
-    found = [os.path.join(folder, name) for folder, _, names in os.walk(store) for name in names]
+    # Snakemake puts a file of its own into directories that are outputs.
+    names = [os.path.join(folder, name) for folder, _, names in os.walk(store) for name in names]
+    found = [name for name in names if os.path.basename(name) != ".snakemake_timestamp"]
     return sorted(os.path.relpath(name, store).replace(os.sep, "/") for name in found)
 
 
