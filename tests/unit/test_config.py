@@ -25,7 +25,7 @@ def stages() -> list[str]:
         f"{technique}.{name}"
         for technique, section in techniques().items()
         for name in section.model_fields
-        if name != "samples"
+        if name not in ("samples", "versions")
     ]
 
 
