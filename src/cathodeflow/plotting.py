@@ -9,6 +9,7 @@ import pandas as pd
 from cycler import cycler
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -78,19 +79,27 @@ def nothing_to_show(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#777777")
 
 
-def plain_log(axes: Axes, *, y: bool = True) -> None:
-    """Write 1, 2 and 5 of each decade as plain numbers."""
-    for axis in (axes.xaxis, axes.yaxis) if y else (axes.xaxis,):
+def plain_log(*axes: Axis) -> None:
+    """Write round values of each decade as plain numbers, more of them the fewer decades there are."""
+    for axis in axes:
         low, high = axis.get_view_interval()
-        subs = (1.0, 2.0, 5.0) if high < 30 * low else (1.0, 3.0) if high < 300 * low else (1.0,)
+        subs = (
+            (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+            if high < 6 * low
+            else (1.0, 2.0, 5.0)
+            if high < 30 * low
+            else (1.0, 3.0)
+            if high < 300 * low
+            else (1.0,)
+        )
         axis.set_major_locator(LogLocator(10, subs))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         axis.set_minor_formatter(NullFormatter())
 
 
 @styled
-def training_curves(history: Sequence[Mapping[str, Any]], *, unit: str) -> Figure:
-    """Losses of training and validation, with the epoch of the least validation loss marked.
+def training_curves(history: Sequence[Mapping[str, Any]], *, unit: str, kept: int | None = None) -> Figure:
+    """Losses of training and validation, with the epoch marked whose weights were kept.
 
     Parameters
     ----------
@@ -98,6 +107,8 @@ def training_curves(history: Sequence[Mapping[str, Any]], *, unit: str) -> Figur
         A row for each epoch: `epoch` and losses, whose keys end in `_loss`; further keys are ignored.
     unit : str
         Of the losses.
+    kept : int, optional
+        Epoch; default: that of the least validation loss.
     """
     figure = Figure(figsize=(ONE_COLUMN * 1.25, 2.9))
     axes = figure.subplots()
@@ -111,7 +122,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], *, unit: str) -> Figur
         few = marker if len(one) < 3 else None
         axes.plot(one["epoch"], one[name], color=colour, marker=few, label=str(name).removesuffix("_loss"))
     if "validation_loss" in table and table["validation_loss"].notna().any():
-        best = table.iloc[int(np.nanargmin(table["validation_loss"]))]
+        best = table.iloc[int(np.nanargmin(table["validation_loss"])) if kept is None else kept - 1]
         axes.plot(
             best["epoch"],
             best["validation_loss"],
@@ -122,6 +133,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], *, unit: str) -> Figur
         )
     if (table[losses].min().min()) > 0:
         axes.set_yscale("log")
+        plain_log(axes.yaxis)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.legend()
     label(axes, x="Epoch", y=f"Loss [{unit}]")

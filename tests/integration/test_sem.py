@@ -74,6 +74,9 @@ def test_what_is_of_no_class_is_the_strangest(demo: Project) -> None:
     table = pd.read_csv(results(demo) / "additives/model.csv")
     assert table["strangeness"].is_monotonic_decreasing and table["rank"].tolist() == list(range(1, len(table) + 1))
     assert table["problem"].isna().all() and (table["bar_rows"] == 16).all() and (table["tiles"] > 1).all()
+    # Every fourth image is of particles unlike those of any class, and is told so.
+    foreign = table["image"].str.extract(r"(\d+)\.jpg$")[0].astype(int) % 4 == 3
+    assert foreign.sum() >= 3 and foreign[: foreign.sum()].all() and (table["foreign"] == foreign).all()
     assert np.log(len(CLASSES)) >= table["entropy"].max() and table["entropy"].min() >= 0
 
 
@@ -86,8 +89,8 @@ def test_only_what_became_invalid_runs_again(copied: Project) -> None:
         ("    side: 96\n", "    side: 96\n    seed: 5\n", {"sem_crops": 1, **after_train}),
         ("    first_side: 64\n", "    first_side: 64\n    gamma: 1.2\n", after_train),
         (
-            "  train:\n    epochs: 20\n",
-            "  predict:\n    overlap: 0.5\n  train:\n    epochs: 20\n",
+            "  train:\n    epochs: 40\n",
+            "  predict:\n    overlap: 0.5\n  train:\n    epochs: 40\n",
             {"sem_predict": 1, "mlflow": 1},
         ),
     ):

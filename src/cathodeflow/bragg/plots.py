@@ -132,7 +132,7 @@ def distances(peaks: pd.DataFrame) -> Figure:
     right.axhline(50, color="#333333", linewidth=0.8, linestyle=(0, (4, 2)))
     right.legend(loc="lower right", title="median [px]", title_fontsize=8, alignment="left", handlelength=1.0)
     for axis in (left, right):
-        plain_log(axis, y=False)
+        plain_log(axis.xaxis)
     label(right, x="Distance [px]", y="Peaks within the distance [%]", title="b")
     return figure
 
@@ -165,7 +165,7 @@ def _draw_errors(axes: Axes, series: Mapping[str, pd.DataFrame]) -> None:
         axes.fill_between(table["intensity"], table["low"], table["high"], color=colour, alpha=0.2, linewidth=0)
         axes.plot(table["intensity"], table["median"], marker=marker, color=colour, label=NAMES[name])
     axes.set(xscale="log", yscale="log")
-    plain_log(axes)
+    plain_log(axes.xaxis, axes.yaxis)
     axes.legend(title="median, 95 % interval", title_fontsize=8, alignment="left")
     label(axes, x="Intensity of the peak [counts]", y="Distance [px]")
 
@@ -183,7 +183,7 @@ def _draw_found(axes: Axes, table: pd.DataFrame) -> None:
         )
         axes.plot(centre, 100 * use[name], marker=marker, color=colour, label=f"{name} ({use[whole].sum():,} peaks)")
     axes.set(xscale="log", ylim=(0, 103))
-    plain_log(axes, y=False)
+    plain_log(axes.xaxis)
     axes.legend(loc="lower right", title="95 % Wilson interval", title_fontsize=8, alignment="left")
     label(axes, x="Amplitude or, for precision, intensity [counts]", y="Share of the peaks [%]")
 

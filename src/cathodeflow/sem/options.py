@@ -179,7 +179,7 @@ class Predict(Options):
     model: str | None = option(None, "Model to use; default: those trained here.")
     overlap: float = option(0.25, "Shared area of neighbouring tiles of an image.", ge=0, lt=0.9)
     foreign: float = option(
-        0.99, "Quantile of the strangeness of training images above which an image is called foreign.", gt=0.5, lt=1
+        0.99, "Quantile of the strangeness of validation images above which an image is called foreign.", gt=0.5, lt=1
     )
     views: Literal[1, 8] = option(1, "Views of each tile whose mean is taken; 8: all turns and mirror images.")
     bar_rows: int | None = option(None, "Rows of the information bar; default: found in the images.", unit="px", ge=0)

@@ -85,7 +85,8 @@ def train(
             accelerator=options.device or "auto",
             on_epoch=log_epoch,
         )
-    save_figure(figure, training_curves(trained.training.history, unit=LOSS_UNITS[options.loss]))
+    curves = training_curves(trained.training.history, unit=LOSS_UNITS[options.loss], kept=trained.training.best_epoch)
+    save_figure(figure, curves)
     metadata = {
         "network": "BraggNN",
         "dense": trained.model.dense,

@@ -10,8 +10,6 @@ from cathodeflow.sem.cli.shared import compute_device, group, record_flag, sampl
 from cathodeflow.sem.options import VERSION, Audit
 
 log = logging.getLogger("cathodeflow.sem")
-# Images are compared with one another at about this side: what of them is seen twice needs no more.
-_SIDE = 256
 
 
 class Looked(NamedTuple):
@@ -96,7 +94,7 @@ def _look(table: Any, options: Audit) -> Any:
     from cathodeflow.sem.overlap import shrink, shrink_factor
     from cathodeflow.sem.resample import to_uint8
 
-    factor = max(shrink_factor(rows, cols, side=_SIDE) for rows, cols in zip(table["rows"], table["cols"], strict=True))
+    factor = max(shrink_factor(rows, cols) for rows, cols in zip(table["rows"], table["cols"], strict=True))
 
     def look(place: tuple[str, int]) -> Looked:
         path, bar_rows = place

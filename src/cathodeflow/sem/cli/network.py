@@ -56,7 +56,7 @@ def train(
         trained = train_network(
             array, table, classes=sorted(set(table["label"])), checkpoint=checkpoint, on_epoch=log_epoch, **keywords
         )
-    save_figure(figure, training_curves(trained.training.history, unit="nat"))
+    save_figure(figure, training_curves(trained.training.history, unit="nat", kept=trained.training.best_epoch))
     metadata = {**trained.metadata, **crops_geometry(crops), "options": options.model_dump(mode="json")}
     save_network(out, trained.model, metadata)
     write_record(
