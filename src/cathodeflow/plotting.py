@@ -73,6 +73,10 @@ def label(axes: Axes, *, x: str, y: str, title: str | None = None, grid: bool = 
     axes.grid(grid)
 
 
+# Values of a decade that are written on an axis, by the ratio that it spans.
+_LOG_TICKS = ((6, (1, 1.5, 2, 3, 5, 7)), (30, (1, 2, 5)), (300, (1, 3)), (np.inf, (1,)))
+
+
 def nothing_to_show(axes: Axes, text: str) -> None:
     """Say in the middle of empty axes why they are empty."""
     axes.set(xticks=[], yticks=[])
@@ -83,15 +87,7 @@ def plain_log(*axes: Axis) -> None:
     """Write round values of each decade as plain numbers, more of them the fewer decades there are."""
     for axis in axes:
         low, high = axis.get_view_interval()
-        subs = (
-            (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
-            if high < 6 * low
-            else (1.0, 2.0, 5.0)
-            if high < 30 * low
-            else (1.0, 3.0)
-            if high < 300 * low
-            else (1.0,)
-        )
+        subs = next(values for span, values in _LOG_TICKS if high < span * low)
         axis.set_major_locator(LogLocator(10, subs))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         axis.set_minor_formatter(NullFormatter())
