@@ -1,0 +1,97 @@
+"""Intervals of shares and of figures of merit, and bins of confidence: what several techniques count alike."""
+
+from collections.abc import Callable
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Float64 = NDArray[np.float64]
+
+# Numbers that the resampling holds at a time.
+_TOGETHER = 2**23
+
+
+def wilson(right: int, count: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the ends of Wilson's interval of a share, NaN where there is nothing to count.
+
+    Examples
+    --------
+    >>> [round(end, 3) for end in wilson(9, 10)]
+    [0.596, 0.982]
+    """
+    if not count:
+        return float("nan"), float("nan")
+    z, share = NormalDist().inv_cdf((1 + confidence) / 2), right / count
+    middle = (share + z**2 / 2 / count) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * (share * (1 - share) / count + z**2 / 4 / count**2) ** 0.5
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def confidence_bins(confidence: ArrayLike, bins: int) -> NDArray[np.int64]:
+    """Return which of `bins` equal bins of 0..1 each confidence is in; an upper edge belongs to its bin.
+
+    Examples
+    --------
+    >>> confidence_bins([0.0, 0.5, 0.51, 1.0], 2)
+    array([0, 0, 1, 1])
+    """
+    place = np.searchsorted(np.linspace(0, 1, bins + 1), np.asarray(confidence), side="left") - 1
+    return np.clip(place, 0, bins - 1).astype(np.int64)
+
+
+def resampled_limits(
+    figures: Callable[[Float64], Float64],
+    strata: NDArray[np.int64],
+    *,
+    samples: int,
+    confidence: float,
+    rng: np.random.Generator,
+) -> Float64:
+    """Return the ends of the intervals of figures from resampled units, the units of each stratum among themselves.
+
+    Of n units n - 1 are drawn, weighed up accordingly, which makes the variance of small strata right [1]_. A stratum
+    of one unit always has it.
+
+    Parameters
+    ----------
+    figures : callable
+        Figures (s, d) where the units have the weights (s, m). NaN where a figure cannot be had from these units.
+    strata : (m,) int
+        Stratum of each unit.
+    samples : int
+        How often units are drawn.
+    confidence : float
+        Level of the intervals.
+    rng : Generator
+
+    Returns
+    -------
+    (d, 2) float64
+        Low and high ends over the samples that have the figure; NaN where none has.
+
+    References
+    ----------
+    .. [1] J. N. K. Rao, C. F. J. Wu, J. Am. Stat. Assoc. 83, 231 (1988)
+    """
+    drawn, left, chunk = [], samples, max(_TOGETHER // len(strata), 1)
+    while left > 0:
+        drawn.append(figures(_resampled(strata, min(chunk, left), rng)))
+        left -= chunk
+    values = np.concatenate(drawn)
+    known = np.isfinite(values).any(axis=0)
+    limits = np.full((values.shape[1], 2), np.nan)
+    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+    limits[known] = np.nanquantile(values[:, known], ends, axis=0).T
+    return limits
+
+
+def _resampled(strata: NDArray[np.int64], samples: int, rng: np.random.Generator) -> Float64:
+    """Weights (samples, m) of units drawn within their strata."""
+    weights = np.ones((samples, len(strata)))
+    for number in np.unique(strata):
+        members = np.flatnonzero(strata == number)
+        n = len(members)
+        if n > 1:
+            weights[:, members] = rng.multinomial(n - 1, np.full(n, 1 / n), size=samples) * (n / (n - 1))
+    return weights
