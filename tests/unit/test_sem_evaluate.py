@@ -9,7 +9,6 @@ from sklearn import metrics
 from torch import nn
 
 from cathodeflow.errors import InputError
-from cathodeflow.sem.audit import wilson
 from cathodeflow.sem.backbones import Backbone
 from cathodeflow.sem.calibration import expected_calibration_error, negative_log_likelihood
 from cathodeflow.sem.evaluate import (
@@ -23,6 +22,7 @@ from cathodeflow.sem.evaluate import (
     turned,
 )
 from cathodeflow.sem.model import SemNetwork
+from cathodeflow.statistics import wilson
 
 CLASSES = ["333", "333_cycled", "622", "622_cycled"]
 

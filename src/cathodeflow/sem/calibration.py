@@ -7,6 +7,7 @@ from scipy.optimize import brentq
 from scipy.special import log_softmax, logsumexp, softmax
 
 from cathodeflow.errors import InputError
+from cathodeflow.statistics import confidence_bins
 
 Float64 = NDArray[np.float64]
 
@@ -128,7 +129,7 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike, *, bins: int) -> pd
     confidence = values.max(axis=1)
     correct = (values.argmax(axis=1) == right).astype(np.float64)
     edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    place = confidence_bins(confidence, bins)
     count = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
         means = [np.bincount(place, one, minlength=bins) / count for one in (confidence, correct)]

@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from cathodeflow.errors import InputError
-from cathodeflow.sem.audit import wilson
 from cathodeflow.sem.batches import Source
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
 from cathodeflow.sem.model import SemNetwork, as_input
 from cathodeflow.sem.strangeness import group_means
+from cathodeflow.statistics import confidence_bins, resampled_limits, wilson
 
 Float64 = NDArray[np.float64]
 Views = Literal[1, 8]
@@ -25,8 +25,6 @@ FIGURES = (*SHARES, "macro_f1", "ece", "nll")
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 _FLOOR = 1e-30
 _ROUNDING = 1e-9
-# Numbers that the resampling holds at a time.
-_TOGETHER = 2**23
 
 
 class Outputs(NamedTuple):
@@ -225,10 +223,9 @@ def bootstrap(
 ) -> pd.DataFrame:
     """Figures of merit with intervals, from resampled originals: crops of one share what makes it easy or hard.
 
-    Originals are drawn within each class, since the split sets how many of each class there are to test on: one fewer
-    than there are, weighed up accordingly, which makes the variance of small classes right [1]_. A bootstrap of what
-    is all right has no width; there, and for shares of originals themselves, the interval is Wilson's [2]_ for that
-    many originals. Calibration errors of few originals read high, in the figure and more so in its interval.
+    Originals are drawn within each class, since the split sets how many of each class there are to test on. A bootstrap
+    of what is all right has no width; there, and for shares of originals themselves, the interval is Wilson's [1]_ for
+    that many originals. Calibration errors of few originals read high, in the figure and more so in its interval.
 
     Parameters
     ----------
@@ -248,22 +245,18 @@ def bootstrap(
 
     References
     ----------
-    .. [1] J. N. K. Rao, C. F. J. Wu, J. Am. Stat. Assoc. 83, 231 (1988)
-    .. [2] E. B. Wilson, J. Am. Stat. Assoc. 22, 209 (1927)
+    .. [1] E. B. Wilson, J. Am. Stat. Assoc. 22, 209 (1927)
     """
     sums = _sums(table, classes, bins)
     whole = _figures(np.ones((1, len(sums.rows))), sums)
-    drawn: list[tuple[Float64, Float64]] = []
-    left, chunk = bootstrap_samples, max(_TOGETHER // len(sums.rows), 1)
-    while left > 0:
-        drawn.append(_figures(_resampled(sums.label, min(chunk, left), rng), sums))
-        left -= chunk
-    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+    limits = resampled_limits(
+        lambda weights: np.concatenate(_figures(weights, sums), axis=1),
+        sums.label, samples=bootstrap_samples, confidence=confidence, rng=rng,
+    )  # fmt: skip
     originals = np.bincount(sums.label, minlength=len(classes))
     kinds: list[tuple[str, str | None, int]] = [(name, None, len(sums.rows)) for name in FIGURES]
     kinds += [("accuracy", name, count) for name, count in zip(classes, originals.tolist(), strict=True)]
     values = np.concatenate(whole, axis=1)[0]
-    limits = np.quantile(np.concatenate([np.concatenate(part, axis=1) for part in drawn]), ends, axis=0).T
     single = len(table) == len(sums.rows)
     rows = []
     for (figure, name, count), value, (low, high) in zip(kinds, values, limits, strict=True):
@@ -306,7 +299,7 @@ def _sums(table: pd.DataFrame, classes: Sequence[str], bins: int) -> _Sums:
     for axis in (marginals(values, classes, axis="composition"), marginals(values, classes, axis="state")):
         right.append((axis.values.argmax(1) == axis.of_class[label]).astype(np.float64))
     confidence = values[rows, prediction]
-    place = np.clip(np.searchsorted(np.linspace(0, 1, bins + 1), confidence) - 1, 0, bins - 1).astype(np.int64)
+    place = confidence_bins(confidence, bins)
     nothing = np.zeros(len(table), np.int64)
     return _Sums(
         label[first],
@@ -331,14 +324,3 @@ def _figures(weights: Float64, sums: _Sums) -> tuple[Float64, Float64]:
     gap = np.abs(weights @ sums.confidence - weights @ sums.correct).sum(1, keepdims=True)
     parts = [diagonal.sum(1, keepdims=True) / count, (weights @ sums.axes) / count, np.nanmean(f1, axis=1)[:, None]]
     return np.concatenate([*parts, gap / count, weights @ sums.nll / count], axis=1), of_class
-
-
-def _resampled(label: NDArray[np.int64], samples: int, rng: np.random.Generator) -> Float64:
-    """Weights (samples, m) of originals drawn within their classes; a class with one original always has it."""
-    weights = np.ones((samples, len(label)))
-    for number in np.unique(label):
-        members = np.flatnonzero(label == number)
-        n = len(members)
-        if n > 1:
-            weights[:, members] = rng.multinomial(n - 1, np.full(n, 1 / n), size=samples) * (n / (n - 1))
-    return weights
