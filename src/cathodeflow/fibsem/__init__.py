@@ -1,0 +1,1 @@
+"""Phases of electrodes from FIB-SEM slices, with uncertainty."""
