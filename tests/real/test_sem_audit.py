@@ -10,12 +10,9 @@ import pytest
 from cathodeflow.io.micrographs import read_micrograph, sidecar_text
 from cathodeflow.sem.audit import (
     accuracy_table,
-    bar_thumbnail,
-    grey_histogram,
-    match_histogram,
-    reference_quantiles,
     trivial_scores,
 )
+from cathodeflow.sem.grey import bar_thumbnail, grey_histogram, match_histogram, reference_quantiles
 from cathodeflow.sem.overlap import MIN_SCORE, find_overlap, shared_area, shrink
 from cathodeflow.sem.sidecar import parse_sidecar
 from cathodeflow.sem.split import split_originals

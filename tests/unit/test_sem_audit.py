@@ -8,15 +8,11 @@ from scipy import ndimage
 from cathodeflow.errors import InputError
 from cathodeflow.sem.audit import (
     accuracy_table,
-    bar_thumbnail,
-    grey_histogram,
-    match_histogram,
     nearest_scores,
-    reference_quantiles,
     settings_features,
     trivial_scores,
-    wilson,
 )
+from cathodeflow.sem.grey import bar_thumbnail, grey_histogram, match_histogram, reference_quantiles
 
 CLASSES = ("333", "333_cycled", "811", "811_cycled")
 
@@ -212,12 +208,3 @@ def test_all_that_is_missing_in_predictions_is_named():
         "two: found no row for 333/6, expected a row for each of the 16 test images",
         "three: found an image in several rows, expected a row for each of the 16 test images",
     ]
-
-
-def test_wilson_interval_against_published_values():
-    # Newcombe, Statistics in Medicine 17, 857 (1998), table I.
-    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
-    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
-    assert wilson(1, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
-    assert np.isnan(wilson(0, 0)).all()

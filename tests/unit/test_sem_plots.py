@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from cathodeflow.io.figures import save_figure
-from cathodeflow.sem import plots
+from cathodeflow.sem import explain_plots, plots
 from cathodeflow.sem.audit import accuracy_table
 from cathodeflow.sem.evaluate import bootstrap, crop_predictions, original_predictions
 from cathodeflow.sem.explain import choose_crops
@@ -54,8 +54,8 @@ def figures(skill=2.0):
         "classes": plots.class_figure(*merits),
         "audit": plots.audit_figure(audit),
         "predictions": plots.prediction_figure(ranked(9), CLASSES),
-        "contact": plots.contact_sheet(grey, maps.astype(np.float32), chosen),
-        "whole": plots.whole_figure(image, heat, row, pixel_nm=24.8),
+        "contact": explain_plots.contact_sheet(grey, maps.astype(np.float32), chosen),
+        "whole": explain_plots.whole_figure(image, heat, row, pixel_nm=24.8),
     }
 
 
@@ -113,17 +113,17 @@ def test_an_overlay_leaves_the_image_where_the_map_is_zero():
     grey = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)
     heat = np.zeros((4, 4), np.float32)
     heat[0, 0] = 7
-    found = plots.overlaid(grey, heat)
+    found = explain_plots.overlaid(grey, heat)
     np.testing.assert_allclose(found[20:, 20:], np.repeat(grey[20:, 20:, None] / 255, 3, axis=2), atol=1e-6)
     assert np.ptp(found[1, 1]) > 0.05 and found.min() >= 0 and found.max() <= 1
-    np.testing.assert_allclose(plots.overlaid(grey, 0 * heat)[..., 0], grey / 255, atol=1e-6)
+    np.testing.assert_allclose(explain_plots.overlaid(grey, 0 * heat)[..., 0], grey / 255, atol=1e-6)
 
 
 def test_a_contact_sheet_without_crops_or_without_wrong_ones():
     empty = choose_crops(predictions().head(0), per_class=2, rng=np.random.default_rng(0))
-    nothing = plots.contact_sheet(np.zeros((0, 8, 8), np.uint8), np.zeros((0, 2, 2), np.float32), empty)
+    nothing = explain_plots.contact_sheet(np.zeros((0, 8, 8), np.uint8), np.zeros((0, 2, 2), np.float32), empty)
     assert nothing.axes[0].texts[0].get_text() == "no crops to show"
     chosen = choose_crops(predictions(skill=40), per_class=2, rng=np.random.default_rng(0))
-    figure = plots.contact_sheet(np.zeros((8, 8, 8), np.uint8), np.zeros((8, 2, 2), np.float32), chosen)
+    figure = explain_plots.contact_sheet(np.zeros((8, 8, 8), np.uint8), np.zeros((8, 2, 2), np.float32), chosen)
     assert len(figure.axes) == 8
     assert [axes.get_ylabel() for axes in figure.axes[::2]] == ["333", "333 cycled", "622", "622 cycled"]

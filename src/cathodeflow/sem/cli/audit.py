@@ -41,13 +41,8 @@ def audit(
     from cathodeflow.io.figures import save_figure
     from cathodeflow.io.tables import read_csv, read_table, write_csv
     from cathodeflow.record import write_record
-    from cathodeflow.sem.audit import (
-        accuracy_table,
-        grey_histogram,
-        match_histogram,
-        reference_quantiles,
-        trivial_scores,
-    )
+    from cathodeflow.sem.audit import accuracy_table, trivial_scores
+    from cathodeflow.sem.grey import grey_histogram, match_histogram, reference_quantiles
     from cathodeflow.sem.overlap import shared_area
     from cathodeflow.sem.plots import audit_figure
 
@@ -89,7 +84,7 @@ def _look(table: Any, options: Audit) -> Any:
     """Yield what is taken of each image, in the order of the table."""
     from cathodeflow.io.micrographs import read_micrograph
     from cathodeflow.parallel import ordered_map
-    from cathodeflow.sem.audit import bar_thumbnail, grey_histogram
+    from cathodeflow.sem.grey import bar_thumbnail, grey_histogram
     from cathodeflow.sem.info_bar import crop_bar
     from cathodeflow.sem.overlap import shrink, shrink_factor
     from cathodeflow.sem.resample import to_uint8
@@ -116,8 +111,8 @@ def _on_matched(model: str, crops: str, quantiles: Any, options: Audit) -> Any:
     import numpy as np
 
     from cathodeflow.io.crops import read_crops
-    from cathodeflow.sem.audit import match_histogram
     from cathodeflow.sem.evaluate import crop_predictions, network_outputs, original_predictions
+    from cathodeflow.sem.grey import match_histogram
     from cathodeflow.sem.model import load_network
 
     network, metadata = load_network(model)

@@ -37,8 +37,8 @@ def explain(
     from cathodeflow.io.tables import read_csv, read_table
     from cathodeflow.record import write_record
     from cathodeflow.sem.explain import attention_maps, choose_crops, choose_originals, whole_map
+    from cathodeflow.sem.explain_plots import contact_sheet, whole_figure
     from cathodeflow.sem.model import load_network
-    from cathodeflow.sem.plots import contact_sheet, whole_figure
     from cathodeflow.sem.predict import cut_tiles
     from cathodeflow.sem.resample import to_uint8
 
