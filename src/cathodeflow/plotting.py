@@ -11,6 +11,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 #: Colours that people with any common colour blindness tell apart (M. Okabe, K. Ito, 2008), darkest first.
@@ -91,6 +93,19 @@ def plain_log(*axes: Axis) -> None:
         axis.set_major_locator(LogLocator(10, subs))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         axis.set_minor_formatter(NullFormatter())
+
+
+def scale_bar(axes: Axes, rows: int, cols: int, pixel_nm: float) -> None:
+    """Draw a bar of a round length, about a fifth of the image, at the lower left."""
+    most = 0.25 * cols * pixel_nm
+    power = 10.0 ** np.floor(np.log10(most))
+    length = max(step * power for step in (1, 2, 5) if step * power <= most)
+    text = f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
+    x, y, thick = 0.03 * cols, 0.95 * rows, max(0.012 * rows, 1)
+    effects = [withStroke(linewidth=1.5, foreground="black")]
+    axes.add_patch(Rectangle((x, y - thick), length / pixel_nm, thick, color="white", path_effects=effects))
+    axes.text(x + length / pixel_nm / 2, y - 1.8 * thick, text, color="white", ha="center", va="bottom", fontsize=8,
+              path_effects=effects)  # fmt: skip
 
 
 @styled

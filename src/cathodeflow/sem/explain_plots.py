@@ -6,13 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from cathodeflow.plotting import MAP, ONE_COLUMN, TWO_COLUMNS, nothing_to_show, styled
+from cathodeflow.plotting import MAP, ONE_COLUMN, TWO_COLUMNS, nothing_to_show, scale_bar, styled
 from cathodeflow.sem.explain import enlarged
 from cathodeflow.sem.plots import RIGHT, WRONG, class_title, short_names
 
@@ -96,7 +93,7 @@ def whole_figure(
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     if pixel_nm:
-        _scale_bar(left, rows, cols, pixel_nm)
+        scale_bar(left, rows, cols, pixel_nm)
     told = f"{class_title(row['prediction'])}, {100 * row['confidence']:.0f} %"
     truth = row.get("label")
     wrong = truth is not None and truth != row["prediction"]
@@ -123,16 +120,3 @@ def overlaid(grey: NDArray[np.uint8], heat: Float32) -> Float32:
     colour = colormaps[MAP](share[..., 0])[..., :3]
     cover = 0.6 * share**0.8
     return ((1 - cover) * base + cover * colour).astype(np.float32)
-
-
-def _scale_bar(axes: Axes, rows: int, cols: int, pixel_nm: float) -> None:
-    """Draw a bar of a round length, about a fifth of the image, at the lower left."""
-    most = 0.25 * cols * pixel_nm
-    power = 10.0 ** np.floor(np.log10(most))
-    length = max(step * power for step in (1, 2, 5) if step * power <= most)
-    text = f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
-    x, y, thick = 0.03 * cols, 0.95 * rows, max(0.012 * rows, 1)
-    effects = [withStroke(linewidth=1.5, foreground="black")]
-    axes.add_patch(Rectangle((x, y - thick), length / pixel_nm, thick, color="white", path_effects=effects))
-    axes.text(x + length / pixel_nm / 2, y - 1.8 * thick, text, color="white", ha="center", va="bottom", fontsize=8,
-              path_effects=effects)  # fmt: skip
