@@ -104,8 +104,8 @@ def scale_bar(axes: Axes, rows: int, cols: int, pixel_nm: float) -> None:
     x, y, thick = 0.03 * cols, 0.95 * rows, max(0.012 * rows, 1)
     effects = [withStroke(linewidth=1.5, foreground="black")]
     axes.add_patch(Rectangle((x, y - thick), length / pixel_nm, thick, color="white", path_effects=effects))
-    axes.text(x + length / pixel_nm / 2, y - 1.8 * thick, text, color="white", ha="center", va="bottom", fontsize=8,
-              path_effects=effects)  # fmt: skip
+    # From the left, since in a small image the text is longer than the bar.
+    axes.text(x, y - 2.2 * thick, text, color="white", ha="left", va="bottom", fontsize=8, path_effects=effects)
 
 
 @styled
