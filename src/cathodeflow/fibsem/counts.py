@@ -147,7 +147,8 @@ def figures(counts: Counts, classes: Sequence[str]) -> dict[str, Float64]:
 
     - `miu`, `fiu`: mean of the classes' intersection over union, and the same weighted by the classes' true pixels
       [1]_. For class c with t_c true pixels, n_cc of them found, and n_jc of class j taken for it, it is
-      n_cc / (t_c + sum over j != c of n_jc).
+      n_cc / (t_c + sum over j != c of n_jc). The MatPhase paper has this formula too, but words n_jc the other way
+      round, which would leave wrong finds out of account.
     - `f1_<class>`, `accuracy`: over pixels.
     - `boundary_f1`: mean over the classes of the harmonic mean of the shares of the predicted boundary near the true
       one and the other way round [2]_.
