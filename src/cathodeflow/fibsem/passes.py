@@ -1,0 +1,211 @@
+"""Stochastic passes of a U-Net over slices of any size: mean logits and their entropy."""
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cathodeflow.checkpoints import derived_seed
+from cathodeflow.errors import InputError
+from cathodeflow.fibsem.folded import FoldedUNet, Shared
+from cathodeflow.fibsem.phases import entropy
+from cathodeflow.fibsem.unet import UNet, keep_mask
+from cathodeflow.sem.learning import resolve_precision
+
+#: Axes, of (n, channel, row, col), that each of the views for test-time flips is mirrored along.
+VIEWS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
+
+
+class Stochastic(NamedTuple):
+    """Mean logits F (n, n_classes, row, col) float32 and the entropy U of their softmax (n, row, col) float32 [nat]."""
+
+    logits: Tensor
+    entropy: Tensor
+
+
+class Tile(NamedTuple):
+    """Rows and columns [start, stop) of a tile."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+def stochastic(
+    network: UNet,
+    slices: Tensor,
+    *,
+    numbers: Sequence[int] | None = None,
+    passes: int = 20,
+    flips: bool = False,
+    tile: int = 512,
+    overlap: int = 64,
+    seed: int = 0,
+    together: int = 2**17,
+    precision: str = "auto",
+    device: torch.device | str = "cpu",
+) -> Stochastic:
+    """Average stochastic passes.
+
+    F is the mean of the passes' logits, the prediction its argmax, and the uncertainty u = -sum_c p_c ln p_c with
+    p = softmax(F) (the paper's section 3.1).
+
+    Parameters
+    ----------
+    network : UNet
+        Moved to `device`. Without dropout one pass is made, or one for each view.
+    slices : (n, context, row, col), or (n, row, col) for a context of 1
+        Any numeric type [grey]. Results need memory, so give a few slices at a time.
+    numbers : sequence of int, optional
+        Of the slices in their volume; default: from 0. The random numbers of a slice depend on `seed` and its number,
+        not on the slices beside it in this call.
+    passes : int
+        T, at least 1; with flips rounded up so that every view has as many.
+    flips : bool
+        Mirror rows and columns: the passes take the four views in turn.
+    tile, overlap : int
+        Slices with a longer side are cut into tiles of this side, which overlap; in between the weight goes over from
+        one to the other [px].
+    together : int
+        Pixels times passes that are computed at a time.
+    precision : str
+        "bf16-mixed", "32-true", or "auto": bfloat16 where the device has instructions for it.
+    device : torch.device or str
+
+    Raises
+    ------
+    InputError
+        When the slices do not fit the network, or a parameter is out of range.
+
+    Notes
+    -----
+    Memory: logits of the slices given, and per pixel of a tile and pass the features of a few layers.
+    """
+    if slices.ndim == 3:
+        slices = slices.unsqueeze(1)
+    context = network.architecture["context"]
+    if slices.ndim != 4 or slices.shape[1] != context or min(slices.shape[2:], default=0) < 1:
+        raise InputError("slices", f"shape {tuple(slices.shape)}", f"(n, {context}, row, col)")
+    if passes < 1:
+        raise InputError("passes", str(passes), "at least 1")
+    if not 0 <= overlap < tile:
+        raise InputError("overlap", f"{overlap} px of tiles of {tile} px", "at least 0, less than the tiles")
+    place = torch.device(device)
+    network = network.to(place).eval()
+    bfloat = resolve_precision(precision, place) == "bf16-mixed"
+    folded = FoldedUNet(network, torch.bfloat16 if bfloat else torch.float32)
+    each = _per_view(passes if network.stochastic else 1, flips)
+    found = torch.empty(len(slices), network.architecture["n_classes"], *slices.shape[2:])
+    with torch.inference_mode():
+        for row, one in enumerate(slices):
+            slice_seed = derived_seed(seed, row if numbers is None else int(numbers[row]))
+            found[row] = _one_slice(folded, one.to(place), each, tile, overlap, slice_seed, together).cpu()
+    return Stochastic(found, entropy(found))
+
+
+def tiles(rows: int, cols: int, *, tile: int, overlap: int, stride: int = 1) -> list[Tile]:
+    """Cover a slice with overlapping tiles, evenly spread.
+
+    Parameters
+    ----------
+    rows, cols : int
+        Of the slice [px].
+    tile, overlap : int
+        Side, and least overlap of neighbours [px].
+    stride : int
+        Tiles begin at multiples of it, where the pixels of the lowest resolution do [px].
+
+    Examples
+    --------
+    >>> tiles(100, 300, tile=128, overlap=16, stride=8)
+    [Tile(top=0, bottom=100, left=0, right=128), Tile(top=0, bottom=100, left=80, right=208), \
+Tile(top=0, bottom=100, left=168, right=300)]
+    """
+    return [Tile(*y, *x) for y, x in itertools.product(*(_spans(side, tile, overlap, stride) for side in (rows, cols)))]
+
+
+def _spans(side: int, tile: int, overlap: int, stride: int) -> list[tuple[int, int]]:
+    if side <= tile:
+        return [(0, side)]
+    count = -(-(side - overlap) // (tile - overlap))
+    starts = [int(number * (side - tile) / (count - 1)) // stride * stride for number in range(count)]
+    # The last reaches the end, up to a stride further than the others.
+    return [(start, side if start == starts[-1] else start + tile) for start in starts]
+
+
+def _ramp(side: int, before: bool, after: bool, overlap: int, device: torch.device) -> Tensor:
+    """Weights along a side: 1, falling to nearly 0 where another tile takes over."""
+    distance = torch.arange(side, device=device) + 0.5
+    weight = torch.ones(side, device=device)
+    if overlap and before:
+        weight = torch.minimum(weight, distance / overlap)
+    if overlap and after:
+        weight = torch.minimum(weight, distance.flip(0) / overlap)
+    return weight
+
+
+def _per_view(passes: int, flips: bool) -> dict[tuple[int, ...], range]:
+    """Numbers of the passes over each view."""
+    if not flips:
+        return {(): range(passes)}
+    each = -(-passes // len(VIEWS))
+    return {view: range(place * each, (place + 1) * each) for place, view in enumerate(VIEWS)}
+
+
+def _one_slice(
+    folded: FoldedUNet, x: Tensor, each: dict[tuple[int, ...], range], tile: int, overlap: int, seed: int, together: int
+) -> Tensor:
+    rows, cols = x.shape[-2:]
+    parts = tiles(rows, cols, tile=tile, overlap=overlap, stride=folded.network.stride)
+    if len(parts) == 1:
+        return _one_tile(folded, x, each, derived_seed(seed, 0, 0), together)
+    total = torch.zeros(folded.network.architecture["n_classes"], rows, cols, device=x.device)
+    weights = torch.zeros(rows, cols, device=x.device)
+    for part in parts:
+        top, bottom, left, right = part
+        logits = _one_tile(folded, x[:, top:bottom, left:right], each, derived_seed(seed, top, left), together)
+        down = _ramp(bottom - top, top > 0, bottom < rows, overlap, x.device)
+        weight = down[:, None] * _ramp(right - left, left > 0, right < cols, overlap, x.device)
+        total[:, top:bottom, left:right] += weight * logits
+        weights[top:bottom, left:right] += weight
+    return total / weights
+
+
+def _one_tile(
+    folded: FoldedUNet, x: Tensor, each: dict[tuple[int, ...], range], seed: int, together: int
+) -> Tensor:  # fmt: skip
+    rows, cols = x.shape[-2:]
+    mean = torch.zeros((), device=x.device)
+    for view, numbers in each.items():
+        prepared = folded.network.prepared(x[None].flip(view))
+        shared = folded.shared(prepared)
+        batch = max(together // prepared.shape[-2:].numel(), 1)
+        for start in range(0, len(numbers), batch):
+            some = numbers[start : start + batch]
+            part = _sum(folded, shared, [derived_seed(seed, number) for number in some])
+            mean = mean + part[..., :rows, :cols].flip(view)
+    return folded.logits(mean / sum(map(len, each.values())))[0]
+
+
+def _sum(folded: FoldedUNet, shared: Shared, seeds: Sequence[int]) -> Tensor:
+    """Sum (1, channels, h, w) float32 of the features of one slice's passes."""
+    device, kind = shared.start.device, folded.network.architecture["dropout_kind"]
+    generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def thin(level: int, features: Tensor) -> Tensor:
+        # In one word with the sign bit and the rest, a feature and its mask are two integers of the same width.
+        integers = features.view(torch.int16 if features.dtype == torch.bfloat16 else torch.int32)
+        for one, generator in zip(integers.split(1), generators, strict=True):
+            mask = keep_mask(one.shape, folded.network.rate(level), kind, device, generator)
+            one.bitwise_and_(mask.to(one.dtype))
+        return features
+
+    # One after another: torch sums bfloat16 over the first axis several times slower.
+    first, *others = folded.features(shared, len(seeds), thin).split(1)
+    total = first.float()
+    for other in others:
+        total += other
+    return total

@@ -1,0 +1,129 @@
+"""Windows around pixels for the local model, gathered where they are needed from padded slices."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cathodeflow.errors import InputError
+
+
+class Padded(NamedTuple):
+    """Slices on a device, mirrored beyond their edges by half a window.
+
+    image : (slice, row + 2 margin, col + 2 margin) float32, grey in [-1, 1].
+    classes : same shape, uint8, the global model's class; n_classes where the pixel is IDK.
+    logits : (slice, row, col, n_classes) float32, of the global model.
+    neighbours : (slice, context) int64, numbers of the slices whose image each one is seen with.
+    side : int, of a window [px].
+    """
+
+    image: Tensor
+    classes: Tensor
+    logits: Tensor
+    neighbours: Tensor
+    side: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Slices, rows and columns without the margin."""
+        n, rows, cols, _ = self.logits.shape
+        return n, rows, cols
+
+
+def pad_slices(
+    slices: Tensor,
+    logits: Tensor,
+    idk: Tensor,
+    *,
+    side: int,
+    low: float,
+    high: float,
+    neighbours: Tensor | None = None,
+    device: torch.device | str = "cpu",
+) -> Padded:
+    """Prepare slices for `gather`.
+
+    Parameters
+    ----------
+    slices : (slice, row, col)
+        Any numeric type [grey].
+    logits : (slice, n_classes, row, col) float
+        Of the global model (`passes.stochastic`).
+    idk : (slice, row, col) bool
+        Pixels of which the global model's class is not to be trusted.
+    side : int
+        Of a window, odd [px]; the paper has 11, 17 and 25.
+    low, high : float
+        Grey that becomes -1 and 1; what lies outside is cut off.
+    neighbours : (slice, context) int64, optional
+        `unet.neighbours`; default: each slice alone.
+    device : torch.device or str
+        Where windows are gathered.
+
+    Raises
+    ------
+    InputError
+        When shapes differ, `side` is even, or `high` is not above `low`.
+    """
+    if side < 1 or side % 2 == 0:
+        raise InputError("window", f"a side of {side} px", "an odd number")
+    if not high > low:
+        raise InputError("slices", f"grey from {low:g} to {high:g}", "some contrast")
+    shape = tuple(slices.shape)
+    if logits.ndim != 4 or shape != tuple(idk.shape) or shape != (len(logits), *logits.shape[2:]):
+        raise InputError("slices", f"shape {shape} with logits {tuple(logits.shape)}, IDK {tuple(idk.shape)}",
+                         "(slice, row, col), (slice, n_classes, row, col) and (slice, row, col)")  # fmt: skip
+    n, rows, cols = shape
+    place = torch.device(device)
+    if neighbours is None:
+        neighbours = torch.arange(n)[:, None]
+    grey = ((slices.to(place).float() - low) * (2 / (high - low)) - 1).clamp_(-1, 1)
+    logits = logits.to(place).float()
+    classes = logits.argmax(1).to(torch.uint8).masked_fill_(idk.to(place), logits.shape[1])
+    mirrored = [
+        torch.from_numpy(np.pad(np.arange(length), side // 2, mode="reflect" if length > 1 else "edge")).to(place)
+        for length in (rows, cols)
+    ]
+    at = (slice(None), mirrored[0][:, None], mirrored[1])
+    return Padded(grey[at], classes[at], logits.permute(0, 2, 3, 1).contiguous(), neighbours.to(place), side)
+
+
+def gather(padded: Padded, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Copy windows out of padded slices: these windows are all that is ever in memory.
+
+    Parameters
+    ----------
+    padded : Padded
+    pixels : (n,) int64
+        Numbers of the pixels, (slice * rows + row) * cols + col: `idk.flatten().nonzero()`.
+
+    Returns
+    -------
+    windows : (n, context + n_classes, side, side) float32
+        On the slices' device, channels last in memory: images, then classes one-hot, zero at IDK pixels.
+    logits : (n, n_classes) float32
+        Of the pixels themselves.
+    """
+    _, rows, cols = padded.shape
+    pixels = pixels.to(padded.image.device)
+    col = pixels % cols
+    row = pixels // cols % rows
+    number = pixels // (rows * cols)
+    context, n_classes = padded.neighbours.shape[1], padded.logits.shape[-1]
+    images = _view(padded.image, padded.side)[padded.neighbours[number], row[:, None], col[:, None]]
+    classes = _view(padded.classes, padded.side)[number, row, col]
+    windows = torch.empty(
+        (len(pixels), context + n_classes, padded.side, padded.side),
+        device=pixels.device, memory_format=torch.channels_last,
+    )  # fmt: skip
+    windows[:, :context] = images
+    for place in range(n_classes):
+        windows[:, context + place] = classes == place
+    return windows, padded.logits.view(-1, n_classes).index_select(0, pixels)
+
+
+def _view(padded: Tensor, side: int) -> Tensor:
+    """All windows (slice, row, col, side, side) as a view that overlaps itself."""
+    return padded.unfold(1, side, 1).unfold(2, side, 1)

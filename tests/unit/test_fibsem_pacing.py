@@ -1,0 +1,62 @@
+import pytest
+import torch
+
+from cathodeflow.checkpoints import generator
+from cathodeflow.errors import InputError
+from cathodeflow.fibsem.pacing import paced, pool_size
+
+
+@pytest.mark.parametrize("kind", ["linear", "root", "step", "none"])
+def test_the_pool_grows_from_its_start_to_all(kind):
+    sizes = [pool_size(step, 30, 1000, kind, 0.1, full_at=0.6, stages=4) for step in range(30)]
+    assert sizes == sorted(sizes) and sizes[18:] == [1000] * 12
+    assert sizes[0] == (1000 if kind == "none" else 100)
+    if kind == "step":
+        assert sorted(set(sizes)) == [100, 400, 700, 1000]
+    if kind == "root":
+        # As many new pixels per pixel in the pool: the square grows evenly.
+        steps = torch.tensor(sizes[:18]).double().square().diff()
+        assert steps.std() < 0.02 * steps.mean()
+    if kind == "linear":
+        assert set(torch.tensor(sizes[:18]).diff().tolist()) == {50}
+    assert pool_size(0, 5, 3, kind, 0.01) == (3 if kind == "none" else 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"start_share": 0.0}, "start_share"), ({"full_at": 1.5}, "full_at"), ({"stages": 1}, "stages")],
+)
+def test_parameters_out_of_range_are_named(options, named):
+    with pytest.raises(InputError, match=named):
+        pool_size(0, 5, 10, "step", **{"start_share": 0.2} | options)
+
+
+def test_batches_come_from_the_pool_shuffled():
+    entropy = torch.rand(1000, generator=generator(0))
+    order = torch.argsort(entropy, stable=True)
+    batches = list(paced(order, 300, generator(1), batch_size=64, count=1000))
+    assert [len(one) for one in batches] == [64] * 15 + [40]
+    drawn = torch.cat(batches)
+    assert entropy[drawn].max() <= entropy.sort().values[299]
+    # Every pixel of the pool as often as the others: 3 or 4 times.
+    counts = torch.bincount(drawn, minlength=1000)[order[:300]]
+    assert set(counts.tolist()) == {3, 4} and int(counts.sum()) == 1000
+    # Not from easy to hard, neither over the epoch nor inside a batch.
+    means = torch.tensor([entropy[one].mean() for one in batches])
+    assert abs(torch.corrcoef(torch.stack([means, torch.arange(16.0)]))[0, 1]) < 0.6
+    ranks = torch.argsort(order)[drawn[:300]].double()
+    assert abs(torch.corrcoef(torch.stack([ranks, torch.arange(300.0).double()]))[0, 1]) < 0.2
+
+
+def test_the_whole_pool_is_every_pixel_once_in_an_order_of_the_seed():
+    order = torch.randperm(500, generator=generator(0))
+    first, again, other = (
+        torch.cat(list(paced(order, 500, generator(s), batch_size=100, count=500))) for s in (1, 1, 2)
+    )
+    assert torch.equal(first.sort().values, torch.arange(500))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_a_pool_smaller_than_a_batch_is_repeated():
+    batches = list(paced(torch.arange(50), 7, generator(0), batch_size=20, count=45))
+    assert [len(one) for one in batches] == [20, 20, 5] and torch.cat(batches).max() < 7
