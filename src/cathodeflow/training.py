@@ -5,7 +5,8 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -51,6 +52,7 @@ def fit(
     monitor: str = "loss",
     whole: Callable[[dict[str, Tensor]], dict[str, float]] | None = None,
     clip_norm: float | None = None,
+    average: float = 0.0,
     checkpoint: str | os.PathLike[str] | None = None,
     key: str = "",
     accelerator: str = "auto",
@@ -90,6 +92,9 @@ def fit(
         in a validation, joined along their first axis and on the CPU.
     clip_norm : float, optional
         Largest norm of the gradient. With it, a step whose gradient is not finite is left out.
+    average : float
+        Weights that are validated and kept are the mean over the steps before, each counting this factor less than the
+        next (an exponential moving average, with its buffers); 0: those of the last step.
     checkpoint : path, optional
         File for resuming, written after every epoch and kept at the end: `io.models.discard_checkpoint` removes it.
     key : str
@@ -116,7 +121,8 @@ def fit(
     """
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise InputError("device", f"{accelerator}, but no GPU that torch can use", "cpu or auto")
-    key = training_key(key, model.state_dict(), seed, epochs, patience, monitor, clip_norm, str(precision), devices)
+    settings = (seed, epochs, patience, monitor, clip_norm, average, str(precision), devices)
+    key = training_key(key, model.state_dict(), *settings)
     fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision, strategy=strategy)
     fabric.launch()
     inner, stepper = model, optimizer(model.parameters())
@@ -124,10 +130,12 @@ def fit(
     wrapped, stepper = fabric.setup(model, stepper)
     history: list[Record] = []
     best_weights = _weights(inner)
+    mean = _Average(inner, average)
     if checkpoint is not None and (state := matching_checkpoint(checkpoint, key)) is not None:
         inner.load_state_dict(state["model"])
         stepper.load_state_dict(state["optimizer"])
         history, best_weights = state["history"], state["best"]
+        mean.load(state["average"])
         LOG.info("%s goes on after epoch %d of %d", label, len(history), epochs)
     monitored = "validation_" + monitor
     with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
@@ -143,15 +151,17 @@ def fit(
                 group["lr"] = rate * factor
             batches = _share(train_batches(generator(seed, epoch)), fabric.global_rank, fabric.world_size)
             record: Record = {"epoch": epoch + 1, "learning_rate": base_rates[0] * factor}
-            record |= _train(fabric, wrapped, stepper, loss_function, batches, clip_norm)
-            record |= _validate(fabric, wrapped, loss_function, validation_batches(), whole)
-            history.append(fabric.broadcast(record))
-            if _best(history, monitored) == epoch:
-                best_weights = _weights(inner)
+            record |= _train(fabric, wrapped, stepper, loss_function, batches, clip_norm, mean.update)
+            with mean.in_place():
+                record |= _validate(fabric, wrapped, loss_function, validation_batches(), whole)
+                history.append(fabric.broadcast(record))
+                if _best(history, monitored) == epoch:
+                    best_weights = _weights(inner)
             if fabric.is_global_zero:
                 if checkpoint is not None:
                     save_checkpoint(checkpoint, {"key": key, "model": inner.state_dict(), "history": history,
-                                                 "optimizer": stepper.state_dict(), "best": best_weights})  # fmt: skip
+                                                 "optimizer": stepper.state_dict(), "best": best_weights,
+                                                 "average": mean.weights})  # fmt: skip
                 _report(bar, label, epochs, history, monitored)
                 if on_epoch is not None:
                     on_epoch(history[-1])
@@ -196,9 +206,49 @@ def warm_up_cosine(epochs: int, *, warm_up: int = 0, final: float = 0.01) -> Cal
     return factor
 
 
+class _Average:
+    """Exponential moving average of a model's weights and buffers; without a factor it does nothing."""
+
+    def __init__(self, model: nn.Module, factor: float) -> None:
+        self._model, self._factor = model, factor
+        self.weights: dict[str, Any] = {**_weights(model), "steps": 0} if factor else {}
+
+    def load(self, weights: dict[str, Any]) -> None:
+        """Go on from the average of a checkpoint."""
+        self.weights = weights
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights after a step; while there were few, the average is over their last tenth."""
+        if not self._factor:
+            return
+        self.weights["steps"] += 1
+        steps = self.weights["steps"]
+        share = max(1 - self._factor, 10 / (9 + steps))
+        for name, value in self._model.state_dict().items():
+            old = self.weights[name] = self.weights[name].to(value.device)
+            if value.is_floating_point():
+                old.lerp_(value, share)
+            else:
+                old.copy_(value)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Put the average into the model, and then what was there before back."""
+        if not self._factor:
+            yield
+            return
+        before = _weights(self._model)
+        self._model.load_state_dict({name: value for name, value in self.weights.items() if name != "steps"})
+        try:
+            yield
+        finally:
+            self._model.load_state_dict(before)
+
+
 def _train(
     fabric: Fabric, model: Any, optimizer: Any, loss_function: Callable[..., dict[str, Tensor]],
-    batches: Iterable[Batch], clip_norm: float | None,
+    batches: Iterable[Batch], clip_norm: float | None, after_step: Callable[[], None],
 ) -> Record:  # fmt: skip
     model.train()
     totals: dict[str, Tensor] = {}
@@ -216,6 +266,7 @@ def _train(
             skipped += 1
         else:
             optimizer.step()
+            after_step()
         count += _add(totals, values, len(batch[0]))
     return _means(totals, count, "train") | ({"skipped_steps": skipped} if clip_norm is not None else {})
 

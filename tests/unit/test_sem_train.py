@@ -29,7 +29,7 @@ from cathodeflow.sem.train import train_network
 
 CLASSES = ["523_cycled", "523"]
 OPTIONS = {"classes": CLASSES, "epochs": 4, "batch_size": 16, "learning_rate": 4e-3, "first_side": 24, "threads": 1,
-           "precision": "32-true", "device": "cpu", "seed": 3}  # fmt: skip
+           "average": 0.0, "precision": "32-true", "device": "cpu", "seed": 3}  # fmt: skip
 
 
 def texture(random, deviation, side):
@@ -305,3 +305,14 @@ def test_optimisers_and_schedules_by_name():
     cosine = build_schedule("cosine", epochs=9, warm_up=0)
     factors = [cosine(epoch) for epoch in range(9)]
     assert factors[0] == 1 and factors == sorted(factors, reverse=True) and factors[-1] < 0.1
+
+
+def test_mixed_crops_are_trained_on_with_both_labels_and_differ_from_single_ones(trained):
+    images, table = textures()
+    single = train_network(images, table, **(OPTIONS | {"mixup": 0.0, "epochs": 1}))
+    mixed = train_network(images, table, **(OPTIONS | {"mixup": 1.0, "epochs": 1}))
+    assert not same(single.model.state_dict(), mixed.model.state_dict())
+    # Half of the crops are mostly of another class than the label that is counted: the loss is higher.
+    assert mixed.training.best["train_loss"] > single.training.best["train_loss"] - 0.05
+    again = train_network(images, table, **(OPTIONS | {"mixup": 1.0, "epochs": 1}))
+    assert same(again.model.state_dict(), mixed.model.state_dict())

@@ -88,6 +88,48 @@ class Killed(Exception):
     pass
 
 
+def test_averaged_weights_are_validated_and_training_goes_on_from_the_last_ones():
+    steps, validated = [], []
+
+    def loss_function(network, batch):
+        state = {name: value.clone() for name, value in model.state_dict().items()}
+        (steps if network.training else validated).append(state)
+        return {"loss": (network(batch[0]) - batch[1]).square().mean()}
+
+    model = small_network()
+    x, y = torch.randn(64, 6, generator=generator(1)), torch.randn(64, 1, generator=generator(2))
+    fit(
+        model, loss_function, lambda random: [(x, y)] * 40, lambda: [(x, y)], epochs=2, seed=7, accelerator="cpu",
+        optimizer=lambda p: torch.optim.SGD(p, lr=0.01), key="k", average=0.9,
+    )  # fmt: skip
+    # What a step of the second epoch begins with is what the last of the first ended with.
+    for name, found in validated[0].items():
+        mean = steps[0][name].clone()
+        for number, state in enumerate(steps[1:41], start=1):
+            mean = (
+                mean + (state[name] - mean) * max(0.1, 10 / (9 + number)) if mean.is_floating_point() else state[name]
+            )
+        torch.testing.assert_close(found, mean, msg=name)
+
+
+def test_a_training_with_averaged_weights_goes_on_to_the_same_ones(tmp_path):
+    unbroken, result = small_training(average=0.95)
+    checkpoint = tmp_path / "t.ckpt"
+
+    class Stop(Exception):
+        pass
+
+    def stop(record):
+        if record["epoch"] == 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        small_training(checkpoint, on_epoch=stop, average=0.95)
+    resumed, again = small_training(checkpoint, average=0.95)
+    assert equal(resumed, unbroken) and again == result
+    assert not equal(unbroken, small_training()[0])
+
+
 def stop_after(epoch):
     def on_epoch(record):
         if record["epoch"] == epoch:

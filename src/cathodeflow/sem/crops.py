@@ -16,7 +16,7 @@ from cathodeflow.sem.split import SPLITS
 
 #: Columns of a table of crops.
 CROPS = ("crop", "name", "label", "split", "row", "col", "rows", "cols")
-# Crops cut at a time from one image, 50 MB where they are 224 px wide.
+# Crops cut at a time from one image, about 50 MB where they are 224 px wide.
 _BLOCK = 1024
 # Images that an error lists before it only counts them.
 _LISTED = 10
@@ -31,8 +31,8 @@ def plan_crops(
     size: int = 12000,
     per_class: bool = True,
     ratio: float = 0.2,
-    pixels: int | None = 448,
-    side: int = 224,
+    pixels: int | None = 640,
+    side: int = 288,
     pixel_nm: float | None = None,
     overlap: float | None = None,
     margin: int = 1,

@@ -81,9 +81,9 @@ class Crops(Options):
     per_class: bool = option(True, "As many crops of every class; else as many of every image.")
     ratio: float = option(0.2, "Share of `size` for validation, and as much for the test.", gt=0, lt=1)
     pixels: int | None = option(
-        448, "Side of a crop in the image; none: half the image along each axis, as published.", unit="px", ge=16
+        640, "Side of a crop in the image; none: half the image along each axis, as published.", unit="px", ge=16
     )
-    side: int = option(224, "Side of the crop as the network sees it.", unit="px", ge=16, le=2048)
+    side: int = option(288, "Side of the crop as the network sees it.", unit="px", ge=16, le=2048)
     pixel_nm: float | None = option(
         None, "Bring all images to this pixel size first; default: as they are.", unit="nm", gt=0
     )
@@ -99,8 +99,8 @@ class Train(Options):
 
     The defaults are for CPUs and small data. As published: `backbone: tf_efficientnet_b7.aa_in1k`,
     `weights: imagenet`, `standardise: none`, all augmentation off, `optimizer: adam`, `learning_rate: 0.0001`,
-    `schedule: constant`, `warm_up: 0`, `weight_decay: 0`, `label_smoothing: 0`, `batch_size: 4`, `epochs: 40`,
-    `first_share: 0`, with crops of `pixels: none` and the split `image`.
+    `schedule: constant`, `warm_up: 0`, `weight_decay: 0`, `label_smoothing: 0`, `dropout: 0`, `batch_size: 4`,
+    `epochs: 40`, `average: 0`, `first_share: 0`, with crops of `pixels: none`, `side: 224` and the split `image`.
     """
 
     backbone: str = option("resnet18_half", "A network of timm by name, or `resnet18_half`: half of ResNet-18's width.")
@@ -120,12 +120,12 @@ class Train(Options):
     weight_decay: float = option(0.05, "Decay of the weights.", ge=0)
     schedule: Literal["cosine", "constant"] = option("cosine", "Learning rate over the epochs.")
     warm_up: int = option(1, "Epochs in which the learning rate rises.", ge=0)
-    epochs: int = option(16, "Most epochs.", ge=1)
+    epochs: int = option(12, "Most epochs.", ge=1)
     patience: int = option(16, "Epochs without a better validation after which training ends.", ge=1)
     monitor: Literal["macro_f1", "loss"] = option("macro_f1", "Which validation figure decides.")
     batch_size: int = option(32, "Crops in a step.", ge=1)
     first_side: int = option(128, "Side of the windows cut from the crops in the first epochs.", unit="px", ge=16)
-    first_share: float = option(0.6, "Share of the epochs with such windows, which cost less; 0: none.", ge=0, lt=1)
+    first_share: float = option(0.67, "Share of the epochs with such windows, which cost less; 0: none.", ge=0, lt=1)
     flip: bool = option(True, "Mirror at random.")
     turn: bool = option(True, "Turn by quarters at random.")
     rotation: float = option(0.0, "Largest further rotation.", unit="degree", ge=0, le=180)
@@ -133,7 +133,16 @@ class Train(Options):
     contrast: float = option(0.0, "Largest change of contrast, as a share.", ge=0, lt=1)
     gamma: float = option(1.6, "Largest gamma, and 1 / gamma the smallest.", ge=1, le=5)
     noise: float = option(0.0, "Largest deviation of noise that is added, as a share of the range.", ge=0, le=1)
-    blur: float = option(0.0, "Largest deviation of a Gauss blur.", unit="px", ge=0, le=10)
+    blur: float = option(1.0, "Largest deviation of a Gauss blur.", unit="px", ge=0, le=10)
+    mixup: float = option(
+        0.2, "Mean of two crops, in shares of the Beta distribution of this parameter; 0: single crops.", ge=0, le=10
+    )
+    average: float = option(
+        0.998,
+        "Weights are the mean over the steps before, each counted this factor less than the next; 0: the last.",
+        ge=0,
+        lt=1,
+    )
     memory_gb: float = option(4.0, "Crops up to this size are kept in memory, larger ones read again.", unit="GB", ge=0)
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = option(
         "auto", "Arithmetic; `auto`: bfloat16 where the processor computes with it, else float32."

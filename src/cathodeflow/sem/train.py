@@ -73,12 +73,12 @@ def train_network(
     weight_decay: float = 0.05,
     schedule: Schedule = "cosine",
     warm_up: int = 1,
-    epochs: int = 16,
+    epochs: int = 12,
     patience: int | None = 16,
     monitor: Literal["macro_f1", "loss"] = "macro_f1",
     batch_size: int = 32,
     first_side: int = 128,
-    first_share: float = 0.6,
+    first_share: float = 0.67,
     flip: bool = True,
     turn: bool = True,
     rotation: float = 0.0,
@@ -86,7 +86,9 @@ def train_network(
     contrast: float = 0.0,
     gamma: float = 1.6,
     noise: float = 0.0,
-    blur: float = 0.0,
+    blur: float = 1.0,
+    mixup: float = 0.2,
+    average: float = 0.998,
     memory_gb: float = 4.0,
     precision: str = "auto",
     threads: int = 2,
@@ -124,6 +126,10 @@ def train_network(
         In this share of the epochs, the first, windows of this side [px] at random places are trained on.
     flip, turn, rotation, brightness, contrast, gamma, noise, blur
         Of `cathodeflow.sem.augment.augment`.
+    mixup : float
+        Crops are means of two, in shares of the distribution Beta(mixup, mixup), and so is their loss; 0: single crops.
+    average
+        Of `cathodeflow.training.fit`.
     memory_gb : float
         Crops of training and validation up to this size are kept in memory [GB].
     precision : str
@@ -163,11 +169,20 @@ def train_network(
         # Changes have numbers of their own, drawn where the crops are.
         epoch_seed = random.initial_seed()
         own = torch.Generator(place).manual_seed(derived_seed(epoch_seed, 1))
+        mixing = np.random.default_rng(derived_seed(epoch_seed, 2))
         for images, rows in timed(sources["train"].shuffled(random), clock):
             batch = images.to(place).unsqueeze(1)
             if epoch_seed in windowed:
                 batch = random_windows(batch, first_side, own)
-            yield augment(batch.float().div_(255), own, **changes), torch.from_numpy(labels[rows]).to(place)
+            x, right = augment(batch.float().div_(255), own, **changes), torch.from_numpy(labels[rows]).to(place)
+            if mixup:
+                # One share for the whole batch (Zhang et al., ICLR 2018).
+                share = float(mixing.beta(mixup, mixup))
+                order = torch.randperm(len(x), generator=own, device=place)
+                mixed = share * x + (1 - share) * x[order]
+                yield mixed, right, right[order], torch.full((len(x),), share)
+            else:
+                yield x, right
 
     def validation_batches() -> Iterator[tuple[Tensor, Tensor]]:
         for images, rows in sources["validation"].in_order():
@@ -180,7 +195,10 @@ def train_network(
     def loss_function(network: nn.Module, batch: Sequence[Tensor]) -> dict[str, Tensor]:
         logits = network(batch[0])
         accuracy = (logits.argmax(1) == batch[1]).float().mean()
-        return {"loss": loss_of(logits, batch[1]), "accuracy": accuracy, "logits": logits, "labels": batch[1]}
+        value = loss_of(logits, batch[1])
+        if len(batch) > 2:
+            value = batch[3][0] * value + (1 - batch[3][0]) * loss_of(logits, batch[2])
+        return {"loss": value, "accuracy": accuracy, "logits": logits, "labels": batch[1]}
 
     def whole(kept: dict[str, Tensor]) -> dict[str, float]:
         score = macro_f1(kept["labels"].numpy(), kept["logits"].argmax(1).numpy(), len(classes))
@@ -191,7 +209,7 @@ def train_network(
         classes, backbone=backbone, weights=weights, heads=heads, dropout=dropout, standardise=standardise, seed=seed
     )
     settings = [model.architecture, loss, label_smoothing, class_weights, optimizer, learning_rate, weight_decay,
-                schedule, warm_up, batch_size, first_side, first_share, changes, memory_gb, threads]  # fmt: skip
+                schedule, warm_up, batch_size, first_side, first_share, changes, mixup, memory_gb, threads]  # fmt: skip
     with limited_threads(threads):
         result = fit(
             model, loss_function, train_batches, validation_batches,
@@ -200,7 +218,7 @@ def train_network(
                 list(parameters), name=optimizer, learning_rate=learning_rate, weight_decay=weight_decay
             ),
             schedule=build_schedule(schedule, epochs=epochs, warm_up=warm_up),
-            monitor="shortfall" if monitor == "macro_f1" else "loss", whole=whole,
+            average=average, monitor="shortfall" if monitor == "macro_f1" else "loss", whole=whole,
             key=training_key(settings, labels, *rows_of.values(), *(source.digest() for source in sources.values())),
             accelerator=place.type, precision=arithmetic,
         )  # fmt: skip
