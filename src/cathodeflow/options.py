@@ -26,6 +26,10 @@ def option(default: Any, description: str, *, unit: str | None = None, **bounds:
     return Field(default, description=description, json_schema_extra={"unit": unit} if unit else None, **bounds)
 
 
+# How the command line says that an optional value is not given, where the default is a value.
+_NONE = "none"
+
+
 def optional(annotation: Any) -> bool:
     """Whether a field's annotation admits None."""
     union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
@@ -66,6 +70,8 @@ def to_flags(options: Options) -> str:
             # With '=' a value that begins with a minus sign is not taken for a flag.
             joined = f"{flag_name(name)}={shlex.quote(text)}" if text.startswith("-") else None
             words += [joined] if joined else [flag_name(name), shlex.quote(text)]
+        elif type(options).model_fields[name].default is not None:
+            words += [flag_name(name), _NONE]
     return " ".join(words)
 
 
@@ -80,7 +86,9 @@ def from_flags(cls: type[OptionsT], values: dict[str, Any]) -> OptionsT:
     given = {name: value for name, value in values.items() if value is not None}
     for name, value in given.items():
         annotation = cls.model_fields[name].annotation
-        if isinstance(value, str) and is_tuple(annotation):
+        if value == _NONE and optional(annotation) and cls.model_fields[name].default is not None:
+            given[name] = None
+        elif isinstance(value, str) and is_tuple(annotation):
             given[name] = [part for part in value.split(",") if part]
         elif typing.get_origin(annotation) is typing.Literal:
             # Pydantic takes a choice that is a number for one only as a number.

@@ -97,6 +97,12 @@ def test_only_what_became_invalid_runs_again(copied: Project) -> None:
         assert text.count(old) == 1
         config.write_text(text.replace(old, new))
         assert copied.planned() == jobs
+    # A network from elsewhere predicts, and those trained here are kept as they are.
+    shutil.copy(copied.folder / "results/sem/model/model.pt", copied.folder / "given.pt")
+    config.write_text(
+        text.replace("  train:\n    epochs: 40\n", "  predict:\n    model: given.pt\n  train:\n    epochs: 40\n")
+    )
+    assert copied.planned() == {"sem_predict": 1, "mlflow": 1}
     config.write_text(text)
     (copied.folder / "results/sem/model/predictions.csv").unlink()
     assert copied.planned() == {"sem_test": 1, "sem_audit": 1, "sem_explain": 1, "mlflow": 1}

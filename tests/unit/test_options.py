@@ -21,6 +21,7 @@ class Find(Options):
     offset: float = option(0.0, "Offset.", ge=-100, le=100)
     sizes: tuple[int, ...] = option((16, 8), "Sizes.")
     stop: int | None = option(None, "Last.", ge=1)
+    side: int | None = option(64, "Side; none: half of the image.", ge=1)
     weights: str | None = option(None, "File.")
     skip: bool = option(False, "Skip.")
 
@@ -48,6 +49,7 @@ def parse(line: str) -> Find:
         offset=st.floats(-100, 100),
         sizes=st.lists(st.integers(-5, 99), max_size=4).map(tuple),
         stop=st.none() | st.integers(1, 10**9),
+        side=st.none() | st.integers(1, 10**9),
         weights=st.none() | st.text("ab c'\"$;&|*-é", min_size=1, max_size=12),
         skip=st.booleans(),
     )
@@ -58,7 +60,9 @@ def test_flags_round_trip_through_the_shell_and_the_command(options: Find) -> No
 
 def test_every_option_shows_in_the_flags_in_order() -> None:
     line = to_flags(Find(min_value=5, stop=3))
-    assert line == "--engine union_find --binning 1 --min-value 5.0 --offset 0.0 --sizes 16,8 --stop 3 --no-skip"
+    assert (
+        line == "--engine union_find --binning 1 --min-value 5.0 --offset 0.0 --sizes 16,8 --stop 3 --side 64 --no-skip"
+    )
     # Two values swapped with each other give another line.
     assert to_flags(Find(min_value=1, offset=2)) != to_flags(Find(min_value=2, offset=1))
 

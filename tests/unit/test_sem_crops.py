@@ -53,6 +53,11 @@ def test_the_published_shares_are_kept():
     assert counts(plan(size=101, ratio=0.1, per_class=False)) == {"train": 91, "validation": 10, "test": 10}
 
 
+def test_no_image_goes_untested_for_want_of_crops():
+    with pytest.raises(InputError, match=r"crops.size.* for 14 of the 20 images for validation"):
+        plan(originals(validation=10), size=60, ratio=0.1)
+
+
 def test_crops_lie_in_the_split_of_their_original_and_none_in_what_is_left_out():
     table = originals().set_index("name")
     crops = plan()

@@ -13,7 +13,7 @@ from PIL import Image
 from cathodeflow.errors import InputError
 from cathodeflow.io.tables import read_table, write_table
 from cathodeflow.sem.data_sets import image_files, raw_files, simulated_files
-from cathodeflow.sem.index import ImageRow, build_index, list_images
+from cathodeflow.sem.index import ImageRow, build_index, list_images, odd_images
 
 KNOWN = {"compositions": ("333", "811"), "states": ("pristine", "formation", "cycled")}
 
@@ -163,6 +163,17 @@ def test_bad_files_can_be_skipped_and_are_listed(folders: Path) -> None:
     (folders / "333" / "i_0.png").write_bytes(b"")
     with pytest.raises(InputError, match="2 usable images of class 333"):
         index_of(folders, bad=[])
+
+
+def test_images_unlike_their_class_are_told(folders: Path) -> None:
+    assert odd_images(index_of(folders)).empty
+    Image.fromarray(np.random.default_rng(9).integers(40, 200, (60, 48), dtype=np.uint8)).save(
+        folders / "333" / "i_1.png"
+    )
+    index = index_of(folders)
+    odd = odd_images(index)
+    assert [Path(index["image"][place]).name for place in odd.index] == ["i_1.png"]
+    assert "rows 60, most of 333 have 48" in odd.iloc[0] and "bar_rows 0" in odd.iloc[0]
 
 
 def test_a_given_bar_is_taken_and_must_leave_something(folders: Path) -> None:

@@ -69,6 +69,14 @@ def test_16_bits_and_a_bar_without_text() -> None:
     assert find_info_bar(image) == 40
 
 
+def test_text_may_be_far_brighter_than_the_image() -> None:
+    """12 bits in a file of 16 whose text is white."""
+    image = particles().astype(np.uint16) * 16
+    image[-40:] = 0
+    image[-30:-20, 20:90] = 65535
+    assert find_info_bar(image) == 40
+
+
 @pytest.mark.parametrize("gain", [0.2, 1.0, 3.0])
 def test_images_without_a_bar_have_none(gain: float) -> None:
     assert [find_info_bar(particles(seed, gain=gain)) for seed in range(5)] == [0] * 5

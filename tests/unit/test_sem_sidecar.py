@@ -106,6 +106,14 @@ def test_other_text_tells_nothing(text: str) -> None:
     assert parse_sidecar(text) == {}
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"), [("x1,000", 1000), ("1,500", 1500), ("x12,5", 12.5), ("12,000,000", 12e6)]
+)
+def test_a_comma_in_a_magnification_parts_thousands(value: str, expected: float) -> None:
+    settings = parse_sidecar(f"[SemImageFile]\nInstructName=SU8000\nMagnification={value}\nPixelSize=1,234\n")
+    assert settings["magnification"] == pytest.approx(expected) and settings["pixel_nm"] == pytest.approx(1.234)
+
+
 def test_broken_values_are_left_out_and_the_rest_is_kept() -> None:
     text = "[MAIN]\nDate=2019-13-77\nTime=99:00\nMagnification=very\nHV=\nPixelSizeX=1e-7 furlong\n[SEM]\nDetector=SE\n"
     assert parse_sidecar(text) == {"detector": "SE", "maker": "TESCAN"}

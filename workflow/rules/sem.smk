@@ -42,7 +42,7 @@ TARGETS += expand(
 
 wildcard_constraints:
     set="|".join(map(re.escape, SETS)),
-    version="|".join(map(re.escape, PREDICTORS)),
+    version="|".join(map(re.escape, {**dict.fromkeys(VERSIONS), **dict.fromkeys(PREDICTORS)})),
 
 
 rule sem_simulate:

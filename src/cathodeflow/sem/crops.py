@@ -89,6 +89,10 @@ def plan_crops(
     for split, total in totals.items():
         mine = images[images["split"] == split]
         counts = _counts(mine, total, per_class=per_class, seed=seed, what=f"crops.size, {split}")
+        untested = sum(counts.get(name, 0) == 0 for name in mine["name"])
+        if untested and split != "train":
+            found = f"{total} crops, none for {untested} of the {len(mine)} images for {split}"
+            raise InputError("crops.size, crops.ratio", found, "at least one crop for each image")
         for at, name, label in zip(mine.index, mine["name"], mine["label"], strict=True):
             count = counts.get(name, 0)
             places = _places(count, rooms[at], extents[at], overlap, generator(seed, "crops", name))

@@ -112,6 +112,16 @@ def subfolders(folder: str) -> list[str]:
     return natsorted(sorted(found))
 
 
+def images_below(folder: str) -> int:
+    """Count the images in a folder and all below it, hidden ones left out."""
+    return sum(
+        is_image(name) and name[0] != "."
+        for base, _, names in os.walk(folder)
+        for name in names
+        if not os.path.basename(base).startswith(".")
+    )
+
+
 def is_image(path: str) -> bool:
     """Tell by its suffix whether a file is an image."""
     return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES + EXTRA_SUFFIXES

@@ -17,7 +17,6 @@ from cathodeflow.sem.strangeness import group_means
 from cathodeflow.statistics import confidence_bins, resampled_limits, wilson
 
 Float64 = NDArray[np.float64]
-Views = Literal[1, 8]
 
 #: Figures of `figures_of_merit`, in this order; those that are shares of right answers first.
 SHARES = ("accuracy", "composition_accuracy", "state_accuracy")
@@ -39,7 +38,6 @@ def network_outputs(
     crops: Any,
     rows: ArrayLike | None = None,
     *,
-    views: Views = 1,
     batch_size: int = 64,
     device: torch.device | str = "cpu",
     precision: str = "32-true",
@@ -54,11 +52,8 @@ def network_outputs(
         NumPy, Zarr or Dask array.
     rows : (m,) int, optional
         Which crops, ascending; default: all.
-    views : {1, 8}
-        8: the mean of features, and of probabilities, over the crop turned by quarters and mirrored. The logits are
-        then logarithms of these probabilities.
     batch_size : int
-        Views at a time.
+        Crops at a time.
     device : torch.device or str
     precision : {"32-true", "bf16-mixed", "16-mixed"}
         Arithmetic of the convolutions; logits are computed in float32.
@@ -72,15 +67,15 @@ def network_outputs(
     model = model.to(device, memory_format=torch.channels_last).eval()
     # No crops are no reason to fail: one of zeros tells the widths of what is empty then.
     if not chosen.size:
-        blank = _outputs(model, torch.zeros(1, *crops.shape[1:], dtype=torch.uint8), views, device, precision)
+        blank = _outputs(model, torch.zeros(1, *crops.shape[1:], dtype=torch.uint8), device, precision)
         return Outputs(blank.logits[:0], blank.features[:0])
-    source = Source(crops, chosen, batch_size=max(batch_size // views, 1), memory=0)
-    parts = [_outputs(model, images, views, device, precision) for images, _ in source.in_order()]
+    source = Source(crops, chosen, batch_size=batch_size, memory=0)
+    parts = [_outputs(model, images, device, precision) for images, _ in source.in_order()]
     return Outputs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def _outputs(
-    model: SemNetwork, images: Tensor, views: Views, device: torch.device | str, precision: str
+    model: SemNetwork, images: Tensor, device: torch.device | str, precision: str
 ) -> Outputs:  # fmt: skip
     place = torch.device(device)
     with (
@@ -88,18 +83,9 @@ def _outputs(
         torch.autocast(place.type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST),
     ):
         batch = as_input(images.numpy(), place)
-        features = model.features(turned(batch) if views == 8 else batch)
+        features = model.features(batch)
         logits = model.logits(features)
-    if views == 8:
-        features = features.unflatten(0, (8, -1)).mean(0)
-        logits = logits.double().softmax(1).unflatten(0, (8, -1)).mean(0).clamp_min(_FLOOR).log()
     return Outputs(logits.float().cpu().numpy(), features.float().cpu().numpy())
-
-
-def turned(batch: Tensor) -> Tensor:
-    """Turn (n, 1, h, h) crops by quarters and mirror them: (8 n, 1, h, h), all crops of one view after another."""
-    quarters = [batch.rot90(turns, (2, 3)) for turns in range(4)]
-    return torch.cat(quarters + [one.flip(3) for one in quarters])
 
 
 def crop_predictions(
@@ -225,7 +211,8 @@ def bootstrap(
 
     Originals are drawn within each class, since the split sets how many of each class there are to test on. A bootstrap
     of what is all right has no width; there, and for shares of originals themselves, the interval is Wilson's [1]_ for
-    that many originals. Calibration errors of few originals read high, in the figure and more so in its interval.
+    that many originals; other figures then have none. Calibration errors of few originals read high, in the figure and
+    more so in its interval.
 
     Parameters
     ----------
@@ -263,6 +250,9 @@ def bootstrap(
         share = figure in SHARES
         if count and ((share and single) or (high - low < _ROUNDING and (share or figure == "macro_f1"))):
             low, high = wilson(round(value * count), count, confidence=confidence)
+        elif high - low < _ROUNDING:
+            # One original in a class is drawn every time: nothing is known of how sure this is.
+            low = high = np.nan
         rows.append((figure, name, float(value), float(low), float(high), count))
     result = pd.DataFrame(rows, columns=["figure", "class", "value", "low", "high", "originals"])
     return result[result["originals"] > 0].reset_index(drop=True)

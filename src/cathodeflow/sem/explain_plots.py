@@ -109,6 +109,14 @@ def whole_figure(
     return figure
 
 
+@styled
+def no_image_figure(text: str) -> Figure:
+    """Say why there is no image to draw a map over."""
+    figure = Figure(figsize=(TWO_COLUMNS, 2.0))
+    nothing_to_show(figure.subplots(), text)
+    return figure
+
+
 def overlaid(grey: NDArray[np.uint8], heat: Float32) -> Float32:
     """Lay a map, relative to its maximum, over a grey image: (row, col, 3) in 0..1.
 

@@ -20,6 +20,8 @@ from cathodeflow.sem.sidecar import SETTINGS, parse_sidecar
 
 SPLITS = ("train", "validation", "test", "left out")
 _TEXTS = ("detector", "maker")
+# What images of a class usually have in common.
+_ALIKE = ("rows", "cols", "bit_depth", "channels", "bar_rows", "magnification")
 _THREADS = 4
 
 
@@ -120,6 +122,30 @@ def build_index(
     if bad is not None:
         bad += errors
     return table
+
+
+def odd_images(table: pd.DataFrame) -> pd.Series:
+    """Tell which images are unlike most of their class in size, depth, channels, bar or magnification, and how.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `build_index`.
+
+    Returns
+    -------
+    Series of str
+        For the odd ones alone, by their place in the table: such as "cols 640, most of 622 have 1280".
+    """
+    odd: dict[Any, list[str]] = {}
+    for label, same in table.groupby("label", sort=False):
+        for column in _ALIKE:
+            values = same[column].dropna()
+            if values.nunique() > 1:
+                usual = values.mode().iloc[0]
+                for place, value in values[values != usual].items():
+                    odd.setdefault(place, []).append(f"{column} {value:g}, most of {label} have {usual:g}")
+    return pd.Series({place: "; ".join(texts) for place, texts in sorted(odd.items())}, dtype=object)
 
 
 def pool(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -40,7 +40,9 @@ def find_info_bar(image: NDArray[np.uint8] | NDArray[np.uint16]) -> int:
     """
     rows = image.shape[0]
     first = rows - int(_MAX_SHARE * rows)
-    grey = image[first - 1 :].astype(np.float32) * (255 / max(1, int(image.max())))
+    # Text may be brighter than any pixel of the image above it.
+    white = max(1.0, float(np.quantile(image[:first], 0.999)) if first else 1.0)
+    grey = np.minimum(image[first - 1 :].astype(np.float32) * np.float32(255 / white), 255)
     if rows - first < _MIN_ROWS or np.ptp(grey) == 0:
         return 0
     background = _commonest(grey[-_MIN_ROWS:])

@@ -56,6 +56,13 @@ class Index(Options):
     min_images: int = option(3, "Fewest images of a class in a data set; all sets together need 3.", ge=1)
     on_bad_file: Literal["fail", "skip"] = option("fail", "What becomes of files that cannot be read.")
 
+    @field_validator("compositions")
+    @classmethod
+    def _one_word(cls, compositions: tuple[str, ...]) -> tuple[str, ...]:
+        if not compositions or any(not name or "_" in name for name in compositions):
+            raise ValueError("names without '_', which parts composition and state")
+        return compositions
+
 
 class Split(Options):
     """All labelled images -> which are for training, validation and test; crops never cross."""
@@ -81,7 +88,10 @@ class Crops(Options):
     per_class: bool = option(True, "As many crops of every class; else as many of every image.")
     ratio: float = option(0.2, "Share of `size` for validation, and as much for the test.", gt=0, lt=1)
     pixels: int | None = option(
-        640, "Side of a crop in the image; none: half the image along each axis, as published.", unit="px", ge=16
+        640,
+        "Side of a crop in the image; null (as a flag: none): half the image along each axis, as published.",
+        unit="px",
+        ge=16,
     )
     side: int = option(288, "Side of the crop as the network sees it.", unit="px", ge=16, le=2048)
     pixel_nm: float | None = option(
@@ -100,7 +110,7 @@ class Train(Options):
     The defaults are for CPUs and small data. As published: `backbone: tf_efficientnet_b7.aa_in1k`,
     `weights: imagenet`, `standardise: none`, all augmentation off, `optimizer: adam`, `learning_rate: 0.0001`,
     `schedule: constant`, `warm_up: 0`, `weight_decay: 0`, `label_smoothing: 0`, `dropout: 0`, `batch_size: 4`,
-    `epochs: 40`, `average: 0`, `first_share: 0`, with crops of `pixels: none`, `side: 224` and the split `image`.
+    `epochs: 40`, `average: 0`, `first_share: 0`, with crops of `pixels: null`, `side: 224` and the split `image`.
     """
 
     backbone: str = option("resnet18_half", "A network of timm by name, or `resnet18_half`: half of ResNet-18's width.")
@@ -161,7 +171,6 @@ class Train(Options):
 class Test(Options):
     """Network and test crops -> predictions, figures of merit with intervals, calibration."""
 
-    views: Literal[1, 8] = option(1, "Views of each crop whose mean is taken; 8: all turns and mirror images.")
     bins: int = option(15, "Bins of confidence for the calibration error.", ge=2, le=100)
     bootstrap_samples: int = option(2000, "Resamplings of the images for the intervals.", ge=100)
     confidence: float = option(0.95, "Level of the intervals.", gt=0.5, lt=1)
@@ -190,7 +199,6 @@ class Predict(Options):
     foreign: float = option(
         0.99, "Quantile of the strangeness of validation images above which an image is called foreign.", gt=0.5, lt=1
     )
-    views: Literal[1, 8] = option(1, "Views of each tile whose mean is taken; 8: all turns and mirror images.")
     bar_rows: int | None = option(None, "Rows of the information bar; default: found in the images.", unit="px", ge=0)
     on_bad_file: Literal["fail", "skip"] = option("skip", "What becomes of files that cannot be read.")
     threads: int = option(2, "Threads on a CPU.", ge=1)
@@ -249,6 +257,8 @@ class Section(TechniqueSection):
     def _names(cls, versions: dict[str, Train]) -> dict[str, Train]:
         for name in versions:
             Sample(sample=name)
+            if name == "index":
+                raise ValueError("another name: 'index' is that of a table")
         return versions
 
     @property

@@ -13,7 +13,7 @@ from scipy.special import entr
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
-from cathodeflow.sem.evaluate import Views, network_outputs
+from cathodeflow.sem.evaluate import network_outputs
 from cathodeflow.sem.info_bar import find_info_bar
 from cathodeflow.sem.model import SemNetwork
 from cathodeflow.sem.resample import shrink, to_uint8
@@ -23,7 +23,7 @@ Grey = NDArray[np.uint8] | NDArray[np.uint16]
 #: Image as stored and the size of its pixels [nm], None if unknown.
 Micrograph = tuple[Grey, float | None]
 
-# Views that go through the network at once: all of a usual image, and little enough memory for the largest.
+# Tiles that go through the network at once: all of a usual image, and little enough memory for the largest.
 _TOGETHER = 128
 _READERS = 2
 
@@ -134,7 +134,6 @@ def predict_image(
     metadata: Mapping[str, Any],
     tiles: Tiles,
     *,
-    views: Views = 1,
     device: torch.device | str = "cpu",
     precision: str = "32-true",
 ) -> ImagePrediction:
@@ -146,12 +145,10 @@ def predict_image(
     metadata : mapping
         Of `model.load_network`: temperature, original_temperature, statistics.
     tiles : Tiles
-    views, device, precision
+    device, precision
         Of `evaluate.network_outputs`.
     """
-    outputs = network_outputs(
-        model, tiles.crops, views=views, batch_size=max(_TOGETHER, views), device=device, precision=precision
-    )
+    outputs = network_outputs(model, tiles.crops, batch_size=_TOGETHER, device=device, precision=precision)
     of_tiles = apply_temperature(outputs.logits, metadata["temperature"])
     whole = apply_mean_temperature(of_tiles.mean(0, keepdims=True), metadata["original_temperature"])[0]
     features = outputs.features.mean(0, keepdims=True, dtype=np.float64)
@@ -166,7 +163,6 @@ def predict_images(
     *,
     overlap: float = 0.25,
     foreign: float = 0.99,
-    views: Views = 1,
     bar_rows: int | None = None,
     on_bad_file: Literal["fail", "skip"] = "skip",
     device: torch.device | str = "cpu",
@@ -186,7 +182,7 @@ def predict_images(
         Of `cut_tiles`.
     foreign : float
         Quantile of the strangeness of known images above which an image is foreign: of another kind than any class.
-    views, device, precision
+    device, precision
         Of `evaluate.network_outputs`.
     on_bad_file : {"fail", "skip"}
         `skip`: images that cannot be used are the last rows, with what is wrong in column `problem`.
@@ -223,7 +219,7 @@ def predict_images(
             errors.append(tiles)
             rows.append({"image": name, "tiles": 0, "problem": str(tiles)})
         elif on_bad_file == "skip" or not errors:
-            found = predict_image(model, metadata, tiles, views=views, device=device, precision=precision)
+            found = predict_image(model, metadata, tiles, device=device, precision=precision)
             best, entropy = int(found.probabilities.argmax()), float(entr(found.probabilities).sum())
             rows.append(
                 {

@@ -27,7 +27,7 @@ SETTINGS = (
     "maker",
 )
 
-_NUMBER = r"([-+]?\d+(?:[.,]\d+)?(?:[eE][-+]?\d+)?)"
+_NUMBER = r"([-+]?\d+(?:(?:,\d{3})+(?!\d)|[.,]\d+)?(?:[eE][-+]?\d+)?)"
 _NM = {"pm": 1e-3, "nm": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "mm": 1e6, "m": 1e9}
 _MM = {unit: factor / 1e6 for unit, factor in _NM.items()}
 _KV = {"kv": 1.0, "v": 1e-3, "volt": 1e-3}
@@ -225,7 +225,10 @@ def _quantity(text: str | None, units: Mapping[str, float], plain: float | None 
         return None
     unit = re.sub(r"\s", "", found[2]).lower()
     factor = units.get(unit, plain if not unit or not units else None)
-    return float(found[1].replace(",", ".")) * factor if factor is not None else None
+    # In magnifications a comma before three digits parts thousands, as in x1,000; else it is a decimal one.
+    thousands = units is _TIMES and re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+", found[1])
+    number = found[1].replace(",", "" if thousands else ".")
+    return float(number) * factor if factor is not None else None
 
 
 def _known(settings: dict[str, Any]) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def train_network(
     windowed = {derived_seed(seed, epoch) for epoch in range(round(first_share * epochs))}
     clock = {"waited": 0.0, "total": 0.0}
 
-    def train_batches(random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def train_batches(random: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
         # Changes have numbers of their own, drawn where the crops are.
         epoch_seed = random.initial_seed()
         own = torch.Generator(place).manual_seed(derived_seed(epoch_seed, 1))
@@ -222,9 +222,7 @@ def train_network(
             key=training_key(settings, labels, *rows_of.values(), *(source.digest() for source in sources.values())),
             accelerator=place.type, precision=arithmetic,
         )  # fmt: skip
-        metrics, metadata = _measure(
-            model, crops, rows_of["validation"], rows_of["train"], labels, originals, place, arithmetic
-        )
+        metrics, metadata = _measure(model, crops, rows_of["validation"], rows_of["train"], labels, originals, place)
     return TrainedSem(model, result, metrics, metadata, clock["waited"] / max(clock["total"], 1e-9))
 
 
@@ -255,14 +253,14 @@ def _read_table(
 
 def _measure(
     model: SemNetwork, crops: Any, validation: NDArray[np.int64], train: NDArray[np.int64], labels: NDArray[np.int64],
-    originals: NDArray[np.int64], device: torch.device, precision: str,
+    originals: NDArray[np.int64], device: torch.device,
 ) -> tuple[dict[str, float], dict[str, Any]]:  # fmt: skip
     """Figures of merit in validation, temperatures, and where features lie."""
     some = train[np.linspace(0, len(train) - 1, min(len(train), _MEASURED)).astype(np.int64)]
     # Every class must be among them, however rare.
     some = np.union1d(some, [train[labels[train] == label][0] for label in np.unique(labels[train])])
-    features = network_outputs(model, crops, some, device=device, precision=precision).features
-    logits, of_validation = network_outputs(model, crops, validation, device=device, precision=precision)
+    features = network_outputs(model, crops, some, device=device).features
+    logits, of_validation = network_outputs(model, crops, validation, device=device)
     model.to("cpu")
     right, groups = labels[validation], originals[validation]
     temperature = fit_temperature(logits, right)

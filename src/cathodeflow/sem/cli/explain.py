@@ -30,14 +30,13 @@ def explain(
     import numpy as np
     import torch
 
-    from cathodeflow.errors import InputError
     from cathodeflow.io.crops import read_crops
     from cathodeflow.io.figures import save_figure
     from cathodeflow.io.micrographs import read_micrograph
     from cathodeflow.io.tables import read_csv, read_table
     from cathodeflow.record import write_record
     from cathodeflow.sem.explain import attention_maps, choose_crops, choose_originals, whole_map
-    from cathodeflow.sem.explain_plots import contact_sheet, whole_figure
+    from cathodeflow.sem.explain_plots import contact_sheet, no_image_figure, whole_figure
     from cathodeflow.sem.model import load_network
     from cathodeflow.sem.predict import cut_tiles
     from cathodeflow.sem.resample import to_uint8
@@ -56,8 +55,6 @@ def explain(
     figures = [sheet]
     files = read_table(split_table).set_index("name")
     originals = choose_originals(read_csv(images), whole=options.whole, rng=rng)
-    if len(originals) < options.whole:
-        raise InputError("whole", str(options.whole), f"at most the number of test images, {len(originals)}")
     geometry = {name: metadata[name] for name in ("pixels", "side", "margin", "pixel_nm")}
     for number, (_, row) in enumerate(originals.iterrows(), start=1):
         place = files.loc[row["name"]]
@@ -68,6 +65,9 @@ def explain(
         grey = to_uint8(image, bar_rows=bar_rows)[: heat.shape[0], : heat.shape[1]]
         figures.append((Path(maps) / f"map_{number}.png").as_posix())
         save_figure(figures[-1], whole_figure(grey, heat, row.to_dict(), pixel_nm=pixel_nm))
+    for number in range(len(originals) + 1, options.whole + 1):
+        figures.append((Path(maps) / f"map_{number}.png").as_posix())
+        save_figure(figures[-1], no_image_figure(f"{len(originals)} test images, no more"))
     metrics = {"crops": len(chosen), "images": len(originals)}
     write_record(record, stage="sem.explain", sample=sample, options=options, metrics=metrics, figures=figures)
     log.info("%d crops and %d whole images", len(chosen), len(originals))

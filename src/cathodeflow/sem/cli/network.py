@@ -101,7 +101,7 @@ def test(
     array, table = read_crops(crops)
     rows = np.flatnonzero(table["split"] == "test")
     device = compute_device(options.device)
-    outputs = network_outputs(network, array, rows, views=options.views, batch_size=options.batch_size, device=device)
+    outputs = network_outputs(network, array, rows, batch_size=options.batch_size, device=device)
     classes, tested = network.classes, table.iloc[rows]
     raw = crop_predictions(outputs.logits, tested, classes)
     by_crop = crop_predictions(outputs.logits, tested, classes, temperature=metadata["temperature"])

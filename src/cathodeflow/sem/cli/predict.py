@@ -1,6 +1,7 @@
 """Command that predicts images without labels."""
 
 import logging
+import os
 from typing import Any
 
 import click
@@ -27,6 +28,7 @@ def predict(images: str, sample: str, out: str, record: str | None, figure: str 
     from cathodeflow.io.micrographs import list_micrographs, pixel_size, read_micrograph
     from cathodeflow.io.tables import write_csv
     from cathodeflow.record import write_record
+    from cathodeflow.sem.data_sets import images_below
     from cathodeflow.sem.model import load_network
     from cathodeflow.sem.plots import prediction_figure
     from cathodeflow.sem.predict import predict_images
@@ -40,13 +42,15 @@ def predict(images: str, sample: str, out: str, record: str | None, figure: str 
         return read_micrograph(path), pixel_size(path) if metadata["pixel_nm"] else None
 
     paths = list_micrographs(images)
+    if os.path.isdir(images) and (deeper := images_below(images) - len(paths)) > 0:
+        log.warning("%d images in subfolders of %s are not predicted", deeper, images)
     table = predict_images(
         network,
         metadata,
         progress(paths, "predicting", total=len(paths)),
         read,
         device=compute_device(options.device),
-        **options.model_dump(include={"overlap", "foreign", "views", "bar_rows", "on_bad_file"}),
+        **options.model_dump(include={"overlap", "foreign", "bar_rows", "on_bad_file"}),
     )
     used = table[table["problem"].isna()]
     for problem in table["problem"].dropna():

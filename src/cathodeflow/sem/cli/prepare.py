@@ -38,22 +38,33 @@ def simulate(folder: str, labelled: bool, options: Simulate) -> None:
 @record_flag()
 def index(images: str, sample: str, out: str, readable: str | None, record: str, options: Index) -> None:
     """List IMAGES, a folder of class folders or a table, with what is known of each."""
+    import pandas as pd
+
     from cathodeflow.errors import InputError
     from cathodeflow.io.tables import write_csv, write_table
     from cathodeflow.record import write_record
-    from cathodeflow.sem.index import build_index, list_images
+    from cathodeflow.sem.index import build_index, list_images, odd_images
 
     rows = list_images(images, compositions=options.compositions, states=options.states, data_set=sample)
     bad: list[InputError] | None = [] if options.on_bad_file == "skip" else None
     table = build_index(rows, bar_rows=options.bar_rows, min_images=options.min_images, bad=bad)
     for problem in bad or ():
         log.warning("left out: %s", problem)
+    odd = odd_images(table)
+    for path, text in zip(table["image"][odd.index], odd, strict=True):
+        log.warning("odd: %s: %s", path, text)
     write_table(out, table)
     if readable:
-        write_csv(readable, table)
+        # For the eye: what is odd, and what could not be used, stands there too.
+        unusable = [{"image": one.where, "problem": f"found {one.found}, expected {one.expected}"} for one in bad or ()]
+        write_csv(
+            readable,
+            pd.concat([table.assign(problem=odd.reindex(table.index)), pd.DataFrame(unusable)], ignore_index=True),
+        )
     metrics = {
         "images": len(table),
         "images_left_out": len(bad or ()),
+        "images_odd": len(odd),
         "classes": int(table["label"].nunique()),
         "duplicates": int(table["duplicate_of"].notna().sum()),
         "without_time": int(table["time"].isna().sum()),
