@@ -217,18 +217,16 @@ class _Average:
         """Go on from the average of a checkpoint."""
         self.weights = weights
 
-    @torch.no_grad()
     def update(self) -> None:
         """Take in the weights after a step; while there were few, the average is over their last tenth."""
         if not self._factor:
             return
         self.weights["steps"] += 1
-        steps = self.weights["steps"]
-        share = max(1 - self._factor, 10 / (9 + steps))
+        share = max(1 - self._factor, 10 / (9 + self.weights["steps"]))
         for name, value in self._model.state_dict().items():
             old = self.weights[name] = self.weights[name].to(value.device)
             if value.is_floating_point():
-                old.lerp_(value, share)
+                old.lerp_(value.detach(), share)
             else:
                 old.copy_(value)
 
