@@ -1,0 +1,177 @@
+"""Commands from raw slices to the images that networks are trained on."""
+
+import logging
+from typing import Any
+
+import click
+
+from cathodeflow.commands import stage_command
+from cathodeflow.fibsem.cli.shared import group, sample_flag
+from cathodeflow.fibsem.options import Augment, Simulate, Volume
+from cathodeflow.flags import record_flag
+
+log = logging.getLogger("cathodeflow.fibsem")
+
+
+@stage_command(group, Simulate)
+@click.argument("folder")
+def simulate(folder: str, options: Simulate) -> None:
+    """Write simulated slices and their labels into FOLDER, in `slices` and `labels`."""
+    import numpy as np
+
+    from cathodeflow.fibsem.appearance import Look, render_slice
+    from cathodeflow.fibsem.data_sets import simulated_files
+    from cathodeflow.fibsem.structure import generate
+    from cathodeflow.io.simulated import write_tiff
+    from cathodeflow.io.slices import open_stack, read_stack
+
+    shape, seed = (options.n_slices, options.rows, options.cols), options.seed or 0
+    if options.labels is None:
+        low, high = options.diameter
+        labels = generate(shape, fractions=options.fractions, diameter=(low, high), seed=seed)
+    else:
+        read = read_stack(open_stack(options.labels))
+        labels = np.stack([one[: shape[1], : shape[2]] for _, one in zip(range(shape[0]), read, strict=False)])
+        if labels.shape != shape:
+            from cathodeflow.errors import InputError
+
+            raise InputError(options.labels, f"labels of {labels.shape}", f"at least {shape} (slice, row, col)")
+    look = Look(**options.model_dump(include=set(Look._fields)))
+    slices, truth = simulated_files(folder, options)
+    for number in range(shape[0]):
+        write_tiff(slices[number], render_slice(labels, number, look, bits=options.bits, seed=seed))
+        write_tiff(truth[number], labels[number].astype(np.uint8))
+
+
+@stage_command(group, Volume)
+@click.argument("images")
+@click.option("--labels", metavar="SOURCE", help="Labels: folder, pattern or stack.")
+@sample_flag
+@click.option("--out", required=True, metavar="STORE", help="Zarr store of the slices to write.")
+@click.option("--labels-out", metavar="STORE", help="Zarr store of the labels to write.")
+@record_flag()
+def volume(
+    images: str, labels: str | None, sample: str, out: str, labels_out: str | None, record: str, options: Volume
+) -> None:
+    """Bring the slices IMAGES and their labels into chunked stores with axes and scale."""
+    import dask.array as da
+    import numpy as np
+
+    from cathodeflow.errors import InputError, InputErrors
+    from cathodeflow.fibsem.align import common, offsets, shift
+    from cathodeflow.fibsem.volume import UNLABELLED, match_labels, to_classes
+    from cathodeflow.io.slices import lazy_stack, open_stack, read_stack
+    from cathodeflow.io.volumes import read_volume, write_volume
+    from cathodeflow.record import write_record
+
+    stack = open_stack(images)
+    window, drift = (slice(None), slice(None)), np.zeros((stack.n_slices, 2))
+    if options.align:
+        drift = offsets(read_stack(stack), largest=options.largest_drift).drift
+        window = common(drift, stack.shape)
+
+    def moved(number: int, image: Any, order: int = 1) -> Any:
+        return (shift(image, drift[number], order=order) if options.align else image)[window]
+
+    metadata: dict[str, Any] = {"attributes": {"classes": list(options.classes)}}
+    if options.pixel_nm:
+        scale = (options.slice_nm or options.pixel_nm, options.pixel_nm, options.pixel_nm)
+        metadata |= {"scale": scale, "unit": "nm"}
+    found = None
+    if labels is not None:
+        found = open_stack(labels)
+        if found.shape != stack.shape:
+            expected = "{} x {} pixels, as the slices".format(*stack.shape)
+            raise InputError(labels, "{} x {} pixels".format(*found.shape), expected)
+        own = match_labels(stack.names, found.names, labels)
+        values = options.label_values or tuple(range(len(options.classes)))
+    write_volume(out, lazy_stack(stack, moved), **metadata)
+    slices = read_volume(out)
+    low, high = da.compute(slices.min(axis=(1, 2)), slices.max(axis=(1, 2)))
+    flat = [InputError(f"{images}, slice {k}", f"the grey {low[k]:g} everywhere", "an image") for k in np.flatnonzero(low == high)]
+    if flat:
+        raise InputErrors.of(flat)
+    metrics: dict[str, Any] = {"slices": stack.n_slices, "rows": slices.shape[1], "cols": slices.shape[2]}
+    metrics |= {f"largest_drift_{axis}": float(np.abs(drift[:, k]).max()) for k, axis in enumerate(("row", "col"))}
+    if found is not None and labels_out is not None:
+        known = found
+
+        def labelled(number: int, image: Any) -> Any:
+            place = int(own[number])
+            if place < 0:
+                return np.full(image.shape, UNLABELLED, np.uint8)[window]
+            one = to_classes(next(read_stack(known, place, place + 1)), values, f"{labels}, image {place}")
+            return moved(number, one, order=0)
+
+        write_volume(labels_out, lazy_stack(stack, labelled), **metadata)
+        counts = da.bincount(read_volume(labels_out).ravel(), minlength=256)[: len(options.classes)].compute()
+        metrics |= {"labelled_slices": int((own >= 0).sum())}
+        metrics |= {
+            f"fraction_{name}": float(part) for name, part in zip(options.classes, counts / counts.sum(), strict=True)
+        }
+    write_record(record, stage="fibsem.volume", sample=sample, options=options, metrics=metrics)
+    log.info("%s", ", ".join(f"{name} {value:g}" for name, value in metrics.items()))
+
+
+@stage_command(group, Augment)
+@click.argument("slices")
+@click.argument("labels")
+@sample_flag
+@click.option("--out", required=True, metavar="STORE", help="Zarr store of the images to write.")
+@click.option("--labels-out", required=True, metavar="STORE", help="Zarr store of their labels to write.")
+@click.option("--pairs", required=True, metavar="FILE", help="Table of the images and their roles to write.")
+@record_flag()
+def augment(
+    slices: str, labels: str, sample: str, out: str, labels_out: str, pairs: str, record: str, options: Augment
+) -> None:
+    """Make images of the labelled SLICES without their first rows, and divide them."""
+    import numpy as np
+    from dask.array import Array
+
+    from cathodeflow.errors import InputError
+    from cathodeflow.fibsem import split
+    from cathodeflow.fibsem.augment import grey_copies, label_copies
+    from cathodeflow.fibsem.volume import UNLABELLED
+    from cathodeflow.io.tables import write_table
+    from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
+    from cathodeflow.record import write_record
+
+    grey, truth, info = read_volume(slices), read_volume(labels), read_volume_info(labels)
+    known = np.flatnonzero((truth[:, 0, 0] != UNLABELLED).compute())
+    if not len(known):
+        raise InputError(labels, "no labelled slice", "labels of at least some slices")
+    copies, shape = options.copies, grey.shape[1:]
+
+    def stretched(stack: Array, function: Any, **keywords: Any) -> Array:
+        blocks = stack[known].rechunk((16, *shape))
+        made = blocks.map_blocks(
+            function, copies=copies, step=options.step, **keywords, dtype=stack.dtype, new_axis=1,
+            chunks=(blocks.chunks[0], copies, *shape),
+        )  # fmt: skip
+        return made.reshape((-1, *shape))
+
+    metadata = {"attributes": dict(info.attributes), "axes": ("image", "y", "x")}
+    write_volume(out, stretched(grey, grey_copies, interpolation=options.interpolation), **metadata)
+    write_volume(labels_out, stretched(truth, label_copies, neighbours=options.neighbours), **metadata)
+    table = None
+    for name in options.splits:
+        if name == "grouped":
+            divided = split.grouped(
+                known, copies=copies, test=options.test, validation=options.validation, blocks=options.blocks,
+                gap=options.gap,
+            )  # fmt: skip
+        else:
+            divided = split.paper(
+                known, copies=copies, test=options.paper_test, unseen=options.paper_unseen,
+                validation=options.validation, seed=options.seed or 0,
+            )  # fmt: skip
+        table = divided[["slice", "copy"]].copy() if table is None else table
+        table[f"role_{name}"], table[f"seen_{name}"] = divided["role"], divided["seen"]
+    write_table(pairs, table)
+    metrics = {
+        f"{name}_{role.replace(' ', '_')}": int((table[f"role_{name}"] == role).sum())
+        for name in options.splits
+        for role in (split.TRAIN, split.VALIDATION, split.TEST, split.LEFT_OUT)
+    }
+    write_record(record, stage="fibsem.augment", sample=sample, options=options, metrics=metrics)
+    log.info("%d images of %d slices", len(known) * copies, len(known))
