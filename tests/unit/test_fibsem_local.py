@@ -5,9 +5,12 @@ from torch import nn
 
 from cathodeflow.checkpoints import generator
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.local import LCGAR, LocalPixels, predict_local, train_local
+from cathodeflow.fibsem.dense import predict_dense
+from cathodeflow.fibsem.local import LCGAR, predict_local
 from cathodeflow.fibsem.networks import initialised, load_network, save_network
 from cathodeflow.fibsem.phases import assemble, entropy, subtract_prior
+from cathodeflow.fibsem.train_local import LocalPixels, train_local
+from cathodeflow.fibsem.unet import neighbours
 from cathodeflow.fibsem.windows import gather, pad_slices
 
 
@@ -109,14 +112,52 @@ def test_prediction_does_not_depend_on_batches_and_hardly_on_bfloat16(tmp_path):
     assert (float(read.grey_low), float(read.grey_high)) == (0, 1)
 
 
+@pytest.mark.parametrize("side", [11, 17])
+@pytest.mark.parametrize("context", [1, 3])
+def test_whole_slices_give_what_windows_do_where_edges_are_seen(side, context):
+    random = generator(3)
+    slices, logits = torch.rand(3, 45, 52, generator=random), torch.randn(3, 3, 45, 52, generator=random)
+    idk = torch.rand(3, 45, 52, generator=random) < 0.2
+    # A strip without any, and the corners.
+    idk[1, :16] = False
+    idk[:, [0, 0, -1, -1], [0, -1, 0, -1]] = True
+    network = initialised(lambda: LCGAR(side=side, context=context, edges="seen"), 0).eval()
+    options = {"side": network.window, "low": 0, "high": 1, "neighbours": neighbours(3, context)}
+    padded, pixels = pad_slices(slices, logits, idk, **options), idk.flatten().nonzero()[:, 0]
+    expected = predict_local(network, padded, pixels, precision="32-true")
+    for strip in (16, 256):
+        found = predict_dense(network, padded, pixels, strip=strip, precision="32-true")
+        assert torch.allclose(found, expected, atol=1e-4 * float(expected.std()))
+    rounded = predict_dense(network, padded, pixels, precision="bf16-mixed")
+    assert (rounded - expected).abs().max() < 0.1 * expected.std()
+    assert predict_dense(network, padded, pixels[:0]).shape == (0, 3)
+
+
+def test_the_pixel_itself_is_in_the_middle_of_what_is_seen():
+    network = initialised(lambda: LCGAR(edges="seen"), 0).eval()
+    assert network.window == 21
+    windows = torch.rand(4, 4, 21, 21, requires_grad=True)
+    network(windows, torch.zeros(4, 3)).square().sum().backward()
+    seen = windows.grad.abs().sum((0, 1)) > 0
+    assert seen[:20, :20].float().mean() > 0.9 and not seen[20].any() and not seen[:, 20].any()
+
+
 def test_bad_input_is_named():
     test, *_ = data()
+    with pytest.raises(InputError, match="edges 'zero'"):
+        predict_dense(LCGAR(), test.padded, test.pixels)
     with pytest.raises(InputError, match="found a side of 10 px"):
         LCGAR(side=10)
     with pytest.raises(InputError, match="windows of 11 px"):
         predict_local(LCGAR(side=17), test.padded, test.pixels)
     with pytest.raises(InputError, match="contrast"):
         LCGAR().set_grey(3, 3)
+    order = torch.arange(len(test.pixels)).flip(0)
+    wide = pad_slices(
+        torch.rand(2, 40, 40), torch.rand(2, 3, 40, 40), torch.ones(2, 40, 40) > 0, side=21, low=0, high=1
+    )
+    with pytest.raises(InputError, match="not ascending"):
+        predict_dense(LCGAR(edges="seen"), wide, test.pixels[order])
     nothing = test._replace(pixels=test.pixels[:0], labels=test.labels[:0], entropy=test.entropy[:0])
     with pytest.raises(InputError, match="validation pixels"):
         train_local(test, nothing, low=0, high=1, epochs=1)
