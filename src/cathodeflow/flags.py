@@ -42,10 +42,6 @@ def compute_device(device: str | None) -> str:
     InputError
         `cuda` without a GPU that torch can use.
     """
-    import torch
+    from cathodeflow.learning import resolve_device
 
-    from cathodeflow.errors import InputError
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device", "cuda, but no GPU that torch can use", "cpu or auto")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    return resolve_device(device or "auto").type

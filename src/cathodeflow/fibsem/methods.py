@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from cathodeflow.fibsem.dense import predict_dense
 from cathodeflow.fibsem.idk import classify_pixels, idk_probability
 from cathodeflow.fibsem.local import predict_local
 from cathodeflow.fibsem.phases import Phases, assemble, entropy, subtract_prior
@@ -84,7 +85,7 @@ def answer(
     networks : mapping
         Of a bundle, by `<method>-idk`, `<method>-mlp`, `<method>-local`.
     metadata : mapping
-        Of the bundle: `class_weights` by global network, `threshold` and `side` by method.
+        Of the bundle: `class_weights` by global network, `threshold` by method.
     grey : (m, row, col), optional
         For local models: the n images, then those beside them that only they need.
     neighbours : (n, context) int, optional
@@ -104,13 +105,15 @@ def answer(
         return Answer(assemble(classify_pixels(networks[f"{method.helpers}-mlp"], logits.float(), doubt)), None)
     assert grey is not None and neighbours is not None
     idk = idk_probability(networks[f"{method.name}-idk"], logits.float(), doubt) >= metadata["threshold"][method.name]
-    local, n, beside = networks[f"{method.name}-local"], len(logits), len(grey) - len(logits)
+    local, beside = networks[f"{method.name}-local"], len(grey) - len(logits)
     # Of the images beside these only the grey is looked at.
     padded = pad_slices(
         grey, torch.cat([logits.float(), logits.new_zeros((beside, *logits.shape[1:])).float()]),
-        torch.cat([idk, idk.new_zeros((beside, *idk.shape[1:]))]), side=metadata["side"][method.name],
+        torch.cat([idk, idk.new_zeros((beside, *idk.shape[1:]))]), side=local.window,
         low=float(local.grey_low), high=float(local.grey_high),
         neighbours=torch.cat([neighbours, neighbours.new_zeros((beside, neighbours.shape[1]))]), device=device,
     )  # fmt: skip
+    # Where windows overlap unchanged, a whole slice is computed at once.
+    settle = predict_dense if local.architecture["edges"] == "seen" else predict_local
     pixels = idk.flatten().nonzero()[:, 0]
-    return Answer(assemble(logits, idk, predict_local(local, padded, pixels)) if n else assemble(logits), idk)
+    return Answer(assemble(logits, idk, settle(local, padded, pixels)), idk)

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.sources import list_files
-from cathodeflow.options import Options, option
+from cathodeflow.options import Options, as_tuples, option
 from cathodeflow.samples import Sample, TechniqueSection
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -123,10 +123,8 @@ class TrainGlobal(Options):
     crop: int | None = option(
         None, "Side of crops drawn from the images in training; default: whole images.", unit="px", ge=16
     )
-    learning_rate: float = option(1e-3, "Learning rate at its highest.", gt=0)
-    weight_decay: float = option(0.0, "Decay of the weights.", ge=0)
-    flip: bool = option(True, "Mirror at random.")
-    brightness: float = option(0.0, "Largest change of the grey, in deviations of the grey.", ge=0)
+    learning_rate: float = option(2e-3, "Learning rate at its highest.", gt=0)
+    flips: bool = option(True, "Mirror at random.")
     folds: int = option(
         2, "Networks that are each trained without a part of the slices, to learn from where they err on it.", ge=2
     )
@@ -169,12 +167,17 @@ class TrainLocal(Options):
 
     side: int = option(11, "Side of a window, odd.", unit="px", ge=5, le=101)
     inputs: Literal["image", "image+classes", "image+logits", "all"] = option("all", "What the network sees.")
+    edges: Literal["zero", "seen"] = option(
+        "zero", "What convolutions find beyond a window: zeros, as published; or what is there, which is faster."
+    )
     dropout: float = option(0.2, "Dropout before the last layer.", ge=0, lt=1)
     class_weights: Literal["balanced", "none"] = option("none", "Weigh rare classes more in the loss.")
     pacing: Literal["linear", "root", "step", "none"] = option("linear", "How the pool of pixels grows; none: all.")
-    start_share: float = option(0.3, "Share of the pixels in the pool at first, those of the least entropy.", gt=0, le=1)
+    start_share: float = option(
+        0.3, "Share of the pixels in the pool at first, those of the least entropy.", gt=0, le=1
+    )
     full_at: float = option(0.5, "Share of the epochs after which the pool holds all.", gt=0, le=1)
-    stages: int = option(3, "Steps of the pacing `step`.", ge=1)
+    stages: int = option(3, "Sizes of the pool with the pacing `step`.", ge=2)
     epochs: int = option(15, "Epochs.", ge=1)
     batch_size: int = option(1024, "Windows in a step.", ge=2)
     pixels_per_epoch: int | None = option(None, "Windows of an epoch; default: as many as there are.", ge=2)
@@ -260,7 +263,7 @@ class Section(TechniqueSection):
             name: {**base, **changed} if isinstance(changed, dict) else changed or base
             for name, changed in named.items()
         }
-        return {**values, "networks": networks}
+        return as_tuples({**values, "networks": networks})
 
     @model_validator(mode="after")
     def _known(self) -> Self:

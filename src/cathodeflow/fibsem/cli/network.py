@@ -19,7 +19,9 @@ log = logging.getLogger("cathodeflow.fibsem")
 @sample_flag
 @click.option("--split", required=True, help="Which of the splits.")
 @click.option("--repeat", type=int, default=0, help="Number of the repetition, added to the seed.")
-@click.option("--cross-fit/--no-cross-fit", default=False, help="Train also networks without a part of the slices each.")
+@click.option(
+    "--cross-fit/--no-cross-fit", default=False, help="Train also networks without a part of the slices each."
+)
 @click.option("--out", required=True, metavar="FILE", help="Model file to write.")
 @record_flag()
 @click.option("--figure", required=True, metavar="FILE", help="Image of the training curves.")
@@ -31,10 +33,12 @@ def train_global(
 ) -> None:  # fmt: skip
     """Train a U-Net on IMAGES and LABELS, divided as PAIRS tells."""
     import numpy as np
+    import torch
 
+    from cathodeflow.fibsem.around import neighbours_of
     from cathodeflow.fibsem.bundle import save_bundle
     from cathodeflow.fibsem.split import TRAIN, VALIDATION, folds
-    from cathodeflow.fibsem.train import Images, neighbours_of, train_unet
+    from cathodeflow.fibsem.train_global import LabelledSlices, class_weights, train_unet
     from cathodeflow.io.figures import save_figure
     from cathodeflow.io.models import discard_checkpoint
     from cathodeflow.io.tables import read_table
@@ -43,48 +47,57 @@ def train_global(
     from cathodeflow.record import write_record
     from cathodeflow.tracking import live_run
 
+    torch.set_num_threads(options.threads)
     table = read_table(pairs, ["slice", "copy", f"role_{split}"])
     slices, role = table["slice"].to_numpy(), table[f"role_{split}"].to_numpy()
-    around = neighbours_of(slices, table["copy"].to_numpy(), options.context)
-    data = Images(read_volume(images).compute(), read_volume(labels).compute(), around)
+    around = torch.from_numpy(neighbours_of(slices, table["copy"].to_numpy(), options.context))
+    grey, truth = read_volume(images).compute(), read_volume(labels).compute()
     classes = read_volume_info(labels).attributes["classes"]
-    seed = (options.seed or 0) + repeat
-    keywords = options.model_dump(exclude={"context", "seed", "device", "folds", "passes", "test_flips"})
-    keywords |= {"classes": classes, "device": options.device or "auto"}
     rows, validation = (np.flatnonzero(role == name) for name in (TRAIN, VALIDATION))
+    # With one weight for all, only that every class is there is of interest.
+    balanced = class_weights(truth[rows], classes)
+    weights = balanced if options.class_weights == "balanced" else [1.0] * len(classes)
+    seed = (options.seed or 0) + repeat
+    others = {"context", "class_weights", "folds", "passes", "test_flips", "threads", "device", "seed"}
+    keywords = options.model_dump(exclude=others)
+    keywords |= {"n_classes": len(classes), "weight": weights, "device": options.device or "auto"}
+
+    def part(chosen: np.ndarray) -> LabelledSlices:
+        return LabelledSlices(torch.from_numpy(grey), torch.from_numpy(truth), around[chosen])
+
     with live_run(live, experiment=experiment, name=f"fibsem.train_global {sample}") as log_epoch:
         trained = train_unet(
-            data, rows, validation, seed=seed, checkpoint=checkpoint, on_epoch=log_epoch, label=sample, **keywords
+            part(rows), part(validation), seed=seed, checkpoint=checkpoint, on_epoch=log_epoch, label=sample, **keywords
         )
     networks = {"network": trained.model}
-    held: list[int] = []
+    fold_of: dict[str, int] = {}
     if cross_fit:
         numbers, place = np.unique(slices[rows], return_inverse=True)
         fold = folds(numbers, options.folds)[place]
         for number in range(options.folds):
             other = train_unet(
-                data, rows[fold != number], validation, seed=seed + 1000 * (number + 1),
+                part(rows[fold != number]), part(validation), seed=seed + 1000 * (number + 1),
                 checkpoint=f"{checkpoint}.{number}" if checkpoint else None,
                 label=f"{sample}, without part {number + 1} of {options.folds}", **keywords,
             )  # fmt: skip
             networks[f"fold{number}"] = other.model
-        held = fold.tolist()
+        fold_of = dict(zip(map(str, rows.tolist()), fold.tolist(), strict=True))
     metadata = {
-        "classes": classes, "class_weights": trained.weights, "passes": options.passes, "flips": options.test_flips,
-        "seed": seed, "fold_of": dict(zip(map(str, rows.tolist()), held, strict=False)),
-        "options": options.model_dump(mode="json"),
+        "classes": classes, "class_weights": weights, "passes": options.passes, "flips": options.test_flips,
+        "seed": seed, "fold_of": fold_of, "options": options.model_dump(mode="json"),
     }  # fmt: skip
     save_bundle(out, networks, metadata)
     best = trained.training
     save_figure(figure, training_curves(best.history, unit="nat", kept=best.best_epoch))
-    metrics = {"best_epoch": best.best_epoch, "validation_miu": best.best["validation_miu"]}
+    metrics = {"best_epoch": best.best_epoch, "images": len(rows)}
+    metrics |= {name: best.best[name] for name in ("validation_loss", "validation_accuracy")}
     write_record(
         record, stage="fibsem.train_global", sample=sample, options=options, metrics=metrics, history=best.history,
         figures=[figure],
     )  # fmt: skip
-    for number in ("", *(f".{number}" for number in range(len(networks) - 1))):
+    for suffix in ("", *(f".{number}" for number in range(len(networks) - 1))):
         if checkpoint:
-            discard_checkpoint(f"{checkpoint}{number}")
+            discard_checkpoint(f"{checkpoint}{suffix}")
 
 
 @stage_command(group, PredictGlobal)
@@ -106,14 +119,14 @@ def predict_global(
     import numpy as np
     import torch
 
+    from cathodeflow.fibsem.around import neighbours_of
     from cathodeflow.fibsem.bundle import load_bundle
     from cathodeflow.fibsem.lazy import by_image
     from cathodeflow.fibsem.passes import stochastic
     from cathodeflow.fibsem.phases import entropy as entropy_of
     from cathodeflow.fibsem.split import TEST, TRAIN, VALIDATION
-    from cathodeflow.fibsem.train import neighbours_of
     from cathodeflow.io.tables import read_table, write_table
-    from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
+    from cathodeflow.io.volumes import read_volume, write_volume
     from cathodeflow.record import write_record
 
     torch.set_num_threads(options.threads)

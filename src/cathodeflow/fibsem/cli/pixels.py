@@ -58,9 +58,7 @@ def train_idk(
     )  # fmt: skip
     found, doubt, _ = parts[VALIDATION]
     probability = idk_probability(idk.model, found, doubt).flatten().numpy()
-    threshold = choose_threshold(
-        probability, wrong[VALIDATION].numpy(), by=options.threshold, target=options.target
-    )
+    threshold = choose_threshold(probability, wrong[VALIDATION].numpy(), by=options.threshold, target=options.target)
     save_bundle(out, {"idk": idk.model, "mlp": mlp.model}, {"threshold": threshold.value, "classes": classes})
     metrics = {f"validation_{name}": value for name, value in threshold._asdict().items() if name != "value"}
     metrics |= {"threshold": threshold.value, "best_epoch": idk.training.best_epoch}
@@ -96,14 +94,16 @@ def train_local(
     import torch
 
     from cathodeflow.fibsem import plots
+    from cathodeflow.fibsem.around import neighbours_of
     from cathodeflow.fibsem.bundle import load_bundle, save_bundle
     from cathodeflow.fibsem.idk import idk_probability
-    from cathodeflow.fibsem.local import LocalPixels
-    from cathodeflow.fibsem.local import train_local as train
+    from cathodeflow.fibsem.local import window_side
     from cathodeflow.fibsem.pacing import pool_size
     from cathodeflow.fibsem.phases import entropy
     from cathodeflow.fibsem.split import TRAIN, VALIDATION
-    from cathodeflow.fibsem.train import balanced, neighbours_of
+    from cathodeflow.fibsem.train_global import class_weights
+    from cathodeflow.fibsem.train_local import LocalPixels
+    from cathodeflow.fibsem.train_local import train_local as train
     from cathodeflow.fibsem.windows import pad_slices
     from cathodeflow.io.figures import save_figure
     from cathodeflow.io.models import discard_checkpoint
@@ -130,8 +130,8 @@ def train_local(
     around = neighbours_of(used["slice"].to_numpy(), used["copy"].to_numpy(), context)
     device = compute_device(options.device)
     padded = pad_slices(
-        torch.from_numpy(grey.astype(np.float32)), found, unknown, side=options.side, low=low, high=high,
-        neighbours=torch.from_numpy(around), device=device,
+        torch.from_numpy(grey.astype(np.float32)), found, unknown, side=window_side(options.side, options.edges), low=low,
+        high=high, neighbours=torch.from_numpy(around), device=device,
     )  # fmt: skip
 
     def pixels(chosen: np.ndarray) -> LocalPixels:
@@ -142,18 +142,16 @@ def train_local(
     sets = [pixels(training), pixels(~training)]
     weight = None
     if options.class_weights == "balanced":
-        weight = balanced(sets[0].labels.numpy().astype(np.uint8), len(about["classes"]), about["classes"])
+        weight = class_weights(sets[0].labels, about["classes"])
     seed = (options.seed or 0) + repeat
-    keywords = options.model_dump(exclude={"side", "class_weights", "threads", "device", "seed"})
+    keywords = options.model_dump(exclude={"class_weights", "threads", "device", "seed"})
     with live_run(live, experiment=experiment, name=f"fibsem.train_local {sample}") as log_epoch:
         trained = train(
-            *sets, low=low, high=high, weight=weight, seed=seed, checkpoint=checkpoint, accelerator=device,
-            on_epoch=log_epoch, **keywords,
+            *sets, low=low, high=high, weight=weight, seed=seed, checkpoint=checkpoint, on_epoch=log_epoch, label=sample,
+            **keywords,
         )  # fmt: skip
-    save_bundle(out, {"local": trained.model}, {"side": options.side, "classes": about["classes"]})
-    save_figure(
-        figure, training_curves(trained.training.history, unit="nat", kept=trained.training.best_epoch)
-    )
+    save_bundle(out, {"local": trained.model}, {"classes": about["classes"]})
+    save_figure(figure, training_curves(trained.training.history, unit="nat", kept=trained.training.best_epoch))
     count, epochs = len(sets[0].pixels), options.epochs
     shares = {
         kind: [

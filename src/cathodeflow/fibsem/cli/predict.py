@@ -27,20 +27,14 @@ def predict(
     record: str | None, options: Predict,
 ) -> None:  # fmt: skip
     """Tell the phases of SLICES: a folder, a pattern, a stack, or a Zarr store."""
-    import dask.array as da
-    import numpy as np
     import torch
 
     from cathodeflow.errors import InputError
     from cathodeflow.fibsem.bundle import load_bundle
     from cathodeflow.fibsem.methods import Method
     from cathodeflow.fibsem.segment import segment
-    from cathodeflow.fibsem.slice_plots import segmentation_figure
-    from cathodeflow.io.figures import save_figure
     from cathodeflow.io.slices import lazy_stack, open_stack
-    from cathodeflow.io.streams import write_together
     from cathodeflow.io.volumes import read_volume, read_volume_info
-    from cathodeflow.record import write_record
 
     if options.model is None:
         raise InputError("--model", "nothing", "the model file of trained networks")

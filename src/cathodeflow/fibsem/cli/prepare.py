@@ -15,7 +15,8 @@ log = logging.getLogger("cathodeflow.fibsem")
 
 @stage_command(group, Simulate)
 @click.argument("folder")
-def simulate(folder: str, options: Simulate) -> None:
+@click.option("--number", type=int, default=0, help="Number of the volume: each is another electrode.")
+def simulate(folder: str, number: int, options: Simulate) -> None:
     """Write simulated slices and their labels into FOLDER, in `slices` and `labels`."""
     import numpy as np
 
@@ -25,7 +26,7 @@ def simulate(folder: str, options: Simulate) -> None:
     from cathodeflow.io.simulated import write_tiff
     from cathodeflow.io.slices import open_stack, read_stack
 
-    shape, seed = (options.n_slices, options.rows, options.cols), options.seed or 0
+    shape, seed = (options.n_slices, options.rows, options.cols), (options.seed or 0) + 1000 * number
     if options.labels is None:
         low, high = options.diameter
         labels = generate(shape, fractions=options.fractions, diameter=(low, high), seed=seed)
@@ -38,9 +39,9 @@ def simulate(folder: str, options: Simulate) -> None:
             raise InputError(options.labels, f"labels of {labels.shape}", f"at least {shape} (slice, row, col)")
     look = Look(**options.model_dump(include=set(Look._fields)))
     slices, truth = simulated_files(folder, options)
-    for number in range(shape[0]):
-        write_tiff(slices[number], render_slice(labels, number, look, bits=options.bits, seed=seed))
-        write_tiff(truth[number], labels[number].astype(np.uint8))
+    for place in range(shape[0]):
+        write_tiff(slices[place], render_slice(labels, place, look, bits=options.bits, seed=seed))
+        write_tiff(truth[place], labels[place].astype(np.uint8))
 
 
 @stage_command(group, Volume)
@@ -88,7 +89,10 @@ def volume(
     write_volume(out, lazy_stack(stack, moved), **metadata)
     slices = read_volume(out)
     low, high = da.compute(slices.min(axis=(1, 2)), slices.max(axis=(1, 2)))
-    flat = [InputError(f"{images}, slice {k}", f"the grey {low[k]:g} everywhere", "an image") for k in np.flatnonzero(low == high)]
+    flat = [
+        InputError(f"{images}, slice {k}", f"the grey {low[k]:g} everywhere", "an image")
+        for k in np.flatnonzero(low == high)
+    ]
     if flat:
         raise InputErrors.of(flat)
     metrics: dict[str, Any] = {"slices": stack.n_slices, "rows": slices.shape[1], "cols": slices.shape[2]}

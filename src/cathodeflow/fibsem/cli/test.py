@@ -2,7 +2,6 @@
 
 import json
 import logging
-from pathlib import Path
 from typing import Any
 
 import click
@@ -35,7 +34,7 @@ def test(
     import numpy as np
     import torch
 
-    from cathodeflow.fibsem.bundle import load_bundle, save_bundle
+    from cathodeflow.fibsem.bundle import save_bundle
     from cathodeflow.fibsem.counts import confusion
     from cathodeflow.fibsem.methods import all_methods
     from cathodeflow.fibsem.slice_plots import choose_slices, segmentation_figure
@@ -67,7 +66,9 @@ def test(
             joined = {name: np.concatenate(values) for name, values in kept.items()}
             if role == VALIDATION:
                 right = labels[listed["image"].to_numpy()[rows]].compute()
-                counts = sum(confusion(a, b, len(about["classes"])) for a, b in zip(right, joined["labels"], strict=True))
+                counts = sum(
+                    confusion(a, b, len(about["classes"])) for a, b in zip(right, joined["labels"], strict=True)
+                )
                 scores[method.name] = _miu(np.asarray(counts))
             else:
                 found[method.name] = joined
@@ -77,7 +78,9 @@ def test(
     save_bundle(f"{folder}/model.pt", trained, about)
     attributes = {"methods": list(found), "classes": about["classes"]}
     axes = ("method", "image", "y", "x")
-    stacked = {name: np.stack([one[name] for one in found.values()]) for name in ("labels", "probabilities", "uncertainty")}
+    stacked = {
+        name: np.stack([one[name] for one in found.values()]) for name in ("labels", "probabilities", "uncertainty")
+    }
     write_volume(f"{folder}/test_labels.zarr", stacked["labels"], axes=axes, attributes=attributes)
     write_volume(f"{folder}/test_uncertainty.zarr", stacked["uncertainty"], axes=axes, attributes=attributes)
     write_volume(
@@ -174,7 +177,9 @@ def metrics(
     save_figure(paths[0], methods_figure(table))
     save_figure(paths[1], fractions_figure(table, about["classes"]))
     means = table.groupby(["split", "model"])[["miu", "fiu"]].mean()
-    values = {f"{name}_{model}_{split}": float(row[name]) for (split, model), row in means.iterrows() for name in row.index}
+    values = {
+        f"{name}_{model}_{split}": float(row[name]) for (split, model), row in means.iterrows() for name in row.index
+    }
     write_record(record, stage="fibsem.metrics", sample=sample, options=options, metrics=values, figures=paths)
     log.info("%s", json.dumps(values))
 
@@ -185,7 +190,7 @@ def _collect(folder: str, networks: list[str], local: dict[str, str]) -> tuple[d
 
     found: dict[str, Any] = {}
     about: dict[str, Any] = {
-        "class_weights": {}, "passes": {}, "flips": {}, "threshold": {}, "side": {}, "seed": {}
+        "class_weights": {}, "passes": {}, "flips": {}, "threshold": {}, "seed": {}
     }  # fmt: skip
     for name in networks:
         own, told = load_bundle(f"{folder}/{name}.pt")
@@ -195,21 +200,19 @@ def _collect(folder: str, networks: list[str], local: dict[str, str]) -> tuple[d
             about[key][name] = told[key]
     for name in local:
         helpers, told = load_bundle(f"{folder}/{name}_idk.pt")
-        settled, window = load_bundle(f"{folder}/{name}_local.pt")
+        settled, _ = load_bundle(f"{folder}/{name}_local.pt")
         found |= {f"{name}-idk": helpers["idk"], f"{name}-mlp": helpers["mlp"], f"{name}-local": settled["local"]}
-        about["threshold"][name], about["side"][name] = told["threshold"], window["side"]
+        about["threshold"][name] = told["threshold"]
     return found, about
 
 
-def _answers(
-    method: Any, trained: Any, about: Any, listed: Any, rows: Any, logits: Any, grey: Any, device: str
-) -> Any:
+def _answers(method: Any, trained: Any, about: Any, listed: Any, rows: Any, logits: Any, grey: Any, device: str) -> Any:
     """Yield the answers of a method for some images, a few at a time."""
     import numpy as np
     import torch
 
+    from cathodeflow.fibsem.around import neighbours_of
     from cathodeflow.fibsem.methods import answer
-    from cathodeflow.fibsem.train import neighbours_of
 
     context = trained[method.network].architecture["context"]
     around = neighbours_of(listed["slice"].to_numpy(), listed["copy"].to_numpy(), context)
