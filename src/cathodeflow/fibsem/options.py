@@ -197,7 +197,6 @@ class TrainLocal(Options):
 class Test(Options):
     """All networks and test images -> phases by every method, with probabilities and uncertainty."""
 
-    figure_slices: int = option(2, "Slices beside the best and the worst in the figure.", ge=0, le=10)
     threads: int = option(2, "Threads on a CPU.", ge=1)
     device: Device | None = option(None, "Device; default: the workflow's.")
 
@@ -219,6 +218,11 @@ class Predict(Options):
 
     model: str | None = option(None, "Model to use; default: the first one trained here.")
     method: str | None = option(None, "Method; default: the one that is best on validation.")
+    grey: Literal["auto", "own", "matched"] = option(
+        "auto", "Bring mean and deviation of the grey to those of the training; auto: where the type of it differs."
+    )
+    pixel_nm: float | None = option(None, "Size of a pixel; default: as in a store, or unknown.", unit="nm", gt=0)
+    slice_nm: float | None = option(None, "Distance of the slices; default: as the pixels.", unit="nm", gt=0)
     tile: int = option(512, "Slices with a longer side are cut into tiles of this side.", unit="px", ge=32)
     overlap: int = option(64, "Shared rows or columns of neighbouring tiles.", unit="px", ge=0)
     threads: int = option(2, "Threads on a CPU.", ge=1)

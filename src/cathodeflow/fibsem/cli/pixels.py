@@ -130,8 +130,8 @@ def train_local(
     around = neighbours_of(used["slice"].to_numpy(), used["copy"].to_numpy(), context)
     device = compute_device(options.device)
     padded = pad_slices(
-        torch.from_numpy(grey.astype(np.float32)), found, unknown, side=window_side(options.side, options.edges), low=low,
-        high=high, neighbours=torch.from_numpy(around), device=device,
+        torch.from_numpy(grey.astype(np.float32)), found, unknown, side=window_side(options.side, options.edges),
+        low=low, high=high, neighbours=torch.from_numpy(around), device=device,
     )  # fmt: skip
 
     def pixels(chosen: np.ndarray) -> LocalPixels:
@@ -147,8 +147,8 @@ def train_local(
     keywords = options.model_dump(exclude={"class_weights", "threads", "device", "seed"})
     with live_run(live, experiment=experiment, name=f"fibsem.train_local {sample}") as log_epoch:
         trained = train(
-            *sets, low=low, high=high, weight=weight, seed=seed, checkpoint=checkpoint, on_epoch=log_epoch, label=sample,
-            **keywords,
+            *sets, low=low, high=high, weight=weight, seed=seed, checkpoint=checkpoint, on_epoch=log_epoch,
+            label=sample, **keywords,
         )  # fmt: skip
     save_bundle(out, {"local": trained.model}, {"classes": about["classes"]})
     save_figure(figure, training_curves(trained.training.history, unit="nat", kept=trained.training.best_epoch))

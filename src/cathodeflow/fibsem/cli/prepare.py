@@ -1,6 +1,7 @@
 """Commands from raw slices to the images that networks are trained on."""
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -55,64 +56,69 @@ def volume(
     images: str, labels: str | None, sample: str, out: str, labels_out: str | None, record: str, options: Volume
 ) -> None:
     """Bring the slices IMAGES and their labels into chunked stores with axes and scale."""
-    import dask.array as da
     import numpy as np
 
     from cathodeflow.errors import InputError, InputErrors
     from cathodeflow.fibsem.align import common, offsets, shift
     from cathodeflow.fibsem.volume import UNLABELLED, match_labels, to_classes
-    from cathodeflow.io.slices import lazy_stack, open_stack, read_stack
-    from cathodeflow.io.volumes import read_volume, write_volume
+    from cathodeflow.io.slices import open_stack, read_stack
+    from cathodeflow.io.streams import NewStore, write_together
     from cathodeflow.record import write_record
 
     stack = open_stack(images)
+    truth = open_stack(labels) if labels else None
+    own = np.full(stack.n_slices, -1)
+    values = options.label_values or tuple(range(len(options.classes)))
+    if len(values) != len(options.classes):
+        raise InputError("--label-values", f"{len(values)} values", f"one for each of {len(options.classes)} classes")
+    if truth is not None:
+        if truth.shape != stack.shape:
+            expected = "{} x {} pixels, as the slices".format(*stack.shape)
+            raise InputError(str(labels), "{} x {} pixels".format(*truth.shape), expected)
+        own = match_labels(stack.names, truth.names, str(labels))
     window, drift = (slice(None), slice(None)), np.zeros((stack.n_slices, 2))
     if options.align:
         drift = offsets(read_stack(stack), largest=options.largest_drift).drift
         window = common(drift, stack.shape)
+    counts, bad = np.zeros(256, np.int64), []
 
     def moved(number: int, image: Any, order: int = 1) -> Any:
-        return (shift(image, drift[number], order=order) if options.align else image)[window]
+        return (shift(image, drift[number], order=order) if options.align else image)[window][None]
 
-    metadata: dict[str, Any] = {"attributes": {"classes": list(options.classes)}}
+    def blocks() -> Iterator[list[Any]]:
+        for number, image in enumerate(read_stack(stack)):
+            name = stack.names[number] or str(number)
+            if image.min() == image.max():
+                bad.append(InputError(f"{images}, slice {name}", f"the grey {image.flat[0]:g} everywhere", "an image"))
+            one, place = np.full(image.shape, UNLABELLED, np.uint8), int(own[number])
+            if truth is not None and place >= 0:
+                where = f"{labels}, image {truth.names[place] or place}"
+                try:
+                    one = to_classes(next(read_stack(truth, place, place + 1)), values, where)
+                except InputError as error:
+                    bad.extend(error.errors)
+                counts[:] += np.bincount(one.ravel(), minlength=256)
+            yield [moved(number, image), moved(number, one, order=0)][: len(stores)]
+        # Everything that is wrong is said at once, and nothing is written.
+        if bad:
+            raise InputErrors.of(bad)
+
+    shape = (stack.n_slices, *moved(0, np.zeros(stack.shape, np.uint8)).shape[1:])
+    about: dict[str, Any] = {"attributes": {"classes": list(options.classes)}}
     if options.pixel_nm:
         scale = (options.slice_nm or options.pixel_nm, options.pixel_nm, options.pixel_nm)
-        metadata |= {"scale": scale, "unit": "nm"}
-    found = None
-    if labels is not None:
-        found = open_stack(labels)
-        if found.shape != stack.shape:
-            expected = "{} x {} pixels, as the slices".format(*stack.shape)
-            raise InputError(labels, "{} x {} pixels".format(*found.shape), expected)
-        own = match_labels(stack.names, found.names, labels)
-        values = options.label_values or tuple(range(len(options.classes)))
-    write_volume(out, lazy_stack(stack, moved), **metadata)
-    slices = read_volume(out)
-    low, high = da.compute(slices.min(axis=(1, 2)), slices.max(axis=(1, 2)))
-    flat = [
-        InputError(f"{images}, slice {k}", f"the grey {low[k]:g} everywhere", "an image")
-        for k in np.flatnonzero(low == high)
-    ]
-    if flat:
-        raise InputErrors.of(flat)
-    metrics: dict[str, Any] = {"slices": stack.n_slices, "rows": slices.shape[1], "cols": slices.shape[2]}
+        about |= {"scale": scale, "unit": "nm"}
+    stores = [NewStore(out, shape, next(read_stack(stack, 0, 1)).dtype, about)]
+    if labels_out:
+        stores.append(NewStore(labels_out, shape, np.uint8, about))
+    write_together(stores, blocks())
+    metrics: dict[str, Any] = {"slices": shape[0], "rows": shape[1], "cols": shape[2]}
+    metrics |= {"labelled_slices": int((own >= 0).sum())}
     metrics |= {f"largest_drift_{axis}": float(np.abs(drift[:, k]).max()) for k, axis in enumerate(("row", "col"))}
-    if found is not None and labels_out is not None:
-        known = found
-
-        def labelled(number: int, image: Any) -> Any:
-            place = int(own[number])
-            if place < 0:
-                return np.full(image.shape, UNLABELLED, np.uint8)[window]
-            one = to_classes(next(read_stack(known, place, place + 1)), values, f"{labels}, image {place}")
-            return moved(number, one, order=0)
-
-        write_volume(labels_out, lazy_stack(stack, labelled), **metadata)
-        counts = da.bincount(read_volume(labels_out).ravel(), minlength=256)[: len(options.classes)].compute()
-        metrics |= {"labelled_slices": int((own >= 0).sum())}
-        metrics |= {
-            f"fraction_{name}": float(part) for name, part in zip(options.classes, counts / counts.sum(), strict=True)
-        }
+    known = counts[: len(options.classes)]
+    if known.any():
+        shares = zip(options.classes, known / known.sum(), strict=True)
+        metrics |= {f"fraction_{name}": float(share) for name, share in shares}
     write_record(record, stage="fibsem.volume", sample=sample, options=options, metrics=metrics)
     log.info("%s", ", ".join(f"{name} {value:g}" for name, value in metrics.items()))
 

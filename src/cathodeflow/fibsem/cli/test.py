@@ -74,7 +74,7 @@ def test(
                 found[method.name] = joined
                 tested = listed.iloc[rows]
     best = max(scores, key=lambda name: scores[name])
-    about |= {"best": best, "methods": [one._asdict() for one in offered]}
+    about |= {"best": best, "grey": str(grey.dtype), "methods": [one._asdict() for one in offered]}
     save_bundle(f"{folder}/model.pt", trained, about)
     attributes = {"methods": list(found), "classes": about["classes"]}
     axes = ("method", "image", "y", "x")
