@@ -10,7 +10,14 @@ SPLITS = list(FIBSEM.augment.splits)
 RUN = "results/fibsem/{set}/{split}/seed{seed}"
 # Of a store: itself, and its manifest.
 STORE = ["", ".manifest.json"]
-FIBSEM_METRICS = ["metrics.csv", "metrics_slices.csv", "differences.csv", "metrics.json", "methods.png", "fractions.png"]
+FIBSEM_METRICS = [
+    "metrics.csv",
+    "metrics_slices.csv",
+    "differences.csv",
+    "metrics.json",
+    "methods.png",
+    "fractions.png",
+]
 
 
 def fibsem_source(name, part):

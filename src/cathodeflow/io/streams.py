@@ -78,5 +78,5 @@ def _put(target: zarr.Array, parts: list[NDArray[Any]], start: int, count: int) 
     """Write the next slices, and return those that are left."""
     joined = np.concatenate(parts, axis=-3) if len(parts) > 1 else parts[0]
     some = joined[..., :count, :, :]
-    target[..., start : start + some.shape[-3], :, :] = some
+    target[..., start : start + some.shape[-3], :, :] = some.astype(target.dtype, copy=False)
     return [joined[..., count:, :, :]] if joined.shape[-3] > count else []

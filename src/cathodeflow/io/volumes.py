@@ -84,8 +84,10 @@ def write_volume(
     ValueError
         Axes, scale, chunks or shards do not fit the array.
     """
-    layout = {"chunks": chunks, "shards": shards, "attributes": attributes}
-    with new_volume(path, array.shape, array.dtype, axes=axes, scale=scale, unit=unit, **layout) as target:
+    with new_volume(
+        path, array.shape, array.dtype, axes=axes, scale=scale, unit=unit, chunks=chunks, shards=shards,
+        attributes=attributes,
+    ) as target:  # fmt: skip
         # A file is written by one task alone, so that no lock is needed.
         da.store(da.asarray(array).rechunk(target.shards or target.chunks), target, lock=False)
 

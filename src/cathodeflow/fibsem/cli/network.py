@@ -89,7 +89,7 @@ def train_global(
     save_bundle(out, networks, metadata)
     best = trained.training
     save_figure(figure, training_curves(best.history, unit="nat", kept=best.best_epoch))
-    metrics = {"best_epoch": best.best_epoch, "images": len(rows)}
+    metrics: dict[str, float] = {"best_epoch": best.best_epoch, "images": len(rows)}
     metrics |= {name: best.best[name] for name in ("validation_loss", "validation_accuracy")}
     write_record(
         record, stage="fibsem.train_global", sample=sample, options=options, metrics=metrics, history=best.history,

@@ -162,7 +162,7 @@ def train_local(
         for kind in ("linear", "root", "step", "none")
     }
     save_figure(pacing_figure, plots.pacing_figure(shares, sets[0].entropy.numpy(), chosen=options.pacing))
-    metrics = {"pixels": count, "best_epoch": trained.training.best_epoch}
+    metrics: dict[str, float] = {"pixels": count, "best_epoch": trained.training.best_epoch}
     metrics |= {name: trained.training.best[name] for name in ("validation_loss", "validation_accuracy")}
     write_record(
         record, stage="fibsem.train_local", sample=sample, options=options, metrics=metrics,

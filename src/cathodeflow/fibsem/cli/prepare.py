@@ -135,8 +135,9 @@ def augment(
     slices: str, labels: str, sample: str, out: str, labels_out: str, pairs: str, record: str, options: Augment
 ) -> None:
     """Make images of the labelled SLICES without their first rows, and divide them."""
+    import dask.array as da
     import numpy as np
-    from dask.array import Array
+    import pandas as pd
 
     from cathodeflow.errors import InputError
     from cathodeflow.fibsem import split
@@ -150,9 +151,19 @@ def augment(
     known = np.flatnonzero((truth[:, 0, 0] != UNLABELLED).compute())
     if not len(known):
         raise InputError(labels, "no labelled slice", "labels of at least some slices")
-    copies, shape = options.copies, grey.shape[1:]
+    copies, shape, classes = options.copies, grey.shape[1:], info.attributes["classes"]
+    table = pd.DataFrame({"slice": np.repeat(known, copies), "copy": np.tile(np.arange(copies), len(known))})
+    for name in options.splits:
+        divided = _divided(name, known, options)
+        trained = np.unique(divided["slice"][divided["role"] == split.TRAIN])
+        there = da.bincount(truth[trained].ravel(), minlength=256).compute()[: len(classes)] > 0
+        if not there.all():
+            absent = ", ".join(one for one, found in zip(classes, there, strict=True) if not found)
+            where = f"{labels}, training slices of the split '{name}'"
+            raise InputError(where, f"no pixel of {absent}", "some of every class")
+        table[f"role_{name}"], table[f"seen_{name}"] = divided["role"], divided["seen"]
 
-    def stretched(stack: Array, function: Any, **keywords: Any) -> Array:
+    def stretched(stack: da.Array, function: Any, **keywords: Any) -> da.Array:
         blocks = stack[known].rechunk((16, *shape))
         made = blocks.map_blocks(
             function, copies=copies, step=options.step, **keywords, dtype=stack.dtype, new_axis=1,
@@ -160,23 +171,11 @@ def augment(
         )  # fmt: skip
         return made.reshape((-1, *shape))
 
-    metadata = {"attributes": dict(info.attributes), "axes": ("image", "y", "x")}
+    # Pores, the first class, are as small as they look; solids are mistaken for each other.
+    smoothing = {"neighbours": options.neighbours, "among": tuple(range(1, len(classes)))}
+    metadata: dict[str, Any] = {"attributes": info.attributes, "axes": ("image", "y", "x")}
     write_volume(out, stretched(grey, grey_copies, interpolation=options.interpolation), **metadata)
-    write_volume(labels_out, stretched(truth, label_copies, neighbours=options.neighbours), **metadata)
-    table = None
-    for name in options.splits:
-        if name == "grouped":
-            divided = split.grouped(
-                known, copies=copies, test=options.test, validation=options.validation, blocks=options.blocks,
-                gap=options.gap,
-            )  # fmt: skip
-        else:
-            divided = split.paper(
-                known, copies=copies, test=options.paper_test, unseen=options.paper_unseen,
-                validation=options.validation, seed=options.seed or 0,
-            )  # fmt: skip
-        table = divided[["slice", "copy"]].copy() if table is None else table
-        table[f"role_{name}"], table[f"seen_{name}"] = divided["role"], divided["seen"]
+    write_volume(labels_out, stretched(truth, label_copies, **smoothing), **metadata)
     write_table(pairs, table)
     metrics = {
         f"{name}_{role.replace(' ', '_')}": int((table[f"role_{name}"] == role).sum())
@@ -185,3 +184,16 @@ def augment(
     }
     write_record(record, stage="fibsem.augment", sample=sample, options=options, metrics=metrics)
     log.info("%d images of %d slices", len(known) * copies, len(known))
+
+
+def _divided(name: str, known: Any, options: Augment) -> Any:
+    """Divide the labelled slices in one way."""
+    from cathodeflow.fibsem import split
+
+    if name == "paper":
+        return split.paper(
+            known, copies=options.copies, test=options.paper_test, unseen=options.paper_unseen,
+            validation=options.validation, seed=options.seed or 0,
+        )  # fmt: skip
+    keywords = options.model_dump(include={"copies", "test", "validation", "blocks", "gap"})
+    return split.grouped(known, **keywords)

@@ -1,6 +1,5 @@
 """Commands that answer for the test images by every method, and compare the answers with the truth."""
 
-import json
 import logging
 from typing import Any
 
@@ -36,6 +35,7 @@ def test(
 
     from cathodeflow.fibsem.bundle import save_bundle
     from cathodeflow.fibsem.counts import confusion
+    from cathodeflow.fibsem.idk import evaluate_threshold
     from cathodeflow.fibsem.methods import all_methods
     from cathodeflow.fibsem.slice_plots import choose_slices, segmentation_figure
     from cathodeflow.fibsem.split import TEST, VALIDATION
@@ -50,33 +50,23 @@ def test(
     offered = all_methods(about["class_weights"], local)
     device = compute_device(options.device)
     grey, labels = read_volume(images), read_volume(truth)
-    found: dict[str, dict[str, list[Any]]] = {one.name: {} for one in offered}
-    scores = {}
+    found: dict[str, dict[str, Any]] = {}
+    scores: dict[str, float] = {}
     for method in offered:
         listed = read_table(f"{folder}/{method.network}_images.parquet", ["slice", "copy", "image", "role"])
         logits = read_volume(f"{folder}/{method.network}_logits.zarr")
-        for role in (VALIDATION, TEST):
-            rows = np.flatnonzero(listed["role"] == role)
-            parts = _answers(method, trained, about, listed, rows, logits, grey, device)
-            kept: dict[str, list[Any]] = {"labels": [], "probabilities": [], "uncertainty": [], "idk": []}
-            for one in parts:
-                for name in ("labels", "probabilities", "uncertainty"):
-                    kept[name].append(getattr(one.phases, name).numpy())
-                kept["idk"].append(np.zeros_like(kept["labels"][-1]) if one.idk is None else one.idk.numpy())
-            joined = {name: np.concatenate(values) for name, values in kept.items()}
-            if role == VALIDATION:
-                right = labels[listed["image"].to_numpy()[rows]].compute()
-                counts = sum(
-                    confusion(a, b, len(about["classes"])) for a, b in zip(right, joined["labels"], strict=True)
-                )
-                scores[method.name] = _miu(np.asarray(counts))
-            else:
-                found[method.name] = joined
-                tested = listed.iloc[rows]
+        rows = {role: np.flatnonzero(listed["role"] == role) for role in (VALIDATION, TEST)}
+        answered = {
+            role: _joined(_answers(method, trained, about, listed, own, logits, grey, device))
+            for role, own in rows.items()
+        }
+        right = labels[listed["image"].to_numpy()[rows[VALIDATION]]].compute()
+        scores[method.name] = _miu(confusion(right, answered[VALIDATION]["labels"], len(about["classes"])))
+        found[method.name], tested = answered[TEST], listed.iloc[rows[TEST]]
     best = max(scores, key=lambda name: scores[name])
     about |= {"best": best, "grey": str(grey.dtype), "methods": [one._asdict() for one in offered]}
     save_bundle(f"{folder}/model.pt", trained, about)
-    attributes = {"methods": list(found), "classes": about["classes"]}
+    attributes = {"methods": list(found), "networks": networks.split(","), "classes": about["classes"]}
     axes = ("method", "image", "y", "x")
     stacked = {
         name: np.stack([one[name] for one in found.values()]) for name in ("labels", "probabilities", "uncertainty")
@@ -100,12 +90,15 @@ def test(
         segmentation_figure(
             grey[number[places]].compute(), {name: found[name]["labels"][places] for name in names},
             classes=about["classes"], truth=right[places], entropy=found[shown.network]["uncertainty"][places],
-            idk=found[shown.name]["idk"][places].astype(bool) if shown.kind == "local" else None,
+            idk=found[shown.name]["idk"][places] if shown.kind == "local" else None,
             names=[f"{what}: slice {tested['slice'].to_numpy()[place]}" for what, place in chosen],
         ),
     )  # fmt: skip
-    metrics = {f"validation_miu_{name}": value for name, value in scores.items()}
-    metrics |= {"test_images": len(tested), "idk_share": float(found[shown.name]["idk"].mean())}
+    metrics: dict[str, float] = {f"validation_miu_{name}": value for name, value in scores.items()}
+    metrics |= {"test_images": len(tested)}
+    for name, base in local.items():
+        value = evaluate_threshold(found[name]["idk"], found[base]["labels"] != right, 0.5)
+        metrics |= {f"idk_{figure}_{name}": getattr(value, figure) for figure in ("precision", "recall", "share")}
     write_record(
         record, stage="fibsem.test", sample=sample, options=options, metrics=metrics, figures=[f"{folder}/slices.png"]
     )
@@ -139,7 +132,7 @@ def metrics(
 
     labels = read_volume(truth)
     keywords = options.model_dump(exclude={"seed", "confidence", "bootstrap_samples"})
-    drawn = {"confidence": options.confidence, "bootstrap_samples": options.bootstrap_samples}
+    drawn: dict[str, Any] = {"confidence": options.confidence, "bootstrap_samples": options.bootstrap_samples}
     rows, slices, gains = [], [], []
     for folder in folders:
         tested = read_table(f"{folder}/test.parquet")
@@ -161,7 +154,7 @@ def metrics(
             slices.append(one.slices.assign(slice=originals))
             counts[model] = one.counts
         for model, own in counts.items():
-            for base in counts:
+            for base in about["networks"]:
                 if base != model:
                     gain = compare(
                         own, counts[base], classes=about["classes"], originals=originals,
@@ -176,12 +169,15 @@ def metrics(
     paths = [f"{figures}/{name}.png" for name in ("methods", "fractions")]
     save_figure(paths[0], methods_figure(table))
     save_figure(paths[1], fractions_figure(table, about["classes"]))
-    means = table.groupby(["split", "model"])[["miu", "fiu"]].mean()
+    means = table.groupby(["split", "model"], sort=False)[["miu", "fiu"]].mean().reset_index()
     values = {
-        f"{name}_{model}_{split}": float(row[name]) for (split, model), row in means.iterrows() for name in row.index
+        f"{figure}_{row['model']}_{row['split']}": float(row[figure])
+        for row in means.to_dict("records")
+        for figure in ("miu", "fiu")
     }
     write_record(record, stage="fibsem.metrics", sample=sample, options=options, metrics=values, figures=paths)
-    log.info("%s", json.dumps(values))
+    for row in means.to_dict("records"):
+        log.info("%s, %s: mIU %.4f, fIU %.4f", row["split"], row["model"], row["miu"], row["fiu"])
 
 
 def _collect(folder: str, networks: list[str], local: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -226,6 +222,18 @@ def _answers(method: Any, trained: Any, about: Any, listed: Any, rows: Any, logi
         mean = torch.from_numpy(logits[own].compute().astype(np.float32))
         shown = torch.from_numpy(grey[numbers[wanted]].compute().astype(np.float32)) if method.kind == "local" else None
         yield answer(method, mean, trained, about, grey=shown, neighbours=near, device=device)
+
+
+def _joined(answers: Any) -> dict[str, Any]:
+    """Bring the answers for some images into arrays."""
+    import numpy as np
+
+    kept: dict[str, list[Any]] = {"labels": [], "probabilities": [], "uncertainty": [], "idk": []}
+    for phases, idk in answers:
+        for name, one in zip(kept, phases, strict=False):
+            kept[name].append(one.numpy())
+        kept["idk"].append(np.zeros(phases.labels.shape, bool) if idk is None else idk.numpy())
+    return {name: np.concatenate(parts) for name, parts in kept.items()}
 
 
 def _miu(counts: Any) -> float:
