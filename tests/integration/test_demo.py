@@ -51,7 +51,9 @@ def test_every_job_has_a_log_and_a_benchmark(demo: Project) -> None:
     results = demo.folder / "results"
     jobs = [path.relative_to(results / "logs").with_suffix("") for path in (results / "logs").rglob("*.log")]
     bragg, sem, mlflow = 5 * len(SCANS) + len(SCANS) + 2 + 1, 10, 1
-    assert len(jobs) == bragg + sem + mlflow
+    # Three networks, two local models with their classifiers and a test, for each of three seeds.
+    fibsem = 2 + 2 + 3 * (3 * 2 + 2 * 2 + 1) + 1 + 1
+    assert len(jobs) == bragg + sem + fibsem + mlflow
     for job in jobs:
         rows = pd.read_csv(results / "benchmarks" / job.with_suffix(".tsv"), sep="\t")
         assert len(rows) == 1 and "max_rss" in rows
@@ -76,7 +78,8 @@ def test_mlflow_has_a_run_for_every_record(demo: Project) -> None:
     from mlflow import MlflowClient
 
     imported = record(demo, "mlflow.json")
-    found = [path for name in ("bragg", "sem") for path in demo.folder.glob(f"results/{name}/*/*.json")]
+    found = [path for name in ("bragg", "sem", "fibsem") for path in demo.folder.glob(f"results/{name}/**/*.json")]
+    found = [path for path in found if ".zarr/" not in str(path)]
     paths = {str(path.relative_to(demo.folder)) for path in found if not path.name.endswith(".manifest.json")}
     assert set(imported["runs"]) == paths
     client = MlflowClient(f"sqlite:///{demo.folder}/results/mlflow.db")
@@ -92,7 +95,7 @@ def test_report_holds_every_figure(demo: Project, tmp_path: Path) -> None:
     demo.snakemake("--report", str(tmp_path / "report.zip"))
     with zipfile.ZipFile(tmp_path / "report.zip") as archive:
         figures = [name for name in archive.namelist() if name.endswith(".png")]
-    assert len(figures) == 4 * len(SCANS) + 1 + 11
+    assert len(figures) == 4 * len(SCANS) + 1 + 11 + 3 * (3 + 2 * 2 + 1) + 3
 
 
 def test_positions_do_not_depend_on_the_number_of_cores(demo: Project, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import tifffile
 
 from cathodeflow.io.volumes import read_volume, read_volume_info
 
-from ..conftest import Project
+from ..conftest import ROOT, Project
 
 METHODS = [
     "unet",
@@ -136,6 +136,18 @@ def test_slices_of_other_kinds_are_segmented_in_one_command(demo: Project, tmp_p
     assert wrong.returncode == 1 and "matphase_context" in wrong.stderr and not (tmp_path / "no.zarr").exists()
 
 
+def test_every_column_is_explained(demo: Project) -> None:
+    text = (ROOT / "docs" / "fibsem.md").read_text()
+    names = set(pd.read_parquet(results(demo) / "electrode/pairs.parquet"))
+    for table in ("metrics.csv", "metrics_slices.csv", "differences.csv"):
+        names |= set(pd.read_csv(results(demo) / "electrode" / table))
+    for name in sorted(names):
+        plain = name.removesuffix("_low").removesuffix("_high").removesuffix("_deviation")
+        for one in CLASSES:
+            plain = plain.removesuffix(f"_{one}") + ("_<class>" if plain.endswith(f"_{one}") else "")
+        assert f"`{plain.replace('_grouped', '_<split>')}`" in text, name
+
+
 def test_only_what_became_invalid_runs_again(copied: Project) -> None:
     assert copied.planned() == {}
     config = copied.folder / "config.yaml"
@@ -195,7 +207,7 @@ def labels_of_other_size(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "where", "found"),
     [
-        (other_size, "s05.tif", "32 x 40"),
+        (other_size, "s05.tif", "(32, 41)"),
         (unknown_label, "s03", "7"),
         (constant_image, "s04", "90 everywhere"),
         (labels_of_nothing, "labels", "'extra'"),
