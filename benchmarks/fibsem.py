@@ -30,7 +30,7 @@ from cathodeflow.fibsem.passes import entropy, stochastic
 from cathodeflow.fibsem.phases import assemble
 from cathodeflow.fibsem.unet import UNet
 from cathodeflow.fibsem.windows import gather, pad_slices
-from cathodeflow.sem.learning import resolve_device, resolve_precision
+from cathodeflow.learning import resolve_device, resolve_precision
 
 ROWS, COLS, SIDE = 224, 256, 11
 

@@ -18,9 +18,9 @@ from torch.nn.functional import cross_entropy
 
 from cathodeflow.io.crops import read_crops, write_crops
 from cathodeflow.io.micrographs import read_micrograph
+from cathodeflow.learning import resolve_device, resolve_precision
 from cathodeflow.sem.crops import cut_crops, plan_crops
 from cathodeflow.sem.evaluate import network_outputs
-from cathodeflow.sem.learning import resolve_device, resolve_precision
 from cathodeflow.sem.model import SemNetwork, as_input, build_model
 from cathodeflow.sem.predict import cut_tiles
 from cathodeflow.sem.train import train_network

@@ -114,6 +114,19 @@ def from_config(cls: type[OptionsT], section: Any, where: str) -> OptionsT:
         raise as_input_error(error, cls, lambda location: f"{where}: " + ".".join(map(str, location))) from None
 
 
+def as_tuples(values: Any) -> Any:
+    """Turn the lists of a section into tuples: what a validator that runs before the others hands on is no JSON.
+
+    Examples
+    --------
+    >>> as_tuples({"widths": [8, 16], "deep": {"sides": [1]}})
+    {'widths': (8, 16), 'deep': {'sides': (1,)}}
+    """
+    if isinstance(values, dict):
+        return {key: as_tuples(value) for key, value in values.items()}
+    return tuple(as_tuples(value) for value in values) if isinstance(values, list) else values
+
+
 def as_input_error(
     error: ValidationError, cls: type[BaseModel], name: typing.Callable[[tuple[Any, ...]], str]
 ) -> InputError:

@@ -57,8 +57,7 @@ def find_records(results: str, sheets: Mapping[str, str], folders: Mapping[str, 
     for technique, sheet in sheets.items():
         section = techniques()[technique]
         for folder in (*read_samples(sheet, section.sample_class), *folders.get(technique, ())):
-            files = sorted(Path(results, technique, folder).glob("*.json"))
-            found += [path.as_posix() for path in files if not path.name.endswith(MANIFEST)]
+            found += sorted(_records_in(Path(results, technique, folder)))
     return found
 
 
@@ -266,6 +265,17 @@ def _metrics(values: dict[str, Any], step: int) -> list[Any]:
         for name, value in values.items()
         if isinstance(value, int | float) and name != "epoch" and math.isfinite(value)
     ]
+
+
+def _records_in(folder: Path) -> Iterator[str]:
+    """Yield the JSON files in a folder and those below it, but nothing inside stores."""
+    for place, below, names in os.walk(folder):
+        below[:] = [name for name in below if not name.endswith(".zarr")]
+        yield from (Path(place, name).as_posix() for name in names if _is_record(name))
+
+
+def _is_record(name: str) -> bool:
+    return name.endswith(".json") and not name.endswith(MANIFEST)
 
 
 def _benchmark(path: Path) -> dict[str, float]:

@@ -5,8 +5,8 @@ from sklearn.metrics import precision_recall_curve, roc_auc_score
 
 from cathodeflow.checkpoints import generator
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.bundle import load_bundle, save_bundle
 from cathodeflow.fibsem.idk import (
-    PixelNetwork,
     Pixels,
     choose_threshold,
     classify_pixels,
@@ -15,7 +15,6 @@ from cathodeflow.fibsem.idk import (
     idk_probability,
     train_pixels,
 )
-from cathodeflow.fibsem.networks import load_network, save_network
 from cathodeflow.fibsem.phases import entropy
 
 
@@ -75,8 +74,9 @@ def test_feature_scales_do_not_matter(tmp_path):
         trained = train_pixels(part, part, epochs=2)
         losses.append(trained.training.best["validation_loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-    save_network(tmp_path / "idk.pth", trained.model, {"threshold": 0.5})
-    read, metadata = load_network(tmp_path / "idk.pth", PixelNetwork)
+    save_bundle(tmp_path / "idk.pth", {"idk": trained.model}, {"threshold": 0.5})
+    networks, metadata = load_bundle(tmp_path / "idk.pth")
+    read = networks["idk"]
     assert torch.equal(read(part.features), trained.model(part.features)) and metadata["threshold"] == 0.5
 
 

@@ -5,9 +5,10 @@ from torch import nn
 
 from cathodeflow.checkpoints import generator
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.bundle import load_bundle, save_bundle
 from cathodeflow.fibsem.dense import predict_dense
 from cathodeflow.fibsem.local import LCGAR, predict_local
-from cathodeflow.fibsem.networks import initialised, load_network, save_network
+from cathodeflow.fibsem.networks import initialised
 from cathodeflow.fibsem.phases import assemble, entropy, subtract_prior
 from cathodeflow.fibsem.train_local import LocalPixels, train_local
 from cathodeflow.fibsem.unet import neighbours
@@ -106,8 +107,8 @@ def test_prediction_does_not_depend_on_batches_and_hardly_on_bfloat16(tmp_path):
     rounded = predict_local(network, test.padded, test.pixels, precision="bf16-mixed")
     assert rounded.dtype == torch.float32 and (rounded - whole).abs().max() < 0.05 * whole.std()
     assert predict_local(network, test.padded, test.pixels[:0]).shape == (0, 3)
-    save_network(tmp_path / "lcgar.pth", network, {})
-    read, _ = load_network(tmp_path / "lcgar.pth", LCGAR)
+    save_bundle(tmp_path / "lcgar.pth", {"local": network}, {})
+    read = load_bundle(tmp_path / "lcgar.pth")[0]["local"]
     assert torch.equal(predict_local(read, test.padded, test.pixels, precision="32-true"), whole)
     assert (float(read.grey_low), float(read.grey_high)) == (0, 1)
 

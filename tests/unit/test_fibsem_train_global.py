@@ -51,10 +51,10 @@ def test_unknown_pixels_do_not_count():
 
 def test_class_weights_even_out_the_classes():
     labels = torch.tensor([0] * 60 + [1] * 26 + [2] * 14 + [UNKNOWN] * 9)
-    weights = class_weights(labels, 3)
+    weights = class_weights(labels, ["a", "b", "c"])
     assert [w * c for w, c in zip(weights, (60, 26, 14), strict=True)] == pytest.approx([100 / 3] * 3)
-    with pytest.raises(InputError, match="no pixel of class 2"):
-        class_weights([0, 1, 1], 3)
+    with pytest.raises(InputError, match="no pixel of binder"):
+        class_weights([0, 1, 1], ["pore", "active", "binder"])
 
 
 def test_parts_and_views_keep_labels_on_their_pixels():

@@ -7,8 +7,9 @@ from torch.nn import functional as F
 
 from cathodeflow.checkpoints import generator
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.bundle import load_bundle, save_bundle
 from cathodeflow.fibsem.folded import FoldedUNet
-from cathodeflow.fibsem.networks import initialised, load_network, save_network
+from cathodeflow.fibsem.networks import initialised
 from cathodeflow.fibsem.unet import UNet, keep_mask, neighbours
 
 
@@ -147,14 +148,15 @@ def test_initial_weights_depend_on_the_seed_alone():
 def test_a_file_gives_the_same_network_and_other_files_are_refused(tmp_path):
     network = small(context=3, dropout=0.2, dropout_where="deep")
     network.standardise(7.0, 2.0)
-    save_network(tmp_path / "unet.pth", network, {"classes": ["pore", "active", "binder"]})
-    read, metadata = load_network(tmp_path / "unet.pth", UNet)
+    save_bundle(tmp_path / "unet.pth", {"global": network}, {"classes": ["pore", "active", "binder"]})
+    networks, metadata = load_bundle(tmp_path / "unet.pth")
+    read = networks["global"]
     assert read.architecture == network.architecture and not read.training and metadata["classes"][2] == "binder"
     state = network.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in read.state_dict().items())
     torch.save({"a": torch.zeros(2)}, tmp_path / "other.pth")
-    with pytest.raises(InputError, match="a UNet of this program"):
-        load_network(tmp_path / "other.pth", UNet)
+    with pytest.raises(InputError, match="FIB-SEM networks of this program"):
+        load_bundle(tmp_path / "other.pth")
 
 
 def test_a_training_step_in_bfloat16_has_finite_gradients():

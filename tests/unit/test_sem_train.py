@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from cathodeflow.errors import InputError
+from cathodeflow.learning import resolve_device, resolve_precision
 from cathodeflow.sem.batches import Source, timed
 from cathodeflow.sem.learning import (
     balanced_weights,
@@ -20,8 +21,6 @@ from cathodeflow.sem.learning import (
     build_schedule,
     classification_loss,
     macro_f1,
-    resolve_device,
-    resolve_precision,
 )
 from cathodeflow.sem.model import SemNetwork, as_input, load_network, save_network
 from cathodeflow.sem.strangeness import group_means, strangeness

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.local import LCGAR, SLOPE, require_windows
 from cathodeflow.fibsem.windows import Padded
-from cathodeflow.sem.learning import resolve_precision
+from cathodeflow.learning import resolve_precision
 
 
 def predict_dense(

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.windows import Padded, gather
-from cathodeflow.sem.learning import resolve_precision
+from cathodeflow.learning import resolve_precision
 
 Inputs = Literal["image", "image+classes", "image+logits", "all"]
 Edges = Literal["zero", "seen"]
@@ -78,7 +78,7 @@ class LCGAR(nn.Module):  # type: ignore[misc]
                 self.convolutions.append(nn.Conv2d(before, width, kernel, padding=padding))
                 before = width
         #: Side of the windows to give [px].
-        self.window = side if edges == "zero" else 4 * (side // 4) + 13
+        self.window = window_side(side, edges)
         flat = before * (side // 4) ** 2 + (n_classes if inputs in ("image+logits", "all") else 0)
         self.hidden = nn.Linear(flat, dense)
         self.dropout = nn.Dropout(dropout)
@@ -111,6 +111,11 @@ class LCGAR(nn.Module):  # type: ignore[misc]
             if self.architecture["inputs"] in ("image+logits", "all"):
                 flat = torch.cat([flat, logits], 1)
             return self.output(self.norm(self.dropout(F.leaky_relu(self.hidden(flat), SLOPE))))
+
+
+def window_side(side: int, edges: Edges) -> int:
+    """Side of the windows that a model with these parameters sees [px]."""
+    return side if edges == "zero" else 4 * (side // 4) + 13
 
 
 def _pooled(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.folded import FoldedUNet, Shared
 from cathodeflow.fibsem.phases import entropy
 from cathodeflow.fibsem.unet import UNet, keep_mask
-from cathodeflow.sem.learning import resolve_precision
+from cathodeflow.learning import resolve_precision
 
 #: Axes, of (n, channel, row, col), that each of the views for test-time flips is mirrored along.
 VIEWS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))

@@ -26,6 +26,7 @@ MODELS = {
     "matphase_context": "MatPhase, context",
     "ugsm_prior": "UGSM, prior subtracted",
     "ugsm_mlp": "UGSM and MLP",
+    "context_mlp": "U-Net, context, and MLP",
 }
 #: Figures of merit as they are written; the factor takes shares to percent.
 FIGURES = {

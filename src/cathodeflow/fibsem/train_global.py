@@ -15,7 +15,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.networks import initialised
 from cathodeflow.fibsem.passes import VIEWS
 from cathodeflow.fibsem.unet import DropoutKind, DropoutWhere, UNet
-from cathodeflow.sem.learning import resolve_device, resolve_precision
+from cathodeflow.learning import resolve_device, resolve_precision
 from cathodeflow.training import Record, TrainingResult, fit, warm_up_cosine
 
 #: Label of pixels whose phase is not known; they are not trained on.
@@ -144,14 +144,15 @@ def train_unet(
     return TrainedUNet(model, result)
 
 
-def class_weights(labels: ArrayLike, n_classes: int) -> list[float]:
+def class_weights(labels: ArrayLike, classes: Sequence[str]) -> list[float]:
     """Weights by which each class counts as much in the loss; their mean over the pixels is 1.
 
     Parameters
     ----------
     labels : array of uint8
         `UNKNOWN` pixels do not count.
-    n_classes : int
+    classes : sequence of str
+        Names of the labels 0, 1, ...
 
     Raises
     ------
@@ -160,14 +161,14 @@ def class_weights(labels: ArrayLike, n_classes: int) -> list[float]:
 
     Examples
     --------
-    >>> [round(one, 3) for one in class_weights([0, 0, 0, 1, 255], 2)]
+    >>> [round(one, 3) for one in class_weights([0, 0, 0, 1, 255], ["pore", "active"])]
     [0.667, 2.0]
     """
-    counts = np.bincount(np.asarray(labels, dtype=np.uint8).ravel(), minlength=256)[:n_classes]
+    counts = np.bincount(np.asarray(labels, dtype=np.uint8).ravel(), minlength=256)[: len(classes)]
     if not counts.all():
-        absent = ", ".join(map(str, np.flatnonzero(counts == 0)))
-        raise InputError("training slices", f"no pixel of class {absent}", "some of every class")
-    return [float(counts.sum() / (n_classes * count)) for count in counts]
+        absent = ", ".join(name for name, count in zip(classes, counts, strict=True) if not count)
+        raise InputError("training slices", f"no pixel of {absent}", "some of every class")
+    return [float(counts.sum() / (len(classes) * count)) for count in counts]
 
 
 def _middle(neighbours: Tensor) -> Tensor:

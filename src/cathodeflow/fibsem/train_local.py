@@ -14,7 +14,7 @@ from cathodeflow.fibsem.local import LCGAR, Edges, Inputs, require_windows
 from cathodeflow.fibsem.networks import initialised
 from cathodeflow.fibsem.pacing import Pacing, paced, pool_size
 from cathodeflow.fibsem.windows import Padded, gather
-from cathodeflow.sem.learning import resolve_precision
+from cathodeflow.learning import resolve_precision
 from cathodeflow.training import Record, TrainingResult, fit, warm_up_cosine
 
 

@@ -7,7 +7,8 @@ Metadata: OME-NGFF 0.5 (https://ngff.openmicroscopy.org/0.5), one resolution lev
 import hashlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import dask.array as da
@@ -83,23 +84,47 @@ def write_volume(
     ValueError
         Axes, scale, chunks or shards do not fit the array.
     """
-    _require_lengths(array.ndim, axes=axes, scale=scale, chunks=chunks, shards=shards)
-    layout = tuple(chunks) if chunks is not None else default_chunks(array.shape, axes)
-    files = tuple(shards) if shards is not None else default_shards(array.shape, layout, array.dtype.itemsize)
+    with new_volume(
+        path, array.shape, array.dtype, axes=axes, scale=scale, unit=unit, chunks=chunks, shards=shards,
+        attributes=attributes,
+    ) as target:  # fmt: skip
+        # A file is written by one task alone, so that no lock is needed.
+        da.store(da.asarray(array).rechunk(target.shards or target.chunks), target, lock=False)
+
+
+@contextmanager
+def new_volume(
+    path: str | os.PathLike[str],
+    shape: Sequence[int],
+    dtype: Any,
+    *,
+    axes: Sequence[str] = ("z", "y", "x"),
+    scale: Sequence[float] | None = None,
+    unit: str | None = None,
+    chunks: Sequence[int] | None = None,
+    shards: Sequence[int] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> Iterator[zarr.Array]:
+    """Give the array of a new store to be filled, a whole file at a time; the store appears when the block ends well.
+
+    Parameters are those of `write_volume`, with the shape and the type of the array.
+    """
+    _require_lengths(len(shape), axes=axes, scale=scale, chunks=chunks, shards=shards)
+    dtype = np.dtype(dtype)
+    layout = tuple(chunks) if chunks is not None else default_chunks(shape, axes)
+    files = tuple(shards) if shards is not None else default_shards(shape, layout, dtype.itemsize)
     metadata = _multiscales(os.path.basename(os.fspath(path)), axes, scale, unit)
     manifest = manifest_path(path)
     with atomic_path(path) as temporary:
         group = zarr.create_group(str(temporary), zarr_format=3, attributes={**(attributes or {}), "ome": metadata})
-        target = group.create_array(
+        yield group.create_array(
             _LEVEL,
-            shape=array.shape,
-            dtype=array.dtype,
+            shape=tuple(shape),
+            dtype=dtype,
             chunks=layout,
             shards=files if files != layout else None,
             dimension_names=list(axes),
         )
-        # A file is written by one task alone, so that no lock is needed.
-        da.store(da.asarray(array).rechunk(files), target, lock=False)
         digests = _digests(str(temporary))
         # A manifest never stands beside a store that it does not describe.
         if os.path.exists(manifest):
@@ -108,8 +133,8 @@ def write_volume(
         manifest,
         {
             "format": _FORMAT,
-            "shape": array.shape,
-            "dtype": str(array.dtype),
+            "shape": tuple(shape),
+            "dtype": str(dtype),
             "chunks": layout,
             "shards": files,
             "files": digests,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cathodeflow.checkpoints import derived_seed, training_key
 from cathodeflow.errors import InputError
+from cathodeflow.learning import limited_threads, resolve_device, resolve_precision
 from cathodeflow.sem.augment import augment, random_windows
 from cathodeflow.sem.batches import Source, timed
 from cathodeflow.sem.calibration import apply_temperature, fit_mean_temperature, fit_temperature
@@ -24,10 +25,7 @@ from cathodeflow.sem.learning import (
     build_optimizer,
     build_schedule,
     classification_loss,
-    limited_threads,
     macro_f1,
-    resolve_device,
-    resolve_precision,
 )
 from cathodeflow.sem.model import Heads, SemNetwork, Standardise, as_input, build_model
 from cathodeflow.sem.strangeness import feature_statistics, group_means, with_reference

@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from cathodeflow.commands import stage_command
-from cathodeflow.sem.cli.shared import compute_device, group, record_flag, sample_flag
+from cathodeflow.flags import compute_device, record_flag
+from cathodeflow.sem.cli.shared import group, sample_flag
 from cathodeflow.sem.options import VERSION, Explain
 
 log = logging.getLogger("cathodeflow.sem")

@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from cathodeflow.commands import stage_command
-from cathodeflow.sem.cli.shared import compute_device, group, record_flag, sample_flag
+from cathodeflow.flags import compute_device, live_flags, record_flag
+from cathodeflow.sem.cli.shared import group, sample_flag
 from cathodeflow.sem.options import VERSION, Test, Train
 
 log = logging.getLogger("cathodeflow.sem")
@@ -19,15 +20,7 @@ log = logging.getLogger("cathodeflow.sem")
 @record_flag()
 @click.option("--figure", required=True, metavar="FILE", help="Image of the training curves.")
 @click.option("--checkpoint", metavar="FILE", help="State to resume from; removed at the end.")
-@click.option(
-    "--live",
-    metavar="URI",
-    envvar="CATHODEFLOW_LIVE",
-    help="MLflow server that gets the curves while the training goes on.",
-)
-@click.option(
-    "--experiment", default="cathodeflow", envvar="CATHODEFLOW_EXPERIMENT", help="MLflow experiment for --live."
-)
+@live_flags
 def train(
     crops: str,
     sample: str,

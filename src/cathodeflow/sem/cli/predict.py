@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from cathodeflow.commands import progress, stage_command
-from cathodeflow.sem.cli.shared import compute_device, group, record_flag, sample_flag
+from cathodeflow.flags import compute_device, record_flag
+from cathodeflow.sem.cli.shared import group, sample_flag
 from cathodeflow.sem.options import Predict
 
 log = logging.getLogger("cathodeflow.sem")

@@ -1,0 +1,121 @@
+"""Stacks of slices of any usual format, one slice at a time."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dask.array as da
+import numpy as np
+from dask import delayed
+from numpy.typing import NDArray
+
+from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.frames import FrameSeries, open_series, read_frames
+from cathodeflow.io.micrographs import micrograph_header, read_micrograph
+from cathodeflow.io.sources import list_files
+
+
+class Stack(NamedTuple):
+    """The slices of a stack without their pixels.
+
+    source : str
+    n_slices : int
+    shape : (int, int), rows and columns of a slice [px].
+    names : tuple of str, of the file of each slice, without suffix; empty strings where one file holds them all.
+    series : FrameSeries, or None where the files hold colours.
+    files : tuple of str.
+    """
+
+    source: str
+    n_slices: int
+    shape: tuple[int, int]
+    names: tuple[str, ...]
+    series: FrameSeries | None
+    files: tuple[str, ...]
+
+
+def open_stack(source: str) -> Stack:
+    """Read the headers of all slices.
+
+    Parameters
+    ----------
+    source : str
+        Folder or pattern of images, in natural order, or a file with all slices; with `::/dataset/path` for HDF5.
+
+    Raises
+    ------
+    InputError
+        No file, or one that cannot be read or differs from the others in its size: a line for each.
+    """
+    files = tuple(list_files(source))
+    if _coloured(files[0]):
+        headers = [micrograph_header(path) for path in files]
+        shape = (headers[0].rows, headers[0].cols)
+        bad = [
+            InputError(path, f"{one.rows} x {one.cols} pixels", f"{shape[0]} x {shape[1]}, as in {files[0]}")
+            for path, one in zip(files, headers, strict=True)
+            if (one.rows, one.cols) != shape
+        ]
+        if bad:
+            raise InputErrors.of(bad)
+        return Stack(source, len(files), shape, tuple(Path(path).stem for path in files), None, files)
+    series = open_series(source)
+    names = [Path(one.path).stem if one.n_frames == 1 else "" for one in series.files for _ in range(one.n_frames)]
+    return Stack(source, series.n_frames, series.shape, tuple(names), series, files)
+
+
+def read_stack(stack: Stack, start: int = 0, stop: int | None = None) -> Iterator[NDArray[Any]]:
+    """Yield slices (row, col) of whole numbers of 8 or 16 bits, or float32; colours as their luminance.
+
+    Raises
+    ------
+    InputError
+        A slice cannot be decoded, or holds values that are not finite.
+    """
+    if stack.series is None:
+        yield from map(read_micrograph, stack.files[start:stop])
+        return
+    for number, frame in read_frames(stack.series, start, stop):
+        if frame.dtype.newbyteorder("=") in (np.uint8, np.uint16):
+            yield frame.astype(frame.dtype.newbyteorder("="), copy=False)
+            continue
+        values = frame.astype(np.float32)
+        if not np.isfinite(values).all():
+            raise InputError(f"{stack.source}, slice {number}", "values that are not finite", "a number everywhere")
+        yield values
+
+
+def lazy_stack(
+    stack: Stack, change: Callable[[int, NDArray[Any]], NDArray[Any]] | None = None, *, together: int = 16
+) -> da.Array:
+    """Array (slice, row, col) whose slices are read when they are needed.
+
+    Parameters
+    ----------
+    stack : Stack
+    change : callable, optional
+        What becomes of a slice, given its number and its pixels; the same type and shape for all.
+    together : int
+        Slices of a block.
+    """
+    first = next(read_stack(stack, 0, 1))
+    model = first if change is None else change(0, first)
+
+    def block(start: int, stop: int) -> NDArray[Any]:
+        read = enumerate(read_stack(stack, start, stop), start)
+        return np.stack([image if change is None else change(number, image) for number, image in read])
+
+    spans = [(start, min(start + together, stack.n_slices)) for start in range(0, stack.n_slices, together)]
+    parts = [
+        da.from_delayed(delayed(block)(start, stop), shape=(stop - start, *model.shape), dtype=model.dtype)
+        for start, stop in spans
+    ]
+    return da.concatenate(parts)
+
+
+def _coloured(path: str) -> bool:
+    try:
+        return micrograph_header(path).channels > 1
+    except InputError:
+        # Stacks and formats of detectors are no micrographs; what is wrong with a file is told by `open_series`.
+        return False

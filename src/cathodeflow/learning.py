@@ -1,0 +1,51 @@
+"""Device, arithmetic and threads of networks, as the options name them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from cathodeflow.errors import InputError
+
+
+def resolve_device(device: str) -> torch.device:
+    """Choose between "cpu" and "cuda"; "auto" is CUDA where there is a GPU.
+
+    Raises
+    ------
+    InputError
+        When CUDA is asked for and there is no GPU that torch can use.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device", "cuda, but no GPU that torch can use", "cpu or auto")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Turn "auto" into "bf16-mixed" where the device computes with bfloat16, else into "32-true".
+
+    Raises
+    ------
+    InputError
+        When float16 is asked for on a CPU.
+    """
+    if precision == "16-mixed" and device.type == "cpu":
+        raise InputError("precision", "16-mixed on a CPU", "bf16-mixed, 32-true or auto")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    # Without instructions for it, bfloat16 is slower than float32.
+    checks = (getattr(torch.cpu, f"_is_{name}_supported", bool) for name in ("avx512_bf16", "amx_tile"))
+    return "bf16-mixed" if any(check() for check in checks) else "32-true"
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Compute with this many threads on CPUs, and afterwards with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,147 @@
+"""FIB-SEM: slices of any kind become a volume, and bad input is one clear line each."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from cathodeflow.io.volumes import read_volume
+
+from ..conftest import Project
+
+METHODS = [
+    "unet",
+    "ugsm",
+    "ugsm_prior",
+    "ugsm_mlp",
+    "matphase",
+    "context",
+    "context_mlp",
+    "matphase_context",
+]  # fmt: skip
+CLASSES = ["pore", "active", "binder"]
+
+
+def fibsem(folder: Path, *line: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cathodeflow", "--log", "log.txt", "--threads", "2", "fibsem", *line]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def results(project: Project) -> Path:
+    return project.folder / "results" / "fibsem"
+
+
+def stack(folder: Path, n: int = 12, shape: tuple[int, int] = (32, 40)) -> None:
+    rng = np.random.default_rng(0)
+    for part, values in (("slices", rng.integers(60, 200, (n, *shape), np.uint8)), ("labels", None)):
+        (folder / part).mkdir(parents=True)
+        made = rng.integers(0, 3, (n, *shape), np.uint8) if values is None else values
+        for number, one in enumerate(made):
+            tifffile.imwrite(folder / f"{part}/s{number:02d}.tif", one)
+
+
+def other_size(folder: Path) -> None:
+    tifffile.imwrite(folder / "slices/s05.tif", np.zeros((32, 41), np.uint8))
+
+
+def unknown_label(folder: Path) -> None:
+    labels = tifffile.imread(folder / "labels/s03.tif")
+    labels[0, 0] = 7
+    tifffile.imwrite(folder / "labels/s03.tif", labels)
+
+
+def constant_image(folder: Path) -> None:
+    tifffile.imwrite(folder / "slices/s04.tif", np.full((32, 40), 90, np.uint8))
+
+
+def labels_of_nothing(folder: Path) -> None:
+    (folder / "labels/s02.tif").rename(folder / "labels/extra.tif")
+    (folder / "labels/s11.tif").unlink()
+
+
+def truncated(folder: Path) -> None:
+    path = folder / "slices/s06.tif"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def labels_of_other_size(folder: Path) -> None:
+    for path in (folder / "labels").glob("*.tif"):
+        tifffile.imwrite(path, np.zeros((30, 40), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "where", "found"),
+    [
+        (other_size, "s05.tif", "(32, 41)"),
+        (unknown_label, "s03", "7"),
+        (constant_image, "s04", "90 everywhere"),
+        (labels_of_nothing, "labels", "'extra'"),
+        (truncated, "s06.tif", ""),
+        (labels_of_other_size, "labels", "32 x 40"),
+    ],
+)
+def test_bad_slices_are_one_line(tmp_path: Path, spoil: Callable[[Path], None], where: str, found: str) -> None:
+    stack(tmp_path)
+    spoil(tmp_path)
+    outputs = ("--out", "out/s.zarr", "--labels-out", "out/l.zarr", "--record", "out/r.json")
+    run = fibsem(tmp_path, "volume", "slices", "--labels", "labels", "--sample", "s", *outputs)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    lines = run.stderr.strip().splitlines()
+    assert len(lines) == 1 and where in lines[0] and found in lines[0], run.stderr
+    assert not list((tmp_path / "out").glob("*")), run.stderr
+
+
+def volume(folder: Path) -> subprocess.CompletedProcess[str]:
+    outputs = ("--out", "s.zarr", "--labels-out", "l.zarr", "--record", "r.json")
+    return fibsem(folder, "volume", "slices", "--labels", "labels", "--sample", "s", *outputs)
+
+
+def augment(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    outputs = ("--out", "i.zarr", "--labels-out", "t.zarr", "--pairs", "p.parquet", "--record", "a.json")
+    return fibsem(folder, "augment", "s.zarr", "l.zarr", "--sample", "s", *outputs, "--copies", "2", *more)
+
+
+def test_slices_without_labels_are_not_learnt_from(tmp_path: Path) -> None:
+    stack(tmp_path)
+    for number in (0, 5):
+        (tmp_path / f"labels/s{number:02d}.tif").unlink()
+    assert (run := volume(tmp_path)).returncode == 0, run.stderr
+    assert (run := augment(tmp_path, "--gap", "0")).returncode == 0, run.stderr
+    pairs = pd.read_parquet(tmp_path / "p.parquet")
+    assert sorted(set(pairs["slice"])) == [1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+    images, right = read_volume(tmp_path / "i.zarr").compute(), read_volume(tmp_path / "t.zarr").compute()
+    assert len(images) == len(pairs) and right.max() == 2
+    for row in pairs[pairs["copy"] == 0].index:
+        number = pairs.loc[row, "slice"]
+        assert (images[row] == tifffile.imread(tmp_path / f"slices/s{number:02d}.tif")).all()
+        assert (right[row] == tifffile.imread(tmp_path / f"labels/s{number:02d}.tif")).all()
+
+
+def test_a_class_absent_from_the_training_is_one_line(tmp_path: Path) -> None:
+    stack(tmp_path)
+    # The last slices are tested on: only they show the binder.
+    for number in range(9):
+        path = tmp_path / f"labels/s{number:02d}.tif"
+        tifffile.imwrite(path, np.minimum(tifffile.imread(path), 1))
+    assert volume(tmp_path).returncode == 0
+    run = augment(tmp_path, "--gap", "0")
+    assert run.returncode == 1 and len(run.stderr.strip().splitlines()) == 1
+    assert "binder" in run.stderr and "grouped" in run.stderr and not (tmp_path / "i.zarr").exists()
+
+
+@pytest.mark.parametrize("kind", ["uint16", "float32", "rgb"])
+def test_slices_of_any_kind_become_a_volume(tmp_path: Path, kind: str) -> None:
+    stack(tmp_path)
+    for path in (tmp_path / "slices").glob("*.tif"):
+        grey = tifffile.imread(path)
+        changed = {"uint16": grey.astype(np.uint16) * 100, "float32": grey.astype(np.float32) / 3}
+        image = np.dstack([grey] * 3) if kind == "rgb" else changed[kind]
+        tifffile.imwrite(path, image, photometric="rgb" if kind == "rgb" else "minisblack")
+    assert (run := volume(tmp_path)).returncode == 0, run.stderr
+    store = read_volume(tmp_path / "s.zarr", verify=True)
+    assert store.shape == (12, 32, 40) and store.dtype == ("uint8" if kind == "rgb" else kind)

@@ -1,0 +1,458 @@
+include: "fibsem_common.smk"
+
+
+# Everything that is kept, so that whatever is deleted is made again.
+TARGETS += fibsem_stores("results/fibsem", TRAINED, ["slices", "labels", "images", "image_labels"])
+TARGETS += expand(
+    "results/fibsem/{set}/{file}",
+    set=TRAINED,
+    file=["volume.json", "pairs.parquet", "augment.json", *FIBSEM_METRICS],
+)
+TARGETS += expand(
+    f"{RUN}/{{network}}{{suffix}}",
+    set=TRAINED,
+    split=SPLITS,
+    seed=FIBSEM.seeds,
+    network=FIBSEM.networks,
+    suffix=[
+        ".pt",
+        ".json",
+        ".png",
+        "_images.parquet",
+        "_global.json",
+        *(f"_{part}.zarr{suffix}" for part in ("logits", "entropy", "labels") for suffix in STORE),
+    ],
+)
+TARGETS += expand(
+    f"{RUN}/{{method}}_{{file}}",
+    set=TRAINED,
+    split=SPLITS,
+    seed=FIBSEM.seeds,
+    method=FIBSEM.methods,
+    file=["idk.pt", "idk.json", "local.pt", "local.json", "local.png", "pacing.png"],
+)
+TARGETS += expand(
+    f"{RUN}/{{file}}",
+    set=TRAINED,
+    split=SPLITS,
+    seed=FIBSEM.seeds,
+    file=[
+        "model.pt",
+        "test.parquet",
+        "test.json",
+        "slices.png",
+        *(f"test_{part}.zarr{suffix}" for part in ("labels", "probabilities", "uncertainty") for suffix in STORE),
+    ],
+)
+TARGETS += expand("results/fibsem/{set}/{file}", set=NEW, file=["predict.json", "predict.png"])
+TARGETS += fibsem_stores("results/fibsem", NEW, ["phases", "probabilities", "uncertainty"])
+
+
+wildcard_constraints:
+    set="|".join(map(re.escape, VOLUMES)),
+    split="|".join(SPLITS),
+    seed="|".join(map(str, FIBSEM.seeds)),
+    network="|".join(map(re.escape, FIBSEM.networks)),
+    method="|".join(map(re.escape, FIBSEM.methods)),
+
+
+rule fibsem_simulate:
+    output:
+        slices=data_sets.simulated_files("results/raw/fibsem/{set}", FIBSEM.simulate)[0],
+        labels=data_sets.simulated_files("results/raw/fibsem/{set}", FIBSEM.simulate)[1],
+    log:
+        "results/logs/fibsem/{set}/simulate.log",
+    benchmark:
+        "results/benchmarks/fibsem/{set}/simulate.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        number=lambda wildcards: list(VOLUMES).index(wildcards.set),
+        options=options("fibsem.simulate"),
+        code=code("fibsem.simulate"),
+    message:
+        "Simulating the slices of volume {wildcards.set}"
+    shell:
+        "cathodeflow --log {log} --threads {threads} fibsem simulate results/raw/fibsem/{wildcards.set}"
+        " --number {params.number} {params.options}"
+
+
+rule fibsem_volume:
+    input:
+        images=lambda wildcards: fibsem_raw(wildcards.set, "images"),
+        labels=lambda wildcards: fibsem_raw(wildcards.set, "labels"),
+    output:
+        slices=directory("results/fibsem/{set}/slices.zarr"),
+        slices_manifest="results/fibsem/{set}/slices.zarr.manifest.json",
+        labels=directory("results/fibsem/{set}/labels.zarr"),
+        labels_manifest="results/fibsem/{set}/labels.zarr.manifest.json",
+        record="results/fibsem/{set}/volume.json",
+    log:
+        "results/logs/fibsem/{set}/volume.log",
+    benchmark:
+        "results/benchmarks/fibsem/{set}/volume.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        images=lambda wildcards: fibsem_source(wildcards.set, "images"),
+        labels=lambda wildcards: fibsem_source(wildcards.set, "labels"),
+        options=options("fibsem.volume"),
+        code=code("fibsem.volume"),
+    message:
+        "Bringing the slices and labels of volume {wildcards.set} into stores"
+    shell:
+        "cathodeflow --log {log} --threads {threads} fibsem volume {params.images:q} --labels {params.labels:q}"
+        " --sample {wildcards.set} --out {output.slices} --labels-out {output.labels} --record {output.record}"
+        " {params.options}"
+
+
+rule fibsem_augment:
+    input:
+        manifests=fibsem_manifests("results/fibsem/{set}/", ["slices", "labels"]),
+    output:
+        images=directory("results/fibsem/{set}/images.zarr"),
+        images_manifest="results/fibsem/{set}/images.zarr.manifest.json",
+        labels=directory("results/fibsem/{set}/image_labels.zarr"),
+        labels_manifest="results/fibsem/{set}/image_labels.zarr.manifest.json",
+        pairs="results/fibsem/{set}/pairs.parquet",
+        record="results/fibsem/{set}/augment.json",
+    log:
+        "results/logs/fibsem/{set}/augment.log",
+    benchmark:
+        "results/benchmarks/fibsem/{set}/augment.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        options=options("fibsem.augment"),
+        code=code("fibsem.augment"),
+    message:
+        "Making and dividing the images of volume {wildcards.set}"
+    shell:
+        "cathodeflow --log {log} --threads {threads} fibsem augment results/fibsem/{wildcards.set}/slices.zarr"
+        " results/fibsem/{wildcards.set}/labels.zarr --sample {wildcards.set} --out {output.images}"
+        " --labels-out {output.labels} --pairs {output.pairs} --record {output.record} {params.options}"
+
+
+rule fibsem_train_global:
+    input:
+        manifests=fibsem_manifests("results/fibsem/{set}/", ["images", "image_labels"]),
+        pairs="results/fibsem/{set}/pairs.parquet",
+    output:
+        model=f"{RUN}/{{network}}.pt",
+        record=f"{RUN}/{{network}}.json",
+        figure=report(
+            f"{RUN}/{{network}}.png",
+            category="FIB-SEM",
+            subcategory="volume {set}, {split}",
+            labels={"figure": "training of {network}", "seed": "{seed}"},
+            caption="../report/fibsem_train.rst",
+        ),
+    log:
+        "results/logs/fibsem/{set}/{split}/seed{seed}/{network}/train_global.log",
+    benchmark:
+        "results/benchmarks/fibsem/{set}/{split}/seed{seed}/{network}/train_global.tsv"
+    conda:
+        ENVIRONMENT
+    threads: lambda wildcards: fibsem_network_options(wildcards.network).threads
+    resources:
+        mem_mb=8000,
+        runtime=1440,
+        gpu=lambda wildcards: 0 if fibsem_network_options(wildcards.network).device == "cpu" else 1,
+    params:
+        crosswise=lambda wildcards: (
+            "--cross-fit" if wildcards.network in FIBSEM.methods.values() else "--no-cross-fit"
+        ),
+        options=lambda wildcards: to_flags(fibsem_network_options(wildcards.network)),
+        code=code("fibsem.train_global"),
+    message:
+        "Training the network {wildcards.network} on volume {wildcards.set} ({wildcards.split}, seed {wildcards.seed})"
+    shell:
+        "cathodeflow --log {log} fibsem train-global results/fibsem/{wildcards.set}/images.zarr"
+        " results/fibsem/{wildcards.set}/image_labels.zarr {input.pairs}"
+        " --sample {wildcards.set}/{wildcards.split}/seed{wildcards.seed}/{wildcards.network} --split {wildcards.split}"
+        " --repeat {wildcards.seed} {params.crosswise} --out {output.model} --record {output.record}"
+        " --figure {output.figure} --checkpoint"
+        " results/checkpoints/fibsem_{wildcards.set}_{wildcards.split}_{wildcards.seed}_{wildcards.network}.ckpt"
+        " {params.options}"
+
+
+rule fibsem_predict_global:
+    input:
+        model=f"{RUN}/{{network}}.pt",
+        manifest="results/fibsem/{set}/images.zarr.manifest.json",
+        pairs="results/fibsem/{set}/pairs.parquet",
+    output:
+        logits=directory(f"{RUN}/{{network}}_logits.zarr"),
+        logits_manifest=f"{RUN}/{{network}}_logits.zarr.manifest.json",
+        entropy=directory(f"{RUN}/{{network}}_entropy.zarr"),
+        entropy_manifest=f"{RUN}/{{network}}_entropy.zarr.manifest.json",
+        labels=directory(f"{RUN}/{{network}}_labels.zarr"),
+        labels_manifest=f"{RUN}/{{network}}_labels.zarr.manifest.json",
+        table=f"{RUN}/{{network}}_images.parquet",
+        record=f"{RUN}/{{network}}_global.json",
+    log:
+        "results/logs/fibsem/{set}/{split}/seed{seed}/{network}/predict_global.log",
+    benchmark:
+        "results/benchmarks/fibsem/{set}/{split}/seed{seed}/{network}/predict_global.tsv"
+    conda:
+        ENVIRONMENT
+    threads: FIBSEM.predict_global.threads
+    resources:
+        mem_mb=4000,
+        runtime=240,
+        gpu=gpus("fibsem.predict_global"),
+    params:
+        options=options("fibsem.predict_global"),
+        code=code("fibsem.predict_global"),
+    message:
+        "Applying the network {wildcards.network} to volume {wildcards.set} ({wildcards.split}, seed {wildcards.seed})"
+    shell:
+        "cathodeflow --log {log} fibsem predict-global {input.model} results/fibsem/{wildcards.set}/images.zarr"
+        " {input.pairs} --sample {wildcards.set}/{wildcards.split}/seed{wildcards.seed}/{wildcards.network}"
+        " --split {wildcards.split} --out {output.logits} --entropy {output.entropy} --labels {output.labels}"
+        " --table {output.table} --record {output.record} {params.options}"
+
+
+rule fibsem_train_idk:
+    input:
+        manifest=lambda wildcards: f"{fibsem_network(wildcards)}_logits.zarr.manifest.json",
+        table=lambda wildcards: f"{fibsem_network(wildcards)}_images.parquet",
+        truth="results/fibsem/{set}/image_labels.zarr.manifest.json",
+    output:
+        model=f"{RUN}/{{method}}_idk.pt",
+        record=f"{RUN}/{{method}}_idk.json",
+    log:
+        "results/logs/fibsem/{set}/{split}/seed{seed}/{method}/train_idk.log",
+    benchmark:
+        "results/benchmarks/fibsem/{set}/{split}/seed{seed}/{method}/train_idk.tsv"
+    conda:
+        ENVIRONMENT
+    threads: FIBSEM.train_idk.threads
+    resources:
+        mem_mb=8000,
+        runtime=240,
+        gpu=gpus("fibsem.train_idk"),
+    params:
+        network=lambda wildcards: FIBSEM.methods[wildcards.method],
+        options=options("fibsem.train_idk"),
+        code=code("fibsem.train_idk"),
+    message:
+        "Training where {params.network} is wrong on volume {wildcards.set} ({wildcards.split}, seed {wildcards.seed})"
+    shell:
+        "cathodeflow --log {log} fibsem train-idk"
+        " results/fibsem/{wildcards.set}/{wildcards.split}/seed{wildcards.seed}/{params.network}_logits.zarr"
+        " {input.table} results/fibsem/{wildcards.set}/image_labels.zarr"
+        " --sample {wildcards.set}/{wildcards.split}/seed{wildcards.seed}/{wildcards.method}"
+        " --repeat {wildcards.seed} --out {output.model} --record {output.record} {params.options}"
+
+
+rule fibsem_train_local:
+    input:
+        network=lambda wildcards: f"{fibsem_network(wildcards)}.pt",
+        idk=f"{RUN}/{{method}}_idk.pt",
+        manifest=lambda wildcards: f"{fibsem_network(wildcards)}_logits.zarr.manifest.json",
+        table=lambda wildcards: f"{fibsem_network(wildcards)}_images.parquet",
+        manifests=fibsem_manifests("results/fibsem/{set}/", ["images", "image_labels"]),
+    output:
+        model=f"{RUN}/{{method}}_local.pt",
+        record=f"{RUN}/{{method}}_local.json",
+        figure=report(
+            f"{RUN}/{{method}}_local.png",
+            category="FIB-SEM",
+            subcategory="volume {set}, {split}",
+            labels={"figure": "training of {method}", "seed": "{seed}"},
+            caption="../report/fibsem_train.rst",
+        ),
+        pacing=report(
+            f"{RUN}/{{method}}_pacing.png",
+            category="FIB-SEM",
+            subcategory="volume {set}, {split}",
+            labels={"figure": "curriculum of {method}", "seed": "{seed}"},
+            caption="../report/fibsem_pacing.rst",
+        ),
+    log:
+        "results/logs/fibsem/{set}/{split}/seed{seed}/{method}/train_local.log",
+    benchmark:
+        "results/benchmarks/fibsem/{set}/{split}/seed{seed}/{method}/train_local.tsv"
+    conda:
+        ENVIRONMENT
+    threads: FIBSEM.train_local.threads
+    resources:
+        mem_mb=8000,
+        runtime=480,
+        gpu=gpus("fibsem.train_local"),
+    params:
+        network=lambda wildcards: FIBSEM.methods[wildcards.method],
+        options=options("fibsem.train_local"),
+        code=code("fibsem.train_local"),
+    message:
+        "Training LCGAR for {wildcards.method} on volume {wildcards.set} ({wildcards.split}, seed {wildcards.seed})"
+    shell:
+        "cathodeflow --log {log} fibsem train-local {input.network} {input.idk}"
+        " results/fibsem/{wildcards.set}/{wildcards.split}/seed{wildcards.seed}/{params.network}_logits.zarr"
+        " {input.table} results/fibsem/{wildcards.set}/images.zarr results/fibsem/{wildcards.set}/image_labels.zarr"
+        " --sample {wildcards.set}/{wildcards.split}/seed{wildcards.seed}/{wildcards.method}"
+        " --repeat {wildcards.seed} --out {output.model} --record {output.record} --figure {output.figure}"
+        " --pacing-figure {output.pacing} --checkpoint"
+        " results/checkpoints/fibsem_{wildcards.set}_{wildcards.split}_{wildcards.seed}_{wildcards.method}.ckpt"
+        " {params.options}"
+
+
+rule fibsem_test:
+    input:
+        networks=expand(f"{RUN}/{{network}}.pt", network=FIBSEM.networks, allow_missing=True),
+        outputs=expand(f"{RUN}/{{network}}_logits.zarr.manifest.json", network=FIBSEM.networks, allow_missing=True),
+        tables=expand(f"{RUN}/{{network}}_images.parquet", network=FIBSEM.networks, allow_missing=True),
+        helpers=expand(
+            f"{RUN}/{{method}}_{{part}}.pt", method=FIBSEM.methods, part=["idk", "local"], allow_missing=True
+        ),
+        manifests=fibsem_manifests("results/fibsem/{set}/", ["images", "image_labels"]),
+    output:
+        model=f"{RUN}/model.pt",
+        labels=directory(f"{RUN}/test_labels.zarr"),
+        labels_manifest=f"{RUN}/test_labels.zarr.manifest.json",
+        probabilities=directory(f"{RUN}/test_probabilities.zarr"),
+        probabilities_manifest=f"{RUN}/test_probabilities.zarr.manifest.json",
+        uncertainty=directory(f"{RUN}/test_uncertainty.zarr"),
+        uncertainty_manifest=f"{RUN}/test_uncertainty.zarr.manifest.json",
+        table=f"{RUN}/test.parquet",
+        record=f"{RUN}/test.json",
+        figure=report(
+            f"{RUN}/slices.png",
+            category="FIB-SEM",
+            subcategory="volume {set}, {split}",
+            labels={"figure": "slices", "seed": "{seed}"},
+            caption="../report/fibsem_slices.rst",
+        ),
+    log:
+        "results/logs/fibsem/{set}/{split}/seed{seed}/test.log",
+    benchmark:
+        "results/benchmarks/fibsem/{set}/{split}/seed{seed}/test.tsv"
+    conda:
+        ENVIRONMENT
+    threads: FIBSEM.test.threads
+    resources:
+        mem_mb=8000,
+        runtime=240,
+        gpu=gpus("fibsem.test"),
+    params:
+        networks=",".join(FIBSEM.networks),
+        methods=",".join(f"{method}={network}" for method, network in FIBSEM.methods.items()),
+        options=options("fibsem.test"),
+        code=code("fibsem.test"),
+    message:
+        "Testing all methods on volume {wildcards.set} ({wildcards.split}, seed {wildcards.seed})"
+    shell:
+        "cathodeflow --log {log} fibsem test results/fibsem/{wildcards.set}/{wildcards.split}/seed{wildcards.seed}"
+        " results/fibsem/{wildcards.set}/images.zarr results/fibsem/{wildcards.set}/image_labels.zarr"
+        " --sample {wildcards.set}/{wildcards.split}/seed{wildcards.seed} --networks {params.networks:q}"
+        " --methods {params.methods:q} --split {wildcards.split} --repeat {wildcards.seed}"
+        " --record {output.record} {params.options}"
+
+
+rule fibsem_metrics:
+    input:
+        manifests=expand(
+            f"{RUN}/test_{{part}}.zarr.manifest.json",
+            split=SPLITS,
+            seed=FIBSEM.seeds,
+            part=["labels", "probabilities"],
+            allow_missing=True,
+        ),
+        tables=expand(f"{RUN}/test.parquet", split=SPLITS, seed=FIBSEM.seeds, allow_missing=True),
+        truth="results/fibsem/{set}/image_labels.zarr.manifest.json",
+    output:
+        table="results/fibsem/{set}/metrics.csv",
+        slices="results/fibsem/{set}/metrics_slices.csv",
+        differences="results/fibsem/{set}/differences.csv",
+        record="results/fibsem/{set}/metrics.json",
+        methods=report(
+            "results/fibsem/{set}/methods.png",
+            category="FIB-SEM",
+            subcategory="volume {set}",
+            labels={"figure": "methods"},
+            caption="../report/fibsem_methods.rst",
+        ),
+        fractions=report(
+            "results/fibsem/{set}/fractions.png",
+            category="FIB-SEM",
+            subcategory="volume {set}",
+            labels={"figure": "phase fractions"},
+            caption="../report/fibsem_fractions.rst",
+        ),
+    log:
+        "results/logs/fibsem/{set}/metrics.log",
+    benchmark:
+        "results/benchmarks/fibsem/{set}/metrics.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        folders=lambda wildcards: expand(RUN, set=wildcards.set, split=SPLITS, seed=FIBSEM.seeds),
+        options=options("fibsem.metrics"),
+        code=code("fibsem.metrics"),
+    message:
+        "Comparing all methods with the truth on volume {wildcards.set}"
+    shell:
+        "cathodeflow --log {log} --threads {threads} fibsem metrics {params.folders}"
+        " --truth results/fibsem/{wildcards.set}/image_labels.zarr --sample {wildcards.set} --out {output.table}"
+        " --per-slice {output.slices} --differences {output.differences} --record {output.record}"
+        " --figures results/fibsem/{wildcards.set} {params.options}"
+
+
+rule fibsem_predict:
+    input:
+        raw=lambda wildcards: fibsem_raw(wildcards.set, "images"),
+        model=fibsem_model,
+    output:
+        labels=directory("results/fibsem/{set}/phases.zarr"),
+        labels_manifest="results/fibsem/{set}/phases.zarr.manifest.json",
+        probabilities=directory("results/fibsem/{set}/probabilities.zarr"),
+        probabilities_manifest="results/fibsem/{set}/probabilities.zarr.manifest.json",
+        uncertainty=directory("results/fibsem/{set}/uncertainty.zarr"),
+        uncertainty_manifest="results/fibsem/{set}/uncertainty.zarr.manifest.json",
+        record="results/fibsem/{set}/predict.json",
+        figure=report(
+            "results/fibsem/{set}/predict.png",
+            category="FIB-SEM",
+            subcategory="volume {set}",
+            labels={"figure": "phases"},
+            caption="../report/fibsem_predict.rst",
+        ),
+    log:
+        "results/logs/fibsem/{set}/predict.log",
+    benchmark:
+        "results/benchmarks/fibsem/{set}/predict.tsv"
+    conda:
+        ENVIRONMENT
+    threads: FIBSEM.predict.threads
+    resources:
+        mem_mb=4000,
+        runtime=480,
+        gpu=gpus("fibsem.predict"),
+    params:
+        images=lambda wildcards: fibsem_source(wildcards.set, "images"),
+        model=lambda wildcards, input: "" if FIBSEM.predict.model else f"--model {input.model}",
+        options=options("fibsem.predict"),
+        code=code("fibsem.predict"),
+    message:
+        "Segmenting the slices of volume {wildcards.set}"
+    shell:
+        "cathodeflow --log {log} fibsem predict {params.images:q} {params.model} --sample {wildcards.set}"
+        " --out {output.labels} --probabilities {output.probabilities} --uncertainty {output.uncertainty}"
+        " --record {output.record} --figure {output.figure} {params.options}"
