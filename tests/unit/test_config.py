@@ -24,8 +24,8 @@ def stages() -> list[str]:
     return [
         f"{technique}.{name}"
         for technique, section in techniques().items()
-        for name in section.model_fields
-        if name not in ("samples", "versions")
+        for name, field in section.model_fields.items()
+        if hasattr(field.annotation, "model_fields")
     ]
 
 
