@@ -24,8 +24,8 @@ def stages() -> list[str]:
     return [
         f"{technique}.{name}"
         for technique, section in techniques().items()
-        for name in section.model_fields
-        if name not in ("samples", "versions")
+        for name, field in section.model_fields.items()
+        if hasattr(field.annotation, "model_fields")
     ]
 
 
@@ -54,8 +54,8 @@ def test_demo_configuration_is_valid_and_fits_the_schema(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("stage", stages())
 def test_flags_of_a_stage_give_its_options_back(stage: str) -> None:
-    config = validate(yaml.safe_load(DEMO.read_text()))
     technique, name = stage.split(".")
+    config = validate({technique: {"samples": "s.tsv"}})
     command = [sys.executable, "-c", "import sys; from cathodeflow.cli import cli; cli(sys.argv[1:], 'cathodeflow')"]
     flags = shlex.split(stage_flags(config, stage))
     help_text = subprocess.run(

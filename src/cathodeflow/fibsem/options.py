@@ -1,7 +1,7 @@
 """Options of the FIB-SEM stages and the columns of the sheet of volumes."""
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,6 +18,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "ugsm": {},
     "context": {"context": 3, "dropout": 0.2, "dropout_where": "deep", "class_weights": "none", "test_flips": True},
 }
+#: Names of files that are no network's and no method's.
+TAKEN = ("model", "test")
 #: Methods with a local model, and the network whose doubts it settles.
 METHODS = {"matphase": "ugsm", "matphase_context": "context"}
 
@@ -269,16 +271,12 @@ class Section(TechniqueSection):
         }
         return as_tuples({**values, "networks": networks})
 
-    @model_validator(mode="after")
-    def _known(self) -> Self:
-        for name in (*self.networks, *self.methods):
+    @field_validator("networks", "methods")
+    @classmethod
+    def _names(cls, named: dict[str, Any]) -> dict[str, Any]:
+        for name in named:
             Sample(sample=name)
-        for method, network in self.methods.items():
-            if network not in self.networks:
-                raise ValueError(f"fibsem.methods.{method}: a network of fibsem.networks, not '{network}'")
-            if method in self.networks:
-                raise ValueError(f"fibsem.methods.{method}: another name than that of a network")
-        return self
+        return named
 
     def check(self, samples: dict[str, Slices]) -> None:
         """Require that slices and labels are there.
@@ -289,6 +287,18 @@ class Section(TechniqueSection):
             A line for everything that is missing.
         """
         errors = []
+        for name, network in self.methods.items():
+            if network not in self.networks:
+                expected = "one of the networks " + ", ".join(self.networks)
+                errors.append(InputError(f"fibsem.methods.{name}", network, expected))
+        for key, named in (("networks", [*TAKEN, *self.methods]), ("methods", TAKEN)):
+            for name in sorted(set(getattr(self, key)) & set(named)):
+                errors.append(InputError(f"fibsem.{key}", f"the name {name}", "another one: that is taken"))
+        if self.predict.method is not None and self.predict.model is None:
+            offered = [*self.networks, *(f"{name}_prior" for name in self.networks),
+                       *(f"{name}_mlp" for name in self.methods.values()), *self.methods]  # fmt: skip
+            if self.predict.method not in offered:
+                errors.append(InputError("fibsem.predict.method", self.predict.method, "one of " + ", ".join(offered)))
         for name, one in samples.items():
             where = f"{self.samples}: volume '{name}'"
             if one.role == "train" and one.labels is None and not one.simulated:
