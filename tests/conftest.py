@@ -57,6 +57,12 @@ class Project:
         return {rule: int(count) for rule, count in rows.items() if rule not in ("all", "total")}
 
 
+def run_stage(folder: Path, technique: str, *line: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of a technique in a folder."""
+    command = [sys.executable, "-m", "cathodeflow", "--log", "log.txt", "--threads", "2", technique, *line]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
 def once(name: str, factory: pytest.TempPathFactory, worker: str, make: Callable[[Path], None]) -> Path:
     """Give a folder that is made once for all workers of a test run: the first makes it, others wait for it."""
     base = factory.getbasetemp() if worker == "master" else factory.getbasetemp().parent

@@ -1,7 +1,6 @@
 """FIB-SEM: slices of any kind become a volume, and bad input is one clear line each."""
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,28 +11,7 @@ import tifffile
 
 from cathodeflow.io.volumes import read_volume
 
-from ..conftest import Project
-
-METHODS = [
-    "unet",
-    "ugsm",
-    "ugsm_prior",
-    "ugsm_mlp",
-    "matphase",
-    "context",
-    "context_mlp",
-    "matphase_context",
-]  # fmt: skip
-CLASSES = ["pore", "active", "binder"]
-
-
-def fibsem(folder: Path, *line: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cathodeflow", "--log", "log.txt", "--threads", "2", "fibsem", *line]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-
-
-def results(project: Project) -> Path:
-    return project.folder / "results" / "fibsem"
+from ..conftest import run_stage
 
 
 def stack(folder: Path, n: int = 12, shape: tuple[int, int] = (32, 40)) -> None:
@@ -89,7 +67,7 @@ def test_bad_slices_are_one_line(tmp_path: Path, spoil: Callable[[Path], None], 
     stack(tmp_path)
     spoil(tmp_path)
     outputs = ("--out", "out/s.zarr", "--labels-out", "out/l.zarr", "--record", "out/r.json")
-    run = fibsem(tmp_path, "volume", "slices", "--labels", "labels", "--sample", "s", *outputs)
+    run = run_stage(tmp_path, "fibsem", "volume", "slices", "--labels", "labels", "--sample", "s", *outputs)
     assert run.returncode == 1 and "Traceback" not in run.stderr
     lines = run.stderr.strip().splitlines()
     assert len(lines) == 1 and where in lines[0] and found in lines[0], run.stderr
@@ -98,12 +76,12 @@ def test_bad_slices_are_one_line(tmp_path: Path, spoil: Callable[[Path], None], 
 
 def volume(folder: Path) -> subprocess.CompletedProcess[str]:
     outputs = ("--out", "s.zarr", "--labels-out", "l.zarr", "--record", "r.json")
-    return fibsem(folder, "volume", "slices", "--labels", "labels", "--sample", "s", *outputs)
+    return run_stage(folder, "fibsem", "volume", "slices", "--labels", "labels", "--sample", "s", *outputs)
 
 
 def augment(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     outputs = ("--out", "i.zarr", "--labels-out", "t.zarr", "--pairs", "p.parquet", "--record", "a.json")
-    return fibsem(folder, "augment", "s.zarr", "l.zarr", "--sample", "s", *outputs, "--copies", "2", *more)
+    return run_stage(folder, "fibsem", "augment", "s.zarr", "l.zarr", "--sample", "s", *outputs, "--copies", "2", *more)
 
 
 def test_slices_without_labels_are_not_learnt_from(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,14 +11,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from ..conftest import Project
+from ..conftest import Project, run_stage
 
 CLASSES = sorted(f"{c}{s}" for c in ("333", "523", "622", "811") for s in ("", "_cycled", "_formation"))
-
-
-def sem(folder: Path, *line: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cathodeflow", "--log", "log.txt", "--threads", "2", "sem", *line]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 def results(project: Project) -> Path:
@@ -152,7 +145,9 @@ def unknown_folder(folder: Path) -> None:
 )
 def test_bad_images_are_one_line(tmp_path: Path, make: Callable[[Path], None], where: str, expected: str) -> None:
     make(tmp_path)
-    result = sem(tmp_path, "index", "raw", "--sample", "s", "--out", "out/t.parquet", "--record", "out/r.json")
+    result = run_stage(
+        tmp_path, "sem", "index", "raw", "--sample", "s", "--out", "out/t.parquet", "--record", "out/r.json"
+    )
     assert result.returncode == 1 and "Traceback" not in result.stderr
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1 and where in lines[0] and expected in lines[0], result.stderr
@@ -162,8 +157,10 @@ def test_bad_images_are_one_line(tmp_path: Path, make: Callable[[Path], None], w
 def test_an_image_smaller_than_the_crop_is_one_line(tmp_path: Path) -> None:
     images(tmp_path, {"333": 4, "622": 4})
     Image.new("L", (60, 50)).save(tmp_path / "raw/622/small.png")
-    index = sem(tmp_path, "index", "raw", "--sample", "s", "--out", "t.parquet", "--record", "r.json")
-    split = sem(tmp_path, "split", "t.parquet", "--out", "s.parquet", "--record", "r.json", "--by", "image")
+    index = run_stage(tmp_path, "sem", "index", "raw", "--sample", "s", "--out", "t.parquet", "--record", "r.json")
+    split = run_stage(
+        tmp_path, "sem", "split", "t.parquet", "--out", "s.parquet", "--record", "r.json", "--by", "image"
+    )
     assert index.returncode == split.returncode == 0, index.stderr + split.stderr
     line = (
         "crops",
@@ -179,7 +176,7 @@ def test_an_image_smaller_than_the_crop_is_one_line(tmp_path: Path) -> None:
         "--size",
         "80",
     )
-    result = sem(tmp_path, *line)
+    result = run_stage(tmp_path, "sem", *line)
     assert result.returncode == 1 and len(result.stderr.strip().splitlines()) == 1
     assert "small.png" in result.stderr and "50 x 60" in result.stderr and not (tmp_path / "c.zarr").exists()
 
@@ -196,7 +193,7 @@ def test_images_of_other_sizes_and_depths_are_predicted_in_one_command(demo: Pro
     tifffile.imwrite(tmp_path / "new/wide.tif", np.tile(above, (1, 2)))
     (tmp_path / "new/broken.tif").write_bytes(b"II*\0rest")
     model = demo.folder / "results/sem/model/model.pt"
-    result = sem(tmp_path, "predict", "new", "--model", str(model), "--out", "predictions.csv")
+    result = run_stage(tmp_path, "sem", "predict", "new", "--model", str(model), "--out", "predictions.csv")
     assert result.returncode == 0, result.stderr
     table = pd.read_csv(tmp_path / "predictions.csv", dtype={"prediction": str}).set_index("image")
     assert pd.isna(table.loc["new/broken.tif", "prediction"]) and "broken.tif" in table.loc["new/broken.tif", "problem"]

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ import tifffile
 
 from cathodeflow.io.volumes import read_volume, read_volume_info
 
-from ..conftest import ROOT, Project
+from ..conftest import ROOT, Project, run_stage
 
 METHODS = [
     "unet",
@@ -26,11 +24,6 @@ METHODS = [
     "matphase_context",
 ]  # fmt: skip
 CLASSES = ["pore", "active", "binder"]
-
-
-def fibsem(folder: Path, *line: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cathodeflow", "--log", "log.txt", "--threads", "2", "fibsem", *line]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 def results(project: Project) -> Path:
@@ -125,7 +118,9 @@ def test_slices_of_other_kinds_are_segmented_in_one_command(electrode: Project, 
     model = str(results(electrode) / "electrode/grouped/seed0/model")
     found = {}
     for name in ("rgb", "same.tif", "deep.tif", "real.tif"):
-        run = fibsem(tmp_path, "predict", name, "--model", model, "--out", f"{name}.zarr", "--method", "matphase")
+        run = run_stage(
+            tmp_path, "fibsem", "predict", name, "--model", model, "--out", f"{name}.zarr", "--method", "matphase"
+        )
         assert run.returncode == 0, run.stderr
         found[name] = read_volume(tmp_path / f"{name}.zarr").compute()
     assert (found["rgb"] == found["same.tif"]).all()
@@ -134,15 +129,17 @@ def test_slices_of_other_kinds_are_segmented_in_one_command(electrode: Project, 
         assert (found[name] == found["same.tif"]).mean() > 0.85
     wide = np.tile(grey[:1], (1, 1, 3))
     tifffile.imwrite(tmp_path / "wide.tif", wide)
-    run = fibsem(
-        tmp_path, "predict", "wide.tif", "--model", model, "--out", "wide.zarr", "--tile", "96", "--overlap", "32",
+    run = run_stage(
+        tmp_path, "fibsem", "predict", "wide.tif", "--model", model, "--out", "wide.zarr", "--tile", "96", "--overlap", "32",
         "--grey", "own", "--pixel-nm", "20", "--slice-nm", "200",
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert read_volume(tmp_path / "wide.zarr").shape == wide.shape
     info = read_volume_info(tmp_path / "wide.zarr")
     assert info.scale == (200, 20, 20) and info.unit == "nanometer"
-    wrong = fibsem(tmp_path, "predict", "same.tif", "--model", model, "--out", "no.zarr", "--method", "magic")
+    wrong = run_stage(
+        tmp_path, "fibsem", "predict", "same.tif", "--model", model, "--out", "no.zarr", "--method", "magic"
+    )
     assert wrong.returncode == 1 and "matphase_context" in wrong.stderr and not (tmp_path / "no.zarr").exists()
 
 

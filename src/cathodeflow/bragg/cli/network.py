@@ -7,6 +7,7 @@ import click
 from cathodeflow.bragg.cli.shared import by_frame, group, median, outputs, read_candidates, require_inside
 from cathodeflow.bragg.options import Locate, Train
 from cathodeflow.commands import progress, stage_command, thread_count
+from cathodeflow.flags import live_flags
 
 log = logging.getLogger("cathodeflow.bragg")
 LOSS_UNITS = {"mse": "squared patch sizes", "huber": "patch sizes"}
@@ -19,15 +20,7 @@ LOSS_UNITS = {"mse": "squared patch sizes", "huber": "patch sizes"}
 @click.option("--record", required=True, metavar="FILE", help="JSON file for options, figures and the training curves.")
 @click.option("--figure", required=True, metavar="FILE", help="Image of the training curves.")
 @click.option("--checkpoint", metavar="FILE", help="State to resume from; removed at the end.")
-@click.option(
-    "--live",
-    metavar="URI",
-    envvar="CATHODEFLOW_LIVE",
-    help="MLflow server that gets the curves while the training goes on.",
-)
-@click.option(
-    "--experiment", default="cathodeflow", envvar="CATHODEFLOW_EXPERIMENT", help="MLflow experiment for --live."
-)
+@live_flags
 def train(
     patches_files: tuple[str, ...],
     sample: str,
