@@ -37,7 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     }
     (folder / "config.yaml").write_text(yaml.safe_dump({"sem": section}))
     trained = Project(folder, ROOT)
-    trained.snakemake()
+    trained.snakemake("--until", "sem_train")
     return trained
 
 
