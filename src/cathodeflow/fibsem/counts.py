@@ -169,12 +169,12 @@ def figures(counts: Counts, classes: Sequence[str]) -> dict[str, Float64]:
     confusion, boundary, calibration = counts.confusion, counts.boundary, counts.calibration
     right, true, found = np.einsum("...ii->...i", confusion), confusion.sum(-1), confusion.sum(-2)
     pixels = true.sum(-1)
-    f1, iou = _ratio(2 * right, true + found), _ratio(right, true + found - right)
+    f1, iou = _ratio(2 * right, true + found), _iou(confusion)
     edge_found, near_true, edge_true, near_found = np.moveaxis(boundary, -1, 0)
     # 2 P R / (P + R) of the shares P = near_true / edge_found and R = near_found / edge_true; 0 where one is missing.
     edges = _ratio(2 * near_true * near_found, near_true * edge_true + near_found * edge_found)
     edges = np.where((edge_found + edge_true > 0) & np.isnan(edges), 0.0, edges)
-    result = {"miu": _mean_of_known(iou), "fiu": _ratio((true * np.nan_to_num(iou)).sum(-1), pixels)}
+    result = {"miu": mean_iu(confusion), "fiu": _ratio((true * np.nan_to_num(iou)).sum(-1), pixels)}
     result |= {f"f1_{name}": f1[..., place] for place, name in enumerate(classes)}
     result |= {"accuracy": _ratio(right.sum(-1), pixels), "boundary_f1": _mean_of_known(edges)}
     for place, name in enumerate(("specks", "false_specks", "true_specks")):
@@ -214,6 +214,22 @@ def _calibration(truth: Labels, prediction: Labels, probabilities: NDArray[np.fl
     place, right = confidence_bins(confidence, bins), (truth == prediction).ravel()
     weights = (None, confidence, right)
     return np.stack([np.bincount(place, one, minlength=bins) for one in weights], axis=1).astype(np.float64)
+
+
+def mean_iu(confusion: Float64) -> Float64:
+    """Mean of the classes' intersections over unions, from counts (..., truth, prediction): see `figures`.
+
+    Examples
+    --------
+    >>> float(mean_iu(np.array([[3.0, 1.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 0.0]])))
+    0.775
+    """
+    return _mean_of_known(_iou(confusion))
+
+
+def _iou(confusion: Float64) -> Float64:
+    right = np.einsum("...ii->...i", confusion)
+    return _ratio(right, confusion.sum(-1) + confusion.sum(-2) - right)
 
 
 def _ratio(part: Float64, whole: Float64) -> Float64:

@@ -34,7 +34,7 @@ def test(
     import torch
 
     from cathodeflow.fibsem.bundle import save_bundle
-    from cathodeflow.fibsem.counts import confusion
+    from cathodeflow.fibsem.counts import confusion, mean_iu
     from cathodeflow.fibsem.idk import evaluate_threshold
     from cathodeflow.fibsem.methods import all_methods
     from cathodeflow.fibsem.slice_plots import choose_slices, segmentation_figure
@@ -61,7 +61,7 @@ def test(
             for role, own in rows.items()
         }
         right = labels[listed["image"].to_numpy()[rows[VALIDATION]]].compute()
-        scores[method.name] = _miu(confusion(right, answered[VALIDATION]["labels"], len(about["classes"])))
+        scores[method.name] = float(mean_iu(confusion(right, answered[VALIDATION]["labels"], len(about["classes"]))))
         found[method.name], tested = answered[TEST], listed.iloc[rows[TEST]]
     best = max(scores, key=lambda name: scores[name])
     about |= {"best": best, "grey": str(grey.dtype), "methods": [one._asdict() for one in offered]}
@@ -234,10 +234,3 @@ def _joined(answers: Any) -> dict[str, Any]:
             kept[name].append(one.numpy())
         kept["idk"].append(np.zeros(phases.labels.shape, bool) if idk is None else idk.numpy())
     return {name: np.concatenate(parts) for name, parts in kept.items()}
-
-
-def _miu(counts: Any) -> float:
-    import numpy as np
-
-    union = counts.sum(0) + counts.sum(1) - np.diagonal(counts)
-    return float((np.diagonal(counts)[union > 0] / union[union > 0]).mean())
