@@ -1,0 +1,1 @@
+"""Bragg coherent diffraction imaging: three-dimensional images of single particles."""

@@ -1,0 +1,238 @@
+"""Geometry of a rocking scan: where its voxels lie in reciprocal and in real space, and objects on a cubic grid.
+
+Laboratory frame, as at 34-ID-C of the Advanced Photon Source: x outboard and y up, both across the beam, z along the
+beam; vectors are (x, y, z). Angles are those of the motors, rotations are right-handed [1]_ [2]_:
+
+- The arm of the detector turns by gamma about -x, then by delta about +y: gamma moves it up, delta outboard. At zero
+  the detector faces the direct beam.
+- The sample turns by phi about +y, then by chi about -z, then by theta about +y: at chi = 90 degrees the axis of
+  phi is +x, across the beam.
+
+Turning the sample by +d turns its reciprocal lattice, and the detector, fixed in the laboratory, sees what lies at -d.
+
+References
+----------
+.. [1] F. Hofmann et al., J. Synchrotron Rad. 24, 1048 (2017)
+.. [2] S. Maddali et al., J. Appl. Cryst. 53, 393 (2020): bases of sampling in both spaces
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+from scipy.spatial.transform import Rotation
+
+from cathodeflow.errors import InputError
+
+Floats = NDArray[np.float64]
+
+# Planck's constant times the speed of light (exact in the SI) [keV nm].
+_HC = 1.2398419843320026
+# Sine of the smallest angle that the three axes of a scan must have from lying in a plane.
+_FLAT = 0.01
+
+
+class Geometry(NamedTuple):
+    """Where the detector and the sample stand, and what a step of the scan is."""
+
+    energy_kev: float
+    #: From the sample to the detector [m].
+    distance_m: float
+    #: Side of a detector pixel [um].
+    pixel_um: float
+    #: Angles of the detector's arm [degrees].
+    delta_deg: float
+    gamma_deg: float
+    #: Angles of the sample, at the middle of the scan [degrees].
+    theta_deg: float
+    chi_deg: float
+    phi_deg: float
+    #: Angle that is scanned, and its change from frame to frame [degrees].
+    rocking_axis: Literal["theta", "chi", "phi"]
+    rocking_step_deg: float
+    #: Where the detector's rows and columns count to, seen at zero angles of the arm.
+    row_direction: Literal["down", "up"] = "down"
+    col_direction: Literal["outboard", "inboard"] = "outboard"
+
+
+def wavelength_nm(geometry: Geometry) -> float:
+    """Wavelength [nm].
+
+    Examples
+    --------
+    >>> round(wavelength_nm(Geometry(9, 0.5, 55, 30, 0, 0, 90, 0, "theta", 0.005)), 5)
+    0.13776
+    """
+    return _HC / geometry.energy_kev
+
+
+def q_vector(geometry: Geometry) -> Floats:
+    """Scattering vector (3,) [1/nm], 2 pi included, from the beam to the middle of the detector, laboratory frame.
+
+    Raises
+    ------
+    InputError
+        The energy is not positive, or the detector stands in the direct beam.
+    """
+    if not geometry.energy_kev > 0:
+        raise InputError("geometry", f"an energy of {geometry.energy_kev} keV", "more than 0")
+    beam = np.array([0.0, 0.0, 1.0])
+    q: Floats = 2 * np.pi / wavelength_nm(geometry) * (_arm(geometry).apply(beam) - beam)
+    if np.linalg.norm(q) < 1e-6:
+        raise InputError("geometry", "delta and gamma of 0", "the angles of a Bragg peak")
+    return q
+
+
+def reciprocal_basis(geometry: Geometry, *, binning: tuple[int, int, int] = (1, 1, 1)) -> Floats:
+    """Change of the scattering vector per step of the scan, per row and per column of the detector.
+
+    The region that is measured is taken to be flat and to lie at the middle of the detector.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    binning : (int, int, int)
+        Frames, rows and columns that were joined to one.
+
+    Returns
+    -------
+    (3, 3) float64
+        Rows are the vectors, in the laboratory frame [1/nm], 2 pi included.
+
+    Raises
+    ------
+    InputError
+        The three lie in a plane, as where the scan turns the crystal about its scattering vector, or a size is 0.
+    """
+    q, arm = q_vector(geometry), _arm(geometry)
+    for name in ("distance_m", "pixel_um"):
+        if not getattr(geometry, name) > 0:
+            raise InputError("geometry", f"{name} {getattr(geometry, name)}", "more than 0")
+    if geometry.rocking_step_deg == 0:
+        raise InputError("geometry", "rocking_step_deg 0", "the change of angle from frame to frame")
+    # Change of the scattering vector per radian of the scan.
+    turned = -np.cross(_rocking_axis(geometry), q)
+    if abs(turned @ arm.apply([0, 0, 1])) < _FLAT * np.linalg.norm(q):
+        found = f"a scan of {geometry.rocking_axis} that does not take the peak out of the detector's plane"
+        raise InputError("geometry", found, "another rocking axis")
+    per_pixel = 2 * np.pi / wavelength_nm(geometry) * geometry.pixel_um * 1e-6 / geometry.distance_m
+    down = -1 if geometry.row_direction == "down" else 1
+    out = 1 if geometry.col_direction == "outboard" else -1
+    rows, cols = per_pixel * arm.apply([[0, down, 0], [out, 0, 0]])
+    step = np.deg2rad(geometry.rocking_step_deg) * turned
+    basis: Floats = np.array([step, rows, cols]) * np.asarray(binning, dtype=np.float64)[:, None]
+    return basis
+
+
+def real_basis(basis: Floats, shape: tuple[int, int, int]) -> Floats:
+    """Voxel vectors of the object whose discrete Fourier transform has the voxel vectors `basis`.
+
+    With them r . q = 2 pi (k l / n + ...) for voxels k of the object and l of the transform, the relation of [1]_.
+
+    Parameters
+    ----------
+    basis : (3, 3)
+        Rows are the vectors along the axes of reciprocal space [1/nm], 2 pi included.
+    shape : (int, int, int)
+        Of the transform.
+
+    Returns
+    -------
+    (3, 3) float64
+        Rows are the vectors along the axes of the object [nm].
+
+    References
+    ----------
+    .. [1] S. Maddali et al., J. Appl. Cryst. 53, 393 (2020)
+
+    Examples
+    --------
+    >>> real_basis(np.diag([0.1, 0.1, 0.2]), (10, 20, 10)).diagonal().round(3)
+    array([6.283, 3.142, 3.142])
+    """
+    inverse: Floats = 2 * np.pi * np.linalg.inv(basis * np.asarray(shape)[:, None]).T
+    return inverse
+
+
+def to_laboratory(
+    volume: NDArray[Any],
+    geometry: Geometry,
+    *,
+    binning: tuple[int, int, int] = (1, 1, 1),
+    voxel_nm: float | None = None,
+) -> tuple[NDArray[Any], float]:
+    """Bring an object from the skewed frame of its scan to cubic voxels along the axes of the laboratory.
+
+    Amplitude and phase are interpolated apart, the phase as a complex number: where the phase changes from voxel to
+    voxel a complex average would be too small, and an average of angles wrong where they wrap.
+
+    Parameters
+    ----------
+    volume : (rocking, row, col) complex or real
+        As large as the transform. Its phase should have no ramp: the faster it changes the worse it is
+        interpolated.
+    geometry : Geometry
+    binning : (int, int, int)
+        As of `reciprocal_basis`.
+    voxel_nm : float, optional
+        Side of the new voxels [nm]; by default their volume is that of the old ones.
+
+    Returns
+    -------
+    volume : (z, y, x) of the same type
+        Along the axes of the laboratory, the object's centre at n // 2, and just large enough for all that is not 0.
+    voxel_nm : float
+
+    Raises
+    ------
+    InputError
+        The geometry cannot be used, or the volume is 0 everywhere.
+    """
+    basis = real_basis(reciprocal_basis(geometry, binning=binning), volume.shape)
+    voxel = abs(np.linalg.det(basis)) ** (1 / 3) if voxel_nm is None else voxel_nm
+    centre = np.array(volume.shape) // 2
+    filled = np.argwhere(volume)
+    if not len(filled):
+        raise InputError("object", "0 everywhere", "something to bring to the laboratory frame")
+    # Corners of the box that holds all that is not 0, a voxel farther for the interpolation.
+    low, high = filled.min(axis=0) - 1 - centre, filled.max(axis=0) + 1 - centre
+    corners = np.stack(np.meshgrid(*zip(low, high, strict=True)), axis=-1).reshape(-1, 3) @ basis
+    half = np.ceil(np.abs(corners).max(axis=0) / voxel).astype(np.intp)[::-1]
+    axes = [voxel * np.arange(-n, n + 1) for n in half]
+    inverse = np.linalg.inv(basis)
+    new = np.empty([len(axis) for axis in axes], dtype=volume.dtype)
+    y, x = np.meshgrid(axes[1], axes[2], indexing="ij")
+    for number, z in enumerate(axes[0]):
+        places = np.stack([x, y, np.full_like(x, z)], axis=-1) @ inverse + centre
+        coordinates = np.moveaxis(places, -1, 0)
+        if not np.iscomplexobj(volume):
+            new[number] = map_coordinates(volume, coordinates, order=1, output=np.float64)
+            continue
+        amplitude = map_coordinates(np.abs(volume), coordinates, order=1, output=np.float64)
+        phase = np.angle(map_coordinates(volume, coordinates, order=1, output=np.complex128))
+        new[number] = amplitude * np.exp(1j * phase)
+    return new, float(voxel)
+
+
+def _arm(geometry: Geometry) -> Rotation:
+    """Rotation of the detector from zero angles to where it is."""
+    return _turn("y", geometry.delta_deg) * _turn("x", -geometry.gamma_deg)
+
+
+def _rocking_axis(geometry: Geometry) -> Floats:
+    """Axis (3,) about which the scan turns the sample, of length 1."""
+    theta, chi = _turn("y", geometry.theta_deg), _turn("z", -geometry.chi_deg)
+    # An axis is carried by the ones outside it.
+    axes = {
+        "theta": np.array([0.0, 1.0, 0.0]),
+        "chi": theta.apply([0, 0, -1]),
+        "phi": (theta * chi).apply([0, 1, 0]),
+    }
+    if geometry.rocking_axis not in axes:
+        raise InputError("geometry", f"rocking axis {geometry.rocking_axis}", f"one of {', '.join(axes)}")
+    return axes[geometry.rocking_axis]
+
+
+def _turn(axis: str, degrees: float) -> Rotation:
+    return Rotation.from_euler(axis, degrees, degrees=True)
