@@ -1,0 +1,297 @@
+"""What a diffraction pattern cannot tell: shift, global phase and twin; resolved here and nowhere else.
+
+An object o(r), its shifted copies, o(r) exp(i c) and its twin conj(o(-r)) have the same diffraction amplitude.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
+from torch import Tensor
+
+from cathodeflow.errors import InputError
+
+_SPACE = (-3, -2, -1)
+# Steps and reaches [voxel] of the search for the shift: each reaches a little further than the step before it.
+_ZOOM = ((1 / 8, 6), (1 / 64, 9), (1 / 512, 9))
+
+
+def align(objects: Tensor, reference: Tensor, *, twin: bool = True) -> tuple[Tensor, Tensor]:
+    """Bring objects to the position, the global phase and the orientation of a reference.
+
+    The cross-correlation is found on whole voxels by FFT, then around its peak on ever finer grids by matrix products
+    [1]_, down to 1/512 voxel. Of an object and its twin the one that correlates better is kept.
+
+    Parameters
+    ----------
+    objects : (n, z, y, x) complex64
+    reference : (z, y, x) complex64
+    twin : bool
+        Whether the twin is tried.
+
+    Returns
+    -------
+    aligned : (n, z, y, x) complex64
+        Not scaled: only shifted (around the edges of the volume), turned in phase and conjugate-inverted.
+    correlation : (n,) float32
+        |<reference, aligned>| / (|reference| |aligned|); 0 where one of them is 0 everywhere.
+
+    Raises
+    ------
+    InputError
+        Shapes that do not fit.
+
+    References
+    ----------
+    .. [1] M. Guizar-Sicairos, S. T. Thurman, J. R. Fienup, Opt. Lett. 33, 156 (2008)
+    """
+    if reference.ndim != 3 or objects.shape[1:] != reference.shape:
+        expected = f"(n, {', '.join(map(str, reference.shape))})" if reference.ndim == 3 else "(n, z, y, x)"
+        raise InputError("objects", f"shape {tuple(objects.shape)}", f"{expected}, as the reference")
+    spectra = _fourier(objects)
+    # The twin of an object has the conjugate transform.
+    candidates = torch.stack([spectra, spectra.conj()] if twin else [spectra]).flatten(0, 1)
+    shift, height = _peaks(candidates * _fourier(reference).conj())
+    height, shift = height.unflatten(0, (-1, len(objects))), shift.unflatten(0, (-1, len(objects)))
+    best = height.abs().argmax(0)
+    row = torch.arange(len(objects), device=best.device)
+    chosen = candidates.unflatten(0, (-1, len(objects)))[best, row] * _ramp(objects.shape[1:], shift[best, row])
+    overlap = height[best, row]
+    turn = torch.polar(torch.ones_like(overlap.real), -overlap.angle())
+    aligned = _inverse(chosen * turn[:, None, None, None])
+    return aligned, correlation(aligned, reference)
+
+
+def correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Return |<a, b>| / (|a| |b|) over the last three axes: 1 for objects that differ by a factor alone.
+
+    Parameters
+    ----------
+    a, b : (..., z, y, x) complex64
+        One of them may have fewer leading axes.
+
+    Returns
+    -------
+    (...) float32
+        0 where one of them is 0 everywhere.
+
+    Examples
+    --------
+    >>> a = torch.ones(1, 1, 2)
+    >>> correlation(a, 3j * a).item(), round(correlation(a, torch.tensor([[[1.0, 0.0]]])).item(), 3)
+    (1.0, 0.707)
+    """
+    a, b = a.to(torch.complex128), b.to(torch.complex128)
+    norms = torch.linalg.vector_norm(a, dim=_SPACE) * torch.linalg.vector_norm(b, dim=_SPACE)
+    overlap = (a.conj() * b).sum(_SPACE).abs()
+    return (overlap / norms.clamp_min(torch.finfo(norms.dtype).tiny)).float()
+
+
+def shifted(objects: Tensor, shift: Tensor | Sequence[float]) -> Tensor:
+    """Shift objects by any fraction of a voxel with a ramp of phase on their Fourier transforms, around the edges.
+
+    Parameters
+    ----------
+    objects : (..., z, y, x) complex64
+    shift : (..., 3) float32
+        Along z, y, x [voxel].
+    """
+    amount = torch.as_tensor(shift, dtype=torch.float32, device=objects.device)
+    return _inverse(_fourier(objects) * _ramp(objects.shape[-3:], amount))
+
+
+def twinned(objects: Tensor) -> Tensor:
+    """Return the twins conj(o(-r)) of objects (..., z, y, x), inverted about index n // 2."""
+    return _inverse(_fourier(objects).conj().resolve_conj())
+
+
+def centred(objects: Tensor) -> Tensor:
+    """Remove shift, phase ramp and global phase without a reference: one standard form of each object.
+
+    The centre of mass of |o|^2 comes to index n // 2, the mean of |F|^2 to zero frequency (both to a fraction of a
+    voxel), and the mean of exp(i phase), weighted by |o|^2, becomes real and positive: the mean phase is 0.
+
+    Parameters
+    ----------
+    objects : (..., z, y, x) complex64
+        May lie across the edges of the volume.
+
+    Returns
+    -------
+    (..., z, y, x) complex64
+        The twin is not resolved: that needs a reference (`align`).
+
+    Notes
+    -----
+    The ramp is taken from the mean of |F|^2, which is the mean phase gradient over the crystal weighted by |o|^2: the
+    mean strain becomes 0, the lattice parameter then belongs to the mean of the peak. The brightest voxel of the peak
+    in its place would leave the least strained part flat, but sits on any one fringe of a strongly strained crystal,
+    and moves in whole voxels. A ramp that is taken off shifts the diffraction pattern: for comparison with the
+    measurement use the object as it was.
+    """
+    # Whole voxels first, since a ramp must not break off within an object that lies across the edges.
+    objects = shifted(objects, -_centre_of_mass(objects).round())
+    objects = _without_ramp(objects)
+    objects = shifted(objects, -_centre_of_mass(objects))
+    phase = (objects * objects.abs()).sum(_SPACE, keepdim=True).angle()
+    return objects * torch.polar(torch.ones_like(phase), -phase)
+
+
+def unwrapped(phase: NDArray[np.floating], support: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Unwrap a phase inside a support, along the most reliable path [1]_ [2]_.
+
+    Neighbours are joined in the order of their reliability, that is of how little the phase's wrapped second
+    differences are, so that a path leads around noise. True for any range of phase as long as neighbours differ by less
+    than pi and there is no dislocation; at one the jump stays where the phase is least reliable.
+
+    Parameters
+    ----------
+    phase : (z, y, x) float32
+        [rad]
+    support : (z, y, x) bool
+
+    Returns
+    -------
+    (z, y, x) float32
+        [rad]; 0 outside. The median of each connected part of the support is within -pi..pi.
+
+    References
+    ----------
+    .. [1] M. A. Herraez et al., Appl. Opt. 41, 7437 (2002)
+    .. [2] H. S. Abdul-Rahman et al., Appl. Opt. 46, 6623 (2007)
+    """
+    if phase.ndim != 3 or phase.shape != support.shape:
+        raise InputError("support", f"shape {support.shape}", f"that of the phase, {phase.shape}, (z, y, x)")
+    count = int(support.sum())
+    result = np.zeros(phase.shape, np.float32)
+    if not count:
+        return result
+    number = np.full(phase.shape, -1)
+    number[support] = np.arange(count)
+    doubt = _doubt(phase, support)[support]
+    first, second = _neighbours(number)
+    # A weight of 0 would be no edge.
+    weights = doubt[first] + doubt[second] + 1.0
+    tree = minimum_spanning_tree(coo_array((weights, (first, second)), shape=(count + 1, count + 1)).tocsr())
+    parts, part = connected_components(tree[:count, :count], directed=False)
+    # A root beside the voxels, joined to one of each connected part, lets one search walk through all of them.
+    starts = np.unique(part, return_index=True)[1]
+    links = coo_array((np.ones(parts), (np.full(parts, count), starts)), shape=tree.shape)
+    above = breadth_first_order(tree + links.tocsr(), count, directed=False)[1]
+    above[count] = count
+    values = np.append(np.asarray(phase[support], np.float64), 0.0)
+    total = np.where(above == count, values, wrapped(values - values[above]))
+    # Sums of the steps up to the root, over twice as many of them each time.
+    while (above != count).any():
+        total = np.where(above == count, total, total + total[above])
+        above = above[above]
+    total = total[:count]
+    for one in range(parts):
+        inside = part == one
+        total[inside] -= 2 * np.pi * np.round(np.median(total[inside]) / (2 * np.pi))
+    result[support] = total
+    return result
+
+
+def wrapped(phase: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Bring a phase into -pi..pi [rad].
+
+    Examples
+    --------
+    >>> wrapped(np.array([0.5, 4.0, -7.0])).round(3)
+    array([ 0.5  , -2.283, -0.717])
+    """
+    return phase - 2 * np.pi * np.round(phase / (2 * np.pi))
+
+
+def _fourier(objects: Tensor) -> Tensor:
+    """Transform from the centre, zero frequency first."""
+    return torch.fft.fftn(torch.fft.ifftshift(objects, dim=_SPACE), dim=_SPACE, norm="ortho")
+
+
+def _inverse(spectra: Tensor) -> Tensor:
+    return torch.fft.fftshift(torch.fft.ifftn(spectra, dim=_SPACE, norm="ortho"), dim=_SPACE)
+
+
+def _ramp(shape: Sequence[int], shift: Tensor) -> Tensor:
+    """Factor (..., z, y, x), zero frequency first, that shifts by (..., 3)."""
+    angles = [torch.fft.fftfreq(n, device=shift.device) * shift[..., axis, None] for axis, n in enumerate(shape)]
+    angle = angles[0][..., :, None, None] + angles[1][..., None, :, None] + angles[2][..., None, None, :]
+    return torch.polar(torch.ones_like(angle), -2 * torch.pi * angle)
+
+
+def _peaks(products: Tensor) -> tuple[Tensor, Tensor]:
+    """Shifts (m, 3) that align best, and there the overlap (m,), from conj(reference) times object."""
+    shape = products.shape[-3:]
+    overlap = torch.fft.fftn(products, dim=_SPACE)
+    shift, value = _highest(overlap, [torch.fft.fftfreq(n, 1 / n, device=products.device) for n in shape])
+    for step, reach in _ZOOM:
+        offsets = step * torch.arange(-reach, reach + 1, device=products.device)
+        part = products
+        for axis, n in enumerate(shape):
+            places = torch.fft.fftfreq(n, device=products.device) * (shift[:, axis, None] + offsets)[..., None]
+            kernel = torch.polar(torch.ones_like(places), -2 * torch.pi * places)
+            # Sums over the first axis of space and appends the axis of its offsets: three times bring back the order.
+            part = torch.einsum("bkij,bok->bijo", part, kernel)
+        fine, value = _highest(part, [offsets] * 3)
+        shift = shift + fine
+    return shift, value
+
+
+def _highest(overlap: Tensor, places: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    flat = overlap.flatten(1)
+    best = flat.abs().argmax(1)
+    indices = torch.unravel_index(best, overlap.shape[1:])
+    shift = torch.stack([place[index] for place, index in zip(places, indices, strict=True)], dim=1)
+    return shift, flat.gather(1, best[:, None])[:, 0]
+
+
+def _centre_of_mass(objects: Tensor) -> Tensor:
+    """Centre of mass (..., 3) of |o|^2 from index n // 2 [voxel], also of an object that lies across the edges."""
+    weights, centre = objects.abs() ** 2, []
+    for axis, n in zip(_SPACE, objects.shape[-3:], strict=True):
+        profile = weights.sum([other for other in _SPACE if other != axis])
+        place = torch.arange(n, device=objects.device) - n // 2
+        circle = torch.polar(torch.ones_like(profile), (2 * torch.pi / n * place).expand_as(profile))
+        near = (profile * circle).sum(-1, keepdim=True).angle() * n / (2 * torch.pi)
+        # The mean around the circle is not yet the centre of mass, but says where it is safe to cut the circle open.
+        distance = torch.remainder(place - near + n / 2, n) - n / 2
+        mass = profile.sum(-1, keepdim=True).clamp_min(torch.finfo(profile.dtype).tiny)
+        centre.append(near + (profile * distance).sum(-1, keepdim=True) / mass)
+    return torch.cat(centre, -1)
+
+
+def _without_ramp(objects: Tensor) -> Tensor:
+    """Take off the mean step of phase between neighbours: the angle of the autocorrelation at a distance of 1."""
+    for axis, n in zip(_SPACE, objects.shape[-3:], strict=True):
+        step = (objects.conj() * objects.roll(-1, axis)).sum(_SPACE, keepdim=True).angle()
+        position = (torch.arange(n, device=objects.device) - n // 2).reshape([-1] + [1] * (-axis - 1))
+        objects = objects * torch.polar(torch.ones_like(step * position), -step * position)
+    return objects
+
+
+def _doubt(phase: NDArray[np.floating], support: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Root of the sum of squares of the wrapped second differences, pi for those that reach out of the support."""
+    padded, inside = np.pad(np.asarray(phase, np.float64), 1), np.pad(support, 1)
+    squares = np.zeros(phase.shape)
+    for axis in range(3):
+        part = [[slice(1, -1)] * 3 for _ in range(2)]
+        part[0][axis], part[1][axis] = slice(None, -2), slice(2, None)
+        before, after = (tuple(one) for one in part)
+        second = wrapped(padded[before] - phase) - wrapped(phase - padded[after])
+        squares += np.where(inside[before] & inside[after], second, np.pi) ** 2
+    return np.sqrt(squares)
+
+
+def _neighbours(number: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Numbers of all pairs of voxels of the support that share a face."""
+    pairs = []
+    for axis in range(3):
+        low, high = (np.moveaxis(number, axis, 0)[part] for part in (slice(None, -1), slice(1, None)))
+        both = (low >= 0) & (high >= 0)
+        pairs.append(np.stack([low[both], high[both]]))
+    first, second = np.concatenate(pairs, axis=1)
+    return first, second
