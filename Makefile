@@ -60,7 +60,7 @@ reference: $(READY)
 	cathodeflow reference > config/README.md
 
 lock: $(READY)
-	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --extra dev pyproject.toml --output-file envs/requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --extra dev --extra sem-weights pyproject.toml --output-file envs/requirements.lock
 	awk '/^[a-z]/ {keep = /^uv==/} keep' envs/requirements.lock > envs/bootstrap.lock
 
 clean:

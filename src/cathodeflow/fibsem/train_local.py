@@ -13,6 +13,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.local import LCGAR, Edges, Inputs, require_windows
 from cathodeflow.fibsem.networks import initialised
 from cathodeflow.fibsem.pacing import Pacing, paced, pool_size
+from cathodeflow.fibsem.passes import VIEWS
 from cathodeflow.fibsem.windows import Padded, gather
 from cathodeflow.learning import resolve_precision
 from cathodeflow.training import Record, TrainingResult, fit, warm_up_cosine
@@ -55,6 +56,8 @@ def train_local(
     start_share: float = 0.3,
     full_at: float = 0.5,
     stages: int = 3,
+    flips: bool = True,
+    average: float = 0.0,
     epochs: int = 15,
     batch_size: int = 1024,
     pixels_per_epoch: int | None = None,
@@ -80,6 +83,10 @@ def train_local(
         Of the classes in the cross-entropy.
     pacing, start_share, full_at, stages
         Of `pacing.pool_size`, with epochs as its steps.
+    flips : bool
+        Mirror windows along rows and columns, each batch as a whole.
+    average
+        Of `cathodeflow.training.fit`.
     epochs, batch_size
         15 and 1024 in the paper.
     pixels_per_epoch : int, optional
@@ -118,7 +125,10 @@ def train_local(
         for rows in paced(order, size, random, batch_size=batch_size, count=pixels_per_epoch or count):
             # Batch normalisation has no variance of one pixel.
             if len(rows) > 1:
-                yield *gather(train.padded, train.pixels[rows]), train.labels[rows].long()
+                windows, logits = gather(train.padded, train.pixels[rows])
+                if flips:
+                    windows = windows.flip(VIEWS[int(torch.randint(len(VIEWS), (), generator=random))])
+                yield windows, logits, train.labels[rows].long()
 
     def validation_batches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         parts = zip(validation.pixels.split(batch_size), validation.labels.split(batch_size), strict=True)
@@ -130,14 +140,14 @@ def train_local(
         accuracy = (found.argmax(1) == batch[2]).float().mean()
         return {"loss": F.cross_entropy(found, batch[2], weight=place), "accuracy": accuracy}
 
-    settings = [model.architecture, weight, pacing, start_share, full_at, stages, batch_size, pixels_per_epoch,
+    settings = [model.architecture, weight, pacing, start_share, full_at, stages, flips, batch_size, pixels_per_epoch,
                 learning_rate]  # fmt: skip
     data = [part for one in (train, validation) for part in (*one.padded[:4], *one[1:])]
     result = fit(
         model, loss_function, train_batches, validation_batches,
         epochs=epochs, patience=patience, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch, label=label,
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=learning_rate),
-        schedule=warm_up_cosine(epochs), key=training_key(settings, *data), accelerator=padded.image.device.type,
+        schedule=warm_up_cosine(epochs), average=average, key=training_key(settings, *data), accelerator=padded.image.device.type,
         precision=resolve_precision(precision, padded.image.device),
     )  # fmt: skip
     return TrainedLCGAR(model, result)

