@@ -161,6 +161,8 @@ def to_laboratory(
     *,
     binning: tuple[int, int, int] = (1, 1, 1),
     voxel_nm: float | None = None,
+    within: NDArray[np.bool_] | None = None,
+    order: int = 1,
 ) -> tuple[NDArray[Any], float]:
     """Bring an object from the skewed frame of its scan to cubic voxels along the axes of the laboratory.
 
@@ -177,25 +179,29 @@ def to_laboratory(
         As of `reciprocal_basis`.
     voxel_nm : float, optional
         Side of the new voxels [nm]; by default their volume is that of the old ones.
+    within : (rocking, row, col) bool, optional
+        What the new volume must hold; by default all that is not 0.
+    order : int
+        Of the splines that interpolate: 1 for a volume with edges, 3 for a smooth one.
 
     Returns
     -------
     volume : (z, y, x) of the same type
-        Along the axes of the laboratory, the object's centre at n // 2, and just large enough for all that is not 0.
+        Along the axes of the laboratory, the object's centre at n // 2, and just large enough for `within`.
     voxel_nm : float
 
     Raises
     ------
     InputError
-        The geometry cannot be used, or the volume is 0 everywhere.
+        The geometry cannot be used, or there is nothing to hold.
     """
     basis = real_basis(reciprocal_basis(geometry, binning=binning), volume.shape)
     voxel = abs(np.linalg.det(basis)) ** (1 / 3) if voxel_nm is None else voxel_nm
     centre = np.array(volume.shape) // 2
-    filled = np.argwhere(volume)
+    filled = np.argwhere(volume if within is None else within)
     if not len(filled):
         raise InputError("object", "0 everywhere", "something to bring to the laboratory frame")
-    # Corners of the box that holds all that is not 0, a voxel farther for the interpolation.
+    # Corners of the box that holds it, a voxel farther for the interpolation.
     low, high = filled.min(axis=0) - 1 - centre, filled.max(axis=0) + 1 - centre
     corners = np.stack(np.meshgrid(*zip(low, high, strict=True)), axis=-1).reshape(-1, 3) @ basis
     half = np.ceil(np.abs(corners).max(axis=0) / voxel).astype(np.intp)[::-1]
@@ -207,12 +213,26 @@ def to_laboratory(
         places = np.stack([x, y, np.full_like(x, z)], axis=-1) @ inverse + centre
         coordinates = np.moveaxis(places, -1, 0)
         if not np.iscomplexobj(volume):
-            new[number] = map_coordinates(volume, coordinates, order=1, output=np.float64)
+            new[number] = map_coordinates(volume, coordinates, order=order, output=np.float64)
             continue
-        amplitude = map_coordinates(np.abs(volume), coordinates, order=1, output=np.float64)
-        phase = np.angle(map_coordinates(volume, coordinates, order=1, output=np.complex128))
+        amplitude = map_coordinates(np.abs(volume), coordinates, order=order, output=np.float64)
+        phase = np.angle(map_coordinates(volume, coordinates, order=order, output=np.complex128))
         new[number] = amplitude * np.exp(1j * phase)
     return new, float(voxel)
+
+
+def laboratory_basis(voxel_nm: float) -> Floats:
+    """Voxel vectors (3, 3) [nm] of a volume (z, y, x) of `to_laboratory`, as `real_basis` gives those of a scan.
+
+    Examples
+    --------
+    >>> laboratory_basis(5.0)
+    array([[0., 0., 5.],
+           [0., 5., 0.],
+           [5., 0., 0.]])
+    """
+    basis: Floats = voxel_nm * np.eye(3)[::-1]
+    return basis
 
 
 def _arm(geometry: Geometry) -> Rotation:
