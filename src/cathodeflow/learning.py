@@ -58,9 +58,9 @@ def limited_threads(threads: int) -> Iterator[None]:
 def keep_memory() -> None:
     """Let this process keep the memory of freed tensors for the next ones, where glibc gives memory.
 
-    By default tensors above 32 MB are given back to the system at once and come anew, page by page and cleared, in every
-    step. A training with such tensors runs up to one and a half times as fast without that; the
-    process holds what it held at its peak.
+    By default, tensors above 32 MB are given back to the system at once and come anew, page by page and cleared, in
+    every step. A training with such tensors runs up to one and a half times as fast without that; the process holds
+    what it held at its peak.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

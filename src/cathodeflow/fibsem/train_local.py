@@ -147,7 +147,7 @@ def train_local(
         model, loss_function, train_batches, validation_batches,
         epochs=epochs, patience=patience, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch, label=label,
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=learning_rate),
-        schedule=warm_up_cosine(epochs), average=average, key=training_key(settings, *data), accelerator=padded.image.device.type,
-        precision=resolve_precision(precision, padded.image.device),
+        schedule=warm_up_cosine(epochs), average=average, key=training_key(settings, *data),
+        accelerator=padded.image.device.type, precision=resolve_precision(precision, padded.image.device),
     )  # fmt: skip
     return TrainedLCGAR(model, result)
