@@ -1,0 +1,315 @@
+"""Figures of merit of an object: against the measurement, against the truth, between starts, and its resolution.
+
+Amplitudes have zero frequency at index n // 2 and may carry leading axes for several objects; `valid` marks the
+measured pixels that are counted: all that were measured, or the free ones that were held out of phasing.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from cathodeflow.bcdi.ambiguities import align
+from cathodeflow.errors import InputError
+from cathodeflow.statistics import wilson
+
+Float64 = NDArray[np.float64]
+_SPACE = (-3, -2, -1)
+# Counts below which a calculated intensity is not taken at its word: no detector is darker.
+_LEAST_COUNTS = 1e-3
+
+
+class Agreement(NamedTuple):
+    """What objects have in common with the truth.
+
+    correlation : (n,) float32
+        |<truth, object>| / (|truth| |object|).
+    phase_error : (n,) float32
+        Root mean square in the common support [rad]; NaN where there is none.
+    aligned : (n, z, y, x) complex64
+        Objects without their ambiguities.
+    """
+
+    correlation: Tensor
+    phase_error: Tensor
+    aligned: Tensor
+
+
+class Curve(NamedTuple):
+    """A figure of merit by shell of spatial frequency.
+
+    frequency : (m,) float64
+        [1/nm]
+    value, threshold : (m,) float64
+        The figure, and below what it no longer counts as resolved.
+    """
+
+    frequency: Float64
+    value: Float64
+    threshold: Float64
+
+    @property
+    def resolution_nm(self) -> float:
+        """Full period [nm] at which the value first falls to the threshold, between shells by linear interpolation.
+
+        The period of the last shell where it never does: the data end there. Infinite where it is below from the
+        first shell on.
+        """
+        over = self.value - self.threshold
+        if len(over) == 0 or not over[0] > 0:
+            return math.inf
+        below = np.flatnonzero(~(over > 0))
+        if not len(below):
+            return float(1 / self.frequency[-1])
+        last = below[0] - 1
+        share = over[last] / (over[last] - over[last + 1])
+        return float(1 / (self.frequency[last] + share * (self.frequency[last + 1] - self.frequency[last])))
+
+
+def chi_square(calculated: Tensor, measured: Tensor, *, valid: Tensor | None = None) -> Tensor:
+    """Mean of (I_calculated - I_measured)^2 / variance, with the variance of the counts, at least 1.
+
+    Parameters
+    ----------
+    calculated : (..., z, y, x) float32
+        Amplitude.
+    measured : (z, y, x) float32
+        Amplitude, whose square is in photons.
+    valid : (z, y, x) bool, optional
+
+    Returns
+    -------
+    (...) float32
+        About 1 for a model that is right within the counting noise.
+
+    Examples
+    --------
+    >>> chi_square(torch.tensor([[[3.0, 2.0]]]), torch.tensor([[[2.0, 2.0]]])).item()
+    3.125
+    """
+    counts, model, weight = _counts(calculated, measured, valid)
+    return (weight * (model - counts) ** 2 / counts.clamp_min(1)).sum(_SPACE).div(weight.sum()).float()
+
+
+def r_factor(calculated: Tensor, measured: Tensor, *, valid: Tensor | None = None) -> Tensor:
+    """Sum of |A_calculated - A_measured| over the sum of A_measured; parameters as in `chi_square`.
+
+    Examples
+    --------
+    >>> r_factor(torch.tensor([[[3.0, 2.0]]]), torch.tensor([[[2.0, 2.0]]])).item()
+    0.25
+    """
+    _, _, weight = _counts(calculated, measured, valid)
+    difference = (calculated.double() - measured.double()).abs()
+    return ((weight * difference).sum(_SPACE) / (weight * measured).sum()).float()
+
+
+def log_likelihood(calculated: Tensor, measured: Tensor, *, valid: Tensor | None = None) -> Tensor:
+    """Poisson log-likelihood of the measured counts per pixel: the mean of N ln I - I - ln N!; higher is better.
+
+    Calculated intensities below 0.001 counts are taken as that, so that one dark pixel does not decide. Further
+    parameters as in `chi_square`; with `valid` the free pixels this is the free log-likelihood.
+
+    Returns
+    -------
+    (...) float32
+        [nat]
+
+    Examples
+    --------
+    >>> round(log_likelihood(torch.tensor([[[2.0]]]), torch.tensor([[[1.0]]])).item(), 4)  # ln(4) - 4
+    -2.6137
+    """
+    counts, model, weight = _counts(calculated, measured, valid)
+    model = model.clamp_min(_LEAST_COUNTS)
+    each = counts * model.log() - model - torch.lgamma(counts + 1)
+    return ((weight * each).sum(_SPACE) / weight.sum()).float()
+
+
+def support_fraction(objects: Tensor, *, threshold: float = 0.1) -> Tensor:
+    """Return the share (...) float32 of voxels with more than `threshold` of the highest amplitude of their object.
+
+    A low residual with a bloated support is no success: give both.
+
+    Examples
+    --------
+    >>> support_fraction(torch.tensor([[[1.0, 0.05, 0.5j, 0.0]]])).item()
+    0.5
+    """
+    return support_of(objects, threshold=threshold).float().mean(_SPACE)
+
+
+def support_of(objects: Tensor, *, threshold: float = 0.1) -> Tensor:
+    """Return where (..., z, y, x) bool the amplitude is above `threshold` of the highest of its object."""
+    amplitude = objects.abs()
+    return amplitude > threshold * amplitude.amax(_SPACE, keepdim=True)
+
+
+def against_truth(objects: Tensor, truth: Tensor, *, threshold: float = 0.1) -> Agreement:
+    """Compare objects with the truth after shift, global phase and twin are resolved.
+
+    Parameters
+    ----------
+    objects : (n, z, y, x) complex64
+    truth : (z, y, x) complex64
+    threshold : float
+        Of the highest amplitude, for the two supports whose common part the phase error is taken in. A constant
+        phase is no error: its mean there is taken off.
+    """
+    aligned, correlation = align(objects, truth)
+    common = support_of(aligned, threshold=threshold) & support_of(truth, threshold=threshold)
+    turned = torch.polar(common.to(truth.real.dtype), (aligned * truth.conj()).angle())
+    mean = turned.sum(_SPACE, keepdim=True)
+    squares = common * (turned * mean.conj()).angle() ** 2
+    return Agreement(correlation, (squares.sum(_SPACE) / common.sum(_SPACE)).sqrt(), aligned)
+
+
+def prtf(objects: Tensor, measured: Tensor, *, voxel_nm: ArrayLike, valid: Tensor | None = None) -> Curve:
+    """Phase retrieval transfer function [1]_: how far the starts agree on the phases, by spatial frequency.
+
+    In a shell, the sum of |mean of F(o) over the starts| over the sum of the measured amplitude, that is the ratio of
+    both weighted by the measured amplitude: where nothing was counted there is no ratio. Threshold 1/e.
+
+    Parameters
+    ----------
+    objects : (n, z, y, x) complex64
+        Of different starts, at least two; aligned to the first, so give the best first.
+    measured : (z, y, x) float32
+        Amplitude.
+    voxel_nm : (3,)
+        Size of a voxel of the objects along z, y, x [nm].
+    valid : (z, y, x) bool, optional
+
+    Raises
+    ------
+    InputError
+        Fewer than two objects, or shapes that do not fit.
+
+    References
+    ----------
+    .. [1] H. N. Chapman et al., J. Opt. Soc. Am. A 23, 1179 (2006)
+    """
+    if objects.ndim != 4 or len(objects) < 2 or objects.shape[1:] != measured.shape:
+        expected = f"(n, {', '.join(map(str, measured.shape))}) with n at least 2"
+        raise InputError("objects", f"shape {tuple(objects.shape)}", expected)
+    mean = torch.fft.fftn(align(objects, objects[0])[0].mean(0), norm="ortho").abs()
+    weight = torch.ones_like(measured) if valid is None else valid.to(measured.dtype)
+    number, frequency = _shells(measured.shape, voxel_nm, measured.device)
+    weight, measured = (torch.fft.ifftshift(one) for one in (weight, measured))
+    phased, all_of_it = (_by_shell(weight * one, number, len(frequency)) for one in (mean, measured))
+    value = np.divide(phased, all_of_it, out=np.zeros_like(phased), where=all_of_it > 0)
+    return Curve(frequency, value, np.full(len(frequency), 1 / math.e))
+
+
+def fsc(first: Tensor, second: Tensor, *, voxel_nm: ArrayLike, threshold: float = 0.1) -> Curve:
+    """Fourier shell correlation of two objects, with the half-bit threshold [1]_.
+
+    Between two scans of a particle it measures the resolution; between two starts on one scan only how reproducible
+    the phasing is, which is better than the resolution.
+
+    Parameters
+    ----------
+    first, second : (z, y, x) complex64
+        The second is aligned to the first.
+    voxel_nm : (3,)
+        Size of a voxel along z, y, x [nm].
+    threshold : float
+        Of the highest amplitude, for the support of the first. In a shell of N voxels of an object that fills a share
+        p of the volume N p^(2/3) are independent: speckles are p^(-1/3) voxels wide, along the two directions within
+        the shell.
+
+    Raises
+    ------
+    InputError
+        Shapes that do not fit.
+
+    References
+    ----------
+    .. [1] M. van Heel, M. Schatz, J. Struct. Biol. 151, 250 (2005), equation 17
+    """
+    aligned, _ = align(second[None], first)
+    one, two = torch.fft.fftn(first, norm="ortho"), torch.fft.fftn(aligned[0], norm="ortho")
+    number, frequency = _shells(first.shape, voxel_nm, first.device)
+    common, power_one, power_two, voxels = (
+        _by_shell(each, number, len(frequency))
+        for each in ((one * two.conj()).real, one.abs() ** 2, two.abs() ** 2, torch.ones_like(one.real))
+    )
+    norm = np.sqrt(power_one * power_two)
+    value = np.divide(common, norm, out=np.zeros_like(common), where=norm > 0)
+    filled = float(support_fraction(first, threshold=threshold))
+    return Curve(frequency, value, half_bit(voxels * filled ** (2 / 3)))
+
+
+def half_bit(independent: ArrayLike) -> Float64:
+    """Fourier shell correlation at which a shell of so many independent voxels carries half a bit for each.
+
+    Examples
+    --------
+    >>> half_bit([1e12, 100.0]).round(4)  # without fluctuations, and for a shell of few voxels
+    array([0.1716, 0.3067])
+    """
+    root = np.sqrt(np.maximum(np.asarray(independent, np.float64), 1e-12))
+    return (0.2071 + 1.9102 / root) / (1.2071 + 0.9102 / root)
+
+
+def success_rates(trials: pd.DataFrame, *, least: float = 0.95, confidence: float = 0.95) -> pd.DataFrame:
+    """Count how often phasing comes to the truth, with Wilson's interval.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        A row for each crystal: `start`, `regime` (of strain), `iterations` and `correlation` with the truth.
+    least : float
+        Correlation of a success.
+    confidence : float
+        Level of the interval.
+
+    Returns
+    -------
+    DataFrame
+        start, regime, iterations, successes, count, share, low, high; in the order of the trials.
+    """
+    rows = []
+    for key, group in trials.groupby(["start", "regime", "iterations"], sort=False):
+        right, count = int((group["correlation"] > least).sum()), len(group)
+        low, high = wilson(right, count, confidence=confidence)
+        rows.append((*key, right, count, right / count, low, high))
+    names = ["start", "regime", "iterations", "successes", "count", "share", "low", "high"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _counts(calculated: Tensor, measured: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Measured counts, calculated intensity, and 1 where they are compared, in double precision."""
+    if calculated.shape[-3:] != measured.shape:
+        raise InputError("calculated", f"shape {tuple(calculated.shape)}", f"(..., {str(tuple(measured.shape))[1:]}")
+    if valid is not None and (valid.shape != measured.shape or not valid.any()):
+        found = "no pixel" if valid.shape == measured.shape else f"shape {tuple(valid.shape)}"
+        raise InputError("valid", found, f"some of {tuple(measured.shape)} pixels")
+    weight = torch.ones_like(measured) if valid is None else valid
+    return measured.double() ** 2, calculated.double() ** 2, weight.double()
+
+
+def _shells(shape: tuple[int, ...], voxel_nm: ArrayLike, device: torch.device) -> tuple[Tensor, Float64]:
+    """Give the number of the shell of each voxel, zero frequency first, and the frequency of each shell [1/nm].
+
+    Shells are as thick as the coarsest step of frequency of the three axes. Zero frequency is in none, and neither is
+    what lies beyond the nearest edge: these voxels have the number -1.
+    """
+    voxel = np.asarray(voxel_nm, np.float64)
+    if voxel.shape != (3,) or not (voxel > 0).all():
+        raise InputError("voxel_nm", str(voxel_nm), "three sizes above 0")
+    axes = [torch.fft.fftfreq(n, size, device=device) for n, size in zip(shape, voxel.tolist(), strict=True)]
+    radius = (axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2).sqrt()
+    step = float((1 / (np.asarray(shape) * voxel)).max())
+    count = int(float((0.5 / voxel).min()) / step + 1e-6)
+    number = (radius / step).round().long() - 1
+    return torch.where(number < count, number, -1), step * np.arange(1.0, count + 1)
+
+
+def _by_shell(values: Tensor, number: Tensor, count: int) -> Float64:
+    inside = number >= 0
+    return torch.bincount(number[inside], values[inside].double(), minlength=count).cpu().numpy()
