@@ -1,0 +1,257 @@
+"""Reconstructed objects: CXI-style HDF5, and VTK image data for ParaView.
+
+The HDF5 file follows the CXI format 1.5 (F. R. N. C. Maia, Nat. Methods 9, 854 (2012); cxidb.org), whose quantities are
+in SI units, as far as it goes:
+
+    /cxi_version                                150
+    /entry_1/program_name                       "cathodeflow"
+    /entry_1/image_1/data                       (z, y, x) complex64, the object
+    /entry_1/image_1/support                    (z, y, x) uint8, also as `mask`
+    /entry_1/image_1/data_space, data_type      "real", "electron density"
+    /entry_1/image_1/image_size                 (3,) of the whole volume along z, y, x [m]
+    /entry_1/image_1/voxel_size                 (3,) along z, y, x [nm, as its attribute `units` says]; ours
+    /entry_1/image_1/@frame                     "laboratory", or "scan" for the skewed frame of the measurement; ours
+    /entry_1/image_1/process_1/command          JSON of how the object was made
+    /entry_1/image_2, ... /data, title          further quantities such as the strain, NaN where not known
+    /entry_1/instrument_1/@...                  the geometry by the names of its options; ours
+    /entry_1/instrument_1/source_1/energy       [J]
+    /entry_1/instrument_1/detector_1/distance, x_pixel_size, y_pixel_size       [m]
+
+What is not known is left out. Equal reconstructions give equal bytes.
+"""
+
+import base64
+import json
+import os
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from xml.sax.saxutils import quoteattr
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cathodeflow.errors import InputError
+from cathodeflow.io.atomic import atomic_path
+from cathodeflow.io.hdf5 import one_line, open_hdf5
+
+_Path = str | os.PathLike[str]
+_CXI_VERSION = 150
+_JOULE_PER_KEV = 1.602176634e-16
+# Of our names in the geometry: where CXI has them, and their size in SI units.
+_SI = {
+    "energy_kev": (("source_1/energy",), _JOULE_PER_KEV),
+    "distance_m": (("detector_1/distance",), 1.0),
+    "pixel_um": (("detector_1/x_pixel_size", "detector_1/y_pixel_size"), 1e-6),
+}
+_IMAGE = "entry_1/image_1"
+_VTK_TYPES = {np.dtype(np.float32): "Float32", np.dtype(np.uint8): "UInt8"}
+# What the VTK library itself compresses at a time [bytes].
+_BLOCK = 2**15
+
+
+class Reconstruction(NamedTuple):
+    """An object and what is known about it.
+
+    Attributes
+    ----------
+    volume : (z, y, x) complex64
+    support : (z, y, x) bool
+    voxel_nm : (float, float, float), optional
+        Along z, y, x [nm].
+    frame : str
+        "laboratory", whose axes are orthogonal, or "scan".
+    fields : sequence of (name, unit, values)
+        Quantities (z, y, x) float32 on the same voxels; unit "1" where there is none.
+    geometry : mapping
+        Plain numbers and names.
+    process : mapping
+        What JSON can hold: options, seed, figures of merit.
+    """
+
+    volume: NDArray[np.complex64]
+    support: NDArray[np.bool_]
+    voxel_nm: tuple[float, float, float] | None = None
+    frame: str = "laboratory"
+    fields: Sequence[tuple[str, str, NDArray[np.float32]]] = ()
+    geometry: Mapping[str, Any] = {}
+    process: Mapping[str, Any] = {}
+
+
+def write_cxi(path: _Path, reconstruction: Reconstruction) -> None:
+    """Write a reconstruction as CXI-style HDF5.
+
+    Raises
+    ------
+    InputError
+        Support or fields of another shape than the object.
+    """
+    _check_shapes(reconstruction)
+    one = reconstruction
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file["cxi_version"] = _CXI_VERSION
+        file.attrs["default"] = "entry_1"
+        entry = _group(file, "entry_1", "NXentry", default="image_1")
+        entry["program_name"] = "cathodeflow"
+        image = _group(entry, "image_1", "NXdata", signal="data", frame=one.frame)
+        _dataset(image, "data", one.volume.astype(np.complex64))
+        _dataset(image, "support", one.support.astype(np.uint8))
+        image["mask"] = h5py.SoftLink(f"/{_IMAGE}/support")
+        image["data_space"], image["data_type"] = "real", "electron density"
+        if one.voxel_nm is not None:
+            image["image_size"] = 1e-9 * np.multiply(one.voxel_nm, one.volume.shape)
+            image["voxel_size"] = np.asarray(one.voxel_nm, np.float64)
+            image["voxel_size"].attrs["units"] = "nm"
+        process = _group(image, "process_1", "NXprocess")
+        process["command"] = json.dumps(dict(one.process), sort_keys=True)
+        for number, (name, unit, values) in enumerate(one.fields, start=2):
+            further = _group(entry, f"image_{number}", "NXdata", signal="data")
+            further["title"], further["data_space"] = name, "real"
+            _dataset(further, "data", values.astype(np.float32)).attrs["units"] = unit
+        if one.geometry:
+            instrument = _group(entry, "instrument_1", "NXinstrument")
+            instrument.attrs.update(dict(sorted(one.geometry.items())))
+            for name, (places, factor) in _SI.items():
+                for place in places if name in one.geometry else ():
+                    instrument[place] = factor * float(one.geometry[name])
+
+
+def read_cxi(path: _Path) -> Reconstruction:
+    """Read what `write_cxi` wrote, or the object of another program's CXI file as far as it holds the same.
+
+    Raises
+    ------
+    InputError
+        The file is no HDF5, or has no object with its support.
+    """
+    with open_hdf5(path) as file:
+        try:
+            image = file[_IMAGE]
+            volume, support = image["data"][()], image["support" if "support" in image else "mask"][()] > 0
+        except (KeyError, OSError, TypeError, AttributeError) as error:
+            expected = f"{_IMAGE}/data and {_IMAGE}/support"
+            raise InputError(path, f"no object ({one_line(error)})", expected) from error
+        if volume.ndim != 3 or volume.dtype.kind != "c":
+            raise InputError(
+                f"{os.fspath(path)}::/{_IMAGE}/data", f"{volume.ndim}-D {volume.dtype}", "complex (z, y, x)"
+            )
+        voxel = None
+        if "voxel_size" in image:
+            voxel = image["voxel_size"][()]
+        elif "image_size" in image:
+            voxel = 1e9 * np.asarray(image["image_size"][()]) / volume.shape
+        groups = [file["entry_1"][name] for name in sorted(file["entry_1"], key=_last) if name.startswith("image_")]
+        fields = [_field(group) for group in groups if group != image and _is_field(group, volume.shape)]
+        instrument = file["entry_1/instrument_1"].attrs if "instrument_1" in file["entry_1"] else {}
+        found = Reconstruction(
+            volume.astype(np.complex64),
+            support,
+            None if voxel is None else (float(voxel[0]), float(voxel[1]), float(voxel[2])),
+            str(image.attrs.get("frame", "laboratory")),
+            fields,
+            {name: _plain(value) for name, value in instrument.items() if name != "NX_class"},
+            _command(image),
+        )
+    _check_shapes(found, path)
+    return found
+
+
+def write_vti(path: _Path, reconstruction: Reconstruction) -> None:
+    """Write amplitude, phase, support and all fields as point data of VTK image data (XML), for ParaView.
+
+    Coordinates are in nm with the origin in the object's centre, index n // 2; in voxels where their size is not known.
+    The phase is 0 outside the support. Arrays are compressed and written as text, so that the file is XML throughout.
+
+    Raises
+    ------
+    InputError
+        Support or fields of another shape than the object.
+    """
+    _check_shapes(reconstruction)
+    one = reconstruction
+    arrays = {
+        "amplitude": np.abs(one.volume),
+        "phase [rad]": np.where(one.support, np.angle(one.volume), 0),
+        "support": one.support.astype(np.uint8),
+        **{name if unit == "1" else f"{name} [{unit}]": values for name, unit, values in one.fields},
+    }
+    # VTK names axes x, y, z and lets x vary fastest, as the last axis of (z, y, x) does.
+    sides = one.volume.shape[::-1]
+    spacing = (1.0, 1.0, 1.0) if one.voxel_nm is None else one.voxel_nm[::-1]
+    origin = [-(n // 2) * step for n, step in zip(sides, spacing, strict=True)]
+    extent = " ".join(f"0 {n - 1}" for n in sides)
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="ascii", newline="\n") as file:
+        file.write(
+            '<?xml version="1.0"?>\n<VTKFile type="ImageData" version="1.0" byte_order="LittleEndian" '
+            'header_type="UInt64" compressor="vtkZLibDataCompressor">\n'
+            f'<ImageData WholeExtent="{extent}" Origin="{_numbers(origin)}" Spacing="{_numbers(spacing)}">\n'
+            f'<Piece Extent="{extent}">\n<PointData Scalars="amplitude">\n'
+        )
+        for name, values in arrays.items():
+            kept = values if values.dtype == np.uint8 else values.astype(np.float32)
+            shown = quoteattr(name).encode("ascii", "xmlcharrefreplace").decode()
+            file.write(f'<DataArray type="{_VTK_TYPES[kept.dtype]}" Name={shown} format="binary">\n')
+            file.write(_compressed(kept.astype(kept.dtype.newbyteorder("<")).tobytes()) + "\n</DataArray>\n")
+        file.write("</PointData>\n</Piece>\n</ImageData>\n</VTKFile>\n")
+
+
+def _group(parent: h5py.Group, name: str, nexus_class: str, **attributes: str) -> h5py.Group:
+    group = parent.create_group(name)
+    group.attrs.update({"NX_class": nexus_class, **attributes})
+    return group
+
+
+def _dataset(group: h5py.Group, name: str, values: NDArray[Any]) -> h5py.Dataset:
+    return group.create_dataset(name, data=values, chunks=True, shuffle=True, compression="gzip", track_times=False)
+
+
+def _is_field(group: h5py.Group, shape: tuple[int, ...]) -> bool:
+    data = group.get("data")
+    return isinstance(data, h5py.Dataset) and data.dtype.kind in "iuf" and data.shape == shape
+
+
+def _field(group: h5py.Group) -> tuple[str, str, NDArray[np.float32]]:
+    name = group["title"].asstr()[()] if "title" in group else group.name
+    return str(name), str(group["data"].attrs.get("units", "1")), group["data"][()].astype(np.float32)
+
+
+def _command(image: h5py.Group) -> dict[str, Any]:
+    command = image.get("process_1/command")
+    if command is None:
+        return {}
+    text = command.asstr()[()]
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError:
+        content = None
+    # Other programs write the command line that was given.
+    return content if isinstance(content, dict) else {"command": text}
+
+
+def _last(name: str) -> tuple[int, str]:
+    number = name.rpartition("_")[2]
+    return int(number) if number.isdigit() else 0, name
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _check_shapes(one: Reconstruction, path: _Path = "reconstruction") -> None:
+    for name, values in (("support", one.support), *((name, values) for name, _, values in one.fields)):
+        if values.shape != one.volume.shape:
+            raise InputError(path, f"{name} of shape {values.shape}", f"that of the object, {one.volume.shape}")
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(repr(float(value)) for value in values)
+
+
+def _compressed(data: bytes) -> str:
+    """Compress block by block, and encode header and blocks apart, as VTK wants it."""
+    blocks = [zlib.compress(data[start : start + _BLOCK]) for start in range(0, len(data), _BLOCK)]
+    header = [len(blocks), _BLOCK, len(data) % _BLOCK, *map(len, blocks)]
+    parts = struct.pack(f"<{len(header)}Q", *header), b"".join(blocks)
+    return "".join(base64.b64encode(part).decode("ascii") for part in parts)
