@@ -1,0 +1,189 @@
+"""Scans in SPEC files: motors, the scanned motor, its positions; and with the names of 34-ID-C the geometry.
+
+The format is described in the SPEC manual of Certified Scientific Software, "Standard Data File Format": `#O` names all
+motors, columns two blanks apart, `#o` their mnemonics, `#P` tells where they are, `#L` names the columns of the data.
+"""
+
+import os
+import re
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cathodeflow.bcdi.geometry import Geometry
+from cathodeflow.errors import InputError
+from cathodeflow.io.hdf5 import one_line
+
+# Motors of 34-ID-C by the fields of a geometry.
+_MOTORS = {
+    "energy_kev": "Energy",
+    "distance_m": "camdist",
+    "delta_deg": "Delta",
+    "gamma_deg": "Gamma",
+    "theta_deg": "Theta",
+    "chi_deg": "Chi",
+    "phi_deg": "Phi",
+}
+_AXES: dict[str, Any] = {"Theta": "theta", "Chi": "chi", "Phi": "phi"}
+# How far a step of the scan may be from the mean one, in mean ones.
+_UNEVEN = 0.5
+
+
+class SpecScan(NamedTuple):
+    """A scan of a SPEC file.
+
+    Attributes
+    ----------
+    where : str
+        File and scan, for messages.
+    command : str
+        As typed: `ascan  th -0.28 0.72  200 0.25`.
+    motors : dict of str to float
+        Where all motors were before the scan, by name.
+    scanned : str
+        Name of the motor that was scanned.
+    positions : (n,) float64
+        Where it was at each point.
+    detector : str
+        Name of the area detector, "" where there is none.
+    region : (slice, slice), optional
+        Rows and columns of the detector that were saved.
+    """
+
+    where: str
+    command: str
+    motors: dict[str, float]
+    scanned: str
+    positions: NDArray[np.float64]
+    detector: str
+    region: tuple[slice, slice] | None
+
+
+def read_spec_scan(path: str | os.PathLike[str], number: int) -> SpecScan:
+    """Read a scan; of several with this number the last one.
+
+    Parameters
+    ----------
+    path : path
+    number : int
+        As in `#S 54`.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, has no such scan, or the scan no motors or data.
+    """
+    where = f"{os.fspath(path)}, scan {number}"
+    header, scan = _sections(path, number)
+    command = scan[0].split(None, 2)[2] if len(scan[0].split(None, 2)) > 2 else ""
+    motors = _motors(where, header, scan)
+    labels = _last(scan, "#L ")
+    points = [line.split() for line in scan if line.strip() and line[0] not in "#@"]
+    if labels is None or not points:
+        raise InputError(where, "no points", "a scan with data")
+    # The first column is the motor, of whatever kind the scan is.
+    scanned = re.split(r" {2,}", labels.strip())[0]
+    if scanned not in motors:
+        raise InputError(where, f"a scan over {scanned}", "a scan of one motor")
+    try:
+        positions = np.array([float(point[0]) for point in points])
+    except ValueError as error:
+        raise InputError(where, f"an error ({one_line(error)})", "numbers") from error
+    detector = (_last(scan, "#UIMDET ") or "").strip().rstrip(":")
+    return SpecScan(where, command, motors, scanned, positions, detector, _region(where, scan))
+
+
+def geometry_of_34idc(scan: SpecScan, *, pixel_um: float = 55.0) -> Geometry:
+    """Geometry of a rocking scan at 34-ID-C: the scanned angle at the middle of the scan, the others where they stood.
+
+    Parameters
+    ----------
+    scan : SpecScan
+    pixel_um : float
+        Side of a detector pixel, which the file does not have; 55 um are those of a Timepix [um].
+
+    Raises
+    ------
+    InputError
+        A motor is missing, the scan is not over theta, chi or phi, has one point, or uneven steps.
+    """
+    missing = [name for name in _MOTORS.values() if name not in scan.motors]
+    if missing:
+        raise InputError(scan.where, f"no motor {', '.join(missing)}", "the motors of 34-ID-C")
+    if scan.scanned not in _AXES:
+        raise InputError(scan.where, f"a scan of {scan.scanned}", f"a rocking scan of {', '.join(_AXES)}")
+    if len(scan.positions) < 2:
+        raise InputError(scan.where, "one point", "a rocking scan")
+    steps = np.diff(scan.positions)
+    step = float(steps.mean())
+    if np.abs(steps - step).max() > _UNEVEN * abs(step):
+        raise InputError(scan.where, f"steps of {steps.min():g} to {steps.max():g} degrees", "even steps")
+    values: dict[str, Any] = {field: scan.motors[name] for field, name in _MOTORS.items()}
+    axis = _AXES[scan.scanned]
+    values[f"{axis}_deg"] = float(scan.positions.mean())
+    # The motor is in millimetres.
+    values["distance_m"] /= 1000
+    return Geometry(**values, pixel_um=pixel_um, rocking_axis=axis, rocking_step_deg=step)
+
+
+def _sections(path: str | os.PathLike[str], number: int) -> tuple[list[str], list[str]]:
+    """Lines of the file header that holds for a scan, and those of the scan."""
+    header: list[str] = []
+    found: tuple[list[str], list[str]] | None = None
+    current: list[str] = []
+    seen = False
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("#F ") or line.startswith("#E "):
+                    # Each time SPEC opens the file it writes a new header.
+                    if current is not header:
+                        header = []
+                    current = header
+                elif line.startswith("#S "):
+                    seen, current = True, []
+                    words = line.split(None, 2)
+                    if len(words) > 1 and words[1] == str(number):
+                        found = header, current
+                current.append(line.rstrip("\n"))
+    except OSError as error:
+        raise InputError(os.fspath(path), error.strerror or one_line(error), "a SPEC file") from error
+    if not seen:
+        raise InputError(os.fspath(path), "no line #S", "a SPEC file with scans")
+    if found is None:
+        raise InputError(os.fspath(path), f"no scan {number}", "a scan of the file")
+    return found
+
+
+def _motors(where: str, header: list[str], scan: list[str]) -> dict[str, float]:
+    names = [name for line in _numbered(header, "O") for name in re.split(r" {2,}", line.strip()) if name]
+    values = [value for line in _numbered(scan, "P") for value in line.split()]
+    if not names or len(names) != len(values):
+        raise InputError(where, f"{len(names)} names and {len(values)} positions of motors", "one for each")
+    try:
+        return dict(zip(names, map(float, values), strict=True))
+    except ValueError as error:
+        raise InputError(where, f"an error ({one_line(error)})", "positions of motors") from error
+
+
+def _region(where: str, scan: list[str]) -> tuple[slice, slice] | None:
+    """Rows and columns of `#UIMR5 column columns row rows`, the region of interest of 34-ID-C that is saved."""
+    line = _last(scan, "#UIMR5 ")
+    if line is None:
+        return None
+    try:
+        col, cols, row, rows = map(int, line.split()[:4])
+    except ValueError as error:
+        raise InputError(where, f"#UIMR5 {line.strip()}", "first column, columns, first row, rows") from error
+    return slice(row, row + rows), slice(col, col + cols)
+
+
+def _numbered(lines: list[str], letter: str) -> list[str]:
+    """Contents of the lines #O0, #O1, ... in the order of their numbers."""
+    found = [re.match(rf"#{letter}(\d+) ?(.*)", line) for line in lines]
+    return [match[2] for match in sorted(filter(None, found), key=lambda match: int(match[1]))]
+
+
+def _last(lines: list[str], prefix: str) -> str | None:
+    return next((line[len(prefix) :] for line in reversed(lines) if line.startswith(prefix)), None)
