@@ -52,6 +52,11 @@ def test_demo_configuration_is_valid_and_fits_the_schema(monkeypatch: pytest.Mon
     assert not Draft202012Validator(config_class().model_json_schema()).is_valid(values)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)
+def test_configurations_that_we_give_are_valid(path: Path) -> None:
+    assert techniques().keys() & validate(yaml.safe_load(path.read_text()), str(path)).model_fields_set
+
+
 @pytest.mark.parametrize("stage", stages())
 def test_flags_of_a_stage_give_its_options_back(stage: str) -> None:
     technique, name = stage.split(".")
