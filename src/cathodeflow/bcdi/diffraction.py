@@ -1,0 +1,157 @@
+"""What a detector counts of a crystal's coherent diffraction: photons, coherence, noise, bad pixels."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import fftn, fftshift
+from scipy.ndimage import gaussian_filter
+
+from cathodeflow.bcdi.crystals import Floats
+from cathodeflow.errors import InputError
+
+
+class Pattern(NamedTuple):
+    """Counts (z, y, x) int32 of a rocking scan, and which pixels (y, x) of the detector are good."""
+
+    counts: NDArray[np.int32]
+    good: NDArray[np.bool_]
+
+
+def expected_intensity(
+    amplitude: Floats, phase: Floats, *, photons: float, coherence: float = 0.0, background: float = 0.0
+) -> Floats:
+    """Mean counts of an object's far field, |F|^2 with the unitary transform, zero frequency at n // 2.
+
+    Parameters
+    ----------
+    amplitude, phase : (z, y, x)
+        Object; phase [rad].
+    photons : float
+        Of the object in the whole window, without background: by Parseval's theorem the object is scaled to them.
+    coherence : float
+        Partial coherence: deviation of the Gauss function with which the intensity is folded [voxel]. The number of
+        photons stays.
+    background : float
+        Added to every voxel [counts].
+
+    Returns
+    -------
+    (z, y, x) float32
+
+    Raises
+    ------
+    InputError
+        A number is negative, or the object is 0.
+    """
+    for name, value in (("photons", photons), ("coherence", coherence), ("background", background)):
+        if not (np.isfinite(value) and value >= 0):
+            raise InputError(name, f"{value}", "at least 0")
+    power = float(np.sum(amplitude * amplitude, dtype=np.float64))
+    if power == 0:
+        raise InputError("amplitude", "0 everywhere", "an object")
+    field = np.exp(np.complex64(1j) * phase)
+    field *= amplitude
+    # Where the object is has no effect on the intensity, so it is not moved.
+    transform = fftn(field, norm="ortho", overwrite_x=True)
+    intensity = transform.real**2
+    intensity += transform.imag**2
+    intensity *= np.float32(photons / power)
+    if coherence > 0:
+        # The transform repeats itself, and so the total stays.
+        intensity = gaussian_filter(intensity, coherence, mode="wrap")
+    intensity += np.float32(background)
+    return fftshift(intensity)
+
+
+def detector_mask(
+    shape: tuple[int, int],
+    *,
+    stop_radius: float = 0.0,
+    row_gaps: Sequence[tuple[int, int]] = (),
+    col_gaps: Sequence[tuple[int, int]] = (),
+) -> NDArray[np.bool_]:
+    """Pixels (y, x) that see something: not behind the beam stop nor in a gap between modules.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Rows and columns.
+    stop_radius : float
+        Of the disc around the peak's centre, n // 2 [px]; 0: none.
+    row_gaps, col_gaps : sequence of (int, int)
+        First row (column) of each gap and the first behind it.
+
+    Raises
+    ------
+    InputError
+        A negative radius or a gap that is not on the detector.
+
+    Examples
+    --------
+    >>> detector_mask((4, 4), stop_radius=0.5, col_gaps=[(0, 1)]).sum(axis=1).tolist()
+    [3, 3, 2, 3]
+    """
+    if not stop_radius >= 0:
+        raise InputError("stop_radius", f"{stop_radius} px", "at least 0")
+    row, col = (np.arange(n) - n // 2 for n in shape)
+    good = np.ones(shape, dtype=bool)
+    if stop_radius:
+        good = np.hypot(row[:, None], col) > stop_radius
+    for gaps, lines in ((row_gaps, good), (col_gaps, good.T)):
+        for start, stop in gaps:
+            if not 0 <= start < stop <= len(lines):
+                raise InputError("gaps", f"({start}, {stop})", f"a range within 0 to {len(lines)}")
+            lines[start:stop] = False
+    return good
+
+
+def measure(
+    intensity: Floats,
+    *,
+    rng: np.random.Generator,
+    good: NDArray[np.bool_] | None = None,
+    hot_fraction: float = 0.0,
+) -> Pattern:
+    """Count photons: Poisson noise of the intensity, nothing where the detector is blind, hot pixels.
+
+    Parameters
+    ----------
+    intensity : (z, y, x)
+        Mean counts.
+    rng : Generator
+    good : (y, x) bool, optional
+        Pixels that see something; others count 0.
+    hot_fraction : float
+        Share of the detector's pixels that count too much, in all frames alike: log-uniformly from 10 to the
+        intensity's maximum, with its own Poisson noise.
+
+    Returns
+    -------
+    Pattern
+        Hot pixels are not good.
+
+    Raises
+    ------
+    InputError
+        The intensity is negative or not finite, the mask of another size, or the share not of 0 to 1.
+    """
+    least, most = float(intensity.min()), float(intensity.max())
+    if not (least >= 0 and most < np.iinfo(np.int32).max / 2):
+        raise InputError("intensity", f"values from {least:.3g} to {most:.3g}", "0 to 1e9 counts")
+    shape = intensity.shape[1:]
+    if good is not None and good.shape != shape:
+        raise InputError("good", f"shape {good.shape}", f"that of a frame, {shape}")
+    if not 0 <= hot_fraction <= 1:
+        raise InputError("hot_fraction", f"{hot_fraction}", "0 to 1")
+    counts = rng.poisson(intensity).astype(np.int32)
+    good = np.ones(shape, dtype=bool) if good is None else good.copy()
+    counts[:, ~good] = 0
+    hot = rng.choice(good.size, round(hot_fraction * good.size), replace=False)
+    hot = hot[good.flat[hot]]
+    if len(hot):
+        rates = np.exp(rng.uniform(np.log(10), np.log(max(most, 20.0)), len(hot)))
+        counts.reshape(len(counts), -1)[:, hot] += rng.poisson(rates, (len(counts), len(hot))).astype(np.int32)
+        good.flat[hot] = False
+    return Pattern(counts, good)

@@ -1,0 +1,153 @@
+"""Displacement fields of crystals drawn at random, and scaled so that the phase has a set range."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cathodeflow.bcdi.crystals import Floats, Grid, Polyhedron, Vectors, positions
+from cathodeflow.bcdi.displacement import (
+    REGIMES,
+    dislocation,
+    draw_waves,
+    fault,
+    relaxation,
+    share_for_range,
+    smooth,
+    twin,
+)
+from cathodeflow.errors import InputError
+
+#: What displaces the lattice; all but the first with a smooth field beside it.
+KINDS = ("smooth", "surface", "twin", "fault", "edge", "screw")
+#: Those around which the phase grows by 2 pi, so that its range is larger.
+DISLOCATIONS = ("edge", "screw")
+
+
+class Displacement(NamedTuple):
+    """Phase Q . u [rad] on any grid: defect + share * scalable - mean.
+
+    The functions give (z, y, x) float32 on a grid: that of a dislocation, if there is one, and what can be scaled.
+    """
+
+    defect: Callable[[Grid], Floats] | None
+    scalable: Callable[[Grid], Floats]
+    share: float = 1.0
+    mean: float = 0.0
+
+
+def phase_on(on: Grid, displacement: Displacement) -> Floats:
+    """Phase Q . u (z, y, x) [rad] of a displacement on a grid."""
+    phase = displacement.scalable(on)
+    phase *= np.float32(displacement.share)
+    if displacement.defect is not None:
+        phase += displacement.defect(on)
+    phase -= np.float32(displacement.mean)
+    return phase
+
+
+def draw_displacement(
+    rng: np.random.Generator, kind: str, *, polyhedron: Polyhedron, q: Vectors, length: float
+) -> Displacement:
+    """Draw a displacement field of a kind of `KINDS` in a crystal.
+
+    Parameters
+    ----------
+    rng : Generator
+    kind : str
+    polyhedron : Polyhedron
+        In any unit of length.
+    q : (3,)
+        Scattering vector in its inverse, 2 pi included. Dislocations have Q . b = 2 pi.
+    length : float
+        Correlation length of the smooth part.
+    """
+    if kind not in KINDS:
+        raise InputError("kind", kind, "one of " + ", ".join(KINDS))
+    waves, near = draw_waves(rng, length=length), polyhedron.distances.min()
+    direction = q / np.linalg.norm(q)
+    through = 0.4 * near * rng.uniform(-1, 1, 3)
+    # Within 30 degrees of the scattering vector.
+    tilted = direction + 0.5 * rng.uniform() * np.cross(direction, draw_direction(rng))
+    burgers = 2 * np.pi / (q @ tilted) * tilted
+    across, depth = draw_direction(rng), rng.uniform(0.1, 0.4) * near
+    line = np.cross(burgers, across) if kind == "edge" else burgers
+    moves = rng.uniform(0.3, 1.0, len(polyhedron.normals)) * rng.choice([-1, 1])
+
+    def around(on: Grid) -> Floats:
+        return dislocation(positions(on), burgers=burgers, line=line, through=through, q=q)
+
+    def scalable(on: Grid) -> Floats:
+        waving = smooth(on, waves)
+        if kind == "surface":
+            return 0.3 * waving + 3 * relaxation(
+                positions(on), polyhedron=polyhedron, depth=depth, moves=moves, q=direction
+            )
+        if kind == "twin":
+            return 0.3 * waving + twin(positions(on), normal=across, through=through) * np.float32(2 / near)
+        return 0.5 * waving + 3 * fault(positions(on), normal=across, through=through) if kind == "fault" else waving
+
+    return Displacement(around if kind in DISLOCATIONS else None, scalable)
+
+
+def scaled(
+    displacement: Displacement,
+    on: Grid,
+    *,
+    inside: NDArray[np.bool_],
+    regime: str,
+    phase_range: float | None,
+    rng: np.random.Generator,
+) -> tuple[Displacement, Floats]:
+    """Give a displacement a phase range, and the mean 0 in the crystal.
+
+    Parameters
+    ----------
+    displacement : Displacement
+        As of `draw_displacement`.
+    on : Grid
+    inside : (z, y, x) bool
+        The crystal on the grid.
+    regime : str
+        Of `REGIMES`, whose range the phase range is drawn from; where there is a dislocation, from its own on.
+    phase_range : float, optional
+        This one instead [rad].
+    rng : Generator
+
+    Returns
+    -------
+    displacement : Displacement
+    phase : (z, y, x) float32
+        Of it on the grid.
+
+    Raises
+    ------
+    InputError
+        There is no such regime, or the phase range is less than that of the dislocation.
+    """
+    if regime not in REGIMES:
+        raise InputError("regime", regime, "one of " + ", ".join(REGIMES))
+    if not inside.any():
+        raise InputError("crystal", "no voxel that it fills by half", "a larger crystal or smaller voxels")
+    defect = None if displacement.defect is None else displacement.defect(on)
+    phase = displacement.scalable(on)
+    if phase_range is None:
+        least, (low, high) = 0.0 if defect is None else float(np.ptp(defect[inside])), REGIMES[regime]
+        if least >= high:
+            raise InputError("regime", regime, f"one with phase ranges above that of the dislocation, {least:.3g} rad")
+        # The upper end counts, not the lower, as beyond 2 pi is meant so.
+        phase_range = high - (high - max(low, least)) * rng.random()
+    share = share_for_range(phase, phase_range, inside=inside, base=defect)
+    phase *= np.float32(share)
+    if defect is not None:
+        phase += defect
+    mean = float(phase[inside].mean(dtype=np.float64))
+    phase -= np.float32(mean)
+    return displacement._replace(share=share, mean=mean), phase
+
+
+def draw_direction(rng: np.random.Generator) -> Vectors:
+    """Draw a vector (3,) of length 1."""
+    vector = rng.normal(size=3)
+    return vector / np.linalg.norm(vector)

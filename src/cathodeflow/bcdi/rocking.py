@@ -1,0 +1,261 @@
+"""Simulated rocking scans: raw detector frames of one strained crystal, with the geometry and the truth in nm."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import next_fast_len
+
+from cathodeflow.bcdi.crystals import (
+    Floats,
+    Grid,
+    Polyhedron,
+    Vectors,
+    amplitude,
+    bounds,
+    draw_polyhedron,
+    grid,
+    moved,
+    transformed,
+    vertices,
+    window,
+)
+from cathodeflow.bcdi.diffraction import expected_intensity
+from cathodeflow.bcdi.displacement import regime_of
+from cathodeflow.bcdi.fields import draw_displacement, phase_on, scaled
+from cathodeflow.bcdi.geometry import Geometry, q_vector, real_basis, reciprocal_basis
+from cathodeflow.errors import InputError
+
+#: The 111 reflection of gold at a beamline such as 34-ID-C of the Advanced Photon Source.
+GEOMETRY = Geometry(
+    energy_kev=9.0,
+    distance_m=0.5,
+    pixel_um=55.0,
+    delta_deg=32.2,
+    gamma_deg=12.6,
+    theta_deg=0.2,
+    chi_deg=90.0,
+    phi_deg=-5.0,
+    rocking_axis="theta",
+    rocking_step_deg=0.01,
+)
+
+# Counts of a good pixel in the image of an even field.
+_WHITE = 15000
+
+
+class Truth(NamedTuple):
+    """The crystal on cubic voxels along the axes of the laboratory, its centre at n // 2.
+
+    Attributes
+    ----------
+    amplitude : (z, y, x) float32
+        Share of each voxel that is crystal.
+    displacement : (z, y, x) float32
+        Along the scattering vector [nm], of mean 0 where the amplitude is at least 1/2; 0 where it is 0.
+    strain : (z, y, x) float32
+        Change of that along the scattering vector; positive where the lattice is wider.
+    voxel_nm : float
+    phase_range : float
+        [rad]
+    regime : str
+    object : (frame, row, col) complex64
+        On the skewed grid that belongs to the scan: its centred transform is what the detector sees, without the
+        peak's shift. As large as the frames and what the shift adds.
+    """
+
+    amplitude: Floats
+    displacement: Floats
+    strain: Floats
+    voxel_nm: float
+    phase_range: float
+    regime: str
+    object: NDArray[np.complex64]
+
+
+class RockingScan(NamedTuple):
+    """Raw frames and what a beamline gives with them.
+
+    Attributes
+    ----------
+    frames : (frame, row, col) int32
+    dark : (row, col) int32
+        Mean counts without beam; high in hot pixels.
+    whitefield : (row, col) float32
+        Counts in even light; 0 in blind pixels.
+    good : (row, col) bool
+        Neither blind nor hot.
+    geometry : Geometry
+    centre : (3,) float64
+        Where the peak of the crystal without strain is: frame, row, column.
+    truth : Truth
+    """
+
+    frames: NDArray[np.int32]
+    dark: NDArray[np.int32]
+    whitefield: Floats
+    good: NDArray[np.bool_]
+    geometry: Geometry
+    centre: Vectors
+    truth: Truth
+
+
+def rocking_scan(
+    *,
+    seed: int,
+    shape: tuple[int, int, int] = (64, 128, 128),
+    geometry: Geometry = GEOMETRY,
+    size_nm: float = 300.0,
+    voxel_nm: float | None = None,
+    habit: str = "winterbottom",
+    kind: str = "smooth",
+    regime: str = "medium",
+    phase_range: float | None = None,
+    aspect: float = 1.5,
+    rounding: float = 0.2,
+    correlation: float = 0.4,
+    offset: tuple[float, float, float] = (2.3, -9.4, 6.7),
+    photons: float = 1e7,
+    coherence: float = 0.3,
+    background: float = 0.005,
+    dark: float = 0.02,
+    hot_fraction: float = 0.0005,
+    unevenness: float = 0.05,
+) -> RockingScan:
+    """Simulate the frames of a rocking scan, as they come from the detector.
+
+    The crystal is defined in the laboratory and sampled on the skewed grid to which the scan's voxels belong. The
+    detector is taken as flat and the crystal as fixed, as is usual for fractions of a degree.
+
+    Parameters
+    ----------
+    seed : int
+    shape : (int, int, int)
+        Frames, rows and columns of the region that is read out.
+    geometry : Geometry
+    size_nm : float
+        Largest extent of the crystal along an axis of the laboratory [nm].
+    voxel_nm : float, optional
+        Of the truth [nm]; by default a 32nd of the size.
+    habit, kind, regime, phase_range, aspect, rounding, correlation
+        As of `cathodeflow.bcdi.simulate.crystal`.
+    offset : (float, float, float)
+        Of the peak from the middle, n // 2, of the frames, rows and columns.
+    photons : float
+        Of the whole peak.
+    coherence : float
+        Deviation of the Gauss function that the intensity is folded with [voxel].
+    background, dark : float
+        Mean counts of a pixel in a frame, scattered and without beam.
+    hot_fraction : float
+        Share of pixels that count too much without beam, 1 to 1000 a frame; as many are blind.
+    unevenness : float
+        Relative deviation of the pixels' sensitivity.
+
+    Returns
+    -------
+    RockingScan
+
+    Raises
+    ------
+    InputError
+        An option is out of its range, or the fringes of the crystal are finer than two voxels.
+    """
+    for name, value in (("background", background), ("dark", dark), ("unevenness", unevenness)):
+        if not value >= 0:
+            raise InputError(name, f"{value}", "at least 0")
+    if any(abs(shift) >= side / 2 for side, shift in zip(shape, offset, strict=True)):
+        raise InputError("offset", f"{offset} in frames of {shape}", "the peak inside")
+    step = size_nm / 32 if voxel_nm is None else voxel_nm
+    if not 0 < 4 * step <= size_nm:
+        raise InputError("size_nm", f"{size_nm} nm in voxels of {step} nm", "at least 4 voxels")
+    rng, noise = (np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(key,))) for key in (0, 1))
+    polyhedron = draw_polyhedron(rng, habit=habit, aspect=aspect, rounding=rounding)
+    polyhedron = transformed(polyhedron, np.eye(3) * size_nm / np.ptp(bounds(polyhedron), axis=0).max())
+    q = q_vector(geometry)
+    length = float(np.linalg.norm(q))
+
+    # Vectors are (x, y, z), arrays (z, y, x).
+    half = np.ceil(np.abs(bounds(polyhedron)).max(axis=0)[::-1] / step).astype(int) + 1
+    depth, height, width = (2 * half + 1).tolist()
+    laboratory = grid((depth, height, width), axes=step * np.eye(3)[::-1])
+    share = amplitude(polyhedron, laboratory)
+    displacement = draw_displacement(rng, kind, polyhedron=polyhedron, q=q, length=correlation * size_nm)
+    displacement, phase = scaled(
+        displacement, laboratory, inside=share >= 0.5, regime=regime, phase_range=phase_range, rng=rng
+    )
+    reach = step / 4 * q / length
+    change = phase_on(moved(laboratory, reach), displacement) - phase_on(moved(laboratory, -reach), displacement)
+    # At the cut of a dislocation Q . u steps by 2 pi, but the lattice does not.
+    change -= np.float32(2 * np.pi) * np.round(change / np.float32(2 * np.pi))
+
+    on = _conjugate(geometry, shape, offset, polyhedron)
+    where, part = window(on, polyhedron)
+    volume = np.zeros(on.shape, dtype=np.complex64)
+    volume[where] = amplitude(polyhedron, part) * np.exp(np.complex64(-1j) * phase_on(part, displacement))
+    intensity = _on_detector(volume, shape, offset, photons=photons, coherence=coherence)
+    found = float(np.ptp(phase[share >= 0.5]))
+    truth = Truth(
+        amplitude=share,
+        displacement=np.where(share > 0, phase / np.float32(length), np.float32(0)),
+        strain=np.where(share > 0, change / np.float32(step / 2 * length), np.float32(0)),
+        voxel_nm=float(step),
+        phase_range=found,
+        regime=regime_of(found),
+        object=volume,
+    )
+    frames, white, darkness, good = _read_out(
+        intensity + np.float32(background), dark=dark, bad=hot_fraction, unevenness=unevenness, rng=noise
+    )
+    return RockingScan(frames, darkness, white, good, geometry, np.array(shape) // 2 + np.asarray(offset), truth)
+
+
+def _conjugate(
+    geometry: Geometry, shape: tuple[int, int, int], offset: tuple[float, float, float], polyhedron: Polyhedron
+) -> Grid:
+    """Grid of the object in the frame of the scan, for a window in which the shifted peak does not come around."""
+    depth, height, width = (
+        next_fast_len(side + 2 * int(np.ceil(abs(shift)))) for side, shift in zip(shape, offset, strict=True)
+    )
+    on = grid((depth, height, width), axes=real_basis(reciprocal_basis(geometry), (depth, height, width)))
+    extent = np.ptp(vertices(polyhedron) @ np.linalg.inv(on.axes), axis=0)
+    if (2 * extent > on.shape).any():
+        found = ", ".join(f"{n / e:.2f}" for n, e in zip(on.shape, extent, strict=True))
+        raise InputError("size_nm", f"a crystal with oversampling {found}", "at least 2: a smaller crystal or step")
+    return on
+
+
+def _on_detector(
+    volume: NDArray[np.complex64],
+    shape: tuple[int, int, int],
+    offset: tuple[float, float, float],
+    *,
+    photons: float,
+    coherence: float,
+) -> Floats:
+    """Mean counts (frame, row, col) of an object whose peak is shifted, in the region that is read out."""
+    phase = np.angle(volume)
+    for axis, (side, shift) in enumerate(zip(volume.shape, offset, strict=True)):
+        ramp = 2 * np.pi * shift * (np.arange(side) - side // 2) / side
+        phase += np.expand_dims(ramp.astype(np.float32), [other for other in range(3) if other != axis])
+    intensity = expected_intensity(np.abs(volume), phase, photons=photons, coherence=coherence)
+    starts = [whole // 2 - side // 2 for whole, side in zip(volume.shape, shape, strict=True)]
+    return intensity[tuple(slice(start, start + side) for start, side in zip(starts, shape, strict=True))]
+
+
+def _read_out(
+    intensity: Floats, *, dark: float, bad: float, unevenness: float, rng: np.random.Generator
+) -> tuple[NDArray[np.int32], Floats, NDArray[np.int32], NDArray[np.bool_]]:
+    """Frames, whitefield, dark image and mask of a detector with a share `bad` of hot pixels and as many blind ones."""
+    shape = intensity.shape[1:]
+    if not 0 <= bad <= 0.25:
+        raise InputError("hot_fraction", f"{bad}", "0 to 0.25")
+    sensitivity = np.maximum(1 + unevenness * rng.normal(size=shape), 0.1).astype(np.float32)
+    current, good = np.full(shape, dark), np.ones(shape, dtype=bool)
+    hot, blind = np.split(rng.choice(good.size, 2 * round(bad * good.size), replace=False), 2)
+    current.flat[hot] += np.exp(rng.uniform(0, np.log(1000), len(hot)))
+    current.flat[blind], sensitivity.flat[blind] = 0, 0
+    good.flat[hot], good.flat[blind] = False, False
+    frames = rng.poisson(intensity * sensitivity + current).astype(np.int32)
+    white = rng.poisson(_WHITE * sensitivity).astype(np.float32)
+    return frames, white, np.rint(current).astype(np.int32), good
