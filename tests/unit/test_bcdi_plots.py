@@ -1,0 +1,130 @@
+import warnings
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+
+from cathodeflow.bcdi import plots
+from cathodeflow.bcdi.metrics import Curve, success_rates
+from cathodeflow.io.figures import save_figure
+
+N = 24
+Z, Y, X = np.indices((N, N, N)) - N // 2
+SUPPORT = (abs(Z) < 4) & (abs(Y) < 6) & (abs(X + 0.3 * Y) < 7)
+VOLUME = (SUPPORT * np.exp(1j * (0.2 * Y + 0.03 * X**2))).astype(np.complex64)
+STRAIN = np.where(SUPPORT & (abs(Z) < 3), 1e-4 * Y, np.nan).astype(np.float32)
+MEASURED = np.abs(np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(VOLUME), norm="ortho"))).round(1)
+FREQUENCY = np.arange(1, 13) / 240
+
+
+def curve(value):
+    return Curve(FREQUENCY, np.asarray(value, float), np.full(12, 0.4))
+
+
+def trials():
+    rng = np.random.default_rng(0)
+    rows = [
+        (start, regime, iterations, 0.99 if rng.random() < chance * iterations / 100 else 0.5)
+        for start, chance in (("random", 0.4), ("network", 0.9))
+        for regime in ("weak", "strong")
+        for iterations in (100, 20)
+        for _ in range(16)
+    ]
+    return pd.DataFrame(rows, columns=["start", "regime", "iterations", "correlation"])
+
+
+def figures():
+    nothing = np.zeros_like(SUPPORT)
+    valid = abs(X) > 1
+    return {
+        "slices": plots.slices_figure(VOLUME, SUPPORT, strain=STRAIN, voxel_nm=(8, 4, 4)),
+        "slices without strain and size": plots.slices_figure(VOLUME, SUPPORT),
+        "slices without known strain": plots.slices_figure(VOLUME, SUPPORT, strain=np.full(SUPPORT.shape, np.nan)),
+        "slices of nothing": plots.slices_figure(VOLUME, nothing),
+        "diffraction": plots.diffraction_figure(MEASURED, 1.1 * MEASURED, valid=valid),
+        "diffraction of nothing": plots.diffraction_figure(0 * MEASURED, 0 * MEASURED),
+        "diffraction of one level": plots.diffraction_figure(0 * MEASURED + 1, 0 * MEASURED + 1),
+        "errors": plots.errors_figure([np.geomspace(1, 0.1, 30), np.geomspace(1, 0.01, 50)], chosen=1),
+        "errors down to 0": plots.errors_figure([[1, 0.5, 0]]),
+        "no errors": plots.errors_figure([[], []]),
+        "resolution": plots.resolution_figure({"PRTF": curve(np.linspace(1.1, 0, 12)), "FSC": curve(np.linspace(1, -0.2, 12))}),
+        "resolution beyond": plots.resolution_figure({"PRTF": curve(np.ones(12)), "FSC": curve(np.zeros(12))}),
+        "no resolution": plots.resolution_figure({}),
+        "success": plots.success_figure(success_rates(trials())),
+        "no success": plots.success_figure(success_rates(trials().head(0))),
+    }  # fmt: skip
+
+
+def test_all_figures_are_drawn_without_a_warning(tmp_path):
+    before = dict(matplotlib.rcParams)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name, figure in figures().items():
+            save_figure(tmp_path / f"{name}.png", figure, dpi=60)
+            assert (tmp_path / f"{name}.png").stat().st_size > 1000, name
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_slices_are_those_through_the_middle_with_their_axes_up():
+    figure = plots.slices_figure(VOLUME, SUPPORT, strain=STRAIN, voxel_nm=(8, 4, 4))
+    grid = np.array(figure.axes[:9]).reshape(3, 3)
+    # The plate is thinner along z: its slice across y has fewer rows, of twice the size.
+    shown = [axes.images[0].get_array() for axes in grid[:, 1]]
+    z, y, x = (np.argwhere(SUPPORT)[:, axis] for axis in range(3))
+    low = [one.min() - 2 for one in (z, y, x)]
+    high = [one.max() + 3 for one in (z, y, x)]
+    expected = np.where(SUPPORT, np.angle(VOLUME), np.nan)[N // 2, low[1] : high[1], low[2] : high[2]][::-1]
+    np.testing.assert_allclose(shown[0].filled(np.nan), expected, rtol=1e-6)
+    assert [one.shape for one in shown] == [tuple(high[i] - low[i] for i in pair) for pair in ((1, 2), (0, 2), (0, 1))]
+    assert [axes.get_aspect() for axes in grid[:, 0]] == [1, 2, 2]
+    assert [axes.get_ylabel().split()[-1] for axes in grid[:, 0]] == ["12", "12", "12"]
+    phase, strain = (grid[0, column].images[0] for column in (1, 2))
+    assert phase.get_cmap().name == "twilight" and phase.get_clim() == (-np.pi, np.pi)
+    assert strain.get_clim()[0] == -strain.get_clim()[1] and 4e-4 < strain.get_clim()[1] < 6e-4
+    assert figure.axes[-1].get_xlabel() == "Strain [$10^{-4}$]"
+
+
+def test_measured_and_calculated_have_one_scale_and_the_difference_is_in_deviations():
+    figure = plots.diffraction_figure(MEASURED, MEASURED + 0.5, valid=abs(X) > 0)
+    grid = np.array(figure.axes[:9]).reshape(3, 3)
+    assert len({axes.images[0].get_clim() for axes in grid[:, :2].ravel()}) == 1
+    difference = grid[0, 2].images[0].get_array()
+    assert difference.mask[:, N // 2].all() and not difference.mask[:, : N // 2].any()
+    np.testing.assert_allclose(difference.compressed(), 1.0, rtol=1e-5)
+    low, high = grid[0, 2].images[0].get_clim()
+    assert low == -high and [axes.get_xlabel() for axes in grid[:, 0]] == [
+        "detector column",
+        "detector column",
+        "detector row",
+    ]
+    np.testing.assert_allclose(grid[0, 0].images[0].get_array()[:, 3].max(), MEASURED[N // 2, :, 3].max() ** 2)
+
+
+def test_the_kept_start_stands_out():
+    axes = plots.errors_figure([[1, 0.5], [1, 0.2], [1, 0.4]], chosen=1).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["other starts (2)", "kept: start 2"]
+    assert axes.lines[-1].get_ydata().tolist() == [1, 0.2] and axes.lines[-1].get_xdata().tolist() == [1, 2]
+    assert axes.get_yscale() == "log" and len(axes.lines) == 3
+
+
+def test_resolutions_stand_where_curves_cross():
+    one = curve(np.linspace(1, 0, 12))
+    axes = plots.resolution_figure({"PRTF": one, "FSC": curve(np.ones(12))}).axes[0]
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert texts == [f"PRTF: {one.resolution_nm:.3g} nm", "FSC: 20 nm or better", "threshold"]
+    mark = next(line for line in axes.lines if line.get_marker() == "o")
+    assert (mark.get_xdata()[0], mark.get_ydata()[0]) == pytest.approx((1 / one.resolution_nm, 0.4))
+
+
+def test_successes_are_drawn_by_regime_in_the_order_of_iterations():
+    rates = success_rates(trials())
+    figure = plots.success_figure(rates)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["weak (16 crystals)", "strong (16 crystals)"]
+    for axes, regime in zip(figure.axes, ("weak", "strong"), strict=True):
+        for line, start in zip(axes.lines, ("random", "network"), strict=True):
+            one = rates[(rates["regime"] == regime) & (rates["start"] == start)].sort_values("iterations")
+            assert line.get_xdata().tolist() == [20, 100]
+            assert line.get_ydata() == pytest.approx(100 * one["share"].to_numpy())
+        highest = max(part.get_datalim(axes.transData).y1 for part in axes.collections)
+        assert highest == pytest.approx(100 * rates.loc[rates["regime"] == regime, "high"].max())
