@@ -1,0 +1,172 @@
+"""How a measured peak is sampled: its centre, how much of it was measured, its oversampling, and how to bin it.
+
+The object's autocorrelation is the Fourier transform of the intensity and twice as wide as the object: how much of the
+transform's window it fills tells the oversampling along each axis [1]_ [2]_. Joining b frames or pixels to one divides
+it by b, cropping does not change it.
+
+References
+----------
+.. [1] D. Sayre, Acta Cryst. 5, 843 (1952)
+.. [2] J. Miao, D. Sayre, H. N. Chapman, J. Opt. Soc. Am. A 15, 1662 (1998)
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from cathodeflow.errors import InputError
+
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+Triple = tuple[int, int, int]
+
+#: Least oversampling along an axis with which a phase can be found.
+LEAST = 2.0
+#: Share of the intensity outside a window from which on that is warned of.
+LOST = 0.01
+# Height of the autocorrelation, of its top, at which the object ends. What is lower is noise and incoherent scattering.
+_END = 0.03
+# Half of the box around the maximum whose centre of mass is the peak's centre, as a share of the axis.
+_AROUND = 1 / 16
+
+
+def find_centre(values: Floats) -> tuple[Triple, dict[str, Any]]:
+    """Find the peak's centre: the centre of mass around the maximum of counts (frame, row, col).
+
+    Returns
+    -------
+    centre : (int, int, int)
+        Nearest voxel. What is left is a ramp in the object's phase, which its centring removes.
+    figures : dict
+        With the exact `centre` and the `maximum` (both in voxels).
+
+    Raises
+    ------
+    InputError
+        All counts are 0.
+    """
+    top = np.unravel_index(int(values.argmax()), values.shape)
+    if not values[top] > 0:
+        raise InputError("scan", "0 everywhere", "a diffraction peak")
+    exact = np.array(top, dtype=np.float64)
+    reach = [max(1, round(n * _AROUND)) for n in values.shape]
+    # The box follows the centre of mass, so that it does not depend on which of two high voxels is the higher one.
+    for _ in range(10):
+        middle = np.rint(exact).astype(int)
+        box = tuple(slice(max(0, m - r), m + r + 1) for m, r in zip(middle, reach, strict=True))
+        part = values[box].astype(np.float64)
+        mass = part.sum()
+        sums = [part.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
+        exact = np.array([(np.arange(b.start, b.start + len(s)) @ s) / mass for b, s in zip(box, sums, strict=True)])
+        if (np.rint(exact).astype(int) == middle).all():
+            break
+    z, y, x = np.rint(exact).astype(int).tolist()
+    return (z, y, x), {"step": "centre", "centre": exact.tolist(), "maximum": [int(at) for at in top]}
+
+
+def cut_share(values: Floats, centre: Sequence[int]) -> dict[str, Any]:
+    """Estimate the share of the peak beyond the edges of what was measured, as its mirror image about the centre.
+
+    Strain makes a peak unlike its mirror image, but not in how much there is far from its centre.
+    """
+    mirrored = np.ones(values.shape, bool)
+    per_axis = []
+    for axis, (n, c) in enumerate(zip(values.shape, centre, strict=True)):
+        at = 2 * c - np.arange(n)
+        inside = ((at >= 0) & (at < n)).reshape([-1 if one == axis else 1 for one in range(3)])
+        mirrored &= inside
+        beyond = float(np.where(inside, 0, values).sum(dtype=np.float64))
+        per_axis.append(beyond / (float(values.sum(dtype=np.float64)) + beyond))
+    beyond = float(values[~mirrored].sum(dtype=np.float64))
+    share = beyond / (float(values.sum(dtype=np.float64)) + beyond)
+    figures: dict[str, Any] = {"step": "edge", "share_lost": share, "share_lost_by_axis": per_axis}
+    if share > LOST:
+        where = ("frames", "rows", "columns")[int(np.argmax(per_axis))]
+        figures["warning"] = f"the peak is cut at the edge of the {where}: about {share:.1%} of it were not measured"
+    return figures
+
+
+def estimate_oversampling(values: Floats) -> list[float]:
+    """Estimate the oversampling along each axis from the extent of the autocorrelation.
+
+    The extent is where the highest autocorrelation at a distance along the axis has fallen to 3 % of its top. Along
+    an axis with a vertex at its ends that is a quarter less than the length of the object, where this is strongly
+    strained up to a half: leave room.
+
+    Parameters
+    ----------
+    values : (frame, row, col) float32
+        Counts, 0 where not known.
+
+    Returns
+    -------
+    list of float
+        Window divided by extent: at least 1, where the autocorrelation fills the window.
+    """
+    # Half of a real transform holds all of it; the maximum is over both halves alike.
+    correlation = np.abs(fft.rfftn(values))
+    correlation /= correlation.flat[0]
+    result = []
+    for axis, n in enumerate(values.shape):
+        profile = correlation.max(axis=tuple({0, 1, 2} - {axis}))[: n // 2 + 1]
+        below = np.flatnonzero(profile < _END)
+        result.append(n / float(below[0]) if len(below) else 1.0)
+    return result
+
+
+def good_size(n: int, divisor: int) -> int:
+    """Return the size next to n that the divisor divides and fast transforms like; of two the smaller.
+
+    Examples
+    --------
+    >>> [good_size(67, 2), good_size(67, 16), good_size(256, 2), good_size(15, 2), good_size(131, 2)]
+    [64, 64, 256, 16, 128]
+    """
+    below = n - n % divisor
+    near = (m for away in range(0, n + divisor, divisor) for m in (below - away, below + divisor + away))
+    good = [m for m in near if m > 0 and fft.next_fast_len(m, real=True) == m]
+    return min(good, key=lambda m: (abs(m - n), m))
+
+
+def window_of(values: NDArray[Any], starts: Sequence[int], lengths: Sequence[int]) -> NDArray[Any]:
+    """Cut a window out of a volume; where it goes beyond, it is 0 (False).
+
+    Examples
+    --------
+    >>> window_of(np.arange(1, 5).reshape(1, 1, 4), (0, 0, 2), (1, 1, 4))
+    array([[[3, 4, 0, 0]]])
+    """
+    result = np.zeros(tuple(lengths), values.dtype)
+    inside = [
+        slice(max(start, 0), max(min(start + length, n), 0))
+        for start, length, n in zip(starts, lengths, values.shape, strict=True)
+    ]
+    part = values[tuple(inside)]
+    places = (slice(max(-start, 0), max(-start, 0) + m) for start, m in zip(starts, part.shape, strict=True))
+    result[tuple(places)] = part
+    return result
+
+
+def binned(values: Floats, known: Bools, binning: Sequence[int]) -> tuple[Floats, Bools]:
+    """Join voxels to blocks: the mean of those that are known times their number, where at least half are known.
+
+    Parameters
+    ----------
+    values, known : (z, y, x)
+        Sides that the binning divides.
+    binning : (int, int, int)
+
+    Examples
+    --------
+    >>> binned(np.array([[[1.0, 3.0, 4.0, 0.0]]]), np.array([[[True, True, True, False]]]), (1, 1, 2))[0]
+    array([[[4., 8.]]], dtype=float32)
+    """
+    shape = [m for n, b in zip(values.shape, binning, strict=True) for m in (n // b, b)]
+    number = known.reshape(shape).sum(axis=(1, 3, 5))
+    total = np.where(known, values, 0).reshape(shape).sum(axis=(1, 3, 5), dtype=np.float64)
+    every = int(np.prod(binning))
+    enough = 2 * number >= every
+    return np.where(enough, total * every / np.maximum(number, 1), 0).astype(np.float32), enough
