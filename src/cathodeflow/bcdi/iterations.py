@@ -1,0 +1,212 @@
+"""The loop of iterative phasing, ordered so that little but two short Fourier transforms is left of an iteration.
+
+With y = P_M x, every algorithm here is x' = a x + c z + u, where u is zero outside the support, and z = y but for the
+difference map; outside HIO leaves x - beta y, for example, and inside u = (1 + beta) y - x makes it y. So the transform
+of the iterate is kept instead of the iterate: X' = a X + c Z + F(u), with X and Z at hand on the detector. Of y, and of
+u, only the box around the support is ever needed, and transforms that begin or end in a box are pruned to its planes.
+
+Objects are (start, z, y, x), waves (start, x, y, z): the transforms turn the axes round, so that the longest goes
+along memory. Objects have their centre at index n // 2, waves the zero frequency at index 0; that shifts the object by
+half the volume and only multiplies its wave by phases, which no step of an iteration looks at.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cathodeflow.bcdi.coherence import Blur
+from cathodeflow.bcdi.operators import bounding_box, within_phase
+from cathodeflow.bcdi.recipe import Step, total_iterations
+from cathodeflow.bcdi.support import shrink_wrap, sigma_at
+
+#: Least share of a pixel's coherent intensity that a blur leaves in it.
+_OWN_SHARE = 0.1
+
+
+class Measured(NamedTuple):
+    """What the waves are held to.
+
+    amplitude : (x, y, z) float32, zero frequency at index 0; 0 where nothing is to be held to.
+    weight : (x, y, z) float32, 1 where it is, else 0.
+    norm : float, of the amplitude.
+    """
+
+    amplitude: Tensor
+    weight: Tensor
+    norm: float
+
+
+class Settings(NamedTuple):
+    """Options of `cathodeflow.bcdi.phase.retrieve` that concern the iterations."""
+
+    beta: float
+    shrink_every: int
+    sigma: tuple[float, float]
+    threshold: float
+    phase_limits: tuple[float, float] | None
+    poisson: bool
+    fit_coherence: bool
+
+
+class Found(NamedTuple):
+    """Objects (start, z, y, x) complex64, their supports (start, z, y, x) bool and errors (start, iteration)."""
+
+    objects: Tensor
+    supports: Tensor
+    errors: Tensor
+
+
+class _Box:
+    """Fourier transforms from and to a box of the volume, outside of which all is zero."""
+
+    def __init__(self, shape: torch.Size, box: tuple[slice, slice, slice], device: torch.device) -> None:
+        self.box = box
+        starts, depth, height, width = shape
+        inner_depth, inner_height = (side.stop - side.start for side in box[:2])
+        empty = torch.zeros(starts, inner_depth, inner_height, width, dtype=torch.complex64, device=device)
+        self.lines = empty
+        self.planes = empty.new_zeros(starts, inner_depth, height, width)
+        self.columns = empty.new_zeros(starts, width, height, depth)
+
+    def forward(self, inside: Tensor) -> Tensor:
+        """Propagate objects in the box (start, z, y, x): waves (start, x, y, z)."""
+        z, y, x = self.box
+        self.lines[..., x] = inside
+        self.planes[:, :, y] = torch.fft.fft(self.lines, norm="ortho")
+        self.columns[..., z] = torch.fft.fft(self.planes, dim=2, norm="ortho").permute(0, 3, 2, 1)
+        return torch.fft.fft(self.columns, norm="ortho")
+
+    def inverse(self, waves: Tensor) -> Tensor:
+        """Propagate waves (start, x, y, z) back, as far as their objects lie in the box (start, z, y, x)."""
+        z, y, x = self.box
+        columns = torch.fft.ifft(waves, norm="ortho")[..., z]
+        planes = torch.fft.ifft(columns, dim=2, norm="ortho")[:, :, y]
+        return torch.fft.ifft(planes, dim=1, norm="ortho")[:, x].permute(0, 3, 2, 1).contiguous()
+
+    def cut(self, volumes: Tensor) -> Tensor:
+        """Copy the box out of volumes (start, z, y, x)."""
+        z, y, x = self.box
+        return volumes[:, z, y, x].contiguous()
+
+    def whole(self, inside: Tensor) -> Tensor:
+        """Put what is in the box into volumes (start, z, y, x) of zeros."""
+        z, y, x = self.box
+        starts, width, height, depth = self.columns.shape
+        volumes = inside.new_zeros(starts, depth, height, width)
+        volumes[:, z, y, x] = inside
+        return volumes
+
+
+class _Detector:
+    """Modulus of waves (start, x, y, z) against the measured one; the memory for it is used again and again."""
+
+    def __init__(self, measured: Measured, shape: torch.Size, blur: Blur | None, poisson: bool) -> None:
+        self.measured, self.blur, self.poisson = measured, blur, poisson
+        missing = (measured.weight == 0).expand(shape).flatten().nonzero().flatten()
+        self.missing = missing if len(missing) else None
+        self.modulus = torch.empty(shape, device=measured.amplitude.device)
+        self.projected = torch.empty(shape, dtype=torch.complex64, device=measured.amplitude.device)
+
+    def intensity(self, waves: Tensor) -> Tensor:
+        # Four to six times as fast as the modulus of complex numbers, which is computed with care for overflow.
+        squares = torch.view_as_real(self.projected)
+        torch.mul(torch.view_as_real(waves), torch.view_as_real(waves), out=squares)
+        return torch.add(squares[..., 0], squares[..., 1], out=self.modulus)
+
+    def compare(self, waves: Tensor) -> Tensor:
+        """Calculate the modulus, keep it, and give the error of each start (start,)."""
+        intensity = self.intensity(waves)
+        if self.blur is not None:
+            # Of a positive blur the pixel's own share alone is as much; without it rounding could pass for darkness.
+            intensity = torch.maximum(self.blur(intensity), intensity.mul_(_OWN_SHARE))
+        modulus = intensity.sqrt_()
+        if self.missing is not None:
+            modulus.view(-1).index_fill_(0, self.missing, 0)
+        self.modulus = modulus
+        amplitude = self.measured.amplitude
+        # No copy of the difference is made here, unlike with a norm over some of the axes.
+        return torch.stack([torch.dist(one, amplitude) for one in modulus]) / self.measured.norm
+
+    def project(self, waves: Tensor) -> Tensor:
+        """Scale waves whose modulus was just compared; the result is overwritten by the next call."""
+        amplitude, modulus = self.measured.amplitude, self.modulus
+        if self.poisson:
+            # Proximity operator of the Poisson likelihood with weight 1 (Soulez et al. 2016, section 3.B).
+            scale = (modulus + (modulus.square() + 8 * amplitude.square()).sqrt_()).mul_(0.25)
+        else:
+            scale = amplitude
+        # Relative to the norm, far below what float32 resolves: keeps 0 / 0 away.
+        factor = torch.div(scale, modulus.clamp_min_(1e-15 * self.measured.norm), out=modulus)
+        if self.missing is not None:
+            factor.view(-1).index_fill_(0, self.missing, 1)
+        return torch.mul(waves, factor, out=self.projected)
+
+
+def iterate(
+    objects: Tensor, supports: Tensor, measured: Measured, steps: list[Step], settings: Settings, blur: Blur | None
+) -> Found:
+    """Do all iterations of a recipe.
+
+    Parameters
+    ----------
+    objects : (start, z, y, x) complex64
+        To begin with; taken as 0 outside their supports.
+    supports : (start, z, y, x) bool
+    measured : Measured
+    steps : list of Step
+    settings : Settings
+    blur : Blur, optional
+        Of partially coherent intensities; its widths are changed where they are to be fitted.
+    """
+    total, device = total_iterations(steps), objects.device
+    errors = torch.empty(total + 1, len(objects), device=device)
+    shape = torch.Size((len(objects), *measured.amplitude.shape))
+    detector = _Detector(measured, shape, blur, settings.poisson)
+    box, inside = _boxed(supports, device)
+    x = torch.where(inside, box.cut(objects), 0)
+    waves = box.forward(x)
+    sequence = (step for step in steps for _ in range(step.iterations))
+    for number, step in enumerate(sequence, 1):
+        errors[number - 1] = detector.compare(waves)
+        projected = detector.project(waves)
+        y = box.inverse(projected)
+        allowed = inside & within_phase(y, settings.phase_limits) if settings.phase_limits else inside
+        beta = settings.beta if step.beta is None else step.beta
+        if step.algorithm == "ER":
+            x = torch.where(allowed, y, 0)
+            waves = box.forward(x)
+        else:
+            keep, mix = (beta, 1 - 2 * beta) if step.algorithm == "RAAR" else (1.0, -beta)
+            z = y
+            if step.algorithm == "DM" and beta != 1:
+                # Elser 2003, equations 10 to 12, gamma_M = 1 / beta, gamma_S = -1 / beta.
+                relaxed = box.forward(torch.where(inside, x, 0)).mul_(1 - 1 / beta).add_(waves, alpha=1 / beta)
+                detector.compare(relaxed)
+                projected = detector.project(relaxed)
+                z = box.inverse(projected)
+            update = torch.where(allowed, (1 - mix) * y - keep * x, 0)
+            x = keep * x + mix * z + update
+            if keep != 1:
+                waves.mul_(keep)
+            waves.add_(projected, alpha=mix).add_(box.forward(update))
+        if number == total:
+            break
+        if settings.shrink_every and number % settings.shrink_every == 0:
+            # The projected iterate: the iterate itself carries the feedback outside, and its support would grow.
+            current = torch.where(allowed, y, 0)
+            if blur is not None and settings.fit_coherence:
+                blur.fit(detector.intensity(box.forward(current)), measured.amplitude, measured.weight)
+            sigma = sigma_at(settings.sigma, number / total)
+            supports = shrink_wrap(box.whole(current.abs()), sigma=sigma, threshold=settings.threshold)
+            box, inside = _boxed(supports, device)
+            x = box.inverse(waves)
+    final = torch.where(allowed, y, 0)
+    errors[total] = detector.compare(box.forward(final))
+    return Found(box.whole(final), box.whole(inside), errors[1:].T)
+
+
+def _boxed(supports: Tensor, device: torch.device) -> tuple[_Box, Tensor]:
+    """Draw the box around supports (start, z, y, x), and cut them out of it."""
+    box = _Box(supports.shape, bounding_box(supports), device)
+    return box, box.cut(supports)

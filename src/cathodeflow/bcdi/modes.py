@@ -1,0 +1,83 @@
+"""The best of several reconstructions, and what they have in common."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cathodeflow.bcdi.ambiguities import align
+from cathodeflow.bcdi.phase import Retrieval
+from cathodeflow.errors import InputError
+
+
+class Modes(NamedTuple):
+    """Orthogonal modes of several objects.
+
+    modes : (n, z, y, x) complex64
+        Strongest first, on the scale of the objects: of n equal objects the first mode is that object.
+    shares : (n,) float32
+        Of the objects' power, sum 1.
+    """
+
+    modes: Tensor
+    shares: Tensor
+
+
+def best_of(found: Retrieval, count: int = 1) -> list[int]:
+    """Rank the starts by their free log-likelihood, or by their last error where no pixel was held out.
+
+    The error alone prefers supports that are too large; free pixels do not.
+
+    Parameters
+    ----------
+    found : Retrieval
+    count : int
+        How many.
+
+    Returns
+    -------
+    list of int
+        Positions among the starts, best first.
+
+    Raises
+    ------
+    InputError
+        When there are not as many.
+    """
+    if not 1 <= count <= len(found.objects):
+        raise InputError("count", f"{count} of {len(found.objects)} starts", "at least 1, no more than there are")
+    held_out = not bool(found.free_log_likelihood.isnan().any())
+    order = (-found.free_log_likelihood if held_out else found.errors[:, -1]).argsort()
+    return [int(number) for number in order[:count]]
+
+
+def mode_decomposition(objects: Tensor) -> Modes:
+    """Decompose objects into orthogonal modes: the first is what they share, the others how they differ.
+
+    The objects are aligned to the first of them (shift, global phase, twin); then the singular value decomposition of
+    their matrix (object, voxel) is taken (V. Favre-Nicolin, S. Leake, Y. Chushkin, Sci. Rep. 10, 2664 (2020)).
+
+    Parameters
+    ----------
+    objects : (n, z, y, x) complex64
+        Best first.
+
+    Returns
+    -------
+    Modes
+        With the global phase of the first object.
+
+    Raises
+    ------
+    InputError
+        When there is no object, or all are 0.
+    """
+    if objects.ndim != 4 or not len(objects) or not bool(objects.abs().amax() > 0):
+        raise InputError("objects", f"shape {tuple(objects.shape)}, or 0 everywhere", "(n, z, y, x), n at least 1")
+    aligned, _ = align(objects, objects[0])
+    flat = aligned.flatten(1)
+    _, strengths, vectors = torch.linalg.svd(flat, full_matrices=False)
+    overlap = vectors.conj() @ flat[0]
+    modes = vectors * (torch.polar(strengths / len(flat) ** 0.5, overlap.angle()))[:, None]
+    power = strengths.square()
+    return Modes(modes.reshape(objects.shape), power / power.sum())
