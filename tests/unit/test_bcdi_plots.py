@@ -1,3 +1,6 @@
+import base64
+import json
+import re
 import warnings
 
 import matplotlib
@@ -5,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cathodeflow.bcdi import plots
+from cathodeflow.bcdi import plots, surface
 from cathodeflow.bcdi.metrics import Curve, success_rates
+from cathodeflow.errors import InputError
 from cathodeflow.io.figures import save_figure
 
 N = 24
@@ -80,7 +84,7 @@ def test_slices_are_those_through_the_middle_with_their_axes_up():
     assert [axes.get_aspect() for axes in grid[:, 0]] == [1, 2, 2]
     assert [axes.get_ylabel().split()[-1] for axes in grid[:, 0]] == ["12", "12", "12"]
     phase, strain = (grid[0, column].images[0] for column in (1, 2))
-    assert phase.get_cmap().name == "twilight" and phase.get_clim() == (-np.pi, np.pi)
+    assert phase.get_cmap().name == "twilight_shifted" and phase.get_clim() == (-np.pi, np.pi)
     assert strain.get_clim()[0] == -strain.get_clim()[1] and 4e-4 < strain.get_clim()[1] < 6e-4
     assert figure.axes[-1].get_xlabel() == "Strain [$10^{-4}$]"
 
@@ -128,3 +132,78 @@ def test_successes_are_drawn_by_regime_in_the_order_of_iterations():
             assert line.get_ydata() == pytest.approx(100 * one["share"].to_numpy())
         highest = max(part.get_datalim(axes.transData).y1 for part in axes.collections)
         assert highest == pytest.approx(100 * rates.loc[rates["regime"] == regime, "high"].max())
+
+
+def enclosed(mesh):
+    """Volume inside, positive where the faces look outward with x, y, z right-handed."""
+    corners = mesh.vertices[:, ::-1][mesh.faces]
+    return (corners[:, 0] * np.cross(corners[:, 1], corners[:, 2])).sum() / 6
+
+
+@pytest.mark.parametrize("centre", [(12, 12, 12), (11.4, 12.3, 12.7), (3, 12, 20)])
+def test_a_ball_has_a_closed_surface_of_its_size(centre):
+    distance = np.sqrt(((np.indices((N, N, N)) - np.reshape(centre, (3, 1, 1, 1))) ** 2).sum(0))
+    mesh = surface.isosurface(9 - distance, 1.0)
+    edges = np.sort(mesh.faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
+    assert set(np.unique(edges, axis=0, return_counts=True)[1]) == {2}
+    assert len(mesh.vertices) - len(edges) // 2 + len(mesh.faces) == 2
+    away = np.linalg.norm(mesh.vertices - centre, axis=1)
+    inside = np.all((mesh.vertices > 0) & (mesh.vertices < N - 1), axis=1)
+    assert abs(away[inside] - 8).max() < 0.25
+    if inside.all():
+        assert enclosed(mesh) == pytest.approx(4 / 3 * np.pi * 8**3, rel=0.02)
+    else:
+        assert 0 < enclosed(mesh) < 4 / 3 * np.pi * 8**3
+
+
+def test_quantities_at_the_surface_are_those_of_the_nearest_known_voxels():
+    mesh = surface.isosurface(SUPPORT.astype(float), 0.5)
+    values = np.where(SUPPORT & (abs(Z) < 3), 2.0 * Y + X, np.nan)
+    found = surface.at_vertices(mesh, values)
+    y, x = (mesh.vertices - N // 2).T[1:]
+    assert abs(found - (2 * np.clip(y, -5, 5) + x)).max() < 2
+    assert np.corrcoef(found, 2 * y + x)[0, 1] > 0.99
+    # Between angles on both sides of pi there is pi, not 0.
+    angles = np.where(X < 0, 3.0, -3.0)
+    assert abs(surface.at_vertices(mesh, angles, cyclic=True)).min() > 2.9
+    with pytest.raises(InputError, match="values"):
+        surface.at_vertices(mesh, np.full(SUPPORT.shape, np.nan))
+    with pytest.raises(InputError, match="above the level 2"):
+        surface.isosurface(SUPPORT.astype(float), 2)
+
+
+def test_the_page_holds_all_that_it_draws():
+    fields = [("strain along Q", "1", STRAIN), ("displacement", "nm", np.full(STRAIN.shape, np.nan))]
+    page = surface.surface_page(VOLUME, SUPPORT, fields, voxel_nm=(8, 4, 2), level=0.5, title="</script> & <b>")
+    assert not re.search(r"""(src|href)=|https?:|import |fetch\(""", page)
+    assert page.count("</script>") == 1 and "<h1>&lt;/script&gt; &amp; &lt;b&gt;</h1>" in page
+    scene = json.loads(re.search(r"const scene = (.*);\n", page)[1])
+    assert [one["name"] for one in scene["quantities"]] == ["strain along Q", "phase [rad]"] and scene["unit"] == "nm"
+
+    def numbers(text, kind):
+        return np.frombuffer(base64.b64decode(text), kind)
+
+    places = numbers(scene["places"], "<i2").reshape(-1, 3) * scene["radius"] / 32767
+    faces = numbers(scene["faces"], "<u4").reshape(-1, 3)
+    assert faces.max() == len(places) - 1
+    # Along x, y and z, from the outermost voxels to half a voxel further, within the rounding of the corners.
+    extent = np.ptp(np.argwhere(SUPPORT), axis=0)[::-1] * [2, 4, 8]
+    assert np.ptp(places, axis=0) == pytest.approx(extent + np.array([2, 4, 8]), abs=0.02)
+    assert enclosed(surface.Mesh(places[:, ::-1], faces)) == pytest.approx(SUPPORT.sum() * 64, rel=0.1)
+    strain, phase = (numbers(one["levels"], "u1").astype(float) for one in scene["quantities"])
+    assert len(strain) == len(phase) == len(places) == 3 * len(places) // 3
+    assert np.corrcoef(strain, places[:, 1])[0, 1] > 0.98
+    assert strain[places[:, 1] > 12].min() > 127.5 > strain[places[:, 1] < -16].max()
+    maps = [numbers(one["colours"], "u1").reshape(256, 3).astype(int) for one in scene["quantities"]]
+    assert [one.sum(1).argmax() for one in maps] == pytest.approx([128, 128], abs=3)
+    # A cyclic map ends as it began.
+    assert abs(maps[1][0] - maps[1][-1]).max() < 10 and abs(maps[0][0] - maps[0][-1]).max() > 90
+    assert scene["quantities"][1]["ends"] == ["−π", "0", "π"]
+
+
+def test_the_page_of_a_large_particle_is_small():
+    distance = np.sqrt(((np.indices((64, 64, 64)) - 32) ** 2).sum(0))
+    page = surface.surface_page(
+        np.clip(20.5 - distance, 0, 1).astype(complex), distance < 21, [("strain", "1", distance)]
+    )
+    assert 100_000 < len(page.encode()) < 1_000_000

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.reconstructions import Reconstruction, read_cxi, write_cxi, write_vti
+from cathodeflow.io.reconstructions import Reconstruction, read_cxi, write_cxi, write_page, write_vti
 
 SHAPE = (33, 20, 45)
 RNG = np.random.default_rng(0)
@@ -149,3 +149,8 @@ def test_without_a_size_voxels_are_the_unit(tmp_path):
     image = ElementTree.parse(tmp_path / "a.vti").getroot().find("ImageData")
     assert image.get("Spacing") == "1.0 1.0 1.0"
     assert image.findall(".//DataArray")[-1].get("Name") == '<µ> & "ε" [Å]'
+
+
+def test_a_page_is_utf_8(tmp_path):
+    write_page(tmp_path / "new" / "a.html", "<p>\u2212\u03c0</p>\n")
+    assert (tmp_path / "new" / "a.html").read_bytes() == "<p>\u2212\u03c0</p>\n".encode()

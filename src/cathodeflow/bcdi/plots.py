@@ -28,9 +28,10 @@ from cathodeflow.plotting import (
 Floats = NDArray[np.floating]
 
 #: Maps of angles, whose ends are the same, and of what is above or below 0.
-CYCLIC, DIVERGING = "twilight", "RdBu_r"
+CYCLIC, DIVERGING = "twilight_shifted", "RdBu_r"
 _AXES = "zyx"
-_NOTHING = "#D9D9D9"
+# In none of the maps.
+_NOTHING = "#A6A6A6"
 # Orders of magnitude of intensity that are shown.
 _DECADES = 6.0
 

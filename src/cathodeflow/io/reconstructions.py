@@ -1,4 +1,4 @@
-"""Reconstructed objects: CXI-style HDF5, and VTK image data for ParaView.
+"""Reconstructed objects: CXI-style HDF5, VTK image data for ParaView, and pages that show them.
 
 The HDF5 file follows the CXI format 1.5 (F. R. N. C. Maia, Nat. Methods 9, 854 (2012); cxidb.org), whose quantities are
 in SI units, as far as it goes:
@@ -195,6 +195,12 @@ def write_vti(path: _Path, reconstruction: Reconstruction) -> None:
             file.write(f'<DataArray type="{_VTK_TYPES[kept.dtype]}" Name={shown} format="binary">\n')
             file.write(_compressed(kept.astype(kept.dtype.newbyteorder("<")).tobytes()) + "\n</DataArray>\n")
         file.write("</PointData>\n</Piece>\n</ImageData>\n</VTKFile>\n")
+
+
+def write_page(path: _Path, html: str) -> None:
+    """Write an HTML page, such as that of `cathodeflow.bcdi.surface`."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(html, encoding="utf-8", newline="\n")
 
 
 def _group(parent: h5py.Group, name: str, nexus_class: str, **attributes: str) -> h5py.Group:
