@@ -12,9 +12,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from torch import Tensor
 
+from cathodeflow.bcdi.operators import VOLUME, fourier, inverse_fourier
 from cathodeflow.errors import InputError
 
-_SPACE = (-3, -2, -1)
 # Steps and reaches [voxel] of the search for the shift: each reaches a little further than the step before it.
 _ZOOM = ((1 / 8, 6), (1 / 64, 9), (1 / 512, 9))
 
@@ -51,17 +51,17 @@ def align(objects: Tensor, reference: Tensor, *, twin: bool = True) -> tuple[Ten
     if reference.ndim != 3 or objects.shape[1:] != reference.shape:
         expected = f"(n, {', '.join(map(str, reference.shape))})" if reference.ndim == 3 else "(n, z, y, x)"
         raise InputError("objects", f"shape {tuple(objects.shape)}", f"{expected}, as the reference")
-    spectra = _fourier(objects)
+    spectra = fourier(objects)
     # The twin of an object has the conjugate transform.
     candidates = torch.stack([spectra, spectra.conj()] if twin else [spectra]).flatten(0, 1)
-    shift, height = _peaks(candidates * _fourier(reference).conj())
+    shift, height = _peaks(candidates * fourier(reference).conj())
     height, shift = height.unflatten(0, (-1, len(objects))), shift.unflatten(0, (-1, len(objects)))
     best = height.abs().argmax(0)
     row = torch.arange(len(objects), device=best.device)
     chosen = candidates.unflatten(0, (-1, len(objects)))[best, row] * _ramp(objects.shape[1:], shift[best, row])
     overlap = height[best, row]
     turn = torch.polar(torch.ones_like(overlap.real), -overlap.angle())
-    aligned = _inverse(chosen * turn[:, None, None, None])
+    aligned = inverse_fourier(chosen * turn[:, None, None, None])
     return aligned, correlation(aligned, reference)
 
 
@@ -85,8 +85,8 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
     (1.0, 0.707)
     """
     a, b = a.to(torch.complex128), b.to(torch.complex128)
-    norms = torch.linalg.vector_norm(a, dim=_SPACE) * torch.linalg.vector_norm(b, dim=_SPACE)
-    overlap = (a.conj() * b).sum(_SPACE).abs()
+    norms = torch.linalg.vector_norm(a, dim=VOLUME) * torch.linalg.vector_norm(b, dim=VOLUME)
+    overlap = (a.conj() * b).sum(VOLUME).abs()
     return (overlap / norms.clamp_min(torch.finfo(norms.dtype).tiny)).float()
 
 
@@ -100,12 +100,12 @@ def shifted(objects: Tensor, shift: Tensor | Sequence[float]) -> Tensor:
         Along z, y, x [voxel].
     """
     amount = torch.as_tensor(shift, dtype=torch.float32, device=objects.device)
-    return _inverse(_fourier(objects) * _ramp(objects.shape[-3:], amount))
+    return inverse_fourier(fourier(objects) * _ramp(objects.shape[-3:], amount))
 
 
 def twinned(objects: Tensor) -> Tensor:
     """Return the twins conj(o(-r)) of objects (..., z, y, x), inverted about index n // 2."""
-    return _inverse(_fourier(objects).conj().resolve_conj())
+    return inverse_fourier(fourier(objects).conj().resolve_conj())
 
 
 def centred(objects: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ def centred(objects: Tensor) -> Tensor:
     objects = shifted(objects, -_centre_of_mass(objects).round())
     objects = _without_ramp(objects)
     objects = shifted(objects, -_centre_of_mass(objects))
-    phase = (objects * objects.abs()).sum(_SPACE, keepdim=True).angle()
+    phase = (objects * objects.abs()).sum(VOLUME, keepdim=True).angle()
     return objects * torch.polar(torch.ones_like(phase), -phase)
 
 
@@ -207,18 +207,14 @@ def wrapped(phase: NDArray[np.floating]) -> NDArray[np.floating]:
     return phase - 2 * np.pi * np.round(phase / (2 * np.pi))
 
 
-def _fourier(objects: Tensor) -> Tensor:
-    """Transform from the centre, zero frequency first."""
-    return torch.fft.fftn(torch.fft.ifftshift(objects, dim=_SPACE), dim=_SPACE, norm="ortho")
-
-
-def _inverse(spectra: Tensor) -> Tensor:
-    return torch.fft.fftshift(torch.fft.ifftn(spectra, dim=_SPACE, norm="ortho"), dim=_SPACE)
+def _places(n: int, device: torch.device) -> Tensor:
+    """Distances (n,) from index n // 2."""
+    return torch.arange(n, device=device, dtype=torch.float32) - n // 2
 
 
 def _ramp(shape: Sequence[int], shift: Tensor) -> Tensor:
-    """Factor (..., z, y, x), zero frequency first, that shifts by (..., 3)."""
-    angles = [torch.fft.fftfreq(n, device=shift.device) * shift[..., axis, None] for axis, n in enumerate(shape)]
+    """Factor (..., z, y, x) of a Fourier transform that shifts the object by (..., 3)."""
+    angles = [_places(n, shift.device) / n * shift[..., axis, None] for axis, n in enumerate(shape)]
     angle = angles[0][..., :, None, None] + angles[1][..., None, :, None] + angles[2][..., None, None, :]
     return torch.polar(torch.ones_like(angle), -2 * torch.pi * angle)
 
@@ -226,14 +222,13 @@ def _ramp(shape: Sequence[int], shift: Tensor) -> Tensor:
 def _peaks(products: Tensor) -> tuple[Tensor, Tensor]:
     """Shifts (m, 3) that align best, and there the overlap (m,), from conj(reference) times object."""
     shape = products.shape[-3:]
-    overlap = torch.fft.fftn(products, dim=_SPACE)
-    shift, value = _highest(overlap, [torch.fft.fftfreq(n, 1 / n, device=products.device) for n in shape])
+    shift, value = _highest(fourier(products), [_places(n, products.device) for n in shape])
     for step, reach in _ZOOM:
         offsets = step * torch.arange(-reach, reach + 1, device=products.device)
         part = products
         for axis, n in enumerate(shape):
-            places = torch.fft.fftfreq(n, device=products.device) * (shift[:, axis, None] + offsets)[..., None]
-            kernel = torch.polar(torch.ones_like(places), -2 * torch.pi * places)
+            angles = _places(n, products.device) / n * (shift[:, axis, None] + offsets)[..., None]
+            kernel = torch.polar(torch.ones_like(angles), -2 * torch.pi * angles)
             # Sums over the first axis of space and appends the axis of its offsets: three times bring back the order.
             part = torch.einsum("bkij,bok->bijo", part, kernel)
         fine, value = _highest(part, [offsets] * 3)
@@ -252,9 +247,9 @@ def _highest(overlap: Tensor, places: Sequence[Tensor]) -> tuple[Tensor, Tensor]
 def _centre_of_mass(objects: Tensor) -> Tensor:
     """Centre of mass (..., 3) of |o|^2 from index n // 2 [voxel], also of an object that lies across the edges."""
     weights, centre = objects.abs() ** 2, []
-    for axis, n in zip(_SPACE, objects.shape[-3:], strict=True):
-        profile = weights.sum([other for other in _SPACE if other != axis])
-        place = torch.arange(n, device=objects.device) - n // 2
+    for axis, n in zip(VOLUME, objects.shape[-3:], strict=True):
+        profile = weights.sum([other for other in VOLUME if other != axis])
+        place = _places(n, objects.device)
         circle = torch.polar(torch.ones_like(profile), (2 * torch.pi / n * place).expand_as(profile))
         near = (profile * circle).sum(-1, keepdim=True).angle() * n / (2 * torch.pi)
         # The mean around the circle is not yet the centre of mass, but says where it is safe to cut the circle open.
@@ -266,9 +261,9 @@ def _centre_of_mass(objects: Tensor) -> Tensor:
 
 def _without_ramp(objects: Tensor) -> Tensor:
     """Take off the mean step of phase between neighbours: the angle of the autocorrelation at a distance of 1."""
-    for axis, n in zip(_SPACE, objects.shape[-3:], strict=True):
-        step = (objects.conj() * objects.roll(-1, axis)).sum(_SPACE, keepdim=True).angle()
-        position = (torch.arange(n, device=objects.device) - n // 2).reshape([-1] + [1] * (-axis - 1))
+    for axis, n in zip(VOLUME, objects.shape[-3:], strict=True):
+        step = (objects.conj() * objects.roll(-1, axis)).sum(VOLUME, keepdim=True).angle()
+        position = _places(n, objects.device).reshape([-1] + [1] * (-axis - 1))
         objects = objects * torch.polar(torch.ones_like(step * position), -step * position)
     return objects
 

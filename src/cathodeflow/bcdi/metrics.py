@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from cathodeflow.bcdi.ambiguities import align
+from cathodeflow.bcdi.operators import VOLUME, fourier
 from cathodeflow.errors import InputError
 from cathodeflow.statistics import wilson
 
 Float64 = NDArray[np.float64]
-_SPACE = (-3, -2, -1)
 # Counts below which a calculated intensity is not taken at its word: no detector is darker.
 _LEAST_COUNTS = 1e-3
 
@@ -92,7 +92,7 @@ def chi_square(calculated: Tensor, measured: Tensor, *, valid: Tensor | None = N
     3.125
     """
     counts, model, weight = _counts(calculated, measured, valid)
-    return (weight * (model - counts) ** 2 / counts.clamp_min(1)).sum(_SPACE).div(weight.sum()).float()
+    return (weight * (model - counts) ** 2 / counts.clamp_min(1)).sum(VOLUME).div(weight.sum()).float()
 
 
 def r_factor(calculated: Tensor, measured: Tensor, *, valid: Tensor | None = None) -> Tensor:
@@ -105,7 +105,7 @@ def r_factor(calculated: Tensor, measured: Tensor, *, valid: Tensor | None = Non
     """
     _, _, weight = _counts(calculated, measured, valid)
     difference = (calculated.double() - measured.double()).abs()
-    return ((weight * difference).sum(_SPACE) / (weight * measured).sum()).float()
+    return ((weight * difference).sum(VOLUME) / (weight * measured).sum()).float()
 
 
 def log_likelihood(calculated: Tensor, measured: Tensor, *, valid: Tensor | None = None) -> Tensor:
@@ -127,7 +127,7 @@ def log_likelihood(calculated: Tensor, measured: Tensor, *, valid: Tensor | None
     counts, model, weight = _counts(calculated, measured, valid)
     model = model.clamp_min(_LEAST_COUNTS)
     each = counts * model.log() - model - torch.lgamma(counts + 1)
-    return ((weight * each).sum(_SPACE) / weight.sum()).float()
+    return ((weight * each).sum(VOLUME) / weight.sum()).float()
 
 
 def support_fraction(objects: Tensor, *, threshold: float = 0.1) -> Tensor:
@@ -140,13 +140,13 @@ def support_fraction(objects: Tensor, *, threshold: float = 0.1) -> Tensor:
     >>> support_fraction(torch.tensor([[[1.0, 0.05, 0.5j, 0.0]]])).item()
     0.5
     """
-    return support_of(objects, threshold=threshold).float().mean(_SPACE)
+    return support_of(objects, threshold=threshold).float().mean(VOLUME)
 
 
 def support_of(objects: Tensor, *, threshold: float = 0.1) -> Tensor:
     """Return where (..., z, y, x) bool the amplitude is above `threshold` of the highest of its object."""
     amplitude = objects.abs()
-    return amplitude > threshold * amplitude.amax(_SPACE, keepdim=True)
+    return amplitude > threshold * amplitude.amax(VOLUME, keepdim=True)
 
 
 def against_truth(objects: Tensor, truth: Tensor, *, threshold: float = 0.1) -> Agreement:
@@ -163,9 +163,9 @@ def against_truth(objects: Tensor, truth: Tensor, *, threshold: float = 0.1) -> 
     aligned, correlation = align(objects, truth)
     common = support_of(aligned, threshold=threshold) & support_of(truth, threshold=threshold)
     turned = torch.polar(common.to(truth.real.dtype), (aligned * truth.conj()).angle())
-    mean = turned.sum(_SPACE, keepdim=True)
+    mean = turned.sum(VOLUME, keepdim=True)
     squares = common * (turned * mean.conj()).angle() ** 2
-    return Agreement(correlation, (squares.sum(_SPACE) / common.sum(_SPACE)).sqrt(), aligned)
+    return Agreement(correlation, (squares.sum(VOLUME) / common.sum(VOLUME)).sqrt(), aligned)
 
 
 def prtf(objects: Tensor, measured: Tensor, *, voxel_nm: ArrayLike, valid: Tensor | None = None) -> Curve:
@@ -196,10 +196,9 @@ def prtf(objects: Tensor, measured: Tensor, *, voxel_nm: ArrayLike, valid: Tenso
     if objects.ndim != 4 or len(objects) < 2 or objects.shape[1:] != measured.shape:
         expected = f"(n, {', '.join(map(str, measured.shape))}) with n at least 2"
         raise InputError("objects", f"shape {tuple(objects.shape)}", expected)
-    mean = torch.fft.fftn(align(objects, objects[0])[0].mean(0), norm="ortho").abs()
+    mean = fourier(align(objects, objects[0])[0].mean(0)).abs()
     weight = torch.ones_like(measured) if valid is None else valid.to(measured.dtype)
     number, frequency = _shells(measured.shape, voxel_nm, measured.device)
-    weight, measured = (torch.fft.ifftshift(one) for one in (weight, measured))
     phased, all_of_it = (_by_shell(weight * one, number, len(frequency)) for one in (mean, measured))
     value = np.divide(phased, all_of_it, out=np.zeros_like(phased), where=all_of_it > 0)
     return Curve(frequency, value, np.full(len(frequency), 1 / math.e))
@@ -232,7 +231,7 @@ def fsc(first: Tensor, second: Tensor, *, voxel_nm: ArrayLike, threshold: float 
     .. [1] M. van Heel, M. Schatz, J. Struct. Biol. 151, 250 (2005), equation 17
     """
     aligned, _ = align(second[None], first)
-    one, two = torch.fft.fftn(first, norm="ortho"), torch.fft.fftn(aligned[0], norm="ortho")
+    one, two = fourier(first), fourier(aligned[0])
     number, frequency = _shells(first.shape, voxel_nm, first.device)
     common, power_one, power_two, voxels = (
         _by_shell(each, number, len(frequency))
@@ -294,7 +293,7 @@ def _counts(calculated: Tensor, measured: Tensor, valid: Tensor | None) -> tuple
 
 
 def _shells(shape: tuple[int, ...], voxel_nm: ArrayLike, device: torch.device) -> tuple[Tensor, Float64]:
-    """Give the number of the shell of each voxel, zero frequency first, and the frequency of each shell [1/nm].
+    """Give the number of the shell of each voxel and the frequency of each shell [1/nm].
 
     Shells are as thick as the coarsest step of frequency of the three axes. Zero frequency is in none, and neither is
     what lies beyond the nearest edge: these voxels have the number -1.
@@ -302,7 +301,8 @@ def _shells(shape: tuple[int, ...], voxel_nm: ArrayLike, device: torch.device) -
     voxel = np.asarray(voxel_nm, np.float64)
     if voxel.shape != (3,) or not (voxel > 0).all():
         raise InputError("voxel_nm", str(voxel_nm), "three sizes above 0")
-    axes = [torch.fft.fftfreq(n, size, device=device) for n, size in zip(shape, voxel.tolist(), strict=True)]
+    pairs = zip(shape, voxel.tolist(), strict=True)
+    axes = [(torch.arange(n, device=device) - n // 2) / (n * size) for n, size in pairs]
     radius = (axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2).sqrt()
     step = float((1 / (np.asarray(shape) * voxel)).max())
     count = int(float((0.5 / voxel).min()) / step + 1e-6)
