@@ -1,0 +1,191 @@
+"""What a network for phases is trained by: how far the diffraction of its objects is from the measured one.
+
+All but `overlap_loss` need no truth, and none can tell an object from its shifted copies or its twin. Losses are one
+number for each candidate of each pattern, 0 at best; `best` makes one for each pattern of them.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cathodeflow.bcdi.operators import VOLUME, fourier
+from cathodeflow.bcdi.operators import amplitude as amplitude_of
+from cathodeflow.errors import InputError
+
+LossName = Literal["l1", "pearson", "poisson", "mix"]
+
+#: Counts of a voxel besides what an object gives: without any, a single photon where it gives none would decide.
+BACKGROUND = 0.01
+# Below the norm of any object; its square still has a reciprocal in float32, for gradients where all is 0.
+_TINY = 1e-12
+
+
+def diffraction_loss(objects: Tensor, measured: Tensor, loss: LossName = "l1", *, mask: Tensor | None = None) -> Tensor:
+    """Compare the far-field amplitude of objects with the measured one.
+
+    Parameters
+    ----------
+    objects : (n, candidates, z, y, x) complex64
+        On any scale.
+    measured : (n, z, y, x) float32
+        Amplitude, zero frequency at index n // 2; for "poisson" and "mix" the square root of counts.
+    loss : {"l1", "pearson", "poisson", "mix"}
+        `l1`, `pearson`, `poisson`, or the mean of these three.
+    mask : (n, z, y, x) or (z, y, x) bool, optional
+        True where a pixel was measured. Default: all.
+
+    Returns
+    -------
+    (n, candidates) float32
+
+    Raises
+    ------
+    InputError
+        When there is no such loss, or the shapes do not fit.
+
+    Examples
+    --------
+    >>> one = torch.zeros(1, 1, 8, 8, 8, dtype=torch.complex64)
+    >>> one[..., 3:5, 3:5, 3:6] = 2j
+    >>> diffraction_loss(one, amplitude_of(one)[:, 0], "pearson").abs().item() < 1e-6
+    True
+    """
+    if loss not in LOSSES:
+        raise InputError("loss", str(loss), "one of " + ", ".join(LOSSES))
+    return LOSSES[loss](*_amplitudes(objects, measured, mask))
+
+
+def l1(calculated: Tensor, measured: Tensor) -> Tensor:
+    """Mean distance of amplitudes that are each divided by their maximum, as a share of the mean of the measured one.
+
+    The loss of Y. Yao et al., npj Comput. Mater. 8, 124 (2022), but for the share: with it strongly and weakly peaked
+    patterns count alike, and it is the R factor of such amplitudes.
+
+    Parameters
+    ----------
+    calculated, measured : (..., z, y, x) float32
+
+    Returns
+    -------
+    (...) float32
+    """
+    calculated, measured = (part / part.amax(VOLUME, keepdim=True).clamp_min(_TINY) for part in (calculated, measured))
+    return (calculated - measured).abs().sum(VOLUME) / measured.sum(VOLUME).clamp_min(_TINY)
+
+
+def pearson(calculated: Tensor, measured: Tensor) -> Tensor:
+    """1 less Pearson's correlation of the amplitudes (..., z, y, x); on their scale and a background it is blind."""
+    calculated, measured = (part - part.mean(VOLUME, keepdim=True) for part in (calculated, measured))
+    norms = torch.linalg.vector_norm(calculated, dim=VOLUME) * torch.linalg.vector_norm(measured, dim=VOLUME)
+    return 1 - (calculated * measured).sum(VOLUME) / norms.clamp_min(_TINY)
+
+
+def poisson(calculated: Tensor, measured: Tensor) -> Tensor:
+    """Negative Poisson log-likelihood of the counts, less that of a perfect object, for each photon [nat].
+
+    The calculated intensity is brought to as many photons as were measured, and both have `BACKGROUND` added. For equal
+    sums it is the Kullback-Leibler divergence of the two intensities.
+
+    Parameters
+    ----------
+    calculated : (..., z, y, x) float32
+        Amplitude on any scale.
+    measured : (..., z, y, x) float32
+        Square root of the counts.
+
+    Returns
+    -------
+    (...) float32
+    """
+    counts, expected = measured.square(), calculated.square()
+    photons = counts.sum(VOLUME, keepdim=True).clamp_min(_TINY)
+    expected = expected * (photons / expected.sum(VOLUME, keepdim=True).clamp_min(_TINY)) + BACKGROUND
+    counts = counts + BACKGROUND
+    return (expected - counts + counts * (counts / expected).log()).sum(VOLUME) / photons.flatten(-3)[..., 0]
+
+
+def _mix(calculated: Tensor, measured: Tensor) -> Tensor:
+    return (l1(calculated, measured) + pearson(calculated, measured) + poisson(calculated, measured)) / 3
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": l1, "pearson": pearson, "poisson": poisson, "mix": _mix,
+}  # fmt: skip
+
+
+def overlap_loss(objects: Tensor, truth: Tensor) -> Tensor:
+    """1 less the correlation with the truth, where shift, global phase and twin are those that suit best.
+
+    The highest modulus of the cross-correlation with the truth and with its twin, over all shifts by whole voxels: the
+    modulus leaves out the global phase. All shifts come from one Fourier transform, whose gradient is that of the best.
+
+    Parameters
+    ----------
+    objects : (n, candidates, z, y, x) complex64
+    truth : (n, z, y, x) complex64
+
+    Returns
+    -------
+    (n, candidates) float32
+    """
+    waves, true = fourier(objects), fourier(truth)[:, None]
+    # The twin of an object has the conjugate Fourier transform.
+    products = torch.stack([waves * true.conj(), waves * true])
+    # Where the zero frequency is only shifts the phase of the correlation, and the zero shift is of no interest.
+    correlations = torch.fft.fftn(products, dim=VOLUME).flatten(-3).abs().amax(-1).amax(0)
+    norms = torch.linalg.vector_norm(waves, dim=VOLUME) * torch.linalg.vector_norm(true, dim=VOLUME)
+    return 1 - correlations / norms.clamp_min(_TINY)
+
+
+def residuals(objects: Tensor, measured: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Norm of the difference of amplitudes as a share of that of the measured one, where objects have its norm.
+
+    Parameters
+    ----------
+    objects, measured, mask
+        As of `diffraction_loss`.
+
+    Returns
+    -------
+    (n, candidates) float32
+        As `phase.Retrieval.errors`.
+    """
+    calculated, measured = _amplitudes(objects, measured, mask)
+    norms = [torch.linalg.vector_norm(part, dim=VOLUME, keepdim=True) for part in (calculated, measured)]
+    scaled = calculated / norms[0].clamp_min(_TINY) - measured / norms[1].clamp_min(_TINY)
+    return torch.linalg.vector_norm(scaled, dim=VOLUME)
+
+
+def best(losses: Tensor, *, share: float = 0.05) -> Tensor:
+    """Loss of the best candidate, and a share of the mean, by which the others follow instead of being forgotten.
+
+    Parameters
+    ----------
+    losses : (n, candidates) float32
+    share : float
+        Of the mean, in [0, 1].
+
+    Returns
+    -------
+    (n,) float32
+
+    Examples
+    --------
+    >>> best(torch.tensor([[1.0, 3.0]]), share=0.5).tolist()
+    [1.5]
+    """
+    return (1 - share) * losses.amin(1) + share * losses.mean(1)
+
+
+def _amplitudes(objects: Tensor, measured: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Amplitudes, calculated (n, candidates, z, y, x) and measured (n, 1, z, y, x), 0 where nothing was measured."""
+    if objects.ndim != 5 or measured.shape != (objects.shape[0], *objects.shape[2:]):
+        found = f"{tuple(objects.shape)} with amplitudes {tuple(measured.shape)}"
+        raise InputError("objects", found, "(n, candidates, z, y, x) with amplitudes (n, z, y, x)")
+    calculated, measured = amplitude_of(objects), measured[:, None]
+    if mask is None:
+        return calculated, measured
+    valid = mask[:, None] if mask.ndim == 4 else mask
+    return calculated * valid, measured * valid

@@ -1,0 +1,235 @@
+"""Networks that turn the diffraction amplitude of a crystal into its complex image, by name."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cathodeflow.bcdi.candidates import Candidates, channels_last, computed
+from cathodeflow.bcdi.operators import VOLUME
+from cathodeflow.checkpoints import derived_seed
+from cathodeflow.errors import InputError
+
+Architecture = Literal["autophasenn", "candidates", "unrolled"]
+ARCHITECTURES = ("autophasenn", "candidates", "unrolled")
+#: Channels of the published network, from the highest to the lowest resolution.
+WIDTHS = (32, 64, 128, 256)
+#: Voxels fainter than this part of the brightest possible are set to 0 (T of the paper).
+THRESHOLD = 0.1
+
+_INITIALISATION = 2**32 - 1
+
+
+class PhaseNetwork(nn.Module):  # type: ignore[misc]
+    """Diffraction amplitudes of any scale -> candidate objects in the middle of the volume.
+
+    Parameters
+    ----------
+    architecture : {"autophasenn", "candidates", "unrolled"}
+        The published network (`AutoPhaseNN`), or several candidates (`candidates.Candidates`) without and with
+        corrections through the modulus projection.
+    widths : sequence of int
+        Channels from the highest to the lowest resolution; each halves it, so sides are multiples of 2 to the power of
+        their number.
+    threshold : float
+        Voxels whose amplitude is below are 0, the shape constraint; 1 is the highest amplitude that a network can give.
+    candidates : int
+        Objects for each pattern; the published network gives one.
+    stages : int
+        Corrections of "unrolled", at least 1.
+
+    Raises
+    ------
+    InputError
+        When there is no such architecture, or a parameter is out of range.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture = "unrolled",
+        *,
+        widths: Sequence[int] = WIDTHS,
+        threshold: float = THRESHOLD,
+        candidates: int = 4,
+        stages: int = 2,
+    ) -> None:
+        super().__init__()
+        if architecture not in ARCHITECTURES:
+            raise InputError("architecture", str(architecture), "one of " + ", ".join(ARCHITECTURES))
+        if len(widths) < 2 or min(widths) < 1:
+            raise InputError("widths", str(list(widths)), "channels of two or more resolutions")
+        if not 0 <= threshold < 1:
+            raise InputError("threshold", str(threshold), "at least 0, below 1")
+        for name, value in (("candidates", candidates), ("stages", stages)):
+            if value < 1:
+                raise InputError(name, str(value), "at least 1")
+        #: What makes the network again, beside its weights (`restored`).
+        self.architecture: dict[str, Any] = {
+            "architecture": architecture, "widths": list(widths), "threshold": threshold, "candidates": candidates,
+            "stages": stages,
+        }  # fmt: skip
+        self.layers: nn.Module = (
+            AutoPhaseNN(widths)
+            if architecture == "autophasenn"
+            else Candidates(widths, candidates, stages if architecture == "unrolled" else 0)
+        )
+
+    @property
+    def stride(self) -> int:
+        """Sides of volumes are multiples of it."""
+        return 2 ** len(self.architecture["widths"])
+
+    @property
+    def threshold(self) -> float:
+        """Voxels whose amplitude is below are 0; it may be changed."""
+        return float(self.architecture["threshold"])
+
+    @threshold.setter
+    def threshold(self, value: float) -> None:
+        self.architecture["threshold"] = value
+
+    def check(self, shape: Sequence[int]) -> None:
+        """Refuse volumes (z, y, x) that the network cannot halve as often as it has to.
+
+        Raises
+        ------
+        InputError
+        """
+        if len(shape) != 3 or any(side % self.stride or not side for side in shape):
+            expected = f"(z, y, x) with sides divisible by {self.stride}"
+            raise InputError("amplitude", f"volumes of shape {tuple(shape)}", expected)
+
+    def forward(self, amplitude: Tensor) -> Tensor:
+        """Predict.
+
+        Parameters
+        ----------
+        amplitude : (n, z, y, x) float32
+            Square root of the diffracted intensity, of any scale, zero frequency at index n // 2.
+
+        Returns
+        -------
+        (n, candidates, z, y, x) complex64
+            Amplitude 0, or from the threshold to 1; phase within -pi..pi. 0 outside the middle half of each axis: the
+            pattern of anything larger is not oversampled.
+
+        Raises
+        ------
+        InputError
+            When the shape does not fit.
+        """
+        self.check(amplitude.shape[1:])
+        # A volume of zeros has no scale; it stays zeros.
+        highest = amplitude.float().amax(VOLUME, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+        return padded(self.layers(amplitude / highest, self.threshold))
+
+
+class AutoPhaseNN(nn.Module):  # type: ignore[misc]
+    """Layers of the published network: an encoder, and a decoder each for amplitude and phase [1]_.
+
+    As in the authors' PyTorch code: blocks of two 3x3x3 convolutions, each with LeakyReLU (0.01) and then batch
+    normalisation; the maximum of 2x2x2 voxels after a block on the way down, trilinear upsampling after one on the way
+    up, a last convolution to one channel.
+
+    References
+    ----------
+    .. [1] Y. Yao, H. Chan, S. Sankaranarayanan, P. Balaprakash, R. J. Harder, M. J. Cherukara, npj Comput. Mater. 8,
+       124 (2022)
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleList(
+            [nn.Sequential(_Twice(*pair), nn.MaxPool3d(2)) for pair in itertools.pairwise((1, *widths))]
+        )
+        self.amplitude_decoder, self.phase_decoder = _Decoder(widths), _Decoder(widths)
+
+    def forward(self, amplitude: Tensor, threshold: float) -> Tensor:
+        """Turn amplitudes (n, z, y, x), 1 at most, into (n, 1, z / 2, y / 2, x / 2) complex64."""
+        features = channels_last(amplitude[:, None])
+        for block in self.encoder:
+            features = computed(block, features)
+        magnitude = torch.sigmoid(self.amplitude_decoder(features))
+        magnitude = torch.where(magnitude < threshold, 0.0, magnitude)
+        return torch.polar(magnitude, math.pi * torch.tanh(self.phase_decoder(features)))
+
+
+class _Twice(nn.Sequential):  # type: ignore[misc]
+    """Two convolutions, each with LeakyReLU and batch normalisation."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__(
+            nn.Conv3d(before, after, 3, padding=1), nn.LeakyReLU(0.01), nn.BatchNorm3d(after),
+            nn.Conv3d(after, after, 3, padding=1), nn.LeakyReLU(0.01), nn.BatchNorm3d(after),
+        )  # fmt: skip
+
+
+class _Decoder(nn.Module):  # type: ignore[misc]
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            [
+                nn.Sequential(_Twice(*pair), nn.Upsample(scale_factor=2, mode="trilinear", align_corners=True))
+                for pair in itertools.pairwise(reversed(widths))
+            ]
+        )
+        self.last = nn.Conv3d(widths[0], 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = computed(block, x)
+        # The phase is up to pi: bfloat16 would leave steps of 0.016 rad.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.last(x.float())
+
+
+def make_network(architecture: Architecture = "unrolled", *, seed: int = 0, **options: Any) -> PhaseNetwork:
+    """Make a network whose initial weights depend on the seed alone; global random state stays as it was.
+
+    Parameters
+    ----------
+    architecture, **options
+        Of `PhaseNetwork`.
+    seed : int
+
+    Examples
+    --------
+    >>> published = make_network("autophasenn")
+    >>> round(sum(weights.numel() for weights in published.parameters()) / 1e6, 1)
+    7.0
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(derived_seed(seed, _INITIALISATION))
+        return PhaseNetwork(architecture, **options)
+
+
+def restored(architecture: Mapping[str, Any], weights: Mapping[str, Tensor]) -> PhaseNetwork:
+    """Make the network of stored weights, in evaluation mode.
+
+    Parameters
+    ----------
+    architecture : mapping
+        The network's `architecture`, stored beside its weights.
+    weights : mapping of str to Tensor
+        Its `state_dict`.
+
+    Raises
+    ------
+    InputError
+        When they do not belong together.
+    """
+    try:
+        model = make_network(**architecture)
+        model.load_state_dict(dict(weights))
+    except (TypeError, RuntimeError) as error:
+        raise InputError("weights", " ".join(str(error).split())[:200], "those of a network for phases") from None
+    return model.eval()
+
+
+def padded(objects: Tensor) -> Tensor:
+    """Surround (..., z / 2, y / 2, x / 2) with zeros to (..., z, y, x); index n // 4 comes to n // 2."""
+    return F.pad(objects, [side // 2 for side in reversed(objects.shape[-3:]) for _ in range(2)])
