@@ -1,13 +1,14 @@
 """The loop of iterative phasing, ordered so that little but two short Fourier transforms is left of an iteration.
 
 With y = P_M x, every algorithm here is x' = a x + c z + u, where u is zero outside the support, and z = y but for the
-difference map; outside HIO leaves x - beta y, for example, and inside u = (1 + beta) y - x makes it y. So the transform
-of the iterate is kept instead of the iterate: X' = a X + c Z + F(u), with X and Z at hand on the detector. Of y, and of
-u, only the box around the support is ever needed, and transforms that begin or end in a box are pruned to its planes.
+difference map; outside HIO leaves x - beta y, for example, and inside u = (1 + beta) y - x makes it y. So the iterate
+need not be known outside the support: it is kept as its columns, transformed along x and y, where z is at hand on the
+way back from the detector, and where u is added. Of y, and of u, only the box around the support is needed, and all
+transforms but those along z are pruned to it.
 
-Objects are (start, z, y, x), waves (start, x, y, z): the transforms turn the axes round, so that the longest goes
-along memory. Objects have their centre at index n // 2, waves the zero frequency at index 0; that shifts the object by
-half the volume and only multiplies its wave by phases, which no step of an iteration looks at.
+Objects are (start, z, y, x), waves and columns (start, x, y, z), so that every transform goes along memory or comes out
+that way. Objects have their centre at index n // 2, waves the zero frequency at index 0; that shifts the object by half
+the volume and only multiplies its wave by phases, which no step of an iteration looks at.
 """
 
 from typing import NamedTuple
@@ -58,30 +59,32 @@ class Found(NamedTuple):
 
 
 class _Box:
-    """Fourier transforms from and to a box of the volume, outside of which all is zero."""
+    """Transforms along x and y from and to a box of the volume, outside of which all is zero."""
 
     def __init__(self, shape: torch.Size, box: tuple[slice, slice, slice], device: torch.device) -> None:
-        self.box = box
-        starts, depth, height, width = shape
-        inner_depth, inner_height = (side.stop - side.start for side in box[:2])
-        empty = torch.zeros(starts, inner_depth, inner_height, width, dtype=torch.complex64, device=device)
-        self.lines = empty
-        self.planes = empty.new_zeros(starts, inner_depth, height, width)
-        self.columns = empty.new_zeros(starts, width, height, depth)
+        self.shape, self.box = shape, box
+        starts, _, height, width = shape
+        depth_inside, height_inside = (side.stop - side.start for side in box[:2])
+        self.lines = torch.zeros(starts, depth_inside, height_inside, width, dtype=torch.complex64, device=device)
+        self.planes = self.lines.new_zeros(starts, depth_inside, height, width)
 
-    def forward(self, inside: Tensor) -> Tensor:
-        """Propagate objects in the box (start, z, y, x): waves (start, x, y, z)."""
-        z, y, x = self.box
-        self.lines[..., x] = inside
-        self.planes[:, :, y] = torch.fft.fft(self.lines, norm="ortho")
-        self.columns[..., z] = torch.fft.fft(self.planes, dim=2, norm="ortho").permute(0, 3, 2, 1)
-        return torch.fft.fft(self.columns, norm="ortho")
+    def columns(self, inside: Tensor) -> Tensor:
+        """Transform objects in the box (start, z, y, x) to the part of the columns (start, x, y, z) that is not 0."""
+        self.lines[..., self.box[2]] = inside
+        self.planes[:, :, self.box[1]] = torch.fft.fft(self.lines, norm="ortho")
+        return torch.fft.fft(self.planes, dim=2, norm="ortho").permute(0, 3, 2, 1)
 
-    def inverse(self, waves: Tensor) -> Tensor:
-        """Propagate waves (start, x, y, z) back, as far as their objects lie in the box (start, z, y, x)."""
+    def filled(self, inside: Tensor) -> Tensor:
+        """Transform objects in the box (start, z, y, x) to whole columns (start, x, y, z)."""
+        starts, depth, height, width = self.shape
+        columns = self.lines.new_zeros(starts, width, height, depth)
+        columns[..., self.box[0]] = self.columns(inside)
+        return columns
+
+    def inverse(self, columns: Tensor) -> Tensor:
+        """Transform columns (start, x, y, z) back, as far as their objects lie in the box (start, z, y, x)."""
         z, y, x = self.box
-        columns = torch.fft.ifft(waves, norm="ortho")[..., z]
-        planes = torch.fft.ifft(columns, dim=2, norm="ortho")[:, :, y]
+        planes = torch.fft.ifft(columns[..., z], dim=2, norm="ortho")[:, :, y]
         return torch.fft.ifft(planes, dim=1, norm="ortho")[:, x].permute(0, 3, 2, 1).contiguous()
 
     def cut(self, volumes: Tensor) -> Tensor:
@@ -92,8 +95,7 @@ class _Box:
     def whole(self, inside: Tensor) -> Tensor:
         """Put what is in the box into volumes (start, z, y, x) of zeros."""
         z, y, x = self.box
-        starts, width, height, depth = self.columns.shape
-        volumes = inside.new_zeros(starts, depth, height, width)
+        volumes = inside.new_zeros(self.shape)
         volumes[:, z, y, x] = inside
         return volumes
 
@@ -124,9 +126,10 @@ class _Detector:
         if self.missing is not None:
             modulus.view(-1).index_fill_(0, self.missing, 0)
         self.modulus = modulus
-        amplitude = self.measured.amplitude
-        # No copy of the difference is made here, unlike with a norm over some of the axes.
-        return torch.stack([torch.dist(one, amplitude) for one in modulus]) / self.measured.norm
+        # In memory that is written next anyway.
+        scratch = torch.view_as_real(self.projected).view(-1)[: modulus.numel()].view(modulus.shape)
+        difference = torch.sub(modulus, self.measured.amplitude, out=scratch)
+        return torch.linalg.vector_norm(difference.flatten(1), dim=1) / self.measured.norm
 
     def project(self, waves: Tensor) -> Tensor:
         """Scale waves whose modulus was just compared; the result is overwritten by the next call."""
@@ -140,7 +143,8 @@ class _Detector:
         factor = torch.div(scale, modulus.clamp_min_(1e-15 * self.measured.norm), out=modulus)
         if self.missing is not None:
             factor.view(-1).index_fill_(0, self.missing, 1)
-        return torch.mul(waves, factor, out=self.projected)
+        # A product of complex and real numbers would make a complex copy of these by itself.
+        return self.projected.copy_(factor).mul_(waves)
 
 
 def iterate(
@@ -165,45 +169,55 @@ def iterate(
     detector = _Detector(measured, shape, blur, settings.poisson)
     box, inside = _boxed(supports, device)
     x = torch.where(inside, box.cut(objects), 0)
-    waves = box.forward(x)
+    columns = box.filled(x)
     sequence = (step for step in steps for _ in range(step.iterations))
     for number, step in enumerate(sequence, 1):
+        waves = _along_z(columns)
         errors[number - 1] = detector.compare(waves)
-        projected = detector.project(waves)
-        y = box.inverse(projected)
+        back = _back_along_z(detector.project(waves))
+        y = box.inverse(back)
         allowed = inside & within_phase(y, settings.phase_limits) if settings.phase_limits else inside
         beta = settings.beta if step.beta is None else step.beta
         if step.algorithm == "ER":
             x = torch.where(allowed, y, 0)
-            waves = box.forward(x)
+            columns.zero_()[..., box.box[0]] = box.columns(x)
         else:
             keep, mix = (beta, 1 - 2 * beta) if step.algorithm == "RAAR" else (1.0, -beta)
             z = y
             if step.algorithm == "DM" and beta != 1:
                 # Elser 2003, equations 10 to 12, gamma_M = 1 / beta, gamma_S = -1 / beta.
-                relaxed = box.forward(torch.where(inside, x, 0)).mul_(1 - 1 / beta).add_(waves, alpha=1 / beta)
-                detector.compare(relaxed)
-                projected = detector.project(relaxed)
-                z = box.inverse(projected)
+                waves = _along_z(box.filled(torch.where(inside, x, 0))).mul_(1 - 1 / beta).add_(waves, alpha=1 / beta)
+                detector.compare(waves)
+                back = _back_along_z(detector.project(waves))
+                z = box.inverse(back)
             update = torch.where(allowed, (1 - mix) * y - keep * x, 0)
             x = keep * x + mix * z + update
             if keep != 1:
-                waves.mul_(keep)
-            waves.add_(projected, alpha=mix).add_(box.forward(update))
+                columns.mul_(keep)
+            columns.add_(back, alpha=mix)[..., box.box[0]].add_(box.columns(update).contiguous())
         if number == total:
             break
         if settings.shrink_every and number % settings.shrink_every == 0:
             # The projected iterate: the iterate itself carries the feedback outside, and its support would grow.
             current = torch.where(allowed, y, 0)
             if blur is not None and settings.fit_coherence:
-                blur.fit(detector.intensity(box.forward(current)), measured.amplitude, measured.weight)
+                intensity = detector.intensity(_along_z(box.filled(current)))
+                blur.fit(intensity, measured.amplitude, measured.weight)
             sigma = sigma_at(settings.sigma, number / total)
             supports = shrink_wrap(box.whole(current.abs()), sigma=sigma, threshold=settings.threshold)
             box, inside = _boxed(supports, device)
-            x = box.inverse(waves)
+            x = box.inverse(columns)
     final = torch.where(allowed, y, 0)
-    errors[total] = detector.compare(box.forward(final))
+    errors[total] = detector.compare(_along_z(box.filled(final)))
     return Found(box.whole(final), box.whole(inside), errors[1:].T)
+
+
+def _along_z(columns: Tensor) -> Tensor:
+    return torch.fft.fft(columns, norm="ortho")
+
+
+def _back_along_z(waves: Tensor) -> Tensor:
+    return torch.fft.ifft(waves, norm="ortho")
 
 
 def _boxed(supports: Tensor, device: torch.device) -> tuple[_Box, Tensor]:

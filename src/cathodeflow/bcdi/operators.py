@@ -105,9 +105,9 @@ def within_phase(objects: Tensor, limits: tuple[float, float]) -> Tensor:
 def bounding_box(supports: Tensor) -> tuple[slice, slice, slice]:
     """Find the smallest box (z, y, x) that holds all supports (..., z, y, x) bool; of empty ones, the whole volume."""
     together = supports.reshape(-1, *supports.shape[-3:]).any(0)
+    lines = together.any(2)
     box = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        filled = together.amax(others).nonzero().flatten()
-        box.append(slice(int(filled[0]), int(filled[-1]) + 1) if len(filled) else slice(0, together.shape[axis]))
+    for filled in (lines.any(1), lines.any(0), together.flatten(0, 1).any(0)):
+        places = filled.nonzero().flatten()
+        box.append(slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, len(filled)))
     return box[0], box[1], box[2]

@@ -78,11 +78,11 @@ def smooth(values: Tensor, sigma: float) -> Tensor:
     (..., z, y, x) float
     """
     shape = values.shape[-3:]
-    spectrum = torch.fft.rfftn(values, dim=VOLUME)
+    exponent = torch.zeros((), device=values.device, dtype=values.dtype)
     for axis, side in zip(VOLUME, shape, strict=True):
         frequencies = (torch.fft.rfftfreq if axis == -1 else torch.fft.fftfreq)(side, device=values.device)
-        factor = (-2 * (math.pi * sigma * frequencies) ** 2).exp().to(values.dtype)
-        spectrum *= factor.reshape(-1, *(1,) * (-1 - axis))
+        exponent = exponent - (2 * (math.pi * sigma * frequencies) ** 2).reshape(-1, *(1,) * (-1 - axis))
+    spectrum = torch.fft.rfftn(values, dim=VOLUME).mul_(exponent.exp())
     return torch.fft.irfftn(spectrum, shape, VOLUME)
 
 
