@@ -75,10 +75,13 @@ def train_global(
         numbers, place = np.unique(slices[rows], return_inverse=True)
         fold = folds(numbers, options.folds)[place]
         for number in range(options.folds):
+            kept = rows[fold != number]
+            # As many steps as the network itself: how sure of themselves networks are grows with their number.
+            longer = {name: round(keywords[name] * len(rows) / len(kept)) for name in ("epochs", "patience")}
             other = train_unet(
-                part(rows[fold != number]), part(validation), seed=seed + 1000 * (number + 1),
+                part(kept), part(validation), seed=seed + 1000 * (number + 1),
                 checkpoint=f"{checkpoint}.{number}" if checkpoint else None,
-                label=f"{sample}, without part {number + 1} of {options.folds}", **keywords,
+                label=f"{sample}, without part {number + 1} of {options.folds}", **keywords | longer,
             )  # fmt: skip
             networks[f"fold{number}"] = other.model
         fold_of = dict(zip(map(str, rows.tolist()), fold.tolist(), strict=True))
@@ -122,6 +125,7 @@ def predict_global(
 
     from cathodeflow.fibsem.around import neighbours_of
     from cathodeflow.fibsem.bundle import load_bundle
+    from cathodeflow.fibsem.crosswise import matched_scales
     from cathodeflow.fibsem.lazy import by_image
     from cathodeflow.fibsem.passes import stochastic
     from cathodeflow.fibsem.phases import entropy as entropy_of
@@ -144,13 +148,20 @@ def predict_global(
     grey = read_volume(images)
     device = compute_device(options.device)
 
+    def answer(name: str, image: int) -> torch.Tensor:
+        return stochastic(
+            networks[name], torch.from_numpy(grey[around[image]].compute())[None], numbers=[image],
+            passes=metadata["passes"], flips=metadata["flips"], tile=options.tile, overlap=options.overlap,
+            seed=metadata["seed"], device=device,
+        ).logits  # fmt: skip
+
+    judged = np.flatnonzero((role == VALIDATION) & first).tolist() if crossed else []
+    scale = matched_scales(answer, list(networks), judged)
+
     def predicted(image: int) -> np.ndarray:
         fold = metadata["fold_of"].get(str(image))
-        network = networks["network" if fold is None or role[image] != TRAIN else f"fold{fold}"]
-        return stochastic(
-            network, torch.from_numpy(grey[around[image]].compute())[None], numbers=[image], passes=metadata["passes"],
-            flips=metadata["flips"], tile=options.tile, overlap=options.overlap, seed=metadata["seed"], device=device,
-        ).logits.numpy()  # fmt: skip
+        name = "network" if fold is None or role[image] != TRAIN else f"fold{fold}"
+        return (answer(name, image) * scale[name]).numpy()
 
     shape = (len(metadata["classes"]), *grey.shape[1:])
     about = {"classes": metadata["classes"]}
@@ -171,5 +182,6 @@ def predict_global(
     write_table(table, result)
     write_record(
         record, stage="fibsem.predict_global", sample=sample, options=options,
-        metrics={f"images_{name}": int((result["role"] == name).sum()) for name in (TRAIN, VALIDATION, TEST)},
+        metrics={f"images_{name}": int((result["role"] == name).sum()) for name in (TRAIN, VALIDATION, TEST)}
+        | {f"scale_{name}": value for name, value in scale.items()},
     )  # fmt: skip
