@@ -1,0 +1,156 @@
+"""Diffraction volumes that are ready for phasing, and the objects that phasing found, as HDF5; stores of crystals.
+
+    /entry/data/amplitude, mask                   (z, y, x) float32, uint8: a diffraction volume
+    /entry/@binning, @steps                       frames, rows, columns joined to one; JSON of the figures of each step
+
+    /entry/data/objects, supports                 (start, z, y, x) complex64, uint8: objects, the best first
+    /entry/errors, free_log_likelihood, coherence (start, iteration), (start,), (start, 3) float32
+    /entry/@binning
+
+Equal contents give equal bytes.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from cathodeflow.errors import InputError
+from cathodeflow.io.atomic import atomic_path
+from cathodeflow.io.hdf5 import one_line, open_hdf5
+from cathodeflow.io.volumes import read_volume
+
+_Path = str | os.PathLike[str]
+Triple = tuple[int, int, int]
+
+
+class Pattern(NamedTuple):
+    """A diffraction volume that is ready for phasing.
+
+    Attributes
+    ----------
+    amplitude : (z, y, x) float32
+    mask : (z, y, x) bool
+        True where something was measured.
+    binning : (int, int, int)
+        Frames, rows and columns that were joined to one.
+    """
+
+    amplitude: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    binning: Triple
+
+
+class Starts(NamedTuple):
+    """Objects of one pattern, the best first.
+
+    Attributes
+    ----------
+    objects : (start, z, y, x) complex64
+    supports : (start, z, y, x) bool
+    errors : (start, iteration) float32
+    free_log_likelihood : (start,) float32
+        NaN where no pixel was held out.
+    coherence : (start, 3) float32
+        Deviations of the blur along (z, y, x) [px]; 0 for full coherence.
+    binning : (int, int, int)
+        Of the pattern.
+    """
+
+    objects: NDArray[np.complex64]
+    supports: NDArray[np.bool_]
+    errors: NDArray[np.float32]
+    free_log_likelihood: NDArray[np.float32]
+    coherence: NDArray[np.float32]
+    binning: Triple
+
+
+def write_pattern(path: _Path, pattern: Pattern, *, steps: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Write a diffraction volume with the figures of the steps that made it."""
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        entry = _entry(file, signal="amplitude", binning=pattern.binning)
+        _dataset(entry["data"], "amplitude", pattern.amplitude)
+        _dataset(entry["data"], "mask", pattern.mask.astype(np.uint8))
+        entry.attrs["steps"] = json.dumps([dict(step) for step in steps], sort_keys=True)
+
+
+def read_pattern(path: _Path) -> Pattern:
+    """Read a diffraction volume.
+
+    Raises
+    ------
+    InputError
+        The file is no HDF5, or has no such volume.
+    """
+    amplitude, mask, binning = _read(path, "a prepared diffraction volume", ("data/amplitude", "data/mask"))
+    if amplitude.ndim != 3 or mask.shape != amplitude.shape:
+        raise InputError(path, f"an amplitude of {amplitude.shape}, a mask of {mask.shape}", "(z, y, x) both")
+    return Pattern(amplitude.astype(np.float32), mask > 0, binning)
+
+
+def write_starts(path: _Path, starts: Starts) -> None:
+    """Write the objects that phasing found, and how it came to them."""
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        entry = _entry(file, signal="objects", binning=starts.binning)
+        _dataset(entry["data"], "objects", starts.objects)
+        _dataset(entry["data"], "supports", starts.supports.astype(np.uint8))
+        for name in ("errors", "free_log_likelihood", "coherence"):
+            _dataset(entry, name, np.asarray(getattr(starts, name), np.float32))
+
+
+def read_starts(path: _Path) -> Starts:
+    """Read the objects that phasing found.
+
+    Raises
+    ------
+    InputError
+        The file is no HDF5, or has no such objects.
+    """
+    names = ("data/objects", "data/supports", "errors", "free_log_likelihood", "coherence")
+    objects, supports, errors, judged, coherence, binning = _read(path, "objects of phasing", names)
+    if objects.ndim != 4 or supports.shape != objects.shape:
+        raise InputError(path, f"objects of {objects.shape}, supports of {supports.shape}", "(start, z, y, x) both")
+    return Starts(objects.astype(np.complex64), supports > 0, errors, judged, coherence, binning)
+
+
+def open_rows(store: _Path) -> zarr.Array:
+    """Open a store that is read volume by volume, each from its own chunk.
+
+    Raises
+    ------
+    InputError
+        As of `cathodeflow.io.volumes.read_volume`.
+    """
+    read_volume(store)
+    group = zarr.open_group(os.fspath(store), mode="r")
+    array = group[group.attrs["ome"]["multiscales"][0]["datasets"][0]["path"]]
+    if not isinstance(array, zarr.Array):
+        raise InputError(store, "a group", "an array")
+    return array
+
+
+def _entry(file: h5py.File, *, signal: str, binning: Triple) -> h5py.Group:
+    file.attrs["default"] = "entry"
+    entry = file.create_group("entry")
+    entry.attrs.update({"NX_class": "NXentry", "default": "data", "binning": binning})
+    entry.create_group("data").attrs.update({"NX_class": "NXdata", "signal": signal})
+    return entry
+
+
+def _dataset(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
+    group.create_dataset(name, data=values, chunks=True, shuffle=True, compression="gzip", track_times=False)
+
+
+def _read(path: _Path, expected: str, names: Sequence[str]) -> tuple[Any, ...]:
+    with open_hdf5(path) as file:
+        try:
+            entry = file["entry"]
+            z, y, x = (int(value) for value in entry.attrs["binning"])
+            return *(entry[name][()] for name in names), (z, y, x)
+        except (KeyError, OSError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(path, f"no such data ({one_line(error)})", expected) from error
