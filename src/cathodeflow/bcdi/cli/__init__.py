@@ -3,6 +3,7 @@
 from cathodeflow.bcdi.cli.network import evaluate, infer, train
 from cathodeflow.bcdi.cli.phasing import phase, refine
 from cathodeflow.bcdi.cli.prepare import prepare
+from cathodeflow.bcdi.cli.reconstruct import reconstruct
 from cathodeflow.bcdi.cli.results import metrics, strain
 from cathodeflow.bcdi.cli.shared import group
 from cathodeflow.bcdi.cli.simulate import simulate, simulate_scan
@@ -14,6 +15,7 @@ __all__ = [
     "metrics",
     "phase",
     "prepare",
+    "reconstruct",
     "refine",
     "simulate",
     "simulate_scan",

@@ -97,7 +97,8 @@ def evaluate(
     network, stores = _load(model), [open_rows(path) for path in (amplitudes, objects, good)]
     known = read_table(table, ["number", "regime", "phase_range", "photons"])
     rows: list[dict[str, Any]] = []
-    for row in progress(range(min(options.crystals, len(known))), "phasing", total=len(known)):
+    count = min(options.crystals, len(known))
+    for row in progress(range(count), "phasing", total=count):
         about: dict[str, Any] = {str(name): value for name, value in known.iloc[row].items()}
         for trial in _trials(network, *(torch.from_numpy(store[row]) for store in stores), row=row, options=options):
             rows.append({"crystal": int(about["number"]), **about, **trial})

@@ -9,7 +9,16 @@ from cathodeflow.bcdi.options import Section, Strain
 from cathodeflow.commands import Stages
 
 
-@click.group(name="bcdi", cls=Stages)
+class Commands(Stages):
+    """The stages, and before them the one command that does them all."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Names of the commands."""
+        order = ["reconstruct", *(name.replace("_", "-") for name in self.section.model_fields)]
+        return sorted(self.commands, key=order.index)
+
+
+@click.group(name="bcdi", cls=Commands)
 def group() -> None:
     """3D image and strain of one particle from coherent diffraction."""
 
