@@ -5,11 +5,12 @@ from typing import Any
 
 import click
 
+from cathodeflow.bcdi.cli.metrics import metrics
 from cathodeflow.bcdi.cli.network import infer
 from cathodeflow.bcdi.cli.phasing import phase, refine
 from cathodeflow.bcdi.cli.prepare import prepare
-from cathodeflow.bcdi.cli.results import metrics, strain
 from cathodeflow.bcdi.cli.shared import group, scan_flag, spec_flag
+from cathodeflow.bcdi.cli.strain import strain
 
 
 @group.command()
