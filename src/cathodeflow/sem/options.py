@@ -116,7 +116,7 @@ class Train(Options):
     backbone: str = option("resnet18_half", "A network of timm by name, or `resnet18_half`: half of ResNet-18's width.")
     weights: str = option(
         "none",
-        "Weights to start from: `none`, a file, or `imagenet`: of an installed package (tf_efficientnet_lite0), else timm's.",
+        "Weights to start from: `none`, a file, or `imagenet`: of a package (tf_efficientnet_lite0), else of timm.",
     )
     heads: Literal["joint", "axes"] = option("joint", "One output per class, or one per composition and per state.")
     dropout: float = option(0.1, "Dropout before the last layer.", ge=0, lt=1)
