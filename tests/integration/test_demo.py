@@ -8,8 +8,10 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from cathodeflow.bragg.options import Scan
+from cathodeflow.config import techniques
 from cathodeflow.samples import read_samples
 
 from ..conftest import ROOT, Project
@@ -147,3 +149,20 @@ def test_every_column_of_sem_is_explained(demo: Project) -> None:
     for table in ("model/predictions.csv", "model/predictions_crops.csv", "model/audit.csv", "additives/model.csv"):
         names |= {name for name in pd.read_csv(sem / table) if not name.startswith("p_")}
     assert not [name for name in sorted(names) if f"`{name}`" not in text]
+
+
+def test_one_configuration_may_hold_all_techniques(tmp_path: Path) -> None:
+    """Names in the rules of one technique do not change what those of another mean."""
+    values: dict[str, object] = {}
+    for name in ("config", "fibsem", "bcdi"):
+        values |= yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text())
+    assert set(techniques()) <= set(values)
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    planned = Project(tmp_path, ROOT).planned()
+    assert {rule.partition("_")[0] for rule in planned} == {*techniques(), "mlflow"}
+    # Each technique's data sets, and nobody else's.
+    for technique, rule in (("sem", "sem_index"), ("fibsem", "fibsem_volume"), ("bcdi", "bcdi_prepare")):
+        sheet = (ROOT / "config" / f"{technique}.tsv").read_text().splitlines()[1:]
+        roles = [line.split("\t")[1] for line in sheet if line]
+        assert planned[rule] == (len(roles) if technique == "bcdi" else roles.count("train"))

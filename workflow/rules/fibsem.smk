@@ -4,13 +4,13 @@ include: "fibsem_common.smk"
 # Everything that is kept, so that whatever is deleted is made again.
 TARGETS += fibsem_stores("results/fibsem", TRAINED, ["slices", "labels", "images", "image_labels"])
 TARGETS += expand(
-    "results/fibsem/{set}/{file}",
-    set=TRAINED,
+    "results/fibsem/{volume}/{file}",
+    volume=TRAINED,
     file=["volume.json", "pairs.parquet", "augment.json", *FIBSEM_METRICS],
 )
 TARGETS += expand(
     f"{RUN}/{{network}}{{suffix}}",
-    set=TRAINED,
+    volume=TRAINED,
     split=SPLITS,
     seed=FIBSEM.seeds,
     network=FIBSEM.networks,
@@ -25,7 +25,7 @@ TARGETS += expand(
 )
 TARGETS += expand(
     f"{RUN}/{{method}}_{{file}}",
-    set=TRAINED,
+    volume=TRAINED,
     split=SPLITS,
     seed=FIBSEM.seeds,
     method=FIBSEM.methods,
@@ -33,7 +33,7 @@ TARGETS += expand(
 )
 TARGETS += expand(
     f"{RUN}/{{file}}",
-    set=TRAINED,
+    volume=TRAINED,
     split=SPLITS,
     seed=FIBSEM.seeds,
     file=[
@@ -44,12 +44,12 @@ TARGETS += expand(
         *(f"test_{part}.zarr{suffix}" for part in ("labels", "probabilities", "uncertainty") for suffix in STORE),
     ],
 )
-TARGETS += expand("results/fibsem/{set}/{file}", set=NEW, file=["predict.json", "predict.png"])
+TARGETS += expand("results/fibsem/{volume}/{file}", volume=NEW, file=["predict.json", "predict.png"])
 TARGETS += fibsem_stores("results/fibsem", NEW, ["phases", "probabilities", "uncertainty"])
 
 
 wildcard_constraints:
-    set="|".join(map(re.escape, VOLUMES)),
+    volume="|".join(map(re.escape, VOLUMES)),
     split="|".join(SPLITS),
     seed="|".join(map(str, FIBSEM.seeds)),
     network="|".join(map(re.escape, FIBSEM.networks)),
@@ -58,12 +58,12 @@ wildcard_constraints:
 
 rule fibsem_simulate:
     output:
-        slices=data_sets.simulated_files("results/raw/fibsem/{set}", FIBSEM.simulate)[0],
-        labels=data_sets.simulated_files("results/raw/fibsem/{set}", FIBSEM.simulate)[1],
+        slices=fibsem_data_sets.simulated_files("results/raw/fibsem/{volume}", FIBSEM.simulate)[0],
+        labels=fibsem_data_sets.simulated_files("results/raw/fibsem/{volume}", FIBSEM.simulate)[1],
     log:
-        "results/logs/fibsem/{set}/simulate.log",
+        "results/logs/fibsem/{volume}/simulate.log",
     benchmark:
-        "results/benchmarks/fibsem/{set}/simulate.tsv"
+        "results/benchmarks/fibsem/{volume}/simulate.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -71,30 +71,30 @@ rule fibsem_simulate:
         mem_mb=2000,
         runtime=20,
     params:
-        number=lambda wildcards: list(VOLUMES).index(wildcards.set),
+        number=lambda wildcards: list(VOLUMES).index(wildcards.volume),
         options=options("fibsem.simulate"),
         code=code("fibsem.simulate"),
     message:
-        "Simulating the slices of volume {wildcards.set}"
+        "Simulating the slices of volume {wildcards.volume}"
     shell:
-        "cathodeflow --log {log} --threads {threads} fibsem simulate results/raw/fibsem/{wildcards.set}"
+        "cathodeflow --log {log} --threads {threads} fibsem simulate results/raw/fibsem/{wildcards.volume}"
         " --number {params.number} {params.options}"
 
 
 rule fibsem_volume:
     input:
-        images=lambda wildcards: fibsem_raw(wildcards.set, "images"),
-        labels=lambda wildcards: fibsem_raw(wildcards.set, "labels"),
+        images=lambda wildcards: fibsem_raw(wildcards.volume, "images"),
+        labels=lambda wildcards: fibsem_raw(wildcards.volume, "labels"),
     output:
-        slices=directory("results/fibsem/{set}/slices.zarr"),
-        slices_manifest="results/fibsem/{set}/slices.zarr.manifest.json",
-        labels=directory("results/fibsem/{set}/labels.zarr"),
-        labels_manifest="results/fibsem/{set}/labels.zarr.manifest.json",
-        record="results/fibsem/{set}/volume.json",
+        slices=directory("results/fibsem/{volume}/slices.zarr"),
+        slices_manifest="results/fibsem/{volume}/slices.zarr.manifest.json",
+        labels=directory("results/fibsem/{volume}/labels.zarr"),
+        labels_manifest="results/fibsem/{volume}/labels.zarr.manifest.json",
+        record="results/fibsem/{volume}/volume.json",
     log:
-        "results/logs/fibsem/{set}/volume.log",
+        "results/logs/fibsem/{volume}/volume.log",
     benchmark:
-        "results/benchmarks/fibsem/{set}/volume.tsv"
+        "results/benchmarks/fibsem/{volume}/volume.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -102,32 +102,32 @@ rule fibsem_volume:
         mem_mb=4000,
         runtime=60,
     params:
-        images=lambda wildcards: fibsem_source(wildcards.set, "images"),
-        labels=lambda wildcards: fibsem_source(wildcards.set, "labels"),
+        images=lambda wildcards: fibsem_source(wildcards.volume, "images"),
+        labels=lambda wildcards: fibsem_source(wildcards.volume, "labels"),
         options=options("fibsem.volume"),
         code=code("fibsem.volume"),
     message:
-        "Bringing the slices and labels of volume {wildcards.set} into stores"
+        "Bringing the slices and labels of volume {wildcards.volume} into stores"
     shell:
         "cathodeflow --log {log} --threads {threads} fibsem volume {params.images:q} --labels {params.labels:q}"
-        " --sample {wildcards.set} --out {output.slices} --labels-out {output.labels} --record {output.record}"
+        " --sample {wildcards.volume} --out {output.slices} --labels-out {output.labels} --record {output.record}"
         " {params.options}"
 
 
 rule fibsem_augment:
     input:
-        manifests=fibsem_manifests("results/fibsem/{set}/", ["slices", "labels"]),
+        manifests=fibsem_manifests("results/fibsem/{volume}/", ["slices", "labels"]),
     output:
-        images=directory("results/fibsem/{set}/images.zarr"),
-        images_manifest="results/fibsem/{set}/images.zarr.manifest.json",
-        labels=directory("results/fibsem/{set}/image_labels.zarr"),
-        labels_manifest="results/fibsem/{set}/image_labels.zarr.manifest.json",
-        pairs="results/fibsem/{set}/pairs.parquet",
-        record="results/fibsem/{set}/augment.json",
+        images=directory("results/fibsem/{volume}/images.zarr"),
+        images_manifest="results/fibsem/{volume}/images.zarr.manifest.json",
+        labels=directory("results/fibsem/{volume}/image_labels.zarr"),
+        labels_manifest="results/fibsem/{volume}/image_labels.zarr.manifest.json",
+        pairs="results/fibsem/{volume}/pairs.parquet",
+        record="results/fibsem/{volume}/augment.json",
     log:
-        "results/logs/fibsem/{set}/augment.log",
+        "results/logs/fibsem/{volume}/augment.log",
     benchmark:
-        "results/benchmarks/fibsem/{set}/augment.tsv"
+        "results/benchmarks/fibsem/{volume}/augment.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -138,31 +138,31 @@ rule fibsem_augment:
         options=options("fibsem.augment"),
         code=code("fibsem.augment"),
     message:
-        "Making and dividing the images of volume {wildcards.set}"
+        "Making and dividing the images of volume {wildcards.volume}"
     shell:
-        "cathodeflow --log {log} --threads {threads} fibsem augment results/fibsem/{wildcards.set}/slices.zarr"
-        " results/fibsem/{wildcards.set}/labels.zarr --sample {wildcards.set} --out {output.images}"
+        "cathodeflow --log {log} --threads {threads} fibsem augment results/fibsem/{wildcards.volume}/slices.zarr"
+        " results/fibsem/{wildcards.volume}/labels.zarr --sample {wildcards.volume} --out {output.images}"
         " --labels-out {output.labels} --pairs {output.pairs} --record {output.record} {params.options}"
 
 
 rule fibsem_train_global:
     input:
-        manifests=fibsem_manifests("results/fibsem/{set}/", ["images", "image_labels"]),
-        pairs="results/fibsem/{set}/pairs.parquet",
+        manifests=fibsem_manifests("results/fibsem/{volume}/", ["images", "image_labels"]),
+        pairs="results/fibsem/{volume}/pairs.parquet",
     output:
         model=f"{RUN}/{{network}}.pt",
         record=f"{RUN}/{{network}}.json",
         figure=report(
             f"{RUN}/{{network}}.png",
             category="FIB-SEM",
-            subcategory="volume {set}, {split}",
+            subcategory="volume {volume}, {split}",
             labels={"figure": "training of {network}", "seed": "{seed}"},
             caption="../report/fibsem_train.rst",
         ),
     log:
-        "results/logs/fibsem/{set}/{split}/seed{seed}/{network}/train_global.log",
+        "results/logs/fibsem/{volume}/{split}/seed{seed}/{network}/train_global.log",
     benchmark:
-        "results/benchmarks/fibsem/{set}/{split}/seed{seed}/{network}/train_global.tsv"
+        "results/benchmarks/fibsem/{volume}/{split}/seed{seed}/{network}/train_global.tsv"
     conda:
         ENVIRONMENT
     threads: lambda wildcards: fibsem_network_options(wildcards.network).threads
@@ -177,22 +177,22 @@ rule fibsem_train_global:
         options=lambda wildcards: to_flags(fibsem_network_options(wildcards.network)),
         code=code("fibsem.train_global"),
     message:
-        "Training the network {wildcards.network} on volume {wildcards.set} ({wildcards.split}, seed {wildcards.seed})"
+        "Training the network {wildcards.network} on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
-        "cathodeflow --log {log} fibsem train-global results/fibsem/{wildcards.set}/images.zarr"
-        " results/fibsem/{wildcards.set}/image_labels.zarr {input.pairs}"
-        " --sample {wildcards.set}/{wildcards.split}/seed{wildcards.seed}/{wildcards.network} --split {wildcards.split}"
+        "cathodeflow --log {log} fibsem train-global results/fibsem/{wildcards.volume}/images.zarr"
+        " results/fibsem/{wildcards.volume}/image_labels.zarr {input.pairs}"
+        " --sample {wildcards.volume}/{wildcards.split}/seed{wildcards.seed}/{wildcards.network} --split {wildcards.split}"
         " --repeat {wildcards.seed} {params.crosswise} --out {output.model} --record {output.record}"
         " --figure {output.figure} --checkpoint"
-        " results/checkpoints/fibsem_{wildcards.set}_{wildcards.split}_{wildcards.seed}_{wildcards.network}.ckpt"
+        " results/checkpoints/fibsem_{wildcards.volume}_{wildcards.split}_{wildcards.seed}_{wildcards.network}.ckpt"
         " {params.options}"
 
 
 rule fibsem_predict_global:
     input:
         model=f"{RUN}/{{network}}.pt",
-        manifest="results/fibsem/{set}/images.zarr.manifest.json",
-        pairs="results/fibsem/{set}/pairs.parquet",
+        manifest="results/fibsem/{volume}/images.zarr.manifest.json",
+        pairs="results/fibsem/{volume}/pairs.parquet",
     output:
         logits=directory(f"{RUN}/{{network}}_logits.zarr"),
         logits_manifest=f"{RUN}/{{network}}_logits.zarr.manifest.json",
@@ -203,9 +203,9 @@ rule fibsem_predict_global:
         table=f"{RUN}/{{network}}_images.parquet",
         record=f"{RUN}/{{network}}_global.json",
     log:
-        "results/logs/fibsem/{set}/{split}/seed{seed}/{network}/predict_global.log",
+        "results/logs/fibsem/{volume}/{split}/seed{seed}/{network}/predict_global.log",
     benchmark:
-        "results/benchmarks/fibsem/{set}/{split}/seed{seed}/{network}/predict_global.tsv"
+        "results/benchmarks/fibsem/{volume}/{split}/seed{seed}/{network}/predict_global.tsv"
     conda:
         ENVIRONMENT
     threads: FIBSEM.predict_global.threads
@@ -217,10 +217,10 @@ rule fibsem_predict_global:
         options=options("fibsem.predict_global"),
         code=code("fibsem.predict_global"),
     message:
-        "Applying the network {wildcards.network} to volume {wildcards.set} ({wildcards.split}, seed {wildcards.seed})"
+        "Applying the network {wildcards.network} to volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
-        "cathodeflow --log {log} fibsem predict-global {input.model} results/fibsem/{wildcards.set}/images.zarr"
-        " {input.pairs} --sample {wildcards.set}/{wildcards.split}/seed{wildcards.seed}/{wildcards.network}"
+        "cathodeflow --log {log} fibsem predict-global {input.model} results/fibsem/{wildcards.volume}/images.zarr"
+        " {input.pairs} --sample {wildcards.volume}/{wildcards.split}/seed{wildcards.seed}/{wildcards.network}"
         " --split {wildcards.split} --out {output.logits} --entropy {output.entropy} --labels {output.labels}"
         " --table {output.table} --record {output.record} {params.options}"
 
@@ -229,14 +229,14 @@ rule fibsem_train_idk:
     input:
         manifest=lambda wildcards: f"{fibsem_network(wildcards)}_logits.zarr.manifest.json",
         table=lambda wildcards: f"{fibsem_network(wildcards)}_images.parquet",
-        truth="results/fibsem/{set}/image_labels.zarr.manifest.json",
+        truth="results/fibsem/{volume}/image_labels.zarr.manifest.json",
     output:
         model=f"{RUN}/{{method}}_idk.pt",
         record=f"{RUN}/{{method}}_idk.json",
     log:
-        "results/logs/fibsem/{set}/{split}/seed{seed}/{method}/train_idk.log",
+        "results/logs/fibsem/{volume}/{split}/seed{seed}/{method}/train_idk.log",
     benchmark:
-        "results/benchmarks/fibsem/{set}/{split}/seed{seed}/{method}/train_idk.tsv"
+        "results/benchmarks/fibsem/{volume}/{split}/seed{seed}/{method}/train_idk.tsv"
     conda:
         ENVIRONMENT
     threads: FIBSEM.train_idk.threads
@@ -249,12 +249,12 @@ rule fibsem_train_idk:
         options=options("fibsem.train_idk"),
         code=code("fibsem.train_idk"),
     message:
-        "Training where {params.network} is wrong on volume {wildcards.set} ({wildcards.split}, seed {wildcards.seed})"
+        "Training where {params.network} is wrong on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
         "cathodeflow --log {log} fibsem train-idk"
-        " results/fibsem/{wildcards.set}/{wildcards.split}/seed{wildcards.seed}/{params.network}_logits.zarr"
-        " {input.table} results/fibsem/{wildcards.set}/image_labels.zarr"
-        " --sample {wildcards.set}/{wildcards.split}/seed{wildcards.seed}/{wildcards.method}"
+        " results/fibsem/{wildcards.volume}/{wildcards.split}/seed{wildcards.seed}/{params.network}_logits.zarr"
+        " {input.table} results/fibsem/{wildcards.volume}/image_labels.zarr"
+        " --sample {wildcards.volume}/{wildcards.split}/seed{wildcards.seed}/{wildcards.method}"
         " --repeat {wildcards.seed} --out {output.model} --record {output.record} {params.options}"
 
 
@@ -264,28 +264,28 @@ rule fibsem_train_local:
         idk=f"{RUN}/{{method}}_idk.pt",
         manifest=lambda wildcards: f"{fibsem_network(wildcards)}_logits.zarr.manifest.json",
         table=lambda wildcards: f"{fibsem_network(wildcards)}_images.parquet",
-        manifests=fibsem_manifests("results/fibsem/{set}/", ["images", "image_labels"]),
+        manifests=fibsem_manifests("results/fibsem/{volume}/", ["images", "image_labels"]),
     output:
         model=f"{RUN}/{{method}}_local.pt",
         record=f"{RUN}/{{method}}_local.json",
         figure=report(
             f"{RUN}/{{method}}_local.png",
             category="FIB-SEM",
-            subcategory="volume {set}, {split}",
+            subcategory="volume {volume}, {split}",
             labels={"figure": "training of {method}", "seed": "{seed}"},
             caption="../report/fibsem_train.rst",
         ),
         pacing=report(
             f"{RUN}/{{method}}_pacing.png",
             category="FIB-SEM",
-            subcategory="volume {set}, {split}",
+            subcategory="volume {volume}, {split}",
             labels={"figure": "curriculum of {method}", "seed": "{seed}"},
             caption="../report/fibsem_pacing.rst",
         ),
     log:
-        "results/logs/fibsem/{set}/{split}/seed{seed}/{method}/train_local.log",
+        "results/logs/fibsem/{volume}/{split}/seed{seed}/{method}/train_local.log",
     benchmark:
-        "results/benchmarks/fibsem/{set}/{split}/seed{seed}/{method}/train_local.tsv"
+        "results/benchmarks/fibsem/{volume}/{split}/seed{seed}/{method}/train_local.tsv"
     conda:
         ENVIRONMENT
     threads: FIBSEM.train_local.threads
@@ -298,15 +298,15 @@ rule fibsem_train_local:
         options=options("fibsem.train_local"),
         code=code("fibsem.train_local"),
     message:
-        "Training LCGAR for {wildcards.method} on volume {wildcards.set} ({wildcards.split}, seed {wildcards.seed})"
+        "Training LCGAR for {wildcards.method} on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
         "cathodeflow --log {log} fibsem train-local {input.network} {input.idk}"
-        " results/fibsem/{wildcards.set}/{wildcards.split}/seed{wildcards.seed}/{params.network}_logits.zarr"
-        " {input.table} results/fibsem/{wildcards.set}/images.zarr results/fibsem/{wildcards.set}/image_labels.zarr"
-        " --sample {wildcards.set}/{wildcards.split}/seed{wildcards.seed}/{wildcards.method}"
+        " results/fibsem/{wildcards.volume}/{wildcards.split}/seed{wildcards.seed}/{params.network}_logits.zarr"
+        " {input.table} results/fibsem/{wildcards.volume}/images.zarr results/fibsem/{wildcards.volume}/image_labels.zarr"
+        " --sample {wildcards.volume}/{wildcards.split}/seed{wildcards.seed}/{wildcards.method}"
         " --repeat {wildcards.seed} --out {output.model} --record {output.record} --figure {output.figure}"
         " --pacing-figure {output.pacing} --checkpoint"
-        " results/checkpoints/fibsem_{wildcards.set}_{wildcards.split}_{wildcards.seed}_{wildcards.method}.ckpt"
+        " results/checkpoints/fibsem_{wildcards.volume}_{wildcards.split}_{wildcards.seed}_{wildcards.method}.ckpt"
         " {params.options}"
 
 
@@ -318,7 +318,7 @@ rule fibsem_test:
         helpers=expand(
             f"{RUN}/{{method}}_{{part}}.pt", method=FIBSEM.methods, part=["idk", "local"], allow_missing=True
         ),
-        manifests=fibsem_manifests("results/fibsem/{set}/", ["images", "image_labels"]),
+        manifests=fibsem_manifests("results/fibsem/{volume}/", ["images", "image_labels"]),
     output:
         model=f"{RUN}/model.pt",
         labels=directory(f"{RUN}/test_labels.zarr"),
@@ -332,14 +332,14 @@ rule fibsem_test:
         figure=report(
             f"{RUN}/slices.png",
             category="FIB-SEM",
-            subcategory="volume {set}, {split}",
+            subcategory="volume {volume}, {split}",
             labels={"figure": "slices", "seed": "{seed}"},
             caption="../report/fibsem_slices.rst",
         ),
     log:
-        "results/logs/fibsem/{set}/{split}/seed{seed}/test.log",
+        "results/logs/fibsem/{volume}/{split}/seed{seed}/test.log",
     benchmark:
-        "results/benchmarks/fibsem/{set}/{split}/seed{seed}/test.tsv"
+        "results/benchmarks/fibsem/{volume}/{split}/seed{seed}/test.tsv"
     conda:
         ENVIRONMENT
     threads: FIBSEM.test.threads
@@ -353,11 +353,11 @@ rule fibsem_test:
         options=options("fibsem.test"),
         code=code("fibsem.test"),
     message:
-        "Testing all methods on volume {wildcards.set} ({wildcards.split}, seed {wildcards.seed})"
+        "Testing all methods on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
-        "cathodeflow --log {log} fibsem test results/fibsem/{wildcards.set}/{wildcards.split}/seed{wildcards.seed}"
-        " results/fibsem/{wildcards.set}/images.zarr results/fibsem/{wildcards.set}/image_labels.zarr"
-        " --sample {wildcards.set}/{wildcards.split}/seed{wildcards.seed} --networks {params.networks:q}"
+        "cathodeflow --log {log} fibsem test results/fibsem/{wildcards.volume}/{wildcards.split}/seed{wildcards.seed}"
+        " results/fibsem/{wildcards.volume}/images.zarr results/fibsem/{wildcards.volume}/image_labels.zarr"
+        " --sample {wildcards.volume}/{wildcards.split}/seed{wildcards.seed} --networks {params.networks:q}"
         " --methods {params.methods:q} --split {wildcards.split} --repeat {wildcards.seed}"
         " --record {output.record} {params.options}"
 
@@ -372,30 +372,30 @@ rule fibsem_metrics:
             allow_missing=True,
         ),
         tables=expand(f"{RUN}/test.parquet", split=SPLITS, seed=FIBSEM.seeds, allow_missing=True),
-        truth="results/fibsem/{set}/image_labels.zarr.manifest.json",
+        truth="results/fibsem/{volume}/image_labels.zarr.manifest.json",
     output:
-        table="results/fibsem/{set}/metrics.csv",
-        slices="results/fibsem/{set}/metrics_slices.csv",
-        differences="results/fibsem/{set}/differences.csv",
-        record="results/fibsem/{set}/metrics.json",
+        table="results/fibsem/{volume}/metrics.csv",
+        slices="results/fibsem/{volume}/metrics_slices.csv",
+        differences="results/fibsem/{volume}/differences.csv",
+        record="results/fibsem/{volume}/metrics.json",
         methods=report(
-            "results/fibsem/{set}/methods.png",
+            "results/fibsem/{volume}/methods.png",
             category="FIB-SEM",
-            subcategory="volume {set}",
+            subcategory="volume {volume}",
             labels={"figure": "methods"},
             caption="../report/fibsem_methods.rst",
         ),
         fractions=report(
-            "results/fibsem/{set}/fractions.png",
+            "results/fibsem/{volume}/fractions.png",
             category="FIB-SEM",
-            subcategory="volume {set}",
+            subcategory="volume {volume}",
             labels={"figure": "phase fractions"},
             caption="../report/fibsem_fractions.rst",
         ),
     log:
-        "results/logs/fibsem/{set}/metrics.log",
+        "results/logs/fibsem/{volume}/metrics.log",
     benchmark:
-        "results/benchmarks/fibsem/{set}/metrics.tsv"
+        "results/benchmarks/fibsem/{volume}/metrics.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -403,41 +403,41 @@ rule fibsem_metrics:
         mem_mb=4000,
         runtime=60,
     params:
-        folders=lambda wildcards: expand(RUN, set=wildcards.set, split=SPLITS, seed=FIBSEM.seeds),
+        folders=lambda wildcards: expand(RUN, volume=wildcards.volume, split=SPLITS, seed=FIBSEM.seeds),
         options=options("fibsem.metrics"),
         code=code("fibsem.metrics"),
     message:
-        "Comparing all methods with the truth on volume {wildcards.set}"
+        "Comparing all methods with the truth on volume {wildcards.volume}"
     shell:
         "cathodeflow --log {log} --threads {threads} fibsem metrics {params.folders}"
-        " --truth results/fibsem/{wildcards.set}/image_labels.zarr --sample {wildcards.set} --out {output.table}"
+        " --truth results/fibsem/{wildcards.volume}/image_labels.zarr --sample {wildcards.volume} --out {output.table}"
         " --per-slice {output.slices} --differences {output.differences} --record {output.record}"
-        " --figures results/fibsem/{wildcards.set} {params.options}"
+        " --figures results/fibsem/{wildcards.volume} {params.options}"
 
 
 rule fibsem_predict:
     input:
-        raw=lambda wildcards: fibsem_raw(wildcards.set, "images"),
+        raw=lambda wildcards: fibsem_raw(wildcards.volume, "images"),
         model=fibsem_model,
     output:
-        labels=directory("results/fibsem/{set}/phases.zarr"),
-        labels_manifest="results/fibsem/{set}/phases.zarr.manifest.json",
-        probabilities=directory("results/fibsem/{set}/probabilities.zarr"),
-        probabilities_manifest="results/fibsem/{set}/probabilities.zarr.manifest.json",
-        uncertainty=directory("results/fibsem/{set}/uncertainty.zarr"),
-        uncertainty_manifest="results/fibsem/{set}/uncertainty.zarr.manifest.json",
-        record="results/fibsem/{set}/predict.json",
+        labels=directory("results/fibsem/{volume}/phases.zarr"),
+        labels_manifest="results/fibsem/{volume}/phases.zarr.manifest.json",
+        probabilities=directory("results/fibsem/{volume}/probabilities.zarr"),
+        probabilities_manifest="results/fibsem/{volume}/probabilities.zarr.manifest.json",
+        uncertainty=directory("results/fibsem/{volume}/uncertainty.zarr"),
+        uncertainty_manifest="results/fibsem/{volume}/uncertainty.zarr.manifest.json",
+        record="results/fibsem/{volume}/predict.json",
         figure=report(
-            "results/fibsem/{set}/predict.png",
+            "results/fibsem/{volume}/predict.png",
             category="FIB-SEM",
-            subcategory="volume {set}",
+            subcategory="volume {volume}",
             labels={"figure": "phases"},
             caption="../report/fibsem_predict.rst",
         ),
     log:
-        "results/logs/fibsem/{set}/predict.log",
+        "results/logs/fibsem/{volume}/predict.log",
     benchmark:
-        "results/benchmarks/fibsem/{set}/predict.tsv"
+        "results/benchmarks/fibsem/{volume}/predict.tsv"
     conda:
         ENVIRONMENT
     threads: FIBSEM.predict.threads
@@ -446,13 +446,13 @@ rule fibsem_predict:
         runtime=480,
         gpu=gpus("fibsem.predict"),
     params:
-        images=lambda wildcards: fibsem_source(wildcards.set, "images"),
+        images=lambda wildcards: fibsem_source(wildcards.volume, "images"),
         model=lambda wildcards, input: "" if FIBSEM.predict.model else f"--model {input.model}",
         options=options("fibsem.predict"),
         code=code("fibsem.predict"),
     message:
-        "Segmenting the slices of volume {wildcards.set}"
+        "Segmenting the slices of volume {wildcards.volume}"
     shell:
-        "cathodeflow --log {log} fibsem predict {params.images:q} {params.model} --sample {wildcards.set}"
+        "cathodeflow --log {log} fibsem predict {params.images:q} {params.model} --sample {wildcards.volume}"
         " --out {output.labels} --probabilities {output.probabilities} --uncertainty {output.uncertainty}"
         " --record {output.record} --figure {output.figure} {params.options}"

@@ -1,4 +1,4 @@
-from cathodeflow.fibsem import data_sets
+from cathodeflow.fibsem import data_sets as fibsem_data_sets
 from cathodeflow.io.sources import list_files
 from cathodeflow.options import to_flags
 
@@ -7,7 +7,7 @@ VOLUMES = SAMPLES["fibsem"]
 TRAINED = [name for name, one in VOLUMES.items() if one.role == "train"]
 NEW = [name for name, one in VOLUMES.items() if one.role == "predict"]
 SPLITS = list(FIBSEM.augment.splits)
-RUN = "results/fibsem/{set}/{split}/seed{seed}"
+RUN = "results/fibsem/{volume}/{split}/seed{seed}"
 # Of a store: itself, and its manifest.
 STORE = ["", ".manifest.json"]
 FIBSEM_METRICS = [
@@ -29,7 +29,7 @@ def fibsem_source(name, part):
 def fibsem_raw(name, part):
     """Raw files themselves, so that Snakemake sees each of them change, come and go."""
     if VOLUMES[name].simulated:
-        return data_sets.simulated_files(f"results/raw/fibsem/{name}", FIBSEM.simulate)[part == "labels"]
+        return fibsem_data_sets.simulated_files(f"results/raw/fibsem/{name}", FIBSEM.simulate)[part == "labels"]
     source = fibsem_source(name, part)
     return list_files(source) if source else []
 
@@ -56,5 +56,5 @@ def fibsem_network(wildcards):
 
 def fibsem_model(wildcards):
     """Model that segments slices without labels: one that is given, or the first one trained here."""
-    first = RUN.format(set=TRAINED[0], split=SPLITS[0], seed=FIBSEM.seeds[0]) if TRAINED else ""
+    first = RUN.format(volume=TRAINED[0], split=SPLITS[0], seed=FIBSEM.seeds[0]) if TRAINED else ""
     return FIBSEM.predict.model or f"{first}/model.pt"

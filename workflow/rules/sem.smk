@@ -47,7 +47,7 @@ wildcard_constraints:
 
 rule sem_simulate:
     output:
-        images=data_sets.simulated_files("results/raw/sem/{set}", SEM.simulate),
+        images=sem_data_sets.simulated_files("results/raw/sem/{set}", SEM.simulate),
     log:
         "results/logs/sem/{set}/simulate.log",
     benchmark:
@@ -69,7 +69,7 @@ rule sem_simulate:
 
 rule sem_simulate_foreign:
     output:
-        images=data_sets.foreign_files("results/raw/sem/{set}", SEM.simulate),
+        images=sem_data_sets.foreign_files("results/raw/sem/{set}", SEM.simulate),
     log:
         "results/logs/sem/{set}/simulate.log",
     benchmark:

@@ -1,5 +1,5 @@
 from cathodeflow.options import to_flags
-from cathodeflow.sem import data_sets
+from cathodeflow.sem import data_sets as sem_data_sets
 
 SEM = CONFIG.sem
 SETS = SAMPLES["sem"]
@@ -18,7 +18,7 @@ def sem_images(name):
 
 def sem_simulated(name):
     """Files that a simulated data set consists of."""
-    list_files = data_sets.simulated_files if SETS[name].role == "train" else data_sets.foreign_files
+    list_files = sem_data_sets.simulated_files if SETS[name].role == "train" else sem_data_sets.foreign_files
     return list_files(f"results/raw/sem/{name}", SEM.simulate)
 
 
@@ -27,7 +27,7 @@ def sem_raw(names):
     return [
         file
         for name in names
-        for file in (sem_simulated(name) if SETS[name].simulated else data_sets.raw_files(SETS[name].images))
+        for file in (sem_simulated(name) if SETS[name].simulated else sem_data_sets.raw_files(SETS[name].images))
     ]
 
 
