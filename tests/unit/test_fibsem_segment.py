@@ -32,7 +32,7 @@ def bundle(context: int, edges: str = "zero"):
     for name, outputs in (("idk", 1), ("mlp", 3)):
         networks[f"both-{name}"] = initialised(lambda outputs=outputs: PixelNetwork(4, outputs), 2)
     about = {"class_weights": {"net": [1.5, 1.0, 0.5]}, "passes": {"net": 4}, "flips": {"net": False}, "seed": {"net": 3},
-             "threshold": {}}  # fmt: skip
+             "threshold": {}, "levelled": False}  # fmt: skip
     around = neighbours(7, context)
     logits, doubt = stochastic(unet, torch.from_numpy(volume())[around], passes=4, seed=3)
     # So that the network does not know about half of the pixels.
@@ -141,3 +141,22 @@ def test_no_store_appears_when_one_block_is_bad(tmp_path):
     with pytest.raises(InputError):
         write_together(stores, blocks())
     assert not list(tmp_path.iterdir())
+
+
+def test_levelled_slices_may_have_any_brightness_and_contrast():
+    """Of a network trained on levelled slices, brightness and contrast of single slices change nothing."""
+    networks, about = bundle(3)
+    networks["net"].standardise(0.0, 1.0)
+    networks["both-local"].set_grey(-2.0, 2.0)
+    about["levelled"] = True
+    grey = volume()
+    changed = grey * np.linspace(0.3, 4, 7)[:, None, None] + np.arange(7)[:, None, None] * 50
+    for name in ("net", "both"):
+        found = [
+            next(segment(one, METHODS[name], networks, about, together=10)).phases.probabilities
+            for one in (grey, changed)
+        ]
+        assert torch.allclose(*found, atol=1e-4)
+    about["levelled"] = False
+    apart = [next(segment(one, METHODS["net"], networks, about)).phases.probabilities for one in (grey, changed)]
+    assert not torch.allclose(*apart, atol=1e-2)

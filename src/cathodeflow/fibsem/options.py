@@ -88,6 +88,11 @@ class Augment(Options):
     copies: int = option(4, "Images of each slice, itself included.", ge=1, le=100)
     step: int = option(1, "Rows removed from one copy to the next.", unit="px", ge=1)
     interpolation: Literal["linear", "cubic"] = option("linear", "Between rows of the slices.")
+    level: bool = option(
+        False,
+        "Bring every slice to the same mean and deviation of grey, new slices too: for images that are no stack, and "
+        "stacks of uneven brightness.",
+    )
     neighbours: int = option(8, "Neighbours of a pixel that smooth stretched labels; 0: none.", ge=0, le=48)
     splits: tuple[Literal["grouped", "paper"], ...] = option(
         ("grouped",),
@@ -228,7 +233,9 @@ class Predict(Options):
     model: str | None = option(None, "Model to use; default: the first one trained here.")
     method: str | None = option(None, "Method; default: the one that is best on validation.")
     grey: Literal["auto", "own", "matched"] = option(
-        "auto", "Bring mean and deviation of the grey to those of the training; auto: where the type of it differs."
+        "auto",
+        "Bring mean and deviation of the grey to those of the training; auto: where the type of it differs. After "
+        "training with `augment.level` each slice is levelled instead.",
     )
     pixel_nm: float | None = option(None, "Size of a pixel; default: as in a store, or unknown.", unit="nm", gt=0)
     slice_nm: float | None = option(None, "Distance of the slices; default: as the pixels.", unit="nm", gt=0)

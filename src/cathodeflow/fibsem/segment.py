@@ -10,6 +10,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.methods import Answer, Method, answer
 from cathodeflow.fibsem.passes import stochastic
 from cathodeflow.fibsem.unet import UNet, neighbours
+from cathodeflow.fibsem.volume import levelled
 
 # Slices whose mean and deviation stand for those of the volume.
 _LOOKED_AT = 16
@@ -35,10 +36,11 @@ def segment(
         Any numeric type [grey]; read a few slices at a time.
     method : Method
     networks, metadata
-        Of a bundle, as `methods.answer` takes them; also `passes`, `flips` and `seed` by global network.
+        Of a bundle, as `methods.answer` takes them; also `passes`, `flips` and `seed` by global network, and
+        `levelled`: whether the networks were trained on levelled slices (`volume.levelled`) and so these are, too.
     matched : bool
         Bring mean and deviation of the grey to those that the network was trained on: for slices of another depth,
-        brightness or contrast.
+        brightness or contrast. Not where slices are levelled.
     together : int
         Slices in memory at a time, besides their neighbours.
     tile, overlap
@@ -53,13 +55,15 @@ def segment(
     network = networks[method.network]
     n, context = grey.shape[0], network.architecture["context"]
     reach = context // 2
-    factor, shift = _matching(grey, network) if matched else (1.0, 0.0)
+    level = metadata["levelled"]
+    factor, shift = _matching(grey, network) if matched and not level else (1.0, 0.0)
     around = neighbours(n, context)
     keywords = {name: metadata[name][method.network] for name in ("passes", "flips", "seed")}
     for start in range(0, n, together):
         stop = min(start + together, n)
         first, last = max(start - reach, 0), min(stop + reach, n)
-        block = torch.from_numpy(np.asarray(grey[first:last]).astype(np.float32)).mul_(factor).add_(shift)
+        values = np.asarray(grey[first:last])
+        block = torch.from_numpy(levelled(values) if level else values.astype(np.float32)).mul_(factor).add_(shift)
         near = around[start:stop] - first
         logits = stochastic(
             network, block[near], numbers=range(start, stop), tile=tile, overlap=overlap, device=device, **keywords

@@ -57,7 +57,9 @@ def predict(
     }
     wanted = [name for name, path in places.items() if path]
     matched = options.grey == "matched" or (options.grey == "auto" and str(grey.dtype) != about["grey"])
-    if matched:
+    if about["levelled"]:
+        log.info("every slice is brought to the same mean and deviation of the grey, as in training")
+    elif matched:
         log.info("mean and deviation of the grey are brought to those of the training")
     shown = np.unique([0, n // 2, n - 1]).tolist()
     kept: list[tuple[Any, Any]] = []

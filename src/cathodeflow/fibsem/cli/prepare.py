@@ -142,7 +142,7 @@ def augment(
     from cathodeflow.errors import InputError
     from cathodeflow.fibsem import split
     from cathodeflow.fibsem.augment import grey_copies, label_copies
-    from cathodeflow.fibsem.volume import UNLABELLED
+    from cathodeflow.fibsem.volume import UNLABELLED, levelled
     from cathodeflow.io.tables import write_table
     from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
     from cathodeflow.record import write_record
@@ -173,9 +173,14 @@ def augment(
 
     # Pores, the first class, are as small as they look; solids are mistaken for each other.
     smoothing = {"neighbours": options.neighbours, "among": tuple(range(1, len(classes)))}
-    metadata: dict[str, Any] = {"attributes": info.attributes, "axes": ("image", "y", "x")}
-    write_volume(out, stretched(grey, grey_copies, interpolation=options.interpolation), **metadata)
-    write_volume(labels_out, stretched(truth, label_copies, **smoothing), **metadata)
+    axes = ("image", "y", "x")
+    if options.level:
+        grey = grey.rechunk((1, *shape)).map_blocks(levelled, dtype=np.float32)
+    write_volume(
+        out, stretched(grey, grey_copies, interpolation=options.interpolation), axes=axes,
+        attributes=info.attributes | {"levelled": options.level},
+    )  # fmt: skip
+    write_volume(labels_out, stretched(truth, label_copies, **smoothing), axes=axes, attributes=info.attributes)
     write_table(pairs, table)
     metrics = {
         f"{name}_{role.replace(' ', '_')}": int((table[f"role_{name}"] == role).sum())

@@ -41,7 +41,7 @@ def test(
     from cathodeflow.fibsem.split import TEST, VALIDATION
     from cathodeflow.io.figures import save_figure
     from cathodeflow.io.tables import read_table, write_table
-    from cathodeflow.io.volumes import read_volume, write_volume
+    from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
     from cathodeflow.record import write_record
 
     torch.set_num_threads(options.threads)
@@ -65,6 +65,7 @@ def test(
         found[method.name], tested = answered[TEST], listed.iloc[rows[TEST]]
     best = max(scores, key=lambda name: scores[name])
     about |= {"best": best, "grey": str(grey.dtype), "methods": [one._asdict() for one in offered]}
+    about["levelled"] = read_volume_info(images).attributes["levelled"]
     save_bundle(f"{folder}/model.pt", trained, about)
     attributes = {"methods": list(found), "networks": networks.split(","), "classes": about["classes"]}
     axes = ("method", "image", "y", "x")
