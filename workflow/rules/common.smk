@@ -32,9 +32,14 @@ def code(stage):
     return code_digest(f"cathodeflow.{technique}.cli:{name}")
 
 
+CARD_HERE = any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
+
+
 def gpus(stage):
-    """GPUs that a stage asks for: none where the configuration says `device: cpu`."""
-    return 0 if settings.stage_options(CONFIG, stage).device == "cpu" else 1
+    """GPUs that a stage asks for: none for `device: cpu`, nor where it runs on this machine and that has none."""
+    device = settings.stage_options(CONFIG, stage).device
+    # Asked when the job is made, as the executor is not known before.
+    return lambda wildcards: int(device == "cuda" or (device != "cpu" and (CARD_HERE or not workflow.local_exec)))
 
 
 # A tracking server gets the curves while a network trains. This is no parameter of a job: it changes no result.
