@@ -53,7 +53,8 @@ def train_global(
     around = torch.from_numpy(neighbours_of(slices, table["copy"].to_numpy(), options.context))
     grey, truth = read_volume(images).compute(), read_volume(labels).compute()
     classes = read_volume_info(labels).attributes["classes"]
-    rows, validation = (np.flatnonzero(role == name) for name in (TRAIN, VALIDATION))
+    # Copies of a slice tell validation little more than the slice.
+    rows, validation = np.flatnonzero(role == TRAIN), np.flatnonzero((role == VALIDATION) & (table["copy"] == 0))
     # With one weight for all, only that every class is there is of interest.
     balanced = class_weights(truth[rows], classes)
     weights = balanced if options.class_weights == "balanced" else [1.0] * len(classes)
