@@ -11,6 +11,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from cathodeflow.errors import InputError
+from cathodeflow.io.runs import join_as_job
 from cathodeflow.options import Options, flag_name, from_flags, is_tuple, optional
 
 log = logging.getLogger("cathodeflow")
@@ -128,6 +129,7 @@ def start(log_file: str | None, threads: int | None) -> None:
         handlers[1].setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=handlers)
     log.setLevel(logging.INFO)
+    join_as_job()
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").addFilter(lambda _: bool(log_file))
     if threads:

@@ -92,7 +92,7 @@ def write_json(path: str | os.PathLike[str], data: Any) -> None:
     data : Any
         Nested mappings, sequences, numbers, text, numpy arrays and scalars.
     """
-    text = json.dumps(_plain(data), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(data), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -108,6 +108,19 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     where = _existing(path, "a JSON file")
     with guarded(where, "a JSON file"), open(where, encoding="utf-8") as file:
         return json.load(file)
+
+
+def plain(data: Any) -> Any:
+    """Return what JSON reads back as it was written: plain lists, numbers and texts, null for NaN and infinity."""
+    if isinstance(data, Mapping):
+        return {str(key): plain(value) for key, value in data.items()}
+    if isinstance(data, np.ndarray | np.generic):
+        return plain(data.tolist())
+    if isinstance(data, list | tuple):
+        return [plain(value) for value in data]
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    return os.fspath(data) if isinstance(data, os.PathLike) else data
 
 
 def as_frame(table: Table) -> pd.DataFrame:
@@ -130,15 +143,3 @@ def _existing(path: str | os.PathLike[str], expected: str) -> str:
     if not os.path.isfile(where):
         raise InputError(where, "a folder" if os.path.isdir(where) else "no such file", expected)
     return where
-
-
-def _plain(data: Any) -> Any:
-    if isinstance(data, Mapping):
-        return {str(key): _plain(value) for key, value in data.items()}
-    if isinstance(data, np.ndarray | np.generic):
-        return _plain(data.tolist())
-    if isinstance(data, list | tuple):
-        return [_plain(value) for value in data]
-    if isinstance(data, float):
-        return data if math.isfinite(data) else None
-    return os.fspath(data) if isinstance(data, os.PathLike) else data
