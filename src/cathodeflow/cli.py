@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import sys
 from pathlib import Path
 
 import click
@@ -78,6 +79,26 @@ def reference() -> None:
 
 
 @cli.command()
+@click.argument("results", default="results")
+def verify(results: str) -> None:
+    """Compare every file in the folder RESULTS with its digest, and say how to make anew what is damaged."""
+    from cathodeflow.verify import rebuild_command
+    from cathodeflow.verify import verify as compare
+
+    found = compare(results)
+    for error in found.errors:
+        click.echo(str(error), err=True)
+    what = f"{found.records} records, {found.files} files, {found.stores} stores"
+    rest = f"; {len(found.unknown)} files have no digest" if found.unknown else ""
+    if not found.errors:
+        click.echo(f"{results}: {what}: all as they were written{rest}")
+        return
+    click.echo(f"{results}: {what}: {len(found.errors)} damaged or missing{rest}. To make them anew:", err=True)
+    click.echo(f"    {rebuild_command(found.remove)}", err=True)
+    sys.exit(1)
+
+
+@cli.command()
 @click.argument("results")
 @click.option(
     "--sheet", "sheets", multiple=True, required=True, metavar="TECHNIQUE=FILE", help="Sample sheet to record."
@@ -88,15 +109,26 @@ def reference() -> None:
 @click.option("--uri", required=True, help="MLflow tracking address.")
 @click.option("--experiment", required=True, help="Name of the experiment.")
 @click.option("--out", required=True, help="JSON file that lists the imported runs.")
-def track(results: str, sheets: tuple[str, ...], folders: tuple[str, ...], uri: str, experiment: str, out: str) -> None:
-    """Bring the records in the folder RESULTS into MLflow, each once."""
-    from cathodeflow.tracking import find_records, import_records
+@click.option("--attempt", default=0, help="Number to write into it: how often a server was away before.")
+def track(
+    results: str,
+    sheets: tuple[str, ...],
+    folders: tuple[str, ...],
+    uri: str,
+    experiment: str,
+    out: str,
+    attempt: int,
+) -> None:
+    """Bring the records in the folder RESULTS into MLflow, each once; while a server is away they wait."""
+    from cathodeflow.tracking import find_records, record_runs
 
     shared: dict[str, list[str]] = {}
     for technique, name in (folder.split("=", 1) for folder in folders):
         shared.setdefault(technique, []).append(name)
     records = find_records(results, dict(sheet.split("=", 1) for sheet in sheets), shared)
-    import_records(records, results=results, uri=uri, experiment=experiment, out=out)
+    waiting = record_runs(records, results=results, uri=uri, experiment=experiment, out=out, attempt=attempt)
+    if waiting:
+        click.echo(f"{uri}: {waiting}; the runs are sent when snakemake is started the next time", err=True)
 
 
 def main() -> None:

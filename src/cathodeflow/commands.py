@@ -11,6 +11,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from cathodeflow.errors import InputError
+from cathodeflow.io.runs import join_as_job
 from cathodeflow.options import Options, flag_name, from_flags, is_tuple, optional
 
 log = logging.getLogger("cathodeflow")
@@ -117,6 +118,8 @@ def describe(field: FieldInfo) -> str:
 
 def start(log_file: str | None, threads: int | None) -> None:
     """Set up the log and the number of threads of this process, before anything heavy is imported."""
+    # A log that cannot be written, on a full disk, must not hide what the job has to say.
+    logging.raiseExceptions = False
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     handlers[0].setFormatter(logging.Formatter("%(message)s"))
     if log_file:
@@ -126,6 +129,7 @@ def start(log_file: str | None, threads: int | None) -> None:
         handlers[1].setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=handlers)
     log.setLevel(logging.INFO)
+    join_as_job()
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").addFilter(lambda _: bool(log_file))
     if threads:
@@ -169,7 +173,7 @@ def run(command: click.Command) -> None:
         if isinstance(error, InputError):
             # Nothing to look for in the code: the line says it all, and Snakemake shows the log.
             log.error("%s", error)
-        elif isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError) and error.filename:
+        elif isinstance(error, OSError) and error.filename:
             log.error("%s: %s", error.filename, error.strerror)
         elif isinstance(error, MemoryError):
             log.error("out of memory: %s", error)

@@ -14,6 +14,9 @@ from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.options import Options, OptionsT, from_config, option, to_flags
 from cathodeflow.samples import TechniqueSection, read_samples
 
+# A file of a few hundred bytes can stand for billions of values, by aliases of aliases.
+_MOST_VALUES = 100_000
+
 
 class Tracking(Options):
     """Where runs are recorded."""
@@ -86,11 +89,23 @@ def read_yaml(path: str) -> dict[str, Any]:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(path, "no such file", "a configuration file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(path, " ".join(str(error).split()), "a YAML file") from None
+    except (OSError, ValueError, TypeError, RecursionError, OverflowError, AttributeError, yaml.YAMLError) as error:
+        raise InputError(path, " ".join(str(error).split())[:300], "a YAML file") from None
     if not isinstance(values, dict):
         raise InputError(path, f"a {type(values).__name__}", "a mapping of settings")
+    if _size(values, {}) > _MOST_VALUES:
+        raise InputError(path, "aliases that stand for more and more values", f"at most {_MOST_VALUES} values")
     return values
+
+
+def _size(value: Any, known: dict[int, float]) -> float:
+    """Count the values in nested mappings and lists, those behind an alias each time; infinitely many in a circle."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = float("inf")
+        known[id(value)] = 1 + sum(_size(one, known) for one in (value.values() if isinstance(value, dict) else value))
+    return known[id(value)]
 
 
 def samples(config: Settings) -> dict[str, dict[str, Any]]:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cathodeflow.io.tables import write_json
+from cathodeflow.io.digests import content_digest, written_digests
+from cathodeflow.io.tables import plain, write_json
 from cathodeflow.options import Options
 from cathodeflow.provenance import code_digest, git_commit
 
@@ -23,7 +24,8 @@ def write_record(
 ) -> None:
     """Write the metrics JSON of a job, which the `mlflow` rule imports.
 
-    Nothing in it depends on time or machine, so that equal jobs write equal files.
+    Nothing in it depends on time or machine, so that equal jobs write equal files. It is the last file of its job, and
+    has the digests of all that the job wrote beside it.
 
     Parameters
     ----------
@@ -42,8 +44,7 @@ def write_record(
         Image files that belong to the job.
     """
     technique, name = stage.split(".")
-    write_json(
-        path,
+    content = plain(
         {
             "format": FORMAT,
             "stage": stage,
@@ -54,5 +55,7 @@ def write_record(
             "figures": [Path(figure).as_posix() for figure in figures],
             "code": code_digest(f"cathodeflow.{technique}.cli:{name}"),
             "commit": git_commit(),
-        },
+            "outputs": written_digests(Path(path).parent),
+        }
     )
+    write_json(path, {**content, "digest": content_digest(content)})

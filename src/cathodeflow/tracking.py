@@ -20,6 +20,8 @@ from filelock import FileLock
 
 from cathodeflow.config import techniques
 from cathodeflow.errors import InputError
+from cathodeflow.io.atomic import atomic_path
+from cathodeflow.io.guard import one_line
 from cathodeflow.io.tables import read_json, write_json
 from cathodeflow.record import FORMAT
 from cathodeflow.samples import read_samples
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cathodeflow.tracking")
 
-KEY, PARENT, UNFINISHED, CURRENT = (f"cathodeflow.{name}" for name in ("key", "parent", "unfinished", "current"))
+KEY, PARENT, UNFINISHED, CURRENT, FOLDER = (
+    f"cathodeflow.{name}" for name in ("key", "parent", "unfinished", "current", "folder")
+)
 BENCHMARK = {"s": "run_time_s", "max_rss": "max_rss_mb", "cpu_time": "cpu_time_s"}
-SQLITE = "sqlite:///"
+SQLITE, SERVERS = "sqlite:///", ("http://", "https://")
 MANIFEST = ".manifest.json"  # of stores beside the records
 BATCH = 900  # MLflow takes at most 1000 metrics in one request
 
@@ -61,13 +65,12 @@ def find_records(results: str, sheets: Mapping[str, str], folders: Mapping[str, 
     return found
 
 
-def import_records(
-    records: Iterable[str], *, results: str = "results", uri: str, experiment: str, out: str
-) -> dict[str, str]:
+def import_records(records: Iterable[str], *, results: str = "results", uri: str, experiment: str) -> dict[str, str]:
     """Import the records that are not in MLflow yet.
 
     There is one parent run for the experiment and one child run for each record, found again by a tag that is the
-    digest of the record and its figures. A run that an interrupted import left unfinished is deleted first.
+    digest of the record and its figures. A run that an interrupted import of the same folder left unfinished is deleted
+    first. Runs of other folders, which may share the experiment, are left as they are.
 
     Parameters
     ----------
@@ -77,8 +80,6 @@ def import_records(
         Folder of results; benchmark files lie in its `benchmarks` folder.
     uri, experiment : str
         MLflow tracking address and name of the experiment.
-    out : str
-        JSON file to write: the address, the experiment, and the run of every record.
 
     Returns
     -------
@@ -89,9 +90,11 @@ def import_records(
         client = _client(uri)
         experiment_id = _experiment(client, uri, experiment)
         runs = list(_search(client, experiment_id))
+        folder = os.path.abspath(results)
         for run in runs:
-            if UNFINISHED in run.data.tags:
+            if UNFINISHED in run.data.tags and run.data.tags.get(FOLDER) == folder:
                 client.delete_run(run.info.run_id)
+        runs = [run for run in runs if UNFINISHED not in run.data.tags]
         known = {run.data.tags[KEY]: run for run in runs if KEY in run.data.tags}
         parents = [run.info.run_id for run in runs if PARENT in run.data.tags]
         parent = parents[0] if parents else _parent(client, experiment_id, experiment)
@@ -105,15 +108,63 @@ def import_records(
             else:
                 imported[path.as_posix()] = known[key].info.run_id
         current = set(imported.values())
-        for run in known.values():
-            if run.info.run_id not in current and run.data.tags.get(CURRENT) == "yes":
+        for run in runs:
+            old = run.info.run_id not in current and run.data.tags.get(FOLDER) == folder
+            if old and run.data.tags.get(CURRENT) == "yes":
                 client.set_tag(run.info.run_id, CURRENT, "no")
         for run in known.values():
             if run.info.run_id in current and run.data.tags.get(CURRENT) == "no":
                 client.set_tag(run.info.run_id, CURRENT, "yes")
     log.info("%d runs in MLflow at %s, %d of them new", len(imported), uri, added)
-    write_json(out, {"experiment": experiment, "runs": imported})
     return imported
+
+
+def record_runs(
+    records: Iterable[str], *, results: str = "results", uri: str, experiment: str, out: str, attempt: int = 0
+) -> str | None:
+    """Import records; where they go to a server and it does not answer, leave them for the next run.
+
+    Parameters
+    ----------
+    records, results, uri, experiment, out
+        Of `import_records`.
+    attempt : int
+        `next_attempt` of the file `out`, which keeps it.
+
+    Returns
+    -------
+    str, optional
+        What kept the server from taking them.
+    """
+    # Some seconds, not the minutes that MLflow would wait for a server that is away.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    waiting, runs = None, {}
+    try:
+        runs = import_records(records, results=results, uri=uri, experiment=experiment)
+    except InputError:
+        raise
+    except Exception as error:  # whatever the server or the network does, the results are there
+        if not uri.startswith(SERVERS):
+            raise
+        waiting = one_line(error)
+        log.warning("%s: %s; the runs wait for the next time", uri, waiting)
+    write_json(out, {"attempt": attempt, "experiment": experiment, "runs": runs, "waiting": waiting})
+    return waiting
+
+
+def next_attempt(out: str) -> int:
+    """Return the number that the next import has: another one where records of the last one still wait for a server.
+
+    It is a parameter of the job, so that Snakemake starts the job again as long as records wait, and not after.
+    """
+    if not Path(out).is_file():
+        return 0
+    try:
+        content = read_json(out)
+        return int(content.get("attempt", 0)) + (content.get("waiting") is not None)
+    except (InputError, AttributeError, TypeError, ValueError):
+        return 0
 
 
 @contextmanager
@@ -123,7 +174,7 @@ def live_run(uri: str | None, *, experiment: str, name: str) -> Iterator[Any]:
     Only with the address of a server (http or https); with a database file, or none, the rows go nowhere, since a
     database file is filled by the `mlflow` rule after the fact. A server that fails never stops the training.
     """
-    if not (uri or "").startswith(("http://", "https://")):
+    if not (uri or "").startswith(SERVERS):
         yield lambda row: None
         return
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -168,6 +219,10 @@ def _client(uri: str) -> "MlflowClient":
 
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    if uri.startswith(SQLITE) and not _database(uri).exists():
+        # A process that is killed while MLflow makes its tables would leave a database that no MLflow opens.
+        with atomic_path(_database(uri)) as temporary:
+            MlflowClient(tracking_uri=f"{SQLITE}{temporary.absolute()}").search_experiments(max_results=1)
     return MlflowClient(tracking_uri=absolute(uri))
 
 
@@ -233,6 +288,7 @@ def _import(
         "sample": record["sample"],
         "code": record["code"],
         "mlflow.source.git.commit": record["commit"] or "",
+        FOLDER: os.path.abspath(results),
         UNFINISHED: "yes",
     }
     run_id: str = client.create_run(
@@ -251,8 +307,9 @@ def _import(
             client.log_artifact(run_id, figure, "figures")
     client.set_tag(run_id, KEY, key)
     client.set_tag(run_id, CURRENT, "yes")
-    client.delete_tag(run_id, UNFINISHED)
     client.set_terminated(run_id)
+    # The last step: whatever is killed before leaves a run that is known to be unfinished.
+    client.delete_tag(run_id, UNFINISHED)
     return run_id
 
 

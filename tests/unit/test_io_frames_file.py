@@ -132,7 +132,7 @@ def test_wrong_attributes_are_one_line(tmp_path, attributes):
         file["frames"] = FRAMES
         file.attrs.update(attributes)
     with (
-        pytest.raises(InputError, match=r"expected .*integers|expected binning"),
+        pytest.raises(InputError, match=r"expected (integers|a number|two numbers)"),
         read_frames_file(tmp_path / "frames.h5"),
     ):
         pass

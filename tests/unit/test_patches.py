@@ -220,7 +220,7 @@ def test_patches_survive_the_file(tmp_path):
     assert write_patches(path, [], patch_size=9, max_shift=2, min_value=2.0) == 0
     assert read_patches(path)[0].patches.shape == (0, 13, 13)
     path.write_text("no HDF5")
-    with pytest.raises(InputError, match="expected training patches"):
+    with pytest.raises(InputError, match="no HDF5 signature"):
         read_patches(path)
-    with pytest.raises(InputError, match="no file"):
+    with pytest.raises(InputError, match="no such file"):
         read_patches(tmp_path / "missing.h5")

@@ -267,7 +267,7 @@ rule bcdi_infer:
         runtime=60,
         gpu=gpus("bcdi.infer"),
     params:
-        model=lambda wildcards, input: "" if BCDI.infer.model else f"--model {input.model}",
+        model=lambda wildcards, input: "" if BCDI.infer.model else f"--model {shlex.quote(str(input.model))}",
         options=options("bcdi.infer"),
         code=code("bcdi.infer"),
     message:

@@ -6,7 +6,12 @@ from pathlib import Path
 
 from cathodeflow import config as settings
 from cathodeflow.errors import InputError
+from cathodeflow.io.runs import join_as_run
 from cathodeflow.provenance import code_digest
+
+# Jobs are processes of their own in some modes, and parse the workflow too.
+if workflow.is_main_process:
+    join_as_run()
 
 ENVIRONMENT = str(Path(workflow.basedir, "envs", "cathodeflow.yaml"))
 CONFIG_FILES = " + ".join(map(os.path.relpath, workflow.configfiles)) or "--config"

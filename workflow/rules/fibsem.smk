@@ -447,7 +447,7 @@ rule fibsem_predict:
         gpu=gpus("fibsem.predict"),
     params:
         images=lambda wildcards: fibsem_source(wildcards.volume, "images"),
-        model=lambda wildcards, input: "" if FIBSEM.predict.model else f"--model {input.model}",
+        model=lambda wildcards, input: "" if FIBSEM.predict.model else f"--model {shlex.quote(str(input.model))}",
         options=options("fibsem.predict"),
         code=code("fibsem.predict"),
     message:

@@ -1,3 +1,6 @@
+from cathodeflow.tracking import next_attempt
+
+
 localrules:
     mlflow,
 
@@ -26,8 +29,9 @@ rule mlflow:
         ),
         uri=CONFIG.tracking.uri,
         experiment=CONFIG.tracking.experiment,
+        attempt=f"--attempt {next_attempt('results/mlflow.json')}",
     message:
         "Recording the runs in MLflow"
     shell:
         "cathodeflow --log {log} track results {params.sheets} {params.folders} --uri {params.uri:q}"
-        " --experiment {params.experiment:q} --out {output}"
+        " --experiment {params.experiment:q} --out {output} {params.attempt}"

@@ -368,7 +368,7 @@ rule sem_predict:
         gpu=gpus("sem.predict"),
     params:
         images=lambda wildcards: sem_images(wildcards.set),
-        model=lambda wildcards, input: "" if SEM.predict.model else f"--model {input.model}",
+        model=lambda wildcards, input: "" if SEM.predict.model else f"--model {shlex.quote(str(input.model))}",
         options=options("sem.predict"),
         code=code("sem.predict"),
     message:

@@ -13,6 +13,7 @@ from cathodeflow.bcdi.candidates import Candidates, channels_last, computed
 from cathodeflow.bcdi.operators import VOLUME
 from cathodeflow.checkpoints import derived_seed
 from cathodeflow.errors import InputError
+from cathodeflow.io.models import restore
 
 Architecture = Literal["autophasenn", "candidates", "unrolled"]
 ARCHITECTURES = ("autophasenn", "candidates", "unrolled")
@@ -222,12 +223,7 @@ def restored(architecture: Mapping[str, Any], weights: Mapping[str, Tensor]) -> 
     InputError
         When they do not belong together.
     """
-    try:
-        model = make_network(**architecture)
-        model.load_state_dict(dict(weights))
-    except (TypeError, RuntimeError) as error:
-        raise InputError("weights", " ".join(str(error).split())[:200], "those of a network for phases") from None
-    return model.eval()
+    return restore(lambda: make_network(**architecture), weights, where="weights", expected="a network for phases")
 
 
 def padded(objects: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -10,7 +11,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.idk import PixelNetwork
 from cathodeflow.fibsem.local import LCGAR
 from cathodeflow.fibsem.unet import UNet
-from cathodeflow.io.models import load_model, save_model
+from cathodeflow.io.models import load_model, restore, save_model
 
 _KINDS = {kind.__name__: kind for kind in (UNet, PixelNetwork, LCGAR)}
 
@@ -46,17 +47,21 @@ def load_bundle(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str,
         The file is missing, damaged or holds something else.
     """
     weights, metadata = load_model(path)
-    kinds = metadata.get("networks")
-    if not isinstance(kinds, dict) or not all(kind in _KINDS for kind, _ in kinds.values()):
-        raise InputError(os.fspath(path), "a model of something else", "FIB-SEM networks of this program")
+    where, kinds = os.fspath(path), metadata.get("networks")
+    if not isinstance(kinds, dict) or not all(map(_is_known, kinds.values())):
+        raise InputError(where, "a model of something else", "FIB-SEM networks of this program")
     networks = {}
     for name, (kind, architecture) in kinds.items():
-        network = _KINDS[kind](**architecture)
         prefix = f"{name}."
         own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-        try:
-            network.load_state_dict(own)
-        except RuntimeError as error:
-            raise InputError(os.fspath(path), f"other weights than the {kind} '{name}' has", "a whole file") from error
-        networks[name] = network.eval()
+        build = partial(_build, kind, architecture)
+        networks[name] = restore(build, own, where=where, expected=f"the weights of the {kind} '{name}'")
     return networks, metadata
+
+
+def _build(kind: str, architecture: Mapping[str, Any]) -> nn.Module:
+    return _KINDS[kind](**architecture)
+
+
+def _is_known(entry: object) -> bool:
+    return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and entry[0] in _KINDS

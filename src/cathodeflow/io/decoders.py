@@ -3,7 +3,9 @@
 Whatever a decoder raises on a bad file is turned into one line by `cathodeflow.io.formats`, which is what to call.
 """
 
+import bz2
 import copy
+import gzip
 import logging
 import math
 import os
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cathodeflow.errors import InputError
+from cathodeflow.io.guard import MAX_PIECE, require_inside
 from cathodeflow.io.hdf5 import find_dataset, open_hdf5, read_dataset_frames
 
 # What they complain about is raised as InputError, or is harmless.
@@ -130,8 +133,13 @@ def _npz_header(path: str, dataset: str | None) -> Header:
         if not {"shape", "nframes", "dtype"} <= names:
             found = f"members {', '.join(sorted(names)[:6])}"
             raise InputError(path, found, "a hexrd frame cache with shape, nframes, dtype, 0_row, 0_col, 0_data ...")
+        large = [one.filename for one in cache.zip.infolist() if one.file_size > MAX_PIECE]
+        if large:
+            raise InputError(path, f"{large[0]} of more than {MAX_PIECE} bytes", "members that a frame can have")
         n_frames, shape = int(cache["nframes"]), cache["shape"]
-        missing = {f"{i}_{part}" for i in range(n_frames) for part in ("row", "col", "data")} - names
+        # Not more than there are members, whatever number stands there.
+        wanted = range(min(n_frames, len(names)))
+        missing = {f"{i}_{part}" for i in wanted for part in ("row", "col", "data")} - names
         if missing or shape.shape != (2,):
             found = f"no {min(missing)}" if missing else f"shape {shape.tolist()}"
             raise InputError(path, found, f"rows, columns and data of {n_frames} 2-D frames")
@@ -144,11 +152,15 @@ def _npz_frames(path: str, header: Header, indices: range) -> Frames:
     with np.load(path, allow_pickle=False) as cache:
         for index in indices:
             frame = np.zeros(header.shape, header.dtype)
-            frame[cache[f"{index}_row"], cache[f"{index}_col"]] = cache[f"{index}_data"]
+            row, col = cache[f"{index}_row"], cache[f"{index}_col"]
+            if row.size and (row.min() < 0 or col.min() < 0):
+                raise InputError(f"{path}, frame {index}", "pixels before the first", f"pixels of {header.shape}")
+            frame[row, col] = cache[f"{index}_data"]
             yield frame
 
 
 def _fabio_header(path: str, dataset: str | None) -> Header:
+    _require_small(path)
     # Some readers of fabio know shape and type from the header, the others only from the first frame.
     image = fabio.openheader(path)
     dtype = getattr(image, "_dtype", None) or _dtype_of(image)
@@ -165,6 +177,19 @@ def _fabio_header(path: str, dataset: str | None) -> Header:
         return Header(image.nframes, tuple(image.shape), np.dtype(dtype), "fabio")
 
 
+def _require_small(path: str) -> None:
+    """Refuse a compressed file that would fill the memory: fabio unpacks all of it."""
+    unpack = {".gz": gzip.open, ".bz2": bz2.open}.get(os.path.splitext(path)[1].lower())
+    if unpack is None:
+        return
+    size = 0
+    with unpack(path, "rb") as file:
+        while piece := file.read(2**20):
+            size += len(piece)
+            if size > MAX_PIECE:
+                raise InputError(path, f"more than {MAX_PIECE} bytes when unpacked", "a compressed file of fewer")
+
+
 def _dtype_of(image: fabio.fabioimage.FabioImage) -> Any:
     try:
         return np.dtype(image.dtype)
@@ -178,6 +203,9 @@ def _data_end(image: fabio.fabioimage.FabioImage) -> int:
         return int(getattr(image, "start_binary", 0)) + int(image.header.get("X-Binary-Size", 0))
     if isinstance(image, EdfImage):
         last = image.get_frame(image.nframes - 1)
+        for number in range(image.nframes):
+            if name := image.get_frame(number).bfname:
+                require_inside(image.filename, name, os.path.dirname(os.path.abspath(image.filename)))
         return int(last.start) + int(last.blobsize) if last.bfname is None else 0
     return 0
 

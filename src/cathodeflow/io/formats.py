@@ -1,17 +1,15 @@
 """Files of detector frames: what a file is, what it holds, and its frames one by one."""
 
 import os
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.decoders import FRAMES, HEADERS, Header
-from cathodeflow.io.hdf5 import one_line
-
-T = TypeVar("T")
+from cathodeflow.io.guard import MAX_PIXELS, guarded
 
 _MAGIC = (
     (b"II*\0", "TIFF"),
@@ -58,12 +56,15 @@ def read_header(path: str, dataset: str | None = None) -> Header:
     if dataset is not None and kind != "HDF5":
         raise InputError(f"{path}::{dataset}", f"a file of format {kind}", "an HDF5 file")
     expected = f"a readable {kind} file" if kind != "fabio" else "a detector image of a format that fabio knows"
-    header = _guarded(lambda: HEADERS[kind](path, dataset), path, expected)
+    with guarded(path, expected):
+        header = HEADERS[kind](path, dataset)
     where = f"{path}::{header.dataset}" if header.dataset else path
     if header.dtype.kind not in "biuf":
         raise InputError(where, f"values of type {header.dtype}", "real numbers")
-    if header.n_frames == 0 or 0 in header.shape:
+    if header.n_frames < 1 or 0 in header.shape:
         raise InputError(where, f"{header.n_frames} frames of {header.shape} pixels", "at least one frame")
+    if min(header.shape) < 0 or header.shape[0] * header.shape[1] > MAX_PIXELS:
+        raise InputError(where, f"frames of {header.shape} pixels", f"frames of at most {MAX_PIXELS} pixels")
     return header._replace(dtype=header.dtype.newbyteorder("="))
 
 
@@ -78,7 +79,8 @@ def iterate_file(path: str, header: Header, indices: range) -> Iterator[NDArray[
     frames = FRAMES[header.format](path, header, indices)
     expected = f"readable {header.format} frames"
     for index in indices:
-        frame = _guarded(lambda: next(frames, None), f"{path}, frame {index}", expected)
+        with guarded(f"{path}, frame {index}", expected):
+            frame = next(frames, None)
         if frame is None:
             raise InputError(path, f"no frame {index}", f"{header.n_frames} frames")
         if frame.shape != header.shape or frame.dtype.newbyteorder("=") != header.dtype:
@@ -97,7 +99,8 @@ def detect_format(path: str) -> str:
     """
     if not os.path.isfile(path):
         raise InputError(path, "a folder" if os.path.isdir(path) else "no such file", "a file of frames")
-    head = _guarded(lambda: _first_bytes(path), path, "a readable file")
+    with guarded(path, "a readable file"), open(path, "rb") as file:
+        head = file.read(16)
     if not head:
         raise InputError(path, "an empty file", "a file of frames")
     for magic, kind in _MAGIC:
@@ -113,13 +116,3 @@ def detect_format(path: str) -> str:
 def _first_bytes(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read(16)
-
-
-def _guarded(action: Callable[[], T], where: str, expected: str) -> T:
-    """Run a decoder; whatever it raises on a bad file becomes one InputError."""
-    try:
-        return action()
-    except InputError:
-        raise
-    except Exception as error:  # decoders raise anything from KeyError to struct.error
-        raise InputError(where, f"an error ({one_line(error)})", expected) from error

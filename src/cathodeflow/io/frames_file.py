@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.atomic import atomic_path
-from cathodeflow.io.hdf5 import one_line, open_hdf5
+from cathodeflow.io.guard import MAX_PIXELS, guarded, one_line
+from cathodeflow.io.hdf5 import find_node, new_dataset, new_hdf5, open_hdf5, read_array, require_plain
 
 
 class LazyFrames:
@@ -121,14 +121,14 @@ def write_frames(
     if bad.shape != tuple(shape):
         raise ValueError(f"mask of {bad.shape} pixels for frames of {tuple(shape)}")
     numbers: list[int] = []
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        dataset = file.create_dataset(
+    with new_hdf5(path) as file:
+        dataset = new_dataset(
+            file,
             "frames",
             shape=(0, *shape),
             maxshape=(None, *shape),
             dtype=np.float32,
             chunks=(1, *shape),
-            track_times=False,
             **hdf5plugin.Bitshuffle(cname="lz4"),
         )
         for number, frame in frames:
@@ -140,8 +140,8 @@ def write_frames(
             numbers.append(int(number))
         if not numbers:
             raise InputError(source or os.fspath(path), "no frame", "at least one frame")
-        file.create_dataset("mask", data=bad, compression="gzip", track_times=False)
-        file.create_dataset("frame_number", data=np.array(numbers, dtype=np.int64), track_times=False)
+        new_dataset(file, "mask", bad, compression="gzip")
+        new_dataset(file, "frame_number", np.array(numbers, dtype=np.int64))
         file.attrs["binning"] = binning
         file.attrs["source"] = source
         file.attrs["raw_shape"] = np.array(raw_shape or [side * binning for side in shape], dtype=np.int64)
@@ -157,49 +157,46 @@ def read_frames_file(path: str | os.PathLike[str]) -> Iterator[FramesFile]:
     InputError
         The file is truncated or no HDF5 file, or a dataset is missing or has another shape or type.
     """
+    where = os.fspath(path)
     with open_hdf5(path) as file:
-        where = os.fspath(path)
-        frames = _dataset(file, "frames", where)
-        if frames is None:
+        frames = find_node(file, "frames")
+        if not isinstance(frames, h5py.Dataset):
             raise InputError(where, f"datasets {', '.join(sorted(file)) or 'none'}", "a dataset frames")
         if frames.ndim != 3 or frames.dtype.kind not in "biuf" or 0 in frames.shape:
             found = f"{frames.dtype} of shape {frames.shape}"
             raise InputError(f"{where}::frames", found, "real numbers (frame, row, col), at least one frame")
+        require_plain(frames, f"{where}::frames")
         shape = frames.shape[1:]
-        mask = _companion(file, "mask", where, shape, np.zeros(shape, np.uint8))
-        number = _companion(file, "frame_number", where, frames.shape[:1], np.arange(len(frames)))
-        binning = _attribute(file, "binning", where, 1)
-        raw_shape = _attribute(file, "raw_shape", where, [side * int(binning[0]) for side in shape])
-        if binning.size != 1 or binning[0] < 1 or raw_shape.size != 2:
-            found = f"binning {binning.tolist()}, raw_shape {raw_shape.tolist()}"
-            raise InputError(where, found, "binning of at least 1 and raw_shape of two numbers")
-        source = file.attrs.get("source", "")
+        if shape[0] * shape[1] > MAX_PIXELS:
+            raise InputError(f"{where}::frames", f"frames of {shape} pixels", f"at most {MAX_PIXELS} pixels")
+        mask = _companion(file, "mask", where, shape)
+        number = _companion(file, "frame_number", where, frames.shape[:1])
+        with guarded(where, "readable attributes"):
+            binning = _attribute(file, "binning", where, 1)
+            if binning.size != 1 or binning[0] < 1:
+                raise InputError(where, f"binning {binning.tolist()}", "a number of at least 1")
+            raw_shape = _attribute(file, "raw_shape", where, [side * int(binning[0]) for side in shape])
+            if raw_shape.size != 2:
+                raise InputError(where, f"raw_shape {raw_shape.tolist()}", "two numbers")
+            source = file.attrs.get("source", "")
         yield FramesFile(
             LazyFrames(frames),
-            mask.astype(bool),
-            number.astype(np.int64),
+            np.zeros(shape, bool) if mask is None else mask.astype(bool),
+            np.arange(len(frames)) if number is None else number.astype(np.int64),
             int(binning[0]),
-            source.decode() if isinstance(source, bytes) else str(source),
+            source.decode(errors="replace") if isinstance(source, bytes) else str(source),
             (int(raw_shape[0]), int(raw_shape[1])),
         )
 
 
-def _dataset(file: h5py.File, name: str, where: str) -> h5py.Dataset | None:
-    try:
-        found = file.get(name)
-    except (OSError, KeyError, RuntimeError) as error:
-        raise InputError(f"{where}::{name}", f"an error ({one_line(error)})", "a readable dataset") from error
-    return found if isinstance(found, h5py.Dataset) else None
-
-
-def _companion(file: h5py.File, name: str, where: str, shape: tuple[int, ...], default: NDArray[Any]) -> NDArray[Any]:
-    dataset = _dataset(file, name, where)
-    if dataset is None:
-        return default
+def _companion(file: h5py.File, name: str, where: str, shape: tuple[int, ...]) -> NDArray[Any] | None:
+    dataset = find_node(file, name)
+    if not isinstance(dataset, h5py.Dataset):
+        return None
     if dataset.shape != shape or dataset.dtype.kind not in "biu":
         found = f"{dataset.dtype} of shape {dataset.shape}"
         raise InputError(f"{where}::{name}", found, f"integers of shape {shape}")
-    return np.asarray(dataset[()])
+    return read_array(file, name)
 
 
 def _attribute(file: h5py.File, name: str, where: str, default: int | list[int]) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import imagecodecs
 import numpy as np
@@ -13,15 +13,12 @@ from PIL import Image
 
 from cathodeflow.errors import InputError
 from cathodeflow.io import rosetta
-from cathodeflow.io.hdf5 import one_line
+from cathodeflow.io.guard import MAX_PIXELS, guarded, one_line
 from cathodeflow.sem.data_sets import EXTRA_SUFFIXES, image_files, sidecar_file
 from cathodeflow.sem.sidecar import parse_fei, parse_sidecar, parse_time, parse_zeiss
 
-T = TypeVar("T")
 Grey = NDArray[np.uint8] | NDArray[np.uint16]
 
-#: Larger images are refused before memory is taken for them; four times 8192 x 8192.
-MAX_PIXELS = 2**28
 _TESCAN_TAG = 50431
 _MAX_SIDECAR = 2**20
 
@@ -73,8 +70,9 @@ def micrograph_header(path: str) -> Header:
         `MAX_PIXELS`.
     """
     kind = _kind(path)
-    header = _guarded(lambda: _HEADERS[kind](path), path, kind)
-    if header.rows * header.cols > MAX_PIXELS or header.rows * header.cols == 0:
+    with guarded(path, _expected(kind)):
+        header = _HEADERS[kind](path)
+    if not 0 < header.rows * header.cols <= MAX_PIXELS or header.rows < 0:
         found = f"{header.rows} x {header.cols} pixels"
         raise InputError(path, found, f"an image of 1 to {MAX_PIXELS} pixels")
     return header
@@ -102,7 +100,8 @@ def read_micrograph(path: str) -> Grey:
     """
     micrograph_header(path)
     kind = _kind(path)
-    return _guarded(lambda: _to_grey(_READERS[kind](path), path), path, kind)
+    with guarded(path, _expected(kind)):
+        return _to_grey(_READERS[kind](path), path)
 
 
 def embedded_settings(path: str) -> dict[str, Any]:
@@ -122,11 +121,10 @@ def embedded_settings(path: str) -> dict[str, Any]:
         The file cannot be read.
     """
     kind = _kind(path)
-    if kind == "TIFF":
-        return _guarded(lambda: _tiff_settings(path), path, kind)
-    if kind == "rosettasciio":
-        return _guarded(lambda: rosetta.settings(path), path, kind)
-    return _guarded(lambda: _exif_settings(path), path, kind)
+    with guarded(path, _expected(kind)):
+        if kind == "TIFF":
+            return _tiff_settings(path)
+        return rosetta.settings(path) if kind == "rosettasciio" else _exif_settings(path)
 
 
 def pixel_size(path: str) -> float | None:
@@ -192,14 +190,8 @@ def _kind(path: str) -> str:
     raise InputError(path, what, expected)
 
 
-def _guarded(action: Callable[[], T], path: str, kind: str) -> T:
-    """Run a decoder; whatever it raises on a bad file becomes one InputError."""
-    try:
-        return action()
-    except InputError:
-        raise
-    except Exception as error:  # decoders raise anything from KeyError to struct.error
-        raise InputError(path, f"an error ({one_line(error)})", f"a whole, readable {kind} image") from error
+def _expected(kind: str) -> str:
+    return f"a whole, readable {kind} image"
 
 
 def _pillow_header(path: str) -> Header:

@@ -2,27 +2,24 @@
 
 import json
 import os
-import pickle
 import shutil
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import atomic_path
+from cathodeflow.io.guard import guarded
 
 _Path = str | os.PathLike[str]
 # An attribute, not an entry: the file stays a plain state_dict, which other programs load with strict names.
 _ATTRIBUTE = "cathodeflow_metadata"
-_UNREADABLE = (pickle.UnpicklingError, SafetensorError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError,
-               KeyError, AttributeError, IndexError, TypeError, AssertionError)  # fmt: skip
 
 
 def save_model(path: _Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -53,11 +50,51 @@ def load_model(path: _Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     expected = "weights saved by torch.save(state_dict) or in a .safetensors file"
     state = _load(path, expected)
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not state or not all(map(_is_plain, state.values())):
         raise InputError(path, "something other than named tensors", expected)
-    metadata = json.loads(getattr(state, _ATTRIBUTE, "{}"))
+    with guarded(path, "metadata in JSON"):
+        metadata = json.loads(getattr(state, _ATTRIBUTE, "{}"))
+    if not isinstance(metadata, dict):
+        raise InputError(path, f"metadata of type {type(metadata).__name__}", "a mapping")
     # Weights saved from a data-parallel model carry its prefix.
     return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}, metadata
+
+
+def restore(build: Callable[[], nn.Module], weights: Mapping[str, Tensor], *, where: _Path, expected: str) -> nn.Module:
+    """Build a network as a file describes it and give it its weights.
+
+    The network is first built without memory, so that a description of another size than the weights costs nothing.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the network, with whatever weights.
+    weights : mapping of str to Tensor
+        Its whole state_dict.
+    where, expected
+        What an error says.
+
+    Returns
+    -------
+    nn.Module
+        In evaluation mode.
+
+    Raises
+    ------
+    InputError
+        The description is of no network, or names and shapes of the weights are others than the network has.
+    """
+    with guarded(where, expected):
+        with torch.device("meta"):
+            shapes = {name: value.shape for name, value in build().state_dict().items()}
+        given = {name: value.shape for name, value in weights.items()}
+        for name in [*shapes, *given]:
+            if shapes.get(name) != given.get(name):
+                found, needed = (tuple(one[name]) if name in one else "none" for one in (given, shapes))
+                raise InputError(where, f"{name} of shape {found}", f"{needed}: {expected}")
+        network = build()
+        network.load_state_dict(dict(weights))
+        return network.eval()
 
 
 def save_checkpoint(path: _Path, content: Mapping[str, Any]) -> None:
@@ -92,10 +129,18 @@ def discard_checkpoint(path: _Path) -> None:
 def _load(path: _Path, expected: str) -> Any:
     if not os.path.isfile(path):
         raise InputError(path, "no file", expected)
-    try:
+    with guarded(path, expected):
         if os.fspath(path).endswith(".safetensors"):
             return load_file(path)
+        if zipfile.is_zipfile(path):
+            # Torch itself does not look at the checksums.
+            with zipfile.ZipFile(path) as archive:
+                large = [one.filename for one in archive.infolist() if one.file_size > os.path.getsize(path)]
+                broken = large[0] if large else archive.testzip()
+            if broken:
+                raise InputError(path, f"a damaged part {broken}", expected)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
-        raise InputError(path, f"an unreadable file ({reason})", expected) from None
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)

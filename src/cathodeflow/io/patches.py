@@ -4,13 +4,12 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import h5py
 import hdf5plugin
-import numpy as np
 
 from cathodeflow.bragg.patches import TrainingPatches
 from cathodeflow.errors import InputError
-from cathodeflow.io.atomic import atomic_path
+from cathodeflow.io.guard import guarded
+from cathodeflow.io.hdf5 import new_dataset, new_hdf5, open_hdf5, read_array
 
 _TYPES = {"row": "f4", "col": "f4", "fidx": "i8", "peak": "i8"}
 _CHUNK = 512
@@ -37,14 +36,13 @@ def write_patches(
         Number of patches.
     """
     size, count = patch_size + 2 * max_shift, 0
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         file.attrs.update(patch_size=patch_size, max_shift=max_shift, min_value=min_value)
         compression: Mapping[str, Any] = hdf5plugin.Bitshuffle(cname="lz4")
-        file.create_dataset(
-            "patches", (0, size, size), "f4", maxshape=(None, size, size), chunks=(_CHUNK, size, size), **compression
-        )
+        layout = {"shape": (0, size, size), "maxshape": (None, size, size), "chunks": (_CHUNK, size, size)}
+        new_dataset(file, "patches", dtype="f4", **layout, **compression)
         for name, kind in _TYPES.items():
-            file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(8192,))
+            new_dataset(file, name, shape=(0,), dtype=kind, maxshape=(None,), chunks=(8192,))
         for part in parts:
             stop = count + len(part.patches)
             for name, values in part._asdict().items():
@@ -69,11 +67,12 @@ def read_patches(path: str | os.PathLike[str]) -> tuple[TrainingPatches, dict[st
         When the file is missing or is no such table.
     """
     expected = "training patches (patches.h5)"
-    try:
-        with h5py.File(path, "r") as file:
-            table = TrainingPatches(*(np.asarray(file[name][:]) for name in TrainingPatches._fields))
-            settings = {name: file.attrs[name].item() for name in ("patch_size", "max_shift", "min_value")}
-    except (OSError, KeyError, AttributeError, TypeError) as error:
-        found = "no file" if not os.path.exists(path) else f"something else ({str(error).splitlines()[0][:100]})"
-        raise InputError(path, found, expected) from None
+    with open_hdf5(path) as file, guarded(path, expected):
+        table = TrainingPatches(*(read_array(file, name) for name in TrainingPatches._fields))
+        missing = sorted({"patch_size", "max_shift", "min_value"} - set(file.attrs))
+        if missing:
+            raise InputError(path, f"no attribute {', '.join(missing)}", expected)
+        settings = {name: file.attrs[name].item() for name in ("patch_size", "max_shift", "min_value")}
+    if table.patches.ndim != 3 or any(len(column) != len(table.patches) for column in table):
+        raise InputError(path, f"columns of {[column.shape for column in table]}", expected)
     return table, settings

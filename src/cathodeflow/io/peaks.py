@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.atomic import atomic_path
-from cathodeflow.io.hdf5 import one_line, open_hdf5
+from cathodeflow.io.guard import guarded
+from cathodeflow.io.hdf5 import find_node, new_dataset, new_hdf5, open_hdf5, read_array
 
 _LAYOUT: dict[str, type[np.integer] | type[np.floating]] = {
     "peak_fidx": np.uint32,
@@ -72,11 +72,11 @@ def write_peaks(
     if not all(np.isfinite(given[name]).all() for name in ("peak_row", "peak_col")):
         raise ValueError("a peak position is not finite")
     given["npeaks"] = np.clip(given["npeaks"], 0, 65535)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         for name, dtype in _LAYOUT.items():
-            file.create_dataset(name, data=given[name].astype(dtype), track_times=False)
+            new_dataset(file, name, given[name].astype(dtype))
         for name, column in sorted(extra.items()):
-            file.create_dataset(name, data=column, track_times=False)
+            new_dataset(file, name, column)
         for name, value in sorted((attributes or {}).items()):
             file.attrs[name] = value
 
@@ -116,20 +116,17 @@ def read_peaks(path: str | os.PathLike[str], columns: Iterable[str] | None = ())
 
 def read_peaks_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the attributes that were written with the peaks."""
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file, guarded(path, "readable attributes"):
         return {name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()}
 
 
 def _read_column(file: h5py.File, name: str, where: str) -> NDArray[Any]:
-    dataset = file.get(name)
+    dataset = find_node(file, name)
     if not isinstance(dataset, h5py.Dataset):
         raise InputError(where, f"datasets {', '.join(sorted(file)) or 'none'}", f"a dataset {name}")
     if dataset.ndim != 1 or dataset.dtype.kind not in "biuf":
         raise InputError(f"{where}::{name}", f"{dataset.dtype} of shape {dataset.shape}", "numbers of shape (n,)")
-    try:
-        return np.asarray(dataset[()])
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"{where}::{name}", f"an error ({one_line(error)})", "readable numbers") from error
+    return read_array(file, name)
 
 
 def _cast(column: NDArray[Any], dtype: type[np.integer] | type[np.floating], where: str) -> NDArray[Any]:

@@ -17,13 +17,11 @@ from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.atomic import atomic_path
-from cathodeflow.io.hdf5 import one_line, open_hdf5
-from cathodeflow.io.volumes import read_volume
+from cathodeflow.io.guard import guarded
+from cathodeflow.io.hdf5 import find_node, new_dataset, new_hdf5, open_hdf5, read_array
 
 _Path = str | os.PathLike[str]
 Triple = tuple[int, int, int]
@@ -72,7 +70,7 @@ class Starts(NamedTuple):
 
 def write_pattern(path: _Path, pattern: Pattern, *, steps: Sequence[Mapping[str, Any]] = ()) -> None:
     """Write a diffraction volume with the figures of the steps that made it."""
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         entry = _entry(file, signal="amplitude", binning=pattern.binning)
         _dataset(entry["data"], "amplitude", pattern.amplitude)
         _dataset(entry["data"], "mask", pattern.mask.astype(np.uint8))
@@ -95,7 +93,7 @@ def read_pattern(path: _Path) -> Pattern:
 
 def write_starts(path: _Path, starts: Starts) -> None:
     """Write the objects that phasing found, and how it came to them."""
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         entry = _entry(file, signal="objects", binning=starts.binning)
         _dataset(entry["data"], "objects", starts.objects)
         _dataset(entry["data"], "supports", starts.supports.astype(np.uint8))
@@ -118,22 +116,6 @@ def read_starts(path: _Path) -> Starts:
     return Starts(objects.astype(np.complex64), supports > 0, errors, judged, coherence, binning)
 
 
-def open_rows(store: _Path) -> zarr.Array:
-    """Open a store that is read volume by volume, each from its own chunk.
-
-    Raises
-    ------
-    InputError
-        As of `cathodeflow.io.volumes.read_volume`.
-    """
-    read_volume(store)
-    group = zarr.open_group(os.fspath(store), mode="r")
-    array = group[group.attrs["ome"]["multiscales"][0]["datasets"][0]["path"]]
-    if not isinstance(array, zarr.Array):
-        raise InputError(store, "a group", "an array")
-    return array
-
-
 def _entry(file: h5py.File, *, signal: str, binning: Triple) -> h5py.Group:
     file.attrs["default"] = "entry"
     entry = file.create_group("entry")
@@ -143,14 +125,14 @@ def _entry(file: h5py.File, *, signal: str, binning: Triple) -> h5py.Group:
 
 
 def _dataset(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
-    group.create_dataset(name, data=values, chunks=True, shuffle=True, compression="gzip", track_times=False)
+    new_dataset(group, name, values, shuffle=True, compression="gzip")
 
 
 def _read(path: _Path, expected: str, names: Sequence[str]) -> tuple[Any, ...]:
     with open_hdf5(path) as file:
-        try:
-            entry = file["entry"]
+        entry = find_node(file, "entry")
+        if not isinstance(entry, h5py.Group):
+            raise InputError(path, "no group entry", expected)
+        with guarded(path, expected):
             z, y, x = (int(value) for value in entry.attrs["binning"])
-            return *(entry[name][()] for name in names), (z, y, x)
-        except (KeyError, OSError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(path, f"no such data ({one_line(error)})", expected) from error
+        return *(read_array(file, f"entry/{name}") for name in names), (z, y, x)

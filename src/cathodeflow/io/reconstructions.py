@@ -35,7 +35,8 @@ from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import atomic_path
-from cathodeflow.io.hdf5 import one_line, open_hdf5
+from cathodeflow.io.guard import guarded
+from cathodeflow.io.hdf5 import find_node, new_dataset, new_hdf5, open_hdf5, read_array, require_plain
 
 _Path = str | os.PathLike[str]
 _CXI_VERSION = 150
@@ -90,7 +91,7 @@ def write_cxi(path: _Path, reconstruction: Reconstruction) -> None:
     """
     _check_shapes(reconstruction)
     one = reconstruction
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         file["cxi_version"] = _CXI_VERSION
         file.attrs["default"] = "entry_1"
         entry = _group(file, "entry_1", "NXentry", default="image_1")
@@ -126,33 +127,33 @@ def read_cxi(path: _Path) -> Reconstruction:
     InputError
         The file is no HDF5, or has no object with its support.
     """
-    with open_hdf5(path) as file:
-        try:
-            image = file[_IMAGE]
-            volume, support = image["data"][()], image["support" if "support" in image else "mask"][()] > 0
-        except (KeyError, OSError, TypeError, AttributeError) as error:
-            expected = f"{_IMAGE}/data and {_IMAGE}/support"
-            raise InputError(path, f"no object ({one_line(error)})", expected) from error
+    where, expected = os.fspath(path), f"{_IMAGE}/data and {_IMAGE}/support"
+    with open_hdf5(path) as file, guarded(path, expected):
+        image = find_node(file, _IMAGE)
+        if not isinstance(image, h5py.Group):
+            raise InputError(path, f"no object at {_IMAGE}", expected)
+        volume = read_array(file, f"{_IMAGE}/data")
+        support = read_array(file, f"{_IMAGE}/{'support' if 'support' in image else 'mask'}") > 0
         if volume.ndim != 3 or volume.dtype.kind != "c":
-            raise InputError(
-                f"{os.fspath(path)}::/{_IMAGE}/data", f"{volume.ndim}-D {volume.dtype}", "complex (z, y, x)"
-            )
+            raise InputError(f"{where}::/{_IMAGE}/data", f"{volume.ndim}-D {volume.dtype}", "complex (z, y, x)")
         voxel = None
         if "voxel_size" in image:
-            voxel = image["voxel_size"][()]
+            voxel = read_array(file, f"{_IMAGE}/voxel_size")
         elif "image_size" in image:
-            voxel = 1e9 * np.asarray(image["image_size"][()]) / volume.shape
-        groups = [file["entry_1"][name] for name in sorted(file["entry_1"], key=_last) if name.startswith("image_")]
-        fields = [_field(group) for group in groups if group != image and _is_field(group, volume.shape)]
-        instrument = file["entry_1/instrument_1"].attrs if "instrument_1" in file["entry_1"] else {}
+            voxel = 1e9 * read_array(file, f"{_IMAGE}/image_size") / volume.shape
+        names = sorted((name for name in file["entry_1"] if name.startswith("image_")), key=_last)
+        places = [f"entry_1/{name}" for name in names if f"entry_1/{name}" != _IMAGE]
+        found_fields = [_field(file, place, volume.shape) for place in places]
+        instrument = find_node(file, "entry_1/instrument_1")
+        known = instrument.attrs.items() if instrument is not None else ()
         found = Reconstruction(
             volume.astype(np.complex64),
             support,
             None if voxel is None else (float(voxel[0]), float(voxel[1]), float(voxel[2])),
             str(image.attrs.get("frame", "laboratory")),
-            fields,
-            {name: _plain(value) for name, value in instrument.items() if name != "NX_class"},
-            _command(image),
+            [field for field in found_fields if field is not None],
+            {name: _plain(value) for name, value in known if name != "NX_class"},
+            _command(file),
         )
     _check_shapes(found, path)
     return found
@@ -210,30 +211,35 @@ def _group(parent: h5py.Group, name: str, nexus_class: str, **attributes: str) -
 
 
 def _dataset(group: h5py.Group, name: str, values: NDArray[Any]) -> h5py.Dataset:
-    return group.create_dataset(name, data=values, chunks=True, shuffle=True, compression="gzip", track_times=False)
+    return new_dataset(group, name, values, shuffle=True, compression="gzip")
 
 
-def _is_field(group: h5py.Group, shape: tuple[int, ...]) -> bool:
-    data = group.get("data")
-    return isinstance(data, h5py.Dataset) and data.dtype.kind in "iuf" and data.shape == shape
+def _field(file: h5py.File, place: str, shape: tuple[int, ...]) -> tuple[str, str, NDArray[np.float32]] | None:
+    data = find_node(file, f"{place}/data")
+    if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "iuf" or data.shape != shape:
+        return None
+    name = _text(file, f"{place}/title") or f"/{place}"
+    return name, str(data.attrs.get("units", "1")), read_array(file, f"{place}/data").astype(np.float32)
 
 
-def _field(group: h5py.Group) -> tuple[str, str, NDArray[np.float32]]:
-    name = group["title"].asstr()[()] if "title" in group else group.name
-    return str(name), str(group["data"].attrs.get("units", "1")), group["data"][()].astype(np.float32)
-
-
-def _command(image: h5py.Group) -> dict[str, Any]:
-    command = image.get("process_1/command")
-    if command is None:
+def _command(file: h5py.File) -> dict[str, Any]:
+    text = _text(file, f"{_IMAGE}/process_1/command")
+    if text is None:
         return {}
-    text = command.asstr()[()]
     try:
         content = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         content = None
     # Other programs write the command line that was given.
     return content if isinstance(content, dict) else {"command": text}
+
+
+def _text(file: h5py.File, path: str) -> str | None:
+    node = find_node(file, path)
+    if not isinstance(node, h5py.Dataset) or node.ndim != 0:
+        return None
+    require_plain(node, f"{file.filename}::{path}")
+    return str(node.asstr()[()])
 
 
 def _last(name: str) -> tuple[int, str]:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.frames import open_series, read_frames
-from cathodeflow.io.hdf5 import open_hdf5
+from cathodeflow.io.guard import require_memory
+from cathodeflow.io.hdf5 import find_node, open_hdf5
 from cathodeflow.io.sources import split_source
 
 # Where a CXI file has its data (F. R. N. C. Maia, The Coherent X-ray Imaging Data Bank, Nature Methods 9, 854 (2012)).
@@ -39,6 +40,7 @@ def read_scan(source: str) -> NDArray[np.float32]:
     series = open_series(source)
     if series.n_frames < 2:
         raise InputError(source, "one frame", "a rocking scan, of many frames")
+    require_memory(source, 4 * series.n_frames * series.shape[0] * series.shape[1])
     volume = np.empty((series.n_frames, *series.shape), np.float32)
     for number, frame in read_frames(series):
         volume[number] = frame
@@ -50,6 +52,6 @@ def _with_dataset(source: str) -> str:
     path, dataset = split_source(source)
     if dataset is None and path.lower().endswith(".cxi") and os.path.isfile(path):
         with open_hdf5(path) as file:
-            if isinstance(file.get(_CXI_DATA), h5py.Dataset):
+            if isinstance(find_node(file, _CXI_DATA), h5py.Dataset):
                 return f"{path}::{_CXI_DATA}"
     return source

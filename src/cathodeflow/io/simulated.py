@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import h5py
 import hdf5plugin
 import numpy as np
 import tifffile
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cathodeflow.io.atomic import atomic_path
+from cathodeflow.io.hdf5 import new_dataset, new_hdf5
 
 #: Where a NeXus file keeps its detector frames.
 NEXUS_DATA = "/entry/data/data"
@@ -72,12 +72,13 @@ def write_nexus_series(
     frames : iterable of (row, col) uint16
         Taken one at a time; `n_frames` of them, each of `shape`.
     """
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         for group, kind in (("/entry", "NXentry"), ("/entry/data", "NXdata")):
             file.require_group(group).attrs["NX_class"] = kind
         file["/entry"].attrs["default"] = "data"
         file["/entry/data"].attrs["signal"] = "data"
-        data = file.create_dataset(
+        data = new_dataset(
+            file,
             NEXUS_DATA,
             shape=(n_frames, *shape),
             dtype=np.uint16,

@@ -48,6 +48,9 @@ def list_files(source: str) -> list[str]:
         found = "no file of this name" if glob.escape(pattern) == pattern else "no file that matches"
     if not files:
         raise InputError(source, found, "a file, a pattern that matches files, or a folder with files")
+    strange = next((path for path in files if not path.isprintable()), None)
+    if strange is not None:
+        raise InputError(repr(strange), "a name with control characters or of no encoding", "a name that is text")
     # Sorted by plain text first, so that names that natural order holds equal (01 and 1) have one order too.
     return natsorted(sorted(files))
 

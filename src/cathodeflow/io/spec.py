@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cathodeflow.bcdi.geometry import Geometry
 from cathodeflow.errors import InputError
-from cathodeflow.io.hdf5 import one_line
+from cathodeflow.io.guard import one_line
 
 # Motors of 34-ID-C by the fields of a geometry.
 _MOTORS = {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import atomic_path
-from cathodeflow.io.hdf5 import one_line
+from cathodeflow.io.guard import guarded, require_memory
 
 # Columns that hold names, even those that look like numbers, such as the composition 333.
 _NAMES = ("name", "label", "prediction")
@@ -32,7 +32,7 @@ def write_table(path: str | os.PathLike[str], table: Table) -> None:
     """
     columns = pa.Table.from_pandas(as_frame(table), preserve_index=False)
     with atomic_path(path) as temporary:
-        pq.write_table(columns, temporary, compression="zstd")
+        pq.write_table(columns, temporary, compression="zstd", write_page_checksum=True)
 
 
 def read_table(path: str | os.PathLike[str], columns: Iterable[str] | None = None) -> pd.DataFrame:
@@ -51,17 +51,16 @@ def read_table(path: str | os.PathLike[str], columns: Iterable[str] | None = Non
     """
     wanted = None if columns is None else list(columns)
     where = _existing(path, "a Parquet table")
-    try:
-        with pq.ParquetFile(where) as file:
-            names = file.schema_arrow.names
-            missing = [name for name in wanted or [] if name not in names]
-            if missing:
-                expected = f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
-                raise InputError(where, f"columns {', '.join(names) or 'none'}", expected)
-            frame: pd.DataFrame = file.read(columns=wanted, use_threads=False).to_pandas()
-            return frame
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(where, f"an error ({one_line(error)})", "a Parquet table") from error
+    with guarded(where, "a Parquet table"), pq.ParquetFile(where, page_checksum_verification=True) as file:
+        names = file.schema_arrow.names
+        missing = [name for name in wanted or [] if name not in names]
+        if missing:
+            expected = f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+            raise InputError(where, f"columns {', '.join(names) or 'none'}", expected)
+        sizes = (file.metadata.row_group(number).total_byte_size for number in range(file.metadata.num_row_groups))
+        require_memory(where, sum(sizes))
+        frame: pd.DataFrame = file.read(columns=wanted, use_threads=False).to_pandas()
+        return frame
 
 
 def write_csv(path: str | os.PathLike[str], table: Table, *, float_format: str = "%.6g") -> None:
@@ -79,10 +78,9 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
         No such file, or no table.
     """
     expected = "a CSV table"
-    try:
-        return pd.read_csv(_existing(path, expected), dtype=dict.fromkeys(_NAMES, str))
-    except (ValueError, pd.errors.ParserError) as error:
-        raise InputError(path, " ".join(str(error).split()), expected) from None
+    where = _existing(path, expected)
+    with guarded(where, expected):
+        return pd.read_csv(where, dtype=dict.fromkeys(_NAMES, str))
 
 
 def write_json(path: str | os.PathLike[str], data: Any) -> None:
@@ -94,7 +92,7 @@ def write_json(path: str | os.PathLike[str], data: Any) -> None:
     data : Any
         Nested mappings, sequences, numbers, text, numpy arrays and scalars.
     """
-    text = json.dumps(_plain(data), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(data), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -108,11 +106,21 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         The file is missing or no JSON.
     """
     where = _existing(path, "a JSON file")
-    try:
-        with open(where, encoding="utf-8") as file:
-            return json.load(file)
-    except (ValueError, OSError) as error:
-        raise InputError(where, f"an error ({one_line(error)})", "a JSON file") from error
+    with guarded(where, "a JSON file"), open(where, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def plain(data: Any) -> Any:
+    """Return what JSON reads back as it was written: plain lists, numbers and texts, null for NaN and infinity."""
+    if isinstance(data, Mapping):
+        return {str(key): plain(value) for key, value in data.items()}
+    if isinstance(data, np.ndarray | np.generic):
+        return plain(data.tolist())
+    if isinstance(data, list | tuple):
+        return [plain(value) for value in data]
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    return os.fspath(data) if isinstance(data, os.PathLike) else data
 
 
 def as_frame(table: Table) -> pd.DataFrame:
@@ -135,15 +143,3 @@ def _existing(path: str | os.PathLike[str], expected: str) -> str:
     if not os.path.isfile(where):
         raise InputError(where, "a folder" if os.path.isdir(where) else "no such file", expected)
     return where
-
-
-def _plain(data: Any) -> Any:
-    if isinstance(data, Mapping):
-        return {str(key): _plain(value) for key, value in data.items()}
-    if isinstance(data, np.ndarray | np.generic):
-        return _plain(data.tolist())
-    if isinstance(data, list | tuple):
-        return [_plain(value) for value in data]
-    if isinstance(data, float):
-        return data if math.isfinite(data) else None
-    return os.fspath(data) if isinstance(data, os.PathLike) else data

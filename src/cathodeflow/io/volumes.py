@@ -4,25 +4,24 @@ Metadata: OME-NGFF 0.5 (https://ngff.openmicroscopy.org/0.5), one resolution lev
 `STORE.manifest.json` stands for the store where a workflow compares files: equal data and layout give equal manifests.
 """
 
-import hashlib
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import dask.array as da
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
 
-from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import atomic_path
-from cathodeflow.io.hdf5 import one_line
-from cathodeflow.io.tables import read_json, write_json
+from cathodeflow.io.guard import MAX_PIECE, guarded
+from cathodeflow.io.manifests import check_store, locate, manifest_path, store_digests, write_manifest
 
-_SUFFIX = ".manifest.json"
-_FORMAT = "cathodeflow volume manifest 1"
 _LEVEL = "0"
 _UNITS = {"A": "angstrom", "nm": "nanometer", "um": "micrometer", "mm": "millimeter", "m": "meter", "s": "second"}
 _TYPES = {"z": "space", "y": "space", "x": "space", "t": "time", "c": "channel"}
@@ -39,11 +38,6 @@ class VolumeInfo(NamedTuple):
     scale: tuple[float, ...]
     unit: str | None
     attributes: dict[str, Any]
-
-
-def manifest_path(path: str | os.PathLike[str]) -> str:
-    """Return where the manifest of a store is."""
-    return os.fspath(path) + _SUFFIX
 
 
 def write_volume(
@@ -123,24 +117,15 @@ def new_volume(
             dtype=dtype,
             chunks=layout,
             shards=files if files != layout else None,
+            compressors=ZstdCodec(level=0, checksum=True),
             dimension_names=list(axes),
         )
-        digests = _digests(str(temporary))
+        digests = store_digests(str(temporary))
         # A manifest never stands beside a store that it does not describe.
         if os.path.exists(manifest):
             os.remove(manifest)
-    write_json(
-        manifest,
-        {
-            "format": _FORMAT,
-            "shape": tuple(shape),
-            "dtype": str(dtype),
-            "chunks": layout,
-            "shards": files,
-            "files": digests,
-            "digest": _overall(digests),
-        },
-    )
+    layouts = {"shape": tuple(shape), "dtype": str(dtype), "chunks": layout, "shards": files}
+    write_manifest(manifest, digests, layouts)
 
 
 def read_volume(path: str | os.PathLike[str], *, verify: bool = False) -> da.Array:
@@ -160,17 +145,45 @@ def read_volume(path: str | os.PathLike[str], *, verify: bool = False) -> da.Arr
     InputError
         There is no such store, or files of it are missing, changed or added, a line for each.
     """
-    store, manifest = _locate(path)
+    store, manifest = locate(path)
     if os.path.exists(manifest) or verify or os.fspath(path) == manifest:
-        _check(store, manifest, verify=verify)
+        check_store(store, manifest, verify=verify)
     group, level = _open(store)
-    try:
-        array = group[level] if isinstance(group, zarr.Group) else group
-        if not isinstance(array, zarr.Array):
-            raise InputError(store, f"no array {level}", "an array")
-        return da.from_zarr(array, chunks=array.shards or array.chunks)
-    except (KeyError, ValueError, OSError) as error:
-        raise InputError(store, f"an error ({one_line(error)})", "a readable Zarr array") from error
+    source = _Source(_array(store, group, level), store)
+    return da.from_array(source, chunks=source.blocks, name=f"{store}-{uuid4().hex}", meta=np.empty(0, source.dtype))
+
+
+class _Source:
+    """Array of a store whose damaged parts are named, file by file, when they are read."""
+
+    def __init__(self, array: zarr.Array, store: str) -> None:
+        self._array, self._store = array, store
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+        self.blocks = array.shards or array.chunks
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        try:
+            with guarded(self._store, "readable chunks"):
+                return np.asarray(self._array[index])
+        except InputError:
+            manifest = manifest_path(self._store)
+            if os.path.exists(manifest):
+                check_store(self._store, manifest, verify=True)
+            raise
+
+
+def open_array(path: str | os.PathLike[str]) -> zarr.Array:
+    """Open a store that is read part by part, each from its own chunk.
+
+    Raises
+    ------
+    InputError
+        As of `read_volume`.
+    """
+    store, manifest = locate(path)
+    if os.path.exists(manifest):
+        check_store(store, manifest)
+    return _array(store, *_open(store))
 
 
 def read_volume_info(path: str | os.PathLike[str]) -> VolumeInfo:
@@ -181,19 +194,19 @@ def read_volume_info(path: str | os.PathLike[str]) -> VolumeInfo:
     InputError
         There is no such store, or it has no OME-NGFF metadata.
     """
-    store, _ = _locate(path)
+    store, _ = locate(path)
     group, _ = _open(store)
-    attributes = dict(group.attrs)
-    ome = attributes.pop("ome", attributes)
-    try:
+    with guarded(store, "axes and scale of the array"):
+        attributes = dict(group.attrs)
+        ome = attributes.pop("ome", attributes)
+        if not isinstance(ome, dict) or not ome.get("multiscales"):
+            raise InputError(store, "no OME-NGFF multiscales", "axes and scale of the array")
         scales = ome["multiscales"][0]
         axes = scales["axes"]
         transforms = scales["datasets"][0]["coordinateTransformations"]
         scale = next(transform["scale"] for transform in transforms if transform["type"] == "scale")
         unit = next((axis.get("unit") for axis in axes if axis.get("type") == "space"), None)
         return VolumeInfo(tuple(axis["name"] for axis in axes), tuple(map(float, scale)), unit, attributes)
-    except (KeyError, IndexError, TypeError, StopIteration) as error:
-        raise InputError(store, "no OME-NGFF multiscales", "axes and scale of the array") from error
 
 
 def default_chunks(shape: Sequence[int], axes: Sequence[str]) -> tuple[int, ...]:
@@ -245,60 +258,29 @@ def _multiscales(name: str, axes: Sequence[str], scale: Sequence[float] | None, 
     return {"version": "0.5", "multiscales": [{"name": name, "axes": described, "datasets": datasets}]}
 
 
-def _locate(path: str | os.PathLike[str]) -> tuple[str, str]:
-    name = os.fspath(path).rstrip("/")
-    store = name.removesuffix(_SUFFIX)
-    return store, manifest_path(store)
-
-
 def _open(store: str) -> tuple[zarr.Group | zarr.Array, str]:
     if not os.path.isdir(store):
         raise InputError(store, "a file" if os.path.exists(store) else "no such store", "a Zarr store")
-    try:
+    with guarded(store, "a readable Zarr store"):
         group = zarr.open(store, mode="r")
-    except Exception as error:  # zarr raises anything from KeyError to its own types on a damaged store
-        raise InputError(store, f"an error ({one_line(error)})", "a readable Zarr store") from error
-    ome = group.attrs.get("ome", group.attrs)
+        ome = group.attrs.get("ome", group.attrs)
     try:
         return group, str(ome["multiscales"][0]["datasets"][0]["path"])
     except (KeyError, IndexError, TypeError):
         return group, _LEVEL
 
 
-def _digests(store: str) -> dict[str, str]:
-    digests = {}
-    for name in _files(store):
-        with open(os.path.join(store, name), "rb") as file:
-            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
-
-
-def _files(store: str) -> list[str]:
-    # Snakemake puts a file of its own into directories that are outputs.
-    names = [os.path.join(folder, name) for folder, _, names in os.walk(store) for name in names]
-    found = [name for name in names if os.path.basename(name) != ".snakemake_timestamp"]
-    return sorted(os.path.relpath(name, store).replace(os.sep, "/") for name in found)
-
-
-def _overall(digests: Mapping[str, str]) -> str:
-    return hashlib.sha256("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()).hexdigest()
-
-
-def _check(store: str, manifest: str, *, verify: bool) -> None:
-    content = read_json(manifest)
-    if not isinstance(content, dict) or content.get("format") != _FORMAT or not isinstance(content.get("files"), dict):
-        raise InputError(manifest, "no list of digests", "a manifest of a volume")
-    expected: dict[str, str] = content["files"]
-    if _overall(expected) != content.get("digest"):
-        raise InputError(manifest, "an overall digest that does not fit the list", "an unchanged manifest")
-    if not os.path.isdir(store):
-        raise InputError(store, "no such store", f"the store that {manifest} describes")
-    found = _digests(store) if verify else dict.fromkeys(_files(store), "")
-    errors = [InputError(f"{store}/{name}", "no such file", "a chunk") for name in sorted(set(expected) - set(found))]
-    for name in sorted(found):
-        if name not in expected:
-            errors.append(InputError(f"{store}/{name}", "a file that the manifest does not have", "no such file"))
-        elif verify and found[name] != expected[name]:
-            errors.append(InputError(f"{store}/{name}", f"sha256 {found[name]}", f"sha256 {expected[name]}"))
-    if errors:
-        raise InputErrors.of(errors)
+def _array(store: str, group: zarr.Group | zarr.Array, level: str) -> zarr.Array:
+    """Return the array of a store, if nothing but numbers is made of its chunks, and each chunk fits into memory."""
+    with guarded(store, "a readable Zarr array"):
+        array = group[level] if isinstance(group, zarr.Group) else group
+        if not isinstance(array, zarr.Array):
+            raise InputError(store, f"no array {level}", "an array")
+        if array.dtype.kind not in "biufc":
+            raise InputError(store, f"values of type {array.dtype}", "numbers")
+        codecs = [*(getattr(array.metadata, "filters", None) or ()), getattr(array.metadata, "compressor", None)]
+        if any(getattr(codec, "codec_id", "") == "pickle" for codec in codecs):
+            raise InputError(store, "pickled objects", "numbers")
+        if math.prod(array.shards or array.chunks) * array.dtype.itemsize > MAX_PIECE:
+            raise InputError(store, f"files of {array.shards or array.chunks} values", f"at most {MAX_PIECE} bytes")
+        return array

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cathodeflow.checkpoints import derived_seed
 from cathodeflow.errors import InputError
-from cathodeflow.io.models import load_model, save_model
+from cathodeflow.io.models import load_model, restore, save_model
 from cathodeflow.sem.backbones import Backbone, create_backbone
 from cathodeflow.sem.strangeness import FeatureStatistics
 
@@ -181,14 +181,10 @@ def load_network(path: str | os.PathLike[str]) -> tuple[SemNetwork, dict[str, An
         for name in FeatureStatistics._fields
         if (value := weights.pop(_STATISTICS + name, None)) is not None
     }
-    model = build_model(**{name: metadata[name] for name in _ARCHITECTURE})
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise InputError(path, lines[min(1, len(lines) - 1)].rstrip(". "), expected) from None
+    described = {name: metadata[name] for name in _ARCHITECTURE}
+    model = restore(lambda: build_model(**described), weights, where=path, expected=expected)
     complete = len(found) == len(FeatureStatistics._fields)
-    return model.eval(), metadata | {"statistics": FeatureStatistics(**found) if complete else None}
+    return model, metadata | {"statistics": FeatureStatistics(**found) if complete else None}
 
 
 def as_input(crops: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:

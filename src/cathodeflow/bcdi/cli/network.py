@@ -34,9 +34,8 @@ def train(
     from cathodeflow.bcdi.train import train_network
     from cathodeflow.io.figures import save_figure
     from cathodeflow.io.models import discard_checkpoint, load_model, save_model
-    from cathodeflow.io.phasing import open_rows
     from cathodeflow.io.tables import read_json
-    from cathodeflow.io.volumes import manifest_path
+    from cathodeflow.io.volumes import manifest_path, open_array
     from cathodeflow.plotting import training_curves
     from cathodeflow.record import write_record
     from cathodeflow.tracking import live_run
@@ -44,7 +43,7 @@ def train(
     torch.set_num_threads(options.threads)
     keywords = options.model_dump(exclude={"initial", "threads", "device", "seed"})
     initial = None if options.initial is None else load_model(options.initial)[0]
-    measured, truth = open_rows(amplitudes), open_rows(objects)
+    measured, truth = open_array(amplitudes), open_array(objects)
     with live_run(live, experiment=experiment, name=f"bcdi.train {sample}") as log_epoch:
         trained = train_network(
             measured, truth, initial=initial, seed=options.seed or 0, checkpoint=checkpoint,
@@ -89,12 +88,12 @@ def evaluate(
     from cathodeflow.bcdi.metrics import success_rates
     from cathodeflow.bcdi.plots import success_figure
     from cathodeflow.io.figures import save_figure
-    from cathodeflow.io.phasing import open_rows
     from cathodeflow.io.tables import read_table, write_csv, write_table
+    from cathodeflow.io.volumes import open_array
     from cathodeflow.record import write_record
 
     torch.set_num_threads(options.threads)
-    network, stores = _load(model), [open_rows(path) for path in (amplitudes, objects, good)]
+    network, stores = _load(model), [open_array(path) for path in (amplitudes, objects, good)]
     known = read_table(table, ["number", "regime", "phase_range", "photons"])
     rows: list[dict[str, Any]] = []
     count = min(options.crystals, len(known))

@@ -1,0 +1,85 @@
+"""Manifests of stores: the digest of every file, in a file that stands for the store where a workflow compares."""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.digests import file_digest
+from cathodeflow.io.tables import read_json, write_json
+
+SUFFIX = ".manifest.json"
+_FORMAT = "cathodeflow volume manifest 1"
+_METADATA = "zarr.json"
+
+
+def manifest_path(path: str | os.PathLike[str]) -> str:
+    """Return where the manifest of a store is."""
+    return os.fspath(path) + SUFFIX
+
+
+def locate(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """Return where a store and its manifest are, given either."""
+    store = os.fspath(path).rstrip("/").removesuffix(SUFFIX)
+    return store, manifest_path(store)
+
+
+def store_digests(store: str) -> dict[str, str]:
+    """Return the digests of all files of a store, by name."""
+    return _digests(store, _files(store))
+
+
+def write_manifest(path: str, digests: Mapping[str, str], layout: Mapping[str, Any]) -> None:
+    """Write the digests of a store's files, and what else is to be known of it."""
+    write_json(path, {"format": _FORMAT, **layout, "files": digests, "digest": _overall(digests)})
+
+
+def check_store(store: str, manifest: str, *, verify: bool = False) -> int:
+    """Compare a store with its manifest: names of files, their metadata, and on demand the digest of every file.
+
+    Returns
+    -------
+    int
+        Number of files.
+
+    Raises
+    ------
+    InputError
+        A line for every file that is missing, changed or added.
+    """
+    content = read_json(manifest)
+    if not isinstance(content, dict) or content.get("format") != _FORMAT or not isinstance(content.get("files"), dict):
+        raise InputError(manifest, "no list of digests", "a manifest of a volume")
+    expected: dict[str, str] = {str(name): str(digest) for name, digest in content["files"].items()}
+    if _overall(expected) != content.get("digest"):
+        raise InputError(manifest, "an overall digest that does not fit the list", "an unchanged manifest")
+    if not os.path.isdir(store):
+        raise InputError(store, "no such store", f"the store that {manifest} describes")
+    # Metadata have no checksum of their own, but are quickly compared.
+    names = _files(store)
+    found = _digests(store, names if verify else [name for name in names if name.endswith(_METADATA)])
+    errors = [InputError(f"{store}/{name}", "no such file", "a chunk") for name in sorted(set(expected) - set(names))]
+    for name in names:
+        if name not in expected:
+            errors.append(InputError(f"{store}/{name}", "a file that the manifest does not have", "no such file"))
+        elif found.get(name, expected[name]) != expected[name]:
+            errors.append(InputError(f"{store}/{name}", f"sha256 {found[name]}", f"sha256 {expected[name]}"))
+    if errors:
+        raise InputErrors.of(errors)
+    return len(names)
+
+
+def _digests(store: str, names: Sequence[str]) -> dict[str, str]:
+    return {name: file_digest(os.path.join(store, name)) for name in names}
+
+
+def _files(store: str) -> list[str]:
+    # Snakemake puts a file of its own into directories that are outputs.
+    names = [os.path.join(folder, name) for folder, _, names in os.walk(store) for name in names]
+    found = [name for name in names if os.path.basename(name) != ".snakemake_timestamp"]
+    return sorted(os.path.relpath(name, store).replace(os.sep, "/") for name in found)
+
+
+def _overall(digests: Mapping[str, str]) -> str:
+    return hashlib.sha256("".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()).hexdigest()
