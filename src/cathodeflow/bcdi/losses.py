@@ -139,6 +139,29 @@ def overlap_loss(objects: Tensor, truth: Tensor) -> Tensor:
     return 1 - correlations / norms.clamp_min(_TINY)
 
 
+def placed_loss(objects: Tensor, truth: Tensor) -> Tensor:
+    """1 less the correlation with the truth or its twin, whichever suits better, where they stand: no shift is tried.
+
+    A network learns sooner when all truths stand in the middle and an object elsewhere is wrong; and without Fourier
+    transforms it is thirty times as fast as `overlap_loss`.
+
+    Parameters
+    ----------
+    objects : (n, candidates, z, y, x) complex64
+    truth : (n, z, y, x) complex64
+        Around index n // 2; its twin is inverted about it.
+
+    Returns
+    -------
+    (n, candidates) float32
+    """
+    # Inverting an array moves index n // 2 to the one before.
+    twin = truth.flip(VOLUME).roll((1, 1, 1), VOLUME).conj()
+    overlaps = [torch.einsum("nczyx,nzyx->nc", objects, one.conj()).abs() for one in (truth, twin)]
+    norms = torch.linalg.vector_norm(objects, dim=VOLUME) * torch.linalg.vector_norm(truth, dim=VOLUME)[:, None]
+    return 1 - torch.maximum(*overlaps) / norms.clamp_min(_TINY)
+
+
 def residuals(objects: Tensor, measured: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """Norm of the difference of amplitudes as a share of that of the measured one, where objects have its norm.
 

@@ -196,7 +196,7 @@ class Train(Options):
     stages: int = option(2, "Corrections of `unrolled`.", ge=1)
     initial: str | None = option(None, "Model to begin with, of the same architecture.")
     loss: Loss = option("mix", "On the amplitudes.")
-    supervised: float = option(0.0, "Weight of 1 less the correlation with the true object.", ge=0)
+    supervised: float = option(0.0, "Share in the loss of 1 less the correlation with the true object.", ge=0, le=1)
     mean_share: float = option(0.05, "Of the candidates' mean in the loss, beside the best one.", ge=0, le=1)
     threshold: tuple[float, ...] = _range(
         (0.07, 0.10), "Amplitude below which voxels are 0, in the first and last epoch."

@@ -1,4 +1,4 @@
-"""Train a network on diffraction amplitudes alone: its loss compares diffraction, so it needs no image."""
+"""Train a network on diffraction alone, which needs no image, or on simulated crystals with their truth, or on both."""
 
 import itertools
 import os
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cathodeflow.bcdi.losses import LossName, best, diffraction_loss, overlap_loss, residuals
+from cathodeflow.bcdi.losses import LossName, best, diffraction_loss, overlap_loss, placed_loss, residuals
 from cathodeflow.bcdi.network import WIDTHS, Architecture, PhaseNetwork, make_network
 from cathodeflow.checkpoints import derived_seed, training_key
 from cathodeflow.errors import InputError
@@ -72,7 +72,7 @@ def train_network(
         Square roots of counts, zero frequency at index n // 2: anything with a shape that gives a volume for a number
         (NumPy, Zarr, Dask, HDF5).
     objects : (n, z, y, x) complex, optional
-        Truth. With it, validation records the correlation of the candidate of the lowest residual.
+        Truth. With it, validation records the correlation of the candidate of the lowest residual, and of the best.
     architecture, widths, candidates, stages
         Of `network.PhaseNetwork`.
     initial : mapping of str to Tensor, optional
@@ -80,7 +80,7 @@ def train_network(
     loss : {"l1", "pearson", "poisson", "mix"}
         Of `losses.diffraction_loss`; "l1" as published.
     supervised : float
-        Weight of `losses.overlap_loss` beside it; above 0 it needs `objects`.
+        Share of `losses.placed_loss` in the loss, 0 to 1, the rest being `loss`; above 0 it needs `objects`.
     mean_share : float
         Of the candidates' mean in the loss, beside the best one (`losses.best`).
     threshold : (float, float)
@@ -149,15 +149,20 @@ def train_network(
     def loss_function(network: nn.Module, batch: Sequence[Tensor]) -> dict[str, Tensor]:
         measured = batch[0]
         found = network(measured)
-        each = diffraction_loss(found, measured, loss)
-        overlap = None
-        if len(batch) > 1 and (supervised or not network.training):
-            overlap = overlap_loss(found, batch[1])
-            each = each + supervised * overlap
-        residual = residuals(found.detach(), measured)
-        values = {"loss": best(each, share=mean_share).mean(), "residual": residual.amin(1).mean()}
-        if overlap is not None:
-            values["correlation"] = 1 - overlap.gather(1, residual.argmin(1, keepdim=True)).mean()
+        each = torch.zeros(found.shape[:2], device=found.device)
+        if supervised < 1:
+            each = each + (1 - supervised) * diffraction_loss(found, measured, loss)
+        if supervised:
+            each = each + supervised * placed_loss(found, batch[1])
+        values = {"loss": best(each, share=mean_share).mean()}
+        if not network.training:
+            # As `infer` chooses, which has no truth. In training it would only take time.
+            residual = residuals(found, measured)
+            values["residual"] = residual.amin(1).mean()
+            if len(batch) > 1:
+                overlap = overlap_loss(found, batch[1])
+                values["correlation"] = 1 - overlap.gather(1, residual.argmin(1, keepdim=True)).mean()
+                values["best_correlation"] = 1 - overlap.amin(1).mean()
         return values
 
     def steps(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -226,6 +231,8 @@ def _check(
     if len(amplitudes.shape) != 4 or amplitudes.shape[0] < 2:
         raise InputError("training amplitudes", f"shape {tuple(amplitudes.shape)}", "(n, z, y, x), two or more volumes")
     model.check(amplitudes.shape[1:])
+    if not 0 <= supervised <= 1:
+        raise InputError("supervised", str(supervised), "0 to 1")
     if objects is None and supervised:
         raise InputError("supervised", f"{supervised:g} without objects", "0, or the true objects")
     if objects is not None and tuple(objects.shape) != tuple(amplitudes.shape):

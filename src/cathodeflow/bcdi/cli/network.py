@@ -12,7 +12,6 @@ from cathodeflow.errors import InputError
 from cathodeflow.flags import compute_device, live_flags, record_flag
 
 log = logging.getLogger("cathodeflow.bcdi")
-_NETWORK, _RANDOM = "network", "random"
 
 
 @stage_command(group, Train)
@@ -87,6 +86,8 @@ def evaluate(
     from cathodeflow.bcdi.displacement import REGIMES
     from cathodeflow.bcdi.metrics import success_rates
     from cathodeflow.bcdi.plots import success_figure
+    from cathodeflow.bcdi.trials import best_trials, try_starts
+    from cathodeflow.checkpoints import derived_seed
     from cathodeflow.io.figures import save_figure
     from cathodeflow.io.tables import read_table, write_csv, write_table
     from cathodeflow.io.volumes import open_array
@@ -97,63 +98,32 @@ def evaluate(
     known = read_table(table, ["number", "regime", "phase_range", "photons"])
     rows: list[dict[str, Any]] = []
     count = min(options.crystals, len(known))
+    device = compute_device(options.device)
+    settings = options.model_dump(
+        include={"iterations", "starts", "beta", "shrink_every", "sigma", "threshold", "precision"}
+    )
     for row in progress(range(count), "phasing", total=count):
         about: dict[str, Any] = {str(name): value for name, value in known.iloc[row].items()}
-        for trial in _trials(network, *(torch.from_numpy(store[row]) for store in stores), row=row, options=options):
-            rows.append({"crystal": int(about["number"]), **about, **trial})
-    found = pd.DataFrame(rows).drop(columns="number")
+        measured, truth, usable = (torch.from_numpy(store[row]) for store in stores)
+        seed = derived_seed(options.seed or 0, row)
+        found = try_starts(
+            network, measured, truth, mask=usable.expand(measured.shape), seed=seed, device=device, **settings
+        )
+        rows += [{"crystal": int(about["number"]), **about, **one} for one in found]
+    tried = pd.DataFrame(rows).drop(columns="number")
     # Regimes from weak to strong, whatever crystal comes first.
-    found = found.sort_values(["regime", "crystal"], key=lambda one: one.map(list(REGIMES).index)
+    tried = tried.sort_values(["regime", "crystal"], key=lambda one: one.map(list(REGIMES).index)
                               if one.name == "regime" else one, kind="stable")  # fmt: skip
+    found = best_trials(tried)
     rates = success_rates(found, least=options.success, confidence=options.confidence)
     together = success_rates(found.assign(regime="all"), least=options.success, confidence=options.confidence)
-    write_table(trials, found)
+    write_table(trials, tried)
     write_csv(out, pd.concat([rates, together], ignore_index=True))
     save_figure(figure, success_figure(rates))
     shares = zip(together["start"], together["iterations"], together["share"], strict=True)
     metrics = {f"success_{start}_{count}": float(share) for start, count, share in shares}
     write_record(record, stage="bcdi.evaluate", sample=sample, options=options, metrics=metrics, figures=[figure])
     log.info("%s", ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
-
-
-def _trials(
-    network: Any, measured: Any, truth: Any, good: Any, *, row: int, options: Evaluate
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Phase one crystal in all ways; of several starts, that of the least error counts."""
-    from cathodeflow.bcdi.infer import infer as predict
-    from cathodeflow.bcdi.metrics import against_truth, support_fraction
-    from cathodeflow.bcdi.phase import retrieve
-    from cathodeflow.bcdi.refine import refine, refinement
-    from cathodeflow.checkpoints import derived_seed
-
-    mask, device = good.expand(measured.shape), compute_device(options.device)
-    keywords = options.model_dump(include={"beta", "shrink_every", "sigma", "threshold"})
-    keywords |= {"mask": mask, "device": device}
-    guess = predict(network, measured, mask=mask, device=device, precision=options.precision)
-    usable = guess.objects.abs().amax((1, 2, 3)) > 0
-    candidates = guess.objects[usable][: options.starts]
-    seed = derived_seed(options.seed or 0, row)
-
-    def judged(start: str, iterations: int, objects: Any, error: float) -> dict[str, Any]:
-        agreement = against_truth(objects[None], truth)
-        return {
-            "start": start, "iterations": iterations, "correlation": float(agreement.correlation[0]),
-            "phase_error": float(agreement.phase_error[0]), "error": error,
-            "support_fraction": float(support_fraction(objects)),
-        }  # fmt: skip
-
-    results = [judged(_NETWORK, 0, guess.objects[0], float(guess.residuals[0]))]
-    for count in options.iterations:
-        tried = {_RANDOM: retrieve(measured, recipe=refinement(count), starts=options.starts, seed=seed, **keywords)}
-        if len(candidates):
-            tried[_NETWORK] = refine(measured, candidates, iterations=count, **keywords)
-        for start, found in tried.items():
-            best = int(found.errors[:, -1].argmin())
-            results.append(judged(start, count, found.objects[best], float(found.errors[best, -1])))
-        if not len(candidates):
-            # A network that gives nothing has no success, but is counted.
-            results.append({**results[0], "iterations": count})
-    return results
 
 
 @stage_command(group, Infer)

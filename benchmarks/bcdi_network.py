@@ -1,0 +1,142 @@
+"""What a network is worth as a start of phasing: success against iterations, beside random starts, by regime of strain.
+
+    python benchmarks/bcdi_network.py FOLDER --crystals 4000 --epochs 8 --minutes 60 -- --widths 16,48,96,192
+    python benchmarks/bcdi_network.py FOLDER --model FOLDER/model.pt
+
+Simulates crystals, trains and tries both kinds of start on as many unseen crystals of each regime. What stands in
+FOLDER is not made again, and a training that was ended goes on. Flags after -- are those of `cathodeflow bcdi train`.
+
+Success is a correlation with the truth above .95 after shift, global phase and twin are resolved. Both starts have the
+same recipe and shrink-wrap. "1" is one random start, and the network's candidate of the lowest residual; "best of 4"
+of four random starts, and of four candidates, is that of the lowest error after phasing.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cathodeflow.bcdi.displacement import REGIMES
+from cathodeflow.bcdi.metrics import success_rates
+from cathodeflow.bcdi.network import PhaseNetwork, restored
+from cathodeflow.bcdi.simulate import Measurement, Population, block
+from cathodeflow.bcdi.trials import best_trials, try_starts
+from cathodeflow.checkpoints import derived_seed
+from cathodeflow.io.models import load_model
+
+# Numbers of crystals that no training reaches.
+UNSEEN = 1_000_000_000
+
+
+def stage(folder: Path, name: str, *flags: str, limit: float | None = None) -> bool:
+    """Run a command of the package; False where it was ended after `limit` seconds."""
+    line = [
+        sys.executable,
+        "-m",
+        "cathodeflow",
+        "--log",
+        str(folder / f"{name}.log"),
+        "bcdi",
+        name,
+        "--sample",
+        "model",
+    ]
+    try:
+        subprocess.run([*line, "--record", str(folder / f"{name}.json"), *flags], check=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def trained(folder: Path, arguments: argparse.Namespace) -> Path | None:
+    """Simulate and train what is not there yet; nothing where the time was over first."""
+    model = folder / "model.pt"
+    stores = [str(folder / f"{name}.zarr") for name in ("amplitudes", "objects", "good")]
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "simulate.json").exists():
+        stage(folder, "simulate", "--out", stores[0], "--objects", stores[1], "--good", stores[2], "--table",
+              str(folder / "crystals.parquet"), "--crystals", str(arguments.crystals), "--size", str(arguments.size),
+              "--seed", str(arguments.seed))  # fmt: skip
+    if model.exists():
+        return model
+    flags = {"--out": model, "--figure": folder / "train.png", "--checkpoint": folder / "train.ckpt",
+             "--epochs": arguments.epochs, "--threads": arguments.threads, "--seed": arguments.seed}  # fmt: skip
+    line = [str(part) for flag in flags.items() for part in flag]
+    done = stage(folder, "train", *stores[:2], *line, *arguments.options, limit=60 * arguments.minutes)
+    return model if done else None
+
+
+def trials(network: PhaseNetwork, arguments: argparse.Namespace) -> pd.DataFrame:
+    """Try all starts on unseen crystals, as many of each regime."""
+    rows: list[dict[str, Any]] = []
+    for place, regime in enumerate(REGIMES):
+        first = UNSEEN * (place + 1)
+        crystals = block(range(first, first + arguments.test), seed=arguments.seed, size=arguments.size,
+                         population=Population(regimes=(regime,)),
+                         measurement=Measurement(photons=tuple(arguments.photons)))  # fmt: skip
+        for row in range(arguments.test):
+            truth = torch.from_numpy(crystals.amplitude[row]) * torch.exp(1j * torch.from_numpy(crystals.phase[row]))
+            found = try_starts(
+                network, torch.from_numpy(np.sqrt(crystals.counts[row], dtype=np.float32)), truth,
+                seed=derived_seed(arguments.seed, first + row), device="cpu",
+                **{name: getattr(arguments, name) for name in ("iterations", "starts", "shrink_every", "sigma")},
+            )  # fmt: skip
+            about = {"crystal": first + row, "regime": regime, "photons": float(crystals.photons[row])}
+            rows += [{**about, **one} for one in found]
+    return pd.DataFrame(rows)
+
+
+def table(tried: pd.DataFrame, starts: int) -> str:
+    """Write shares of successes in %, with Wilson's intervals."""
+    # Candidates are sorted by their residual, so the first is the network's one image.
+    kinds = {"1": tried[tried["candidate"] == 0], f"best of {starts}": best_trials(tried)}
+    rates = pd.concat([success_rates(one).assign(of=name) for name, one in kinds.items()])
+    rates["text"] = [f"{100 * share:.0f} ({100 * low:.0f}-{100 * high:.0f})"
+                     for share, low, high in zip(rates["share"], rates["low"], rates["high"], strict=True)]  # fmt: skip
+    wide = rates.pivot(index=["regime", "of", "start"], columns="iterations", values="text").fillna("")
+    return wide.reindex(list(REGIMES), level=0).to_string()
+
+
+def main() -> None:
+    """Run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", type=Path, help="this one, nothing is trained")
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--crystals", type=int, default=4000, help="to train on")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--minutes", type=float, default=60.0, help="after which the training is ended, to go on later")
+    parser.add_argument("--test", type=int, default=32, help="unseen crystals of each regime")
+    parser.add_argument("--photons", type=float, nargs=2, default=Measurement().photons, help="of the unseen crystals")
+    parser.add_argument("--starts", type=int, default=4)
+    parser.add_argument("--iterations", type=int, nargs="+", default=[10, 20, 50, 100, 200])
+    parser.add_argument("--shrink-every", type=int, default=10)
+    parser.add_argument("--sigma", type=float, nargs=2, default=[1.0, 0.5])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("options", nargs="*", help="flags of `cathodeflow bcdi train`")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    model = arguments.model or trained(arguments.folder, arguments)
+    if model is None:
+        print("The time is over; the same command goes on from the last whole epoch.")
+        return
+    weights, about = load_model(model)
+    began, cpu = time.perf_counter(), time.process_time()
+    tried = trials(restored(about["architecture"], weights), arguments)
+    tried.to_parquet(arguments.folder / "trials.parquet")
+    print(
+        f"{model}: successes [%] by iterations, {arguments.test} unseen crystals of each regime at {arguments.size}^3"
+    )
+    print(table(tried, arguments.starts))
+    print(f"{time.perf_counter() - began:.0f} s, {time.process_time() - cpu:.0f} s of a core")
+
+
+if __name__ == "__main__":
+    main()
