@@ -34,6 +34,8 @@ _AXES = "zyx"
 _NOTHING = "#A6A6A6"
 # Orders of magnitude of intensity that are shown.
 _DECADES = 6.0
+# Magnitude of the phase [rad] from which on its ends may meet.
+_WRAPS = 0.75 * np.pi
 
 
 @styled
@@ -70,10 +72,11 @@ def slices_figure(
     ]
     amplitude = np.abs(volume)
     inner = {"Amplitude": amplitude / amplitude.max(), "Phase": np.where(support, np.angle(volume), np.nan)}
-    scales: dict[str, tuple[str, Normalize]] = {
-        "Amplitude": (MAP, Normalize(0, 1)),
-        "Phase": (CYCLIC, Normalize(-np.pi, np.pi)),
-    }
+    scales: dict[str, tuple[str, Normalize]] = {"Amplitude": (MAP, Normalize(0, 1))}
+    # A weakly strained crystal would be almost of one colour on the whole circle.
+    most = _limit(inner["Phase"], 0.99)
+    wraps = most > _WRAPS
+    scales["Phase"] = (CYCLIC, Normalize(-np.pi, np.pi)) if wraps else (DIVERGING, CenteredNorm(0, most))
     if strain is not None:
         inner["Strain"] = np.where(support, strain, np.nan)
         scales["Strain"] = (DIVERGING, CenteredNorm(0, _limit(inner["Strain"], 0.99)))
@@ -99,7 +102,10 @@ def slices_figure(
         layout: dict[str, Any] = {"orientation": "horizontal", "shrink": 0.85, "aspect": 18, "pad": 0.02}
         bar = figure.colorbar(ScalarMappable(norm, colours), ax=list(grid[:, column]), **layout)
         if name == "Phase":
-            bar.set_ticks([-np.pi, 0, np.pi], labels=["−π", "0", "π"])
+            if wraps:
+                bar.set_ticks([-np.pi, 0, np.pi], labels=["−π", "0", "π"])
+            else:
+                bar.ax.xaxis.set_major_locator(MaxNLocator(4, symmetric=True))
             bar.set_label("Phase [rad]")
         elif name == "Strain":
             bar.set_label(f"Strain [{_power_of_ten(bar.ax, norm)}]")
