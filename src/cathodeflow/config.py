@@ -93,8 +93,14 @@ def read_yaml(path: str) -> dict[str, Any]:
     return values
 
 
-def samples(config: Settings) -> dict[str, dict[str, Any]]:
+def samples(config: Settings, *, look: bool = True) -> dict[str, dict[str, Any]]:
     """Read the sample sheet of every configured technique.
+
+    Parameters
+    ----------
+    config : Settings
+    look : bool
+        Whether files are looked for, and options and samples compared.
 
     Returns
     -------
@@ -113,7 +119,8 @@ def samples(config: Settings) -> dict[str, dict[str, Any]]:
             continue
         try:
             sheets[name] = read_samples(section.samples, section.sample_class)
-            section.check(sheets[name])
+            if look:
+                section.check(sheets[name])
         except InputError as error:
             errors += error.errors
     if errors:

@@ -30,8 +30,14 @@ if not CONFIG.bragg.locate.weights:
     TARGETS += expand("results/bragg/{scan}/{file}", scan=TRAINING_SCANS, file=["patches.h5", "patches.json"])
 
 
+@cache
+def bragg_raw(name):
+    """Raw files of a scan; Snakemake asks several times."""
+    return scans.raw_files(SCANS[name], SIMULATE)
+
+
 wildcard_constraints:
-    scan="|".join(map(re.escape, SCANS)),
+    scan=names("bragg"),
 
 
 rule bragg_simulate:
@@ -63,7 +69,7 @@ rule bragg_simulate:
 
 rule bragg_frames:
     input:
-        raw=lambda wildcards: scans.raw_files(SCANS[wildcards.scan], SIMULATE),
+        raw=lambda wildcards: bragg_raw(wildcards.scan),
         corrections=lambda wildcards: scans.correction_files(SCANS[wildcards.scan]),
     output:
         frames="results/bragg/{scan}/frames.h5",

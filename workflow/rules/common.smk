@@ -1,19 +1,27 @@
+import gc
 import os
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 from cathodeflow import config as settings
 from cathodeflow.errors import InputError
 from cathodeflow.provenance import code_digest
+from cathodeflow.samples import SAMPLE_NAME
 
 ENVIRONMENT = str(Path(workflow.basedir, "envs", "cathodeflow.yaml"))
 CONFIG_FILES = " + ".join(map(os.path.relpath, workflow.configfiles)) or "--config"
 
+# Jobs and files live until the end: the collector need not look at all of them again and again while they become more.
+gc.freeze()
+gc.set_threshold(200_000, 20, 100)
+
 try:
     CONFIG = settings.validate(config, CONFIG_FILES)
-    SAMPLES = settings.samples(CONFIG)
+    # A job that runs on its own, as on a cluster, need not look for the raw files of all samples again.
+    SAMPLES = settings.samples(CONFIG, look=workflow.is_main_process)
 except InputError as error:
     sys.exit(str(error))
 
@@ -30,6 +38,12 @@ def code(stage):
     """Digest of the code that a stage reaches."""
     technique, name = stage.split(".")
     return code_digest(f"cathodeflow.{technique}.cli:{name}")
+
+
+def names(technique):
+    """Pattern of the names of samples. All of them joined would take longer to match with every sample."""
+    taken = "|".join(map(re.escape, getattr(CONFIG, technique).folders()))
+    return (f"(?!(?:{taken})/)" if taken else "") + SAMPLE_NAME
 
 
 def gpus(stage):

@@ -1,10 +1,14 @@
+# Asked for by the rule below, so not by `rule all` once more.
+RECORDS = [target for target in TARGETS if target.endswith(".json") and not target.endswith(".manifest.json")]
+
+
 localrules:
     mlflow,
 
 
 rule mlflow:
     input:
-        [target for target in TARGETS if target.endswith(".json") and not target.endswith(".manifest.json")],
+        RECORDS,
     output:
         "results/mlflow.json",
     log:
