@@ -25,5 +25,5 @@ include: "workflow/rules/mlflow.smk"
 rule all:
     default_target: True
     input:
-        TARGETS,
+        [target for target in TARGETS if not target.endswith(".json") or target.endswith(".manifest.json")],
         "results/mlflow.json",

@@ -108,8 +108,14 @@ def _size(value: Any, known: dict[int, float]) -> float:
     return known[id(value)]
 
 
-def samples(config: Settings) -> dict[str, dict[str, Any]]:
+def samples(config: Settings, *, look: bool = True) -> dict[str, dict[str, Any]]:
     """Read the sample sheet of every configured technique.
+
+    Parameters
+    ----------
+    config : Settings
+    look : bool
+        Whether files are looked for, and options and samples compared.
 
     Returns
     -------
@@ -128,7 +134,8 @@ def samples(config: Settings) -> dict[str, dict[str, Any]]:
             continue
         try:
             sheets[name] = read_samples(section.samples, section.sample_class)
-            section.check(sheets[name])
+            if look:
+                section.check(sheets[name])
         except InputError as error:
             errors += error.errors
     if errors:

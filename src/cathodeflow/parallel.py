@@ -1,5 +1,6 @@
 """Work on a stream in several threads, in order and without reading far ahead."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,3 +32,8 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], *, workers: int)
         finally:
             for future in pending:
                 future.cancel()
+
+
+def graphics_card() -> bool:
+    """Tell whether this machine has a graphics card that torch may use, without loading torch."""
+    return any(os.path.exists(f"/dev/{name}") for name in ("nvidiactl", "kfd", "dxg"))

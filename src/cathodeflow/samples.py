@@ -10,6 +10,9 @@ from pydantic import ValidationError, field_validator
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.options import Options, as_input_error, option
 
+# Regular expression of the name of a sample.
+SAMPLE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
+
 
 class Sample(Options):
     """A row of a sample sheet; further columns come with the technique."""
@@ -22,7 +25,7 @@ class Sample(Options):
     @field_validator("sample")
     @classmethod
     def _is_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
+        if not re.fullmatch(SAMPLE_NAME, name):
             raise ValueError("letters, digits, '_', '.' and '-', beginning with a letter or digit, at most 100")
         return name
 

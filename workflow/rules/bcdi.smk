@@ -51,7 +51,7 @@ if BCDI_TRAINED:
 
 # Of its own, since constraints hold for all techniques.
 wildcard_constraints:
-    particle="|".join(map(re.escape, PARTICLES)),
+    particle=names("bcdi"),
     way="phase|refine",
     part="train|test",
 

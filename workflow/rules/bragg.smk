@@ -1,7 +1,6 @@
-from cathodeflow.bragg import scans
+include: "bragg_common.smk"
 
-SCANS = SAMPLES["bragg"]
-SIMULATE = CONFIG.bragg.simulate
+
 TRAINING_SCANS = [name for name, scan in SCANS.items() if scan.role == "train"]
 MODEL = CONFIG.bragg.locate.weights or "results/bragg/model/braggnn.pt"
 FIGURES = ["patches", "distances", "intensity", "frame"]
@@ -31,7 +30,7 @@ if not CONFIG.bragg.locate.weights:
 
 
 wildcard_constraints:
-    scan="|".join(map(re.escape, SCANS)),
+    scan=names("bragg"),
 
 
 rule bragg_simulate:
@@ -63,7 +62,7 @@ rule bragg_simulate:
 
 rule bragg_frames:
     input:
-        raw=lambda wildcards: scans.raw_files(SCANS[wildcards.scan], SIMULATE),
+        raw=lambda wildcards: bragg_raw(wildcards.scan),
         corrections=lambda wildcards: scans.correction_files(SCANS[wildcards.scan]),
     output:
         frames="results/bragg/{scan}/frames.h5",

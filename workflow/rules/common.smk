@@ -1,13 +1,17 @@
+import gc
 import os
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 from cathodeflow import config as settings
 from cathodeflow.errors import InputError
 from cathodeflow.io.runs import join_as_run
+from cathodeflow.parallel import graphics_card
 from cathodeflow.provenance import code_digest
+from cathodeflow.samples import SAMPLE_NAME
 
 # Jobs are processes of their own in some modes, and parse the workflow too.
 if workflow.is_main_process:
@@ -16,9 +20,14 @@ if workflow.is_main_process:
 ENVIRONMENT = str(Path(workflow.basedir, "envs", "cathodeflow.yaml"))
 CONFIG_FILES = " + ".join(map(os.path.relpath, workflow.configfiles)) or "--config"
 
+# Jobs and files live until the end: the collector need not look at all of them again and again while they become more.
+gc.freeze()
+gc.set_threshold(200_000, 20, 100)
+
 try:
     CONFIG = settings.validate(config, CONFIG_FILES)
-    SAMPLES = settings.samples(CONFIG)
+    # A job that runs on its own, as on a cluster, need not look for the raw files of all samples again.
+    SAMPLES = settings.samples(CONFIG, look=workflow.is_main_process)
 except InputError as error:
     sys.exit(str(error))
 
@@ -37,14 +46,17 @@ def code(stage):
     return code_digest(f"cathodeflow.{technique}.cli:{name}")
 
 
-CARD_HERE = any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
+def names(technique):
+    """Pattern of the names of samples. All of them joined would take longer to match with every sample."""
+    taken = "|".join(map(re.escape, getattr(CONFIG, technique).folders()))
+    return (f"(?!(?:{taken})/)" if taken else "") + SAMPLE_NAME
 
 
 def gpus(stage):
     """GPUs that a stage asks for: none for `device: cpu`, nor where it runs on this machine and that has none."""
     device = settings.stage_options(CONFIG, stage).device
     # Asked when the job is made, as the executor is not known before.
-    return lambda wildcards: int(device == "cuda" or (device != "cpu" and (CARD_HERE or not workflow.local_exec)))
+    return lambda wildcards: int(device == "cuda" or (device != "cpu" and (graphics_card() or not workflow.local_exec)))
 
 
 # A tracking server gets the curves while a network trains. This is no parameter of a job: it changes no result.

@@ -49,7 +49,7 @@ TARGETS += fibsem_stores("results/fibsem", NEW, ["phases", "probabilities", "unc
 
 
 wildcard_constraints:
-    volume="|".join(map(re.escape, VOLUMES)),
+    volume=names("fibsem"),
     split="|".join(SPLITS),
     seed="|".join(map(str, FIBSEM.seeds)),
     network="|".join(map(re.escape, FIBSEM.networks)),

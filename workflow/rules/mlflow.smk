@@ -1,5 +1,8 @@
 from cathodeflow.tracking import next_attempt
 
+# Asked for by the rule below, so not by `rule all` once more.
+RECORDS = [target for target in TARGETS if target.endswith(".json") and not target.endswith(".manifest.json")]
+
 
 localrules:
     mlflow,
@@ -7,7 +10,7 @@ localrules:
 
 rule mlflow:
     input:
-        [target for target in TARGETS if target.endswith(".json") and not target.endswith(".manifest.json")],
+        RECORDS,
     output:
         "results/mlflow.json",
     log:

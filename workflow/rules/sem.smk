@@ -41,7 +41,7 @@ TARGETS += expand(
 
 
 wildcard_constraints:
-    set="|".join(map(re.escape, SETS)),
+    set=names("sem"),
     version="|".join(map(re.escape, {**dict.fromkeys(VERSIONS), **dict.fromkeys(PREDICTORS)})),
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from cathodeflow.errors import InputError
+from cathodeflow.io.manifests import manifest_path
 from cathodeflow.io.tables import read_table, write_table
-from cathodeflow.io.volumes import manifest_path, read_volume, read_volume_info, write_volume
+from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
 from cathodeflow.sem.crops import CROPS
 
 #: What crops were cut with, as options of `crops`; a network takes images in the same way.

@@ -179,7 +179,7 @@ def _fabio_header(path: str, dataset: str | None) -> Header:
 
 def _require_small(path: str) -> None:
     """Refuse a compressed file that would fill the memory: fabio unpacks all of it."""
-    unpack = {".gz": gzip.open, ".bz2": bz2.open}.get(os.path.splitext(path)[1].lower())
+    unpack: Any = {".gz": gzip.open, ".bz2": bz2.open}.get(os.path.splitext(path)[1].lower())
     if unpack is None:
         return
     size = 0

@@ -39,7 +39,11 @@ def write_patches(
     with new_hdf5(path) as file:
         file.attrs.update(patch_size=patch_size, max_shift=max_shift, min_value=min_value)
         compression: Mapping[str, Any] = hdf5plugin.Bitshuffle(cname="lz4")
-        layout = {"shape": (0, size, size), "maxshape": (None, size, size), "chunks": (_CHUNK, size, size)}
+        layout: dict[str, Any] = {
+            "shape": (0, size, size),
+            "maxshape": (None, size, size),
+            "chunks": (_CHUNK, size, size),
+        }
         new_dataset(file, "patches", dtype="f4", **layout, **compression)
         for name, kind in _TYPES.items():
             new_dataset(file, name, shape=(0,), dtype=kind, maxshape=(None,), chunks=(8192,))

@@ -32,9 +32,10 @@ def train(
 
     from cathodeflow.bcdi.train import train_network
     from cathodeflow.io.figures import save_figure
+    from cathodeflow.io.manifests import manifest_path
     from cathodeflow.io.models import discard_checkpoint, load_model, save_model
     from cathodeflow.io.tables import read_json
-    from cathodeflow.io.volumes import manifest_path, open_array
+    from cathodeflow.io.volumes import open_array
     from cathodeflow.plotting import training_curves
     from cathodeflow.record import write_record
     from cathodeflow.tracking import live_run
@@ -114,9 +115,9 @@ def evaluate(
     # Regimes from weak to strong, whatever crystal comes first.
     tried = tried.sort_values(["regime", "crystal"], key=lambda one: one.map(list(REGIMES).index)
                               if one.name == "regime" else one, kind="stable")  # fmt: skip
-    found = best_trials(tried)
-    rates = success_rates(found, least=options.success, confidence=options.confidence)
-    together = success_rates(found.assign(regime="all"), least=options.success, confidence=options.confidence)
+    best = best_trials(tried)
+    rates = success_rates(best, least=options.success, confidence=options.confidence)
+    together = success_rates(best.assign(regime="all"), least=options.success, confidence=options.confidence)
     write_table(trials, tried)
     write_csv(out, pd.concat([rates, together], ignore_index=True))
     save_figure(figure, success_figure(rates))
