@@ -75,6 +75,7 @@ def trained(folder: Path, arguments: argparse.Namespace) -> Path | None:
 def trials(network: PhaseNetwork, arguments: argparse.Namespace) -> pd.DataFrame:
     """Try all starts on unseen crystals, as many of each regime."""
     rows: list[dict[str, Any]] = []
+    settings = ("shrink_every", "sigma", "side")
     for place, regime in enumerate(REGIMES):
         first = UNSEEN * (place + 1)
         crystals = block(range(first, first + arguments.test), seed=arguments.seed, size=arguments.size,
@@ -85,7 +86,7 @@ def trials(network: PhaseNetwork, arguments: argparse.Namespace) -> pd.DataFrame
             found = try_starts(
                 network, torch.from_numpy(np.sqrt(crystals.counts[row], dtype=np.float32)), truth,
                 seed=derived_seed(arguments.seed, first + row), device="cpu",
-                **{name: getattr(arguments, name) for name in ("iterations", "starts", "shrink_every", "sigma")},
+                **{name: getattr(arguments, name) for name in ("iterations", "starts", *settings)},
             )  # fmt: skip
             about = {"crystal": first + row, "regime": regime, "photons": float(crystals.photons[row])}
             rows += [{**about, **one} for one in found]
@@ -109,6 +110,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", type=Path, help="this one, nothing is trained")
     parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--side", type=int, help="middle of the patterns that the network sees, as it was trained on")
     parser.add_argument("--crystals", type=int, default=4000, help="to train on")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=60.0, help="after which the training is ended, to go on later")

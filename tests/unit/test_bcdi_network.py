@@ -7,6 +7,7 @@ import torch
 from cathodeflow.bcdi.infer import infer
 from cathodeflow.bcdi.network import ARCHITECTURES, make_network, padded, restored
 from cathodeflow.bcdi.operators import amplitude as amplitude_of
+from cathodeflow.bcdi.operators import fourier
 from cathodeflow.errors import InputError
 
 SMALL = {"widths": (4, 8, 16, 32), "candidates": 3}
@@ -151,6 +152,24 @@ def test_inference_gives_sorted_candidates_on_the_scale_of_the_measurement():
     torch.testing.assert_close(distance, many.residuals, atol=1e-5, rtol=1e-4)
     one = infer(model, measured[1], device="cpu", precision="32-true")
     torch.testing.assert_close(one.objects, many.objects[1], atol=1e-3, rtol=1e-3)
+
+
+def test_a_network_may_see_the_middle_of_a_larger_pattern_alone():
+    model, small = spread(make_network("candidates", **SMALL)), patterns()[0]
+    large = torch.nn.functional.pad(small, [8] * 6)
+    mask = torch.ones(32, 32, 32, dtype=torch.bool)
+    options = {"device": "cpu", "precision": "32-true"}
+    coarse = infer(model, small, **options)
+    fine = infer(model, large, mask=mask, side=16, **options)
+    assert fine.objects.shape == (3, 32, 32, 32) and torch.equal(fine.residuals, coarse.residuals)
+    assert torch.equal(fine.supports, fine.objects != 0)
+    waves = fourier(fine.objects)
+    within = waves[:, 8:24, 8:24, 8:24]
+    # But for the faint ringing of the edges, which is cut off.
+    assert within.norm() > 0.95 * waves.norm()
+    assert (within - fourier(coarse.objects)).norm() < 0.25 * within.norm()
+    for same in (16, 40):
+        torch.testing.assert_close(infer(model, small, side=same, **options).objects, coarse.objects)
 
 
 def test_pixels_that_were_not_measured_do_not_matter():

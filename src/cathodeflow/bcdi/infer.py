@@ -1,19 +1,24 @@
 """From measured amplitudes to images with a trained network."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from cathodeflow.bcdi.losses import residuals
 from cathodeflow.bcdi.network import PhaseNetwork
-from cathodeflow.bcdi.operators import VOLUME
+from cathodeflow.bcdi.operators import VOLUME, fourier, inverse_fourier
 from cathodeflow.errors import InputError
 from cathodeflow.learning import resolve_device, resolve_precision
 
 #: Voxels of volumes that are computed at a time.
 _TOGETHER = {"cpu": 2**18, "cuda": 2**23}
+# Of the highest amplitude: what is fainter on finer voxels is the ringing of what was cut off.
+_RINGING = 0.1
 
 
 class Inferred(NamedTuple):
@@ -39,6 +44,7 @@ def infer(
     amplitude: Any,
     *,
     mask: Any = None,
+    side: int | None = None,
     device: str = "auto",
     precision: str = "auto",
 ) -> Inferred:
@@ -52,6 +58,10 @@ def infer(
         Square root of the intensity, of any scale, zero frequency at index n // 2; sides divisible by `model.stride`.
     mask : (z, y, x) bool, optional
         True where a pixel was measured; what stands in the others is not looked at. Default: all.
+    side : int, optional
+        Show the network the middle of the pattern alone, at most this wide along each axis, so that what was trained on
+        small volumes serves large ones of the same oversampling. The objects lie on the voxels of the whole pattern,
+        but are as coarse as that middle. Default: all of it.
     device : {"auto", "cpu", "cuda"}
     precision : {"auto", "bf16-mixed", "32-true"}
 
@@ -62,6 +72,9 @@ def infer(
     """
     place = resolve_device(device)
     model = model.to(place).eval()
+    whole = np.shape(amplitude)[-3:]
+    if side is not None:
+        amplitude, mask = (None if one is None else middle(np.asarray(one), side) for one in (amplitude, mask))
     volumes = checked(model, amplitude, mask)
     autocast = resolve_precision(precision, place) != "32-true"
     valid = None if mask is None else torch.as_tensor(np.asarray(mask), device=place).bool()
@@ -74,7 +87,15 @@ def infer(
                 objects = model(measured)
             found.append(_sorted(objects, measured, valid))
     joined = Inferred(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+    if volumes.shape[1:] != whole:
+        joined = _on_voxels(joined, whole)
     return joined if np.ndim(amplitude) == 4 else Inferred(*(tensor[0] for tensor in joined))
+
+
+def middle(volumes: NDArray[Any], side: int) -> NDArray[Any]:
+    """Cut (..., z, y, x) around index n // 2 to this side, where it is longer."""
+    cuts = [slice(n // 2 - min(n, side) // 2, n // 2 - min(n, side) // 2 + min(n, side)) for n in volumes.shape[-3:]]
+    return volumes[..., *cuts]
 
 
 def checked(model: PhaseNetwork, amplitude: Any, mask: Any = None) -> Tensor:
@@ -100,6 +121,18 @@ def checked(model: PhaseNetwork, amplitude: Any, mask: Any = None) -> Tensor:
             found = "0 everywhere" if least == most == 0 else f"from {least:.3g} to {most:.3g}"
             raise InputError("amplitude", f"volume {number} {found}", "finite, at least 0, more somewhere")
     return volumes
+
+
+def _on_voxels(found: Inferred, shape: Sequence[int]) -> Inferred:
+    """Bring objects to the voxels of a larger pattern, beyond whose middle their waves are 0."""
+    waves = fourier(found.objects)
+    before = [n // 2 - m // 2 for n, m in zip(shape, waves.shape[-3:], strict=True)]
+    after = [n - m - start for n, m, start in zip(shape, waves.shape[-3:], before, strict=True)]
+    pads = [amount for pair in zip(reversed(before), reversed(after), strict=True) for amount in pair]
+    fine = inverse_fourier(F.pad(waves, pads))
+    size = fine.abs()
+    kept = size > _RINGING * size.amax(VOLUME, keepdim=True)
+    return Inferred(torch.where(kept, fine, 0), kept, found.residuals)
 
 
 def _sorted(objects: Tensor, measured: Tensor, valid: Tensor | None) -> Inferred:

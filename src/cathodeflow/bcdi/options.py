@@ -230,10 +230,13 @@ class Evaluate(Options):
         (10, 20, 50, 100, 200), "Numbers of iterations, each tried anew.", min_length=1
     )
     starts: int = option(1, "Random starts, and candidates of the network, the best of which counts.", ge=1)
-    beta: float = option(0.9, "Feedback of HIO.", gt=0, le=1)
+    beta: float = option(0.9, "Feedback of HIO, relaxation of RAAR.", gt=0, le=1)
     shrink_every: int = option(10, "Iterations between two shrink-wraps.", ge=0)
-    sigma: tuple[float, ...] = _range((1.0, 1.0), "Deviation of their Gauss function at first and at last.", unit="px")
+    sigma: tuple[float, ...] = _range((1.0, 0.5), "Deviation of their Gauss function at first and at last.", unit="px")
     threshold: float = option(0.1, "Their share of the highest amplitude.", gt=0, lt=1)
+    side: int | None = option(
+        None, "Side of the middle of a pattern that the network sees; default: all of it.", unit="px", ge=16
+    )
     success: float = option(0.95, "Correlation with the truth above which it is a success.", gt=0, lt=1)
     confidence: float = option(0.95, "Level of the intervals.", gt=0.5, lt=1)
     precision: Precision = option("auto", "Arithmetic of the network.")
@@ -246,6 +249,9 @@ class Infer(Options):
     """A network and amplitudes -> candidate objects."""
 
     model: str | None = option(None, "Model to use; default: the one trained here.")
+    side: int | None = option(
+        None, "Side of the middle of a pattern that the network sees; default: all of it.", unit="px", ge=16
+    )
     fine_tune: int = option(0, "Steps in which the network is first trained on this one pattern.", ge=0)
     learning_rate: float = option(1e-4, "Of these steps.", gt=0)
     loss: Loss = option("mix", "Of these steps.")
@@ -258,11 +264,11 @@ class Refine(Options):
     """Candidate objects and amplitudes -> objects after a few iterations of phasing, the best first."""
 
     candidates: int = option(4, "Most candidates that are refined.", ge=1)
-    iterations: int = option(50, "Iterations of HIO, the last fifth of ER.", ge=1)
+    iterations: int = option(50, "Iterations: HIO and RAAR alike, the last fifth ER.", ge=1)
     recipe: str | None = option(None, "In their place, a recipe as of `phase`.")
     beta: float = option(0.9, "Feedback of HIO, relaxation of RAAR and DM.", gt=0, le=1)
     shrink_every: int = option(10, "Iterations between two shrink-wraps of the support; 0: none.", ge=0)
-    sigma: tuple[float, ...] = _range((1.0, 1.0), "Deviation of their Gauss function at first and at last.", unit="px")
+    sigma: tuple[float, ...] = _range((1.0, 0.5), "Deviation of their Gauss function at first and at last.", unit="px")
     threshold: float = option(0.1, "Their share of the highest amplitude.", gt=0, lt=1)
     likelihood: Likelihood = option("amplitude", "What the wave is held to; `poisson` pays at few counts.")
     threads: int = option(2, "Threads on a CPU.", ge=1)

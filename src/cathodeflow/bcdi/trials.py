@@ -27,6 +27,7 @@ def try_starts(
     starts: int = 1,
     seed: int = 0,
     mask: Tensor | None = None,
+    side: int | None = None,
     device: str = "auto",
     precision: str = "auto",
     **settings: Any,
@@ -47,7 +48,7 @@ def try_starts(
         Of the random starts.
     mask : (z, y, x) bool, optional
         True where a pixel was measured. Default: all.
-    device, precision
+    side, device, precision
         Of `infer.infer`.
     **settings
         Of `phase.retrieve`, the same for all.
@@ -59,7 +60,7 @@ def try_starts(
         `phase_error` [rad], `error` and `support_fraction`. At 0 iterations the network alone. A network that gives
         nothing to start from has a row of correlation 0 for each number of iterations.
     """
-    guess = infer(network, amplitude.numpy(), mask=mask, device=device, precision=precision)
+    guess = infer(network, amplitude.numpy(), mask=mask, side=side, device=device, precision=precision)
     usable = guess.objects.abs().amax((1, 2, 3)) > 0
     candidates = guess.objects[usable][:starts]
     rows = _rows(NETWORK, 0, guess.objects[:starts], guess.residuals[:starts], truth)

@@ -101,7 +101,7 @@ def evaluate(
     count = min(options.crystals, len(known))
     device = compute_device(options.device)
     settings = options.model_dump(
-        include={"iterations", "starts", "beta", "shrink_every", "sigma", "threshold", "precision"}
+        include={"iterations", "starts", "beta", "shrink_every", "sigma", "threshold", "precision", "side"}
     )
     for row in progress(range(count), "phasing", total=count):
         about: dict[str, Any] = {str(name): value for name, value in known.iloc[row].items()}
@@ -156,12 +156,14 @@ def infer(pattern: str, sample: str, out: str, record: str, options: Infer) -> N
     history: list[dict[str, float]] = []
     try:
         if options.fine_tune:
-            tuned = fine_tune(network, measured.amplitude, steps=options.fine_tune, loss=options.loss,
-                              learning_rate=options.learning_rate, **keywords)  # fmt: skip
+            side = options.side or max(measured.amplitude.shape)
+            seen = {**keywords, "mask": stage.middle(measured.mask, side)}
+            tuned = fine_tune(network, stage.middle(measured.amplitude, side), steps=options.fine_tune,
+                              loss=options.loss, learning_rate=options.learning_rate, **seen)  # fmt: skip
             network = tuned.model
             history = [{"epoch": step, "loss": loss} for step, loss in enumerate(tuned.losses)]
             metrics |= {"loss_before": tuned.losses[0], "loss_after": min(tuned.losses)}
-        found = stage.infer(network, measured.amplitude, **keywords)
+        found = stage.infer(network, measured.amplitude, side=options.side, **keywords)
     except InputError as error:
         raise InputError(f"{pattern}: {error.where}", error.found, error.expected) from None
     count = len(found.objects)
