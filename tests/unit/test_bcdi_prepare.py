@@ -70,7 +70,7 @@ def test_the_centre_is_the_centre_of_mass_around_the_maximum():
     values[3, 3, 3] = 50.0
     centre, figures = find_centre(values)
     assert centre == (11, 15, 22)
-    np.testing.assert_allclose(figures["centre"], place, atol=0.15)
+    np.testing.assert_allclose(figures["at"], place, atol=0.15)
     assert figures["maximum"] == [11, 15, 22]
 
 

@@ -41,7 +41,7 @@ def find_centre(values: Floats) -> tuple[Triple, dict[str, Any]]:
     centre : (int, int, int)
         Nearest voxel. What is left is a ramp in the object's phase, which its centring removes.
     figures : dict
-        With the exact `centre` and the `maximum` (both in voxels).
+        With the exact place `at` and the `maximum` (both in voxels).
 
     Raises
     ------
@@ -64,7 +64,7 @@ def find_centre(values: Floats) -> tuple[Triple, dict[str, Any]]:
         if (np.rint(exact).astype(int) == middle).all():
             break
     z, y, x = np.rint(exact).astype(int).tolist()
-    return (z, y, x), {"step": "centre", "centre": exact.tolist(), "maximum": [int(at) for at in top]}
+    return (z, y, x), {"step": "centre", "at": exact.tolist(), "maximum": [int(at) for at in top]}
 
 
 def cut_share(values: Floats, centre: Sequence[int]) -> dict[str, Any]:

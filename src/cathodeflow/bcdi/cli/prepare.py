@@ -58,9 +58,11 @@ def prepare(
     write_pattern(out, Pattern(made.amplitude, made.mask, tuple(binning)), steps=made.steps)
     write_record(record, stage="bcdi.prepare", sample=sample, options=options, metrics=figures)
     for step in made.steps:
+        name = step["step"]
+        numbers = (f"{key.removeprefix(f'{name}_')} {value:g}" for key, value in _figures([step]).items())
+        log.info("%s: %s", name, ", ".join(numbers))
         if "warning" in step:
             log.warning("%s: %s", raw, step["warning"])
-    log.info("%s", ", ".join(f"{name} {value:g}" for name, value in figures.items()))
 
 
 def _mask(source: str) -> Any:
