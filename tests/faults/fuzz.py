@@ -96,7 +96,7 @@ def fuzz(one: Seed, folder: Path, examples: int, number: int) -> dict[str, Any]:
     @settings(
         max_examples=examples, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
     )  # fmt: skip
-    @given(st.lists(MUTATION, min_size=1, max_size=5))
+    @given(st.lists(MUTATION, min_size=1, max_size=3))
     def damage(mutations: list[tuple[str, int, Any]]) -> None:
         path = choose.choice(files)
         path.write_bytes(mutate(contents[path], mutations))
