@@ -3,7 +3,7 @@
 python benchmarks/rerun_table.py [FOLDER] writes benchmarks/RERUN_TABLE.txt. Both workflows are run to their end on the
 same raw files (benchmarks/reduced.py); then each change is made to a copy, and `snakemake -n` says what it would run.
 The plain workflow has the same jobs with the same files between them, as many people write them: `script:` rules,
-folders of raw data as inputs, options as parameters, shared functions in a module, no digests, Snakemake's own defaults.
+folders of raw data as inputs, options as parameters, functions in a module, no digests, Snakemake's own defaults.
 """
 
 import re
