@@ -9,7 +9,7 @@ URI    ?= sqlite:///results/mlflow.db
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help env demo test test-fast lint report ui bench lock reference clean
+.PHONY: help env demo test test-fast lint report ui bench faults lock reference clean
 .DELETE_ON_ERROR:
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make report     write results/report.zip from the last run"
 	@echo "make ui         show the recorded runs (MLflow) in a browser"
 	@echo "make bench      measure every figure that the README quotes"
+	@echo "make faults     kill, damage, fill up and deceive, and count what is survived"
 	@echo "make lint       style, types and workflow checks only"
 	@echo "make env        build .venv from envs/requirements.lock"
 	@echo "make lock       resolve envs/requirements.lock and envs/bootstrap.lock anew"
@@ -55,6 +56,9 @@ ui: $(READY)
 
 bench: $(READY)
 	python benchmarks/run.py
+
+faults: $(READY)
+	python tests/faults/table.py
 
 reference: $(READY)
 	cathodeflow reference > config/README.md

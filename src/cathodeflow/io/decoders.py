@@ -3,9 +3,7 @@
 Whatever a decoder raises on a bad file is turned into one line by `cathodeflow.io.formats`, which is what to call.
 """
 
-import bz2
 import copy
-import gzip
 import logging
 import math
 import os
@@ -16,12 +14,12 @@ import fabio
 import fabio.fabioimage
 import numpy as np
 import tifffile
-from fabio.cbfimage import CbfImage
 from fabio.edfimage import EdfImage
 from numpy.typing import NDArray
 from PIL import Image
 
 from cathodeflow.errors import InputError
+from cathodeflow.io import cbf
 from cathodeflow.io.guard import MAX_PIECE, require_inside
 from cathodeflow.io.hdf5 import find_dataset, open_hdf5, read_dataset_frames
 
@@ -159,8 +157,20 @@ def _npz_frames(path: str, header: Header, indices: range) -> Frames:
             yield frame
 
 
+def _cbf_header(path: str, dataset: str | None) -> Header:
+    section = cbf.read_section(path)
+    return Header(1, section.shape, section.dtype, "CBF")
+
+
+def _cbf_frames(path: str, header: Header, indices: range) -> Frames:
+    yield cbf.decode(path, cbf.read_section(path))
+
+
 def _fabio_header(path: str, dataset: str | None) -> Header:
-    _require_small(path)
+    if os.path.splitext(path)[1].lower() in (".gz", ".bz2"):
+        head = cbf.unpacked(path)[: len(cbf.MAGIC)]
+        if head == cbf.MAGIC:
+            raise InputError(path, "a compressed CBF file", "the suffix .cbf before that of its compression")
     # Some readers of fabio know shape and type from the header, the others only from the first frame.
     image = fabio.openheader(path)
     dtype = getattr(image, "_dtype", None) or _dtype_of(image)
@@ -177,19 +187,6 @@ def _fabio_header(path: str, dataset: str | None) -> Header:
         return Header(image.nframes, tuple(image.shape), np.dtype(dtype), "fabio")
 
 
-def _require_small(path: str) -> None:
-    """Refuse a compressed file that would fill the memory: fabio unpacks all of it."""
-    unpack: Any = {".gz": gzip.open, ".bz2": bz2.open}.get(os.path.splitext(path)[1].lower())
-    if unpack is None:
-        return
-    size = 0
-    with unpack(path, "rb") as file:
-        while piece := file.read(2**20):
-            size += len(piece)
-            if size > MAX_PIECE:
-                raise InputError(path, f"more than {MAX_PIECE} bytes when unpacked", "a compressed file of fewer")
-
-
 def _dtype_of(image: fabio.fabioimage.FabioImage) -> Any:
     try:
         return np.dtype(image.dtype)
@@ -198,9 +195,7 @@ def _dtype_of(image: fabio.fabioimage.FabioImage) -> Any:
 
 
 def _data_end(image: fabio.fabioimage.FabioImage) -> int:
-    """Where the data end by the header; fabio itself fills up with zeros what a truncated EDF or CBF lacks."""
-    if isinstance(image, CbfImage):
-        return int(getattr(image, "start_binary", 0)) + int(image.header.get("X-Binary-Size", 0))
+    """Where the data end by the header; fabio itself fills up with zeros what a truncated EDF lacks."""
     if isinstance(image, EdfImage):
         last = image.get_frame(image.nframes - 1)
         for number in range(image.nframes):
@@ -227,6 +222,7 @@ HEADERS: dict[str, Callable[[str, str | None], Header]] = {
     "HDF5": _hdf5_header,
     "npy": _npy_header,
     "npz": _npz_header,
+    "CBF": _cbf_header,
     "fabio": _fabio_header,
 }
 FRAMES: dict[str, Callable[[str, Header, range], Frames]] = {
@@ -235,5 +231,6 @@ FRAMES: dict[str, Callable[[str, Header, range], Frames]] = {
     "HDF5": _hdf5_frames,
     "npy": _npy_frames,
     "npz": _npz_frames,
+    "CBF": _cbf_frames,
     "fabio": _fabio_frames,
 }

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError
+from cathodeflow.io import cbf
 from cathodeflow.io.decoders import FRAMES, HEADERS, Header
 from cathodeflow.io.guard import MAX_PIXELS, guarded
 
@@ -21,6 +22,7 @@ _MAGIC = (
     (b"\x89HDF\r\n\x1a\n", "HDF5"),
     (b"\x93NUMPY", "npy"),
     (b"PK\x03\x04", "npz"),
+    (cbf.MAGIC, "CBF"),
 )
 _SUFFIXES = {
     ".tif": "TIFF",
@@ -106,6 +108,9 @@ def detect_format(path: str) -> str:
     for magic, kind in _MAGIC:
         if head.startswith(magic):
             return kind
+    stem = path.lower().removesuffix(".gz").removesuffix(".bz2")
+    if stem.endswith(".cbf"):
+        return "CBF"
     kind = _SUFFIXES.get(os.path.splitext(path)[1].lower(), "fabio")
     if kind != "fabio":
         what = "text" if all(31 < byte < 127 or byte in b"\t\r\n" for byte in head) else "unknown content"

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import MAX_PIXELS, guarded, one_line
-from cathodeflow.io.hdf5 import find_node, new_dataset, new_hdf5, open_hdf5, read_array, require_plain
+from cathodeflow.io.hdf5 import contents, find_node, new_dataset, new_hdf5, open_hdf5, read_array, require_plain
 
 
 class LazyFrames:
@@ -159,34 +159,40 @@ def read_frames_file(path: str | os.PathLike[str]) -> Iterator[FramesFile]:
     """
     where = os.fspath(path)
     with open_hdf5(path) as file:
-        frames = find_node(file, "frames")
-        if not isinstance(frames, h5py.Dataset):
-            raise InputError(where, f"datasets {', '.join(sorted(file)) or 'none'}", "a dataset frames")
-        if frames.ndim != 3 or frames.dtype.kind not in "biuf" or 0 in frames.shape:
-            found = f"{frames.dtype} of shape {frames.shape}"
-            raise InputError(f"{where}::frames", found, "real numbers (frame, row, col), at least one frame")
-        require_plain(frames, f"{where}::frames")
-        shape = frames.shape[1:]
-        if shape[0] * shape[1] > MAX_PIXELS:
-            raise InputError(f"{where}::frames", f"frames of {shape} pixels", f"at most {MAX_PIXELS} pixels")
-        mask = _companion(file, "mask", where, shape)
-        number = _companion(file, "frame_number", where, frames.shape[:1])
-        with guarded(where, "readable attributes"):
-            binning = _attribute(file, "binning", where, 1)
-            if binning.size != 1 or binning[0] < 1:
-                raise InputError(where, f"binning {binning.tolist()}", "a number of at least 1")
-            raw_shape = _attribute(file, "raw_shape", where, [side * int(binning[0]) for side in shape])
-            if raw_shape.size != 2:
-                raise InputError(where, f"raw_shape {raw_shape.tolist()}", "two numbers")
-            source = file.attrs.get("source", "")
-        yield FramesFile(
-            LazyFrames(frames),
-            np.zeros(shape, bool) if mask is None else mask.astype(bool),
-            np.arange(len(frames)) if number is None else number.astype(np.int64),
-            int(binning[0]),
-            source.decode(errors="replace") if isinstance(source, bytes) else str(source),
-            (int(raw_shape[0]), int(raw_shape[1])),
-        )
+        # Not around the block that works with the frames, whose errors are its own.
+        with guarded(where, "a readable frames.h5"):
+            found = _frames_file(file, where)
+        yield found
+
+
+def _frames_file(file: h5py.File, where: str) -> FramesFile:
+    frames = find_node(file, "frames")
+    if not isinstance(frames, h5py.Dataset):
+        raise InputError(where, f"datasets {contents(file)}", "a dataset frames")
+    if frames.ndim != 3 or frames.dtype.kind not in "biuf" or 0 in frames.shape:
+        found = f"{frames.dtype} of shape {frames.shape}"
+        raise InputError(f"{where}::frames", found, "real numbers (frame, row, col), at least one frame")
+    require_plain(frames, f"{where}::frames")
+    shape = frames.shape[1:]
+    if shape[0] * shape[1] > MAX_PIXELS:
+        raise InputError(f"{where}::frames", f"frames of {shape} pixels", f"at most {MAX_PIXELS} pixels")
+    mask = _companion(file, "mask", where, shape)
+    number = _companion(file, "frame_number", where, frames.shape[:1])
+    binning = _attribute(file, "binning", where, 1)
+    if binning.size != 1 or binning[0] < 1:
+        raise InputError(where, f"binning {binning.tolist()}", "a number of at least 1")
+    raw_shape = _attribute(file, "raw_shape", where, [side * int(binning[0]) for side in shape])
+    if raw_shape.size != 2:
+        raise InputError(where, f"raw_shape {raw_shape.tolist()}", "two numbers")
+    source = file.attrs.get("source", "")
+    return FramesFile(
+        LazyFrames(frames),
+        np.zeros(shape, bool) if mask is None else mask.astype(bool),
+        np.arange(len(frames)) if number is None else number.astype(np.int64),
+        int(binning[0]),
+        source.decode(errors="replace") if isinstance(source, bytes) else str(source),
+        (int(raw_shape[0]), int(raw_shape[1])),
+    )
 
 
 def _companion(file: h5py.File, name: str, where: str, shape: tuple[int, ...]) -> NDArray[Any] | None:

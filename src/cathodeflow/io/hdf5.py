@@ -64,6 +64,12 @@ def open_hdf5(path: _Path) -> Iterator[h5py.File]:
         yield file
 
 
+def contents(file: h5py.File) -> str:
+    """List what a file has at its top, for a message."""
+    with guarded(file.filename, "a readable HDF5 file"):
+        return ", ".join(sorted(file)) or "none"
+
+
 def find_node(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset | None:
     """Return what lies at a path; None where there is nothing.
 
@@ -91,8 +97,7 @@ def read_array(file: h5py.File, path: str) -> NDArray[Any]:
     where = f"{file.filename}::{path}"
     dataset = find_node(file, path)
     if not isinstance(dataset, h5py.Dataset):
-        listed = ", ".join(sorted(file)) or "none"
-        raise InputError(file.filename, f"datasets {listed}", f"a dataset {path}")
+        raise InputError(file.filename, f"datasets {contents(file)}", f"a dataset {path}")
     with guarded(where, "readable numbers"):
         require_plain(dataset, where)
         if dataset.dtype.kind not in "biufc" or dataset.dtype.itemsize > 16:
@@ -130,7 +135,8 @@ def find_dataset(file: h5py.File, dataset: str | None) -> h5py.Dataset:
     where = f"{file.filename}::{dataset}"
     node = find_node(file, dataset)
     if node is None:
-        listed = ", ".join(_candidates(file)[:8])
+        with guarded(where, "a readable HDF5 file"):
+            listed = ", ".join(_candidates(file)[:8])
         raise InputError(where, "no such dataset", f"one of {listed}" if listed else "a dataset")
     if not isinstance(node, h5py.Dataset):
         raise InputError(where, "a group", "a dataset")

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import guarded
-from cathodeflow.io.hdf5 import find_node, new_dataset, new_hdf5, open_hdf5, read_array
+from cathodeflow.io.hdf5 import contents, find_node, new_dataset, new_hdf5, open_hdf5, read_array
 
 _LAYOUT: dict[str, type[np.integer] | type[np.floating]] = {
     "peak_fidx": np.uint32,
@@ -101,7 +101,7 @@ def read_peaks(path: str | os.PathLike[str], columns: Iterable[str] | None = ())
         The file is truncated or no HDF5 file, or a column is missing, not 1-D, of another length or no numbers.
     """
     where = os.fspath(path)
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file, guarded(path, "a readable HDF5 file"):
         more = sorted(set(file) - set(_LAYOUT)) if columns is None else list(columns)
         names = [*_LAYOUT, *(name for name in more if name not in _LAYOUT)]
         peaks = {name: _read_column(file, name, where) for name in names}
@@ -123,7 +123,7 @@ def read_peaks_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _read_column(file: h5py.File, name: str, where: str) -> NDArray[Any]:
     dataset = find_node(file, name)
     if not isinstance(dataset, h5py.Dataset):
-        raise InputError(where, f"datasets {', '.join(sorted(file)) or 'none'}", f"a dataset {name}")
+        raise InputError(where, f"datasets {contents(file)}", f"a dataset {name}")
     if dataset.ndim != 1 or dataset.dtype.kind not in "biuf":
         raise InputError(f"{where}::{name}", f"{dataset.dtype} of shape {dataset.shape}", "numbers of shape (n,)")
     return read_array(file, name)

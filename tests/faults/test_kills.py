@@ -1,0 +1,146 @@
+"""What is killed at any moment goes on when it is started again, and ends as if nothing had been."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from ..conftest import Project
+from .conftest import TARGETS, digests, environment, kill, raw, start, tally, times
+
+#: By stage, the command that makes `results/bragg/out`.
+STAGES = {
+    "frames": "bragg frames big.h5 --sample a --out {out}/frames.h5 --record {out}/frames.json",
+    "training": "bragg train patches.h5 --out {out}/model.pt --record {out}/train.json --figure {out}/train.png"
+    " --checkpoint {out}/../checkpoints/a.ckpt --epochs 8",
+    "Zarr": "fibsem volume raw/slices --labels raw/labels --sample a --out {out}/s.zarr --labels-out {out}/l.zarr --record {out}/a.json",
+}  # fmt: skip
+
+
+def begin(folder: Path, line: str) -> subprocess.Popen[bytes]:
+    """Start a stage in a process group of its own."""
+    words = [sys.executable, "-m", "cathodeflow", "--log", "log.txt", "--threads", "1", *line.split()]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(words, cwd=folder, env=environment(), stdout=quiet, stderr=quiet, start_new_session=True)
+
+
+def kill_after(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Kill a process after some time; tell whether it was still running."""
+    end = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < end:
+        time.sleep(0.005)
+    if process.poll() is not None:
+        return False
+    kill(process)
+    return True
+
+
+@pytest.mark.parametrize("stage", STAGES if times(1, 0) else ["training"])
+def test_killed_stage_ends_with_the_same_files(whole: Project, tmp_path: Path, stage: str) -> None:
+    raw(tmp_path)
+    shutil.copy(whole.folder / "results/bragg/only/patches.h5", tmp_path / "patches.h5")
+    with h5py.File(tmp_path / "big.h5", "w") as file:
+        file["frames"] = np.random.default_rng(0).integers(0, 60_000, (300, 256, 256), np.uint16)
+    line, rng = STAGES[stage], random.Random(stage)
+    clock = time.monotonic()
+    assert begin(tmp_path, line.format(out="results/bragg/unbroken")).wait(timeout=600) == 0
+    lasts = time.monotonic() - clock
+    killed, wanted = 0, times(6, 2)
+    with tally(f"SIGKILL in the stage {stage}") as tried:
+        for _ in range(5 * wanted):
+            # The first part of the time is that of imports, where nothing can go wrong.
+            killed += kill_after(begin(tmp_path, line.format(out="results/bragg/out")), rng.uniform(0.4, 1.0) * lasts)
+            if killed == wanted:
+                break
+        tried(killed)
+        assert killed == wanted
+        assert begin(tmp_path, line.format(out="results/bragg/out")).wait(timeout=600) == 0
+        made, unbroken = (digests(tmp_path, f"results/bragg/{name}") for name in ("out", "unbroken"))
+        assert len(made) > 1
+        assert {
+            name.split("/", 3)[3]: value for name, value in made.items() if "json" not in name or "zarr" in name
+        } == {name.split("/", 3)[3]: value for name, value in unbroken.items() if "json" not in name or "zarr" in name}
+        assert not list(tmp_path.glob("results/**/.*")), "what killed processes left"
+
+
+def rules_done(output: Path) -> list[str]:
+    """Rules whose jobs snakemake finished and recorded, by its output."""
+    return re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", output.read_text())
+
+
+@pytest.mark.skipif(not times(1, 0), reason="part of make faults")
+def test_killed_run_makes_nothing_twice(fresh: Project, whole: Project, tmp_path: Path) -> None:
+    """Snakemake and all its jobs are killed together; the same command goes on, without unlocking or cleaning up."""
+    rng, done, killed, output = random.Random(1), [], 0, tmp_path / "output.txt"
+    with tally("SIGKILL of a whole run, snakemake included") as tried:
+        for _ in range(12):
+            process = start(fresh, *TARGETS, output=output)
+            # From the moment that it has locked the folder, some jobs on.
+            before = len(rules_done(output))
+            while process.poll() is None and not list(fresh.folder.glob(".snakemake/locks/*")):
+                time.sleep(0.02)
+            wait_for = rng.randrange(3)
+            while process.poll() is None and len(rules_done(output)) < before + wait_for:
+                time.sleep(0.02)
+            killed += kill_after(process, rng.uniform(0, 4))
+            done += rules_done(output)
+            if killed == 5 or not output.read_text():
+                break
+        tried(killed)
+        process = start(fresh, *TARGETS, output=output)
+        assert process.wait(timeout=900) == 0, output.read_text()
+        done += rules_done(output)
+        assert digests(fresh.folder) == digests(whole.folder)
+        assert sorted(set(done)) == sorted(done), "a rule was finished twice"
+        assert killed >= 3
+
+
+HOLD = """
+import os
+from cathodeflow.io.runs import join_as_job
+join_as_job()
+print("held", flush=True)
+input()
+"""
+
+
+def test_job_that_outlives_its_run_keeps_the_folder_locked(fresh: Project, tmp_path: Path) -> None:
+    """Only snakemake is killed: its job may still write, so no second run may begin beside it."""
+    target, output = "results/bragg/only/frames.h5", tmp_path / "output.txt"
+    with tally("SIGKILL of snakemake alone, its job going on"):
+        process = start(fresh, target, output=output)
+        while process.poll() is None and not list(fresh.folder.glob(".snakemake/locks/*")):
+            time.sleep(0.02)
+        job = subprocess.Popen(
+            [sys.executable, "-c", HOLD], cwd=fresh.folder, env=environment(), stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert job.stdout is not None and job.stdout.readline() == "held\n"
+        assert process.poll() is None, "the run was over before it could be killed"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        second = fresh.snakemake(target, check=False)
+        assert second.returncode == 1 and "cannot be locked" in second.stdout + second.stderr
+        job.communicate("\n")
+        fresh.snakemake(target)
+
+
+@pytest.mark.skipif(not times(1, 0), reason="part of make faults")
+def test_two_runs_in_one_folder(fresh: Project, tmp_path: Path) -> None:
+    output = tmp_path / "output.txt"
+    with tally("two runs at once in one folder"):
+        first = start(fresh, TARGETS[0], output=output)
+        while not list(fresh.folder.glob(".snakemake/locks/*")) and first.poll() is None:
+            time.sleep(0.02)
+        second = fresh.snakemake(TARGETS[0], check=False)
+        assert second.returncode == 1 and "Directory cannot be locked" in second.stdout + second.stderr
+        assert first.wait(timeout=600) == 0, output.read_text()
