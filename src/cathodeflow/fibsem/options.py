@@ -186,6 +186,9 @@ class TrainLocal(Options):
     full_at: float = option(0.5, "Share of the epochs after which the pool holds all.", gt=0, le=1)
     stages: int = option(3, "Sizes of the pool with the pacing `step`.", ge=2)
     flips: bool = option(True, "Mirror windows at random.")
+    calibrate: bool = option(
+        True, "Fit the scale of the logits and an offset of each class on validation; not published."
+    )
     average: float = option(
         0.0,
         "Weights are the mean over the steps before, each counted this factor less than the next; 0: the last.",

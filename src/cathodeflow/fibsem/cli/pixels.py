@@ -29,6 +29,7 @@ def train_idk(
     import torch
 
     from cathodeflow.fibsem.bundle import save_bundle
+    from cathodeflow.fibsem.calibrated import calibrate_output
     from cathodeflow.fibsem.idk import Pixels, choose_threshold, features, idk_probability, train_pixels
     from cathodeflow.fibsem.phases import entropy
     from cathodeflow.fibsem.split import TRAIN, VALIDATION
@@ -56,6 +57,9 @@ def train_idk(
         *(Pixels(sets[role], parts[role][2].flatten()) for role in parts), n_outputs=len(classes),
         label="network on the outputs of single pixels", **keywords,
     )  # fmt: skip
+    # The control is fitted as `train_local` is.
+    own = mlp.model.eval().requires_grad_(False)
+    calibrate_output(own.layers[-1], own(sets[VALIDATION]), parts[VALIDATION][2].flatten())
     found, doubt, _ = parts[VALIDATION]
     probability = idk_probability(idk.model, found, doubt).flatten().numpy()
     threshold = choose_threshold(probability, wrong[VALIDATION].numpy(), by=options.threshold, target=options.target)
@@ -96,8 +100,9 @@ def train_local(
     from cathodeflow.fibsem import plots
     from cathodeflow.fibsem.around import neighbours_of
     from cathodeflow.fibsem.bundle import load_bundle, save_bundle
+    from cathodeflow.fibsem.calibrated import calibrate_output
     from cathodeflow.fibsem.idk import idk_probability
-    from cathodeflow.fibsem.local import window_side
+    from cathodeflow.fibsem.local import predict_local, window_side
     from cathodeflow.fibsem.pacing import pool_size
     from cathodeflow.fibsem.phases import entropy
     from cathodeflow.fibsem.split import TRAIN, VALIDATION
@@ -144,13 +149,16 @@ def train_local(
     if options.class_weights == "balanced":
         weight = class_weights(sets[0].labels, about["classes"])
     seed = (options.seed or 0) + repeat
-    keywords = options.model_dump(exclude={"class_weights", "threads", "device", "seed"})
+    keywords = options.model_dump(exclude={"class_weights", "calibrate", "threads", "device", "seed"})
     with live_run(live, experiment=experiment, name=f"fibsem.train_local {sample}") as log_epoch:
         trained = train(
             *sets, low=low, high=high, weight=weight, seed=seed, checkpoint=checkpoint, on_epoch=log_epoch,
             label=sample, **keywords,
         )  # fmt: skip
-    save_bundle(out, {"local": trained.model}, {"classes": about["classes"]})
+    if options.calibrate:
+        answers = predict_local(trained.model, sets[1].padded, sets[1].pixels)
+        calibrate_output(trained.model.output, answers, sets[1].labels)
+    save_bundle(out, {"local": trained.model.cpu()}, {"classes": about["classes"]})
     save_figure(figure, training_curves(trained.training.history, unit="nat", kept=trained.training.best_epoch))
     count, epochs = len(sets[0].pixels), options.epochs
     shares = {
