@@ -73,30 +73,31 @@ def trained(folder: Path, arguments: argparse.Namespace) -> Path | None:
 
 
 def trials(network: PhaseNetwork, arguments: argparse.Namespace) -> pd.DataFrame:
-    """Try all starts on unseen crystals, as many of each regime."""
+    """Try all starts on unseen crystals, one of each regime in turn; what was tried is kept after each turn."""
     rows: list[dict[str, Any]] = []
     settings = ("shrink_every", "sigma", "side")
-    for place, regime in enumerate(REGIMES):
-        first = UNSEEN * (place + 1)
-        crystals = block(range(first, first + arguments.test), seed=arguments.seed, size=arguments.size,
-                         population=Population(regimes=(regime,)),
-                         measurement=Measurement(photons=tuple(arguments.photons)))  # fmt: skip
-        for row in range(arguments.test):
-            truth = torch.from_numpy(crystals.amplitude[row]) * torch.exp(1j * torch.from_numpy(crystals.phase[row]))
+    measurement = Measurement(photons=tuple(arguments.photons))
+    for turn in range(arguments.test):
+        for place, regime in enumerate(REGIMES):
+            number = UNSEEN * (place + 1) + turn
+            one = block([number], seed=arguments.seed, size=arguments.size, population=Population(regimes=(regime,)),
+                        measurement=measurement)  # fmt: skip
             found = try_starts(
-                network, torch.from_numpy(np.sqrt(crystals.counts[row], dtype=np.float32)), truth,
-                seed=derived_seed(arguments.seed, first + row), device="cpu",
+                network, torch.from_numpy(np.sqrt(one.counts[0], dtype=np.float32)),
+                torch.polar(torch.from_numpy(one.amplitude[0]), torch.from_numpy(one.phase[0])),
+                seed=derived_seed(arguments.seed, number), device="cpu",
                 **{name: getattr(arguments, name) for name in ("iterations", "starts", *settings)},
             )  # fmt: skip
-            about = {"crystal": first + row, "regime": regime, "photons": float(crystals.photons[row])}
-            rows += [{**about, **one} for one in found]
+            about = {"crystal": number, "regime": regime, "photons": float(one.photons[0])}
+            rows += [{**about, **trial} for trial in found]
+        pd.DataFrame(rows).to_parquet(arguments.folder / "trials.parquet")
     return pd.DataFrame(rows)
 
 
 def table(tried: pd.DataFrame, starts: int) -> str:
     """Write shares of successes in %, with Wilson's intervals."""
     # Candidates are sorted by their residual, so the first is the network's one image.
-    kinds = {"1": tried[tried["candidate"] == 0], f"best of {starts}": best_trials(tried)}
+    kinds = {"1": tried[tried["candidate"] == 0]} | ({f"best of {starts}": best_trials(tried)} if starts > 1 else {})
     rates = pd.concat([success_rates(one).assign(of=name) for name, one in kinds.items()])
     rates["text"] = [f"{100 * share:.0f} ({100 * low:.0f}-{100 * high:.0f})"
                      for share, low, high in zip(rates["share"], rates["low"], rates["high"], strict=True)]  # fmt: skip
