@@ -69,7 +69,7 @@ def recipe(truth: Tensor, measured: Tensor) -> float:
     found: dict[str, list[Tensor]] = {"ours": [], "cohere-core": []}
     for number in range(4):
         # The first pair warms up.
-        runs = {"ours": lambda seed=number: retrieve(measured, recipe=RECIPE, seed=seed).objects[0]}
+        runs = {"ours": lambda seed=number: retrieve(measured, recipe=RECIPE, seed=seed, device="cpu").objects[0]}
         if ENGINE:
             runs["cohere-core"] = lambda seed=number: cohere(measured, seed)
         for name, run in runs.items():
@@ -132,11 +132,9 @@ def cohere(measured: Tensor, seed: int, *, shrink: tuple[int, int] = (20, 20)) -
 
 
 def several(measured: Tensor, count: int = 8) -> None:
-    """Compare several starts in one batch with as many runs, in turns."""
-    apart = together = float("inf")
-    for _ in range(2):
-        together = min(together, seconds(lambda: retrieve(measured, recipe=RECIPE, starts=count)))
-        apart = min(apart, seconds(lambda: [retrieve(measured, recipe=RECIPE, starts=[one]) for one in range(count)]))
+    """Compare several starts in one batch with as many runs."""
+    together = seconds(lambda: retrieve(measured, recipe=RECIPE, starts=count, device="cpu"))
+    apart = seconds(lambda: [retrieve(measured, recipe=RECIPE, starts=[k], device="cpu") for k in range(count)])
     print(f"{count} starts: at once {together:.2f} s, in {count} runs {apart:.2f} s, ratio {apart / together:.2f}")
 
 
@@ -173,7 +171,7 @@ def seconds(action: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def quickest(action: Callable[[], Any], repeats: int = 5) -> float:
+def quickest(action: Callable[[], Any], repeats: int = 3) -> float:
     """Return the shortest of some repeats, after one that warms up."""
     action()
     return min(seconds(action) for _ in range(repeats))

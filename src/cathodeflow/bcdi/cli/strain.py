@@ -40,10 +40,9 @@ def strain(
     from cathodeflow.bcdi.plots import slices_figure
     from cathodeflow.bcdi.surface import surface_page
     from cathodeflow.errors import InputError
-    from cathodeflow.io.atomic import atomic_path
     from cathodeflow.io.figures import save_figure
     from cathodeflow.io.phasing import read_starts
-    from cathodeflow.io.reconstructions import Reconstruction, write_cxi, write_vti
+    from cathodeflow.io.reconstructions import Reconstruction, write_cxi, write_page, write_vti
     from cathodeflow.io.tables import write_csv
     from cathodeflow.record import write_record
 
@@ -76,8 +75,7 @@ def strain(
     quantity = one.fields[0][2] if one.fields else None
     save_figure(figure, slices_figure(one.volume, one.support, strain=quantity, voxel_nm=one.voxel_nm))
     html = surface_page(one.volume, one.support, one.fields, voxel_nm=one.voxel_nm, level=options.level, title=sample)
-    with atomic_path(page) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    write_page(page, html)
     columns = ["quantity", "unit", "region", "from_nm", "to_nm", "voxels", "mean", "deviation"]
     write_csv(statistics, pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns))
     write_cxi(out, one)
