@@ -3,7 +3,6 @@
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 
 from ..conftest import Project
-from .conftest import TARGETS, digests, environment, kill, raw, start, tally, times
+from .conftest import TARGETS, digests, environment, kill, only_full, patches, start, tally, times
 
 #: By stage, the command that makes `results/bragg/out`.
 STAGES = {
@@ -45,11 +44,9 @@ def kill_after(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 @pytest.mark.parametrize("stage", STAGES if times(1, 0) else ["training"])
-def test_killed_stage_ends_with_the_same_files(request: pytest.FixtureRequest, tmp_path: Path, stage: str) -> None:
-    raw(tmp_path)
-    if stage == "training":
-        whole = request.getfixturevalue("whole")
-        shutil.copy(whole.folder / "results/bragg/only/patches.h5", tmp_path / "patches.h5")
+def test_killed_stage_ends_with_the_same_files(source: Path, tmp_path: Path, stage: str) -> None:
+    (tmp_path / "raw").symlink_to(source / "raw")
+    patches(tmp_path / "patches.h5")
     with h5py.File(tmp_path / "big.h5", "w") as file:
         file["frames"] = np.random.default_rng(0).integers(0, 60_000, (300, 256, 256), np.uint16)
     line, rng = STAGES[stage], random.Random(stage)
@@ -83,7 +80,7 @@ def rules_done(output: Path) -> list[str]:
     return re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", output.read_text())
 
 
-@pytest.mark.skipif(not times(1, 0), reason="part of make faults")
+@only_full
 def test_killed_run_makes_nothing_twice(fresh: Project, whole: Project, tmp_path: Path) -> None:
     """Snakemake and all its jobs are killed together; the same command goes on, without unlocking or cleaning up."""
     rng, done, killed, output = random.Random(1), [], 0, tmp_path / "output.txt"
@@ -140,7 +137,7 @@ def test_job_that_outlives_its_run_keeps_the_folder_locked(fresh: Project, tmp_p
         fresh.snakemake(target)
 
 
-@pytest.mark.skipif(not times(1, 0), reason="part of make faults")
+@only_full
 def test_two_runs_in_one_folder(fresh: Project, tmp_path: Path) -> None:
     output = tmp_path / "output.txt"
     with tally("two runs at once in one folder"):
