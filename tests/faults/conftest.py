@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from cathodeflow.bragg.patches import TrainingPatches
+from cathodeflow.io.patches import write_patches
+
 from ..conftest import ROOT, Project, once
 
 CONFIG = """\
@@ -30,6 +33,9 @@ SCANS = "sample\trole\tframes\tdark\tmask\nonly\ttrain\traw/only/frame_*.tif\tra
 BRAGG = "bragg simulate raw/only --state-of-charge 0.1 --seed 3 --n-frames 10 --rows 96 --cols 96 --n-peaks 60"
 # `make faults` tries everything; `make test` a few of each.
 FULL = bool(os.environ.get("CATHODEFLOW_FAULTS"))
+only_full = pytest.mark.skipif(not FULL, reason="part of make faults")
+#: The ends of all stages, without the import into MLflow, which takes as long as all the rest.
+TARGETS = [f"results/bragg/only/{file}" for file in ("compare.csv", "located.h5")]
 
 
 def times(full: int, sample: int = 1) -> int:
@@ -111,27 +117,39 @@ def raw(folder: Path) -> None:
             tifffile.imwrite(folder / f"raw/{part}/s{number:02d}.tif", image)
 
 
+def patches(path: Path) -> None:
+    """Write patches to train on: a bright spot in each, and where it is."""
+    rng = np.random.default_rng(0)
+    row, col = rng.uniform(5.5, 6.5, (2, 600)).astype(np.float32)
+    grid = np.arange(13, dtype=np.float32)
+    spots = np.exp(-((grid[:, None] - row[:, None, None]) ** 2 + (grid - col[:, None, None]) ** 2) / 3)
+    part = TrainingPatches(rng.poisson(300 * spots).astype(np.float32), row, col, np.arange(600) // 20, np.arange(600))
+    write_patches(path, [part], patch_size=11, max_shift=1, min_value=0.0)
+
+
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
-    """A project that has been run to its end without any fault; for the sample of `make test` without MLflow."""
+def source(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder with raw data and a configuration."""
+    return once("source", tmp_path_factory, worker_id, raw)
+
+
+@pytest.fixture(scope="session")
+def whole(source: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
+    """A project that has been run to its end without any fault."""
 
     def make(folder: Path) -> None:
-        raw(folder)
-        Project(folder, ROOT).snakemake(*([] if FULL else TARGETS))
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        output = folder.with_suffix(".txt")
+        assert start(Project(folder, ROOT), output=output).wait(timeout=3000) == 0, output.read_text()
 
     return Project(once("whole", tmp_path_factory, worker_id, make), ROOT)
 
 
-#: The ends of all stages, without the import into MLflow, which takes as long as all the rest.
-TARGETS = [f"results/bragg/only/{file}" for file in ("compare.csv", "located.h5")]
-
-
 @pytest.fixture
-def fresh(whole: Project, tmp_path: Path) -> Project:
-    """The project with its raw data alone."""
-    folder = tmp_path / "fresh"
-    shutil.copytree(whole.folder, folder, ignore=shutil.ignore_patterns("results", ".snakemake"))
-    return Project(folder, ROOT)
+def fresh(source: Path, tmp_path: Path) -> Project:
+    """A project that nothing has been run in."""
+    shutil.copytree(source, tmp_path / "fresh")
+    return Project(tmp_path / "fresh", ROOT)
 
 
 @pytest.fixture

@@ -4,12 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from .conftest import ROOT, digests, environment, tally, times
+from .conftest import ROOT, digests, environment, only_full, tally
 
 
-@pytest.mark.skipif(not times(1, 0), reason="part of make faults")
+@only_full
 def test_two_runs_give_the_same_files(tmp_path: Path) -> None:
     with tally("two runs with one seed, --cores 1 and 2, compared bit for bit"):
         for cores in ("1", "2"):

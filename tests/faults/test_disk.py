@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ..conftest import Project
-from .conftest import command, digests, raw, tally
+from .conftest import command, digests, only_full, patches, tally, times
 
 #: By kind of file: the command, whose outputs go to `disk`, the size of the disk [kB], and what it needs.
 WRITERS = {
@@ -25,15 +25,13 @@ WRITERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", WRITERS if times(1, 0) else ["HDF5", "Zarr"])
 def test_one_line_nothing_left_and_on_when_there_is_room(
-    whole: Project, tmp_path: Path, small_disk: Callable[..., Path], kind: str
+    source: Path, tmp_path: Path, small_disk: Callable[..., Path], kind: str
 ) -> None:
     line, size = WRITERS[kind]
-    if kind == "Zarr":
-        raw(tmp_path)
-    if kind == "torch":
-        (tmp_path / "patches.h5").symlink_to(whole.folder / "results/bragg/only/patches.h5")
+    (tmp_path / "raw").symlink_to(source / "raw")
+    patches(tmp_path / "patches.h5")
     with h5py.File(tmp_path / "big.h5", "w") as file:
         file["frames"] = np.random.default_rng(0).integers(0, 60_000, (30, 128, 128), np.uint16)
     disk = small_disk(tmp_path / "disk", f"size={size}k")
@@ -52,6 +50,7 @@ def test_one_line_nothing_left_and_on_when_there_is_room(
         assert done.returncode == 0, done.stderr
 
 
+@only_full
 def test_workflow_goes_on_when_there_is_room(fresh: Project, whole: Project, small_disk: Callable[..., Path]) -> None:
     """The results lie on a full disk, the rest elsewhere."""
     target = "results/bragg/only/patches.h5"

@@ -13,15 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from cathodeflow.bragg.options import FindPeaks
 from cathodeflow.io.tables import read_json
 from cathodeflow.record import write_record
 from cathodeflow.tracking import KEY, PARENT, UNFINISHED, absolute
 
 from ..conftest import Project
-from .conftest import environment, kill, tally, times
+from .conftest import environment, kill, only_full, tally
 
 STAGE = "bragg.find_peaks"
 
@@ -63,8 +61,9 @@ def whole_runs(uri: str, n: int) -> None:
     assert all("loss" in run.data.metrics and "peaks" in run.data.metrics for run in runs)
 
 
+@only_full
 def test_killed_import_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
-    n, killed, wanted, rng = 12, 0, times(5, 1), random.Random(4)
+    n, killed, wanted, rng = 12, 0, 5, random.Random(4)
     records(tmp_path, n)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     clock = time.monotonic()
@@ -86,7 +85,7 @@ def test_killed_import_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None
         whole_runs(uri, n)
 
 
-@pytest.mark.skipif(not times(1, 0), reason="part of make faults")
+@only_full
 def test_runs_in_several_folders_share_a_database(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     with tally("three runs in three folders, one MLflow database", 3):
@@ -121,7 +120,7 @@ def serve(folder: Path, port: int) -> Iterator[None]:
         process.wait()
 
 
-@pytest.mark.skipif(not times(1, 0), reason="part of make faults")
+@only_full
 def test_runs_wait_for_a_server_that_is_away(finished: Project, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -15,6 +15,10 @@ _LOCK = "lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+class FullDiskError(OSError):
+    """No room for a file, which `filename` names."""
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` when the block ends well.
@@ -30,29 +34,25 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises
     ------
-    OSError
-        The disk is full, whatever the writer in the block made of it; `filename` is `path`.
+    FullDiskError
+        The disk is full, whatever the writer in the block made of it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name[:80]}."
     _remove_remains(path.parent, prefix)
-    try:
+    with _full_disk_named(path):
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
-    except OSError as error:
-        raise _named(error, path) from error
     temporary = folder / f"partial{path.suffix}"
     try:
         # Held as long as the process lives, however it ends.
-        with (folder / _LOCK).open("w") as lock:
+        with _full_disk_named(path), (folder / _LOCK).open("w") as lock:
             _try_lock(lock.fileno())
             yield temporary
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             os.replace(temporary, path)
             WRITTEN[os.path.abspath(path)] = None
-    except Exception as error:
-        raise _named(error, path) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -77,17 +77,32 @@ def _try_lock(number: int) -> bool:
     return True
 
 
-def _named(error: Exception, path: Path) -> Exception:
-    """Return the error itself, or one that names the file where there is no room to write it."""
+@contextmanager
+def _full_disk_named(path: Path) -> Iterator[None]:
+    """Make of whatever a writer raises where there is no room an error that names the file; leave others alone."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, FullDiskError) or not _is_full(error, path):
+            raise
+        text = "found no space left on the disk, expected room for the file; make some and run the same again"
+        raise FullDiskError(errno.ENOSPC, text, str(path)) from error
+
+
+def _is_full(error: BaseException, path: Path) -> bool:
+    """Tell whether an error, or one behind it, is of a full disk; libraries say so in errors and words of their own."""
+    chain: list[BaseException] = []
     cause: BaseException | None = error
-    while cause is not None:
-        # Libraries tell of a full disk in errors of their own, some in words alone.
-        full = getattr(cause, "errno", None) in _FULL or "No space left" in str(cause) or "errno = 28" in str(cause)
-        if full or (isinstance(cause, RuntimeError) and "PytorchStreamWriter" in str(cause) and _no_room(path)):
-            text = "found no space left on the disk, expected room for the file; make some and run the same again"
-            return OSError(errno.ENOSPC, text, str(path))
+    while cause is not None and cause not in chain:
+        chain.append(cause)
         cause = cause.__cause__ or cause.__context__
-    return error
+    return any(
+        getattr(one, "errno", None) in _FULL
+        or "No space left" in str(one)
+        or "errno = 28" in str(one)
+        or ("PytorchStreamWriter" in str(one) and _no_room(path))
+        for one in chain
+    )
 
 
 def _no_room(path: Path) -> bool:
