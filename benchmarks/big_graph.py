@@ -1,8 +1,8 @@
-"""Planning of large graphs: time and memory of `snakemake -n` for 100, 1,000 and 10,000 scans with raw files of their own.
+"""Planning of large graphs: time and memory of `snakemake -n` for 100, 1,000 and 10,000 scans.
 
 python benchmarks/big_graph.py [--scans 100 1000 10000] [--frames 1]
 
-Beside it stands Snakemake's own share: the same rules, files and jobs in a workflow written out here that imports
+Each scan has raw files of its own. Beside it stands Snakemake's own share: the same rules, files and jobs in a workflow written out here that imports
 nothing and calls no function of ours. Everything lies in a temporary folder.
 """
 
@@ -23,7 +23,11 @@ CHAIN = [
     ("find_peaks", ["frames.h5"], ["candidates.parquet", "candidates.json"]),
     ("fit", ["frames.h5", "candidates.parquet"], ["peaks.h5", "fit.json"]),
     ("patches", ["frames.h5", "peaks.h5"], ["patches.h5", "patches.json"]),
-    ("locate", ["frames.h5", "candidates.parquet", "results/model.pt"], ["located.parquet", "located.h5", "locate.json"]),
+    (
+        "locate",
+        ["frames.h5", "candidates.parquet", "results/model.pt"],
+        ["located.parquet", "located.h5", "locate.json"],
+    ),
     (
         "compare",
         ["frames.h5", "peaks.h5", "located.parquet"],

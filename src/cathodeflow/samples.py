@@ -10,7 +10,6 @@ from pydantic import ValidationError, field_validator
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.options import Options, as_input_error, option
 
-
 # Regular expression of the name of a sample.
 SAMPLE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from cathodeflow.cluster import is_first_process
 from cathodeflow.config import techniques
 from cathodeflow.errors import InputError
 from cathodeflow.io.tables import read_json, write_json
@@ -123,7 +124,7 @@ def live_run(uri: str | None, *, experiment: str, name: str) -> Iterator[Any]:
     Only with the address of a server (http or https); with a database file, or none, the rows go nowhere, since a
     database file is filled by the `mlflow` rule after the fact. A server that fails never stops the training.
     """
-    if not (uri or "").startswith(("http://", "https://")):
+    if not (uri or "").startswith(("http://", "https://")) or not is_first_process():
         yield lambda row: None
         return
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

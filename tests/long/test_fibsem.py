@@ -57,7 +57,9 @@ def test_methods_gain_on_what_they_are_built_on(electrode: Project) -> None:
     miu = table.pivot(index="seed", columns="model", values="miu")
     assert miu["matphase"].mean() >= miu["ugsm"].mean() + 0.02
     # What `fibsem predict` answers with: the method that is best in validation.
-    best = {seed: load_bundle(results(electrode) / f"electrode/grouped/seed{seed}/model.pt")[1]["best"] for seed in range(3)}
+    best = {
+        seed: load_bundle(results(electrode) / f"electrode/grouped/seed{seed}/model.pt")[1]["best"] for seed in range(3)
+    }
     chosen = [miu.loc[seed, name] for seed, name in best.items()]
     assert np.mean(chosen) >= miu["unet"].mean() + 0.02, best
     for name in ("miu", "fiu", "accuracy"):

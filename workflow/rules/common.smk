@@ -6,6 +6,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from cathodeflow import cluster
 from cathodeflow import config as settings
 from cathodeflow.errors import InputError
 from cathodeflow.provenance import code_digest
@@ -48,8 +49,33 @@ def names(technique):
 
 def gpus(stage):
     """GPUs that a stage asks for: none where the configuration says `device: cpu`."""
-    return 0 if settings.stage_options(CONFIG, stage).device == "cpu" else 1
+    return gpus_of(settings.stage_options(CONFIG, stage))
 
+
+def gpus_of(options):
+    """GPUs that a job with these options asks for; a training in several processes wants one for each."""
+    several = CONFIG.processes.devices if "epochs" in type(options).model_fields else 1
+    return 0 if options.device == "cpu" else several
+
+
+def memory(stage, megabytes):
+    """Memory of a stage's jobs, more with every attempt."""
+    asked = CONFIG.cluster.memory.get(stage, megabytes)
+    return lambda wildcards, attempt: asked * attempt
+
+
+def minutes(stage, runtime):
+    """Time limit of a stage's jobs."""
+    return CONFIG.cluster.runtime.get(stage, runtime)
+
+
+# Where array stages and trainings compute is no parameter of a job: it changes no result.
+os.environ.update(cluster.environment(CONFIG))
+PROCESSES = CONFIG.processes.devices * CONFIG.processes.num_nodes
+# What a training in several processes asks of Slurm, which starts them itself; elsewhere they start each other.
+PARALLEL = dict(mpi="srun", nodes=CONFIG.processes.num_nodes, tasks_per_node=CONFIG.processes.devices)
+PARALLEL = PARALLEL if PROCESSES > 1 else {}
+os.environ["CATHODEFLOW_LAUNCHER"] = "srun" if PARALLEL and "SLURM_JOB_ID" in os.environ else ""
 
 # A tracking server gets the curves while a network trains. This is no parameter of a job: it changes no result.
 if CONFIG.tracking.uri.startswith("http"):

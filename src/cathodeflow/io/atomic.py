@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all."""
+"""Outputs appear whole or not at all, and once."""
 
 import os
 import shutil
@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from cathodeflow.cluster import is_first_process
 
 
 @contextmanager
@@ -18,7 +20,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Parameters
     ----------
     path : path
-        Final name; missing parent folders are made.
+        Final name; missing parent folders are made. Of several processes that train together, the first makes it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,6 +28,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = folder / f"partial{path.suffix}"
     try:
         yield temporary
+        if not is_first_process():
+            return
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         os.replace(temporary, path)
