@@ -204,7 +204,7 @@ rule bcdi_prepare:
         mem_mb=memory("bcdi.prepare", 8000),
         runtime=minutes("bcdi.prepare", 60),
     params:
-        frames=lambda wildcards: bcdi_source(wildcards.particle, "frames"),
+        frames=lambda wildcards: fetched(bcdi_source(wildcards.particle, "frames")),
         files=lambda wildcards: bcdi_flags(wildcards.particle, "dark", "whitefield", "mask", "spec"),
         options=options("bcdi.prepare"),
         code=code("bcdi.prepare"),

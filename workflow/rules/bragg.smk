@@ -33,7 +33,7 @@ if not CONFIG.bragg.locate.weights:
 @cache
 def bragg_raw(name):
     """Raw files of a scan; Snakemake asks several times."""
-    return scans.raw_files(SCANS[name], SIMULATE)
+    return stored(scans.raw_files(SCANS[name], SIMULATE))
 
 
 wildcard_constraints:
@@ -70,7 +70,7 @@ rule bragg_simulate:
 rule bragg_frames:
     input:
         raw=lambda wildcards: bragg_raw(wildcards.scan),
-        corrections=lambda wildcards: scans.correction_files(SCANS[wildcards.scan]),
+        corrections=lambda wildcards: stored(scans.correction_files(SCANS[wildcards.scan])),
     output:
         frames="results/bragg/{scan}/frames.h5",
         record="results/bragg/{scan}/frames.json",
@@ -85,8 +85,8 @@ rule bragg_frames:
         mem_mb=memory("bragg.frames", 2000),
         runtime=minutes("bragg.frames", 60),
     params:
-        source=lambda wildcards: scans.source(SCANS[wildcards.scan], SIMULATE),
-        corrections=lambda wildcards: scans.correction_flags(SCANS[wildcards.scan]),
+        source=lambda wildcards: fetched(scans.source(SCANS[wildcards.scan], SIMULATE)),
+        corrections=lambda wildcards: fetched(scans.correction_flags(SCANS[wildcards.scan])),
         options=options("bragg.frames"),
         code=code("bragg.frames"),
     message:

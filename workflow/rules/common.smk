@@ -9,6 +9,7 @@ from pathlib import Path
 from cathodeflow import cluster
 from cathodeflow import config as settings
 from cathodeflow.errors import InputError
+from cathodeflow.io.sources import is_remote
 from cathodeflow.provenance import code_digest
 from cathodeflow.samples import SAMPLE_NAME
 
@@ -56,6 +57,17 @@ def gpus_of(options):
     """GPUs that a job with these options asks for; a training in several processes wants one for each."""
     several = CONFIG.processes.devices if "epochs" in type(options).model_fields else 1
     return 0 if options.device == "cpu" else several
+
+
+def stored(files):
+    """Files as inputs of a job; those at addresses are fetched before it."""
+    return [storage(file) if is_remote(file) else file for file in files]
+
+
+def fetched(text):
+    """Sources as a stage takes them: for an address the place that it is fetched to."""
+    address = r"(?:https?://[\w.-]+(?::\d+)?|s3://[\w.-]+)/[\w.~/%+,=-]+"
+    return text and re.sub(address, lambda found: str(storage(found.group())), text)
 
 
 def memory(stage, megabytes):

@@ -102,8 +102,8 @@ rule fibsem_volume:
         mem_mb=memory("fibsem.volume", 4000),
         runtime=minutes("fibsem.volume", 60),
     params:
-        images=lambda wildcards: fibsem_source(wildcards.volume, "images"),
-        labels=lambda wildcards: fibsem_source(wildcards.volume, "labels"),
+        images=lambda wildcards: fetched(fibsem_source(wildcards.volume, "images")),
+        labels=lambda wildcards: fetched(fibsem_source(wildcards.volume, "labels")),
         options=options("fibsem.volume"),
         code=code("fibsem.volume"),
     message:
@@ -449,7 +449,7 @@ rule fibsem_predict:
         runtime=minutes("fibsem.predict", 480),
         gpu=gpus("fibsem.predict"),
     params:
-        images=lambda wildcards: fibsem_source(wildcards.volume, "images"),
+        images=lambda wildcards: fetched(fibsem_source(wildcards.volume, "images")),
         model=lambda wildcards, input: "" if FIBSEM.predict.model else f"--model {input.model}",
         options=options("fibsem.predict"),
         code=code("fibsem.predict"),

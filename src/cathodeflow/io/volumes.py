@@ -116,7 +116,10 @@ def new_volume(
     metadata = _multiscales(os.path.basename(os.fspath(path)), axes, scale, unit)
     manifest = manifest_path(path)
     with atomic_path(path) as temporary:
-        group = zarr.create_group(str(temporary), zarr_format=3, attributes={**(attributes or {}), "ome": metadata})
+        # An absolute path: tasks may run in another folder, on another machine.
+        group = zarr.create_group(
+            os.path.abspath(temporary), zarr_format=3, attributes={**(attributes or {}), "ome": metadata}
+        )
         yield group.create_array(
             _LEVEL,
             shape=tuple(shape),
@@ -255,7 +258,7 @@ def _open(store: str) -> tuple[zarr.Group | zarr.Array, str]:
     if not os.path.isdir(store):
         raise InputError(store, "a file" if os.path.exists(store) else "no such store", "a Zarr store")
     try:
-        group = zarr.open(store, mode="r")
+        group = zarr.open(os.path.abspath(store), mode="r")
     except Exception as error:  # zarr raises anything from KeyError to its own types on a damaged store
         raise InputError(store, f"an error ({one_line(error)})", "a readable Zarr store") from error
     ome = group.attrs.get("ome", group.attrs)

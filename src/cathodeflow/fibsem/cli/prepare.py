@@ -146,6 +146,7 @@ def augment(
     from cathodeflow.io.tables import write_table
     from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
     from cathodeflow.record import write_record
+    from cathodeflow.scheduling import scheduled
 
     grey, truth, info = read_volume(slices), read_volume(labels), read_volume_info(labels)
     known = np.flatnonzero((truth[:, 0, 0] != UNLABELLED).compute())
@@ -174,8 +175,9 @@ def augment(
     # Pores, the first class, are as small as they look; solids are mistaken for each other.
     smoothing = {"neighbours": options.neighbours, "among": tuple(range(1, len(classes)))}
     metadata: dict[str, Any] = {"attributes": info.attributes, "axes": ("image", "y", "x")}
-    write_volume(out, stretched(grey, grey_copies, interpolation=options.interpolation), **metadata)
-    write_volume(labels_out, stretched(truth, label_copies, **smoothing), **metadata)
+    with scheduled():
+        write_volume(out, stretched(grey, grey_copies, interpolation=options.interpolation), **metadata)
+        write_volume(labels_out, stretched(truth, label_copies, **smoothing), **metadata)
     write_table(pairs, table)
     metrics = {
         f"{name}_{role.replace(' ', '_')}": int((table[f"role_{name}"] == role).sum())
