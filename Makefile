@@ -9,12 +9,13 @@ URI    ?= sqlite:///results/mlflow.db
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help env demo test test-fast lint report ui bench faults lock reference clean
+.PHONY: help env demo test test-slurm lint report ui bench faults lock reference clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo       run the whole graph on simulated raw data"
 	@echo "make test       run every check that CI runs"
+	@echo "make test-slurm run all tests that need a real Slurm (as root on Debian)"
 	@echo "make report     write results/report.zip from the last run"
 	@echo "make ui         show the recorded runs (MLflow) in a browser"
 	@echo "make bench      measure every figure that the README quotes"
@@ -40,6 +41,10 @@ demo: $(READY)
 test: lint
 	pytest
 
+test-slurm: $(READY)
+	.ci/slurm
+	pytest -n 0 tests/integration/test_slurm.py tests/long/test_slurm.py
+
 lint: $(READY)
 	ruff check
 	ruff format --check
@@ -64,7 +69,7 @@ reference: $(READY)
 	cathodeflow reference > config/README.md
 
 lock: $(READY)
-	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --extra dev --extra sem-weights pyproject.toml --output-file envs/requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --extra dev --extra sem-weights --extra cluster --extra remote pyproject.toml --output-file envs/requirements.lock
 	awk '/^[a-z]/ {keep = /^uv==/} keep' envs/requirements.lock > envs/bootstrap.lock
 
 clean:

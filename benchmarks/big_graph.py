@@ -1,9 +1,9 @@
-"""Planning of large graphs: time and memory of `snakemake -n` for 100, 1,000 and 10,000 scans of raw files.
+"""Planning of large graphs: time and memory of `snakemake -n` for 100, 1,000 and 10,000 scans.
 
 python benchmarks/big_graph.py [--scans 100 1000 10000] [--frames 1]
 
-Beside it stands Snakemake's own share: the same rules, files and jobs in a workflow written out here that imports
-nothing and calls no function of ours. Everything lies in a temporary folder.
+Each scan has raw files of its own. Beside it stands Snakemake's own share: the same rules, files and jobs in a workflow
+written out here that imports nothing and calls no function of ours. Everything lies in a temporary folder.
 """
 
 import argparse

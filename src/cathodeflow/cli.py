@@ -4,10 +4,12 @@ import importlib
 import pkgutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 import cathodeflow
+from cathodeflow import cluster
 from cathodeflow.commands import run, start
 
 
@@ -43,9 +45,11 @@ def _packages() -> list[str]:
 @click.version_option(cathodeflow.__version__)
 @click.option("--log", "log_file", metavar="FILE", help="Write the log here; only errors go to the terminal.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to use (default: all cores).")
-def cli(log_file: str | None, threads: int | None) -> None:
+@cluster.flags
+def cli(log_file: str | None, threads: int | None, **where: Any) -> None:
     """Image data of battery electrodes, from raw files to measurements."""
-    start(log_file, threads)
+    cluster.choose(where)
+    start(log_file if cluster.is_first_process() else None, threads)
 
 
 @cli.command()

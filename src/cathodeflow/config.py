@@ -10,6 +10,7 @@ import yaml
 from pydantic import create_model
 
 import cathodeflow
+from cathodeflow.cluster import Cluster, Dask, Processes
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.options import Options, OptionsT, from_config, option, to_flags
 from cathodeflow.samples import TechniqueSection, read_samples
@@ -33,6 +34,9 @@ class Settings(Options):
         "auto", "Device of the networks; `auto` takes a GPU if there is one."
     )
     tracking: Tracking = option(Tracking(), "Where runs are recorded.")
+    cluster: Cluster = option(Cluster(), "What jobs ask of a cluster.")
+    dask: Dask = option(Dask(), "Where array stages compute.")
+    processes: Processes = option(Processes(), "Processes that a network is trained in.")
 
 
 @cache
@@ -66,7 +70,22 @@ def validate(values: dict[str, Any], where: str = "configuration") -> Settings:
     config = from_config(config_class(), values, where)
     if not any(getattr(config, name) for name in techniques()):
         raise InputError(where, "no technique", f"a section {' or '.join(techniques())}")
+    errors = [
+        InputError(f"{where}: cluster.{key}", f"'{stage}'", "a stage such as bragg.fit")
+        for key in ("memory", "runtime")
+        for stage in getattr(config.cluster, key)
+        if not _is_stage(stage)
+    ]
+    if errors:
+        raise InputErrors.of(errors)
     return config
+
+
+def _is_stage(text: str) -> bool:
+    technique, _, name = text.partition(".")
+    fields = techniques()[technique].model_fields if technique in techniques() else {}
+    annotation = fields[name].annotation if name in fields else None
+    return isinstance(annotation, type) and issubclass(annotation, Options)
 
 
 def load(path: str) -> Settings:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from cathodeflow.cluster import is_first_process
 from cathodeflow.config import techniques
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import atomic_path
@@ -174,7 +175,7 @@ def live_run(uri: str | None, *, experiment: str, name: str) -> Iterator[Any]:
     Only with the address of a server (http or https); with a database file, or none, the rows go nowhere, since a
     database file is filled by the `mlflow` rule after the fact. A server that fails never stops the training.
     """
-    if not (uri or "").startswith(SERVERS):
+    if not (uri or "").startswith(SERVERS) or not is_first_process():
         yield lambda row: None
         return
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

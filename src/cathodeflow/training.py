@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from cathodeflow.checkpoints import derived_seed, generator, matching_checkpoint, training_key
+from cathodeflow.cluster import Processes, chosen
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import save_checkpoint
 
@@ -56,9 +57,8 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     key: str = "",
     accelerator: str = "auto",
-    devices: int = 1,
+    processes: Processes | None = None,
     precision: Any = "32-true",
-    strategy: str = "auto",
     on_epoch: Callable[[Record], None] | None = None,
     label: str = "training",
 ) -> TrainingResult:
@@ -100,10 +100,14 @@ def fit(
     key : str
         Digest of options and data (`checkpoints.training_key`). A checkpoint with another key, or of other initial
         weights, is not resumed but overwritten.
-    accelerator, devices, precision, strategy
+    accelerator, precision
         Of `lightning_fabric.Fabric`. With "16-mixed" leave `clip_norm` out: its loss scaler must see infinities itself.
-        With several devices, each takes every n-th batch; the processes other than the first end with exit status 0
-        when the training is done, so outputs are written once.
+    processes : Processes, optional
+        By default those that the command line says. Each process takes its share of every batch, weighted by its number
+        of samples, so that the mean gradient is that of one process, to rounding; under Slurm they are the tasks of the
+        job. Not shared is a mean with other weights than 1 for every sample (classes): it is taken within each share.
+        Batch norm takes its statistics over all processes on GPUs, and within each process on CPUs. All processes end
+        with the same network; what others than the first write is thrown away (`io.atomic`).
     on_epoch : (record) -> None, optional
         Called with each epoch's new entry of the history.
     label : str
@@ -121,13 +125,15 @@ def fit(
     """
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise InputError("device", f"{accelerator}, but no GPU that torch can use", "cpu or auto")
-    settings = (seed, epochs, patience, monitor, clip_norm, average, str(precision), devices)
+    among = processes or chosen(Processes)
+    settings = (seed, epochs, patience, monitor, clip_norm, average, str(precision), among.devices * among.num_nodes)
     key = training_key(key, model.state_dict(), *settings)
-    fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision, strategy=strategy)
+    fabric = Fabric(accelerator=accelerator, precision=precision, **among.model_dump())
     fabric.launch()
-    inner, stepper = model, optimizer(model.parameters())
+    inner = _shared_norms(model, fabric)
+    stepper = optimizer(inner.parameters())
     base_rates = [group["lr"] for group in stepper.param_groups]
-    wrapped, stepper = fabric.setup(model, stepper)
+    wrapped, stepper = fabric.setup(inner, stepper)
     history: list[Record] = []
     best_weights = _weights(inner)
     mean = _Average(inner, average)
@@ -149,7 +155,7 @@ def fit(
             factor = schedule(epoch) if schedule else 1.0
             for group, rate in zip(stepper.param_groups, base_rates, strict=True):
                 group["lr"] = rate * factor
-            batches = _share(train_batches(generator(seed, epoch)), fabric.global_rank, fabric.world_size)
+            batches = train_batches(generator(seed, epoch))
             record: Record = {"epoch": epoch + 1, "learning_rate": base_rates[0] * factor}
             record |= _train(fabric, wrapped, stepper, loss_function, batches, clip_norm, mean.update)
             with mean.in_place():
@@ -171,10 +177,8 @@ def fit(
     if not history or not math.isfinite(history[best][monitored]):
         raise InputError(label, f"no finite {monitored.replace('_', ' ')} in {len(history)} epochs", "a finite one")
     fabric.barrier()
-    if not fabric.is_global_zero:
-        raise SystemExit(0)
-    inner.load_state_dict(best_weights)
-    inner.to("cpu").eval()
+    model.load_state_dict(best_weights)
+    model.to("cpu").eval()
     return TrainingResult(history, best + 1, history[best])
 
 
@@ -251,11 +255,14 @@ def _train(
     model.train()
     totals: dict[str, Tensor] = {}
     count = skipped = 0
-    for cpu_batch in batches:
-        batch = fabric.to_device(cpu_batch)
+    for full in batches:
+        share, samples = _share(full, fabric.global_rank, fabric.world_size)
+        batch = fabric.to_device(share)
         values = loss_function(model, batch)
         optimizer.zero_grad(set_to_none=True)
-        fabric.backward(values["loss"])
+        # The processes' gradients are averaged: a share counts as many times as it has samples.
+        alone = fabric.world_size == 1
+        fabric.backward(values["loss"] if alone else values["loss"] * (samples * fabric.world_size / len(full[0])))
         norm = None
         if clip_norm is not None:
             norm = fabric.clip_gradients(model, optimizer, max_norm=clip_norm, error_if_nonfinite=False)
@@ -265,7 +272,12 @@ def _train(
         else:
             optimizer.step()
             after_step()
-        count += _add(totals, values, len(batch[0]))
+        count += _add(totals, values, samples)
+    if fabric.world_size > 1:
+        place = {"dtype": torch.float64, "device": fabric.device}
+        counted = {name: torch.as_tensor(value, **place) for name, value in (totals | {"": count}).items()}
+        totals = {name: fabric.all_reduce(value, reduce_op="sum") for name, value in counted.items()}
+        count = int(totals.pop(""))
     return _means(totals, count, "train") | ({"skipped_steps": skipped} if clip_norm is not None else {})
 
 
@@ -308,14 +320,22 @@ def _means(totals: dict[str, Tensor], count: int, kind: str) -> Record:
     return {f"{kind}_{name}": float(total) / count for name, total in totals.items()}
 
 
-def _share(batches: Iterable[Batch], rank: int, world: int) -> Iterable[Batch]:
-    """Give each process every n-th batch, and all of them the same number, or they would wait for each other."""
-    group: list[Batch] = []
-    for batch in batches:
-        group.append(batch)
-        if len(group) == world:
-            yield group[rank]
-            group = []
+def _share(batch: Batch, rank: int, world: int) -> tuple[Batch, int]:
+    """Part of a batch that a process takes, and its samples; one that counts 0 where there are too few for all."""
+    if world == 1:
+        return batch, len(batch[0])
+    parts = [tensor.tensor_split(world)[rank] for tensor in batch]
+    return ([tensor[:1] for tensor in batch], 0) if not len(parts[0]) else (parts, len(parts[0]))
+
+
+def _shared_norms(model: nn.Module, fabric: Fabric) -> nn.Module:
+    """Copy of the model whose batch norms see all processes, where there are several on GPUs; else the model."""
+    if fabric.world_size == 1 or not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
+        return model
+    if fabric.device.type != "cuda":
+        LOG.warning("batch norm on CPUs takes its statistics within each of %d processes", fabric.world_size)
+        return model
+    return nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model))
 
 
 def _best(history: list[Record], monitored: str) -> int:

@@ -74,8 +74,8 @@ rule bcdi_simulate:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=4000,
-        runtime=480,
+        mem_mb=memory("bcdi.simulate", 4000),
+        runtime=minutes("bcdi.simulate", 480),
     params:
         options=lambda wildcards: bcdi_simulate_options(wildcards.part),
         code=code("bcdi.simulate"),
@@ -109,8 +109,9 @@ rule bcdi_train:
         ENVIRONMENT
     threads: BCDI.train.threads
     resources:
-        mem_mb=8000,
-        runtime=2880,
+        **PARALLEL,
+        mem_mb=memory("bcdi.train", 8000),
+        runtime=minutes("bcdi.train", 2880),
         gpu=gpus("bcdi.train"),
     params:
         options=options("bcdi.train"),
@@ -118,7 +119,7 @@ rule bcdi_train:
     message:
         "Training the network on simulated crystals"
     shell:
-        "cathodeflow --log {log} bcdi train results/bcdi/model/train/amplitudes.zarr"
+        "$CATHODEFLOW_LAUNCHER cathodeflow --log {log} bcdi train results/bcdi/model/train/amplitudes.zarr"
         " results/bcdi/model/train/objects.zarr --sample model --out {output.model} --record {output.record}"
         " --figure {output.figure} --checkpoint results/checkpoints/bcdi.ckpt {params.options}"
 
@@ -147,8 +148,8 @@ rule bcdi_evaluate:
         ENVIRONMENT
     threads: BCDI.evaluate.threads
     resources:
-        mem_mb=4000,
-        runtime=480,
+        mem_mb=memory("bcdi.evaluate", 4000),
+        runtime=minutes("bcdi.evaluate", 480),
         gpu=gpus("bcdi.evaluate"),
     params:
         options=options("bcdi.evaluate"),
@@ -173,8 +174,8 @@ rule bcdi_simulate_scan:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=20,
+        mem_mb=memory("bcdi.simulate_scan", 4000),
+        runtime=minutes("bcdi.simulate_scan", 20),
     params:
         number=lambda wildcards: list(PARTICLES).index(wildcards.particle),
         options=options("bcdi.simulate_scan"),
@@ -200,10 +201,10 @@ rule bcdi_prepare:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=memory("bcdi.prepare", 8000),
+        runtime=minutes("bcdi.prepare", 60),
     params:
-        frames=lambda wildcards: bcdi_source(wildcards.particle, "frames"),
+        frames=lambda wildcards: fetched(bcdi_source(wildcards.particle, "frames")),
         files=lambda wildcards: bcdi_flags(wildcards.particle, "dark", "whitefield", "mask", "spec"),
         options=options("bcdi.prepare"),
         code=code("bcdi.prepare"),
@@ -235,8 +236,8 @@ rule bcdi_phase:
         ENVIRONMENT
     threads: BCDI.phase.threads
     resources:
-        mem_mb=8000,
-        runtime=480,
+        mem_mb=memory("bcdi.phase", 8000),
+        runtime=minutes("bcdi.phase", 480),
         gpu=gpus("bcdi.phase"),
     params:
         options=options("bcdi.phase"),
@@ -263,8 +264,8 @@ rule bcdi_infer:
         ENVIRONMENT
     threads: BCDI.infer.threads
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=memory("bcdi.infer", 8000),
+        runtime=minutes("bcdi.infer", 60),
         gpu=gpus("bcdi.infer"),
     params:
         model=lambda wildcards, input: "" if BCDI.infer.model else f"--model {shlex.quote(str(input.model))}",
@@ -299,8 +300,8 @@ rule bcdi_refine:
         ENVIRONMENT
     threads: BCDI.refine.threads
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=memory("bcdi.refine", 8000),
+        runtime=minutes("bcdi.refine", 60),
         gpu=gpus("bcdi.refine"),
     params:
         options=options("bcdi.refine"),
@@ -343,8 +344,8 @@ rule bcdi_strain:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=memory("bcdi.strain", 4000),
+        runtime=minutes("bcdi.strain", 30),
     params:
         files=lambda wildcards: bcdi_flags(wildcards.particle, "spec", "geometry"),
         options=options("bcdi.strain"),
@@ -390,8 +391,8 @@ rule bcdi_metrics:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=memory("bcdi.metrics", 8000),
+        runtime=minutes("bcdi.metrics", 60),
     params:
         truth=lambda wildcards, input: f"--truth {input.truth}" if input.truth else "",
         options=options("bcdi.metrics"),

@@ -37,7 +37,8 @@ def bcdi_raw(name, *columns):
         files = bcdi_data_sets.simulated_files(f"results/raw/bcdi/{name}", BCDI.simulate_scan)
         found = [files[column] for column in columns if column in files]
         return [path for one in found for path in (one if isinstance(one, list) else [one])]
-    return [path for column in columns if bcdi_source(name, column) for path in list_files(bcdi_source(name, column))]
+    sources = [source for column in columns if (source := bcdi_source(name, column))]
+    return stored([path for source in sources for path in list_files(source)])
 
 
 def bcdi_flags(name, *columns):
@@ -45,4 +46,4 @@ def bcdi_flags(name, *columns):
     given = {column: bcdi_source(name, column) for column in columns}
     if given.get("spec"):
         given["scan"] = str(PARTICLES[name].scan)
-    return " ".join(f"--{column} {shlex.quote(value)}" for column, value in given.items() if value)
+    return " ".join(f"--{column} {shlex.quote(fetched(value))}" for column, value in given.items() if value)

@@ -47,8 +47,8 @@ rule bragg_simulate:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("bragg.simulate", 1000),
+        runtime=minutes("bragg.simulate", 10),
     params:
         state=lambda wildcards: SCANS[wildcards.scan].state_of_charge or 0.0,
         options=options("bragg.simulate"),
@@ -63,7 +63,7 @@ rule bragg_simulate:
 rule bragg_frames:
     input:
         raw=lambda wildcards: bragg_raw(wildcards.scan),
-        corrections=lambda wildcards: scans.correction_files(SCANS[wildcards.scan]),
+        corrections=lambda wildcards: stored(scans.correction_files(SCANS[wildcards.scan])),
     output:
         frames="results/bragg/{scan}/frames.h5",
         record="results/bragg/{scan}/frames.json",
@@ -75,11 +75,11 @@ rule bragg_frames:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory("bragg.frames", 2000),
+        runtime=minutes("bragg.frames", 60),
     params:
-        source=lambda wildcards: scans.source(SCANS[wildcards.scan], SIMULATE),
-        corrections=lambda wildcards: scans.correction_flags(SCANS[wildcards.scan]),
+        source=lambda wildcards: fetched(scans.source(SCANS[wildcards.scan], SIMULATE)),
+        corrections=lambda wildcards: fetched(scans.correction_flags(SCANS[wildcards.scan])),
         options=options("bragg.frames"),
         code=code("bragg.frames"),
     message:
@@ -103,8 +103,8 @@ rule bragg_find_peaks:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory("bragg.find_peaks", 2000),
+        runtime=minutes("bragg.find_peaks", 60),
     params:
         options=options("bragg.find_peaks"),
         code=code("bragg.find_peaks"),
@@ -130,8 +130,8 @@ rule bragg_fit:
         ENVIRONMENT
     threads: 8
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory("bragg.fit", 2000),
+        runtime=minutes("bragg.fit", 60),
     params:
         options=options("bragg.fit"),
         code=code("bragg.fit"),
@@ -157,8 +157,8 @@ rule bragg_patches:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory("bragg.patches", 2000),
+        runtime=minutes("bragg.patches", 60),
     params:
         options=options("bragg.patches"),
         code=code("bragg.patches"),
@@ -191,8 +191,9 @@ rule bragg_train:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=4000,
-        runtime=240,
+        **PARALLEL,
+        mem_mb=memory("bragg.train", 4000),
+        runtime=minutes("bragg.train", 240),
         gpu=gpus("bragg.train"),
     params:
         options=options("bragg.train"),
@@ -200,7 +201,7 @@ rule bragg_train:
     message:
         "Training BraggNN on {input.patches}"
     shell:
-        "cathodeflow --log {log} bragg train {input.patches}"
+        "$CATHODEFLOW_LAUNCHER cathodeflow --log {log} bragg train {input.patches}"
         " --out {output.model} --record {output.record} --figure {output.figure}"
         " --checkpoint results/checkpoints/bragg.ckpt {params.options}"
 
@@ -222,8 +223,8 @@ rule bragg_locate:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory("bragg.locate", 2000),
+        runtime=minutes("bragg.locate", 60),
         gpu=gpus("bragg.locate"),
     params:
         options=options("bragg.locate"),
@@ -262,8 +263,8 @@ rule bragg_compare:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory("bragg.compare", 2000),
+        runtime=minutes("bragg.compare", 30),
     params:
         truth=lambda wildcards, input: f"--truth {input.truth[0]}" if input.truth else "",
         options=options("bragg.compare"),

@@ -7,4 +7,4 @@ SIMULATE = CONFIG.bragg.simulate
 @cache
 def bragg_raw(name):
     """Raw files of a scan; Snakemake asks several times."""
-    return scans.raw_files(SCANS[name], SIMULATE)
+    return stored(scans.raw_files(SCANS[name], SIMULATE))

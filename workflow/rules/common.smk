@@ -6,9 +6,11 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from cathodeflow import cluster
 from cathodeflow import config as settings
 from cathodeflow.errors import InputError
 from cathodeflow.io.runs import join_as_run
+from cathodeflow.io.sources import is_remote
 from cathodeflow.parallel import graphics_card
 from cathodeflow.provenance import code_digest
 from cathodeflow.samples import SAMPLE_NAME
@@ -53,11 +55,50 @@ def names(technique):
 
 
 def gpus(stage):
-    """GPUs that a stage asks for: none for `device: cpu`, nor where it runs on this machine and that has none."""
-    device = settings.stage_options(CONFIG, stage).device
+    """GPUs that a stage asks for."""
     # Asked when the job is made, as the executor is not known before.
-    return lambda wildcards: int(device == "cuda" or (device != "cpu" and (graphics_card() or not workflow.local_exec)))
+    return lambda wildcards: gpus_of(settings.stage_options(CONFIG, stage))
 
+
+def gpus_of(options):
+    """GPUs that a job with these options asks for; a training in several processes wants one for each.
+
+    None for `device: cpu`, nor where the job runs on this machine and that has none.
+    """
+    if options.device == "cpu" or (options.device != "cuda" and workflow.local_exec and not graphics_card()):
+        return 0
+    return CONFIG.processes.devices if "epochs" in type(options).model_fields else 1
+
+
+def stored(files):
+    """Files as inputs of a job; those at addresses are fetched before it."""
+    return [storage(file) if is_remote(file) else file for file in files]
+
+
+def fetched(text):
+    """Sources as a stage takes them: for an address the place that it is fetched to."""
+    address = r"(?:https?://[\w.-]+(?::\d+)?|s3://[\w.-]+)/[\w.~/%+,=-]+"
+    return text and re.sub(address, lambda found: str(storage(found.group())), text)
+
+
+def memory(stage, megabytes):
+    """Memory of a stage's jobs, more with every attempt."""
+    asked = CONFIG.cluster.memory.get(stage, megabytes)
+    return lambda wildcards, attempt: asked * attempt
+
+
+def minutes(stage, runtime):
+    """Time limit of a stage's jobs."""
+    return CONFIG.cluster.runtime.get(stage, runtime)
+
+
+# Where array stages and trainings compute is no parameter of a job: it changes no result.
+os.environ.update(cluster.environment(CONFIG))
+PROCESSES = CONFIG.processes.devices * CONFIG.processes.num_nodes
+# What a training in several processes asks of Slurm, which starts them itself; elsewhere they start each other.
+PARALLEL = dict(mpi="srun", nodes=CONFIG.processes.num_nodes, tasks_per_node=CONFIG.processes.devices)
+PARALLEL = PARALLEL if PROCESSES > 1 else {}
+os.environ.update(CATHODEFLOW_LAUNCHER="srun" if PARALLEL and "SLURM_JOB_ID" in os.environ else "")
 
 # A tracking server gets the curves while a network trains. This is no parameter of a job: it changes no result.
 if CONFIG.tracking.uri.startswith("http"):

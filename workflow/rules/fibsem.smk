@@ -68,8 +68,8 @@ rule fibsem_simulate:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory("fibsem.simulate", 2000),
+        runtime=minutes("fibsem.simulate", 20),
     params:
         number=lambda wildcards: list(VOLUMES).index(wildcards.volume),
         options=options("fibsem.simulate"),
@@ -99,11 +99,11 @@ rule fibsem_volume:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory("fibsem.volume", 4000),
+        runtime=minutes("fibsem.volume", 60),
     params:
-        images=lambda wildcards: fibsem_source(wildcards.volume, "images"),
-        labels=lambda wildcards: fibsem_source(wildcards.volume, "labels"),
+        images=lambda wildcards: fetched(fibsem_source(wildcards.volume, "images")),
+        labels=lambda wildcards: fetched(fibsem_source(wildcards.volume, "labels")),
         options=options("fibsem.volume"),
         code=code("fibsem.volume"),
     message:
@@ -132,8 +132,8 @@ rule fibsem_augment:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory("fibsem.augment", 4000),
+        runtime=minutes("fibsem.augment", 60),
     params:
         options=options("fibsem.augment"),
         code=code("fibsem.augment"),
@@ -167,9 +167,10 @@ rule fibsem_train_global:
         ENVIRONMENT
     threads: lambda wildcards: fibsem_network_options(wildcards.network).threads
     resources:
-        mem_mb=8000,
-        runtime=1440,
-        gpu=lambda wildcards: 0 if fibsem_network_options(wildcards.network).device == "cpu" else 1,
+        **PARALLEL,
+        mem_mb=memory("fibsem.train_global", 8000),
+        runtime=minutes("fibsem.train_global", 1440),
+        gpu=lambda wildcards: gpus_of(fibsem_network_options(wildcards.network)),
     params:
         crosswise=lambda wildcards: (
             "--cross-fit" if wildcards.network in FIBSEM.methods.values() else "--no-cross-fit"
@@ -179,7 +180,7 @@ rule fibsem_train_global:
     message:
         "Training the network {wildcards.network} on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
-        "cathodeflow --log {log} fibsem train-global results/fibsem/{wildcards.volume}/images.zarr"
+        "$CATHODEFLOW_LAUNCHER cathodeflow --log {log} fibsem train-global results/fibsem/{wildcards.volume}/images.zarr"
         " results/fibsem/{wildcards.volume}/image_labels.zarr {input.pairs}"
         " --sample {wildcards.volume}/{wildcards.split}/seed{wildcards.seed}/{wildcards.network} --split {wildcards.split}"
         " --repeat {wildcards.seed} {params.crosswise} --out {output.model} --record {output.record}"
@@ -210,8 +211,8 @@ rule fibsem_predict_global:
         ENVIRONMENT
     threads: FIBSEM.predict_global.threads
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=memory("fibsem.predict_global", 4000),
+        runtime=minutes("fibsem.predict_global", 240),
         gpu=gpus("fibsem.predict_global"),
     params:
         options=options("fibsem.predict_global"),
@@ -241,8 +242,9 @@ rule fibsem_train_idk:
         ENVIRONMENT
     threads: FIBSEM.train_idk.threads
     resources:
-        mem_mb=8000,
-        runtime=240,
+        **PARALLEL,
+        mem_mb=memory("fibsem.train_idk", 8000),
+        runtime=minutes("fibsem.train_idk", 240),
         gpu=gpus("fibsem.train_idk"),
     params:
         network=lambda wildcards: FIBSEM.methods[wildcards.method],
@@ -251,7 +253,7 @@ rule fibsem_train_idk:
     message:
         "Training where {params.network} is wrong on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
-        "cathodeflow --log {log} fibsem train-idk"
+        "$CATHODEFLOW_LAUNCHER cathodeflow --log {log} fibsem train-idk"
         " results/fibsem/{wildcards.volume}/{wildcards.split}/seed{wildcards.seed}/{params.network}_logits.zarr"
         " {input.table} results/fibsem/{wildcards.volume}/image_labels.zarr"
         " --sample {wildcards.volume}/{wildcards.split}/seed{wildcards.seed}/{wildcards.method}"
@@ -290,8 +292,9 @@ rule fibsem_train_local:
         ENVIRONMENT
     threads: FIBSEM.train_local.threads
     resources:
-        mem_mb=8000,
-        runtime=480,
+        **PARALLEL,
+        mem_mb=memory("fibsem.train_local", 8000),
+        runtime=minutes("fibsem.train_local", 480),
         gpu=gpus("fibsem.train_local"),
     params:
         network=lambda wildcards: FIBSEM.methods[wildcards.method],
@@ -300,7 +303,7 @@ rule fibsem_train_local:
     message:
         "Training LCGAR for {wildcards.method} on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
-        "cathodeflow --log {log} fibsem train-local {input.network} {input.idk}"
+        "$CATHODEFLOW_LAUNCHER cathodeflow --log {log} fibsem train-local {input.network} {input.idk}"
         " results/fibsem/{wildcards.volume}/{wildcards.split}/seed{wildcards.seed}/{params.network}_logits.zarr"
         " {input.table} results/fibsem/{wildcards.volume}/images.zarr results/fibsem/{wildcards.volume}/image_labels.zarr"
         " --sample {wildcards.volume}/{wildcards.split}/seed{wildcards.seed}/{wildcards.method}"
@@ -344,8 +347,8 @@ rule fibsem_test:
         ENVIRONMENT
     threads: FIBSEM.test.threads
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=memory("fibsem.test", 8000),
+        runtime=minutes("fibsem.test", 240),
         gpu=gpus("fibsem.test"),
     params:
         networks=",".join(FIBSEM.networks),
@@ -400,8 +403,8 @@ rule fibsem_metrics:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory("fibsem.metrics", 4000),
+        runtime=minutes("fibsem.metrics", 60),
     params:
         folders=lambda wildcards: expand(RUN, volume=wildcards.volume, split=SPLITS, seed=FIBSEM.seeds),
         options=options("fibsem.metrics"),
@@ -442,11 +445,11 @@ rule fibsem_predict:
         ENVIRONMENT
     threads: FIBSEM.predict.threads
     resources:
-        mem_mb=4000,
-        runtime=480,
+        mem_mb=memory("fibsem.predict", 4000),
+        runtime=minutes("fibsem.predict", 480),
         gpu=gpus("fibsem.predict"),
     params:
-        images=lambda wildcards: fibsem_source(wildcards.volume, "images"),
+        images=lambda wildcards: fetched(fibsem_source(wildcards.volume, "images")),
         model=lambda wildcards, input: "" if FIBSEM.predict.model else f"--model {shlex.quote(str(input.model))}",
         options=options("fibsem.predict"),
         code=code("fibsem.predict"),

@@ -31,7 +31,7 @@ def fibsem_raw(name, part):
     if VOLUMES[name].simulated:
         return fibsem_data_sets.simulated_files(f"results/raw/fibsem/{name}", FIBSEM.simulate)[part == "labels"]
     source = fibsem_source(name, part)
-    return list_files(source) if source else []
+    return stored(list_files(source)) if source else []
 
 
 def fibsem_stores(folder, names, parts):

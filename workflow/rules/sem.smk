@@ -56,8 +56,8 @@ rule sem_simulate:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("sem.simulate", 1000),
+        runtime=minutes("sem.simulate", 10),
     params:
         options=options("sem.simulate"),
         code=code("sem.simulate"),
@@ -78,8 +78,8 @@ rule sem_simulate_foreign:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("sem.simulate", 1000),
+        runtime=minutes("sem.simulate", 10),
     params:
         options=options("sem.simulate"),
         code=code("sem.simulate"),
@@ -104,8 +104,8 @@ rule sem_index:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory("sem.index", 2000),
+        runtime=minutes("sem.index", 60),
     params:
         images=lambda wildcards: sem_images(wildcards.set),
         options=options("sem.index"),
@@ -132,8 +132,8 @@ rule sem_split:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("sem.split", 1000),
+        runtime=minutes("sem.split", 10),
     params:
         options=options("sem.split"),
         code=code("sem.split"),
@@ -161,8 +161,8 @@ rule sem_crops:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory("sem.crops", 4000),
+        runtime=minutes("sem.crops", 60),
     params:
         options=options("sem.crops"),
         code=code("sem.crops"),
@@ -196,8 +196,9 @@ rule sem_train:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=8000,
-        runtime=1440,
+        **PARALLEL,
+        mem_mb=memory("sem.train", 8000),
+        runtime=minutes("sem.train", 1440),
         gpu=lambda wildcards: sem_gpus(wildcards.version),
     params:
         options=lambda wildcards: sem_train_flags(wildcards.version),
@@ -205,7 +206,7 @@ rule sem_train:
     message:
         "Training the SEM network {wildcards.version}"
     shell:
-        "cathodeflow --log {log} sem train results/sem/pooled/crops.zarr --sample {wildcards.version}"
+        "$CATHODEFLOW_LAUNCHER cathodeflow --log {log} sem train results/sem/pooled/crops.zarr --sample {wildcards.version}"
         " --out {output.model} --record {output.record} --figure {output.figure}"
         " --checkpoint results/checkpoints/sem_{wildcards.version}.ckpt {params.options}"
 
@@ -237,8 +238,8 @@ rule sem_test:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory("sem.test", 4000),
+        runtime=minutes("sem.test", 60),
         gpu=gpus("sem.test"),
     params:
         options=options("sem.test"),
@@ -277,8 +278,8 @@ rule sem_audit:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory("sem.audit", 4000),
+        runtime=minutes("sem.audit", 60),
         gpu=gpus("sem.audit"),
     params:
         options=options("sem.audit"),
@@ -327,8 +328,8 @@ rule sem_explain:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory("sem.explain", 4000),
+        runtime=minutes("sem.explain", 60),
         gpu=gpus("sem.explain"),
     params:
         options=options("sem.explain"),
@@ -363,8 +364,8 @@ rule sem_predict:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory("sem.predict", 4000),
+        runtime=minutes("sem.predict", 60),
         gpu=gpus("sem.predict"),
     params:
         images=lambda wildcards: sem_images(wildcards.set),

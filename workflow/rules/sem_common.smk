@@ -44,4 +44,4 @@ def sem_weights(version):
 
 def sem_gpus(version):
     """GPUs that a version's training asks for."""
-    return 0 if settings.complete(CONFIG, SEM.networks[version]).device == "cpu" else 1
+    return gpus_of(settings.complete(CONFIG, SEM.networks[version]))

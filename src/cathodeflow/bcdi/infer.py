@@ -95,7 +95,7 @@ def infer(
 def middle(volumes: NDArray[Any], side: int) -> NDArray[Any]:
     """Cut (..., z, y, x) around index n // 2 to this side, where it is longer."""
     cuts = [slice(n // 2 - min(n, side) // 2, n // 2 - min(n, side) // 2 + min(n, side)) for n in volumes.shape[-3:]]
-    return volumes[..., *cuts]
+    return volumes[(..., *cuts)]  # type: ignore[arg-type]
 
 
 def checked(model: PhaseNetwork, amplitude: Any, mask: Any = None) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.sources import list_files
+from cathodeflow.io.sources import is_remote, list_files
 from cathodeflow.options import Options, option
 from cathodeflow.samples import Sample, TechniqueSection
 
@@ -379,9 +379,10 @@ class Section(TechniqueSection):
         errors = []
         for name, scan in samples.items():
             try:
-                if not scan.simulated and open_series(scan.frames).n_frames < 2:
+                local = not scan.simulated and not is_remote(scan.frames)
+                if local and open_series(scan.frames).n_frames < 2:
                     raise InputError(scan.frames, "one frame", "a rocking scan, of many frames")
-                if scan.spec is not None and scan.scan is not None:
+                if scan.spec is not None and scan.scan is not None and not is_remote(scan.spec):
                     read_spec_scan(scan.spec, scan.scan)
             except InputError as error:
                 for one in error.errors:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.sources import list_files
+from cathodeflow.io.sources import is_remote, list_files
 from cathodeflow.options import Options, option
 from cathodeflow.samples import Sample, TechniqueSection
 
@@ -302,7 +302,7 @@ class Section(TechniqueSection):
         errors = []
         for name, scan in samples.items():
             try:
-                if not scan.simulated:
+                if not scan.simulated and not is_remote(scan.frames):
                     open_series(scan.frames, on_bad_file=self.frames.on_bad_file)
             except InputError as error:
                 for one in error.errors:

@@ -3,7 +3,7 @@
 import shlex
 
 from cathodeflow.bragg.options import Scan, Simulate
-from cathodeflow.io.sources import list_files, split_source
+from cathodeflow.io.sources import is_remote, list_files, split_source
 
 RAW = "results/raw/bragg"
 HDF5 = (".h5", ".hdf5", ".hdf", ".nxs", ".cxi")
@@ -59,6 +59,8 @@ def correction_flags(scan: Scan) -> str:
 def _with_links(source: str) -> list[str]:
     """List the files of a source and those that HDF5 files among them link to."""
     files, dataset = list_files(source), split_source(source)[1]
+    if is_remote(source):
+        return files
     masters = files if dataset else [file for file in files if file.lower().endswith(HDF5)]
     if masters:
         from cathodeflow.io.hdf5 import linked_files

@@ -106,8 +106,6 @@ def train_braggnn(
     checkpoint: Any = None,
     precision: str = "32-true",
     accelerator: str = "auto",
-    devices: int = 1,
-    strategy: str = "auto",
     on_epoch: Callable[[Record], None] | None = None,
 ) -> TrainedBraggNN:
     """Train on patches with random shifts and turns, drawn anew in every epoch; the best epoch in validation is kept.
@@ -137,7 +135,7 @@ def train_braggnn(
     seed : int
     initial : state_dict, optional
         Weights to start from, rather than random ones.
-    checkpoint, precision, accelerator, devices, strategy, on_epoch
+    checkpoint, precision, accelerator, on_epoch
         Of `cathodeflow.training.fit`.
 
     Raises
@@ -194,7 +192,7 @@ def train_braggnn(
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=learning_rate),
         schedule=warm_up_cosine(epochs, warm_up=warm_up, final=final_rate),
         key=training_key(settings, *patches, is_validation),
-        accelerator=accelerator, devices=devices, precision=precision, strategy=strategy,
+        accelerator=accelerator, precision=precision,
     )  # fmt: skip
     with torch.no_grad():
         found = torch.cat([model(part) for part in inputs.split(batch_size)])

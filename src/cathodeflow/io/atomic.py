@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all, and what a process wrote is known to it."""
+"""Outputs appear whole or not at all, and once; what a process wrote is known to it."""
 
 import errno
 import fcntl
@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from cathodeflow.cluster import is_first_process
 
 #: Files and folders that this process wrote, in order; its record lists them with their digests.
 WRITTEN: dict[str, None] = {}
@@ -30,7 +32,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Parameters
     ----------
     path : path
-        Final name; missing parent folders are made.
+        Final name; missing parent folders are made. Of several processes that train together, the first makes it.
 
     Raises
     ------
@@ -49,6 +51,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         with _full_disk_named(path), (folder / _LOCK).open("w") as lock:
             _try_lock(lock.fileno())
             yield temporary
+            if not is_first_process():
+                return
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             os.replace(temporary, path)

@@ -9,7 +9,7 @@ import gzip
 import hashlib
 import os
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from fabio.compression import decByteOffset
@@ -99,7 +99,8 @@ def unpacked(path: str) -> bytes:
         More than `MAX_PIECE` bytes.
     """
     suffix = os.path.splitext(path)[1].lower()
-    with {".gz": gzip.open, ".bz2": bz2.open}.get(suffix, open)(path, "rb") as file:
+    opener: Any = {".gz": gzip.open, ".bz2": bz2.open}.get(suffix, open)
+    with opener(path, "rb") as file:
         data: bytes = file.read(MAX_PIECE + 1)
     if len(data) > MAX_PIECE:
         raise InputError(path, f"more than {MAX_PIECE} bytes when unpacked", "a file of fewer")

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from cathodeflow.cluster import is_first_process
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import atomic_path
 from cathodeflow.io.guard import guarded
@@ -120,6 +121,8 @@ def load_checkpoint(path: _Path) -> dict[str, Any]:
 
 def discard_checkpoint(path: _Path) -> None:
     """Remove a checkpoint, and what killed processes left half-written beside it."""
+    if not is_first_process():
+        return
     path = Path(path)
     path.unlink(missing_ok=True)
     for rest in path.parent.glob(f".{path.name[:80]}.*"):

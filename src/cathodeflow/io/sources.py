@@ -2,10 +2,25 @@
 
 import glob
 import os
+import re
 
 from natsort import natsorted
 
 from cathodeflow.errors import InputError
+
+# An address of one file: no user, password or signature, no pattern, nothing that a shell would read.
+_ADDRESS = re.compile(r"(?:https?://[\w.-]+(?::\d+)?|s3://[\w.-]+)/[\w.~/%+,=-]*[\w.~%+,=-]")
+
+
+def is_remote(source: str) -> bool:
+    """Whether a source is an address, which Snakemake fetches before a job.
+
+    Examples
+    --------
+    >>> is_remote("s3://beamtime/scan.h5::/entry/data/data"), is_remote("raw/scan.h5")
+    (True, False)
+    """
+    return source.startswith(("http://", "https://", "s3://"))
 
 
 def split_source(source: str) -> tuple[str, str | None]:
@@ -29,14 +44,21 @@ def list_files(source: str) -> list[str]:
     ----------
     source : str
         A file, a glob pattern, or a folder (its regular files that are not hidden, without those of its subfolders),
-        each with an optional `::/dataset/path`.
+        each with an optional `::/dataset/path`. The address of one file stands for itself: it is not asked for.
 
     Raises
     ------
     InputError
-        Nothing is found.
+        Nothing is found, or an address is not of one file, or holds a secret.
     """
     pattern, _ = split_source(source)
+    if is_remote(pattern):
+        if not _ADDRESS.fullmatch(pattern):
+            # Not the address itself: it may hold a password.
+            shown = pattern.split("://")[0] + "://..."
+            expected = "one file without `?`, pattern, user or password, which belong in the environment"
+            raise InputError(shown, "an address of another form", expected)
+        return [pattern]
     if os.path.isdir(pattern):
         with os.scandir(pattern) as entries:
             files = [os.path.join(pattern, entry.name) for entry in entries if _is_wanted(entry)]

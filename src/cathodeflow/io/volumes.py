@@ -110,7 +110,10 @@ def new_volume(
     metadata = _multiscales(os.path.basename(os.fspath(path)), axes, scale, unit)
     manifest = manifest_path(path)
     with atomic_path(path) as temporary:
-        group = zarr.create_group(str(temporary), zarr_format=3, attributes={**(attributes or {}), "ome": metadata})
+        # An absolute path: tasks may run in another folder, on another machine.
+        group = zarr.create_group(
+            os.path.abspath(temporary), zarr_format=3, attributes={**(attributes or {}), "ome": metadata}
+        )
         yield group.create_array(
             _LEVEL,
             shape=tuple(shape),
@@ -262,7 +265,7 @@ def _open(store: str) -> tuple[zarr.Group | zarr.Array, str]:
     if not os.path.isdir(store):
         raise InputError(store, "a file" if os.path.exists(store) else "no such store", "a Zarr store")
     with guarded(store, "a readable Zarr store"):
-        group = zarr.open(store, mode="r")
+        group = zarr.open(os.path.abspath(store), mode="r")
         ome = group.attrs.get("ome", group.attrs)
     try:
         return group, str(ome["multiscales"][0]["datasets"][0]["path"])

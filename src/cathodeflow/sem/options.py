@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.sources import is_remote
 from cathodeflow.options import Options, option
 from cathodeflow.samples import Sample, TechniqueSection
 from cathodeflow.sem.data_sets import image_files, raw_files
@@ -302,6 +303,9 @@ class Section(TechniqueSection):
             if set("{}") & set(one.images):
                 # Snakemake takes what stands in braces for a wildcard.
                 errors.append(InputError(where, one.images, "a path without { and }"))
+            if is_remote(one.images):
+                errors.append(InputError(where, "an address", "a folder, a pattern or a table of this machine"))
+                continue
             try:
                 if not one.simulated:
                     raw_files(one.images)

@@ -6,7 +6,7 @@ import click
 
 from cathodeflow.bcdi.cli.shared import group, sample_flag
 from cathodeflow.bcdi.options import Simulate, SimulateScan
-from cathodeflow.commands import stage_command, thread_count
+from cathodeflow.commands import stage_command
 from cathodeflow.flags import record_flag
 
 log = logging.getLogger("cathodeflow.bcdi")
@@ -36,6 +36,7 @@ def simulate(
     from cathodeflow.io.tables import write_table
     from cathodeflow.io.volumes import default_shards, new_volume
     from cathodeflow.record import write_record
+    from cathodeflow.scheduling import scheduled
 
     population = crystals.Population(**options.model_dump(include=set(crystals.Population._fields)))
     measurement = crystals.Measurement(**options.model_dump(include=set(crystals.Measurement._fields)))
@@ -73,7 +74,8 @@ def simulate(
             )
 
         tasks = [dask.delayed(made)(start, min(start + together, count)) for start in range(0, count, together)]
-        parts = dask.compute(*tasks, scheduler="threads", num_workers=thread_count())
+        with scheduled():
+            parts = dask.compute(*tasks)
     truth = pd.concat(parts, ignore_index=True)
     write_table(table, truth)
     figures: dict[str, float] = {

@@ -146,6 +146,7 @@ def augment(
     from cathodeflow.io.tables import write_table
     from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
     from cathodeflow.record import write_record
+    from cathodeflow.scheduling import scheduled
 
     grey, truth, info = read_volume(slices), read_volume(labels), read_volume_info(labels)
     known = np.flatnonzero((truth[:, 0, 0] != UNLABELLED).compute())
@@ -176,11 +177,12 @@ def augment(
     axes = ("image", "y", "x")
     if options.level:
         grey = grey.rechunk((1, *shape)).map_blocks(levelled, dtype=np.float32)
-    write_volume(
-        out, stretched(grey, grey_copies, interpolation=options.interpolation), axes=axes,
-        attributes=info.attributes | {"levelled": options.level},
-    )  # fmt: skip
-    write_volume(labels_out, stretched(truth, label_copies, **smoothing), axes=axes, attributes=info.attributes)
+    with scheduled():
+        write_volume(
+            out, stretched(grey, grey_copies, interpolation=options.interpolation), axes=axes,
+            attributes=info.attributes | {"levelled": options.level},
+        )  # fmt: skip
+        write_volume(labels_out, stretched(truth, label_copies, **smoothing), axes=axes, attributes=info.attributes)
     write_table(pairs, table)
     metrics = {
         f"{name}_{role.replace(' ', '_')}": int((table[f"role_{name}"] == role).sum())

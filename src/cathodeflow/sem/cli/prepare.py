@@ -1,6 +1,7 @@
 """Commands from raw images to crops."""
 
 import logging
+import os
 from typing import Any
 
 import click
@@ -110,19 +111,22 @@ def crops(table: str, sample: str, out: str, record: str, options: Crops) -> Non
     from cathodeflow.io.micrographs import read_micrograph
     from cathodeflow.io.tables import read_table
     from cathodeflow.record import write_record
+    from cathodeflow.scheduling import scheduled
     from cathodeflow.sem.crops import cut_crops, plan_crops
     from cathodeflow.sem.resample import to_uint8
 
     images = read_table(table, ["name", "image", "label", "split", "rows", "cols", "bar_rows", "pixel_nm"])
     planned = plan_crops(images, **options.model_dump(exclude={"seed"}), seed=options.seed or 0)
-    found = {name: (path, bar) for name, path, bar in images[["name", "image", "bar_rows"]].itertuples(index=False)}
+    listed = images[["name", "image", "bar_rows"]].itertuples(index=False)
+    found = {name: (os.path.abspath(path), bar) for name, path, bar in listed}
 
     def read_image(name: str) -> Any:
         path, bar = found[name]
         return to_uint8(read_micrograph(path), bar_rows=int(bar))
 
     geometry = options.model_dump(include=set(GEOMETRY))
-    write_crops(out, cut_crops(planned, read_image, side=options.side), planned, attributes=geometry)
+    with scheduled():
+        write_crops(out, cut_crops(planned, read_image, side=options.side), planned, attributes=geometry)
     counts = planned["split"].value_counts()
     metrics = {name: int(counts.get(name, 0)) for name in ("train", "validation", "test")}
     write_record(record, stage="sem.crops", sample=sample, options=options, metrics=metrics)

@@ -1,0 +1,132 @@
+"""Where the work is done: memory and time of jobs on a cluster, schedulers of Dask, processes of a training.
+
+None of it is an option of a stage, as it changes no result: the command line takes it before the name of the technique,
+from the environment too, which jobs of a cluster inherit. So another scheduler reruns nothing.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import click
+from pydantic import field_validator
+
+from cathodeflow.commands import flag
+from cathodeflow.options import Options, OptionsT, from_flags, option
+
+_ADDRESS = r"(tcp|tls|ucx)://\S+:\d+"
+
+
+class Cluster(Options):
+    """What jobs ask of a cluster, by stage, such as `bragg.fit: 4000`; the rules know a value for every stage."""
+
+    memory: dict[str, int] = option({}, "Memory of the jobs of a stage; every further attempt asks for that much more.",
+                                    unit="MB")  # fmt: skip
+    runtime: dict[str, int] = option({}, "Time limit of the jobs of a stage.", unit="min")
+
+    @field_validator("memory", "runtime")
+    @classmethod
+    def _above_zero(cls, values: dict[str, int]) -> dict[str, int]:
+        if any(value <= 0 for value in values.values()):
+            raise ValueError("numbers above 0")
+        return values
+
+
+class Dask(Options):
+    """Where array stages compute: in threads, in processes, or on a cluster of Dask workers."""
+
+    scheduler: str = option(
+        "threads",
+        "`threads` or `processes` of this machine, `tcp://HOST:PORT` of a running Dask scheduler, or `slurm`: workers "
+        "that are Slurm jobs.",
+    )
+    workers: int = option(2, "Workers to start with `processes` and `slurm`.", ge=1)
+    cores: int = option(4, "Cores of a worker under `slurm`.", ge=1)
+    memory: int = option(8000, "Memory of a worker under `slurm`.", unit="MB", ge=100)
+    runtime: int = option(240, "Time limit of a worker under `slurm`.", unit="min", ge=1)
+    partition: str | None = option(None, "Slurm partition of the workers (none: the default one).")
+    account: str | None = option(None, "Slurm account that the workers run under.")
+
+    @field_validator("scheduler")
+    @classmethod
+    def _is_known(cls, scheduler: str) -> str:
+        if scheduler not in ("threads", "processes", "slurm") and not re.fullmatch(_ADDRESS, scheduler):
+            raise ValueError("threads, processes, slurm or an address like tcp://host:8786")
+        return scheduler
+
+
+class Processes(Options):
+    """Processes that a network is trained in, each with a share of every batch."""
+
+    devices: int = option(1, "GPUs, or processes on CPUs, of every machine.", ge=1)
+    num_nodes: int = option(1, "Machines.", ge=1)
+    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = option(
+        "auto", "How the processes work together; a strategy of lightning-fabric."
+    )
+
+
+# Sections of the configuration that the command line takes, and the beginning of their flags.
+SECTIONS: dict[str, type[Options]] = {"dask": Dask, "processes": Processes}
+
+
+def flags(function: Callable[..., None]) -> Callable[..., None]:
+    """Add a flag for every option of the sections, which the environment may give too."""
+    for section, name, variable in _variables():
+        made = flag(f"{section}_{name}", SECTIONS[section].model_fields[name])
+        made.envvar = variable
+        function = _with_parameter(function, made)
+    return function
+
+
+def choose(values: dict[str, Any]) -> None:
+    """Check what the flags say, and keep it for this process and those that it starts.
+
+    Raises
+    ------
+    InputError
+        Naming the flag.
+    """
+    for section, cls in SECTIONS.items():
+        given = {name: values[f"{section}_{name}"] for name in cls.model_fields}
+        _keep(section, from_flags(cls, given))
+
+
+def environment(config: Any) -> dict[str, str]:
+    """Variables that say the sections of a configuration, for the jobs of a workflow."""
+    return {
+        variable: str(value)
+        for section, name, variable in _variables()
+        if (value := getattr(getattr(config, section), name)) is not None
+    }
+
+
+def chosen(cls: type[OptionsT]) -> OptionsT:
+    """Section as the command line, or what started this process, says."""
+    found = {
+        name: os.environ.get(variable) or None for section, name, variable in _variables() if SECTIONS[section] is cls
+    }
+    return from_flags(cls, found)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process of a training that writes; all others only compute."""
+    return all(int(os.environ.get(name) or 0) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
+def _variables() -> Iterator[tuple[str, str, str]]:
+    for section, cls in SECTIONS.items():
+        for name in cls.model_fields:
+            yield section, name, f"CATHODEFLOW_{section}_{name}".upper()
+
+
+def _with_parameter(function: Callable[..., None], parameter: click.Option) -> Callable[..., None]:
+    parameters = function.__dict__.setdefault("__click_params__", [])
+    parameters.append(parameter)
+    return function
+
+
+def _keep(section: str, options: Options) -> None:
+    for of, name, variable in _variables():
+        if of == section and (value := getattr(options, name)) is not None:
+            os.environ[variable] = str(value)

@@ -1,0 +1,5 @@
+"""Fixtures that longer tests share with the others."""
+
+from ..integration.conftest import finished, project
+
+__all__ = ["finished", "project"]
