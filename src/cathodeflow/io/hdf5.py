@@ -4,6 +4,7 @@ Files are written in the layout of HDF5 1.10, where all metadata have checksums,
 adds them to the data: a flipped byte is an error for every reader, not another number.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -247,7 +248,7 @@ def require_plain(dataset: h5py.Dataset, where: str, depth: int = 0) -> None:
         if not h5py.h5z.filter_avail(code):
             called = name.decode(errors="replace").split(";")[0].strip()
             raise InputError(where, f"compression by filter {code} ({called})", "a filter that hdf5plugin has")
-    if dataset.chunks and np.prod(dataset.chunks, dtype=object) * dataset.dtype.itemsize > MAX_PIECE:
+    if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > MAX_PIECE:
         raise InputError(where, f"chunks of {dataset.chunks} values", f"chunks of at most {MAX_PIECE} bytes")
     for name, _, _ in dataset.external or ():
         if not os.path.isfile(require_inside(where, name, folder)):
