@@ -31,7 +31,8 @@ class Project:
         """Run snakemake in the folder."""
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(self.checkout / "Snakefile"), "--cores", "2"]
         result = subprocess.run(
-            [*command, "--configfile", "config.yaml", *arguments],
+            # Files to make stand first: --configfile takes all words that follow it.
+            [*command, *arguments, "--configfile", "config.yaml"],
             cwd=self.folder,
             env={
                 **os.environ,

@@ -140,7 +140,8 @@ def record_runs(
     # Some seconds, not the minutes that MLflow would wait for a server that is away.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    waiting, runs = None, {}
+    waiting: str | None = None
+    runs: dict[str, str] = {}
     try:
         runs = import_records(records, results=results, uri=uri, experiment=experiment)
     except InputError:

@@ -81,7 +81,7 @@ def start(project: Project, *arguments: str, output: Path) -> subprocess.Popen[b
     words = ["snakemake", "--snakefile", str(project.checkout / "Snakefile"), "--cores", "2"]
     with output.open("wb") as stream:
         return subprocess.Popen(
-            [sys.executable, "-m", *words, "--configfile", "config.yaml", *arguments],
+            [sys.executable, "-m", *words, *arguments, "--configfile", "config.yaml"],
             cwd=project.folder, env=environment(project.checkout), stdout=stream, stderr=stream, start_new_session=True,
         )  # fmt: skip
 

@@ -116,6 +116,7 @@ input()
 """
 
 
+@only_full
 def test_job_that_outlives_its_run_keeps_the_folder_locked(fresh: Project, tmp_path: Path) -> None:
     """Only snakemake is killed: its job may still write, so no second run may begin beside it."""
     target, output = "results/bragg/only/frames.h5", tmp_path / "output.txt"

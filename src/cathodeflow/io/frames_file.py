@@ -138,6 +138,7 @@ def write_frames(
             dataset.resize(len(numbers) + 1, axis=0)
             dataset[len(numbers)] = pixels
             numbers.append(int(number))
+            file.require_room()
         if not numbers:
             raise InputError(source or os.fspath(path), "no frame", "at least one frame")
         new_dataset(file, "mask", bad, compression="gzip")

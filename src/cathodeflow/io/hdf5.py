@@ -4,6 +4,7 @@ Files are written in the layout of HDF5 1.10, where all metadata have checksums,
 adds them to the data: a flipped byte is an error for every reader, not another number.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,10 +28,82 @@ _MOST_COMPRESSED = 2000
 
 
 @contextmanager
-def new_hdf5(path: _Path) -> Iterator[h5py.File]:
-    """Give a new file to be filled; it appears whole or not at all."""
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-        yield file
+def new_hdf5(path: _Path) -> Iterator["NewFile"]:
+    """Give a new file to be filled; it appears whole or not at all.
+
+    Where the disk is full this is known at the end of the block; long loops ask with `require_room`.
+    """
+    with atomic_path(path) as temporary, _Target(temporary) as target:
+        with NewFile(target) as file:
+            yield file
+        target.require_room()
+
+
+class NewFile(h5py.File):  # type: ignore[misc]
+    """A file that is being written."""
+
+    def __init__(self, target: "_Target") -> None:
+        super().__init__(target, "w", libver=("v110", "v110"))
+        self._target = target
+
+    def require_room(self) -> None:
+        """Raise the error of the disk, if something could not be written.
+
+        Raises
+        ------
+        OSError
+            There is no room, or the disk is broken.
+        """
+        self._target.require_room()
+
+
+class _Target:
+    """A new file that HDF5 writes to, which takes whatever comes and remembers the first error.
+
+    HDF5 itself crashes after a write has failed, when it closes the file or forgets a dataset.
+    """
+
+    def __init__(self, path: _Path) -> None:
+        self._file = open(path, "w+b", buffering=0)  # noqa: SIM115
+        self.error: OSError | None = None
+
+    def __enter__(self) -> "_Target":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+    def readinto(self, buffer: Any) -> int:
+        return self._file.readinto(buffer)
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data)
+        if self.error is None:
+            try:
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def truncate(self, size: int) -> int:
+        return self._file.truncate(size) if self.error is None else size
+
+    def flush(self) -> None:
+        """Do nothing: there is no buffer."""
+
+    def require_room(self) -> None:
+        if self.error is not None:
+            raise self.error
 
 
 def new_dataset(group: h5py.Group, name: str, data: NDArray[Any] | None = None, **keywords: Any) -> h5py.Dataset:
@@ -175,7 +248,7 @@ def require_plain(dataset: h5py.Dataset, where: str, depth: int = 0) -> None:
         if not h5py.h5z.filter_avail(code):
             called = name.decode(errors="replace").split(";")[0].strip()
             raise InputError(where, f"compression by filter {code} ({called})", "a filter that hdf5plugin has")
-    if dataset.chunks and np.prod(dataset.chunks, dtype=object) * dataset.dtype.itemsize > MAX_PIECE:
+    if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > MAX_PIECE:
         raise InputError(where, f"chunks of {dataset.chunks} values", f"chunks of at most {MAX_PIECE} bytes")
     for name, _, _ in dataset.external or ():
         if not os.path.isfile(require_inside(where, name, folder)):

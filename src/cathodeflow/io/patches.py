@@ -53,6 +53,7 @@ def write_patches(
                 file[name].resize(stop, axis=0)
                 file[name][count:stop] = values
             count = stop
+            file.require_room()
     return count
 
 

@@ -116,7 +116,9 @@ def write_cxi(path: _Path, reconstruction: Reconstruction) -> None:
             instrument.attrs.update(dict(sorted(one.geometry.items())))
             for name, (places, factor) in _SI.items():
                 for place in places if name in one.geometry else ():
-                    instrument[place] = factor * float(one.geometry[name])
+                    # A group that HDF5 makes on the way would keep the time.
+                    group, _, last = place.partition("/")
+                    instrument.require_group(group)[last] = factor * float(one.geometry[name])
 
 
 def read_cxi(path: _Path) -> Reconstruction:

@@ -1,0 +1,67 @@
+"""Every file of a folder of results is compared with what was written; what differs is named, with the way to mend it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from cathodeflow.bragg.options import FindPeaks
+from cathodeflow.cli import cli
+from cathodeflow.errors import InputError
+from cathodeflow.io.tables import write_table
+from cathodeflow.io.volumes import write_volume
+from cathodeflow.record import write_record
+from cathodeflow.verify import rebuild_command, verify
+
+TABLE, RECORD, STORE = "results/bragg/a/candidates.parquet", "results/bragg/a/candidates.json", "results/bragg/a/v.zarr"
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_table(TABLE, {"row": np.arange(5)})
+    write_volume(STORE, np.ones((4, 8, 8), np.uint8))
+    write_record(RECORD, stage="bragg.find_peaks", sample="a", options=FindPeaks(), metrics={"peaks": 5, "no": np.nan})
+    return tmp_path / "results"
+
+
+def damage(path: str) -> None:
+    content = bytearray(Path(path).read_bytes())
+    content[len(content) // 2] ^= 4
+    Path(path).write_bytes(bytes(content))
+
+
+def test_what_is_whole_is_well(results: Path) -> None:
+    found = verify("results")
+    assert (found.records, found.files, found.stores, found.errors, found.unknown) == (1, 2, 1, [], [])
+    assert json.loads(Path(RECORD).read_text())["outputs"].keys() == {"candidates.parquet", "v.zarr.manifest.json"}
+    done = CliRunner().invoke(cli, ["verify"])
+    assert done.exit_code == 0 and "all as they were written" in done.output
+
+
+@pytest.mark.parametrize("path", [TABLE, RECORD, f"{STORE}/zarr.json", f"{STORE}/0/c/0/0/0", f"{STORE}.manifest.json"])
+def test_what_was_changed_is_named(results: Path, path: str) -> None:
+    damage(path)
+    found = verify("results")
+    assert path in {error.where for error in found.errors}
+    removed = STORE if path.startswith(f"{STORE}/") else path
+    assert removed in found.remove
+    done = CliRunner().invoke(cli, ["verify", "results"])
+    assert done.exit_code == 1 and f"{path}: found" in done.output and f"rm -rf {removed}" in done.output
+
+
+def test_what_is_missing_or_unknown_is_named(results: Path) -> None:
+    Path(TABLE).unlink()
+    Path("results/bragg/a/other.txt").write_text("by hand")
+    found = verify("results")
+    assert [str(error) for error in found.errors] == [f"{TABLE}: found no such file, expected a result"]
+    assert found.unknown == ["results/bragg/a/other.txt"] and found.remove == []
+    assert rebuild_command(found.remove) == "snakemake --cores all"
+
+
+def test_a_folder_without_records_is_one_line(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(InputError, match="expected a folder of results"):
+            verify(str(folder))
