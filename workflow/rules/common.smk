@@ -55,7 +55,7 @@ def gpus(stage):
 
 def gpus_of(options):
     """GPUs that a job with these options asks for; a training in several processes wants one for each."""
-    several = CONFIG.processes.devices if "epochs" in type(options).model_fields else 1
+    several = PROCESSES if "epochs" in type(options).model_fields else 1
     return 0 if options.device == "cpu" else several
 
 
@@ -85,9 +85,8 @@ def minutes(stage, runtime):
 os.environ.update(cluster.environment(CONFIG))
 PROCESSES = CONFIG.processes.devices * CONFIG.processes.num_nodes
 # What a training in several processes asks of Slurm, which starts them itself; elsewhere they start each other.
-PARALLEL = dict(mpi="srun", nodes=CONFIG.processes.num_nodes, tasks_per_node=CONFIG.processes.devices)
-PARALLEL = PARALLEL if PROCESSES > 1 else {}
-os.environ["CATHODEFLOW_LAUNCHER"] = "srun" if PARALLEL and "SLURM_JOB_ID" in os.environ else ""
+PARALLEL = dict(mpi="srun", nodes=CONFIG.processes.num_nodes, tasks=PROCESSES, tasks_per_gpu=1) if PROCESSES > 1 else {}
+os.environ["CATHODEFLOW_LAUNCHER"] = cluster.launcher(CONFIG.processes)
 
 # A tracking server gets the curves while a network trains. This is no parameter of a job: it changes no result.
 if CONFIG.tracking.uri.startswith("http"):
