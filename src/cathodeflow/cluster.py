@@ -103,7 +103,9 @@ def environment(config: Any) -> dict[str, str]:
 
 def chosen(cls: type[OptionsT]) -> OptionsT:
     """Section as the command line, or what started this process, says."""
-    found = {name: os.environ.get(variable) or None for section, name, variable in _variables() if SECTIONS[section] is cls}
+    found = {
+        name: os.environ.get(variable) or None for section, name, variable in _variables() if SECTIONS[section] is cls
+    }
     return from_flags(cls, found)
 
 

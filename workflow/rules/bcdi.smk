@@ -109,10 +109,10 @@ rule bcdi_train:
         ENVIRONMENT
     threads: BCDI.train.threads
     resources:
+        **PARALLEL,
         mem_mb=memory("bcdi.train", 8000),
         runtime=minutes("bcdi.train", 2880),
         gpu=gpus("bcdi.train"),
-        **PARALLEL,
     params:
         options=options("bcdi.train"),
         code=code("bcdi.train"),

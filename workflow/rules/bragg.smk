@@ -198,10 +198,10 @@ rule bragg_train:
         ENVIRONMENT
     threads: 2
     resources:
+        **PARALLEL,
         mem_mb=memory("bragg.train", 4000),
         runtime=minutes("bragg.train", 240),
         gpu=gpus("bragg.train"),
-        **PARALLEL,
     params:
         options=options("bragg.train"),
         code=code("bragg.train"),

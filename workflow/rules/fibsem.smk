@@ -167,10 +167,10 @@ rule fibsem_train_global:
         ENVIRONMENT
     threads: lambda wildcards: fibsem_network_options(wildcards.network).threads
     resources:
+        **PARALLEL,
         mem_mb=memory("fibsem.train_global", 8000),
         runtime=minutes("fibsem.train_global", 1440),
         gpu=lambda wildcards: gpus_of(fibsem_network_options(wildcards.network)),
-        **PARALLEL,
     params:
         crosswise=lambda wildcards: (
             "--cross-fit" if wildcards.network in FIBSEM.methods.values() else "--no-cross-fit"
@@ -242,10 +242,10 @@ rule fibsem_train_idk:
         ENVIRONMENT
     threads: FIBSEM.train_idk.threads
     resources:
+        **PARALLEL,
         mem_mb=memory("fibsem.train_idk", 8000),
         runtime=minutes("fibsem.train_idk", 240),
         gpu=gpus("fibsem.train_idk"),
-        **PARALLEL,
     params:
         network=lambda wildcards: FIBSEM.methods[wildcards.method],
         options=options("fibsem.train_idk"),
@@ -292,10 +292,10 @@ rule fibsem_train_local:
         ENVIRONMENT
     threads: FIBSEM.train_local.threads
     resources:
+        **PARALLEL,
         mem_mb=memory("fibsem.train_local", 8000),
         runtime=minutes("fibsem.train_local", 480),
         gpu=gpus("fibsem.train_local"),
-        **PARALLEL,
     params:
         network=lambda wildcards: FIBSEM.methods[wildcards.method],
         options=options("fibsem.train_local"),

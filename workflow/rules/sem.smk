@@ -196,10 +196,10 @@ rule sem_train:
         ENVIRONMENT
     threads: 2
     resources:
+        **PARALLEL,
         mem_mb=memory("sem.train", 8000),
         runtime=minutes("sem.train", 1440),
         gpu=lambda wildcards: sem_gpus(wildcards.version),
-        **PARALLEL,
     params:
         options=lambda wildcards: sem_train_flags(wildcards.version),
         code=code("sem.train"),
