@@ -109,6 +109,19 @@ def chosen(cls: type[OptionsT]) -> OptionsT:
     return from_flags(cls, found)
 
 
+def launcher(processes: Processes) -> str:
+    """Command before that of a training, in a job of Slurm that has several tasks for it; else nothing.
+
+    Every process must see all GPUs of its machine, of which it takes its own.
+    """
+    if processes.devices * processes.num_nodes == 1 or "SLURM_JOB_ID" not in os.environ:
+        return ""
+    words = ["srun", f"--nodes={processes.num_nodes}", f"--ntasks-per-node={processes.devices}"]
+    words += [f"--cpus-per-task={cores}"] if (cores := os.environ.get("SLURM_CPUS_PER_TASK")) else []
+    words += ["--gpu-bind=none"] if "SLURM_GPUS" in os.environ else []
+    return " ".join(words)
+
+
 def is_first_process() -> bool:
     """Whether this is the process of a training that writes; all others only compute."""
     return all(int(os.environ.get(name) or 0) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))

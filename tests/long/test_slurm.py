@@ -1,5 +1,6 @@
 """What happens to jobs on a real Slurm: cancelled, out of memory, with their Snakemake interrupted. `make test-slurm`."""
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,3 +79,16 @@ def test_an_interrupted_snakemake_goes_on_where_it_was(finished: Project, tmp_pa
     finish(start(project, PEAKS))
     assert frames.stat().st_mtime_ns == made
     same_data(project.folder / PEAKS, finished.folder / PEAKS)
+
+
+def test_a_training_in_two_tasks_follows_the_curve_of_one(finished: Project, tmp_path: Path) -> None:
+    project = unfinished(finished, tmp_path / "on_slurm", "processes: {devices: 2}\n")
+    target = "results/bragg/model/train.json"
+    finish(start(project, target))
+    ours, theirs = (json.loads((one.folder / target).read_text()) for one in (project, finished))
+    assert ours["history"] and len(ours["history"]) == len(theirs["history"])
+    for row, expected in zip(ours["history"], theirs["history"], strict=True):
+        assert row == pytest.approx(expected, rel=1e-3)
+    assert {job["state"] for job in slurm.jobs()} == {"COMPLETED"}
+    log = (project.folder / "results/logs/bragg/model/train.log").read_text()
+    assert log.count("BraggNN: epoch 1 of") == 1

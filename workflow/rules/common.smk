@@ -67,7 +67,7 @@ def gpus_of(options):
     """
     if options.device == "cpu" or (options.device != "cuda" and workflow.local_exec and not graphics_card()):
         return 0
-    return CONFIG.processes.devices if "epochs" in type(options).model_fields else 1
+    return PROCESSES if "epochs" in type(options).model_fields else 1
 
 
 def stored(files):
@@ -96,9 +96,8 @@ def minutes(stage, runtime):
 os.environ.update(cluster.environment(CONFIG))
 PROCESSES = CONFIG.processes.devices * CONFIG.processes.num_nodes
 # What a training in several processes asks of Slurm, which starts them itself; elsewhere they start each other.
-PARALLEL = dict(mpi="srun", nodes=CONFIG.processes.num_nodes, tasks_per_node=CONFIG.processes.devices)
-PARALLEL = PARALLEL if PROCESSES > 1 else {}
-os.environ.update(CATHODEFLOW_LAUNCHER="srun" if PARALLEL and "SLURM_JOB_ID" in os.environ else "")
+PARALLEL = dict(mpi="srun", nodes=CONFIG.processes.num_nodes, tasks=PROCESSES, tasks_per_gpu=1) if PROCESSES > 1 else {}
+os.environ.update(CATHODEFLOW_LAUNCHER=cluster.launcher(CONFIG.processes))
 
 # A tracking server gets the curves while a network trains. This is no parameter of a job: it changes no result.
 if CONFIG.tracking.uri.startswith("http"):

@@ -1,0 +1,57 @@
+import os
+
+import pytest
+
+from cathodeflow import cluster
+from cathodeflow.config import validate
+from cathodeflow.errors import InputError
+
+BRAGG = {"bragg": {"samples": "scans.tsv"}}
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of this process's own environment counts, and nothing stays in it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CATHODEFLOW_", "SLURM_"))}
+    monkeypatch.setattr(os, "environ", kept)
+
+
+def test_what_the_configuration_says_reaches_the_jobs_by_the_environment() -> None:
+    config = validate({**BRAGG, "dask": {"scheduler": "tcp://node1:8786"}, "processes": {"devices": 2}})
+    os.environ.update(cluster.environment(config))
+    assert cluster.chosen(cluster.Dask) == config.dask
+    assert cluster.chosen(cluster.Processes) == config.processes
+
+
+def test_without_any_word_everything_is_done_here_and_alone() -> None:
+    assert cluster.chosen(cluster.Dask) == cluster.Dask()
+    assert cluster.chosen(cluster.Processes) == cluster.Processes()
+    assert cluster.is_first_process() and cluster.launcher(cluster.Processes()) == ""
+
+
+@pytest.mark.parametrize(
+    ("section", "where"),
+    [
+        ({"dask": {"scheduler": "somewhere"}}, "dask.scheduler"),
+        ({"cluster": {"memory": {"bragg.fits": 1000}}}, "cluster.memory"),
+        ({"cluster": {"memory": {"bragg.samples": 1000}}}, "cluster.memory"),
+        ({"cluster": {"runtime": {"bragg.fit": 0}}}, "cluster.runtime"),
+        ({"processes": {"devices": 0}}, "processes.devices"),
+    ],
+)
+def test_a_wrong_word_is_named(section: dict, where: str) -> None:
+    with pytest.raises(InputError, match=where):
+        validate({**BRAGG, **section})
+
+
+def test_only_the_first_of_all_processes_writes() -> None:
+    os.environ.update(NODE_RANK="1", LOCAL_RANK="0")
+    assert not cluster.is_first_process()
+    os.environ.update(NODE_RANK="0", SLURM_PROCID="3")
+    assert not cluster.is_first_process()
+
+
+def test_under_slurm_a_training_is_started_as_tasks_of_its_job() -> None:
+    os.environ.update(SLURM_JOB_ID="7", SLURM_CPUS_PER_TASK="4", SLURM_GPUS="4")
+    command = cluster.launcher(cluster.Processes(devices=2, num_nodes=2))
+    assert command == "srun --nodes=2 --ntasks-per-node=2 --cpus-per-task=4 --gpu-bind=none"
