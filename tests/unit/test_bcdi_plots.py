@@ -83,10 +83,19 @@ def test_slices_are_those_through_the_middle_with_their_axes_up():
     assert [one.shape for one in shown] == [tuple(high[i] - low[i] for i in pair) for pair in ((1, 2), (0, 2), (0, 1))]
     assert [axes.get_aspect() for axes in grid[:, 0]] == [1, 2, 2]
     assert [axes.get_ylabel().split()[-1] for axes in grid[:, 0]] == ["12", "12", "12"]
-    phase, strain = (grid[0, column].images[0] for column in (1, 2))
-    assert phase.get_cmap().name == "twilight_shifted" and phase.get_clim() == (-np.pi, np.pi)
+    strain = grid[0, 2].images[0]
     assert strain.get_clim()[0] == -strain.get_clim()[1] and 4e-4 < strain.get_clim()[1] < 6e-4
     assert figure.axes[-1].get_xlabel() == "Strain [$10^{-4}$]"
+
+
+def test_the_scale_of_the_phase_is_the_circle_where_the_phase_goes_round_it_else_its_own():
+    turn = X / 8 * SUPPORT
+    for height, colours, ends in ((0.5, "RdBu_r", (-0.5, 0.5)), (np.pi, "twilight_shifted", (-np.pi, np.pi))):
+        figure = plots.slices_figure(SUPPORT * np.exp(1j * height * turn), SUPPORT)
+        phase = figure.axes[1].images[0]
+        assert phase.get_cmap().name == colours
+        np.testing.assert_allclose(phase.get_clim(), ends, rtol=0.15)
+        assert figure.axes[-1].get_xlabel() == "Phase [rad]"
 
 
 def test_measured_and_calculated_have_one_scale_and_the_difference_is_in_deviations():
