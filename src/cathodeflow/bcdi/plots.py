@@ -36,6 +36,8 @@ _NOTHING = "#A6A6A6"
 _DECADES = 6.0
 # Magnitude of the phase [rad] from which on its ends may meet.
 _WRAPS = 0.75 * np.pi
+# End of its scale [rad] at least: what is less is noise.
+_LEAST_PHASE = 0.1
 
 
 @styled
@@ -74,7 +76,7 @@ def slices_figure(
     inner = {"Amplitude": amplitude / amplitude.max(), "Phase": np.where(support, np.angle(volume), np.nan)}
     scales: dict[str, tuple[str, Normalize]] = {"Amplitude": (MAP, Normalize(0, 1))}
     # A weakly strained crystal would be almost of one colour on the whole circle.
-    most = _limit(inner["Phase"], 0.99)
+    most = max(_limit(inner["Phase"], 0.99), _LEAST_PHASE)
     wraps = most > _WRAPS
     scales["Phase"] = (CYCLIC, Normalize(-np.pi, np.pi)) if wraps else (DIVERGING, CenteredNorm(0, most))
     if strain is not None:
