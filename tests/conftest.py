@@ -29,10 +29,11 @@ class Project:
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run snakemake in the folder."""
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(self.checkout / "Snakefile"), "--cores", "2"]
+        # The option --configfile takes all words up to the next option, so that files to make must not follow it.
+        options = ["--snakefile", str(self.checkout / "Snakefile"), "--configfile", "config.yaml", "--cores", "2"]
+        command = [sys.executable, "-m", "snakemake", *options]
         result = subprocess.run(
-            # Files to make stand first: --configfile takes all words that follow it.
-            [*command, *arguments, "--configfile", "config.yaml"],
+            [*command, *arguments],
             cwd=self.folder,
             env={
                 **os.environ,

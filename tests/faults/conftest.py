@@ -78,10 +78,10 @@ def command(folder: Path, line: str | list[str], **keywords: object) -> subproce
 
 def start(project: Project, *arguments: str, output: Path) -> subprocess.Popen[bytes]:
     """Start snakemake in a process group of its own."""
-    words = ["snakemake", "--snakefile", str(project.checkout / "Snakefile"), "--cores", "2"]
+    options = ["--snakefile", str(project.checkout / "Snakefile"), "--configfile", "config.yaml", "--cores", "2"]
     with output.open("wb") as stream:
         return subprocess.Popen(
-            [sys.executable, "-m", *words, *arguments, "--configfile", "config.yaml"],
+            [sys.executable, "-m", "snakemake", *options, *arguments],
             cwd=project.folder, env=environment(project.checkout), stdout=stream, stderr=stream, start_new_session=True,
         )  # fmt: skip
 
