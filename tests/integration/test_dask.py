@@ -15,7 +15,7 @@ import pytest
 from .. import slurm
 from ..conftest import run_stage
 
-STAGE = "simulate --size 16 --seed 4 --sample model/train --objects {0}/objects.zarr --good {0}/good.zarr"
+STAGE = "simulate --size 16 --oversampling 2.2,3.8 --seed 4 --sample model/train --objects {0}/objects.zarr --good {0}/good.zarr"
 STAGE += " --out {0}/amplitudes.zarr --table {0}/crystals.parquet --record {0}/simulate.json"
 
 

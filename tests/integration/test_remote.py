@@ -30,7 +30,9 @@ SHEET = "sample\trole\tframes\tdark\n{rows}"
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A simulated scan in one HDF5 file, with its dark image."""
     folder = tmp_path_factory.mktemp("raw")
-    line = "bragg simulate scan --seed 3 --n-frames 6 --rows 64 --cols 64 --n-peaks 20 --format hdf5"
+    line = (
+        "bragg simulate scan --state-of-charge 0.2 --seed 3 --n-frames 6 --rows 64 --cols 64 --n-peaks 20 --format hdf5"
+    )
     subprocess.run([sys.executable, "-m", "cathodeflow", *line.split()], cwd=folder, check=True)
     return folder / "scan"
 
@@ -80,7 +82,7 @@ def test_frames_of_the_web_and_of_s3_are_those_of_local_files(raw: Path, web: st
     rows = "".join(f"{name}\tmeasure\t{place}/{data}\t{place}/dark.tif\n" for name, place in places.items())
     mine = project(tmp_path, rows)
     targets = [f"results/bragg/{name}/{file}" for name in places for file in ("frames.h5", "frames.json")]
-    output = mine.snakemake(*targets)
+    output = mine.snakemake("--", *targets)
     import h5py
     import numpy as np
 
