@@ -43,14 +43,16 @@ def crystals(n, side=16, seed=0, photons=1e5):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_training_without_truth_finds_crystals(architecture):
     amplitudes, objects = crystals(36)
-    trained = train_network(amplitudes, objects, architecture=architecture, epochs=8, batch_size=4, loss="mix",
+    # The published one takes longer.
+    epochs = 14 if architecture == "autophasenn" else 8
+    trained = train_network(amplitudes, objects, architecture=architecture, epochs=epochs, batch_size=4, loss="mix",
                             learning_rate=4e-3, turns=False, **SMALL)  # fmt: skip
     first, last = trained.training.history[0], trained.training.history[-1]
     assert last["train_loss"] < 0.85 * first["train_loss"]
     assert trained.training.best["validation_loss"] < 0.9 * first["validation_loss"]
     assert trained.training.best["validation_correlation"] > 0.55
     assert last["skipped_steps"] == 0
-    assert trained.model.threshold == pytest.approx(0.07 + 0.03 * (trained.training.best_epoch - 1) / 7)
+    assert trained.model.threshold == pytest.approx(0.07 + 0.03 * (trained.training.best_epoch - 1) / (epochs - 1))
     # What validation says is what the network does.
     test, truth = crystals(4, seed=9)
     found = infer(trained.model, test, device="cpu", precision="32-true")
