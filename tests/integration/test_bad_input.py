@@ -163,7 +163,7 @@ def test_all_bad_files_are_told_at_once_or_skipped(tmp_path: Path) -> None:
         ("bragg: {samples: s.tsv, fit: {patch_size: 10}}", "", "config.yaml: bragg.fit.patch_size: found 10, expected an odd"),
         ("bragg: {samples: s.tsv, train: {epochs: many}}", "", "config.yaml: bragg.train.epochs: found 'many', expected"),
         ("sed: 3\nbragg: {samples: s.tsv}", "", "config.yaml: sed: found an unknown key, expected 'seed'"),
-        ("seed: 3", "", "config.yaml: found no technique, expected a section bragg"),
+        ("seed: 3", "", "config.yaml: found no technique, expected a section bcdi or bragg"),
         ("bragg: {samples: none.tsv}", "", "none.tsv: found no such file, expected a sample sheet"),
         ("bragg: {samples: s.tsv}", "a\ttrain\tnowhere/*.tif\n", "s.tsv: scan 'a', frames: nowhere/*.tif: found"),
         ("bragg: {samples: s.tsv}", "a\tmeasure\tsimulated\n", "s.tsv: found no scan to train the network on"),
