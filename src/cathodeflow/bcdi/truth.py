@@ -27,7 +27,7 @@ def on_voxels(truth: NDArray[np.complexfloating[Any]], shape: Triple, binning: T
     --------
     >>> flat = np.zeros((8, 8, 8), complex)
     >>> flat[3:5, 3:5, 3:5] = 1
-    >>> np.abs(on_voxels(flat, (4, 8, 8), (2, 1, 1)) - flat[2:6]).max() < 1e-6
+    >>> bool(np.abs(on_voxels(flat, (4, 8, 8), (2, 1, 1)) - flat[2:6]).max() < 1e-6)
     True
     """
     spectrum = fft.fftshift(fft.fftn(fft.ifftshift(truth), norm="ortho"))
