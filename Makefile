@@ -8,6 +8,8 @@ URI    ?= sqlite:///results/mlflow.db
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
+# Where it is set, every job compiles all that it imports anew: seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help env demo test test-slurm lint report ui bench faults lock reference clean
 .DELETE_ON_ERROR:
