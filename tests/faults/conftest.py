@@ -31,7 +31,7 @@ bragg:
 """
 SCANS = "sample\trole\tframes\tdark\tmask\nonly\ttrain\traw/only/frame_*.tif\traw/only/dark.tif\traw/only/mask.tif\n"
 BRAGG = "bragg simulate raw/only --state-of-charge 0.1 --seed 3 --n-frames 10 --rows 96 --cols 96 --n-peaks 60"
-# `make faults` tries everything; `make test` a few of each.
+# `make faults` tries everything; `pytest tests/faults` a few of each.
 FULL = bool(os.environ.get("CATHODEFLOW_FAULTS"))
 only_full = pytest.mark.skipif(not FULL, reason="part of make faults")
 #: The ends of all stages, without the import into MLflow, which takes as long as all the rest.
