@@ -42,7 +42,7 @@ class Project:
             },
             capture_output=True,
             text=True,
-            timeout=550,
+            timeout=1700,
         )
         assert not check or result.returncode == 0, result.stdout + result.stderr
         return result
