@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -128,7 +129,10 @@ def fit(
     among = processes or chosen(Processes)
     settings = (seed, epochs, patience, monitor, clip_norm, average, str(precision), among.devices * among.num_nodes)
     key = training_key(key, model.state_dict(), *settings)
-    fabric = Fabric(accelerator=accelerator, precision=precision, **among.model_dump())
+    with warnings.catch_warnings():
+        # On every machine that has Slurm; where several processes want it, `cluster.launcher` gave the command.
+        warnings.filterwarnings("ignore", message="The `srun` command is available")
+        fabric = Fabric(accelerator=accelerator, precision=precision, **among.model_dump())
     fabric.launch()
     inner = _shared_norms(model, fabric)
     stepper = optimizer(inner.parameters())

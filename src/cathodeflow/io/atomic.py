@@ -47,9 +47,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     temporary = folder / f"partial{path.suffix}"
     try:
-        # Held as long as the process lives, however it ends.
-        with _full_disk_named(path), (folder / _LOCK).open("w") as lock:
+        # Held as long as the process lives, however it ends. It gets its name when it is held: between the two another
+        # process that writes the same output would take the folder for abandoned.
+        with _full_disk_named(path), (folder / f"{_LOCK}.new").open("w") as lock:
             _try_lock(lock.fileno())
+            os.rename(lock.name, folder / _LOCK)
             yield temporary
             if not is_first_process():
                 return
