@@ -123,8 +123,10 @@ def main() -> None:
     parser.add_argument("--sigma", type=float, nargs=2, default=[1.0, 0.5])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=20)
-    parser.add_argument("options", nargs="*", help="flags of `cathodeflow bcdi train`")
-    arguments = parser.parse_args()
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    arguments = parser.parse_args(words[:end])
+    arguments.options = words[end + 1 :]
     torch.set_num_threads(arguments.threads)
     model = arguments.model or trained(arguments.folder, arguments)
     if model is None:

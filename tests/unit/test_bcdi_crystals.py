@@ -20,6 +20,7 @@ from cathodeflow.bcdi.crystals import (
     window,
     winterbottom,
 )
+from cathodeflow.bcdi.simulate import Population, draw_crystal
 from cathodeflow.errors import InputError
 
 CUBE = Polyhedron(np.concatenate([np.eye(3), -np.eye(3)]), np.full(6, 10.0))
@@ -119,6 +120,32 @@ def test_a_substrate_cuts_a_crystal(distance):
     assert ConvexHull(vertices(cut)).volume == pytest.approx(share * hull.volume, rel=0.02)
     with pytest.raises(InputError, match="substrate"):
         winterbottom(wulff, normal, -1.0)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 1003])
+def test_bounds_are_the_farthest_points_of_a_rounded_crystal(seed: int) -> None:
+    """Facets of seed 4 are nearly parallel to an axis, those of 1003 make the closed form go in circles."""
+    rounded = draw_polyhedron(np.random.default_rng(seed), rounding=0.2)
+    normals, distances, radius = rounded
+    low, high = bounds(rounded)
+    turns = np.random.default_rng(0).normal(size=(20_000, 3))
+    # From the centre outwards to the surface, by bisection.
+    turns /= np.linalg.norm(turns, axis=1)[:, None]
+    near, far = np.zeros(len(turns)), np.full(len(turns), 4.0)
+    for _ in range(40):
+        middle = (near + far) / 2
+        beyond = np.maximum((middle[:, None] * turns) @ normals.T - distances + radius, 0)
+        inside = (beyond**2).sum(axis=1) <= radius**2
+        near, far = np.where(inside, middle, near), np.where(inside, far, middle)
+    surface = near[:, None] * turns
+    assert (surface.min(axis=0) >= low - 1e-9).all() and (surface.max(axis=0) <= high + 1e-9).all()
+    np.testing.assert_allclose([surface.min(axis=0), surface.max(axis=0)], [low, high], atol=0.02)
+
+
+def test_a_crystal_is_drawn_anew_where_facets_leave_a_side_open() -> None:
+    # As those of the first draw of this number do.
+    rng = np.random.default_rng(np.random.SeedSequence(20, spawn_key=(10_499, 0)))
+    assert draw_crystal(rng, size=32, population=Population()).support.any()
 
 
 def test_drawn_crystals_are_whole_and_compact():

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from scipy.spatial import ConvexHull, HalfspaceIntersection
 from scipy.spatial.transform import Rotation
 
@@ -116,13 +117,17 @@ def vertices(polyhedron: Polyhedron) -> Vectors:
         The half spaces enclose nothing, or no finite piece of space.
     """
     normals, distances, _ = polyhedron
-    # Each half space is a point of the dual; the origin must be among their hull.
     if not (distances > 0).all():
         raise InputError("crystal", "facets that do not enclose the origin", "positive distances")
-    dual = ConvexHull(normals / distances[:, None])
-    if not (dual.equations[:, 3] < -1e-9).all():
+    if not _closed(polyhedron):
         raise InputError("crystal", "facets that leave a side open", "facets on all sides")
     return HalfspaceIntersection(np.column_stack([normals, -distances]), np.zeros(3)).intersections
+
+
+def _closed(polyhedron: Polyhedron) -> bool:
+    # Each half space is a point of the dual; the origin must be among their hull.
+    dual = ConvexHull(polyhedron.normals / polyhedron.distances[:, None])
+    return bool((dual.equations[:, 3] < -1e-9).all())
 
 
 def bounds(polyhedron: Polyhedron) -> Vectors:
@@ -131,29 +136,58 @@ def bounds(polyhedron: Polyhedron) -> Vectors:
     Notes
     -----
     Where e . r is largest on t = rounding (see `amplitude`), sum_i t_i n_i is along e. With the facets A that have
-    t_i > 0 both are solved in closed form; A is found by repetition, from the corner of the sharp polyhedron.
+    t_i > 0 both are solved in closed form; A is found by repetition, from the corner of the sharp polyhedron. Where the
+    repetition goes in circles, a general solver finds the place.
     """
-    normals, distances, radius = polyhedron
     corners = vertices(polyhedron)
     found = np.stack([corners.min(axis=0), corners.max(axis=0)])
-    if radius == 0:
+    if polyhedron.rounding == 0:
         return found
     for (side, sign), axis in itertools.product(enumerate((-1.0, 1.0)), range(3)):
         direction = sign * np.eye(3)[axis]
-        place = corners[np.argmax(corners @ direction)]
-        active = np.zeros(len(normals), dtype=bool)
-        for _ in range(20):
-            beyond = normals @ place - distances + radius
-            if ((beyond > 1e-12) == active).all():
-                break
-            active = beyond > 1e-12
-            n, d = normals[active], distances[active] - radius
-            inverse = np.linalg.pinv(n.T @ n)
-            nearest = inverse @ n.T @ d
-            left = radius**2 - np.sum((n @ nearest - d) ** 2)
-            place = nearest + inverse @ direction * np.sqrt(max(left, 0) / (direction @ inverse @ direction))
-        found[side, axis] = place[axis]
+        place = _settled(polyhedron, direction, corners[np.argmax(corners @ direction)])
+        found[side, axis] = (_farthest(polyhedron, direction) if place is None else place)[axis]
     return found
+
+
+def _settled(polyhedron: Polyhedron, direction: Vectors, place: Vectors) -> Vectors | None:
+    """Repeat the closed form of `bounds` from a corner; None where it finds no place that is farthest."""
+    normals, distances, radius = polyhedron
+    active = np.zeros(len(normals), dtype=bool)
+    for _ in range(20):
+        beyond = normals @ place - distances + radius
+        if ((beyond > 1e-12) == active).all():
+            outward = np.maximum(beyond, 0) @ normals
+            # Of facets all along the direction's plane the closed form does not see that they leave it free.
+            return place if outward @ direction > (1 - 1e-9) * np.linalg.norm(outward) else None
+        active = beyond > 1e-12
+        n, d = normals[active], distances[active] - radius
+        inverse = np.linalg.pinv(n.T @ n)
+        nearest = inverse @ n.T @ d
+        left, length = radius**2 - np.sum((n @ nearest - d) ** 2), direction @ inverse @ direction
+        if left < 0 or not length > 0:
+            return None
+        place = nearest + inverse @ direction * np.sqrt(left / length)
+    return None
+
+
+def _farthest(polyhedron: Polyhedron, direction: Vectors) -> Vectors:
+    """Point of the polyhedron with its rounded edges that lies farthest in a direction: a convex problem."""
+    normals, distances, radius = polyhedron
+
+    def beyond(place: Vectors) -> Vectors:
+        return np.maximum(normals @ place - distances + radius, 0)
+
+    inside = {
+        "type": "ineq",
+        "fun": lambda place: 1 - np.sum(beyond(place) ** 2) / radius**2,
+        "jac": lambda place: -2 * beyond(place) @ normals / radius**2,
+    }
+    options = {"maxiter": 500, "ftol": 1e-10}
+    solved = minimize(
+        lambda place: -direction @ place, np.zeros(3), jac=lambda _: -direction, constraints=[inside], options=options
+    )
+    return np.asarray(solved.x)
 
 
 def truncated_octahedron(*, ratio: float = ARCHIMEDEAN) -> Polyhedron:
@@ -258,6 +292,9 @@ def draw_polyhedron(
         distances = shape.distances * np.linalg.norm(shape.normals @ axes, axis=1)
         shape = Polyhedron(shape.normals, distances, rounding * distances.min())
         shape = transformed(shape, Rotation.random(rng=rng).as_matrix())
+        # Of some thousands of crystals with facets at random, one has none on a whole side.
+        if not _closed(shape):
+            continue
         corners, box = vertices(shape), bounds(shape)
         compact = distances.min() > _COMPACT * np.linalg.norm(corners, axis=1).max()
         if compact and ConvexHull(corners).volume > _FILL * np.prod(np.ptp(corners, axis=0)):
