@@ -8,6 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
+import hdf5plugin  # noqa: F401, without it compressed datasets cannot be read
+import numpy as np
+
 from .conftest import Project
 from .slurm import jobs
 
@@ -64,9 +68,6 @@ def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
 
 def same_data(one: Path, other: Path) -> None:
     """Require that two HDF5 files hold the same datasets with the same values."""
-    import h5py
-    import numpy as np
-
     with h5py.File(one) as left, h5py.File(other) as right:
         names: list[str] = []
         left.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)

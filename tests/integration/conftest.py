@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tifffile
 
-from ..conftest import ROOT, Project
+from ..conftest import ROOT, Project, once
 
 CONFIG = """\
 seed: 5
@@ -34,9 +34,13 @@ def copy(project: Project, folder: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose graph has been run to its end on raw TIFF files of two scans."""
-    base = tmp_path_factory.mktemp("finished")
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
+    """A project whose graph has been run to its end on raw TIFF files of two scans; one for all, to be copied."""
+    base = once("finished", tmp_path_factory, worker_id, _finish)
+    return Project(base / "folder", base / "checkout")
+
+
+def _finish(base: Path) -> None:
     project = Project(base / "folder", base / "checkout")
     project.folder.mkdir()
     for name in ("src", "workflow", "profiles", "envs", "Snakefile"):
@@ -55,7 +59,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
         # Not compressed, so that another byte is another count and not a damaged file.
         tifffile.imwrite(path, tifffile.imread(path))
     project.snakemake()
-    return project
 
 
 @pytest.fixture
