@@ -104,6 +104,11 @@ def jobs(name: str = "") -> list[dict[str, str]]:
     return [job for job in found if name in job["comment"]]
 
 
+def description(number: str) -> str:
+    """All that Slurm knows of a job."""
+    return _run("scontrol", "show", "job", number)
+
+
 def cancel(number: str) -> None:
     """Cancel a job, as a person or an administrator would."""
     _run("scancel", number)

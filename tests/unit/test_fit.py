@@ -1,5 +1,9 @@
 """Peak fits reach the Cramer-Rao bound, report honest errors, and survive whatever a patch may hold."""
 
+import os
+import subprocess
+import sys
+
 import numba
 import numpy as np
 import pytest
@@ -171,6 +175,17 @@ def test_results_depend_neither_on_threads_nor_on_company_nor_on_the_type():
     np.testing.assert_array_equal(
         np.concatenate([np.array(one) for one in alone], axis=1), np.array(results[0])[:, :20]
     )
+
+
+def test_results_do_not_depend_on_where_the_code_was_compiled(tmp_path):
+    """The first process compiles, the second reads what the first has kept."""
+    np.save(tmp_path / "patches.npy", draw(np.random.default_rng(7), 200, height=(100, 2000))[1])
+    script = "import sys, numpy as np; from cathodeflow.bragg.fit import fit_peaks; "
+    script += "np.save(sys.argv[1], np.array(fit_peaks(np.load('patches.npy'))))"
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    for name in ("compiled", "kept"):
+        subprocess.run([sys.executable, "-c", script, name], cwd=tmp_path, env=environment, check=True)
+    np.testing.assert_array_equal(*(np.load(tmp_path / f"{name}.npy") for name in ("compiled", "kept")))
 
 
 def test_pixels_that_are_nan_are_left_out():

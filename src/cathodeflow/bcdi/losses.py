@@ -142,8 +142,8 @@ def overlap_loss(objects: Tensor, truth: Tensor) -> Tensor:
 def placed_loss(objects: Tensor, truth: Tensor) -> Tensor:
     """1 less the correlation with the truth or its twin, whichever suits better, where they stand: no shift is tried.
 
-    A network learns sooner when all truths stand in the middle and an object elsewhere is wrong; and without the Fourier
-    transforms of `overlap_loss` it costs next to nothing.
+    A network learns sooner when all truths stand in the middle and an object elsewhere is wrong; and it costs little,
+    without the Fourier transforms of `overlap_loss`.
 
     Parameters
     ----------

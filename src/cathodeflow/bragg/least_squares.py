@@ -13,6 +13,9 @@ N = 7
 LN2 = math.log(2.0)
 # No `nnan` and `ninf`: NaN marks pixels that are left out.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
+# All that `fit_all` calls becomes one function with it. Of a function compiled by itself, the process that compiles runs
+# that version, but one that reads the code kept on disk another, which sums in another order: the last bits of results
+# would depend on who had compiled.
 # Rows of the work array: pixel coordinates, counts and their reciprocal, threshold where the counts lie below it (0
 # elsewhere), known intensity, Gaussian, 1 / expected, weight, weighted residual, the derivatives by each parameter, and
 # one of those times the weight.
@@ -22,7 +25,7 @@ WEIGHTED = JACOBIAN + N
 WORK = WEIGHTED + 1
 
 
-@njit(cache=True)
+@njit(forceinline=True)
 def _gather(patch, known, threshold, variance, work):
     """List the finite pixels of the patch in `work`; return their number, the largest count and the sum."""
     size = patch.shape[0]
@@ -44,7 +47,7 @@ def _gather(patch, known, threshold, variance, work):
     return n, highest, total
 
 
-@njit(cache=True)
+@njit(forceinline=True)
 def _start(work, n, size, search, grid, x):
     """Start values: background from the border's lower quartile, the rest from the region above half maximum.
 
@@ -110,7 +113,7 @@ def _start(work, n, size, search, grid, x):
     x[3], x[4], x[5] = background, width_row, width_col
 
 
-@njit(fastmath=FAST, cache=True)
+@njit(fastmath=FAST, forceinline=True)
 def _normal_equations(x, k, n, size, work, axes, gradient, fisher):
     """Half the Poisson deviance at `x`; its gradient and Fisher matrix are written.
 
@@ -172,7 +175,7 @@ def _normal_equations(x, k, n, size, work, axes, gradient, fisher):
     return deviance
 
 
-@njit(cache=True)
+@njit(forceinline=True)
 def _cholesky(matrix, fixed, damping, k, factor):
     """Lower factor of the matrix with its diagonal raised by `damping`; fixed rows are those of the unit matrix."""
     for a in range(k):
@@ -194,7 +197,7 @@ def _cholesky(matrix, fixed, damping, k, factor):
     return True
 
 
-@njit(cache=True)
+@njit(forceinline=True)
 def _solve(factor, k, y):
     """Solve (factor factor^T) y = y in place."""
     for a in range(k):
@@ -207,7 +210,7 @@ def _solve(factor, k, y):
         y[a] /= factor[a, a]
 
 
-@njit(cache=True)
+@njit(forceinline=True)
 def _step(gradient, fisher, damping, lowest, highest, k, fixed, factor, step):
     """Damped scoring step inside a box: what would leave it is put on its side, and the rest solved again for that."""
     for a in range(k):
@@ -240,7 +243,7 @@ def _step(gradient, fisher, damping, lowest, highest, k, fixed, factor, step):
     return False
 
 
-@njit(cache=True)
+@njit(forceinline=True)
 def _fit(
     patch, known, start, k, search, threshold, variance, tolerance, max_iterations, work, grid, axes, small, fixed, out
 ):
