@@ -13,7 +13,7 @@ N = 7
 LN2 = math.log(2.0)
 # No `nnan` and `ninf`: NaN marks pixels that are left out.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
-# All that `fit_all` calls becomes one function with it. Of a function compiled by itself, the process that compiles runs
+# All that `fit_all` calls becomes one function with it. Of a function compiled by itself, the process that compiles has
 # that version, but one that reads the code kept on disk another, which sums in another order: the last bits of results
 # would depend on who had compiled.
 # Rows of the work array: pixel coordinates, counts and their reciprocal, threshold where the counts lie below it (0
