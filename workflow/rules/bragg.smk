@@ -189,7 +189,7 @@ rule bragg_train:
         "results/benchmarks/bragg/model/train.tsv"
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: CONFIG.bragg.train.threads
     resources:
         **PARALLEL,
         mem_mb=memory("bragg.train", 4000),

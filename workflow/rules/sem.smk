@@ -194,7 +194,7 @@ rule sem_train:
         "results/benchmarks/sem/{version}/train.tsv"
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: lambda wildcards: SEM.networks[wildcards.version].threads
     resources:
         **PARALLEL,
         mem_mb=memory("sem.train", 8000),
@@ -236,7 +236,7 @@ rule sem_test:
         "results/benchmarks/sem/{version}/test.tsv"
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: SEM.test.threads
     resources:
         mem_mb=memory("sem.test", 4000),
         runtime=minutes("sem.test", 60),
@@ -276,7 +276,7 @@ rule sem_audit:
         "results/benchmarks/sem/{version}/audit.tsv"
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: SEM.audit.threads
     resources:
         mem_mb=memory("sem.audit", 4000),
         runtime=minutes("sem.audit", 60),
@@ -326,7 +326,7 @@ rule sem_explain:
         "results/benchmarks/sem/{version}/explain.tsv"
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: SEM.explain.threads
     resources:
         mem_mb=memory("sem.explain", 4000),
         runtime=minutes("sem.explain", 60),
@@ -362,7 +362,7 @@ rule sem_predict:
         "results/benchmarks/sem/{set}/predict_{version}.tsv"
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: SEM.predict.threads
     resources:
         mem_mb=memory("sem.predict", 4000),
         runtime=minutes("sem.predict", 60),
