@@ -62,7 +62,9 @@ class Processes(Options):
     devices: int = option(1, "GPUs, or processes on CPUs, of every machine.", ge=1)
     num_nodes: int = option(1, "Machines.", ge=1)
     strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = option(
-        "auto", "How the processes work together; a strategy of lightning-fabric."
+        "auto",
+        "How the processes work together, by strategies of lightning-fabric; `ddp` is faster, but for networks all of"
+        " whose parameters take part in the loss.",
     )
 
 

@@ -132,7 +132,7 @@ def fit(
     with warnings.catch_warnings():
         # On every machine that has Slurm; where several processes want it, `cluster.launcher` gave the command.
         warnings.filterwarnings("ignore", message="The `srun` command is available")
-        fabric = Fabric(accelerator=accelerator, precision=precision, **among.model_dump())
+        fabric = Fabric(accelerator=accelerator, precision=precision, **_among(among))
     fabric.launch()
     inner = _shared_norms(model, fabric)
     stepper = optimizer(inner.parameters())
@@ -184,6 +184,14 @@ def fit(
     model.load_state_dict(best_weights)
     model.to("cpu").eval()
     return TrainingResult(history, best + 1, history[best])
+
+
+def _among(processes: Processes) -> dict[str, Any]:
+    """Words for Fabric: of several processes, each may have parameters that a loss does not depend on."""
+    words = processes.model_dump()
+    if processes.devices * processes.num_nodes > 1 and processes.strategy == "auto":
+        words["strategy"] = "ddp_find_unused_parameters_true"
+    return words
 
 
 def warm_up_cosine(epochs: int, *, warm_up: int = 0, final: float = 0.01) -> Callable[[int], float]:

@@ -333,12 +333,15 @@ def test_names_of_samples_are_plain(tmp_path: Path, name: str) -> None:
 
 
 def test_names_of_raw_files_are_no_commands(tmp_path: Path) -> None:
-    """Files and folders with all that a shell, a pattern or Snakemake takes for its own are names like any others."""
+    """Files and folders with all that a shell, a pattern or Snakemake takes for its own are names like any others.
+
+    Braces alone, which Snakemake would fill in, are refused in a sheet.
+    """
     folder = tmp_path / 'it\'s $(touch harmed) & "so; on" {scan} ü 測'
     folder.mkdir()
     with tally("raw files named like commands"):
         raw(folder)
-        odd = "raw/`touch harmed` $HOME; 'x' \"y\" & {z} ü" + "n" * 100
+        odd = "raw/`touch harmed` $HOME; 'x' \"y\" & ü" + "n" * 100
         (folder / odd).mkdir()
         for path in (folder / "raw/only").glob("frame_*.tif"):
             path.rename(folder / odd / path.name)

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import h5py
+import hdf5plugin  # noqa: F401, without it compressed datasets cannot be read
+import numpy as np
 import pytest
 
 from ..conftest import ROOT, Project
@@ -83,8 +86,6 @@ def test_frames_of_the_web_and_of_s3_are_those_of_local_files(raw: Path, web: st
     mine = project(tmp_path, rows)
     targets = [f"results/bragg/{name}/{file}" for name in places for file in ("frames.h5", "frames.json")]
     output = mine.snakemake("--", *targets)
-    import h5py
-    import numpy as np
 
     def frames(name: str) -> np.ndarray:
         with h5py.File(tmp_path / f"results/bragg/{name}/frames.h5") as file:

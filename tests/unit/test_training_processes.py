@@ -33,6 +33,8 @@ torch.set_num_threads(1)
 for number in range(2):
     torch.manual_seed(number)
     model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 2))
+    # As BraggNN has one: it has no part in the loss.
+    model.register_parameter("spare", nn.Parameter(torch.ones(2)))
     result = fit(model, loss, train_batches, lambda: [(inputs, labels)], epochs=4, seed=1, accelerator="cpu",
                  optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.05), clip_norm=1.0,
                  checkpoint=f"{number}.ckpt")
