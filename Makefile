@@ -45,7 +45,7 @@ test: lint
 
 test-slurm: $(READY)
 	.ci/slurm
-	pytest -n 0 tests/long/test_slurm_job.py tests/long/test_slurm.py
+	pytest -n 0 tests/integration/test_slurm_job.py tests/long/test_slurm.py
 
 lint: $(READY)
 	ruff check
