@@ -92,25 +92,33 @@ def evaluate(
     from cathodeflow.io.figures import save_figure
     from cathodeflow.io.tables import read_table, write_csv, write_table
     from cathodeflow.io.volumes import open_array
+    from cathodeflow.learning import resolve_device
+    from cathodeflow.parallel import ordered_map
     from cathodeflow.record import write_record
 
-    torch.set_num_threads(options.threads)
+    # Small volumes are phased side by side, each by one thread: several at one volume mostly wait for each other.
+    torch.set_num_threads(1)
     network, stores = _load(model), [open_array(path) for path in (amplitudes, objects, good)]
     known = read_table(table, ["number", "regime", "phase_range", "photons"])
-    rows: list[dict[str, Any]] = []
     count = min(options.crystals, len(known))
     device = compute_device(options.device)
     settings = options.model_dump(
         include={"iterations", "starts", "beta", "shrink_every", "sigma", "threshold", "precision", "side"}
     )
-    for row in progress(range(count), "phasing", total=count):
+
+    def phased(row: int) -> list[dict[str, Any]]:
         about: dict[str, Any] = {str(name): value for name, value in known.iloc[row].items()}
         measured, truth, usable = (torch.from_numpy(store[row]) for store in stores)
         seed = derived_seed(options.seed or 0, row)
         found = try_starts(
             network, measured, truth, mask=usable.expand(measured.shape), seed=seed, device=device, **settings
         )
-        rows += [{"crystal": int(about["number"]), **about, **one} for one in found]
+        return [{"crystal": int(about["number"]), **about, **one} for one in found]
+
+    # On a graphics card one after the other, with no need of several threads.
+    workers = options.threads if resolve_device(device).type == "cpu" else 1
+    trials_of = progress(ordered_map(phased, range(count), workers=workers), "phasing", total=count)
+    rows = [row for rows in trials_of for row in rows]
     tried = pd.DataFrame(rows).drop(columns="number")
     # Regimes from weak to strong, whatever crystal comes first.
     tried = tried.sort_values(["regime", "crystal"], key=lambda one: one.map(list(REGIMES).index)
