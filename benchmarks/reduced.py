@@ -33,7 +33,7 @@ fibsem:
   train_local: {epochs: 1, pixels_per_epoch: 4000, threads: 1}
 bcdi:
   samples: particles.tsv
-  simulate: {crystals: 24, size: 16}
+  simulate: {crystals: 24, size: 16, oversampling: [2.2, 3.8]}
   prepare: {size: [16, 16, 16]}
   phase: {recipe: "10*ER+20*HIO+10*ER", starts: 2, modes: 2, threads: 1}
   train: {architecture: candidates, widths: [4, 8], candidates: 2, epochs: 1, threads: 1}
