@@ -69,8 +69,8 @@ def jobs(text: str) -> Counter[str]:
     return found
 
 
-def plain_workflow(folder: Path, listing: str) -> None:
-    """Write the plain workflow: the jobs that a dry run of ours lists, with their files."""
+def plain_workflow(folder: Path, summary: str) -> None:
+    """Write the plain workflow: the jobs of which `snakemake --detailed-summary` of ours tells the files."""
     rules, outputs = [], []
     (folder / "shared").mkdir()
     (folder / "scripts").mkdir()
@@ -78,14 +78,16 @@ def plain_workflow(folder: Path, listing: str) -> None:
     (folder / "envs/plain.yaml").write_text("dependencies: [python=3.11]\n")
     for technique in TECHNIQUES:
         (folder / f"shared/{technique}.py").write_text(SHARED)
-    pattern = r"^rule (\w+):\n    input: (.*?)\n    output: (.*?)\n"
-    for number, (rule, inputs, made) in enumerate(re.findall(pattern, listing, re.MULTILINE)):
+    made_by: dict[tuple[str, str, str], list[str]] = {}
+    lines = [line.split("\t") for line in summary.splitlines() if line.count("\t") == 7]
+    for path, _, rule, log, inputs, *_ in lines:
+        if rule.split("_")[0] in TECHNIQUES:
+            made_by.setdefault((rule, log, inputs), []).append(path)
+    for number, ((rule, _, inputs), made) in enumerate(made_by.items()):
         technique, _, stage = rule.partition("_")
-        if technique not in TECHNIQUES:
-            continue
-        needed = {re.sub(r"\.manifest\.json$", "", path) for path in inputs.split(", ")}
+        needed = {re.sub(r"\.manifest\.json$", "", path) for path in inputs.split(",") if path}
         needed = {"/".join(path.split("/")[:2]) if path.startswith("raw/") else path for path in needed}
-        kept = [path for path in made.split(", ") if not path.endswith(".manifest.json")]
+        kept = [path for path in made if not path.endswith(".manifest.json")]
         outputs += kept
         (folder / f"scripts/{rule}.py").write_text(SCRIPT.format(rule=rule, technique=technique))
         shown = [f'directory("{path}")' if path.endswith(".zarr") else f'"{path}"' for path in kept]
@@ -196,7 +198,7 @@ def main() -> None:
         print(f"ours ran in {time.monotonic() - begun:.0f} s", flush=True)
         plain.mkdir()
         subprocess.run(["cp", "-a", ours / "raw", plain / "raw"], check=True)
-        plain_workflow(plain, snakemake(ours, "-n", "--forceall", "--cores", "1", checkout=checkout))
+        plain_workflow(plain, snakemake(ours, "--detailed-summary", checkout=checkout))
         snakemake(plain, "--cores", "2", snakefile="Snakefile")
         (work / "ran").touch()
     total = jobs(snakemake(ours, "-n", "--forceall", "--cores", "1", checkout=checkout))
