@@ -15,6 +15,8 @@ from cathodeflow.cluster import is_first_process
 WRITTEN: dict[str, None] = {}
 _LOCK = "lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# In what torch says when it cannot write on, of which it does not tell the reason.
+_TORCH = ("PytorchStreamWriter", "inline_container")
 
 
 class FullDiskError(OSError):
@@ -106,7 +108,7 @@ def _is_full(error: BaseException, path: Path) -> bool:
         getattr(one, "errno", None) in _FULL
         or "No space left" in str(one)
         or "errno = 28" in str(one)
-        or ("PytorchStreamWriter" in str(one) and _no_room(path))
+        or (any(word in str(one) for word in _TORCH) and _no_room(path))
         for one in chain
     )
 
