@@ -17,10 +17,11 @@ from cathodeflow.bcdi.recipe import Step, parse
 from cathodeflow.bcdi.support import box_support, shrink_wrap
 from cathodeflow.checkpoints import generator
 from cathodeflow.errors import InputError
-from cathodeflow.learning import resolve_device
+from cathodeflow.learning import limited_threads, resolve_device
+from cathodeflow.parallel import ordered_map
 
 #: Voxels of starts that are computed at a time: on a CPU as many as its caches hold, on a GPU as its memory.
-_TOGETHER = {"cpu": 2**19, "cuda": 2**27}
+_TOGETHER = {"cpu": 2**18, "cuda": 2**27}
 
 _WIDTH_AT_FIRST = 0.5  # [px] of the blur, where it is fitted
 
@@ -146,10 +147,11 @@ def retrieve(
     if measured.norm == 0:
         raise InputError("amplitude", "0 in every pixel that is not held out", "a diffraction pattern")
     size = max((together or _TOGETHER[place.type]) // amplitude.numel(), 1)
-    parts = []
-    with torch.no_grad():
-        for some, within in zip(objects.split(size), supports.split(size), strict=True):
-            some, within = some.to(place), within.to(place)
+
+    def phased(pair: tuple[Tensor, Tensor]) -> list[Tensor]:
+        # What is switched off by it is so in the present thread alone.
+        with torch.no_grad():
+            some, within = (tensor.to(place) for tensor in pair)
             scale = measured.norm / torch.linalg.vector_norm(some * within, dim=VOLUME, keepdim=True)
             blur = None
             if coherence is not None:
@@ -157,7 +159,16 @@ def retrieve(
             found = iterate(some * scale, within, measured, steps, settings, blur)
             judged = _free_log_likelihood(found.objects, amplitude.to(place), free.to(place), blur)
             spread = torch.zeros(len(some), 3) if blur is None else blur.widths
-            parts.append([tensor.cpu() for tensor in (*found, judged, spread)])
+            return [tensor.cpu() for tensor in (*found, judged, spread)]
+
+    pairs = list(zip(objects.split(size), supports.split(size), strict=True))
+    threads = torch.get_num_threads()
+    if place.type == "cpu" and len(pairs) > 1 and threads > 1:
+        # Side by side, each by one thread, they wait for each other less than threads of one transform do.
+        with limited_threads(1):
+            parts = list(ordered_map(phased, pairs, workers=threads))
+    else:
+        parts = [phased(pair) for pair in pairs]
     return Retrieval(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
