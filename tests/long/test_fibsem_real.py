@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no {DATA}: set CATHO
         ("superalloy_sem", ["matrix", "precipitate", "small precipitate"], 0.75),
         pytest.param(
             "coating_sem", ["coating", "oxide", "crack"], 0.45,
-            marks=pytest.mark.xfail(reason="mIU .29: eight images of eight specimens are few, see README"),
+            marks=pytest.mark.xfail(reason="mIU .29: eight images of six specimens are few, see README"),
         ),
     ],
 )  # fmt: skip
