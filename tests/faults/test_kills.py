@@ -64,7 +64,8 @@ def test_killed_stage_ends_with_the_same_files(source: Path, tmp_path: Path, sta
         assert killed == wanted
         assert begin(tmp_path, line.format(out="results/bragg/out")).wait(timeout=600) == 0
         made, unbroken = (results_of(tmp_path, name) for name in ("out", "unbroken"))
-        assert made == unbroken and made
+        # Of frames one file, of the others several.
+        assert made == unbroken and len(made) > (stage != "frames")
         assert not list(tmp_path.glob("results/**/.*")), "what killed processes left"
 
 

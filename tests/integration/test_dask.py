@@ -59,7 +59,7 @@ def worker(folder: Path, address: str) -> subprocess.Popen[str]:
 def test_two_workers_one_of_which_is_killed_write_what_threads_write(scheduler: str, tmp_path: Path) -> None:
     expected = simulate(tmp_path, "threads", "threads", 200)
     workers = [worker(tmp_path / f"worker{number}", scheduler) for number in range(2)]
-    watcher = threading.Thread(target=kill_when_begun, args=(tmp_path / "workers", workers[0].pid))
+    watcher = threading.Thread(target=kill_when_begun, args=(tmp_path / "workers", workers[0].pid), daemon=True)
     watcher.start()
     try:
         assert simulate(tmp_path, "workers", scheduler, 200) == expected

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from cathodeflow.bragg.profiles import profile
@@ -12,7 +13,7 @@ from cathodeflow.io.frames_file import write_frames
 from cathodeflow.io.peaks import write_peaks
 
 LIMIT = 1500 * 2**20
-SIZE, FRAMES, PEAKS = 1024, 500, 8
+SIZE, FRAMES, PEAKS = 1024, 2000, 2
 
 
 def limited(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -29,8 +30,7 @@ def limited(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[s
 
 def test_training_from_frames_larger_than_the_memory(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    # With decimals, which compression cannot take away.
-    noise = rng.gamma(6, size=(4, SIZE, SIZE)).astype(np.float32)
+    noise = rng.poisson(6, (4, SIZE, SIZE)).astype(np.float32)
     centres = rng.uniform(30, SIZE - 30, (FRAMES, PEAKS, 2))
     rows, cols = np.mgrid[-10:11, -10:11]
 
@@ -53,8 +53,10 @@ def test_training_from_frames_larger_than_the_memory(tmp_path: Path) -> None:
         np.zeros(n),
         np.ones(n),
     )
-    # Not the frames alone, the file itself is larger than the limit.
+    # The file itself is larger than the limit, and its frames five times as large.
     assert (tmp_path / "frames.h5").stat().st_size > LIMIT
+    with h5py.File(tmp_path / "frames.h5") as file:
+        assert file["frames"].nbytes > 5 * LIMIT
     whole = limited(["-c", "import h5py, hdf5plugin; h5py.File('frames.h5')['frames'][:]"], tmp_path)
     assert whole.returncode != 0 and "MemoryError" in whole.stderr, "the limit does not bite"
 

@@ -18,12 +18,9 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no {DATA}: set CATHO
     ("name", "classes", "least"),
     [
         ("superalloy_sem", ["matrix", "precipitate", "small precipitate"], 0.75),
-        pytest.param(
-            "coating_sem", ["coating", "oxide", "crack"], 0.45,
-            marks=pytest.mark.xfail(reason="mIU .29: eight images of six specimens are few, see README"),
-        ),
+        ("coating_sem", ["coating", "oxide", "crack"], 0.45),
     ],
-)  # fmt: skip
+)
 def test_images_of_other_materials_are_learnt(tmp_path: Path, name: str, classes: list[str], least: float) -> None:
     config = yaml.safe_load((ROOT / "config/fibsem-images.yaml").read_text())
     config["fibsem"] |= {"samples": "images.tsv", "volume": {"classes": classes}}
@@ -35,5 +32,9 @@ def test_images_of_other_materials_are_learnt(tmp_path: Path, name: str, classes
     project.snakemake()
     table = pd.read_csv(tmp_path / "results/fibsem/measured/metrics.csv").set_index("model")
     assert table.index.tolist() == ["unet", "ugsm", "ugsm_prior", "ugsm_mlp", "matphase"]
-    assert table["miu"].max() > least and table[f"f1_{classes[0]}"].max() > 0.85
     assert project.planned() == {}
+    learnt = table["miu"].max() > least and table[f"f1_{classes[0]}"].max() > 0.85
+    if name == "coating_sem" and not learnt:
+        # The chain has to run here as well; what it learns is known to be too little.
+        pytest.xfail("mIU .29: eight images of six specimens are few, see README")
+    assert learnt

@@ -30,7 +30,7 @@ def test_the_bragg_part_gives_the_same_on_slurm_as_locally(finished: Project, tm
     (project.folder / "config.yaml").write_text(text)
     finish(start(project))
     asked = {job["comment"]: "gpu" in slurm.description(job["id"]) for job in slurm.jobs()}
-    assert {name: gpu for name, gpu in asked.items() if "bragg_train" in name} and asked
+    assert any("bragg_train" in name for name in asked)
     assert all(gpu == ("train" in name or "result" in name) for name, gpu in asked.items()), asked
     assert project.planned() == {}
     for scan in ("first", "second"):
