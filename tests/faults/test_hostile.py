@@ -349,6 +349,9 @@ def test_names_of_raw_files_are_no_commands(tmp_path: Path) -> None:
         (folder / "scans.tsv").write_text("sample\trole\tframes\tdark\tmask\n" + "\t".join(cells) + "\n")
         Project(folder, ROOT).snakemake("results/bragg/only/candidates.parquet")
         assert not list(folder.rglob("harmed")) and not (ROOT / "harmed").exists()
+        (folder / "scans.tsv").write_text("sample\trole\tframes\nonly\ttrain\traw/{z}\n")
+        refused = Project(folder, ROOT).snakemake("-n", check=False)
+        assert refused.returncode == 1 and "scans.tsv: scan 'only', frames: found raw/{z}" in refused.stderr
 
 
 def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
