@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,12 +88,42 @@ def start(project: Project, *arguments: str, output: Path) -> subprocess.Popen[b
         )  # fmt: skip
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
+def kill(process: subprocess.Popen[Any]) -> None:
     """Kill a process with its whole group, as a power cut does."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     # The kernel takes a moment to end the last of the group.
     time.sleep(0.2)
+
+
+def kill_after(process: subprocess.Popen[Any], seconds: float) -> bool:
+    """Kill a process after some time; tell whether it was still running."""
+    end = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < end:
+        time.sleep(0.005)
+    if process.poll() is not None:
+        return False
+    kill(process)
+    return True
+
+
+def kill_often(begin: Callable[[], subprocess.Popen[Any]], wanted: int, lasts: float, rng: random.Random) -> int:
+    """Start a process anew until so many were killed while they ran; return how many were.
+
+    `lasts` are the seconds that it ran when nobody killed it. Where one is quicker, as the machine was busy then or had
+    read nothing before, the next are killed earlier.
+    """
+    killed = 0
+    for _ in range(10 * wanted):
+        clock = time.monotonic()
+        # The first part of the time is that of imports, where nothing can go wrong.
+        if kill_after(begin(), rng.uniform(0.4, 1.0) * lasts):
+            killed += 1
+        else:
+            lasts = min(0.9 * lasts, time.monotonic() - clock)
+        if killed == wanted:
+            break
+    return killed
 
 
 def digests(folder: Path, *below: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ..conftest import Project
-from .conftest import TARGETS, digests, environment, kill, only_full, patches, start, tally, times
+from .conftest import TARGETS, digests, environment, kill_after, kill_often, only_full, patches, start, tally, times
 
 #: By stage, the command that makes `results/bragg/out`.
 STAGES = {
@@ -32,17 +32,6 @@ def begin(folder: Path, line: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(words, cwd=folder, env=environment(), stdout=quiet, stderr=quiet, start_new_session=True)
 
 
-def kill_after(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Kill a process after some time; tell whether it was still running."""
-    end = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < end:
-        time.sleep(0.005)
-    if process.poll() is not None:
-        return False
-    kill(process)
-    return True
-
-
 @pytest.mark.parametrize("stage", STAGES if times(1, 0) else ["training"])
 def test_killed_stage_ends_with_the_same_files(source: Path, tmp_path: Path, stage: str) -> None:
     (tmp_path / "raw").symlink_to(source / "raw")
@@ -53,13 +42,9 @@ def test_killed_stage_ends_with_the_same_files(source: Path, tmp_path: Path, sta
     clock = time.monotonic()
     assert begin(tmp_path, line.format(out="results/bragg/unbroken")).wait(timeout=600) == 0
     lasts = time.monotonic() - clock
-    killed, wanted = 0, times(6, 2)
+    wanted = times(6, 2)
     with tally(f"SIGKILL in the stage {stage}") as tried:
-        for _ in range(5 * wanted):
-            # The first part of the time is that of imports, where nothing can go wrong.
-            killed += kill_after(begin(tmp_path, line.format(out="results/bragg/out")), rng.uniform(0.4, 1.0) * lasts)
-            if killed == wanted:
-                break
+        killed = kill_often(lambda: begin(tmp_path, line.format(out="results/bragg/out")), wanted, lasts, rng)
         tried(killed)
         assert killed == wanted
         assert begin(tmp_path, line.format(out="results/bragg/out")).wait(timeout=600) == 0
