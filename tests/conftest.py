@@ -19,6 +19,10 @@ settings.register_profile("repeat", derandomize=True)
 settings.register_profile("search", derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
+# Whenever snakemake starts, its executor for Slurm asks Slurm for a setting, and where Slurm's commands are but none of
+# its daemons the answer takes nine seconds. Tests that start the daemons name their configuration.
+os.environ["SLURM_CONF"] = os.devnull
+
 
 @dataclass(frozen=True)
 class Project:

@@ -75,7 +75,8 @@ def slurm(folder: Path) -> Iterator[None]:
     """
     pids = [Path("/run/munge/munged.pid"), folder / "slurmctld.pid", folder / "slurmd.pid"]
     # One at a time: all have their configuration in the same place.
-    with FileLock(Path(tempfile.gettempdir(), "cathodeflow-slurm.lock")):
+    with FileLock(Path(tempfile.gettempdir(), "cathodeflow-slurm.lock")), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(ETC / "slurm.conf"))
         try:
             try:
                 _begin(folder)
