@@ -129,7 +129,7 @@ def train_local(
     found = torch.from_numpy(read_volume(logits)[rows].compute().astype(np.float32))
     doubt = entropy(found)
     unknown = idk_probability(helpers["idk"], found, doubt) >= told["threshold"]
-    training = (used["role"] == TRAIN).to_numpy()
+    training = (used["role"] == TRAIN).to_numpy(copy=True)
     low, high = (float(value) for value in np.quantile(grey[training], (0.001, 0.999)))
     context = networks["network"].architecture["context"]
     around = neighbours_of(used["slice"].to_numpy(), used["copy"].to_numpy(), context)
