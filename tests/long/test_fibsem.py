@@ -118,8 +118,9 @@ def test_slices_of_other_kinds_are_segmented_in_one_command(electrode: Project, 
     (tmp_path / "rgb").mkdir()
     for number, one in enumerate(grey):
         tifffile.imwrite(tmp_path / f"rgb/{number}.tif", np.dstack([one] * 3), photometric="rgb")
-    tifffile.imwrite(tmp_path / "same.tif", grey)
-    tifffile.imwrite(tmp_path / "deep.tif", grey.astype(np.uint16) * 150 + 2000)
+    # Four slices would be taken for the four channels of an image otherwise.
+    tifffile.imwrite(tmp_path / "same.tif", grey, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "deep.tif", grey.astype(np.uint16) * 150 + 2000, photometric="minisblack")
     tifffile.imwrite(tmp_path / "real.tif", grey.astype(np.float32) / 255)
     model = str(results(electrode) / "electrode/grouped/seed0/model")
     found = {}
