@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no {DATA}: set CATHO
 def test_images_of_other_materials_are_learnt(tmp_path: Path, name: str, classes: list[str], least: float) -> None:
     config = yaml.safe_load((ROOT / "config/fibsem-images.yaml").read_text())
     config["fibsem"] |= {"samples": "images.tsv", "volume": {"classes": classes}}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     (tmp_path / "images.tsv").write_text(
         f"sample\trole\timages\tlabels\nmeasured\ttrain\t{DATA / name}/images\t{DATA / name}/labels\n"
     )
