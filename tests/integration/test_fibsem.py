@@ -52,6 +52,15 @@ def labels_of_other_size(folder: Path) -> None:
         tifffile.imwrite(path, np.zeros((30, 40), np.uint8))
 
 
+def slices_marked_as_colours(folder: Path) -> None:
+    for path in (folder / "slices").glob("*.tif"):
+        path.unlink()
+    # So tifffile writes three or four slices unless it is told that they are grey.
+    tifffile.imwrite(
+        folder / "slices/s00.tif", np.zeros((4, 32, 40), np.uint8), photometric="rgb", planarconfig="separate"
+    )
+
+
 @pytest.mark.parametrize(
     ("spoil", "where", "found"),
     [
@@ -61,6 +70,7 @@ def labels_of_other_size(folder: Path) -> None:
         (labels_of_nothing, "labels", "'extra'"),
         (truncated, "s06.tif", ""),
         (labels_of_other_size, "labels", "32 x 40"),
+        (slices_marked_as_colours, "s00.tif", "4 planes"),
     ],
 )
 def test_bad_slices_are_one_line(tmp_path: Path, spoil: Callable[[Path], None], where: str, found: str) -> None:

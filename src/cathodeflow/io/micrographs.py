@@ -78,6 +78,25 @@ def micrograph_header(path: str) -> Header:
     return header
 
 
+def colour_planes(path: str) -> int:
+    """Count the planes of a TIFF image that has one for each colour; 0 for all other images.
+
+    Parameters
+    ----------
+    path : str
+
+    Raises
+    ------
+    InputError
+        See `micrograph_header`.
+    """
+    if _kind(path) != "TIFF":
+        return 0
+    with guarded(path, _expected("TIFF")), tifffile.TiffFile(path) as tiff:
+        page = _tiff_page(tiff, path)
+        return int(page.samplesperpixel) if page.axes == "SYX" else 0
+
+
 def read_micrograph(path: str) -> Grey:
     """Read an image as one channel of grey.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.frames import FrameSeries, open_series, read_frames
-from cathodeflow.io.micrographs import micrograph_header, read_micrograph
+from cathodeflow.io.micrographs import colour_planes, micrograph_header, read_micrograph
 from cathodeflow.io.sources import list_files
 
 
@@ -45,10 +45,15 @@ def open_stack(source: str) -> Stack:
     Raises
     ------
     InputError
-        No file, or one that cannot be read or differs from the others in its size: a line for each.
+        No file, one that cannot be read or differs from the others in its size: a line for each; or a single file in
+        which slices are marked as colours.
     """
     files = tuple(list_files(source))
     if _coloured(files[0]):
+        if len(files) == 1 and (planes := colour_planes(files[0])):
+            # What some writers make of three or four slices; as colours they would be mixed to one slice.
+            found = f"{planes} planes marked as the colours of one image"
+            raise InputError(files[0], found, "slices: pages marked as grey (tifffile: photometric='minisblack')")
         headers = [micrograph_header(path) for path in files]
         shape = (headers[0].rows, headers[0].cols)
         bad = [
