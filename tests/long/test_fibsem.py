@@ -121,7 +121,7 @@ def test_slices_of_other_kinds_are_segmented_in_one_command(electrode: Project, 
     # Four slices would be taken for the four channels of an image otherwise.
     tifffile.imwrite(tmp_path / "same.tif", grey, photometric="minisblack")
     tifffile.imwrite(tmp_path / "deep.tif", grey.astype(np.uint16) * 150 + 2000, photometric="minisblack")
-    tifffile.imwrite(tmp_path / "real.tif", grey.astype(np.float32) / 255)
+    tifffile.imwrite(tmp_path / "real.tif", grey.astype(np.float32) / 255, photometric="minisblack")
     model = str(results(electrode) / "electrode/grouped/seed0/model")
     found = {}
     for name in ("rgb", "same.tif", "deep.tif", "real.tif"):
@@ -130,6 +130,7 @@ def test_slices_of_other_kinds_are_segmented_in_one_command(electrode: Project, 
         )
         assert run.returncode == 0, run.stderr
         found[name] = read_volume(tmp_path / f"{name}.zarr").compute()
+    assert all(phases.shape == grey.shape for phases in found.values())
     assert (found["rgb"] == found["same.tif"]).all()
     for name in ("deep.tif", "real.tif"):
         # Matched to the grey of the training, not to that of the first four slices: nearly the same.
