@@ -36,12 +36,13 @@ _PILLOW_CHANNELS = {"1": 1, "L": 1, "P": 1, "I;16": 1, "I;16B": 1, "LA": 2, "PA"
 
 
 class Header(NamedTuple):
-    """Rows and columns of an image [px], bits of a value, and channels, all as stored."""
+    """Rows and columns of an image [px], bits of a value, channels, and whether each is a plane, all as stored."""
 
     rows: int
     cols: int
     bit_depth: int
     channels: int
+    planes: bool = False
 
 
 def list_micrographs(source: str) -> list[str]:
@@ -76,25 +77,6 @@ def micrograph_header(path: str) -> Header:
         found = f"{header.rows} x {header.cols} pixels"
         raise InputError(path, found, f"an image of 1 to {MAX_PIXELS} pixels")
     return header
-
-
-def colour_planes(path: str) -> int:
-    """Count the planes of a TIFF image that has one for each colour; 0 for all other images.
-
-    Parameters
-    ----------
-    path : str
-
-    Raises
-    ------
-    InputError
-        See `micrograph_header`.
-    """
-    if _kind(path) != "TIFF":
-        return 0
-    with guarded(path, _expected("TIFF")), tifffile.TiffFile(path) as tiff:
-        page = _tiff_page(tiff, path)
-        return int(page.samplesperpixel) if page.axes == "SYX" else 0
 
 
 def read_micrograph(path: str) -> Grey:
@@ -272,7 +254,8 @@ def _tiff_header(path: str) -> Header:
             raise InputError(path, found, "a grey, palette or RGB image")
         if page.dtype is None or page.dtype.kind not in "buif":
             raise InputError(path, f"values of type {page.dtype}", "integers or floats")
-        return Header(page.imagelength, page.imagewidth, int(page.bitspersample), page.samplesperpixel)
+        bits, planes = int(page.bitspersample), page.axes == "SYX"
+        return Header(page.imagelength, page.imagewidth, bits, page.samplesperpixel, planes)
 
 
 def _read_tiff(path: str) -> NDArray[Any]:

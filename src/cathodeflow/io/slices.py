@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.frames import FrameSeries, open_series, read_frames
-from cathodeflow.io.micrographs import colour_planes, micrograph_header, read_micrograph
+from cathodeflow.io.micrographs import micrograph_header, read_micrograph
 from cathodeflow.io.sources import list_files
 
 
@@ -50,11 +50,11 @@ def open_stack(source: str) -> Stack:
     """
     files = tuple(list_files(source))
     if _coloured(files[0]):
-        if len(files) == 1 and (planes := colour_planes(files[0])):
-            # What some writers make of three or four slices; as colours they would be mixed to one slice.
-            found = f"{planes} planes marked as the colours of one image"
-            raise InputError(files[0], found, "slices: pages marked as grey (tifffile: photometric='minisblack')")
         headers = [micrograph_header(path) for path in files]
+        if len(files) == 1 and headers[0].planes:
+            # What some writers make of three or four slices; as colours they would be mixed to one slice.
+            found = f"{headers[0].channels} planes marked as the colours of one image"
+            raise InputError(files[0], found, "slices: pages marked as grey (tifffile: photometric='minisblack')")
         shape = (headers[0].rows, headers[0].cols)
         bad = [
             InputError(path, f"{one.rows} x {one.cols} pixels", f"{shape[0]} x {shape[1]}, as in {files[0]}")
