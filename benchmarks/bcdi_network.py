@@ -75,7 +75,7 @@ def trained(folder: Path, arguments: argparse.Namespace) -> Path | None:
 def trials(network: PhaseNetwork, arguments: argparse.Namespace) -> pd.DataFrame:
     """Try all starts on unseen crystals, one of each regime in turn; what was tried is kept after each turn."""
     rows: list[dict[str, Any]] = []
-    settings = ("shrink_every", "sigma", "side")
+    settings = ("beta", "shrink_every", "sigma", "threshold", "side")
     measurement = Measurement(photons=tuple(arguments.photons))
     for turn in range(arguments.test):
         for place, regime in enumerate(REGIMES):
@@ -119,8 +119,10 @@ def main() -> None:
     parser.add_argument("--photons", type=float, nargs=2, default=Measurement().photons, help="of the unseen crystals")
     parser.add_argument("--starts", type=int, default=4)
     parser.add_argument("--iterations", type=int, nargs="+", default=[10, 20, 50, 100, 200])
+    parser.add_argument("--beta", type=float, help="of RAAR; default: by the noise")
     parser.add_argument("--shrink-every", type=int, default=10)
     parser.add_argument("--sigma", type=float, nargs=2, default=[1.0, 0.5])
+    parser.add_argument("--threshold", type=float, default=0.13)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=20)
     words = sys.argv[1:]

@@ -7,6 +7,7 @@ import torch
 from cathodeflow.bcdi.ambiguities import align
 from cathodeflow.bcdi.coherence import Blur
 from cathodeflow.bcdi.modes import best_of, mode_decomposition
+from cathodeflow.bcdi.noise import counting_noise, relaxation
 from cathodeflow.bcdi.operators import amplitude, fourier
 from cathodeflow.bcdi.phase import retrieve
 from cathodeflow.errors import InputError
@@ -190,6 +191,31 @@ def test_the_poisson_likelihood_is_higher_where_it_is_the_aim():
         model = amplitude(phased(measured, **options).objects[0]).double().square().clamp_min(1e-6)
         likelihoods[aim] = (measured.square() * model.log() - model).mean().item()
     assert likelihoods["poisson"] > likelihoods["amplitude"] + 1e-3
+
+
+@pytest.mark.parametrize("photons", [1e5, 1e6, 1e7, 1e8])
+def test_the_counting_noise_is_the_distance_to_the_true_amplitude(photons):
+    true = crystal(strength=2.0)
+    measured = counted(true, photons)
+    exact = amplitude(true) * photons**0.5 / torch.linalg.vector_norm(amplitude(true))
+    distance = (torch.linalg.vector_norm(measured - exact) / torch.linalg.vector_norm(exact)).item()
+    assert counting_noise(measured) == pytest.approx(distance, rel=0.15)
+    # A bright pixel that was not measured would hide the noise of the others.
+    spoilt, mask = measured.clone(), torch.ones_like(measured, dtype=torch.bool)
+    spoilt[0, 0, 0], mask[0, 0, 0] = 1e6, False
+    assert counting_noise(spoilt, valid=mask) == pytest.approx(distance, rel=0.15) and counting_noise(spoilt) < 1e-3
+
+
+def test_of_a_few_photons_the_truth_is_kept_by_a_relaxation_that_the_noise_sets():
+    correlations = {None: [], 0.97: []}
+    for seed in (0, 1, 3):
+        true = crystal(seed=seed, strength=8.0)
+        measured = counted(true, 1.5e5)
+        options = {"recipe": "180*RAAR+20*ER", "initial": true, "shrink_every": 10, "sigma": (1.0, 0.5)}
+        for beta, values in correlations.items():
+            values.append(align(phased(measured, beta=beta, **options).objects, true)[1].item())
+    assert min(correlations[None]) > 0.94 and np.mean(correlations[0.97]) < 0.85
+    assert 0.7 < relaxation(measured) < 0.85 and relaxation(measured / 1000) == 1 and relaxation(ONES) == 0.5
 
 
 def test_the_free_log_likelihood_tells_an_object_from_a_bloated_support():

@@ -156,7 +156,9 @@ class Phase(Options):
     recipe: str = option("3*(20*ER+180*HIO)+20*ER", "Algorithms (ER, HIO, RAAR, DM) and their iterations.")
     starts: int = option(5, "Random starts.", ge=1, le=1000)
     modes: int = option(5, "Best starts that are decomposed into modes.", ge=1)
-    beta: float = option(0.9, "Feedback of HIO, relaxation of RAAR and DM.", gt=0, le=1)
+    beta: float | None = option(
+        0.9, "Feedback of HIO, relaxation of RAAR and DM; null: 1 minus the noise by counting.", gt=0, le=1
+    )
     shrink_every: int = option(20, "Iterations between two shrink-wraps of the support; 0: none.", ge=0)
     sigma: tuple[float, ...] = _range((1.0, 1.0), "Deviation of its Gauss function at first and at last.", unit="px")
     threshold: float = option(0.1, "Its share of the highest amplitude.", gt=0, lt=1)
@@ -230,10 +232,10 @@ class Evaluate(Options):
         (10, 20, 50, 100, 200), "Numbers of iterations, each tried anew.", min_length=1
     )
     starts: int = option(1, "Random starts, and candidates of the network, the best of which counts.", ge=1)
-    beta: float = option(0.9, "Feedback of HIO, relaxation of RAAR.", gt=0, le=1)
+    beta: float | None = option(None, "Relaxation of RAAR; default: 1 minus the noise by counting.", gt=0, le=1)
     shrink_every: int = option(10, "Iterations between two shrink-wraps.", ge=0)
     sigma: tuple[float, ...] = _range((1.0, 0.5), "Deviation of their Gauss function at first and at last.", unit="px")
-    threshold: float = option(0.1, "Their share of the highest amplitude.", gt=0, lt=1)
+    threshold: float = option(0.13, "Their share of the highest amplitude.", gt=0, lt=1)
     side: int | None = option(
         None, "Side of the middle of a pattern that the network sees; default: all of it.", unit="px", ge=16
     )
@@ -264,12 +266,14 @@ class Refine(Options):
     """Candidate objects and amplitudes -> objects after a few iterations of phasing, the best first."""
 
     candidates: int = option(4, "Most candidates that are refined.", ge=1)
-    iterations: int = option(50, "Iterations: HIO and RAAR alike, the last fifth ER.", ge=1)
+    iterations: int = option(50, "Iterations: RAAR, and the last fifth, at most 20, ER.", ge=1)
     recipe: str | None = option(None, "In their place, a recipe as of `phase`.")
-    beta: float = option(0.9, "Feedback of HIO, relaxation of RAAR and DM.", gt=0, le=1)
+    beta: float | None = option(
+        None, "Feedback of HIO, relaxation of RAAR and DM; default: 1 minus the noise by counting.", gt=0, le=1
+    )
     shrink_every: int = option(10, "Iterations between two shrink-wraps of the support; 0: none.", ge=0)
     sigma: tuple[float, ...] = _range((1.0, 0.5), "Deviation of their Gauss function at first and at last.", unit="px")
-    threshold: float = option(0.1, "Their share of the highest amplitude.", gt=0, lt=1)
+    threshold: float = option(0.13, "Their share of the highest amplitude.", gt=0, lt=1)
     likelihood: Likelihood = option("amplitude", "What the wave is held to; `poisson` pays at few counts.")
     threads: int = option(2, "Threads on a CPU.", ge=1)
     device: Device | None = option(None, "Device; default: the workflow's.")

@@ -11,6 +11,7 @@ from cathodeflow.bcdi.coherence import Blur, checked_widths
 from cathodeflow.bcdi.free import free_pixels
 from cathodeflow.bcdi.iterations import Measured, Settings, iterate
 from cathodeflow.bcdi.metrics import log_likelihood
+from cathodeflow.bcdi.noise import relaxation
 from cathodeflow.bcdi.operators import VOLUME
 from cathodeflow.bcdi.operators import amplitude as amplitude_of
 from cathodeflow.bcdi.recipe import Step, parse
@@ -56,7 +57,7 @@ def retrieve(
     mask: Tensor | None = None,
     initial: Tensor | None = None,
     seed: int = 0,
-    beta: float = 0.9,
+    beta: float | None = 0.9,
     shrink_every: int = 20,
     sigma: tuple[float, float] = (1.0, 1.0),
     threshold: float = 0.1,
@@ -85,8 +86,9 @@ def retrieve(
         Objects to start from in place of random ones, on any scale; shrink-wrap of them gives the first supports.
     seed : int
         Of the random starts and the free pixels.
-    beta : float
-        Feedback of HIO, relaxation of RAAR and DM, above 0, at most 1, where the recipe sets none.
+    beta : float, optional
+        Feedback of HIO, relaxation of RAAR and DM, above 0, at most 1, where the recipe sets none; None: by the noise
+        (`noise.relaxation`), for which the amplitude is in roots of counts. It pays with RAAR at few counts.
     shrink_every : int
         Iterations between two shrink-wraps of the support; 0: it stays.
     sigma : (float, float)
@@ -133,9 +135,9 @@ def retrieve(
     amplitude, mask = _checked(torch.as_tensor(amplitude), mask)
     shape = (amplitude.shape[0], amplitude.shape[1], amplitude.shape[2])
     steps = parse(recipe) if isinstance(recipe, str) else list(recipe)
-    settings = _settings(
-        beta, shrink_every, sigma, threshold, phase_limits, likelihood == "poisson", coherence == "fit"
-    )
+    beta = relaxation(amplitude, valid=mask) if beta is None else beta
+    poisson, fit = likelihood == "poisson", coherence == "fit"
+    settings = _settings(beta, shrink_every, sigma, threshold, phase_limits, poisson, fit)
     if settings.fit_coherence and not shrink_every:
         raise InputError("coherence", "fit, with no shrink-wrap at which to do it", "widths, or shrink_every above 0")
     widths = checked_widths(_WIDTH_AT_FIRST if coherence == "fit" else coherence or 0.0)

@@ -29,10 +29,10 @@ def refine(
     iterations: int = 50,
     recipe: str | None = None,
     mask: Tensor | None = None,
-    beta: float = 0.9,
+    beta: float | None = None,
     shrink_every: int = 10,
     sigma: tuple[float, float] = (1.0, 0.5),
-    threshold: float = 0.1,
+    threshold: float = 0.13,
     likelihood: Literal["amplitude", "poisson"] = "amplitude",
     device: str = "auto",
 ) -> Retrieval:
@@ -41,7 +41,7 @@ def refine(
     Parameters
     ----------
     amplitude : (z, y, x) float32
-        Square root of the intensity, zero frequency at index n // 2.
+        Roots of counts, zero frequency at index n // 2.
     start : (z, y, x) or (candidates, z, y, x) complex64
         Objects, on any scale; all are refined, the first support of each is its own shrink-wrap.
     iterations : int
@@ -68,21 +68,21 @@ def refine(
 
 
 def refinement(iterations: int) -> list[Step]:
-    """Divide iterations between hybrid input-output, relaxed averaged alternating reflections, and error reduction.
+    """Divide iterations: relaxed averaged alternating reflections, and error reduction for the last fifth, at most 20.
 
-    The first leaves wrong minima, but where photons are few it leaves the right one as well: with some 1e6 of them or
-    fewer it does so even from the truth. The second stays there, and the last ends in it.
+    Hybrid input-output leaves wrong minima as well, but where photons are few it leaves the right one too: with some
+    1e6 of them or fewer it does so even from the truth. The first, with its relaxation by the noise (`beta` None of
+    `phase.retrieve`), stays there, and the last ends in it.
 
     Examples
     --------
     >>> [(step.algorithm, step.iterations) for step in refinement(50)]
-    [('HIO', 20), ('RAAR', 20), ('ER', 10)]
+    [('RAAR', 40), ('ER', 10)]
     """
     if iterations < 1:
         raise InputError("iterations", str(iterations), "at least 1")
     last = min(-(-iterations // 5), 20)
-    first = (iterations - last) // 2
-    steps = (("HIO", first), ("RAAR", iterations - last - first), ("ER", last))
+    steps = (("RAAR", iterations - last), ("ER", last))
     return [Step(name, count) for name, count in steps if count]
 
 

@@ -28,6 +28,7 @@ def try_starts(
     seed: int = 0,
     mask: Tensor | None = None,
     side: int | None = None,
+    beta: float | None = None,
     device: str = "auto",
     precision: str = "auto",
     **settings: Any,
@@ -50,6 +51,8 @@ def try_starts(
         True where a pixel was measured. Default: all.
     side, device, precision
         Of `infer.infer`.
+    beta
+        Of `phase.retrieve`, by default by the noise.
     **settings
         Of `phase.retrieve`, the same for all.
 
@@ -64,7 +67,7 @@ def try_starts(
     usable = guess.objects.abs().amax((1, 2, 3)) > 0
     candidates = guess.objects[usable][:starts]
     rows = _rows(NETWORK, 0, guess.objects[:starts], guess.residuals[:starts], truth)
-    settings |= {"mask": mask, "device": device}
+    settings |= {"mask": mask, "beta": beta, "device": device}
     for count in iterations:
         found = {RANDOM: retrieve(amplitude, recipe=refinement(count), starts=starts, seed=seed, **settings)}
         if len(candidates):

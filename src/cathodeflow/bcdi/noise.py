@@ -1,0 +1,56 @@
+"""How much of a measured amplitude is counting noise, and how firmly phasing may hold to it."""
+
+from torch import Tensor
+
+# Relaxation below which RAAR is hardly more than error reduction.
+_LEAST_RELAXATION = 0.5
+
+
+def counting_noise(amplitude: Tensor, *, valid: Tensor | None = None) -> float:
+    """Estimate how far counting took an amplitude from the true one, relative to its norm.
+
+    The root of n counts varies by 1/4 where n is large. Where few are expected it varies by as much as is expected: so
+    do the pixels with one count, and as many photons again are expected in those around them that have none. On
+    simulated crystals of 1e5 to 1e8 photons the estimate is within some percent of the distance to the true amplitude.
+
+    Parameters
+    ----------
+    amplitude : (z, y, x) float32
+        Roots of counts.
+    valid : (z, y, x) bool, optional
+        True where a pixel was measured. Default: all.
+
+    Returns
+    -------
+    float
+        0 where no pixel has a count: of such amplitudes, on another scale, nothing can be told.
+
+    Examples
+    --------
+    >>> import torch
+    >>> counting_noise(torch.full((4, 4, 4), 10.0))
+    0.05
+    """
+    counts = amplitude.double().square()
+    counts = counts if valid is None else counts * valid
+    lit, single = counts >= 0.5, (counts >= 0.5) & (counts < 1.5)
+    if not lit.any():
+        return 0.0
+    return float(((0.25 * lit.sum() + single.sum()) / counts.sum()).sqrt())
+
+
+def relaxation(amplitude: Tensor, *, valid: Tensor | None = None) -> float:
+    """Choose the relaxation of RAAR by the noise: 1 minus that of `counting_noise`, at least 0.5.
+
+    A noisy amplitude and a support have no object in common. Near 1 the iterations then wander off for good, even from
+    the truth; the lower the relaxation, the nearer they stay to the measured amplitude (D. R. Luke, Inverse Problems
+    21, 37 (2005)), and the less they leave wrong minima. That the noise itself is a good measure for it is what trials
+    on simulated crystals of 1e5 to 1e8 photons gave.
+
+    Examples
+    --------
+    >>> import torch
+    >>> relaxation(torch.full((4, 4, 4), 10.0))
+    0.95
+    """
+    return max(1 - counting_noise(amplitude, valid=valid), _LEAST_RELAXATION)
