@@ -50,6 +50,7 @@ def figures():
         "diffraction of nothing": plots.diffraction_figure(0 * MEASURED, 0 * MEASURED),
         "diffraction of one level": plots.diffraction_figure(0 * MEASURED + 1, 0 * MEASURED + 1),
         "errors": plots.errors_figure([np.geomspace(1, 0.1, 30), np.geomspace(1, 0.01, 50)], chosen=1),
+        "errors above noise": plots.errors_figure([np.geomspace(1, 0.1, 30)], chosen=0, noise=0.08),
         "errors down to 0": plots.errors_figure([[1, 0.5, 0]]),
         "no errors": plots.errors_figure([[], []]),
         "resolution": plots.resolution_figure({"PRTF": curve(np.linspace(1.1, 0, 12)), "FSC": curve(np.linspace(1, -0.2, 12))}),
@@ -119,6 +120,9 @@ def test_the_kept_start_stands_out():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["other starts (2)", "kept: start 2"]
     assert axes.lines[-1].get_ydata().tolist() == [1, 0.2] and axes.lines[-1].get_xdata().tolist() == [1, 2]
     assert axes.get_yscale() == "log" and len(axes.lines) == 3
+    noisy = plots.errors_figure([[1, 0.5]], noise=0.3).axes[0]
+    assert list(noisy.lines[-1].get_ydata()) == [0.3, 0.3]
+    assert [text.get_text() for text in noisy.get_legend().get_texts()] == ["starts (1)", "noise of counting"]
 
 
 def test_resolutions_stand_where_curves_cross():

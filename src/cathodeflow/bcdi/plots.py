@@ -170,7 +170,11 @@ def diffraction_figure(measured: Floats, calculated: Floats, *, valid: NDArray[n
 
 @styled
 def errors_figure(
-    errors: Sequence[ArrayLike], *, chosen: int | None = None, unit: str = "relative to the amplitude"
+    errors: Sequence[ArrayLike],
+    *,
+    chosen: int | None = None,
+    noise: float = 0.0,
+    unit: str = "relative to the amplitude",
 ) -> Figure:
     """Draw the error of each start against its iterations.
 
@@ -180,6 +184,8 @@ def errors_figure(
         A curve for each start.
     chosen : int, optional
         The start that was kept, drawn strong.
+    noise : float
+        Error that counting alone leaves, drawn as a level where it is above 0.
     unit : str
         Of the error.
     """
@@ -197,6 +203,8 @@ def errors_figure(
         axes.plot(
             np.arange(1, len(curves[chosen]) + 1), curves[chosen], color=COLOURS[0], label=f"kept: start {chosen + 1}"
         )
+    if noise > 0:
+        axes.axhline(noise, color="#4A4A4A", linewidth=0.9, linestyle="--", label="noise of counting")
     if min(float(np.nanmin(one)) for one in curves if len(one)) > 0:
         axes.set_yscale("log")
         plain_log(axes.yaxis)

@@ -78,8 +78,11 @@ def _write(
     options: Any, more: dict[str, float],
 ) -> None:  # fmt: skip
     """Write objects, the best first, and what they are like."""
+    import torch
+
     from cathodeflow.bcdi.ambiguities import align
     from cathodeflow.bcdi.metrics import support_fraction
+    from cathodeflow.bcdi.noise import counting_noise
     from cathodeflow.bcdi.plots import errors_figure
     from cathodeflow.io.figures import save_figure
     from cathodeflow.io.phasing import Starts, write_starts
@@ -89,10 +92,11 @@ def _write(
     objects = sorted_starts[0]
     arrays = dict(zip(Starts._fields, (tensor.numpy() for tensor in sorted_starts), strict=False))
     write_starts(out, Starts(**arrays, binning=measured.binning))
-    save_figure(figure, errors_figure([one.numpy() for one in found.errors], chosen=order[0]))
+    noise = counting_noise(torch.from_numpy(measured.amplitude), valid=torch.from_numpy(measured.mask))
+    save_figure(figure, errors_figure([one.numpy() for one in found.errors], chosen=order[0], noise=noise))
     metrics = {
         "starts": len(order), "best_start": order[0], "error": float(found.errors[order[0], -1]),
-        "support_fraction": float(support_fraction(objects[:1])[0]), **more,
+        "counting_noise": noise, "support_fraction": float(support_fraction(objects[:1])[0]), **more,
     }  # fmt: skip
     if not bool(found.free_log_likelihood.isnan().any()):
         metrics["free_log_likelihood"] = float(sorted_starts[3][0])
