@@ -33,7 +33,10 @@ from cathodeflow.bcdi.refine import refine
 from cathodeflow.bcdi.simulate import crystal
 from cathodeflow.learning import limited_threads
 
-RECIPE = "3*(20*ER+180*HIO)+20*ER"
+# As the peer's, and the usual ones of the field; ours are others.
+USUAL: dict[str, Any] = {
+    "recipe": "3*(20*ER+180*HIO)+20*ER", "beta": 0.9, "shrink_every": 20, "sigma": (1.0, 1.0), "threshold": 0.1,
+}  # fmt: skip
 ENGINE = importlib.util.find_spec("cohere_core") is not None
 # As published, our default, and one for CPUs.
 NETWORKS: list[tuple[Architecture, tuple[int, ...]]] = [
@@ -47,7 +50,7 @@ HOW = "cohere-core is not installed, so there is no peer: uv pip install --no-de
 def main() -> None:
     with limited_threads(2):
         truth, measured = pattern(seed=7)
-        print(f"a crystal of 64^3 voxels, phase range 2.5 rad, 1e7 photons, {RECIPE}, shrink-wrap every 20")
+        print(f"a crystal of 64^3 voxels, phase range 2.5 rad, 1e7 photons, {USUAL['recipe']}, shrink-wrap every 20")
         full = recipe(truth, measured)
         several(measured)
         short_cut(measured, full)
@@ -69,7 +72,7 @@ def recipe(truth: Tensor, measured: Tensor) -> float:
     found: dict[str, list[Tensor]] = {"ours": [], "cohere-core": []}
     for number in range(4):
         # The first pair warms up.
-        runs = {"ours": lambda seed=number: retrieve(measured, recipe=RECIPE, seed=seed, device="cpu").objects[0]}
+        runs = {"ours": lambda seed=number: retrieve(measured, **USUAL, seed=seed, device="cpu").objects[0]}
         if ENGINE:
             runs["cohere-core"] = lambda seed=number: cohere(measured, seed)
         for name, run in runs.items():
@@ -119,7 +122,7 @@ def cohere(measured: Tensor, seed: int, *, shrink: tuple[int, int] = (20, 20)) -
 
     torch.manual_seed(seed)
     params = {
-        "algorithm_sequence": RECIPE, "hio_beta": 0.9, "initial_support_area": [0.5, 0.5, 0.5],
+        "algorithm_sequence": USUAL["recipe"], "hio_beta": 0.9, "initial_support_area": [0.5, 0.5, 0.5],
         "shrink_wrap_trigger": list(shrink), "shrink_wrap_type": "GAUSS", "shrink_wrap_threshold": 0.1,
         "shrink_wrap_gauss_sigma": 1.0,
     }  # fmt: skip
@@ -133,8 +136,8 @@ def cohere(measured: Tensor, seed: int, *, shrink: tuple[int, int] = (20, 20)) -
 
 def several(measured: Tensor, count: int = 8) -> None:
     """Compare several starts in one batch with as many runs."""
-    together = seconds(lambda: retrieve(measured, recipe=RECIPE, starts=count, device="cpu"))
-    apart = seconds(lambda: [retrieve(measured, recipe=RECIPE, starts=[k], device="cpu") for k in range(count)])
+    together = seconds(lambda: retrieve(measured, **USUAL, starts=count, device="cpu"))
+    apart = seconds(lambda: [retrieve(measured, **USUAL, starts=[k], device="cpu") for k in range(count)])
     print(f"{count} starts: at once {together:.2f} s, in {count} runs {apart:.2f} s, ratio {apart / together:.2f}")
 
 

@@ -25,6 +25,7 @@ import torch
 from cathodeflow.bcdi.displacement import REGIMES
 from cathodeflow.bcdi.metrics import success_rates
 from cathodeflow.bcdi.network import PhaseNetwork, restored
+from cathodeflow.bcdi.options import Regime
 from cathodeflow.bcdi.simulate import Measurement, Population, block
 from cathodeflow.bcdi.trials import best_trials, try_starts
 from cathodeflow.checkpoints import derived_seed
@@ -72,6 +73,15 @@ def trained(folder: Path, arguments: argparse.Namespace) -> Path | None:
     return model if done else None
 
 
+def unseen(
+    number: int, regime: Regime, seed: int, size: int, measurement: Measurement
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Simulate one crystal: its measured amplitude, itself, and its photons."""
+    one = block([number], seed=seed, size=size, population=Population(regimes=(regime,)), measurement=measurement)
+    truth = torch.polar(torch.from_numpy(one.amplitude[0]), torch.from_numpy(one.phase[0]))
+    return torch.from_numpy(np.sqrt(one.counts[0], dtype=np.float32)), truth, float(one.photons[0])
+
+
 def trials(network: PhaseNetwork, arguments: argparse.Namespace) -> pd.DataFrame:
     """Try all starts on unseen crystals, one of each regime in turn; what was tried is kept after each turn."""
     rows: list[dict[str, Any]] = []
@@ -80,15 +90,12 @@ def trials(network: PhaseNetwork, arguments: argparse.Namespace) -> pd.DataFrame
     for turn in range(arguments.test):
         for place, regime in enumerate(REGIMES):
             number = UNSEEN * (place + 1) + turn
-            one = block([number], seed=arguments.seed, size=arguments.size, population=Population(regimes=(regime,)),
-                        measurement=measurement)  # fmt: skip
+            amplitude, truth, photons = unseen(number, regime, arguments.seed, arguments.size, measurement)
             found = try_starts(
-                network, torch.from_numpy(np.sqrt(one.counts[0], dtype=np.float32)),
-                torch.polar(torch.from_numpy(one.amplitude[0]), torch.from_numpy(one.phase[0])),
-                seed=derived_seed(arguments.seed, number), device="cpu",
+                network, amplitude, truth, seed=derived_seed(arguments.seed, number), device="cpu",
                 **{name: getattr(arguments, name) for name in ("iterations", "starts", *settings)},
             )  # fmt: skip
-            about = {"crystal": number, "regime": regime, "photons": float(one.photons[0])}
+            about = {"crystal": number, "regime": regime, "photons": photons}
             rows += [{**about, **trial} for trial in found]
         pd.DataFrame(rows).to_parquet(arguments.folder / "trials.parquet")
     return pd.DataFrame(rows)

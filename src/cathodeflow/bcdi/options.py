@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from cathodeflow.bcdi.recipe import DEFAULT, parse
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.sources import is_remote, list_files
 from cathodeflow.options import Options, option
@@ -153,15 +154,15 @@ class Prepare(Options):
 class Phase(Options):
     """Amplitudes -> objects by iterative phasing from several random starts, and the best of them."""
 
-    recipe: str = option("3*(20*ER+180*HIO)+20*ER", "Algorithms (ER, HIO, RAAR, DM) and their iterations.")
+    recipe: str = option(DEFAULT, "Algorithms (ER, HIO, RAAR, DM) and their iterations.")
     starts: int = option(5, "Random starts.", ge=1, le=1000)
     modes: int = option(5, "Best starts that are decomposed into modes.", ge=1)
     beta: float | None = option(
         0.9, "Feedback of HIO, relaxation of RAAR and DM; null: 1 minus the noise by counting.", gt=0, le=1
     )
-    shrink_every: int = option(20, "Iterations between two shrink-wraps of the support; 0: none.", ge=0)
-    sigma: tuple[float, ...] = _range((1.0, 1.0), "Deviation of its Gauss function at first and at last.", unit="px")
-    threshold: float = option(0.1, "Its share of the highest amplitude.", gt=0, lt=1)
+    shrink_every: int = option(10, "Iterations between two shrink-wraps of the support; 0: none.", ge=0)
+    sigma: tuple[float, ...] = _range((1.0, 0.5), "Deviation of its Gauss function at first and at last.", unit="px")
+    threshold: float = option(0.13, "Its share of the highest amplitude.", gt=0, lt=1)
     support: float = option(0.5, "First support: a box of this share of each axis.", gt=0, le=1)
     phase_limits: tuple[float, ...] | None = option(
         None, "Phases within which the object is; default: any.", unit="rad", min_length=2, max_length=2
@@ -425,8 +426,6 @@ def _columns(where: str, scan: Scan) -> list[InputError]:
 
 def readable(recipe: str) -> str:
     """Require a recipe that can be read."""
-    from cathodeflow.bcdi.recipe import parse
-
     try:
         parse(recipe)
     except InputError as error:

@@ -14,7 +14,7 @@ from cathodeflow.bcdi.metrics import log_likelihood
 from cathodeflow.bcdi.noise import relaxation
 from cathodeflow.bcdi.operators import VOLUME
 from cathodeflow.bcdi.operators import amplitude as amplitude_of
-from cathodeflow.bcdi.recipe import Step, parse
+from cathodeflow.bcdi.recipe import DEFAULT, Step, parse
 from cathodeflow.bcdi.support import box_support, shrink_wrap
 from cathodeflow.checkpoints import generator
 from cathodeflow.errors import InputError
@@ -52,15 +52,15 @@ class Retrieval(NamedTuple):
 def retrieve(
     amplitude: Tensor,
     *,
-    recipe: str | Sequence[Step] = "3*(20*ER+180*HIO)+20*ER",
+    recipe: str | Sequence[Step] = DEFAULT,
     starts: int | Sequence[int] = 1,
     mask: Tensor | None = None,
     initial: Tensor | None = None,
     seed: int = 0,
     beta: float | None = 0.9,
-    shrink_every: int = 20,
-    sigma: tuple[float, float] = (1.0, 1.0),
-    threshold: float = 0.1,
+    shrink_every: int = 10,
+    sigma: tuple[float, float] = (1.0, 0.5),
+    threshold: float = 0.13,
     support: float | Tensor = 0.5,
     phase_limits: tuple[float, float] | None = None,
     likelihood: Literal["amplitude", "poisson"] = "amplitude",

@@ -8,6 +8,11 @@ from cathodeflow.errors import InputError
 #: Error reduction, hybrid input-output, relaxed averaged alternating reflections, difference map.
 ALGORITHMS = ("ER", "HIO", "RAAR", "DM")
 
+#: Hybrid input-output, to leave wrong minima, then relaxed averaged alternating reflections that stay ever nearer to
+#: what was measured: its noise and other errors keep the first, and a relaxation near 1, from ending in the right one.
+#: As many iterations as the usual 3*(20*ER+180*HIO)+20*ER.
+DEFAULT = "20*ER+180*HIO+200*RAAR(beta=0.9)+200*RAAR(beta=0.8)+20*ER"
+
 #: Iterations that a recipe may come to: beyond it stands a slip of the keyboard.
 MOST_ITERATIONS = 1_000_000
 
