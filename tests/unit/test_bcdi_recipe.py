@@ -1,6 +1,6 @@
 import pytest
 
-from cathodeflow.bcdi.recipe import Step, parse, total_iterations
+from cathodeflow.bcdi.recipe import DEFAULT, Step, parse, total_iterations
 from cathodeflow.errors import InputError
 
 
@@ -10,7 +10,7 @@ def named(recipe):
 
 def test_the_usual_recipe():
     assert named("3*(20*ER+180*HIO)+20*ER") == [("ER", 20), ("HIO", 180)] * 3 + [("ER", 20)]
-    assert total_iterations(parse("3*(20*ER+180*HIO)+20*ER")) == 620
+    assert total_iterations(parse("3*(20*ER+180*HIO)+20*ER")) == total_iterations(parse(DEFAULT)) == 620
 
 
 @pytest.mark.parametrize(
