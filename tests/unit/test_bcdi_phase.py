@@ -202,8 +202,9 @@ def test_the_counting_noise_is_the_distance_to_the_true_amplitude(photons):
     assert counting_noise(measured) == pytest.approx(distance, rel=0.15)
     # A bright pixel that was not measured would hide the noise of the others.
     spoilt, mask = measured.clone(), torch.ones_like(measured, dtype=torch.bool)
-    spoilt[0, 0, 0], mask[0, 0, 0] = 1e6, False
-    assert counting_noise(spoilt, valid=mask) == pytest.approx(distance, rel=0.15) and counting_noise(spoilt) < 1e-3
+    spoilt[0, 0, 0], spoilt[0, 0, 1], mask[0, 0, :2] = 1e6, math.nan, False
+    for valid in (mask, 255 * mask.to(torch.uint8)):
+        assert counting_noise(spoilt, valid=valid) == pytest.approx(distance, rel=0.15)
 
 
 def test_of_a_few_photons_the_truth_is_kept_by_a_relaxation_that_the_noise_sets():
@@ -215,7 +216,10 @@ def test_of_a_few_photons_the_truth_is_kept_by_a_relaxation_that_the_noise_sets(
         for beta, values in correlations.items():
             values.append(align(phased(measured, beta=beta, **options).objects, true)[1].item())
     assert min(correlations[None]) > 0.94 and np.mean(correlations[0.97]) < 0.85
-    assert 0.7 < relaxation(measured) < 0.85 and relaxation(measured / 1000) == 1 and relaxation(ONES) == 0.5
+    assert 0.7 < relaxation(measured) < 0.85
+    # No roots of counts, and next to nothing but noise.
+    assert relaxation(measured / measured.max()) == 1
+    assert relaxation(torch.cat([ONES, 4 * ONES[:1]])) == 0.5
 
 
 @pytest.mark.parametrize("seed", [0, 1])

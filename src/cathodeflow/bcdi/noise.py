@@ -1,9 +1,12 @@
 """How much of a measured amplitude is counting noise, and how firmly phasing may hold to it."""
 
+import torch
 from torch import Tensor
 
 # Relaxation below which RAAR is hardly more than error reduction.
 _LEAST_RELAXATION = 0.5
+# Counts that the brightest pixel has of anything that can be phased.
+_BRIGHTEST = 10.0
 
 
 def counting_noise(amplitude: Tensor, *, valid: Tensor | None = None) -> float:
@@ -12,30 +15,30 @@ def counting_noise(amplitude: Tensor, *, valid: Tensor | None = None) -> float:
     The root of n counts varies by 1/4 where n is large. Where few are expected it varies by as much as is expected: so
     do the pixels with one count, and as many photons again are expected in those around them that have none. On
     simulated crystals of 1e5 to 1e8 photons the estimate is within some percent of the distance to the true amplitude.
+    Where few counts were taken for background and dropped it is too low, by a factor of about two.
 
     Parameters
     ----------
     amplitude : (z, y, x) float32
-        Roots of counts.
+        Roots of counts. On another scale the estimate is wrong.
     valid : (z, y, x) bool, optional
-        True where a pixel was measured. Default: all.
+        True where a pixel was measured; what stands in the others does not matter. Default: all.
 
     Returns
     -------
     float
-        0 where no pixel has a count: of such amplitudes, on another scale, nothing can be told.
+        0 where no pixel has as many as ten counts: such amplitudes are no roots of counts.
 
     Examples
     --------
-    >>> import torch
     >>> counting_noise(torch.full((4, 4, 4), 10.0))
     0.05
     """
     counts = amplitude.double().square()
-    counts = counts if valid is None else counts * valid
-    lit, single = counts >= 0.5, (counts >= 0.5) & (counts < 1.5)
-    if not lit.any():
+    counts = counts if valid is None else torch.where(valid.bool(), counts, 0)
+    if not counts.max() >= _BRIGHTEST:
         return 0.0
+    lit, single = counts >= 0.5, (counts >= 0.5) & (counts < 1.5)
     return float(((0.25 * lit.sum() + single.sum()) / counts.sum()).sqrt())
 
 
@@ -49,7 +52,6 @@ def relaxation(amplitude: Tensor, *, valid: Tensor | None = None) -> float:
 
     Examples
     --------
-    >>> import torch
     >>> relaxation(torch.full((4, 4, 4), 10.0))
     0.95
     """

@@ -158,7 +158,10 @@ class Phase(Options):
     starts: int = option(5, "Random starts.", ge=1, le=1000)
     modes: int = option(5, "Best starts that are decomposed into modes.", ge=1)
     beta: float | None = option(
-        0.9, "Feedback of HIO, relaxation of RAAR and DM; null: 1 minus the noise by counting.", gt=0, le=1
+        0.9,
+        "Feedback of HIO, of RAAR and DM where `recipe` sets none; null: 1 minus the noise by counting.",
+        gt=0,
+        le=1,
     )
     shrink_every: int = option(10, "Iterations between two shrink-wraps of the support; 0: none.", ge=0)
     sigma: tuple[float, ...] = _range((1.0, 0.5), "Deviation of its Gauss function at first and at last.", unit="px")

@@ -87,8 +87,9 @@ def retrieve(
     seed : int
         Of the random starts and the free pixels.
     beta : float, optional
-        Feedback of HIO, relaxation of RAAR and DM, above 0, at most 1, where the recipe sets none; None: by the noise
-        (`noise.relaxation`), for which the amplitude is in roots of counts. It pays with RAAR at few counts.
+        Feedback of HIO, relaxation of RAAR and DM, above 0, at most 1, where the recipe sets none, as the default does
+        for RAAR; None: by the noise (`noise.relaxation`), for which the amplitude is in roots of counts. It is made for
+        RAAR, as in `refine`.
     shrink_every : int
         Iterations between two shrink-wraps of the support; 0: it stays.
     sigma : (float, float)

@@ -185,7 +185,7 @@ def errors_figure(
     chosen : int, optional
         The start that was kept, drawn strong.
     noise : float
-        Error that counting alone leaves, drawn as a level where it is above 0.
+        Distance of the measured from the true amplitude by counting, drawn as a level where it is above 0.
     unit : str
         Of the error.
     """

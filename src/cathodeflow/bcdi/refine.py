@@ -41,7 +41,7 @@ def refine(
     Parameters
     ----------
     amplitude : (z, y, x) float32
-        Roots of counts, zero frequency at index n // 2.
+        Roots of counts, zero frequency at index n // 2; on another scale give a `beta`.
     start : (z, y, x) or (candidates, z, y, x) complex64
         Objects, on any scale; all are refined, the first support of each is its own shrink-wrap.
     iterations : int
