@@ -122,9 +122,9 @@ def cohere(measured: Tensor, seed: int, *, shrink: tuple[int, int] = (20, 20)) -
 
     torch.manual_seed(seed)
     params = {
-        "algorithm_sequence": USUAL["recipe"], "hio_beta": 0.9, "initial_support_area": [0.5, 0.5, 0.5],
-        "shrink_wrap_trigger": list(shrink), "shrink_wrap_type": "GAUSS", "shrink_wrap_threshold": 0.1,
-        "shrink_wrap_gauss_sigma": 1.0,
+        "algorithm_sequence": USUAL["recipe"], "hio_beta": USUAL["beta"], "initial_support_area": [0.5, 0.5, 0.5],
+        "shrink_wrap_trigger": list(shrink), "shrink_wrap_type": "GAUSS", "shrink_wrap_threshold": USUAL["threshold"],
+        "shrink_wrap_gauss_sigma": USUAL["sigma"][0],
     }  # fmt: skip
     with TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         path = Path(folder, "data.npy")

@@ -15,6 +15,7 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import torch
 from cathodeflow.bcdi.displacement import REGIMES
 from cathodeflow.bcdi.metrics import success_rates
 from cathodeflow.bcdi.network import PhaseNetwork, restored
-from cathodeflow.bcdi.options import Regime
+from cathodeflow.bcdi.options import Evaluate
 from cathodeflow.bcdi.simulate import Measurement, Population, block
 from cathodeflow.bcdi.trials import best_trials, try_starts
 from cathodeflow.checkpoints import derived_seed
@@ -59,7 +60,6 @@ def trained(folder: Path, arguments: argparse.Namespace) -> Path | None:
     """Simulate and train what is not there yet; nothing where the time was over first."""
     model = folder / "model.pt"
     stores = [str(folder / f"{name}.zarr") for name in ("amplitudes", "objects", "good")]
-    folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "simulate.json").exists():
         stage(folder, "simulate", "--out", stores[0], "--objects", stores[1], "--good", stores[2], "--table",
               str(folder / "crystals.parquet"), "--crystals", str(arguments.crystals), "--size", str(arguments.size),
@@ -74,29 +74,31 @@ def trained(folder: Path, arguments: argparse.Namespace) -> Path | None:
 
 
 def unseen(
-    number: int, regime: Regime, seed: int, size: int, measurement: Measurement
-) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Simulate one crystal: its measured amplitude, itself, and its photons."""
-    one = block([number], seed=seed, size=size, population=Population(regimes=(regime,)), measurement=measurement)
-    truth = torch.polar(torch.from_numpy(one.amplitude[0]), torch.from_numpy(one.phase[0]))
-    return torch.from_numpy(np.sqrt(one.counts[0], dtype=np.float32)), truth, float(one.photons[0])
+    count: int, seed: int, size: int, measurement: Measurement
+) -> Iterator[tuple[dict[str, Any], int, torch.Tensor, torch.Tensor]]:
+    """Simulate crystals, one of each regime in turn: what each is, a seed, its measured amplitude, and itself."""
+    for turn in range(count):
+        for place, regime in enumerate(REGIMES):
+            number = UNSEEN * (place + 1) + turn
+            population = Population(regimes=(regime,))
+            one = block([number], seed=seed, size=size, population=population, measurement=measurement)
+            about = {"crystal": number, "regime": regime, "photons": float(one.photons[0])}
+            amplitude = torch.from_numpy(np.sqrt(one.counts[0], dtype=np.float32))
+            truth = torch.polar(torch.from_numpy(one.amplitude[0]), torch.from_numpy(one.phase[0]))
+            yield about, derived_seed(seed, number), amplitude, truth
 
 
 def trials(network: PhaseNetwork, arguments: argparse.Namespace) -> pd.DataFrame:
-    """Try all starts on unseen crystals, one of each regime in turn; what was tried is kept after each turn."""
+    """Try all starts on unseen crystals; what was tried is kept after each."""
     rows: list[dict[str, Any]] = []
     settings = ("beta", "shrink_every", "sigma", "threshold", "side")
     measurement = Measurement(photons=tuple(arguments.photons))
-    for turn in range(arguments.test):
-        for place, regime in enumerate(REGIMES):
-            number = UNSEEN * (place + 1) + turn
-            amplitude, truth, photons = unseen(number, regime, arguments.seed, arguments.size, measurement)
-            found = try_starts(
-                network, amplitude, truth, seed=derived_seed(arguments.seed, number), device="cpu",
-                **{name: getattr(arguments, name) for name in ("iterations", "starts", *settings)},
-            )  # fmt: skip
-            about = {"crystal": number, "regime": regime, "photons": photons}
-            rows += [{**about, **trial} for trial in found]
+    for about, seed, amplitude, truth in unseen(arguments.test, arguments.seed, arguments.size, measurement):
+        found = try_starts(
+            network, amplitude, truth, seed=seed, device="cpu",
+            **{name: getattr(arguments, name) for name in ("iterations", "starts", *settings)},
+        )  # fmt: skip
+        rows += [{**about, **trial} for trial in found]
         pd.DataFrame(rows).to_parquet(arguments.folder / "trials.parquet")
     return pd.DataFrame(rows)
 
@@ -127,9 +129,9 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=4)
     parser.add_argument("--iterations", type=int, nargs="+", default=[10, 20, 50, 100, 200])
     parser.add_argument("--beta", type=float, help="of RAAR; default: by the noise")
-    parser.add_argument("--shrink-every", type=int, default=10)
-    parser.add_argument("--sigma", type=float, nargs=2, default=[1.0, 0.5])
-    parser.add_argument("--threshold", type=float, default=0.13)
+    parser.add_argument("--shrink-every", type=int, default=Evaluate().shrink_every)
+    parser.add_argument("--sigma", type=float, nargs=2, default=Evaluate().sigma)
+    parser.add_argument("--threshold", type=float, default=Evaluate().threshold)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=20)
     words = sys.argv[1:]
@@ -137,6 +139,7 @@ def main() -> None:
     arguments = parser.parse_args(words[:end])
     arguments.options = words[end + 1 :]
     torch.set_num_threads(arguments.threads)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
     model = arguments.model or trained(arguments.folder, arguments)
     if model is None:
         print("The time is over; the same command goes on from the last whole epoch.")

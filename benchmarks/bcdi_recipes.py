@@ -12,18 +12,16 @@ from typing import Any
 import pandas as pd
 import torch
 from bcdi import USUAL
-from bcdi_network import UNSEEN, table, unseen
+from bcdi_network import table, unseen
 
-from cathodeflow.bcdi.displacement import REGIMES
-from cathodeflow.bcdi.metrics import against_truth
 from cathodeflow.bcdi.phase import retrieve
 from cathodeflow.bcdi.simulate import Measurement
-from cathodeflow.checkpoints import derived_seed
+from cathodeflow.bcdi.trials import trial_rows
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "usual": USUAL,
     "usual, our support": {"recipe": USUAL["recipe"]},
-    "ours, usual support": USUAL | {"recipe": None},
+    "ours, usual support": {name: value for name, value in USUAL.items() if name != "recipe"},
     "ours": {},
 }
 
@@ -36,19 +34,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows: list[dict[str, Any]] = []
-    for place, regime in enumerate(REGIMES):
-        for turn in range(arguments.test):
-            number = UNSEEN * (place + 1) + turn
-            amplitude, truth, _ = unseen(number, regime, arguments.seed, arguments.size, Measurement())
-            for name, options in SETTINGS.items():
-                given = {key: value for key, value in options.items() if value is not None}
-                found = retrieve(amplitude, starts=arguments.starts, seed=derived_seed(arguments.seed, number),
-                                 device="cpu", **given)  # fmt: skip
-                agreement = against_truth(found.objects, truth).correlation.tolist()
-                about = {"crystal": number, "regime": regime, "start": name, "iterations": found.errors.shape[1]}
-                rows += [{**about, "candidate": candidate, "correlation": correlation, "error": error}
-                         for candidate, (correlation, error) in
-                         enumerate(zip(agreement, found.errors[:, -1].tolist(), strict=True))]  # fmt: skip
+    for about, seed, amplitude, truth in unseen(arguments.test, arguments.seed, arguments.size, Measurement()):
+        for name, options in SETTINGS.items():
+            found = retrieve(amplitude, starts=arguments.starts, seed=seed, device="cpu", **options)
+            tried = trial_rows(name, found.errors.shape[1], found.objects, found.errors[:, -1], truth)
+            rows += [{**about, **trial} for trial in tried]
     print(f"successes [%], {arguments.test} crystals of each regime at {arguments.size}^3")
     print(table(pd.DataFrame(rows), arguments.starts))
 

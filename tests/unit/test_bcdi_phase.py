@@ -223,7 +223,7 @@ def test_of_a_few_photons_the_truth_is_kept_by_a_relaxation_that_the_noise_sets(
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_usual_recipe_finds_a_strained_crystal_of_few_photons(seed):
+def test_the_default_recipe_finds_a_strained_crystal_of_few_photons(seed):
     true = crystal(seed=seed, strength=6.0)
     measured = counted(true, 3e5)
     # Each start by itself: ranking is not what this is about.

@@ -159,7 +159,7 @@ class Phase(Options):
     modes: int = option(5, "Best starts that are decomposed into modes.", ge=1)
     beta: float | None = option(
         0.9,
-        "Feedback of HIO, of RAAR and DM where `recipe` sets none; null: 1 minus the noise by counting.",
+        "Feedback of HIO, relaxation of RAAR and DM, where `recipe` sets none; null: 1 minus the noise by counting.",
         gt=0,
         le=1,
     )

@@ -71,8 +71,8 @@ def refinement(iterations: int) -> list[Step]:
     """Divide iterations: relaxed averaged alternating reflections, and error reduction for the last fifth, at most 20.
 
     Hybrid input-output leaves wrong minima as well, but where photons are few it leaves the right one too: with some
-    1e6 of them or fewer it does so even from the truth. The first, with its relaxation by the noise (`beta` None of
-    `phase.retrieve`), stays there, and the last ends in it.
+    1e6 of them or fewer it does so even from the truth. RAAR, with its relaxation by the noise (`beta` None of
+    `phase.retrieve`), stays there, and ER ends in it.
 
     Examples
     --------

@@ -66,7 +66,7 @@ def try_starts(
     guess = infer(network, amplitude.numpy(), mask=mask, side=side, device=device, precision=precision)
     usable = guess.objects.abs().amax((1, 2, 3)) > 0
     candidates = guess.objects[usable][:starts]
-    rows = _rows(NETWORK, 0, guess.objects[:starts], guess.residuals[:starts], truth)
+    rows = trial_rows(NETWORK, 0, guess.objects[:starts], guess.residuals[:starts], truth)
     settings |= {"mask": mask, "beta": beta, "device": device}
     for count in iterations:
         found = {RANDOM: retrieve(amplitude, recipe=refinement(count), starts=starts, seed=seed, **settings)}
@@ -75,7 +75,7 @@ def try_starts(
         else:
             rows += [{**rows[0], "iterations": count}]
         for start, one in found.items():
-            rows += _rows(start, count, one.objects, one.errors[:, -1], truth)
+            rows += trial_rows(start, count, one.objects, one.errors[:, -1], truth)
     return rows
 
 
@@ -96,7 +96,8 @@ def best_trials(trials: pd.DataFrame) -> pd.DataFrame:
     return trials.loc[trials.groupby(["crystal", "start", "iterations"], sort=False)["error"].idxmin()]
 
 
-def _rows(start: str, iterations: int, objects: Tensor, errors: Tensor, truth: Tensor) -> list[Row]:
+def trial_rows(start: str, iterations: int, objects: Tensor, errors: Tensor, truth: Tensor) -> list[Row]:
+    """Compare objects (candidate, z, y, x) of one kind of start with the truth: the rows that `try_starts` tells of."""
     agreement, fractions = against_truth(objects, truth), support_fraction(objects)
     columns = zip(agreement.correlation, agreement.phase_error, errors, fractions, strict=True)
     names = ("correlation", "phase_error", "error", "support_fraction")
