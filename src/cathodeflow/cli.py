@@ -10,7 +10,8 @@ import click
 
 import cathodeflow
 from cathodeflow import cluster
-from cathodeflow.commands import run, start
+from cathodeflow.commands import Technique, start
+from cathodeflow.commands import main as run
 
 
 class Techniques(click.Group):
@@ -23,8 +24,10 @@ class Techniques(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Import the technique's commands."""
         if name in _packages():
-            group: click.Group = importlib.import_module(f"cathodeflow.{name}.cli").group
-            return group
+            if (Path(cathodeflow.__path__[0]) / name / "cli").is_dir():
+                group: click.Group = importlib.import_module(f"cathodeflow.{name}.cli").group
+                return group
+            return Technique(f"cathodeflow.{name}")
         return super().get_command(context, name)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -38,7 +41,8 @@ class Techniques(click.Group):
 def _packages() -> list[str]:
     folders = [Path(folder) for folder in cathodeflow.__path__]
     names = [module.name for module in pkgutil.iter_modules(cathodeflow.__path__) if module.ispkg]
-    return [name for name in names if any((folder / name / "cli").is_dir() for folder in folders)]
+    kinds = ("cli", "stages")
+    return [name for name in names if any((folder / name / kind).is_dir() for folder in folders for kind in kinds)]
 
 
 @click.group(cls=Techniques, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -1,4 +1,4 @@
-"""Where the work is done: memory and time of jobs on a cluster, schedulers of Dask, processes of a training.
+"""Where the work is done, and who watches it: a cluster, Dask, processes of a training, a tracking server.
 
 None of it is an option of a stage, as it changes no result: the command line takes it before the name of the technique,
 from the environment too, which jobs of a cluster inherit. So another scheduler reruns nothing.
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import click
 from pydantic import field_validator
 
-from cathodeflow.commands import flag
+from cathodeflow.flags import flag
 from cathodeflow.options import Options, OptionsT, from_flags, option
 
 _ADDRESS = r"(tcp|tls|ucx)://\S+:\d+"
@@ -68,15 +68,22 @@ class Processes(Options):
     )
 
 
+class Tracking(Options):
+    """Where runs are recorded."""
+
+    uri: str = option("sqlite:///results/mlflow.db", "MLflow tracking address: a database file or a server.")
+    experiment: str = option("cathodeflow", "MLflow experiment that the runs belong to.")
+
+
 # Sections of the configuration that the command line takes, and the beginning of their flags.
-SECTIONS: dict[str, type[Options]] = {"dask": Dask, "processes": Processes}
+SECTIONS: dict[str, type[Options]] = {"dask": Dask, "processes": Processes, "tracking": Tracking}
 
 
 def flags(function: Callable[..., None]) -> Callable[..., None]:
     """Add a flag for every option of the sections, which the environment may give too."""
     for section, name, variable in _variables():
         made = flag(f"{section}_{name}", SECTIONS[section].model_fields[name])
-        made.envvar = variable
+        made.name, made.envvar = f"{section}_{name}", variable
         function = _with_parameter(function, made)
     return function
 

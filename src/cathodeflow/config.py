@@ -10,20 +10,13 @@ import yaml
 from pydantic import create_model
 
 import cathodeflow
-from cathodeflow.cluster import Cluster, Dask, Processes
+from cathodeflow.cluster import Cluster, Dask, Processes, Tracking
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.options import Options, OptionsT, from_config, option, to_flags
 from cathodeflow.samples import TechniqueSection, read_samples
 
 # A file of a few hundred bytes can stand for billions of values, by aliases of aliases.
 _MOST_VALUES = 100_000
-
-
-class Tracking(Options):
-    """Where runs are recorded."""
-
-    uri: str = option("sqlite:///results/mlflow.db", "MLflow tracking address: a database file or a server.")
-    experiment: str = option("cathodeflow", "MLflow experiment that the runs belong to.")
 
 
 class Settings(Options):
