@@ -52,7 +52,7 @@ def test_standard_errors_of_the_network_are_those_of_counting(demo: Project) -> 
 def test_every_job_has_a_log_and_a_benchmark(demo: Project) -> None:
     results = demo.folder / "results"
     jobs = [path.relative_to(results / "logs").with_suffix("") for path in (results / "logs").rglob("*.log")]
-    bragg, sem, mlflow = 5 * len(SCANS) + len(SCANS) + 2 + 1, 10, 1
+    bragg, sem, mlflow = 5 * len(SCANS) + len(SCANS) + 2 + 1, 12, 1
     assert len(jobs) == bragg + sem + mlflow
     for job in jobs:
         rows = pd.read_csv(results / "benchmarks" / job.with_suffix(".tsv"), sep="\t")
@@ -146,7 +146,8 @@ def test_every_column_of_sem_is_explained(demo: Project) -> None:
     sem = demo.folder / "results" / "sem"
     names = set(pd.read_parquet(sem / "cathodes/index.parquet")) | set(pd.read_parquet(sem / "pooled/split.parquet"))
     names |= set(pd.read_parquet(sem / "pooled/crops.parquet"))
-    for table in ("model/predictions.csv", "model/predictions_crops.csv", "model/audit.csv", "additives/model.csv"):
+    tables = ["predictions", "predictions_crops", "metrics", "calibration", "audit", "explain_crops", "explain_images"]
+    for table in (*(f"model/{name}.csv" for name in tables), "additives/model.csv"):
         names |= {name for name in pd.read_csv(sem / table) if not name.startswith("p_")}
     assert not [name for name in sorted(names) if f"`{name}`" not in text]
 

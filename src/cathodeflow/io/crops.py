@@ -13,7 +13,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.manifests import manifest_path
 from cathodeflow.io.tables import read_table, write_table
 from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
-from cathodeflow.sem.crops import CROPS
+from cathodeflow.sem.cropping import CROPS
 
 #: What crops were cut with, as options of `crops`; a network takes images in the same way.
 GEOMETRY = ("pixels", "side", "pixel_nm", "margin")
@@ -45,9 +45,9 @@ def write_crops(
     store : path
         Such as crops.zarr; the manifest is beside it, and the table at `crops_table_path`.
     crops : dask array (n, side, side) uint8
-        `cathodeflow.sem.crops.cut_crops`.
+        `cathodeflow.sem.cropping.cut_crops`.
     table : DataFrame
-        `cathodeflow.sem.crops.plan_crops`; n rows.
+        `cathodeflow.sem.cropping.plan_crops`; n rows.
     attributes : mapping
         How the crops were cut (`GEOMETRY`), which whoever uses a network trained on them must know.
     """
@@ -71,7 +71,7 @@ def read_crops(store: str | os.PathLike[str]) -> tuple[da.Array, pd.DataFrame]:
     crops : dask array (n, side, side) uint8
         A block per file.
     table : DataFrame
-        n rows with at least the columns `cathodeflow.sem.crops.CROPS`.
+        n rows with at least the columns `cathodeflow.sem.cropping.CROPS`.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def read_crops(store: str | os.PathLike[str]) -> tuple[da.Array, pd.DataFrame]:
 
 
 def crops_geometry(store: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read how crops were cut: `pixels`, `side`, `margin`, `pixel_nm`, as of `cathodeflow.sem.crops.plan_crops`.
+    """Read how crops were cut: `pixels`, `side`, `margin`, `pixel_nm`, as of `cathodeflow.sem.cropping.plan_crops`.
 
     Raises
     ------

@@ -44,19 +44,19 @@ def raw_files(images: str) -> list[str]:
 
 
 def simulated_files(folder: str, options: Any) -> list[str]:
-    """Name the images and sidecars that the simulation of a labelled data set writes, for its options `Simulate`."""
+    """Name the images and sidecars of a simulated labelled data set, for the options `Simulate`."""
     classes = [name for composition in COMPOSITIONS for name in (composition, *(f"{composition}_{s}" for s in STATES))]
     names = [f"{name}/{name}_{number:03d}" for name in classes for number in range(options.n_images)]
     return _with_sidecars(folder, names, options.format)
 
 
-def foreign_files(folder: str, options: Any) -> list[str]:
-    """Name the images and sidecars that the simulation of a data set without labels writes.
+def unlabelled_files(folder: str, options: Any) -> list[str]:
+    """Name the images and sidecars of a simulated data set without labels.
 
     Examples
     --------
     >>> from types import SimpleNamespace
-    >>> foreign_files("raw", SimpleNamespace(n_images=1, format="jpeg"))
+    >>> unlabelled_files("raw", SimpleNamespace(n_images=1, format="jpeg"))
     ['raw/additive_000.jpg', 'raw/additive_000.jpg.txt']
     """
     return _with_sidecars(folder, [f"additive_{number:03d}" for number in range(options.n_images)], options.format)

@@ -1,4 +1,4 @@
-"""Crops of one size cut from micrographs, never from their information bars."""
+"""Crops of one size cut from micrographs, without their information bars."""
 
 import math
 from collections.abc import Callable
@@ -10,9 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.sem.options import Crops
 from cathodeflow.sem.resample import shrink
 from cathodeflow.sem.seeds import generator
-from cathodeflow.sem.split import SPLITS
+from cathodeflow.sem.splits import SPLITS
 
 #: Columns of a table of crops.
 CROPS = ("crop", "name", "label", "split", "row", "col", "rows", "cols")
@@ -25,48 +26,20 @@ Places = NDArray[np.int64]
 Pair = tuple[int, int]
 
 
-def plan_crops(
-    split_table: pd.DataFrame,
-    *,
-    size: int = 12000,
-    per_class: bool = True,
-    ratio: float = 0.2,
-    pixels: int | None = 640,
-    side: int = 288,
-    pixel_nm: float | None = None,
-    overlap: float | None = None,
-    margin: int = 1,
-    seed: int,
-) -> pd.DataFrame:
-    """Choose where crops are cut: `size` for training and validation together, and `size ratio` more for the test.
+def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
+    """Choose the positions of the crops: `size` for training and validation, and `size * ratio` more for the test.
 
-    The images of a class, or all images, share the crops evenly. The places in an image follow from the seed, its name
-    and the number of its crops alone.
+    Crops are divided evenly among the images of a class, or among all images. The positions in an image depend only on
+    the seed, its name and the number of its crops. With `pixels: null`, crops are half the image's rows and columns,
+    bar included, which `cut_crops` resizes to a square. With `pixel_nm`, crops have the physical size of `pixels` at
+    that pixel size. Without `overlap`, positions are drawn uniformly and independently, as published.
 
     Parameters
     ----------
     split_table : DataFrame
-        One row per original with the columns name, label, split, rows, cols, bar_rows [px], and pixel_nm [nm] if
-        `pixel_nm` is given. Those whose split is not train, validation or test have no crops.
-    size : int
-        Crops for training and validation.
-    per_class : bool
-        Whether every class has as many crops, else every image has.
-    ratio : float
-        Share of `size` for the validation, and as much for the test.
-    pixels : int or None
-        Side of a crop in the image [px]; None: half the image's rows and columns, bar included, which `cut_crops` then
-        squeezes to a square.
-    side : int
-        Side of the crop as the network sees it [px].
-    pixel_nm : float, optional
-        Crops are as large as `pixels` would be where a pixel is so large [nm].
-    overlap : float, optional
-        Largest shared area of two crops of one image, as a share of a crop; by default places are drawn uniformly and
-        independently, as published.
-    margin : int
-        Rows left out above an information bar [px].
-    seed : int
+        One row per original with the columns name, label, split, rows, cols, bar_rows [px], and pixel_nm [nm] if the
+        option `pixel_nm` is given. Originals whose split is not train, validation or test have no crops.
+    options : Crops
 
     Returns
     -------
@@ -80,42 +53,44 @@ def plan_crops(
         Images that are smaller than a crop or of unknown pixel size, a line for each of the first ones; no room for
         the crops; or fewer crops than classes.
     """
-    if pixels is None and pixel_nm is not None:
-        raise InputError("crops.pixel_nm", f"{pixel_nm:g} nm with crops of half an image", "crops.pixels too")
+    size, seed = options.size, options.seed or 0
+    if options.pixels is None and options.pixel_nm is not None:
+        raise InputError("crops.pixel_nm", f"{options.pixel_nm:g} nm with crops of half an image", "crops.pixels too")
     images = split_table[split_table["split"].isin(SPLITS)].sort_values("name", ignore_index=True)
-    extents, rooms = _extents(images, pixels=pixels, pixel_nm=pixel_nm, margin=margin)
-    totals = dict.fromkeys(SPLITS, round(size * ratio)) | {"train": size - round(size * ratio)}
+    extents, rooms = _extents(images, options)
+    held_out = round(size * options.ratio)
+    totals = dict.fromkeys(SPLITS, held_out) | {"train": size - held_out}
     parts, crowded = [], []
     for split, total in totals.items():
         mine = images[images["split"] == split]
-        counts = _counts(mine, total, per_class=per_class, seed=seed, what=f"crops.size, {split}")
+        counts = _counts(mine, total, per_class=options.per_class, seed=seed, what=f"crops.size, {split}")
         untested = sum(counts.get(name, 0) == 0 for name in mine["name"])
         if untested and split != "train":
             found = f"{total} crops, none for {untested} of the {len(mine)} images for {split}"
             raise InputError("crops.size, crops.ratio", found, "at least one crop for each image")
         for at, name, label in zip(mine.index, mine["name"], mine["label"], strict=True):
             count = counts.get(name, 0)
-            places = _places(count, rooms[at], extents[at], overlap, generator(seed, "crops", name))
+            places = _places(count, rooms[at], extents[at], options.overlap, generator(seed, "crops", name))
             if len(places) < count:
                 crowded.append((count - len(places), len(places), count, name))
             columns = {"name": name, "label": label, "split": split, "rows": extents[at][0], "cols": extents[at][1]}
             parts.append(pd.DataFrame(places, columns=["row", "col"]).assign(**columns))
     if crowded:
         _, most, count, name = max(crowded)
-        found = f"room for {most} crops in {name}, which is to have {count}, and too little in {len(crowded)} images"
-        raise InputError("crops.overlap", found, "more room: raise it, or lower crops.size or crops.pixels")
+        found = f"room for {most} of {count} crops in {name}, and too little room in {len(crowded)} images"
+        raise InputError("crops.overlap", found, "more room: increase it, or decrease crops.size or crops.pixels")
     return pd.concat(parts, ignore_index=True).rename_axis("crop").reset_index()[[*CROPS]]
 
 
 def cut_crops(table: pd.DataFrame, read_image: Callable[[str], NDArray[np.uint8]], *, side: int) -> da.Array:
-    """Cut crops from their images and bring them to one size, when they are computed.
+    """Cut crops from their images and resize them, once they are computed.
 
     Parameters
     ----------
     table : DataFrame
-        As of `plan_crops`. Crops of one image that follow each other are cut together, and their image is read once.
+        Of `plan_crops`. Consecutive crops of an image are cut together, and their image is read once.
     read_image : function of str
-        Takes a name and gives the image (row, col) uint8; see `cathodeflow.sem.resample.to_uint8`.
+        Returns the image (row, col) uint8 of a name; see `cathodeflow.sem.resample.to_uint8`.
     side : int
         Side of the result [px].
 
@@ -127,7 +102,7 @@ def cut_crops(table: pd.DataFrame, read_image: Callable[[str], NDArray[np.uint8]
     Raises
     ------
     InputError
-        When it is computed: an image is not uint8 or smaller than the table says.
+        When it is computed: an image is not uint8, or smaller than in the table.
     """
     names = table["name"].to_numpy()
     places = table[["row", "col", "rows", "cols"]].to_numpy(np.int64)
@@ -141,13 +116,12 @@ def cut_crops(table: pd.DataFrame, read_image: Callable[[str], NDArray[np.uint8]
     return da.concatenate(blocks) if blocks else da.zeros((0, side, side), dtype=np.uint8)
 
 
-def _extents(
-    images: pd.DataFrame, *, pixels: int | None, pixel_nm: float | None, margin: int
-) -> tuple[list[Pair], list[Pair]]:
-    """Extent [px] of the crops of every image, and the number of their places along each axis."""
+def _extents(images: pd.DataFrame, options: Crops) -> tuple[list[Pair], list[Pair]]:
+    """Extent [px] of the crops of every image, and the number of their positions along each axis."""
+    pixels, pixel_nm = options.pixels, options.pixel_nm
     size = images[["rows", "cols"]].to_numpy(np.int64)
     bar = images["bar_rows"].to_numpy(np.int64)
-    usable = size - np.column_stack([bar + np.where(bar > 0, margin, 0), np.zeros_like(bar)])
+    usable = size - np.column_stack([bar + np.where(bar > 0, options.margin, 0), np.zeros_like(bar)])
     if pixels is None:
         extent = size // 2
     else:
@@ -162,7 +136,7 @@ def _extents(
         InputError(
             images["name"].iloc[at],
             f"{usable[at, 0]} x {usable[at, 1]} px without a bar",
-            f"at least a crop, {extent[at, 0]} x {extent[at, 1]} px: lower crops.pixels",
+            f"at least a crop, {extent[at, 0]} x {extent[at, 1]} px: decrease crops.pixels",
         )
         for at in np.flatnonzero((rooms < 1).any(axis=1)).tolist()
     ]
@@ -191,20 +165,20 @@ def _counts(images: pd.DataFrame, total: int, *, per_class: bool, seed: int, wha
 
 
 def _even(total: int, names: list[str], rng: np.random.Generator) -> dict[str, int]:
-    """Spread `total` evenly; those that have one more are drawn."""
+    """Divide `total` evenly; random names get one more."""
     counts = np.full(len(names), total // len(names))
     counts[rng.permutation(len(names))[: total % len(names)]] += 1
     return dict(zip(names, counts.tolist(), strict=True))
 
 
 def _places(count: int, room: Pair, extent: Pair, overlap: float | None, rng: np.random.Generator) -> Places:
-    """Draw first pixels (n, 2) of crops within `room`, the places along each axis; fewer where there is no room."""
+    """Draw first pixels (n, 2) of crops within `room`, the positions along each axis; fewer where there is no room."""
     if overlap is None:
         return np.column_stack([rng.integers(room[0], size=count), rng.integers(room[1], size=count)])
     drawn = _drawn_apart(count, room, extent, overlap, rng)
     if len(drawn) == count:
         return drawn
-    # Places drawn one by one waste room that a grid still has.
+    # Random positions waste room that a grid still has.
     steps = [max(math.ceil(side * (1 - overlap) - 1e-9), 1) for side in extent]
     lengths = [(places - 1) // step + 1 for places, step in zip(room, steps, strict=True)]
     if count > lengths[0] * lengths[1] and len(drawn) >= lengths[0] * lengths[1]:
@@ -217,7 +191,7 @@ def _places(count: int, room: Pair, extent: Pair, overlap: float | None, rng: np
 
 
 def _drawn_apart(count: int, room: Pair, extent: Pair, overlap: float, rng: np.random.Generator) -> Places:
-    """Draw places one by one, uniformly from those that share little enough with all before, until there is none."""
+    """Draw positions one by one, uniformly from those that overlap little enough with all before, while any is left."""
     rows, cols = extent
     down, across = np.arange(-rows + 1, rows), np.arange(-cols + 1, cols)
     shared = (rows - np.abs(down))[:, None] * (cols - np.abs(across))

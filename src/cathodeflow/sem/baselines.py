@@ -1,45 +1,90 @@
-"""How far features get on a split that are not of the particles: what an accuracy has to be read against.
+"""Baselines: classifiers by features unrelated to the particles, with which the accuracy of a network is compared.
 
-Classes are often imaged in one sitting each. Then brightness, contrast or the focus tell the class as well as the
-particles do, and a network may have learnt these. Every method here gives a table with a row per test image: name and
-p_<class>, the higher the likelier; a network's predictions have the same columns and are counted the same way.
+Each class is often imaged in a single session. Then brightness, contrast or focus identify the class as well as the
+particles do, and a network may have learnt these. Every method gives a table with a row per test image: name and
+p_<class>, higher for more likely classes; predictions of a network have the same columns and are evaluated in the same
+way.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.sem.info_bar import crop_bar
+from cathodeflow.sem.intensity import bar_thumbnail, intensity_histogram
+from cathodeflow.sem.options import Audit
+from cathodeflow.sem.overlap import shrink
+from cathodeflow.sem.resample import to_uint8
 from cathodeflow.statistics import wilson
 
 Floats = NDArray[np.floating]
 
-#: Columns of settings that are numbers, and those that are words.
+#: Numeric and text columns of instrument settings.
 NUMBERS = ("magnification", "voltage_kv", "pixel_nm", "brightness", "contrast", "focus")
 WORDS = ("detector", "maker")
-#: Least share of an image that training images show for it to count as seen.
+#: Minimum fraction of an image that training images show for it to count as seen.
 SEEN = 0.05
-# Distances are told apart from here on, so that rounding does not decide between equal ones.
+# Digits of distances, so that rounding does not decide between equal ones.
 _DECIMALS = 6
 
 
-def settings_features(table: pd.DataFrame) -> NDArray[np.float64] | None:
-    """Return the instrument settings of images as numbers that can be compared.
+class ImageFeatures(NamedTuple):
+    """Features of an image, without its information bar except for `bar`.
 
-    Numbers have mean 0 and deviation 1 over the training images; where one is missing it is 0, and a further feature
-    says so. Words are a feature each. A column that is missing throughout is left out.
+    histogram : (bins,) float64, intensity histogram.
+    fine : (256,) float64, intensity histogram of single grey levels.
+    bar : (bar_side, bar_side) float32, thumbnail of the information bar.
+    small : (rows, cols) float32, the image, shrunk.
+    """
+
+    histogram: NDArray[np.float64]
+    fine: NDArray[np.float64]
+    bar: NDArray[np.float32]
+    small: NDArray[np.float32]
+
+
+def image_features(image: NDArray[Any], bar_rows: int, options: Audit, *, factor: int) -> ImageFeatures:
+    """Compute the features of an image that are compared.
+
+    Parameters
+    ----------
+    image : (rows, cols)
+        As stored.
+    bar_rows : int
+        Rows of its information bar [px].
+    options : Audit
+    factor : int
+        By which `small` is shrunk (`overlap.shrink`).
+    """
+    image = to_uint8(image, bar_rows=bar_rows)
+    particles = crop_bar(image, bar_rows)
+    return ImageFeatures(
+        intensity_histogram(particles, options.bins),
+        intensity_histogram(particles, 256),
+        bar_thumbnail(image, bar_rows, options.bar_side),
+        shrink(particles, factor),
+    )
+
+
+def settings_features(table: pd.DataFrame) -> NDArray[np.float64] | None:
+    """Return the instrument settings of images as numeric features.
+
+    Numbers are normalised to mean 0 and standard deviation 1 over the training images; a missing one is 0, with a
+    further feature that marks it. Texts are one-hot encoded. A column without any value is left out.
 
     Parameters
     ----------
     table : DataFrame
-        Columns split and those of `NUMBERS` and `WORDS` that are known.
+        Columns split and the known ones of `NUMBERS` and `WORDS`.
 
     Returns
     -------
     (rows, features) float64 or None
-        None where no setting of any image is known.
+        None if no setting of any image is known.
     """
     train = (table["split"] == "train").to_numpy()
     features: list[NDArray[np.float64]] = []
@@ -58,20 +103,20 @@ def settings_features(table: pd.DataFrame) -> NDArray[np.float64] | None:
 
 
 def nearest_scores(features: ArrayLike, table: pd.DataFrame) -> pd.DataFrame:
-    """Tell the class of every test image by the nearest training image of each class.
+    """Classify every test image by the nearest training image of each class.
 
     Parameters
     ----------
     features : (rows, ...)
-        Of the images, in the order of the table; compared by the root of the sum of squared differences.
+        Features of the images, in the order of the table; compared by Euclidean distance.
     table : DataFrame
         Columns name, label, split.
 
     Returns
     -------
     DataFrame
-        A row per test image: name and p_<class>, the softmax of minus the distances; the highest is the nearest
-        neighbour's class (of equally near ones the first).
+        A row per test image: name and p_<class>, the softmax of the negative distances; the highest is the class of the
+        nearest neighbour (of equally near ones the first).
     """
     flat = np.asarray(features, np.float64).reshape(len(table), -1)
     splits, labels = table["split"].to_numpy(), table["label"].to_numpy()
@@ -91,31 +136,31 @@ def trivial_scores(
     bars: ArrayLike | None = None,
     matched: ArrayLike | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Tell the class of every test image by features that are not of the particles.
+    """Classify every test image by features unrelated to the particles.
 
     Parameters
     ----------
     table : DataFrame
-        Columns name, label, split, mean, deviation, and the settings (`NUMBERS`, `WORDS`) that are known.
+        Columns name, label, split, mean, deviation, and the known settings (`NUMBERS`, `WORDS`).
     histograms : (rows, bins)
-        `grey_histogram` of each image, in the order of the table; compared by their roots (Hellinger's distance).
+        `intensity_histogram` of each image, in the order of the table; compared by their roots (Hellinger distance).
     bars : (rows, side, side), optional
-        `bar_thumbnail` of each image.
+        `bar_thumbnail` of each image; all 0 without information bars.
     matched : (rows, bins), optional
-        `grey_histogram` of each image after `match_histogram`.
+        `intensity_histogram` of each image after `match_histogram`.
 
     Returns
     -------
     dict
-        By the name of the method, a row per test image (`nearest_scores`). Methods whose input is not known are absent.
+        By the name of the method, a row per test image (`nearest_scores`). Methods without input are absent.
     """
     train = table[table["split"] == "train"]
-    shares = train["label"].value_counts(normalize=True).reindex(_classes(table), fill_value=0.0).to_numpy()
-    grey = table[["mean", "deviation"]].to_numpy(np.float64)
+    frequencies = train["label"].value_counts(normalize=True).reindex(_classes(table), fill_value=0.0).to_numpy()
+    moments = table[["mean", "deviation"]].to_numpy(np.float64)
     settings = settings_features(table)
     methods = {
-        "majority class": _scores(table, np.tile(shares, (int((table["split"] == "test").sum()), 1))),
-        "mean and deviation": nearest_scores(grey, table),
+        "majority class": _scores(table, np.tile(frequencies, (int((table["split"] == "test").sum()), 1))),
+        "mean and deviation": nearest_scores(moments, table),
         "grey histogram": nearest_scores(np.sqrt(np.asarray(histograms)), table),
     }
     if settings is not None:
@@ -131,40 +176,40 @@ def accuracy_table(
     scores: Mapping[str, pd.DataFrame],
     table: pd.DataFrame,
     *,
+    confidence: float,
     seen: pd.DataFrame | None = None,
-    confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Count how many test images each method tells right: all, within sessions, and by whether training shows them.
+    """Compute the accuracy of each method: on all test images, within sessions, and on images seen in training or not.
 
     Parameters
     ----------
     scores : mapping
-        By the name of the method, a table with the columns name and p_<class> and a row per test image, or more rows,
-        of which those of other images do not count (`trivial_scores`; predictions of a network per original).
+        By the name of the method, a table with the columns name and p_<class> and a row per test image; rows of other
+        images are ignored (`trivial_scores`; predictions of a network per original).
     table : DataFrame
         Columns name, label, split, session (None: unknown).
-    seen : DataFrame, optional
-        Columns name and seen, as `overlap.shared_area` gives them.
     confidence : float
-        Level of the intervals.
+        Confidence level of the intervals.
+    seen : DataFrame, optional
+        Columns name and seen, of `overlap.shared_area`.
 
     Returns
     -------
     DataFrame
-        A row per method and scope: method, scope, classes (how many an answer may be; their mean where sessions
-        differ), n (images), accuracy, low, high (Wilson's interval [1]_, which takes images for independent), chance
-        (of an answer by lot). Scopes are
+        A row per method and scope: method, scope, classes (number of possible predictions; the mean if it differs
+        between sessions), n (images), accuracy, low, high (Wilson's interval [1]_, which assumes independent images),
+        chance (accuracy of a random prediction). Scopes are
 
-        - all: every test image, every class an answer;
-        - within sessions: as far as a session has several classes, only these are answers to its images;
-        - session <s>: its test images, every class an answer;
-        - session <s>, its classes: its test images, the classes of that session's images alone are answers;
-        - seen in training, not seen in training: by whether at least `SEEN` of the image shows in training images.
+        - all: all test images, all classes are possible;
+        - within sessions: test images of sessions with several classes, only the classes of the session are possible;
+        - session <s>: its test images, all classes are possible;
+        - session <s>, its classes: its test images, only the classes of the session are possible;
+        - seen in training, not seen in training: whether training images show at least `SEEN` of the image.
 
     Raises
     ------
     InputError
-        When a method lacks a test image, or a class; all methods at fault at once.
+        A method lacks a test image or a class: a line for each such method.
 
     References
     ----------
@@ -212,10 +257,10 @@ def _scores(table: pd.DataFrame, p: Floats) -> pd.DataFrame:
 
 
 def _session_classes(table: pd.DataFrame, tests: pd.DataFrame, classes: Sequence[str]) -> NDArray[np.bool_]:
-    """Classes of the session of each test image, (tests, classes); those of an unknown session are none."""
+    """Whether each class occurs in the session of each test image, (tests, classes); never in an unknown session."""
     used = table[table["split"].isin(["train", "validation", "test"])]
     pairs = set(zip(used["session"], used["label"], strict=True))
-    return np.array([[pd.notna(one) and (one, label) in pairs for label in classes] for one in tests["session"]], bool)
+    return np.array([[pd.notna(own) and (own, label) in pairs for label in classes] for own in tests["session"]], bool)
 
 
 def _require(scores: Mapping[str, pd.DataFrame], tests: pd.DataFrame, classes: Sequence[str]) -> None:

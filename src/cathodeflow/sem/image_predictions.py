@@ -1,8 +1,8 @@
-"""Class, entropy and strangeness of whole micrographs that nobody has labelled."""
+"""Class, entropy and out-of-distribution score of whole micrographs without labels."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,19 +11,21 @@ from numpy.typing import NDArray
 from scipy.special import entr
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.learning import resolve_device
 from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
-from cathodeflow.sem.evaluate import network_outputs
 from cathodeflow.sem.info_bar import find_info_bar
 from cathodeflow.sem.model import SemNetwork
+from cathodeflow.sem.ood import ood_score
+from cathodeflow.sem.options import Predict
+from cathodeflow.sem.predictions import network_outputs
 from cathodeflow.sem.resample import shrink, to_uint8
-from cathodeflow.sem.strangeness import strangeness
 
 Grey = NDArray[np.uint8] | NDArray[np.uint16]
 #: Image as stored and the size of its pixels [nm], None if unknown.
 Micrograph = tuple[Grey, float | None]
 
-# Tiles that go through the network at once: all of a usual image, and little enough memory for the largest.
+# Tiles per batch: all tiles of a usual image, within the memory that the largest images need.
 _TOGETHER = 128
 _READERS = 2
 
@@ -31,10 +33,10 @@ _READERS = 2
 class Tiles(NamedTuple):
     """Crops that cover an image.
 
-    crops : (n, side, side) uint8, as the network sees them.
-    places : (n, 2) int, first pixel (row, col) of each in the image.
-    extent : rows and columns of the image that each covers [px].
-    bar_rows : int, rows of the information bar below all of them [px].
+    crops : (n, side, side) uint8, as the network takes them.
+    places : (n, 2) int, first pixel (row, col) of each crop in the image.
+    extent : rows and columns of the image that each crop covers [px].
+    bar_rows : int, rows of the information bar below them [px].
     """
 
     crops: NDArray[np.uint8]
@@ -44,16 +46,16 @@ class Tiles(NamedTuple):
 
 
 def tile_places(rows: int, cols: int, *, extent: tuple[int, int], overlap: float) -> NDArray[np.int64]:
-    """First pixels of the fewest tiles that cover an area from edge to edge in even steps.
+    """Return the first pixels of the fewest tiles that cover an area from edge to edge in equal steps.
 
     Parameters
     ----------
     rows, cols : int
-        Of the area, at least those of a tile [px].
+        Size of the area, at least that of a tile [px].
     extent : (int, int)
         Rows and columns of a tile [px].
     overlap : float
-        Least share of a tile that it has in common with the next one, from 0 to below 1.
+        Minimum overlap of neighbouring tiles, as a fraction of their side, from 0 to below 1.
 
     Returns
     -------
@@ -78,30 +80,30 @@ def cut_tiles(
     pixels: int | None,
     side: int,
     overlap: float,
-    margin: int = 1,
+    margin: int,
     bar_rows: int | None = None,
     pixel_nm: float | None = None,
     own_pixel_nm: float | None = None,
 ) -> Tiles:
-    """Cover an image above its bar with tiles as large as the crops that a network was trained on.
+    """Cover an image above its information bar with tiles of the size of the crops that a network was trained on.
 
     Parameters
     ----------
     image : (row, col) uint8 or uint16
         As stored.
     pixels, side, margin, pixel_nm
-        Of the crops (`crops.plan_crops`).
+        Options of the crops (`options.Crops`).
     overlap : float
-        Of `tile_places`.
+        Minimum overlap of neighbouring tiles (`tile_places`).
     bar_rows : int, optional
-        Rows of the information bar [px]; by default found.
+        Rows of the information bar [px]. Default: detected.
     own_pixel_nm : float, optional
-        Pixel size of the image [nm], needed where `pixel_nm` is given.
+        Pixel size of the image [nm], needed if `pixel_nm` is given.
 
     Raises
     ------
     InputError
-        An image that is smaller than a tile or whose pixel size is needed and not known.
+        The image is smaller than a tile, or its pixel size is needed and unknown.
     """
     rows, cols = image.shape
     bar = find_info_bar(image) if bar_rows is None else bar_rows
@@ -110,11 +112,11 @@ def cut_tiles(
         extent = (rows // 2, cols // 2)
     else:
         if pixel_nm is not None and not own_pixel_nm:
-            raise InputError("image", "no pixel size", f"one, as the network sees pixels of {pixel_nm:g} nm")
+            raise InputError("image", "no pixel size", f"one, as the network takes pixels of {pixel_nm:g} nm")
         extent = (round(pixels * pixel_nm / own_pixel_nm) if pixel_nm and own_pixel_nm else pixels,) * 2
     if not 0 < extent[0] <= usable or not 0 < extent[1] <= cols:
         size = f"{max(usable, 0)} x {cols} px" + (f" above a bar of {bar} rows" if bar else "")
-        raise InputError("image", size, f"at least {extent[0]} x {extent[1]} px, which the network sees at once")
+        raise InputError("image", size, f"at least {extent[0]} x {extent[1]} px, the input of the network")
     grey = to_uint8(image, bar_rows=bar)
     places = tile_places(usable, cols, extent=extent, overlap=overlap)
     crops = [shrink(grey[row : row + extent[0], col : col + extent[1]], side=side) for row, col in places]
@@ -122,10 +124,10 @@ def cut_tiles(
 
 
 class ImagePrediction(NamedTuple):
-    """What a network says of an image: calibrated probabilities (k,), strangeness, probabilities (n, k) of tiles."""
+    """Calibrated probabilities (k,) of an image, its OOD score, and the probabilities (n, k) of its tiles."""
 
     probabilities: NDArray[np.float64]
-    strangeness: float
+    ood_score: float
     of_tiles: NDArray[np.float64]
 
 
@@ -134,10 +136,9 @@ def predict_image(
     metadata: Mapping[str, Any],
     tiles: Tiles,
     *,
-    device: torch.device | str = "cpu",
-    precision: str = "32-true",
+    device: torch.device | str,
 ) -> ImagePrediction:
-    """Predict an image from all its tiles, which go through the network together.
+    """Predict an image from all its tiles, in one batch.
 
     Parameters
     ----------
@@ -145,14 +146,13 @@ def predict_image(
     metadata : mapping
         Of `model.load_network`: temperature, original_temperature, statistics.
     tiles : Tiles
-    device, precision
-        Of `evaluate.network_outputs`.
+    device : torch.device or str
     """
-    outputs = network_outputs(model, tiles.crops, batch_size=_TOGETHER, device=device, precision=precision)
+    outputs = network_outputs(model, tiles.crops, batch_size=_TOGETHER, device=device)
     of_tiles = apply_temperature(outputs.logits, metadata["temperature"])
     whole = apply_mean_temperature(of_tiles.mean(0, keepdims=True), metadata["original_temperature"])[0]
     features = outputs.features.mean(0, keepdims=True, dtype=np.float64)
-    return ImagePrediction(whole, float(strangeness(features, metadata["statistics"])[0]), of_tiles)
+    return ImagePrediction(whole, float(ood_score(features, metadata["statistics"])[0]), of_tiles)
 
 
 def predict_images(
@@ -160,15 +160,9 @@ def predict_images(
     metadata: Mapping[str, Any],
     images: Iterable[str],
     read: Callable[[str], Micrograph],
-    *,
-    overlap: float = 0.25,
-    foreign: float = 0.99,
-    bar_rows: int | None = None,
-    on_bad_file: Literal["fail", "skip"] = "skip",
-    device: torch.device | str = "cpu",
-    precision: str = "32-true",
+    options: Predict,
 ) -> pd.DataFrame:
-    """Predict images and rank them, the strangest first; the next ones are read while the network is busy.
+    """Predict images and sort them by OOD score, the highest first; the next images are read during the computation.
 
     Parameters
     ----------
@@ -177,30 +171,26 @@ def predict_images(
     images : iterable of str
         Names, such as paths.
     read : function of str
-        Gives an image and its pixel size, or raises InputError; runs in threads.
-    overlap, bar_rows
-        Of `cut_tiles`.
-    foreign : float
-        Quantile of the strangeness of known images above which an image is foreign: of another kind than any class.
-    device, precision
-        Of `evaluate.network_outputs`.
-    on_bad_file : {"fail", "skip"}
-        `skip`: images that cannot be used are the last rows, with what is wrong in column `problem`.
+        Returns an image and its pixel size, or raises InputError; runs in threads.
+    options : Predict
+        With `on_bad_file: skip`, unusable images are the last rows, with the error in column `problem`.
 
     Returns
     -------
     DataFrame
-        rank, image, prediction, confidence (calibrated), entropy [nat], entropy_share (of the most there can be),
-        strangeness, foreign, tiles, bar_rows [px], problem, p_<class>.
+        rank, image, prediction, confidence (calibrated), entropy [nat], entropy_share (fraction of the maximum
+        entropy), strangeness (the OOD score), foreign (whether the score is above the threshold), tiles (their number),
+        bar_rows [px], problem, p_<class>.
 
     Raises
     ------
     InputError
-        No image; a network without `statistics`; with `fail`, images that cannot be used, a line each.
+        No image; a network without `statistics`; with `on_bad_file: fail`, unusable images, a line each.
     """
     if metadata.get("statistics") is None:
         raise InputError("network", "no statistics of known images", "a network of sem_train")
-    limit, classes = metadata["statistics"].limit(foreign), model.classes
+    threshold, classes = metadata["statistics"].threshold(options.ood_quantile), model.classes
+    device = resolve_device(options.device or "auto")
     geometry = {name: metadata[name] for name in ("pixels", "side", "margin", "pixel_nm")}
 
     def load(name: str) -> tuple[str, Tiles | InputError]:
@@ -209,7 +199,10 @@ def predict_images(
         except InputError as error:
             return name, error
         try:
-            return name, cut_tiles(image, overlap=overlap, bar_rows=bar_rows, own_pixel_nm=own_pixel_nm, **geometry)
+            tiles = cut_tiles(
+                image, overlap=options.overlap, bar_rows=options.bar_rows, own_pixel_nm=own_pixel_nm, **geometry
+            )
+            return name, tiles
         except InputError as error:
             return name, InputError(name, error.found, error.expected)
 
@@ -218,8 +211,8 @@ def predict_images(
         if isinstance(tiles, InputError):
             errors.append(tiles)
             rows.append({"image": name, "tiles": 0, "problem": str(tiles)})
-        elif on_bad_file == "skip" or not errors:
-            found = predict_image(model, metadata, tiles, device=device, precision=precision)
+        elif options.on_bad_file == "skip" or not errors:
+            found = predict_image(model, metadata, tiles, device=device)
             best, entropy = int(found.probabilities.argmax()), float(entr(found.probabilities).sum())
             rows.append(
                 {
@@ -228,15 +221,15 @@ def predict_images(
                     "confidence": found.probabilities[best],
                     "entropy": entropy,
                     "entropy_share": entropy / math.log(len(classes)),
-                    "strangeness": found.strangeness,
-                    "foreign": found.strangeness > limit,
+                    "strangeness": found.ood_score,
+                    "foreign": found.ood_score > threshold,
                     "tiles": len(tiles.crops),
                     "bar_rows": tiles.bar_rows,
                     "problem": None,
                 }
                 | {f"p_{label}": value for label, value in zip(classes, found.probabilities, strict=True)}
             )
-    if errors and on_bad_file == "fail":
+    if errors and options.on_bad_file == "fail":
         raise InputErrors.of(errors)
     if not rows:
         raise InputError("images", "none", "at least one")

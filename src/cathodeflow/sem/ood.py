@@ -1,4 +1,4 @@
-"""How strange an image is to a network: the distance of its features from those of every known class."""
+"""Out-of-distribution (OOD) score of an image: the distance of its features from those of the training classes."""
 
 from typing import NamedTuple
 
@@ -11,46 +11,46 @@ Floats = NDArray[np.float32]
 
 
 class FeatureStatistics(NamedTuple):
-    """Where features of known images lie.
+    """Distribution of the features of known images.
 
     means : (k, c) float32, of each class.
-    whitening : (c, c) float32, turns differences of features into distances in deviations within a class.
-    reference : (m,) float32, strangeness of known originals, ascending.
+    whitening : (c, c) float32, scales differences of features to standard deviations within a class.
+    reference : (m,) float32, OOD scores of known originals, ascending.
     """
 
     means: Floats
     whitening: Floats
     reference: Floats
 
-    def limit(self, quantile: float) -> float:
-        """Strangeness that this share of the reference originals stays below."""
+    def threshold(self, quantile: float) -> float:
+        """OOD threshold: this quantile of the scores of the reference originals."""
         return float(np.quantile(self.reference, quantile))
 
 
 def feature_statistics(features: ArrayLike, labels: ArrayLike, groups: ArrayLike) -> FeatureStatistics:
-    """Measure where the features of each class lie (Lee et al., NeurIPS 2018: one covariance for all classes).
+    """Measure mean and covariance of the features (Lee et al., NeurIPS 2018: one covariance for all classes).
 
-    The covariance is shrunk towards a multiple of the identity as far as Ledoit and Wolf (J. Multivar. Anal. 88, 365,
-    2004) advise for as many samples as there are originals: crops of one are no independent samples.
+    The covariance is shrunk towards a multiple of the identity as Ledoit and Wolf (J. Multivar. Anal. 88, 365, 2004)
+    recommend, with the number of originals as the number of samples: crops of one original are not independent.
 
     Parameters
     ----------
     features : (n, c) float
-        Of crops to learn from.
+        Features of training crops.
     labels : (n,) int
-        Class of each, 0..k-1, none without crops.
+        Class of each crop, 0..k-1; every class has crops.
     groups : (n,)
-        Original that each comes from.
+        Original of each crop.
 
     Returns
     -------
     FeatureStatistics
-        With the strangeness of these originals as reference; `with_reference` sets that of others.
+        With the scores of these originals as reference; `with_reference` sets those of others.
 
     Raises
     ------
     InputError
-        When a class is missing or features are not finite.
+        A class is missing, or features are not finite.
     """
     values, numbers = np.asarray(features, np.float64), np.asarray(labels)
     if not np.isfinite(values).all():
@@ -68,23 +68,23 @@ def feature_statistics(features: ArrayLike, labels: ArrayLike, groups: ArrayLike
 
 
 def with_reference(statistics: FeatureStatistics, features: ArrayLike, groups: ArrayLike) -> FeatureStatistics:
-    """Set the originals that strangeness is compared with; not those trained on, which a network knows too well."""
-    return statistics._replace(reference=np.sort(strangeness(group_means(features, groups), statistics)))
+    """Set the originals whose scores define the threshold; not training images, whose scores are too low."""
+    return statistics._replace(reference=np.sort(ood_score(group_means(features, groups), statistics)))
 
 
-def strangeness(features: ArrayLike, statistics: FeatureStatistics) -> Floats:
-    """Mahalanobis distance to the nearest class.
+def ood_score(features: ArrayLike, statistics: FeatureStatistics) -> Floats:
+    """Compute the OOD score: the Mahalanobis distance to the nearest class.
 
     Parameters
     ----------
     features : (n, c) float
-        Of an original the mean over its crops.
+        For an original, the mean over its crops.
     statistics : FeatureStatistics
 
     Returns
     -------
     (n,) float32
-        In deviations within a class, of which each of the c features adds its own.
+        In standard deviations within a class, to which each of the c features contributes.
     """
     values = np.asarray(features, np.float64) @ statistics.whitening
     means = statistics.means.astype(np.float64) @ statistics.whitening
@@ -93,7 +93,7 @@ def strangeness(features: ArrayLike, statistics: FeatureStatistics) -> Floats:
 
 
 def group_means(features: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]:
-    """Mean features of each group.
+    """Average the features of each group.
 
     Returns
     -------
@@ -108,15 +108,15 @@ def group_means(features: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]:
 
 
 def _shrunk(inside: NDArray[np.float64], independent: int) -> NDArray[np.float64]:
-    """Covariance of centred samples, shrunk."""
+    """Shrunk covariance of centred samples."""
     n, c = inside.shape
     sample = inside.T @ inside / n
     mean = max(float(np.trace(sample)) / c, np.finfo(np.float32).tiny)
     square = float((sample**2).sum())
     distance = square - c * mean**2
     noise = (float(((inside**2).sum(1) ** 2).mean()) - square) / independent
-    share = float(np.clip(noise / distance, 0, 1)) if distance > 0 else 1.0
-    # Never none at all: features that never vary must not make every other image infinitely far.
-    share = max(share, 1e-3)
-    shrunk: NDArray[np.float64] = (1 - share) * sample + share * mean * np.eye(c)
+    weight = float(np.clip(noise / distance, 0, 1)) if distance > 0 else 1.0
+    # Never zero: constant features must not make the distance of every other image infinite.
+    weight = max(weight, 1e-3)
+    shrunk: NDArray[np.float64] = (1 - weight) * sample + weight * mean * np.eye(c)
     return shrunk

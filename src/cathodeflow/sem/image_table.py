@@ -1,4 +1,4 @@
-"""All images of labelled data sets in one table, with what is known of each."""
+"""All images of labelled data sets in one table, with their metadata."""
 
 import hashlib
 import os
@@ -16,17 +16,18 @@ from cathodeflow.io.micrographs import Header, embedded_settings, micrograph_hea
 from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.data_sets import images_in, is_table, read_rows, subfolders
 from cathodeflow.sem.info_bar import crop_bar, find_info_bar
+from cathodeflow.sem.options import Index
 from cathodeflow.sem.sidecar import SETTINGS, parse_sidecar
 
 SPLITS = ("train", "validation", "test", "left out")
 _TEXTS = ("detector", "maker")
-# What images of a class usually have in common.
+# Columns in which the images of a class usually agree.
 _ALIKE = ("rows", "cols", "bit_depth", "channels", "bar_rows", "magnification")
 _THREADS = 4
 
 
 class ImageRow(NamedTuple):
-    """An image and what its data set says of it; names are unique within the data set."""
+    """An image and its entries in the data set; names are unique within the data set."""
 
     image: str
     name: str
@@ -37,20 +38,18 @@ class ImageRow(NamedTuple):
     split: str | None = None
 
 
-def list_images(
-    images: str, *, compositions: Sequence[str], states: Sequence[str], data_set: str | None = None
-) -> list[ImageRow]:
+def list_images(images: str, options: Index, *, data_set: str | None = None) -> list[ImageRow]:
     """List the images of a data set with their classes, without opening them.
 
     Parameters
     ----------
     images : str
-        Folder of class folders named `<composition>` or `<composition>_<state>`, a composition alone being of the first
-        state; or a table, see `cathodeflow.sem.data_sets.read_rows`, where a row without a state is of the first.
-    compositions, states : sequence of str
-        Those that may occur.
+        Folder of class folders named `<composition>` or `<composition>_<state>`; or a table, see
+        `cathodeflow.sem.data_sets.read_rows`. Without a state, images have the first one.
+    options : Index
+        Compositions and states that may occur.
     data_set : str, optional
-        Put before the names of the images, which several data sets would otherwise share.
+        Prefix of the names of the images, which tells several data sets apart.
 
     Returns
     -------
@@ -60,36 +59,25 @@ def list_images(
     Raises
     ------
     InputError
-        No such folder, class folders that are unknown or empty, images outside of them, or rows of a table without a
-        class that is known, with an unknown split, or whose image is missing: a line each.
+        No such folder, class folders that are unknown or empty, images outside of them, or rows of a table with an
+        unknown class or split, or whose image is missing: a line each.
     """
-    if is_table(images):
-        rows = _table_images(images, compositions, states)
-    else:
-        rows = _folder_images(images, compositions, states)
+    rows = (_table_images if is_table(images) else _folder_images)(images, options.compositions, options.states)
     prefix = f"{data_set}/" if data_set else ""
     return [row._replace(name=prefix + row.name) for row in rows]
 
 
-def build_index(
-    rows: Sequence[ImageRow],
-    *,
-    bar_rows: int | None = None,
-    min_images: int = 3,
-    bad: list[InputError] | None = None,
-) -> pd.DataFrame:
-    """Read all images, and what is stored with them, into one table.
+def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputError] | None = None) -> pd.DataFrame:
+    """Read all images, and the metadata stored with them, into one table.
 
     Parameters
     ----------
     rows : sequence of ImageRow
         Of one or more data sets.
-    bar_rows : int, optional
-        Rows of the information bar [px]; by default found in each image.
-    min_images : int
-        Fewest different images of a class that are not left out.
+    options : Index
+        `bar_rows`, and `min_images`: the minimum number of different usable images per class.
     bad : list of InputError, optional
-        What is wrong with images that cannot be used is appended here and they are left out, instead of raised.
+        Errors of unusable images are appended here, and these images left out, instead of raised.
 
     Returns
     -------
@@ -97,9 +85,9 @@ def build_index(
         A row for every image, sorted by label, time (unknown last) and name in natural order, with the columns
         `image`, `name`, `label`, `composition`, `state`, `session`, `time`, `rows`, `cols` (of the file) [px],
         `bit_depth`, `channels`, `bar_rows`, `magnification`, `voltage_kv`, `detector`, `pixel_nm`, `brightness`,
-        `contrast`, `focus`, `maker`, `mean`, `deviation` (grey above the bar on 0..1), `sha256` (of the pixels above
-        the bar), `duplicate_of` (name of the first identical image) and `split`. What is unknown is missing in the
-        sense of `isna`. Duplicates have the split `left out`.
+        `contrast`, `focus`, `maker`, `mean`, `deviation` (mean and standard deviation of the intensity above the bar,
+        in 0..1), `sha256` (of the pixels above the bar), `duplicate_of` (name of the first identical image) and
+        `split`. Unknown values are missing in the sense of `isna`. Duplicates have the split `left out`.
 
     Raises
     ------
@@ -108,7 +96,7 @@ def build_index(
     """
     errors: list[InputError] = []
     records: list[dict[str, Any]] = []
-    for found in ordered_map(lambda row: _examine(row, bar_rows), rows, workers=_THREADS):
+    for found in ordered_map(lambda row: _examine(row, options.bar_rows), rows, workers=_THREADS):
         if isinstance(found, InputError):
             errors.append(found)
         else:
@@ -116,7 +104,7 @@ def build_index(
     conflicts = _conflicts(records)
     errors += conflicts.values()
     table = _as_table([record for record in records if record["name"] not in conflicts])
-    few = _too_few(rows, table, min_images)
+    few = _too_few(rows, table, options.min_images)
     if few or (errors and bad is None):
         raise InputErrors.of(errors + few)
     if bad is not None:
@@ -125,7 +113,7 @@ def build_index(
 
 
 def odd_images(table: pd.DataFrame) -> pd.Series:
-    """Tell which images are unlike most of their class in size, depth, channels, bar or magnification, and how.
+    """Find images that differ from most of their class in size, bit depth, channels, bar or magnification.
 
     Parameters
     ----------
@@ -135,7 +123,7 @@ def odd_images(table: pd.DataFrame) -> pd.Series:
     Returns
     -------
     Series of str
-        For the odd ones alone, by their place in the table: such as "cols 640, most of 622 have 1280".
+        How each of these images differs, by its index in the table, such as "cols 640, most of 622 have 1280".
     """
     odd: dict[Any, list[str]] = {}
     for label, same in table.groupby("label", sort=False):
@@ -143,13 +131,13 @@ def odd_images(table: pd.DataFrame) -> pd.Series:
             values = same[column].dropna()
             if values.nunique() > 1:
                 usual = values.mode().iloc[0]
-                for place, value in values[values != usual].items():
-                    odd.setdefault(place, []).append(f"{column} {value:g}, most of {label} have {usual:g}")
-    return pd.Series({place: "; ".join(texts) for place, texts in sorted(odd.items())}, dtype=object)
+                for index, value in values[values != usual].items():
+                    odd.setdefault(index, []).append(f"{column} {value:g}, most of {label} have {usual:g}")
+    return pd.Series({index: "; ".join(texts) for index, texts in sorted(odd.items())}, dtype=object)
 
 
 def pool(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Join the tables of several data sets; images that occur in more than one count once.
+    """Join the tables of several data sets; images that occur in several are used once.
 
     Raises
     ------
@@ -254,7 +242,7 @@ def _examine(row: ImageRow, bar_rows: int | None) -> dict[str, Any] | InputError
 
 
 def _conflicts(records: list[dict[str, Any]]) -> dict[str, InputError]:
-    """Find identical images of different classes, of which at least one is wrong; keys are their names."""
+    """Find identical images of different classes, at least one of which is wrong; keys are their names."""
     labels: dict[str, dict[str, str]] = {}
     for record in records:
         labels.setdefault(record["sha256"], {})[record["label"]] = record["name"]
@@ -269,7 +257,7 @@ def _conflicts(records: list[dict[str, Any]]) -> dict[str, InputError]:
 
 def _as_table(records: list[dict[str, Any]]) -> pd.DataFrame:
     natural = natsort_keygen()
-    # Sorted by plain text first, so that names that natural order holds equal (01 and 1) have one order too.
+    # Sorted by plain text first, so that names that are equal in natural order (01 and 1) have a fixed order too.
     ordered = sorted(records, key=lambda record: record["name"])
     ordered.sort(key=lambda record: (record["label"], record["time"] or datetime.max, natural(record["name"])))
     first: dict[str, str] = {}
@@ -288,7 +276,7 @@ def _as_table(records: list[dict[str, Any]]) -> pd.DataFrame:
     for name in (*(name for name in SETTINGS if name not in ("time", *_TEXTS)), "mean", "deviation"):
         table[name] = table[name].astype(np.float64)
     for name in (*_TEXTS, "session", "duplicate_of", "split"):
-        # Columns without any text would otherwise become columns of numbers.
+        # Columns without any text would otherwise become numeric.
         table[name] = table[name].astype(object).where(table[name].notna(), None)
     return table
 

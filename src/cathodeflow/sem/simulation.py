@@ -1,7 +1,7 @@
-"""Simulated micrographs of cathodes of twelve classes, with information bar and sidecar, as an instrument gives them.
+"""Simulated micrographs of cathodes of twelve classes, with information bar and sidecar, as an instrument writes them.
 
-As with real sets, whole classes are imaged in one session each, and sessions differ in brightness and contrast; within
-a session these vary alike for all classes.
+As in measured data sets, each class is imaged in a single session, and sessions differ in brightness and contrast;
+within a session these vary in the same way for all classes.
 """
 
 from collections.abc import Iterator
@@ -12,28 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from cathodeflow.sem.appearance import Look, Scene, render
 from cathodeflow.sem.data_sets import COMPOSITIONS, STATES
+from cathodeflow.sem.options import Simulate
+from cathodeflow.sem.rendering import Appearance, Scene, render
 from cathodeflow.sem.seeds import generator
 
 #: Size of a pixel [nm], magnification and voltage [kV], of all simulated images.
 PIXEL_NM, MAGNIFICATION, VOLTAGE_KV = 400, 1000, 20
-#: Label of images whose particles are of no class.
+#: Label of images whose particles belong to no class.
 FOREIGN = "foreign"
 #: Classes in the order in which they are simulated.
 CLASSES = tuple(name for composition in COMPOSITIONS for name in (composition, *(f"{composition}_{s}" for s in STATES)))
 
-_LOOKS = {
-    "333": Look(26, 0.08, elongation=1.12, lumps=0.06, grain=1.3, roughness=0.16, fragments=0.35),
-    "523": Look(22, 0.32, elongation=1.25, lumps=0.13, grain=2.6, roughness=0.20, fragments=0.7),
-    "622": Look(30, 0.24, elongation=1.6, lumps=0.10, grain=2.0, roughness=0.16, fragments=0.4),
-    "811": Look(15, 0.15, elongation=1.1, lumps=0.06, grain=1.7, roughness=0.30, fragments=0.2),
+_APPEARANCES = {
+    "333": Appearance(26, 0.08, elongation=1.12, lumps=0.06, grain=1.3, roughness=0.16, fragments=0.35),
+    "523": Appearance(22, 0.32, elongation=1.25, lumps=0.13, grain=2.6, roughness=0.20, fragments=0.7),
+    "622": Appearance(30, 0.24, elongation=1.6, lumps=0.10, grain=2.0, roughness=0.16, fragments=0.4),
+    "811": Appearance(15, 0.15, elongation=1.1, lumps=0.06, grain=1.7, roughness=0.30, fragments=0.2),
 }
-_FOREIGN_LOOK = Look(40, 0.45, elongation=5.0, lumps=0.03, grain=5.0, roughness=0.03, fragments=0.0)
+_FOREIGN_APPEARANCE = Appearance(40, 0.45, elongation=5.0, lumps=0.03, grain=5.0, roughness=0.03, fragments=0.0)
 
 
 class _Session(NamedTuple):
-    """When it began; mean and deviation of the images' grey levels."""
+    """Start of the session; mean and standard deviation of the grey levels of its images."""
 
     start: datetime
     mean: float
@@ -49,9 +50,9 @@ _SESSIONS = {
 
 
 class Simulated(NamedTuple):
-    """One image: its class, `<class>/<class>_<number>` (no suffix), the image (row, col), sidecar, what is in it.
+    """One image: its class, `<class>/<class>_<number>` (no suffix), the image (row, col), sidecar, and its content.
 
-    `truth`: session; particles in view, their mean_diameter [px] and how many are cracked.
+    `truth`: session; number of particles in view, their mean_diameter [px] and how many are cracked.
     """
 
     label: str
@@ -61,71 +62,65 @@ class Simulated(NamedTuple):
     truth: dict[str, Any]
 
 
-def simulate_micrographs(*, n_images: int, rows: int, cols: int, bar_rows: int, seed: int) -> Iterator[Simulated]:
+def simulate_micrographs(options: Simulate) -> Iterator[Simulated]:
     """Simulate the images of all classes, one at a time, class by class.
 
-    An image depends on the seed, its class and its number alone (and its size), not on how many there are; only the
-    times at which it was taken do.
+    An image depends only on the seed, its class, its number and its size, not on the number of images; only its time
+    depends on the images before it.
 
     Parameters
     ----------
-    n_images : int
-        Of each class.
-    rows, cols : int
-        Size without the bar [px].
-    bar_rows : int
-        Rows of the information bar below [px]; 0: none.
-    seed : int
+    options : Simulate
 
     Yields
     ------
     Simulated
         With an image (rows + bar_rows, cols).
     """
-    since: dict[str, timedelta] = {}
+    seed, since = options.seed or 0, dict[str, timedelta]()
     for label in CLASSES:
         session = _session_of(label)
         elapsed = since.get(session, timedelta())
         focus = int(generator(seed, "focus", label).integers(1850, 2150))
-        for number in range(n_images):
+        for number in range(options.n_images):
             rng = generator(seed, "image", label, number)
             elapsed += timedelta(seconds=float(rng.uniform(20, 80)))
-            scene = _scene(look_of(label), rows, cols, rng)
-            yield _taken(scene, label, f"{label}/{label}_{number:03d}", session, elapsed, focus, bar_rows, rng)
+            scene = _scene(appearance_of(label), options, rng)
+            yield _taken(scene, label, f"{label}/{label}_{number:03d}", session, elapsed, focus, options.bar_rows, rng)
         since[session] = elapsed + timedelta(minutes=15)
 
 
-def simulate_foreign(*, n_images: int, rows: int, cols: int, bar_rows: int, seed: int) -> Iterator[Simulated]:
-    """Simulate images as they come from other cells: of any class, and every fourth of particles that are in no class.
+def simulate_unlabelled(options: Simulate) -> Iterator[Simulated]:
+    """Simulate images of further cells: of random classes, and every fourth of particles that belong to no class.
 
-    They are named `additive_<number>` and of a session of their own. Parameters and results are as of
-    `simulate_micrographs`, with the label `FOREIGN` where the particles are of no class.
+    They are named `additive_<number>` and belong to a separate session. Parameters and results are those of
+    `simulate_micrographs`; the label is `FOREIGN` where the particles belong to no class.
     """
     elapsed = timedelta()
-    for number in range(n_images):
-        rng = generator(seed, "foreign", number)
+    for number in range(options.n_images):
+        rng = generator(options.seed or 0, "foreign", number)
         label = FOREIGN if number % 4 == 3 else str(rng.choice(CLASSES))
-        look = _FOREIGN_LOOK if label == FOREIGN else look_of(label)
+        appearance = _FOREIGN_APPEARANCE if label == FOREIGN else appearance_of(label)
         elapsed += timedelta(seconds=float(rng.uniform(20, 80)))
         focus = int(rng.integers(1850, 2150))
-        scene = _scene(look, rows, cols, rng)
-        yield _taken(scene, label, f"additive_{number:03d}", "later", elapsed, focus, bar_rows, rng)
+        scene = _scene(appearance, options, rng)
+        yield _taken(scene, label, f"additive_{number:03d}", "later", elapsed, focus, options.bar_rows, rng)
 
 
-def look_of(label: str) -> Look:
-    """Return the look of a class: the particles of its composition, changed by its state.
+def appearance_of(label: str) -> Appearance:
+    """Return the appearance of a class: the particles of its composition, changed by its state.
 
     Formation covers them with a film, which smooths their surfaces and fills gaps; cycling cracks them and leaves
     fragments.
     """
     composition, _, state = label.partition("_")
-    look = _LOOKS[composition]
+    pristine = _APPEARANCES[composition]
     if state == "formation":
-        return look._replace(roughness=0.35 * look.roughness, film=0.3)
+        return pristine._replace(roughness=0.35 * pristine.roughness, film=0.3)
     if state == "cycled":
-        changed = look._replace(cracked=0.55, crack_width=1.3, fragments=look.fragments + 0.8, film=0.12)
-        return changed._replace(roughness=0.7 * look.roughness)
-    return look
+        changed = pristine._replace(cracked=0.55, crack_width=1.3, fragments=pristine.fragments + 0.8, film=0.12)
+        return changed._replace(roughness=0.7 * pristine.roughness)
+    return pristine
 
 
 def _session_of(label: str) -> str:
@@ -133,9 +128,9 @@ def _session_of(label: str) -> str:
     return "first" if not state else "third" if composition == "523" else "second"
 
 
-def _scene(look: Look, rows: int, cols: int, rng: np.random.Generator) -> Scene:
+def _scene(appearance: Appearance, options: Simulate, rng: np.random.Generator) -> Scene:
     blur, noise = rng.uniform(0.5, 0.8), rng.uniform(0.18, 0.28)
-    return render(look, rows=rows, cols=cols, focus_blur=blur, noise=noise, rng=rng)
+    return render(appearance, rows=options.rows, cols=options.cols, focus_blur=blur, noise=noise, rng=rng)
 
 
 def _taken(
@@ -148,7 +143,7 @@ def _taken(
     bar_rows: int,
     rng: np.random.Generator,
 ) -> Simulated:
-    """Take an image of a scene with the settings that a session has about that time."""
+    """Take an image of a scene with the settings of a session around that time."""
     start, mean, deviation = _SESSIONS[session]
     mean, deviation = mean + rng.normal(0, 9), deviation * np.exp(rng.normal(0, 0.12))
     image = _toned(scene.emission, mean, deviation, gamma=np.exp(rng.uniform(-0.3, 0.3)))
@@ -163,7 +158,7 @@ def _taken(
 
 
 def _toned(emission: NDArray[np.float32], mean: float, deviation: float, gamma: float) -> NDArray[np.uint8]:
-    """Bring an emission to a mean and deviation of grey levels, by a curve that is not straight unless gamma is 1."""
+    """Scale an emission to a mean and standard deviation of grey levels, with a gamma curve."""
     low, high = np.quantile(emission, [0.001, 0.999])
     curved = np.clip((emission - low) / (high - low), 0, 1) ** gamma
     grey = (curved - curved.mean()) * (deviation / curved.std()) + mean
@@ -171,7 +166,7 @@ def _toned(emission: NDArray[np.float32], mean: float, deviation: float, gamma: 
 
 
 def information_bar(when: datetime, bar_rows: int, cols: int) -> NDArray[np.uint8]:
-    """Draw the bar (bar_rows, cols) below an image: date, voltage, detector, magnification and a scale of 20 um."""
+    """Draw the information bar (bar_rows, cols): date, voltage, detector, magnification and a scale bar of 20 um."""
     bar = Image.new("L", (cols, bar_rows), 0)
     size = max(5, round(0.55 * bar_rows))
     text = f"{when:%Y.%m.%d %H:%M}   {VOLTAGE_KV} kV   SE   x{MAGNIFICATION}   20 um"
@@ -183,7 +178,7 @@ def information_bar(when: datetime, bar_rows: int, cols: int) -> NDArray[np.uint
 
 
 def sidecar_text(name: str, when: datetime, *, brightness: int, contrast: int, focus: int) -> str:
-    """Write what the instrument keeps beside an image, in the format of SEC's SNE series."""
+    """Return the sidecar of an image, in the format of the SNE series by SEC."""
     half = "AM" if when.hour < 12 else "PM"
     return f"""[Image Info]
 Model : simulated

@@ -3,7 +3,7 @@ import pytest
 from scipy.spatial.distance import mahalanobis
 
 from cathodeflow.errors import InputError
-from cathodeflow.sem.strangeness import feature_statistics, group_means, strangeness, with_reference
+from cathodeflow.sem.ood import feature_statistics, group_means, ood_score, with_reference
 
 
 def known(count=4000, seed=0):
@@ -19,11 +19,11 @@ def test_distance_is_counted_in_deviations_to_the_nearest_class():
     statistics = feature_statistics(features, labels, groups)
     points = [[0, 0, 0], [30, 0, 0], [5, 0, 0], [25, 0, 0], [0, 50, 0], [0, 0, 10]]
     # Shrinkage takes some length from short axes; with as many samples that is little.
-    assert strangeness(points, statistics) == pytest.approx([0, 0, 5, 5, 5, 5], abs=0.5)
+    assert ood_score(points, statistics) == pytest.approx([0, 0, 5, 5, 5, 5], abs=0.5)
     inside = features - np.stack([features[labels == label].mean(0) for label in (0, 1)])[labels]
     inverse = np.linalg.inv(inside.T @ inside / len(inside))
     expected = min(mahalanobis([12.0, 7.0, -4.0], mean, inverse) for mean in statistics.means)
-    assert strangeness([[12, 7, -4]], statistics)[0] == pytest.approx(expected, rel=0.05)
+    assert ood_score([[12, 7, -4]], statistics)[0] == pytest.approx(expected, rel=0.05)
 
 
 def test_few_samples_in_many_dimensions_do_not_make_all_else_infinitely_far():
@@ -31,22 +31,22 @@ def test_few_samples_in_many_dimensions_do_not_make_all_else_infinitely_far():
     spread = np.geomspace(0.1, 3, 64)
     labels, groups = np.arange(40) % 2, np.arange(40) // 4
     statistics = feature_statistics(random.normal(size=(40, 64)) * spread, labels, groups)
-    fresh = strangeness(random.normal(size=(200, 64)) * spread, statistics)
+    fresh = ood_score(random.normal(size=(200, 64)) * spread, statistics)
     assert np.median(fresh) < 3 * np.sqrt(64)
     # Features that never vary, as of units that are dead.
     features = np.concatenate([random.normal(size=(40, 8)), np.zeros((40, 8))], 1)
     statistics = feature_statistics(features, labels, groups)
-    assert np.isfinite(strangeness(np.ones((1, 16)), statistics)).all()
-    assert np.isfinite(strangeness(np.ones((1, 4)), feature_statistics(np.zeros((8, 4)), labels[:8], groups[:8]))).all()
+    assert np.isfinite(ood_score(np.ones((1, 16)), statistics)).all()
+    assert np.isfinite(ood_score(np.ones((1, 4)), feature_statistics(np.zeros((8, 4)), labels[:8], groups[:8]))).all()
 
 
 def test_originals_are_judged_by_their_mean_and_the_limit_is_a_quantile_of_them():
     features, labels, groups = known()
     others, _, their_groups = known(seed=5)
     statistics = with_reference(feature_statistics(features, labels, groups), others, their_groups)
-    expected = strangeness([others[their_groups == group].mean(0) for group in range(1000)], statistics)
+    expected = ood_score([others[their_groups == group].mean(0) for group in range(1000)], statistics)
     assert statistics.reference == pytest.approx(np.sort(expected))
-    assert (expected > statistics.limit(0.9)).mean() == pytest.approx(0.1, abs=0.002)
+    assert (expected > statistics.threshold(0.9)).mean() == pytest.approx(0.1, abs=0.002)
     names = np.array(["b", "a", "b", "c"])
     assert group_means([[1, 0], [5, 5], [3, 2], [0, 1]], names).tolist() == [[5, 5], [2, 1], [0, 1]]
 

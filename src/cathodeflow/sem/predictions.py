@@ -1,4 +1,4 @@
-"""What a network makes of crops: its outputs, predictions, and figures of merit with their intervals."""
+"""Predictions of a network for crops and originals, and performance metrics with confidence intervals."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -13,21 +13,24 @@ from cathodeflow.errors import InputError
 from cathodeflow.sem.batches import Source
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
 from cathodeflow.sem.model import SemNetwork, as_input
-from cathodeflow.sem.strangeness import group_means
+from cathodeflow.sem.ood import group_means
+from cathodeflow.sem.options import Test
 from cathodeflow.statistics import confidence_bins, resampled_limits, wilson
 
 Float64 = NDArray[np.float64]
 
-#: Figures of `figures_of_merit`, in this order; those that are shares of right answers first.
-SHARES = ("accuracy", "composition_accuracy", "state_accuracy")
-FIGURES = (*SHARES, "macro_f1", "ece", "nll")
+#: Metrics of `figures_of_merit`, in this order; accuracies first.
+ACCURACIES = ("accuracy", "composition_accuracy", "state_accuracy")
+FIGURES = (*ACCURACIES, "macro_f1", "ece", "nll")
+#: Crops per batch where no option says otherwise.
+BATCH = 64
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 _FLOOR = 1e-30
 _ROUNDING = 1e-9
 
 
 class Outputs(NamedTuple):
-    """What a network gives for crops: logits (n, k) and pooled features (n, c), both float32."""
+    """Outputs of a network for crops: logits (n, k) and pooled features (n, c), both float32."""
 
     logits: NDArray[np.float32]
     features: NDArray[np.float32]
@@ -36,62 +39,58 @@ class Outputs(NamedTuple):
 def network_outputs(
     model: SemNetwork,
     crops: Any,
-    rows: ArrayLike | None = None,
+    numbers: ArrayLike | None = None,
     *,
-    batch_size: int = 64,
-    device: torch.device | str = "cpu",
-    precision: str = "32-true",
+    batch_size: int,
+    device: torch.device | str,
+    arithmetic: str = "32-true",
 ) -> Outputs:
-    """Logits and features of crops, which are read while the network is busy with those before.
+    """Compute logits and features of crops; the next crops are read during the computation.
 
     Parameters
     ----------
     model : SemNetwork
-        Moved to `device` and set to evaluation.
+        Moved to `device` and set to evaluation mode.
     crops : (n, side, side) uint8
         NumPy, Zarr or Dask array.
-    rows : (m,) int, optional
-        Which crops, ascending; default: all.
+    numbers : (m,) int, optional
+        Crops to use, ascending. Default: all crops.
     batch_size : int
-        Crops at a time.
+        Crops per batch.
     device : torch.device or str
-    precision : {"32-true", "bf16-mixed", "16-mixed"}
-        Arithmetic of the convolutions; logits are computed in float32.
+    arithmetic : {"32-true", "bf16-mixed", "16-mixed"}
+        Precision of the convolutions; logits are computed in float32.
 
     Returns
     -------
     Outputs
-        In the order of `rows`.
+        In the order of `numbers`.
     """
-    chosen = np.arange(crops.shape[0]) if rows is None else np.asarray(rows, dtype=np.int64)
+    chosen = np.arange(crops.shape[0]) if numbers is None else np.asarray(numbers, dtype=np.int64)
     model = model.to(device, memory_format=torch.channels_last).eval()
-    # No crops are no reason to fail: one of zeros tells the widths of what is empty then.
+    # Without crops the outputs are empty; a crop of zeros gives their widths.
     if not chosen.size:
-        blank = _outputs(model, torch.zeros(1, *crops.shape[1:], dtype=torch.uint8), device, precision)
+        blank = _outputs(model, torch.zeros(1, *crops.shape[1:], dtype=torch.uint8), device, arithmetic)
         return Outputs(blank.logits[:0], blank.features[:0])
     source = Source(crops, chosen, batch_size=batch_size, memory=0)
-    parts = [_outputs(model, images, device, precision) for images, _ in source.in_order()]
+    parts = [_outputs(model, images, device, arithmetic) for images, _ in source.in_order()]
     return Outputs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _outputs(
-    model: SemNetwork, images: Tensor, device: torch.device | str, precision: str
-) -> Outputs:  # fmt: skip
-    place = torch.device(device)
-    with (
-        torch.inference_mode(),
-        torch.autocast(place.type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST),
-    ):
-        batch = as_input(images.numpy(), place)
+def _outputs(model: SemNetwork, images: Tensor, device: torch.device | str, arithmetic: str) -> Outputs:
+    device = torch.device(device)
+    autocast = torch.autocast(device.type, _AUTOCAST.get(arithmetic), enabled=arithmetic in _AUTOCAST)
+    with torch.inference_mode(), autocast:
+        batch = as_input(images.numpy(), device)
         features = model.features(batch)
         logits = model.logits(features)
     return Outputs(logits.float().cpu().numpy(), features.float().cpu().numpy())
 
 
 def crop_predictions(
-    logits: ArrayLike, table: pd.DataFrame, classes: Sequence[str], *, temperature: float = 1.0
+    logits: ArrayLike, table: pd.DataFrame, classes: Sequence[str], *, temperature: float
 ) -> pd.DataFrame:
-    """Predictions of crops.
+    """Predict crops from their logits.
 
     Parameters
     ----------
@@ -99,9 +98,9 @@ def crop_predictions(
     table : DataFrame
         Columns crop, name, label, in the order of `logits`.
     classes : sequence of str
-        Of the k logits.
+        Classes of the k logits.
     temperature : float
-        Of the crops (`calibration.fit_temperature`).
+        Temperature of the crops (`calibration.fit_temperature`); 1 for uncalibrated probabilities.
 
     Returns
     -------
@@ -112,8 +111,8 @@ def crop_predictions(
     return _predictions(keys, apply_temperature(logits, temperature), classes)
 
 
-def original_predictions(crops: pd.DataFrame, classes: Sequence[str], *, temperature: float = 1.0) -> pd.DataFrame:
-    """Predictions of originals: the mean of their crops' probabilities, to the power of 1 / temperature.
+def original_predictions(crops: pd.DataFrame, classes: Sequence[str], *, temperature: float) -> pd.DataFrame:
+    """Predict originals by the mean probabilities of their crops, to the power of 1 / temperature.
 
     Parameters
     ----------
@@ -121,7 +120,8 @@ def original_predictions(crops: pd.DataFrame, classes: Sequence[str], *, tempera
         Of `crop_predictions`.
     classes : sequence of str
     temperature : float
-        Of the originals (`calibration.fit_mean_temperature`), fitted on means of probabilities like those in `crops`.
+        Temperature of the originals (`calibration.fit_mean_temperature`), fitted on means of probabilities like those
+        in `crops`; 1 for uncalibrated probabilities.
 
     Returns
     -------
@@ -139,6 +139,16 @@ def probabilities(table: pd.DataFrame, classes: Sequence[str]) -> Float64:
     return table[[f"p_{name}" for name in classes]].to_numpy(np.float64)
 
 
+def classes_of(table: pd.DataFrame) -> list[str]:
+    """Classes of a table of predictions, in the order of its columns p_<class>."""
+    return [str(name).removeprefix("p_") for name in table if str(name).startswith("p_")]
+
+
+def class_numbers(labels: pd.Series, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Positions (n,) of labels in the list of classes."""
+    return np.asarray(labels.map({name: number for number, name in enumerate(classes)}), dtype=np.int64)
+
+
 def _predictions(keys: pd.DataFrame, values: Float64, classes: Sequence[str]) -> pd.DataFrame:
     prediction = np.asarray(classes, dtype=object)[values.argmax(1)]
     columns = {"prediction": prediction, "correct": keys["label"].to_numpy() == prediction, "confidence": values.max(1)}
@@ -147,7 +157,7 @@ def _predictions(keys: pd.DataFrame, values: Float64, classes: Sequence[str]) ->
 
 
 class Marginals(NamedTuple):
-    """Probabilities of compositions or states: values (n, p), their names (p), and which one each class has (k,)."""
+    """Probabilities of compositions or states: values (n, p), names (p), and the one that each class has (k,)."""
 
     values: Float64
     names: list[str]
@@ -155,7 +165,7 @@ class Marginals(NamedTuple):
 
 
 def marginals(values: ArrayLike, classes: Sequence[str], *, axis: Literal["composition", "state"]) -> Marginals:
-    """Sum probabilities (n, k) of classes over all that share a composition or a state; no state is the state "".
+    """Sum the probabilities (n, k) of all classes of the same composition or state; no state is the state "".
 
     Examples
     --------
@@ -169,10 +179,10 @@ def marginals(values: ArrayLike, classes: Sequence[str], *, axis: Literal["compo
 
 
 def figures_of_merit(table: pd.DataFrame, classes: Sequence[str], *, bins: int) -> dict[str, float]:
-    """Accuracy, macro-F1, accuracy of composition and of state alone, calibration error and likelihood.
+    """Compute accuracy, macro-F1, accuracy of composition and of state, calibration error and likelihood.
 
-    Composition and state are those of the highest probability summed over the classes that share them, not those of
-    the predicted class: of 0.4 for 333, 0.3 for 622 and 0.3 for 622_cycled the composition is 622.
+    The predicted composition (and state) has the highest probability summed over its classes, and may differ from that
+    of the predicted class: with 0.4 for 333, 0.3 for 622 and 0.3 for 622_cycled the composition is 622.
 
     Parameters
     ----------
@@ -180,7 +190,7 @@ def figures_of_merit(table: pd.DataFrame, classes: Sequence[str], *, bins: int) 
         Of `crop_predictions` or `original_predictions`, with at least one row.
     classes : sequence of str
     bins : int
-        Of confidence (`calibration.expected_calibration_error`).
+        Number of bins of confidence (`calibration.expected_calibration_error`).
 
     Returns
     -------
@@ -198,47 +208,37 @@ def figures_of_merit(table: pd.DataFrame, classes: Sequence[str], *, bins: int) 
     return dict(zip(FIGURES, figures[0].tolist(), strict=True))
 
 
-def bootstrap(
-    table: pd.DataFrame,
-    classes: Sequence[str],
-    *,
-    bins: int,
-    bootstrap_samples: int,
-    confidence: float,
-    rng: np.random.Generator,
-) -> pd.DataFrame:
-    """Figures of merit with intervals, from resampled originals: crops of one share what makes it easy or hard.
+def bootstrap(table: pd.DataFrame, classes: Sequence[str], options: Test) -> pd.DataFrame:
+    """Compute performance metrics with intervals by resampling originals, since their crops are not independent.
 
-    Originals are drawn within each class, since the split sets how many of each class there are to test on. A bootstrap
-    of what is all right has no width; there, and for shares of originals themselves, the interval is Wilson's [1]_ for
-    that many originals; other figures then have none. Calibration errors of few originals read high, in the figure and
-    more so in its interval.
+    Originals are drawn within each class, since the split determines the number of test images per class. If all
+    predictions are correct, a bootstrap interval has no width: then, and for accuracies of originals, the interval is
+    Wilson's [1]_ for that number of originals; other metrics then have none. Calibration errors of few originals are
+    biased upwards, their intervals even more.
 
     Parameters
     ----------
     table : DataFrame
         Of `crop_predictions` or `original_predictions`.
     classes : sequence of str
-    bins, bootstrap_samples : int
-    confidence : float
-        Level of the intervals.
-    rng : Generator
+    options : Test
 
     Returns
     -------
     DataFrame
-        figure, class, value, low, high, originals: first the figures of `figures_of_merit` with class None, then the
-        accuracy of each class that has originals.
+        figure (name of the metric), label, value, low, high, originals (their number): first the metrics of
+        `figures_of_merit` with label None, then the accuracy of each class that has originals.
 
     References
     ----------
     .. [1] E. B. Wilson, J. Am. Stat. Assoc. 22, 209 (1927)
     """
-    sums = _sums(table, classes, bins)
+    sums = _sums(table, classes, options.bins)
     whole = _figures(np.ones((1, len(sums.rows))), sums)
     limits = resampled_limits(
         lambda weights: np.concatenate(_figures(weights, sums), axis=1),
-        sums.label, samples=bootstrap_samples, confidence=confidence, rng=rng,
+        sums.label, samples=options.bootstrap_samples, confidence=options.confidence,
+        rng=np.random.default_rng(options.seed or 0),
     )  # fmt: skip
     originals = np.bincount(sums.label, minlength=len(classes))
     kinds: list[tuple[str, str | None, int]] = [(name, None, len(sums.rows)) for name in FIGURES]
@@ -247,19 +247,19 @@ def bootstrap(
     single = len(table) == len(sums.rows)
     rows = []
     for (figure, name, count), value, (low, high) in zip(kinds, values, limits, strict=True):
-        share = figure in SHARES
-        if count and ((share and single) or (high - low < _ROUNDING and (share or figure == "macro_f1"))):
-            low, high = wilson(round(value * count), count, confidence=confidence)
+        proportion = figure in ACCURACIES
+        if count and ((proportion and single) or (high - low < _ROUNDING and (proportion or figure == "macro_f1"))):
+            low, high = wilson(round(value * count), count, confidence=options.confidence)
         elif high - low < _ROUNDING:
-            # One original in a class is drawn every time: nothing is known of how sure this is.
+            # The only original of a class is drawn every time, so its uncertainty is unknown.
             low = high = np.nan
         rows.append((figure, name, float(value), float(low), float(high), count))
-    result = pd.DataFrame(rows, columns=["figure", "class", "value", "low", "high", "originals"])
+    result = pd.DataFrame(rows, columns=["figure", "label", "value", "low", "high", "originals"])
     return result[result["originals"] > 0].reset_index(drop=True)
 
 
 class _Sums(NamedTuple):
-    """Sums over the rows of each of m originals; every figure follows from weighted sums of them."""
+    """Sums over the rows of each of m originals; every metric follows from weighted sums of them."""
 
     label: NDArray[np.int64]
     rows: Float64
@@ -272,38 +272,36 @@ class _Sums(NamedTuple):
 
 def _sums(table: pd.DataFrame, classes: Sequence[str], bins: int) -> _Sums:
     values, k = probabilities(table, classes), len(classes)
-    number = {name: place for place, name in enumerate(classes)}
-    unknown = sorted(set(table["label"]) - set(number))
+    unknown = sorted(set(table["label"]) - set(classes))
     if unknown or table.empty:
         found = ", ".join(unknown) or "no predictions"
         raise InputError("label", found, f"one of the network's classes: {', '.join(classes)}")
-    label = np.asarray(table["label"].map(number), dtype=np.int64)
-    prediction = np.asarray(table["prediction"].map(number), dtype=np.int64)
+    label, prediction = (class_numbers(table[name], classes) for name in ("label", "prediction"))
     _, first, group = np.unique(table["name"].to_numpy(str), return_index=True, return_inverse=True)
     m, rows = len(first), np.arange(len(table))
 
-    def total(place: NDArray[np.int64], width: int, weight: Float64 | None = None) -> Float64:
-        return np.bincount(group * width + place, weight, minlength=m * width).reshape(m, width).astype(np.float64)
+    def total(number: NDArray[np.int64], width: int, weight: Float64 | None = None) -> Float64:
+        return np.bincount(group * width + number, weight, minlength=m * width).reshape(m, width).astype(np.float64)
 
-    right = []
+    correct = []
     for axis in (marginals(values, classes, axis="composition"), marginals(values, classes, axis="state")):
-        right.append((axis.values.argmax(1) == axis.of_class[label]).astype(np.float64))
+        correct.append((axis.values.argmax(1) == axis.of_class[label]).astype(np.float64))
     confidence = values[rows, prediction]
-    place = confidence_bins(confidence, bins)
-    nothing = np.zeros(len(table), np.int64)
+    number = confidence_bins(confidence, bins)
+    zero = np.zeros(len(table), np.int64)
     return _Sums(
         label[first],
-        total(nothing, 1),
+        total(zero, 1),
         total(label * k + prediction, k * k),
-        np.concatenate([total(nothing, 1, one) for one in right], axis=1),
-        total(nothing, 1, -np.log(np.maximum(values[rows, label], _FLOOR))),
-        total(place, bins, confidence),
-        total(place, bins, (label == prediction).astype(np.float64)),
+        np.concatenate([total(zero, 1, values) for values in correct], axis=1),
+        total(zero, 1, -np.log(np.maximum(values[rows, label], _FLOOR))),
+        total(number, bins, confidence),
+        total(number, bins, (label == prediction).astype(np.float64)),
     )
 
 
 def _figures(weights: Float64, sums: _Sums) -> tuple[Float64, Float64]:
-    """Figures (s, len(FIGURES)) and accuracies of the classes (s, k) where originals have these weights (s, m)."""
+    """Metrics (s, len(FIGURES)) and accuracies of the classes (s, k) for weights (s, m) of the originals."""
     k = round(np.sqrt(sums.confusion.shape[1]))
     count = weights @ sums.rows
     confusion = (weights @ sums.confusion).reshape(-1, k, k)

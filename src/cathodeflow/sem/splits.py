@@ -1,10 +1,10 @@
-"""Originals divided into training, validation and test, so that no crop of an original crosses."""
+"""Originals divided into training, validation and test set, with all crops of an original in the same set."""
 
 import math
 import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,14 +12,13 @@ from natsort import natsort_keygen
 from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.sem.options import Split
 from cathodeflow.sem.seeds import generator
-
-By = Literal["time-block", "session", "image", "given"]
 
 SPLITS = ("train", "validation", "test")
 LEFT_OUT = "left out"
 _NUMBER = re.compile(r"(\d+)$")
-# Names of images in one line of an error, before the rest is only counted.
+# Images that an error names before it only counts the rest.
 _NAMED = 3
 # Stands for an unknown time; sorts last.
 _UNKNOWN = np.iinfo(np.int64).max
@@ -27,46 +26,30 @@ _UNKNOWN = np.iinfo(np.int64).max
 Order = NDArray[np.intp]
 
 
-def split_originals(
-    index: pd.DataFrame,
-    *,
-    by: By = "time-block",
-    test: float = 0.2,
-    validation: float = 0.2,
-    gap: int = 0,
-    session_hours: float = 12.0,
-    seed: int,
-) -> pd.DataFrame:
-    """Divide the images of every class into training, validation and test.
+def split_originals(index: pd.DataFrame, options: Split) -> pd.DataFrame:
+    """Divide the images of every class into training, validation and test set.
 
-    Of a class with n images, duplicates apart, `n test` are for the test, `validation` of those left are for the
-    validation, both rounded, and the rest is for training; each has one image at least. Duplicates are left out. The
-    order of the rows does not matter, and no class changes what becomes of another.
+    Of a class with n images, without duplicates, `n * test` are for the test, the fraction `validation` of the
+    remaining ones is for validation (both rounded), and the rest is for training; each set has at least one image.
+    Duplicates are left out. The result does not depend on the order of the rows, nor that of a class on other classes.
 
-    An image without a time takes the place that the number at the end of its name has among those of its class, as
-    instruments count their files. Where the numbers tell nothing (there is none, or they do not grow with time) it is
-    left out of `time-block`, since its neighbours are not known, and has no session. A class in which no image has a
-    time is ordered by name.
+    - `by: time-block`: the last images of each class in time are the test set, the first ones the validation set. So
+      the training set extends up to the test set in time, except for `gap`: a class whose specimen was changed late has
+      both specimens in training.
+    - `by: session`: the last sessions of each class, as many as come closest to the requested fraction, are the test
+      set; of the others the last ones are the validation set, or the last images in time where only one is left.
+    - `by: image`: random images. `by: given`: the column split.
+
+    An image without a time is placed in time by the number at the end of its name among those of its class, as
+    instruments number their files. If there is no number, or numbers do not increase with time, it is left out of
+    `time-block`, since its neighbours are unknown, and has no session. A class without any time is ordered by name.
 
     Parameters
     ----------
     index : DataFrame
         One row per original with the columns name, label, time (NaT: unknown), duplicate_of (None: no duplicate),
-        session (None: unknown), and split where `by` is "given".
-    by : {"time-block", "session", "image", "given"}
-        time-block: the last images of each class in time are the test, the first ones the validation. So training
-        reaches up to the test in time, as far as `gap` lets it: of a class whose specimen was changed late it has both.
-        session: the last sessions of each class, as many as come closest to the share asked for, are the test; of the
-        others the last ones are the validation, or the last images in time where just one is left.
-        image: at random. given: as the column split says.
-    test, validation : float
-        Share of each class to test on; share of what is left to validate on.
-    gap : int
-        Images left out between blocks of time.
-    session_hours : float
-        Pause between two images [h] after which a new session begins. Sessions that `index` gives stay.
-    seed : int
-        Of the choice of "image".
+        session (None: unknown; known ones are kept), and split where `by` is "given".
+    options : Split
 
     Returns
     -------
@@ -76,13 +59,14 @@ def split_originals(
     Raises
     ------
     InputError
-        A class has too few images, or the given split lacks a part, a line for each class; or classes have one session.
+        A class has too few images, or the given split lacks a set, a line for each class; or classes have one session.
     """
+    by = options.by
     table = index.assign(time=pd.to_datetime(index["time"])).sort_values(["label", "time", "name"], ignore_index=True)
     used = table["duplicate_of"].isna().to_numpy()
     table["time"] = table["time"].astype("datetime64[ns]")
     placed = _placed_times(table)
-    table["session"] = _sessions(table, placed, pause=pd.Timedelta(hours=session_hours))
+    table["session"] = _sessions(table, placed, pause=pd.Timedelta(hours=options.session_hours))
     if by == "session":
         _require_sessions(table[used])
     errors: list[InputError] = []
@@ -90,9 +74,9 @@ def split_originals(
         split = _given(table, used, errors)
     else:
         divide: dict[str, Callable[[str, Order], dict[str, Order]]] = {
-            "image": lambda label, rows: _at_random(label, rows, test, validation, seed),
-            "time-block": lambda label, rows: _in_time(label, rows, placed, test, validation, gap),
-            "session": lambda label, rows: _by_session(label, rows, table["session"], test, validation, gap),
+            "image": lambda label, rows: _at_random(label, rows, options),
+            "time-block": lambda label, rows: _in_time(label, rows, placed, options),
+            "session": lambda label, rows: _by_session(label, rows, table["session"], options),
         }
         split = np.full(len(table), LEFT_OUT, dtype=object)
         for label, group in table[used].groupby("label", sort=True):
@@ -106,12 +90,12 @@ def split_originals(
     return table.assign(split=split)
 
 
-def shares(count: int, test: float, validation: float) -> tuple[int, int]:
-    """Return how many of `count` images, at least 3, are for the test and the validation.
+def set_sizes(count: int, test: float, validation: float) -> tuple[int, int]:
+    """Return the number of test and of validation images of `count` images, at least 3.
 
     Examples
     --------
-    >>> shares(40, 0.2, 0.2), shares(3, 0.2, 0.2)
+    >>> set_sizes(40, 0.2, 0.2), set_sizes(3, 0.2, 0.2)
     ((8, 6), (1, 1))
     """
     n_test = min(max(_rounded(test * count), 1), count - 2)
@@ -120,12 +104,12 @@ def shares(count: int, test: float, validation: float) -> tuple[int, int]:
 
 
 def _rounded(value: float) -> int:
-    # Half rounds up; the addend takes what is lost in products such as 0.7 * 45.
+    # Half rounds up; the addend compensates rounding in products such as 0.7 * 45.
     return math.floor(value + 0.5 + 1e-9)
 
 
 def _placed_times(table: pd.DataFrame) -> NDArray[np.int64]:
-    """Give every image a time [ns], that of its neighbours in number where it has none itself."""
+    """Give every image a time [ns], interpolated by its number where it has none."""
     times = table["time"].to_numpy().astype(np.int64)
     times[table["time"].isna()] = _UNKNOWN
     numbers = np.array([_number(name) for name in table["name"]])
@@ -147,7 +131,7 @@ def _number(name: str) -> float:
 
 
 def _sessions(table: pd.DataFrame, placed: NDArray[np.int64], *, pause: pd.Timedelta) -> pd.Series:
-    """Return sessions as given, and where none is, those between pauses of such images, named by their start."""
+    """Return sessions as given; images without one are divided at pauses into sessions named by their start."""
     sessions = table["session"].astype(object).where(table["session"].notna(), None)
     rows = np.flatnonzero(sessions.isna() & (placed != _UNKNOWN))
     rows = rows[np.argsort(placed[rows], kind="stable")]
@@ -157,36 +141,34 @@ def _sessions(table: pd.DataFrame, placed: NDArray[np.int64], *, pause: pd.Timed
 
 
 def _ordered(images: pd.DataFrame, placed: NDArray[np.int64], *, by_time: bool) -> Order:
-    """Rows in the natural order of their names, or in that of time first."""
+    """Rows in the natural order of their names, or of time first."""
     key, names = natsort_keygen(), images["name"]
     rows = sorted(images.index, key=lambda row: (placed[row] if by_time else 0, key(names[row])))
     return np.array(rows, dtype=np.intp)
 
 
-def _at_random(label: str, rows: Order, test: float, validation: float, seed: int) -> dict[str, Order]:
-    n_test, n_validation = _require(label, rows, test, validation, 0)
-    return _blocks(generator(seed, "split", label).permutation(rows), n_test, n_validation, 0)
+def _at_random(label: str, rows: Order, options: Split) -> dict[str, Order]:
+    n_test, n_validation = _require(label, rows, options, gap=0)
+    return _blocks(generator(options.seed or 0, "split", label).permutation(rows), n_test, n_validation, gap=0)
 
 
-def _in_time(
-    label: str, rows: Order, placed: NDArray[np.int64], test: float, validation: float, gap: int
-) -> dict[str, Order]:
+def _in_time(label: str, rows: Order, placed: NDArray[np.int64], options: Split) -> dict[str, Order]:
     known = rows[placed[rows] != _UNKNOWN]
     rows = known if len(known) else rows
-    n_test, n_validation = _require(label, rows, test, validation, gap)
-    return _blocks(rows, n_test, n_validation, gap)
+    n_test, n_validation = _require(label, rows, options, gap=options.gap)
+    return _blocks(rows, n_test, n_validation, gap=options.gap)
 
 
-def _blocks(rows: Order, n_test: int, n_validation: int, gap: int) -> dict[str, Order]:
-    """First the validation, then a gap, the training, a gap, and the test."""
+def _blocks(rows: Order, n_test: int, n_validation: int, *, gap: int) -> dict[str, Order]:
+    """Divide images into validation, a gap, training, a gap, and test, in this order."""
     last = len(rows) - n_test
     return {"validation": rows[:n_validation], "train": rows[n_validation + gap : last - gap], "test": rows[last:]}
 
 
-def _require(label: str, rows: Order, test: float, validation: float, gap: int) -> tuple[int, int]:
+def _require(label: str, rows: Order, options: Split, *, gap: int) -> tuple[int, int]:
     if len(rows) < 3:
         raise InputError(f"class {label}", _images(len(rows)), "at least 3 that differ: for training, validation, test")
-    n_test, n_validation = shares(len(rows), test, validation)
+    n_test, n_validation = set_sizes(len(rows), options.test, options.validation)
     if n_test + n_validation + 2 * gap >= len(rows):
         expected = f"more than {n_test + n_validation + 2 * gap}: test {n_test}, validation {n_validation}, gaps {gap}"
         raise InputError(f"class {label}", _images(len(rows)), expected)
@@ -205,18 +187,16 @@ def _require_sessions(images: pd.DataFrame) -> None:
         raise InputError("split.by", f"one session, or none known, of {', '.join(few)}", expected)
 
 
-def _by_session(
-    label: str, rows: Order, of_image: pd.Series, test: float, validation: float, gap: int
-) -> dict[str, Order]:
-    """Whole sessions, the last ones first; there are at least two."""
+def _by_session(label: str, rows: Order, of_image: pd.Series, options: Split) -> dict[str, Order]:
+    """Divide whole sessions, of which there are at least two; the last ones are the test set."""
     sessions = of_image.to_numpy()
     rows = rows[of_image[rows].notna()]
     blocks = [rows[sessions[rows] == name] for name in dict.fromkeys(sessions[rows])]
-    tested = _last_blocks(blocks, _rounded(test * len(rows)))
+    tested = _last_blocks(blocks, _rounded(options.test * len(rows)))
     left = blocks[: len(blocks) - tested]
     split = {"test": np.concatenate(blocks[len(blocks) - tested :])}
     rest = np.concatenate(left)
-    n_validation = max(_rounded(validation * len(rest)), 1)
+    n_validation, gap = max(_rounded(options.validation * len(rest)), 1), options.gap
     if len(left) > 1:
         validated = _last_blocks(left, n_validation)
         split["validation"] = np.concatenate(left[len(left) - validated :])
@@ -224,13 +204,13 @@ def _by_session(
         return split
     if n_validation + gap >= len(rest):
         expected = f"more than {n_validation + gap}: validation {n_validation}, gap {gap}"
-        raise InputError(f"class {label}", f"{_images(len(rest))} outside the test's sessions", expected)
+        raise InputError(f"class {label}", f"{_images(len(rest))} outside the test sessions", expected)
     split["validation"], split["train"] = rest[len(rest) - n_validation :], rest[: len(rest) - n_validation - gap]
     return split
 
 
 def _last_blocks(blocks: list[Order], wanted: int) -> int:
-    """Return the number of blocks from the end whose images come closest to `wanted`; at least one, and not all."""
+    """Return the number of last blocks whose images come closest to `wanted`; at least one, and not all."""
     sizes = np.cumsum([len(block) for block in blocks[:0:-1]])
     return int(np.argmin(np.abs(sizes - wanted))) + 1
 

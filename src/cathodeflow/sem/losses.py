@@ -1,6 +1,4 @@
-"""Losses of a training, chosen by name, and the figure that decides in validation."""
-
-from typing import Literal
+"""Losses of a classification, class weights, and macro-F1."""
 
 import numpy as np
 import torch
@@ -8,14 +6,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional as F
 
-Loss = Literal["cross_entropy", "focal"]
-
 FOCUSING = 2.0
 
 
 def classification_loss(
-    logits: Tensor, labels: Tensor, *, loss: Loss = "cross_entropy", weight: Tensor | None = None,
-    label_smoothing: float = 0.0,
+    logits: Tensor, labels: Tensor, *, loss: str, label_smoothing: float, weight: Tensor | None = None
 ) -> Tensor:  # fmt: skip
     """Mean loss of a batch.
 
@@ -24,12 +19,12 @@ def classification_loss(
     logits : (n, k) float
     labels : (n,) int
     loss : {"cross_entropy", "focal"}
-        Focal loss (Lin et al., ICCV 2017) multiplies each crop's cross-entropy by (1 - p)^2 with p the probability of
-        its class, so that what is known already counts little.
-    weight : (k,) float, optional
-        Weights of the classes; the mean is over them.
+        Focal loss (Lin et al., ICCV 2017) multiplies the cross-entropy of each crop by (1 - p)^2, p being the
+        probability of its class, which reduces the weight of crops that are already classified well.
     label_smoothing : float
-        Share of each label spread over all classes.
+        Fraction of each label spread over all classes.
+    weight : (k,) float, optional
+        Weights of the classes; the mean is weighted by them.
     """
     if loss == "cross_entropy":
         return F.cross_entropy(logits, labels, weight=weight, label_smoothing=label_smoothing)
@@ -40,13 +35,13 @@ def classification_loss(
 
 
 def balanced_weights(labels: ArrayLike, classes: int) -> Tensor:
-    """Weights (k,) by which each class counts as much in the whole, 1 where all have as many samples."""
+    """Weights (k,) that give all classes the same total weight; 1 if all classes have equally many samples."""
     counts = np.bincount(np.asarray(labels), minlength=classes)
     return torch.from_numpy(counts.sum() / (classes * counts)).float()
 
 
 def macro_f1(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
-    """Mean over the classes that occur of the harmonic mean of precision and recall."""
+    """Macro-averaged F1 score over the classes that occur as label or prediction."""
     pairs = np.zeros((classes, classes))
     np.add.at(pairs, (np.asarray(labels), np.asarray(predictions)), 1)
     both = pairs.sum(0) + pairs.sum(1)

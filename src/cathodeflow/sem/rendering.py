@@ -1,4 +1,4 @@
-"""Rendered secondary-electron images of layers of secondary particles, as a composite cathode shows them."""
+"""Rendered secondary-electron images of layers of secondary particles, as in a composite cathode."""
 
 import math
 from typing import NamedTuple
@@ -10,36 +10,36 @@ from scipy.spatial import cKDTree
 
 Floats = NDArray[np.float32]
 
-# Period of the noise from which surfaces are cut [px]; particles are smaller.
+# Period of the noise that textures the surfaces [px]; particles are smaller.
 _TILE = 256
-# Candidates for each place of the upper layer, and how near two of its particles may be, in sums of their radii.
+# Candidates per position of the upper layer, and the minimum distance of its particles, in sums of their radii.
 _CANDIDATES, _NEAREST = 4, 0.86
 
 
-class Look(NamedTuple):
-    """What particles look like; lengths in px."""
+class Appearance(NamedTuple):
+    """Appearance of particles; lengths in px."""
 
     diameter: float
-    #: Deviation of the logarithm of the diameters.
+    #: Standard deviation of the logarithm of the diameters.
     spread: float
-    #: Longest over shortest axis, of the most elongated ones.
+    #: Ratio of the longest to the shortest axis of the most elongated particles.
     elongation: float = 1.1
-    #: Irregularity of the outlines, as a share of the radius.
+    #: Irregularity of the outlines, as a fraction of the radius.
     lumps: float = 0.1
-    #: Size of the primary particles on the surface, and how far they stand out, as a share of the radius.
+    #: Size of the primary particles on the surface, and their height as a fraction of the radius.
     grain: float = 2.0
     roughness: float = 0.1
-    #: Fragments for each particle.
+    #: Fragments per particle.
     fragments: float = 0.5
-    #: Share of the particles that are cracked, and the width of the cracks.
+    #: Fraction of cracked particles, and the width of the cracks.
     cracked: float = 0.0
     crack_width: float = 1.2
-    #: Share of the gaps filled by a film.
+    #: Fraction of the gaps that a film fills.
     film: float = 0.0
 
 
 class Scene(NamedTuple):
-    """Emission of secondary electrons (row, col), of mean 0 and deviation 1, and what is in it."""
+    """Emission of secondary electrons (row, col), of mean 0 and standard deviation 1, and what it shows."""
 
     emission: Floats
     particles: int
@@ -47,34 +47,37 @@ class Scene(NamedTuple):
     cracked: int
 
 
-def render(look: Look, *, rows: int, cols: int, focus_blur: float, noise: float, rng: np.random.Generator) -> Scene:
-    """Render an image of particles of one look.
+def render(
+    appearance: Appearance, *, rows: int, cols: int, focus_blur: float, noise: float, rng: np.random.Generator
+) -> Scene:
+    """Render an image of particles of one appearance.
 
-    Particles are bodies in a height map, a lower layer and an upper one whose particles hardly overlap. Steep surfaces
-    emit more, gaps less, as fewer electrons leave them.
+    Particles are bodies in a height map: a lower layer, and an upper layer whose particles hardly overlap. Steep
+    surfaces emit more electrons; fewer electrons leave the gaps.
 
     Parameters
     ----------
-    look : Look
+    appearance : Appearance
     rows, cols : int
+        Size of the image [px].
     focus_blur : float
-        Deviation of a Gauss blur [px].
+        Standard deviation of a Gaussian blur [px].
     noise : float
-        Deviation of the noise, as a share of that of the image.
+        Standard deviation of the noise, as a fraction of that of the image.
     rng : Generator
     """
-    radius = look.diameter / 2
-    surface = np.abs(_noise(rng, look.grain))
+    radius = appearance.diameter / 2
+    surface = np.abs(_noise(rng, appearance.grain))
     warps = [_noise(rng, 0.35 * radius) for _ in range(2)]
     height = 0.1 * radius * gaussian_filter(rng.standard_normal((rows, cols), dtype=np.float32), 1.0)
     height -= 1.6 * radius
-    bodies = _population(look, rows, cols, rng)
+    bodies = _population(appearance, rows, cols, rng)
     for body in bodies:
-        _add(height, body, look, surface, warps, rng)
-    if look.film:
+        _add(height, body, appearance, surface, warps, rng)
+    if appearance.film:
         level = gaussian_filter(rng.standard_normal((rows, cols), dtype=np.float32), 0.8 * radius)
         level *= 0.35 * radius / level.std()
-        np.maximum(height, level + np.quantile(height - level, look.film), out=height)
+        np.maximum(height, level + np.quantile(height - level, appearance.film), out=height)
     upper = bodies[bodies["upper"]]
     return Scene(
         emission=_standardised(_emission(height, radius, focus_blur, noise, rng)),
@@ -85,9 +88,9 @@ def render(look: Look, *, rows: int, cols: int, focus_blur: float, noise: float,
 
 
 def _noise(rng: np.random.Generator, size: float) -> Floats:
-    """Draw noise with features of a size [px], of deviation 1."""
+    """Draw noise with features of a size [px] and standard deviation 1."""
     values = gaussian_filter(rng.standard_normal((_TILE, _TILE), dtype=np.float32), size, mode="wrap")
-    # Twice along each axis, so that a window is a slice wherever it starts.
+    # Tiled twice along each axis, so that every window is a slice.
     return np.tile(_standardised(values), (2, 2))
 
 
@@ -95,19 +98,19 @@ def _standardised(values: Floats) -> Floats:
     return (values - values.mean()) / values.std()
 
 
-def _population(look: Look, rows: int, cols: int, rng: np.random.Generator) -> NDArray[np.void]:
-    """Draw particles in the order in which they are added: lower layer, upper layer, fragments."""
+def _population(appearance: Appearance, rows: int, cols: int, rng: np.random.Generator) -> NDArray[np.void]:
+    """Draw the particles in drawing order: lower layer, upper layer, fragments."""
     kind = [("row", "f8"), ("col", "f8"), ("radius", "f8"), ("base", "f8"), ("upper", "?"), ("cracked", "?")]
-    mean = look.diameter / 2
+    mean = appearance.diameter / 2
     margin = 1.5 * mean
-    places = round((rows + 2 * margin) * (cols + 2 * margin) / (math.pi * mean**2 * math.exp(2 * look.spread**2)))
-    counts = (places, _CANDIDATES * places, round(look.fragments * places))
+    places = round((rows + 2 * margin) * (cols + 2 * margin) / (math.pi * mean**2 * math.exp(2 * appearance.spread**2)))
+    counts = (places, _CANDIDATES * places, round(appearance.fragments * places))
     bodies = np.zeros(sum(counts), dtype=kind)
     bodies["row"] = rng.uniform(-margin, rows + margin, len(bodies))
     bodies["col"] = rng.uniform(-margin, cols + margin, len(bodies))
-    sizes = np.exp(look.spread * np.clip(rng.standard_normal(len(bodies)), -2.2, 2.2))
-    bodies["radius"] = np.minimum(mean * sizes, (_TILE / 2 - 2) / _reach(look, look.elongation))
-    bodies["cracked"] = rng.random(len(bodies)) < look.cracked
+    sizes = np.exp(appearance.spread * np.clip(rng.standard_normal(len(bodies)), -2.2, 2.2))
+    bodies["radius"] = np.minimum(mean * sizes, (_TILE / 2 - 2) / _reach(appearance, appearance.elongation))
+    bodies["cracked"] = rng.random(len(bodies)) < appearance.cracked
     lower, upper, fragments = np.split(bodies, np.cumsum(counts)[:2])
     lower["base"] = -mean * rng.uniform(0.8, 1.3, len(lower))
     upper["base"] = mean * rng.uniform(-0.35, 0.35, len(upper))
@@ -118,13 +121,13 @@ def _population(look: Look, rows: int, cols: int, rng: np.random.Generator) -> N
     return np.concatenate([lower, _apart(upper, places), fragments])
 
 
-def _reach(look: Look, elongation: float) -> float:
-    """Return how far a body reaches from its centre, in radii; the noise of the outline is hardly ever above 2.5."""
-    return float(elongation**0.5 * (1 + 2.5 * look.lumps))
+def _reach(appearance: Appearance, elongation: float) -> float:
+    """Return the extent of a body from its centre, in radii; the noise of the outline is hardly ever above 2.5."""
+    return float(elongation**0.5 * (1 + 2.5 * appearance.lumps))
 
 
 def _apart(bodies: NDArray[np.void], most: int) -> NDArray[np.void]:
-    """Keep bodies in turn that are far enough from those kept before, `most` of them."""
+    """Keep up to `most` bodies, each far enough from those kept before it."""
     places = np.column_stack([bodies["row"], bodies["col"]])
     near = 2 * _NEAREST * bodies["radius"].max()
     pairs = cKDTree(places).query_pairs(near, output_type="ndarray")
@@ -133,7 +136,7 @@ def _apart(bodies: NDArray[np.void], most: int) -> NDArray[np.void]:
     close = distance < _NEAREST * (bodies["radius"][first] + bodies["radius"][second])
     order = np.lexsort((first[close], second[close]))
     kept = np.ones(len(bodies), dtype=bool)
-    # By the later of the two, so that whether the earlier one is kept is known.
+    # Sorted by the later body of each pair, so that the earlier one is already decided.
     for earlier, later in zip(first[close][order].tolist(), second[close][order].tolist(), strict=True):
         if kept[earlier]:
             kept[later] = False
@@ -141,30 +144,35 @@ def _apart(bodies: NDArray[np.void], most: int) -> NDArray[np.void]:
 
 
 def _add(
-    height: Floats, body: np.void, look: Look, surface: Floats, warps: list[Floats], rng: np.random.Generator
+    height: Floats,
+    body: np.void,
+    appearance: Appearance,
+    surface: Floats,
+    warps: list[Floats],
+    rng: np.random.Generator,
 ) -> None:
-    """Add one body to the height map in place, cut from the tiles of noise at a random place."""
+    """Add one body to the height map in place, textured with a random window of the noise."""
     angle, elongation, turn, shift = rng.random(4).tolist()
     start = rng.integers(_TILE, size=2).tolist()
     radius, row, col = float(body["radius"]), float(body["row"]), float(body["col"])
-    elongation = 1 + (look.elongation - 1) * elongation
-    stretch, reach = elongation**0.5, radius * _reach(look, elongation)
+    elongation = 1 + (appearance.elongation - 1) * elongation
+    stretch, reach = elongation**0.5, radius * _reach(appearance, elongation)
     top, bottom = max(int(row - reach), 0), min(int(row + reach) + 2, height.shape[0])
     left, right = max(int(col - reach), 0), min(int(col + reach) + 2, height.shape[1])
     if top >= bottom or left >= right:
         return
     window = (slice(start[0], start[0] + bottom - top), slice(start[1], start[1] + right - left))
-    warp_row, warp_col = (np.float32(look.lumps) * warp[window] for warp in warps)
+    warp_row, warp_col = (np.float32(appearance.lumps) * warp[window] for warp in warps)
     down = ((np.arange(top, bottom, dtype=np.float32) - row) / radius)[:, None] + warp_row
     across = ((np.arange(left, right, dtype=np.float32) - col) / radius)[None] + warp_col
     sine, cosine = math.sin(math.pi * angle), math.cos(math.pi * angle)
     along, aside = (cosine * down + sine * across) / stretch, (cosine * across - sine * down) * stretch
     square = along**2 + aside**2
-    rise = np.sqrt(np.maximum(1 - square, 0)) + np.float32(look.roughness) * surface[window]
+    rise = np.sqrt(np.maximum(1 - square, 0)) + np.float32(appearance.roughness) * surface[window]
     if body["cracked"]:
         sine, cosine = math.sin(2 * math.pi * turn), math.cos(2 * math.pi * turn)
         crack = cosine * down + sine * across + 0.6 * warp_row - 0.35 * (shift - 0.5)
-        rise -= np.exp(-((crack * (radius / look.crack_width)) ** 2)) * (np.sqrt(square) < 0.95)
+        rise -= np.exp(-((crack * (radius / appearance.crack_width)) ** 2)) * (np.sqrt(square) < 0.95)
     inside = np.where(square < 1, np.float32(body["base"]) + np.float32(radius) * rise, -np.inf)
     part = height[top:bottom, left:right]
     np.maximum(part, inside, out=part, casting="same_kind")
@@ -174,7 +182,7 @@ def _emission(height: Floats, radius: float, focus_blur: float, noise: float, rn
     down, across = np.gradient(gaussian_filter(height, 0.6))
     steep = np.sqrt(1 + np.minimum(down**2 + across**2, 6.0))
     depth = np.clip((gaussian_filter(height, 0.6 * radius) - height) / radius, -0.6, 1.2)
-    # The detector stands on one side, so slopes that face it are a little brighter.
+    # The detector is on one side: slopes that face it are slightly brighter.
     facing = np.clip(across, -1.5, 1.5)
     emission = (0.55 + 0.45 * steep + 0.12 * facing) * np.exp(-1.1 * depth)
     emission = _standardised(gaussian_filter(emission, focus_blur))
