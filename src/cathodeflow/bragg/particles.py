@@ -124,7 +124,7 @@ def phases(
     # Each arc spans the detector's height; the azimuth of a particle does not change with its charge.
     widest = np.arcsin(0.5 * shape[0] / ring_radius(hkl, 0.0, geometry))
     spots = []
-    for phase, share, charge in ((0, 1 - poor, np.minimum(own, low)), (1, poor, np.maximum(own, high))):
+    for phase, fraction, charge in ((0, 1 - poor, np.minimum(own, low)), (1, poor, np.maximum(own, high))):
         radius = ring_radius(hkl, charge, geometry) + population["offset"] * shape[1]
         spots.append(
             population.assign(
@@ -132,9 +132,9 @@ def phases(
                 phase=phase,
                 row=geometry.beam_row + radius * np.sin(widest * population["azimuth"]),
                 col=geometry.beam_col + radius * np.cos(widest * population["azimuth"]),
-                amplitude=population["amplitude"] * share * (1 - fading * strain),
+                amplitude=population["amplitude"] * fraction * (1 - fading * strain),
                 fwhm_row=population["fwhm_row"] * (1 + broadening * strain),
                 fwhm_col=population["fwhm_col"] * (1 + broadening * strain),
-            )[share > 0]
+            )[fraction > 0]
         )
     return pd.concat(spots, ignore_index=True)
