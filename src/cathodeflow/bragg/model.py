@@ -124,8 +124,8 @@ class BraggNN(nn.Module):  # type: ignore[misc]
 def initialise(model: BraggNN, generator: torch.Generator) -> None:
     """Draw Xavier-uniform weights (Glorot and Bengio, AISTATS 2010); biases are 0, or 0.1 in the hidden dense layers.
 
-    The last hidden layers have 4 and 2 units: where one starts on the flat side of its activation for most patches,
-    training stalls, which zero biases let happen to every other seed.
+    The last hidden layers have 4 and 2 units: if one starts on the flat side of its activation for most patches,
+    training stalls; with zero biases this happens for every second seed.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
