@@ -22,9 +22,10 @@ from torch import nn
 
 from cathodeflow.bragg.locate import build_locator
 from cathodeflow.bragg.model import BraggNN, from_weights
-from cathodeflow.bragg.patches import TrainingPatches, network_batch, prepare_with_counts
+from cathodeflow.bragg.patches import network_batch, prepare_with_counts
 from cathodeflow.bragg.train import split_blocks, train_braggnn
 from cathodeflow.io.models import load_model
+from cathodeflow.io.patches import TrainingPatches
 
 BACKGROUND, THRESHOLD = 2.0, 6.0
 DATA = Path(os.environ.get("CATHODEFLOW_DATA", Path(__file__).parents[2] / "shared" / "data")) / "bragg_upstream"

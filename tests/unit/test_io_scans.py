@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from cathodeflow.bcdi.aps_34idc import geometry_of_34idc
 from cathodeflow.errors import InputError
-from cathodeflow.io.scans import read_scan
-from cathodeflow.io.spec import geometry_of_34idc, read_spec_scan
+from cathodeflow.io.rocking_scans import read_scan
+from cathodeflow.io.spec import read_spec_scan
 
 
 @pytest.fixture

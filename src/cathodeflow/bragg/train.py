@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cathodeflow.bragg.model import BraggNN, from_weights
-from cathodeflow.bragg.patches import TrainingPatches, network_batch
+from cathodeflow.bragg.patches import network_batch
 from cathodeflow.checkpoints import generator, training_key
 from cathodeflow.errors import InputError
+from cathodeflow.io.patches import TrainingPatches
 from cathodeflow.training import Record, TrainingResult, fit, warm_up_cosine
 
 PERCENTILES = (50.0, 75.0, 95.0, 99.5)

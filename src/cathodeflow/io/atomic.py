@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cathodeflow.cluster import is_first_process
-
 #: Files and folders that this process wrote, in order; its record lists them with their digests.
 WRITTEN: dict[str, None] = {}
 _LOCK = "lock"
@@ -21,6 +19,11 @@ _TORCH = ("PytorchStreamWriter", "inline_container")
 
 class FullDiskError(OSError):
     """No room for a file, which `filename` names."""
+
+
+def is_first_process() -> bool:
+    """Whether this is the process of a training that writes; all others only compute."""
+    return all(int(os.environ.get(name) or 0) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 @contextmanager

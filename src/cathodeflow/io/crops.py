@@ -13,8 +13,9 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.manifests import manifest_path
 from cathodeflow.io.tables import read_table, write_table
 from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
-from cathodeflow.sem.crops import CROPS
 
+#: Columns of the table.
+CROPS = ("crop", "name", "label", "split", "row", "col", "rows", "cols")
 #: What crops were cut with, as options of `crops`; a network takes images in the same way.
 GEOMETRY = ("pixels", "side", "pixel_nm", "margin")
 # Crops that a reader decompresses at least: 32 crops from anywhere are read as fast as with one a chunk, and all crops
@@ -71,7 +72,7 @@ def read_crops(store: str | os.PathLike[str]) -> tuple[da.Array, pd.DataFrame]:
     crops : dask array (n, side, side) uint8
         A block per file.
     table : DataFrame
-        n rows with at least the columns `cathodeflow.sem.crops.CROPS`.
+        n rows with at least the columns `CROPS`.
 
     Raises
     ------

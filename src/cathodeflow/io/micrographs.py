@@ -14,8 +14,8 @@ from PIL import Image
 from cathodeflow.errors import InputError
 from cathodeflow.io import rosetta
 from cathodeflow.io.guard import MAX_PIXELS, guarded, one_line
-from cathodeflow.sem.data_sets import EXTRA_SUFFIXES, image_files, sidecar_file
-from cathodeflow.sem.sidecar import parse_fei, parse_sidecar, parse_time, parse_zeiss
+from cathodeflow.io.image_lists import EXTRA_SUFFIXES, image_files, sidecar_file
+from cathodeflow.io.instrument_settings import parse_fei, parse_sidecar, parse_time, parse_zeiss
 
 Grey = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -114,7 +114,7 @@ def embedded_settings(path: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        With those keys of `cathodeflow.sem.sidecar.SETTINGS` that are known.
+        With those keys of `cathodeflow.io.instrument_settings.SETTINGS` that are known.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def sidecar_text(path: str) -> str | None:
     """Read the text file that the instrument wrote beside an image; None where there is none.
 
     UTF-8, UTF-16 with its mark, Korean (cp949) or, failing these, Latin-1; see
-    `cathodeflow.sem.data_sets.sidecar_file` for its names.
+    `cathodeflow.io.image_lists.sidecar_file` for its names.
 
     Raises
     ------

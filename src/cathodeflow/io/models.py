@@ -13,9 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cathodeflow.cluster import is_first_process
 from cathodeflow.errors import InputError
-from cathodeflow.io.atomic import atomic_path
+from cathodeflow.io.atomic import atomic_path, is_first_process
 from cathodeflow.io.guard import guarded
 
 _Path = str | os.PathLike[str]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError
-from cathodeflow.sem.sidecar import parse_time
+from cathodeflow.io.instrument_settings import parse_time
 
 _NM = {"nm": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "mm": 1e6, "m": 1e9}
 
@@ -45,7 +45,7 @@ def read(path: str) -> NDArray[Any]:
 
 
 def settings(path: str) -> dict[str, Any]:
-    """Read those settings of `cathodeflow.sem.sidecar.SETTINGS` that the file tells."""
+    """Read those settings of `cathodeflow.io.instrument_settings.SETTINGS` that the file tells."""
     found = _image(path)
     general = found["metadata"].get("General", {})
     instrument = found["metadata"].get("Acquisition_instrument", {}).get("SEM", {})

@@ -12,11 +12,11 @@ import pandas as pd
 from natsort import natsort_keygen
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.image_lists import images_in, is_table, read_rows, subfolders
+from cathodeflow.io.instrument_settings import SETTINGS, parse_sidecar
 from cathodeflow.io.micrographs import Header, embedded_settings, micrograph_header, read_micrograph, sidecar_text
 from cathodeflow.parallel import ordered_map
-from cathodeflow.sem.data_sets import images_in, is_table, read_rows, subfolders
 from cathodeflow.sem.info_bar import crop_bar, find_info_bar
-from cathodeflow.sem.sidecar import SETTINGS, parse_sidecar
 
 SPLITS = ("train", "validation", "test", "left out")
 _TEXTS = ("detector", "maker")
@@ -46,7 +46,7 @@ def list_images(
     ----------
     images : str
         Folder of class folders named `<composition>` or `<composition>_<state>`, a composition alone being of the first
-        state; or a table, see `cathodeflow.sem.data_sets.read_rows`, where a row without a state is of the first.
+        state; or a table, see `cathodeflow.io.image_lists.read_rows`, where a row without a state is of the first.
     compositions, states : sequence of str
         Those that may occur.
     data_set : str, optional
