@@ -7,12 +7,10 @@ import os
 from natsort import natsorted
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.formats import micrograph_suffixes
 from cathodeflow.io.sources import list_files
 from cathodeflow.io.text import read_lines
 
-#: Suffixes of files that are read without an extra, and of those that take the extra `sem-formats`.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
-EXTRA_SUFFIXES = (".dm3", ".dm4", ".emd", ".hspy", ".bcf")
 TABLE_SUFFIXES = (".csv", ".tsv")
 TABLE_COLUMNS = ("image", "composition", "state", "session", "split")
 
@@ -66,7 +64,7 @@ def image_files(source: str) -> list[str]:
         found = natsorted(sorted(filter(is_image, matches)))
         what = f"{len(matches)} files that match, none of them an image" if matches else "no such file or folder"
     if not found:
-        raise InputError(source, what, "images with a suffix of " + " ".join(IMAGE_SUFFIXES + EXTRA_SUFFIXES))
+        raise InputError(source, what, "images with a suffix of " + " ".join(micrograph_suffixes()))
     return found
 
 
@@ -97,7 +95,7 @@ def images_below(folder: str) -> int:
 
 def is_image(path: str) -> bool:
     """Tell by its suffix whether a file is an image."""
-    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES + EXTRA_SUFFIXES
+    return os.path.splitext(path)[1].lower() in micrograph_suffixes()
 
 
 def is_table(source: str) -> bool:

@@ -135,6 +135,11 @@ def parse_time(date: str | None, clock: str | None = None) -> datetime | None:
         return None
 
 
+def as_text(value: Any) -> str:
+    """Return a tag of a file as text; empty where there is none."""
+    return bytes(value).decode("latin-1") if isinstance(value, bytes | bytearray) else str(value or "")
+
+
 def _parse_day(text: str) -> tuple[int, int, int] | None:
     if found := re.search(r"\b(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})\b", text):
         return int(found[1]), int(found[2]), int(found[3])

@@ -14,7 +14,8 @@ from natsort import natsort_keygen
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.image_lists import images_in, is_table, read_rows, subfolders
 from cathodeflow.io.instrument_settings import SETTINGS, parse_sidecar
-from cathodeflow.io.micrographs import Header, embedded_settings, micrograph_header, read_micrograph, sidecar_text
+from cathodeflow.io.micrographs import embedded_settings, micrograph_header, read_micrograph, sidecar_text
+from cathodeflow.io.raw_format import ImageHeader
 from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.info_bar import crop_bar, find_info_bar
 
@@ -244,7 +245,7 @@ def _examine(row: ImageRow, bar_rows: int | None) -> dict[str, Any] | InputError
     digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype.name} ".encode() + pixels.tobytes())
     return {
         **row._asdict(),
-        **Header._asdict(header),
+        **ImageHeader._asdict(header),
         "bar_rows": bar,
         **{key: settings.get(key) for key in SETTINGS},
         "mean": float(pixels.mean(dtype=np.float64)) / scale,
@@ -279,7 +280,7 @@ def _as_table(records: list[dict[str, Any]]) -> pd.DataFrame:
         if record["duplicate_of"]:
             record["split"] = "left out"
     columns = [
-        *("image", "name", "label", "composition", "state", "session", "time", *Header._fields, "bar_rows"),
+        *("image", "name", "label", "composition", "state", "session", "time", *ImageHeader._fields, "bar_rows"),
         *(name for name in SETTINGS if name != "time"),
         *("mean", "deviation", "sha256", "duplicate_of", "split"),
     ]
