@@ -1,4 +1,9 @@
-"""Outputs appear whole or not at all, and once; what a process wrote is known to it."""
+"""Outputs appear whole or not at all, and once, also after power loss; what a process wrote is known to it.
+
+A file gets its name when its content is on the disk, and the writer goes on when the name is there too: `fsync` before
+and after the rename, for folders as well, in which names are kept. Without the first a crash can leave an empty file
+under the final name, without the second the old one, beside later outputs that were made from the new one.
+"""
 
 import errno
 import fcntl
@@ -13,7 +18,9 @@ from pathlib import Path
 WRITTEN: dict[str, None] = {}
 _LOCK = "lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# In what torch says when it cannot write on, of which it does not tell the reason.
+# File systems that keep no folder entries of their own say so by one of these.
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP)
+# Parts of the messages of torch when it cannot write; they do not name the reason.
 _TORCH = ("PytorchStreamWriter", "inline_container")
 
 
@@ -45,6 +52,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         The disk is full, whatever the writer in the block made of it.
     """
     path = Path(path)
+    new_folders = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name[:80]}."
     _remove_remains(path.parent, prefix)
@@ -60,12 +68,46 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             yield temporary
             if not is_first_process():
                 return
+            with _full_disk_named(path):
+                _sync_all(temporary)
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
+                # Moved, which is faster than removing it: there is hardly a moment without a store.
+                os.replace(path, folder / "replaced")
             os.replace(temporary, path)
+            sync_folder(path.parent)
+            for made in new_folders:
+                sync_folder(made.parent)
             WRITTEN[os.path.abspath(path)] = None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Wait until the names in a folder are on the disk, where the file system can do so."""
+    try:
+        _sync(folder)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+def _sync_all(path: Path) -> None:
+    """Wait until a file, or all in a folder from the innermost to itself, is on the disk."""
+    if not path.is_dir():
+        _sync(path)
+        return
+    for folder, _, names in os.walk(path, topdown=False):
+        for name in names:
+            _sync(os.path.join(folder, name))
+        sync_folder(folder)
+
+
+def _sync(path: str | os.PathLike[str]) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _remove_remains(folder: Path, prefix: str) -> None:

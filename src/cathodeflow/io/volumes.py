@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.atomic import atomic_path
+from cathodeflow.io.atomic import atomic_path, sync_folder
 from cathodeflow.io.guard import MAX_PIECE, guarded
 from cathodeflow.io.manifests import check_store, locate, manifest_path, store_digests, write_manifest
 
@@ -124,9 +124,10 @@ def new_volume(
             dimension_names=list(axes),
         )
         digests = store_digests(str(temporary))
-        # A manifest never stands beside a store that it does not describe.
+        # A manifest never stands beside a store that it does not describe, after power loss neither.
         if os.path.exists(manifest):
             os.remove(manifest)
+            sync_folder(os.path.dirname(manifest) or ".")
     layouts = {"shape": tuple(shape), "dtype": str(dtype), "chunks": layout, "shards": files}
     write_manifest(manifest, digests, layouts)
 
