@@ -31,7 +31,7 @@ from cathodeflow.io.image_lists import read_rows
 from cathodeflow.io.micrographs import embedded_settings, micrograph_header, pixel_size, read_micrograph
 from cathodeflow.io.models import load_checkpoint, load_model, save_checkpoint, save_model
 from cathodeflow.io.patches import TrainingPatches, read_patches, write_patches
-from cathodeflow.io.peaks import read_peaks, read_peaks_attributes, write_peaks
+from cathodeflow.io.peaks import read_peaks, write_peaks
 from cathodeflow.io.phasing import Pattern, Starts, read_pattern, read_starts, write_pattern, write_starts
 from cathodeflow.io.reconstructions import Reconstruction, read_cxi, write_cxi
 from cathodeflow.io.rocking_scans import read_scan
@@ -222,7 +222,7 @@ def _seeds() -> list[Seed]:
         Seed("bundle.pt", lambda p: save_bundle(p, unet, {"classes": ["a", "b"]}), load_bundle, True),
         Seed("phases.pt", lambda p: save_model(p, phases.state_dict(), {"architecture": phases.architecture}), lambda p: load_phase_network(str(p)), True),
         Seed("own frames.h5", lambda p: write_frames(p, enumerate(STACK), shape=STACK.shape[1:]), frames_h5, True),
-        Seed("own peaks.h5", lambda p: write_peaks(p, *[np.arange(3)] * 5, columns={"x": np.ones(3)}, attributes={"b": 2}), lambda p: (read_peaks(p, None), read_peaks_attributes(p)), True),
+        Seed("own peaks.h5", lambda p: write_peaks(p, *[np.arange(3)] * 5, columns={"x": np.ones(3)}, attributes={"b": 2}), lambda p: read_peaks(p, None), True),
         Seed("own patches.h5", _patches, read_patches, True),
         Seed("own prepared.h5", lambda p: write_pattern(p, Pattern(RNG.random((4, 5, 6), np.float32), np.ones((4, 5, 6), bool), (1, 2, 2))), read_pattern, True),
         Seed("own objects.h5", _starts, read_starts, True),

@@ -16,6 +16,11 @@ _Path = str | os.PathLike[str]
 _MAX_VALUES = 100_000
 
 
+def package_text(path: _Path) -> str:
+    """Read a text file of the package, such as the template of a page."""
+    return Path(path).read_text(encoding="utf-8")
+
+
 def read_lines(path: str, expected: str) -> list[tuple[int, str]]:
     """Read the lines of a text table, without empty lines and comments, which begin with `#`.
 
