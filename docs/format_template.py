@@ -42,7 +42,7 @@ def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[An
 def _image_header(path: str) -> ImageHeader:
     header = _header(path, None)
     if header.n_frames != 1:
-        raise InputError(path, f"{header.n_frames} frames", "one image in a file")
+        raise InputError(path, f"{header.n_frames} frames", "one image per file")
     return ImageHeader(*header.shape, bit_depth=16, channels=1)
 
 

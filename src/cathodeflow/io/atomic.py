@@ -25,11 +25,11 @@ _TORCH = ("PytorchStreamWriter", "inline_container")
 
 
 class FullDiskError(OSError):
-    """No room for a file, which `filename` names."""
+    """The disk is full; `filename` is the file that was being written."""
 
 
 def is_first_process() -> bool:
-    """Whether this is the process of a training that writes; all others only compute."""
+    """Whether this process writes files; in a training with several processes only the first one does."""
     return all(int(os.environ.get(name) or 0) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
@@ -38,8 +38,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` when the block ends well.
 
     The temporary name has the suffix of `path`, so writers that choose a format by suffix work. A file or a directory
-    may be made at it. When the block raises, what stands at the temporary name is removed and `path` is left as it was.
-    What a killed process left of the same output is removed first.
+    may be made at it. When the block raises, the temporary file is removed and `path` is left unchanged.
+    Leftovers of killed processes that wrote the same output are removed first.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     FullDiskError
-        The disk is full, whatever the writer in the block made of it.
+        The disk is full, whatever error the writer in the block raised.
     """
     path = Path(path)
     new_folders = [folder for folder in path.parents if not folder.exists()]
@@ -60,7 +60,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     temporary = folder / f"partial{path.suffix}"
     try:
-        # Held as long as the process lives, however it ends. It gets its name when it is held: between the two another
+        # Locked until the process ends, however it ends. The file is renamed once it is locked: before that another
         # process that writes the same output would take the folder for abandoned.
         with _full_disk_named(path), (folder / f"{_LOCK}.new").open("w") as lock:
             _try_lock(lock.fileno())
@@ -132,18 +132,18 @@ def _try_lock(number: int) -> bool:
 
 @contextmanager
 def _full_disk_named(path: Path) -> Iterator[None]:
-    """Make of whatever a writer raises where there is no room an error that names the file; leave others alone."""
+    """Turn any error that a full disk causes into one that names the file; pass other errors on."""
     try:
         yield
     except Exception as error:
         if isinstance(error, FullDiskError) or not _is_full(error, path):
             raise
-        text = "found no space left on the disk, expected room for the file; make some and run the same again"
+        text = "found no space left on the disk, expected room for the file; free some space and run the command again"
         raise FullDiskError(errno.ENOSPC, text, str(path)) from error
 
 
 def _is_full(error: BaseException, path: Path) -> bool:
-    """Tell whether an error, or one behind it, is of a full disk; libraries say so in errors and words of their own."""
+    """Whether an error, or one that caused it, means a full disk; libraries report it by their own errors and texts."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:

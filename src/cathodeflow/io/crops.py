@@ -50,7 +50,7 @@ def write_crops(
     table : DataFrame
         `cathodeflow.sem.crops.plan_crops`; n rows.
     attributes : mapping
-        How the crops were cut (`GEOMETRY`), which whoever uses a network trained on them must know.
+        How the crops were cut (`GEOMETRY`); a network trained on them needs its inputs cut in the same way.
     """
     _require(store, crops, table)
     write_volume(
@@ -97,11 +97,11 @@ def crops_geometry(store: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     InputError
-        The store is missing or does not tell.
+        The store is missing or has no such attributes.
     """
     found = read_volume_info(store).attributes.get(_KEY)
     if not isinstance(found, dict) or set(found) != set(GEOMETRY):
-        raise InputError(store, "no word of how the crops were cut", "crops written by sem_crops")
+        raise InputError(store, "no attributes that describe how the crops were cut", "crops written by sem_crops")
     return found
 
 
@@ -109,4 +109,6 @@ def _require(where: str | os.PathLike[str], crops: da.Array, table: pd.DataFrame
     if crops.ndim != 3 or crops.dtype != np.uint8 or crops.shape[1] != crops.shape[2]:
         raise InputError(where, f"{crops.dtype} {crops.shape}", "crops (n, side, side) of uint8")
     if len(table) != len(crops) or (table["crop"].to_numpy() != np.arange(len(table))).any():
-        raise InputError(where, f"{len(crops)} crops, a table of {len(table)}", "a table of these crops, in order")
+        raise InputError(
+            where, f"{len(crops)} crops, a table of {len(table)}", "a table with one row per crop, in the same order"
+        )

@@ -194,7 +194,7 @@ def iterate_file(path: str, header: FrameHeader, indices: range) -> Iterator[NDA
 
 
 def unless_bad(frames: Iterator[tuple[int, NDArray[Any]]], bad: list[InputError]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Pass frames on until `bad` is no longer empty; then only look for more that is bad, and raise all at the end.
+    """Pass frames on while `bad` is empty; after the first error only collect further ones, and raise all at the end.
 
     Raises
     ------

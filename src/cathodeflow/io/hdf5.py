@@ -144,8 +144,8 @@ def contents(file: h5py.File) -> str:
 def find_node(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset | None:
     """Return what lies at a path; None where there is nothing.
 
-    Links into other files are followed only to files beside or below the one that has them: whoever made a file must
-    not choose what else of this machine is read.
+    Links into other files are followed only to files beside or below the one that has them: a file from others
+    must not choose which other files of this machine are read.
 
     Raises
     ------
@@ -175,7 +175,7 @@ def read_array(file: h5py.File, path: str) -> NDArray[Any]:
             raise InputError(where, f"values of type {dataset.dtype}", "numbers")
         if dataset.nbytes > 2**20 + _MOST_COMPRESSED * dataset.id.get_storage_size():
             found = f"{dataset.nbytes} bytes, of which {dataset.id.get_storage_size()} are stored"
-            raise InputError(where, found, "all of its data")
+            raise InputError(where, found, "a dataset with all of its data")
         return np.asarray(dataset[()])
 
 
@@ -206,7 +206,7 @@ def require_plain(dataset: h5py.Dataset, where: str, depth: int = 0) -> None:
             if "%" in name:
                 continue
             if not os.path.exists(target):
-                raise InputError(where, f"a virtual dataset without its file {name}", f"{name} beside it")
+                raise InputError(where, f"a virtual dataset whose file {name} is missing", f"{name} beside it")
             with h5py.File(target, "r", locking="best-effort") as other:
                 part = follow(other["/"], path, where, depth + 1)
                 if isinstance(part, h5py.Dataset):
@@ -217,7 +217,7 @@ def follow(start: h5py.Group, path: str, where: str, depth: int = 0) -> h5py.Gro
     """Return what lies at a path below a group, or None, as `find_node`; `depth` is the number of links so far."""
     node: Any = start.file["/"] if path.startswith("/") else start
     if depth > _MAX_LINKS:
-        raise InputError(where, "links that lead round in circles", "a dataset")
+        raise InputError(where, "a circular link", "a dataset")
     for part in path.split("/"):
         if part in ("", "."):
             continue
@@ -228,7 +228,7 @@ def follow(start: h5py.Group, path: str, where: str, depth: int = 0) -> h5py.Gro
             node = follow(node, link.path, where, depth + 1)
         elif isinstance(link, h5py.ExternalLink):
             target = require_inside(where, link.filename, os.path.dirname(os.path.abspath(node.file.filename)))
-            found = f"a link to {link.filename} that leads nowhere"
+            found = f"a link to {link.filename} whose target is missing"
             if not os.path.isfile(target):
                 raise InputError(where, found, "a dataset")
             # HDF5 would follow further links there without asking.

@@ -148,7 +148,7 @@ def read_rows(path: str) -> list[tuple[int, dict[str, str]]]:
     if "image" not in header:
         errors.append(InputError(path, "no such column", "a column 'image'"))
     if len(set(header)) < len(header):
-        errors.append(InputError(path, "a column a second time", "every column once"))
+        errors.append(InputError(path, "the same column twice", "each column once"))
     if not cells:
         errors.append(InputError(path, "no rows", "a row for every image"))
     if errors:
@@ -165,7 +165,7 @@ def read_rows(path: str) -> list[tuple[int, dict[str, str]]]:
         else:
             given["image"] = os.path.normpath(os.path.join(os.path.dirname(path), given["image"]))
             if given["image"] in seen:
-                errors.append(InputError(where, f"image '{given['image']}' a second time", "every image once"))
+                errors.append(InputError(where, f"image '{given['image']}' twice", "each image once"))
             seen.add(given["image"])
             rows.append((number, given))
     if errors:

@@ -6,7 +6,7 @@ All functions return a dict with those of these keys that are known:
 - magnification, voltage_kv, pixel_nm: float
 - detector, maker: str
 - brightness, contrast, focus: float in units of the instrument; focus is the working distance [mm] where the instrument
-  tells no other number
+  stores no other number
 """
 
 import re

@@ -35,7 +35,7 @@ def micrograph_header(path: str) -> ImageHeader:
     Parameters
     ----------
     path : str
-        JPEG, PNG, TIFF or BMP, told by its content; with the extra `sem-formats` also what rosettasciio reads.
+        JPEG, PNG, TIFF or BMP, recognised by content; with the extra `sem-formats` also formats of rosettasciio.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def embedded_settings(path: str) -> dict[str, Any]:
     """Read the instrument's settings that are stored in the image file itself.
 
     Known are the TIFF tags of FEI and Thermo Fisher, Zeiss and TESCAN, the texts of Hitachi and JEOL in the description
-    of a TIFF, the date of TIFF and EXIF, and what rosettasciio tells.
+    of a TIFF, the date of TIFF and EXIF, and the metadata that rosettasciio reads.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def embedded_settings(path: str) -> dict[str, Any]:
 
 
 def pixel_size(path: str) -> float | None:
-    """Read the size of a pixel [nm] from the sidecar or the file itself; None where neither tells.
+    """Read the size of a pixel [nm] from the sidecar or the file itself; None if neither has it.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def sidecar_text(path: str) -> str | None:
 def _open(path: str) -> tuple[ImageReader, str]:
     found = detect_format(path, "micrograph")
     assert found.micrograph is not None
-    return found.micrograph, f"a whole, readable {found.name} image"
+    return found.micrograph, f"a complete, readable {found.name} image"
 
 
 def _to_grey(pixels: NDArray[Any], path: str) -> Grey:
@@ -153,7 +153,7 @@ def _to_grey(pixels: NDArray[Any], path: str) -> Grey:
         return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
     low, high = float(pixels.min()), float(pixels.max())
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise InputError(path, "values that are not finite", "a number for every pixel")
+        raise InputError(path, "values that are not finite", "a finite number in every pixel")
     scale = 65535 / (high - low) if high > low else 0.0
     return np.rint((pixels.astype(np.float64) - low) * scale).astype(np.uint16)
 

@@ -96,5 +96,5 @@ def read_patches(path: str | os.PathLike[str]) -> tuple[TrainingPatches, dict[st
             raise InputError(path, f"no attribute {', '.join(missing)}", expected)
         settings = {name: file.attrs[name].item() for name in ("patch_size", "max_shift", "min_value")}
     if table.patches.ndim != 3 or any(len(column) != len(table.patches) for column in table):
-        raise InputError(path, f"columns of {[column.shape for column in table]}", expected)
+        raise InputError(path, f"datasets of shapes {[column.shape for column in table]}", expected)
     return table, settings

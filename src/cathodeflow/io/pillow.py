@@ -24,7 +24,7 @@ def frame_header(path: str, kind: str) -> FrameHeader:
     """
     with Image.open(path, formats=(kind,)) as image:
         if image.mode not in _TYPES:
-            raise InputError(path, f"an image of mode {image.mode}", "a grey image, one number per pixel")
+            raise InputError(path, f"an image of mode {image.mode}", "a grey image (one value per pixel)")
         return FrameHeader(1, (image.height, image.width), np.dtype(_TYPES[image.mode]))
 
 
@@ -44,7 +44,7 @@ def image_header(path: str, kind: str) -> ImageHeader:
     """
     with Image.open(path, formats=(kind,)) as image:
         if image.mode not in _CHANNELS:
-            raise InputError(path, f"an image of mode {image.mode}", "grey or colour")
+            raise InputError(path, f"an image of mode {image.mode}", "a grey or colour image")
         return ImageHeader(image.height, image.width, 1 if image.mode == "1" else 8, _CHANNELS[image.mode])
 
 

@@ -1,4 +1,4 @@
-"""Write simulated raw data as a beamline would hand it over."""
+"""Write simulated raw data in the formats of beamlines and microscopes."""
 
 import os
 from collections.abc import Iterable

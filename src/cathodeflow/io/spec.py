@@ -1,7 +1,7 @@
 """Scans in SPEC files: motors, the scanned motor, its positions.
 
 The format is described in the SPEC manual of Certified Scientific Software, "Standard Data File Format": `#O` names all
-motors, columns two blanks apart, `#o` their mnemonics, `#P` tells where they are, `#L` names the columns of the data.
+motors, columns two blanks apart, `#o` their mnemonics, `#P` holds their positions, `#L` names the columns of the data.
 """
 
 import os
@@ -112,7 +112,9 @@ def _motors(where: str, header: list[str], scan: list[str]) -> dict[str, float]:
     names = [name for line in _numbered(header, "O") for name in re.split(r" {2,}", line.strip()) if name]
     values = [value for line in _numbered(scan, "P") for value in line.split()]
     if not names or len(names) != len(values):
-        raise InputError(where, f"{len(names)} names and {len(values)} positions of motors", "one for each")
+        raise InputError(
+            where, f"{len(names)} names and {len(values)} positions of motors", "one position for each name"
+        )
     try:
         return dict(zip(names, map(float, values), strict=True))
     except ValueError as error:

@@ -68,7 +68,7 @@ def read_yaml(path: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(path, f"a {type(values).__name__}", "a mapping of settings")
     if _size(values, {}) > _MAX_VALUES:
-        raise InputError(path, "aliases that stand for more and more values", f"at most {_MAX_VALUES} values")
+        raise InputError(path, "aliases that expand to too many values", f"at most {_MAX_VALUES} values")
     return values
 
 

@@ -204,7 +204,7 @@ def read_volume_info(path: str | os.PathLike[str]) -> VolumeInfo:
         attributes = dict(group.attrs)
         ome = attributes.pop("ome", attributes)
         if not isinstance(ome, dict) or not ome.get("multiscales"):
-            raise InputError(store, "no OME-NGFF multiscales", "axes and scale of the array")
+            raise InputError(store, "no OME-NGFF multiscales metadata", "axes and scale of the array")
         scales = ome["multiscales"][0]
         axes = scales["axes"]
         transforms = scales["datasets"][0]["coordinateTransformations"]
@@ -236,10 +236,10 @@ def default_shards(shape: Sequence[int], chunks: Sequence[int], itemsize: int) -
     """
     shards = list(chunks)
     while True:
-        counts = [math.ceil(n / side) for n, side in zip(shape, shards, strict=True)]
-        if math.prod(counts) <= _MAX_FILES or 2 * math.prod(shards) * itemsize > _SHARD_BYTES:
+        n_files = [math.ceil(n / side) for n, side in zip(shape, shards, strict=True)]
+        if math.prod(n_files) <= _MAX_FILES or 2 * math.prod(shards) * itemsize > _SHARD_BYTES:
             return tuple(shards)
-        shards[int(np.argmax(counts))] *= 2
+        shards[int(np.argmax(n_files))] *= 2
 
 
 def _require_lengths(ndim: int, **given: Sequence[Any] | None) -> None:

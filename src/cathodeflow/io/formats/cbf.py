@@ -112,7 +112,7 @@ def unpacked(path: str) -> bytes:
     with opener(path, "rb") as file:
         data: bytes = file.read(MAX_PIECE + 1)
     if len(data) > MAX_PIECE:
-        raise InputError(path, f"more than {MAX_PIECE} bytes when unpacked", "a file of fewer")
+        raise InputError(path, f"more than {MAX_PIECE} bytes when unpacked", "a smaller file")
     return data
 
 

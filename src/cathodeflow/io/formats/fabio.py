@@ -1,4 +1,4 @@
-"""What else fabio reads, such as EDF, GE, MarCCD and ADSC: frames of a file that no other format recognises."""
+"""All other detector formats that fabio reads, such as EDF, GE, MarCCD and ADSC."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import fabio.fabioimage
     from numpy.typing import NDArray
 
-# What it complains about is raised as InputError, or is harmless.
+# Its warnings are harmless, or the same problem is raised as an InputError.
 logging.getLogger("fabio").setLevel(logging.CRITICAL)
 
 
@@ -38,7 +38,7 @@ def _header(path: str, dataset: str | None) -> FrameHeader:
         dtype = _dtype_of(image)
     with image:
         if len(image.shape) != 2:
-            raise InputError(path, f"an image of shape {image.shape}", "grey frames, one number per pixel")
+            raise InputError(path, f"an image of shape {image.shape}", "grey frames (one value per pixel)")
         size, end = os.path.getsize(path), _data_end(image)
         if end > size and os.path.splitext(path)[1].lower() not in (".gz", ".bz2"):
             raise InputError(path, f"a truncated file of {size} bytes", f"at least {end} bytes")
@@ -76,7 +76,7 @@ def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[An
             frame = copy.copy(image.get_frame(index))
             pixels = frame.data
             if getattr(frame, "incomplete_data", False):
-                raise InputError(f"{path}, frame {index}", "a truncated frame", "a whole frame")
+                raise InputError(f"{path}, frame {index}", "a truncated frame", "a complete frame")
             yield pixels
 
 

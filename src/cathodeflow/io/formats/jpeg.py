@@ -37,7 +37,7 @@ def _read_image(path: str) -> NDArray[Any]:
     with open(path, "rb") as file:
         data = file.read()
     if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-        raise InputError(path, "a JPEG file that breaks off", "a whole JPEG image")
+        raise InputError(path, "a truncated JPEG file", "a complete JPEG image")
     return pillow.read_image(path, "JPEG")
 
 

@@ -23,9 +23,11 @@ def _header(path: str, dataset: str | None) -> FrameHeader:
             raise InputError(path, found, "a hexrd frame cache with shape, nframes, dtype, 0_row, 0_col, 0_data ...")
         large = [member.filename for member in cache.zip.infolist() if member.file_size > MAX_PIECE]
         if large:
-            raise InputError(path, f"{large[0]} of more than {MAX_PIECE} bytes", "members that a frame can have")
+            raise InputError(
+                path, f"{large[0]} of more than {MAX_PIECE} bytes", f"members of at most {MAX_PIECE} bytes"
+            )
         n_frames, shape = int(cache["nframes"]), cache["shape"]
-        # Not more than there are members, whatever number stands there.
+        # The number in the file may be wrong; there are not more frames than members.
         wanted = range(min(n_frames, len(names)))
         missing = {f"{i}_{part}" for i in wanted for part in ("row", "col", "data")} - names
         if missing or shape.shape != (2,):
@@ -44,7 +46,7 @@ def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[An
             frame = np.zeros(header.shape, header.dtype)
             row, col = cache[f"{index}_row"], cache[f"{index}_col"]
             if row.size and (row.min() < 0 or col.min() < 0):
-                raise InputError(f"{path}, frame {index}", "pixels before the first", f"pixels of {header.shape}")
+                raise InputError(f"{path}, frame {index}", "negative pixel indices", f"indices within {header.shape}")
             frame[row, col] = cache[f"{index}_data"]
             yield frame
 

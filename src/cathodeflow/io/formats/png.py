@@ -28,7 +28,7 @@ def _image_header(path: str) -> ImageHeader:
     with open(path, "rb") as file:
         head = file.read(26)
     if head[12:16] != b"IHDR" or len(head) < 26:
-        raise InputError(path, "a PNG file without a header", "a whole PNG image")
+        raise InputError(path, "a PNG file without a header", "a complete PNG image")
     cols, rows = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
     return ImageHeader(rows, cols, head[24], {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[head[25]])
 

@@ -56,7 +56,7 @@ def _image(path: str) -> dict[str, Any]:
     signals = importlib.import_module(plugin["api"]).file_reader(path, lazy=True)
     images = [signal for signal in signals if signal["data"].ndim == 2 and signal["data"].dtype.kind in "buif"]
     if len(images) != 1:
-        raise InputError(path, f"{len(images)} grey images", "one in a file")
+        raise InputError(path, f"{len(images)} grey images", "one grey image per file")
     return images[0]
 
 

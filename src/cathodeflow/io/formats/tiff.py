@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import tifffile
     from numpy.typing import NDArray
 
-# What it complains about is raised as InputError, or is harmless.
+# Its warnings are harmless, or the same problem is raised as an InputError.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 _TESCAN_TAG = 50431
@@ -30,19 +30,21 @@ def _frame_header(path: str, dataset: str | None) -> FrameHeader:
         n_pages, first = len(tiff.pages), tiff.pages[0]
         for number, page in enumerate(tiff.pages):
             if len(page.shape) != 2:
-                raise InputError(path, f"a page of shape {page.shape}", "grey pages, one number per pixel")
+                raise InputError(path, f"a page of shape {page.shape}", "grey pages (one value per pixel)")
             if (page.shape, page.dtype) != (first.shape, first.dtype):
                 found = f"page {number} of {page.shape} pixels, {page.dtype}"
                 raise InputError(path, found, f"{first.shape} pixels, {first.dtype} as in page 0")
             if any(at + n > size for at, n in zip(page.dataoffsets, page.databytecounts, strict=False)):
-                raise InputError(path, f"a truncated file (page {number} ends beyond its {size} bytes)", "a whole TIFF")
+                raise InputError(
+                    path, f"a truncated file (page {number} ends beyond its {size} bytes)", "a complete TIFF file"
+                )
         if first.dtype is None:
-            raise InputError(path, "a sample format that is unknown", "integers or floats")
+            raise InputError(path, "an unknown sample format", "integers or floats")
         stack = _contiguous_stack(tiff)
         if stack is not None:
             n_pages = math.prod(stack.shape[:-2])
             if stack.dataoffset + stack.nbytes > size:
-                raise InputError(path, f"a truncated file of {size} bytes", f"{n_pages} whole frames")
+                raise InputError(path, f"a truncated file of {size} bytes", f"{n_pages} complete frames")
         return FrameHeader(n_pages, first.shape, first.dtype)
 
 
@@ -77,7 +79,7 @@ def _only_page(tiff: tifffile.TiffFile, path: str) -> tifffile.TiffPage:
     pages = [page for page in tiff.pages if not (page.subfiletype & 5)]
     count = max(len(pages), int((tiff.imagej_metadata or {}).get("images", 1)))
     if count != 1:
-        raise InputError(path, f"{count} pages", "one image in a file; write every page as a file of its own")
+        raise InputError(path, f"{count} pages", "one image per file; save each page as a separate file")
     return pages[0]
 
 
@@ -104,7 +106,7 @@ def _read_image(path: str) -> NDArray[Any]:
         page = _only_page(tiff, path)
         parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
         if not parts or any(at + length > size or not length for at, length in parts):
-            raise InputError(path, f"a truncated file of {size} bytes", "a whole TIFF image")
+            raise InputError(path, f"a truncated file of {size} bytes", "a complete TIFF image")
         pixels = page.asarray()
         if page.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, -1)

@@ -136,7 +136,7 @@ def test_the_header_before_a_scan_counts_and_the_last_scan_of_a_number(tmp_path)
     [
         ("text", "found no line #S, expected a SPEC file with scans"),
         (HEADER + one(53), "found no scan 54, expected a scan of the file"),
-        (one(54), "found 0 names and 9 positions of motors, expected one for each"),
+        (one(54), "found 0 names and 9 positions of motors, expected one position for each name"),
         (HEADER + one(positions=()), "scan 54: found no points, expected a scan with data"),
         (HEADER + one(name="Epoch"), "scan 54: found a scan over Epoch, expected a scan of one motor"),
         (HEADER.replace("Gamma", "gam") + one(), "scan 54: found no motor Gamma, expected the motors of 34-ID-C"),
