@@ -9,31 +9,24 @@ from typing import Any, Literal
 from pydantic import create_model
 
 import cathodeflow
-from cathodeflow.cluster import Cluster, Dask, Processes
+from cathodeflow.cluster import Cluster, Dask, Processes, Tracking
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.text import read_yaml
 from cathodeflow.options import Options, OptionsT, from_config, option, to_flags
 from cathodeflow.samples import TechniqueSection, read_samples
 
 
-class Tracking(Options):
-    """Where runs are recorded."""
-
-    uri: str = option("sqlite:///results/mlflow.db", "MLflow tracking address: a database file or a server.")
-    experiment: str = option("cathodeflow", "MLflow experiment that the runs belong to.")
-
-
 class Settings(Options):
     """Settings of the whole workflow."""
 
-    seed: int = option(0, "Seed of every random number; the same seed gives the same results.", ge=0, le=2**32 - 1)
+    seed: int = option(0, "Random seed of all stages. The same seed gives the same results.", ge=0, le=2**32 - 1)
     device: Literal["auto", "cpu", "cuda"] = option(
-        "auto", "Device of the networks; `auto` takes a GPU if there is one."
+        "auto", "Device for the networks. `auto` uses a GPU if there is one."
     )
-    tracking: Tracking = option(Tracking(), "Where runs are recorded.")
-    cluster: Cluster = option(Cluster(), "What jobs ask of a cluster.")
-    dask: Dask = option(Dask(), "Where array stages compute.")
-    processes: Processes = option(Processes(), "Processes that a network is trained in.")
+    tracking: Tracking = option(Tracking(), "MLflow tracking.")
+    cluster: Cluster = option(Cluster(), "Memory and time limits of cluster jobs.")
+    dask: Dask = option(Dask(), "Dask scheduler of the stages that compute on arrays.")
+    processes: Processes = option(Processes(), "Distributed training.")
 
 
 @cache

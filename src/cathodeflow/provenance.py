@@ -75,6 +75,20 @@ def code_digest(target: str, root: Path = PACKAGE) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
 
 
+def stage_target(stage: str) -> str:
+    """Target of `code_digest` for a stage: its function.
+
+    Examples
+    --------
+    >>> stage_target("bragg.fit")
+    'cathodeflow.bragg.stages.fit:fit'
+    """
+    technique, name = stage.split(".")
+    if (PACKAGE / technique / "cli").is_dir():
+        return f"cathodeflow.{technique}.cli:{name}"
+    return f"cathodeflow.{technique}.stages.{name}:{name}"
+
+
 def normalise(node: ast.AST) -> str:
     r"""Syntax tree as text, without docstrings and positions, the same from every Python version.
 

@@ -7,7 +7,7 @@ from typing import Any
 from cathodeflow.io.digests import content_digest, written_digests
 from cathodeflow.io.tables import plain, write_json
 from cathodeflow.options import Options
-from cathodeflow.provenance import code_digest, git_commit
+from cathodeflow.provenance import code_digest, git_commit, stage_target
 
 FORMAT = "cathodeflow-record-1"
 
@@ -43,7 +43,6 @@ def write_record(
     figures : iterable of str
         Image files that belong to the job.
     """
-    technique, name = stage.split(".")
     content = plain(
         {
             "format": FORMAT,
@@ -53,7 +52,7 @@ def write_record(
             "metrics": dict(metrics),
             "history": [dict(row) for row in history],
             "figures": [Path(figure).as_posix() for figure in figures],
-            "code": code_digest(f"cathodeflow.{technique}.cli:{name}"),
+            "code": code_digest(stage_target(stage)),
             "commit": git_commit(),
             "outputs": written_digests(Path(path).parent),
         }

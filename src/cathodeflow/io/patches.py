@@ -43,7 +43,7 @@ def write_patches(
         HDF5 file: `patches` (n, size, size) float32, `row`, `col` float32, `fidx`, `peak` int64, and the keyword
         arguments as attributes; size is patch_size + 2 max_shift.
     parts : iterable of TrainingPatches
-        `cathodeflow.bragg.patches.cut_training_patches`.
+        `cathodeflow.bragg.training_patches.cut_training_patches`.
     patch_size, max_shift, min_value
         What the patches were cut with.
 
