@@ -12,6 +12,7 @@ import cathodeflow
 from cathodeflow import cluster
 from cathodeflow.commands import Technique, start
 from cathodeflow.commands import main as run
+from cathodeflow.io.atomic import is_first_process
 
 
 class Techniques(click.Group):
@@ -53,7 +54,7 @@ def _packages() -> list[str]:
 def cli(log_file: str | None, threads: int | None, **where: Any) -> None:
     """Image data of battery electrodes, from raw files to measurements."""
     cluster.choose(where)
-    start(log_file if cluster.is_first_process() else None, threads)
+    start(log_file if is_first_process() else None, threads)
 
 
 @cli.command()

@@ -6,17 +6,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import create_model
 
 import cathodeflow
 from cathodeflow.cluster import Cluster, Dask, Processes, Tracking
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.text import read_yaml
 from cathodeflow.options import Options, OptionsT, from_config, option, to_flags
 from cathodeflow.samples import TechniqueSection, read_samples
-
-# A file of a few hundred bytes can stand for billions of values, by aliases of aliases.
-_MOST_VALUES = 100_000
 
 
 class Settings(Options):
@@ -93,31 +90,6 @@ def load(path: str) -> Settings:
     config = validate(values, path)
     samples(config)
     return config
-
-
-def read_yaml(path: str) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping."""
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(path, "no such file", "a configuration file") from None
-    except (OSError, ValueError, TypeError, RecursionError, OverflowError, AttributeError, yaml.YAMLError) as error:
-        raise InputError(path, " ".join(str(error).split())[:300], "a YAML file") from None
-    if not isinstance(values, dict):
-        raise InputError(path, f"a {type(values).__name__}", "a mapping of settings")
-    if _size(values, {}) > _MOST_VALUES:
-        raise InputError(path, "aliases that stand for more and more values", f"at most {_MOST_VALUES} values")
-    return values
-
-
-def _size(value: Any, known: dict[int, float]) -> float:
-    """Count the values in nested mappings and lists, those behind an alias each time; infinitely many in a circle."""
-    if not isinstance(value, dict | list):
-        return 1
-    if id(value) not in known:
-        known[id(value)] = float("inf")
-        known[id(value)] = 1 + sum(_size(one, known) for one in (value.values() if isinstance(value, dict) else value))
-    return known[id(value)]
 
 
 def samples(config: Settings, *, look: bool = True) -> dict[str, dict[str, Any]]:

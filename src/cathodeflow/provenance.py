@@ -255,5 +255,9 @@ def _leads(statement: ast.stmt, module: Module, root: Path) -> Iterator[tuple[st
                     yield (whole, node.attr) if _file(whole, root) else (base, name or WHOLE)
                 else:
                     yield base, WHOLE
+        elif isinstance(node, ast.Name) and node.id == "__path__" and package:
+            # A package that lists its own modules, as `io.formats` does, may run any of them.
+            folder = root.joinpath(*package.split(".")[1:])
+            yield from ((f"{package}.{file.stem}", WHOLE) for file in folder.glob("*.py") if file.stem != "__init__")
         elif isinstance(node, ast.Name) and node not in through and node.id in _names(module):
             yield module.name, node.id

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from cathodeflow.cluster import Tracking, chosen, is_first_process
+from cathodeflow.cluster import Tracking, chosen
 from cathodeflow.config import techniques
 from cathodeflow.errors import InputError
-from cathodeflow.io.atomic import atomic_path
+from cathodeflow.io.atomic import atomic_path, is_first_process
 from cathodeflow.io.guard import one_line
 from cathodeflow.io.tables import read_json, write_json
 from cathodeflow.record import FORMAT

@@ -18,8 +18,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cathodeflow.bragg.training_patches import TrainingPatches
-from cathodeflow.io.patches import write_patches
+from cathodeflow.io.patches import TrainingPatches, write_patches
 
 from ..conftest import ROOT, Project, once
 

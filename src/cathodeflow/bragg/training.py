@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cathodeflow.bragg.model import BraggNN, from_weights
-from cathodeflow.bragg.training_patches import TrainingPatches, network_batch
+from cathodeflow.bragg.training_patches import network_batch
 from cathodeflow.checkpoints import generator, training_key
 from cathodeflow.errors import InputError
+from cathodeflow.io.patches import TrainingPatches
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
 from cathodeflow.training.options import Device, Precision, TrainingOptions

@@ -17,7 +17,7 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 
 
 def content_digest(content: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of what JSON can hold, whatever the order of keys.
+    """Return the SHA-256 of JSON content; the order of keys does not matter.
 
     Examples
     --------
