@@ -12,7 +12,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.runs import join_as_run
 from cathodeflow.io.sources import is_remote
 from cathodeflow.parallel import graphics_card
-from cathodeflow.provenance import code_digest
+from cathodeflow.provenance import code_parameter
 from cathodeflow.samples import SAMPLE_NAME
 
 # Jobs are processes of their own in some modes, and parse the workflow too.
@@ -45,7 +45,7 @@ def options(stage):
 def code(stage):
     """Digest of the code that a stage reaches."""
     technique, name = stage.split(".")
-    return code_digest(f"cathodeflow.{technique}.cli:{name}")
+    return code_parameter(stage)
 
 
 def names(technique):
