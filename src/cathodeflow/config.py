@@ -50,6 +50,17 @@ def techniques() -> dict[str, type[TechniqueSection]]:
 
 
 @cache
+def stages() -> dict[str, type[Options]]:
+    """Classes of options of all stages, by names such as `bragg.fit`."""
+    return {
+        f"{technique}.{name}": field.annotation
+        for technique, section in techniques().items()
+        for name, field in section.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Options)
+    }
+
+
+@cache
 def config_class() -> type[Settings]:
     """Class of the whole configuration: the settings and an optional section for every technique."""
     sections: dict[str, Any] = {
@@ -74,18 +85,11 @@ def validate(values: dict[str, Any], where: str = "configuration") -> Settings:
         InputError(f"{where}: cluster.{key}", f"'{stage}'", "a stage such as bragg.fit")
         for key in ("memory", "runtime")
         for stage in getattr(config.cluster, key)
-        if not _is_stage(stage)
+        if stage not in stages()
     ]
     if errors:
         raise InputErrors.of(errors)
     return config
-
-
-def _is_stage(text: str) -> bool:
-    technique, _, name = text.partition(".")
-    fields = techniques()[technique].model_fields if technique in techniques() else {}
-    annotation = fields[name].annotation if name in fields else None
-    return isinstance(annotation, type) and issubclass(annotation, Options)
 
 
 def load(path: str) -> Settings:

@@ -77,8 +77,8 @@ def code_digest(target: str, root: Path = PACKAGE, *, plots: bool = False) -> st
 
     The decorators of the target itself do not count: they make it a command, with help texts. Not seen is what is
     reached by text alone: names given to `getattr` or `importlib`, and functions that decorators put into a registry.
-    Of a function that reads data files (`__file__`, `importlib.resources`) those count that it names, or else its module, or else all
-    in the module's folder.
+    Of a function that reads data files (`__file__`, `importlib.resources`) those count that it names, or else those
+    that its module names, or else all in the module's folder.
 
     Parameters
     ----------

@@ -366,7 +366,7 @@ class _Reader(ast.NodeTransformer):
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         for part in (node.decorator_list, node.bases, node.keywords):
-            part[:] = self._visit_list(part)  # type: ignore[index]
+            part[:] = self._visit_list(part)
         scope = self._enter("class", node.name, node)
         body = []
         for statement in node.body:
@@ -407,7 +407,7 @@ def _is_global_in(scope: Scope, name: str) -> bool:
 
 
 def _children(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
-    """Functions and classes directly inside a scope, those inside its comprehensions too (inlined from Python 3.12 on)."""
+    """Functions and classes inside a scope, also inside its comprehensions, which Python 3.12 inlines."""
     for child in table.get_children():
         if child.get_type() in ("function", "class") and child.get_name().strip("<>") not in _COMPREHENSIONS:
             yield child
