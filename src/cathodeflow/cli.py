@@ -85,11 +85,16 @@ def reference() -> None:
 @cli.command()
 @click.argument("results", default="results")
 def verify(results: str) -> None:
-    """Compare every file in the folder RESULTS with its digest, and say how to make anew what is damaged."""
+    """Compare every file in the folder RESULTS with its digest, and say how to make anew what is damaged.
+
+    Results made with other versions of Python or libraries than are installed are listed; they are not damaged.
+    """
     from cathodeflow.verify import rebuild_command
     from cathodeflow.verify import verify as compare
 
     found = compare(results)
+    for line in found.versions:
+        click.echo(line)
     for error in found.errors:
         click.echo(str(error), err=True)
     what = f"{found.records} records, {found.files} files, {found.stores} stores"

@@ -13,6 +13,7 @@ import cathodeflow
 from cathodeflow.cluster import Cluster, Dask, Processes
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.options import Options, OptionsT, from_config, option, to_flags
+from cathodeflow.provenance import installed
 from cathodeflow.samples import TechniqueSection, read_samples
 
 # A file of a few hundred bytes can stand for billions of values, by aliases of aliases.
@@ -26,6 +27,16 @@ class Tracking(Options):
     experiment: str = option("cathodeflow", "MLflow experiment that the runs belong to.")
 
 
+class Reruns(Options):
+    """What makes results stale, besides data, options and code."""
+
+    libraries: tuple[str, ...] = option(
+        (),
+        "Packages, such as torch or scikit-image: another version makes the results of all stages that use it stale. "
+        "Default: no package; `cathodeflow verify` lists results that were made with other versions.",
+    )
+
+
 class Settings(Options):
     """Settings of the whole workflow."""
 
@@ -33,6 +44,10 @@ class Settings(Options):
     device: Literal["auto", "cpu", "cuda"] = option(
         "auto", "Device of the networks; `auto` takes a GPU if there is one."
     )
+    run_name: str | None = option(
+        None, "Name of the run, kept in the records of its jobs and in MLflow; a new name makes nothing stale."
+    )
+    reruns: Reruns = option(Reruns(), "What makes results stale, besides data, options and code.")
     tracking: Tracking = option(Tracking(), "Where runs are recorded.")
     cluster: Cluster = option(Cluster(), "What jobs ask of a cluster.")
     dask: Dask = option(Dask(), "Where array stages compute.")
@@ -86,6 +101,11 @@ def validate(values: dict[str, Any], where: str = "configuration") -> Settings:
         for key in ("memory", "runtime")
         for stage in getattr(config.cluster, key)
         if stage not in stages()
+    ]
+    errors += [
+        InputError(f"{where}: reruns.libraries", f"'{name}'", "an installed package such as torch")
+        for name in config.reruns.libraries
+        if installed(name) is None
     ]
     if errors:
         raise InputErrors.of(errors)

@@ -62,13 +62,13 @@ def code_parameter(stage: str, libraries: Iterable[str] = (), root: Path = PACKA
     stage : str
         Such as `bragg.fit`.
     libraries : iterable of str
-        Names as of packages, such as `scikit-image`.
+        Names of packages, such as `scikit-image`, or `python`.
     root : Path
         Folder of the package.
     """
     found = stage_reach(stage, root)
-    made_with = versions(found.libraries) if libraries else {}
     chosen = {canonical(name) for name in libraries}
+    made_with = versions(found.libraries) if chosen else {}
     return " ".join([found.digest, *(f"{name} {made_with[name]}" for name in sorted(chosen & made_with.keys()))])
 
 
@@ -251,10 +251,10 @@ def canonical(name: str) -> str:
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
-    """Versions of the packages that some libraries, by import name, come from; by name of the package."""
+    """Versions of Python and of the packages that some libraries, by import name, come from; by name of the package."""
     packages = _packages()
     names = {canonical(package) for library in libraries for package in packages.get(library, ())}
-    return {name: version for name in sorted(names) if (version := installed(name))}
+    return {name: version for name in ("python", *sorted(names)) if (version := installed(name))}
 
 
 def installed(package: str) -> str | None:
@@ -263,7 +263,7 @@ def installed(package: str) -> str | None:
         return platform.python_version()
     try:
         return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+    except (importlib.metadata.PackageNotFoundError, ValueError):
         return None
 
 

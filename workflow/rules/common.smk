@@ -43,9 +43,8 @@ def options(stage):
 
 
 def code(stage):
-    """Digest of the code that a stage reaches."""
-    technique, name = stage.split(".")
-    return code_parameter(stage)
+    """Digest of the code that a stage reaches, and the versions of the libraries of `reruns.libraries` among it."""
+    return code_parameter(stage, CONFIG.reruns.libraries)
 
 
 def names(technique):
@@ -102,6 +101,10 @@ os.environ.update(CATHODEFLOW_LAUNCHER=cluster.launcher(CONFIG.processes))
 # A tracking server gets the curves while a network trains. This is no parameter of a job: it changes no result.
 if CONFIG.tracking.uri.startswith("http"):
     os.environ.update(CATHODEFLOW_LIVE=CONFIG.tracking.uri, CATHODEFLOW_EXPERIMENT=CONFIG.tracking.experiment)
+
+# Likewise the name of the run, which the records keep.
+if CONFIG.run_name:
+    os.environ.update(CATHODEFLOW_RUN=CONFIG.run_name)
 
 # In environments that Snakemake makes, the package itself comes from this checkout.
 if workflow.deployment_settings.deployment_method:
