@@ -110,7 +110,7 @@ def identity(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _outputs(path: Path, begun: Begun | None) -> dict[str, str]:
-    """Digests of what the job wrote; in a notebook, the process wrote what earlier stages made, and this record before."""
+    """Digests of what the job wrote, in a process that may have done other jobs, and this one, before."""
     written = written_digests(path.parent, since=begun.time if begun else 0.0)
     return {name: digest for name, digest in written.items() if name != path.name}
 
