@@ -123,12 +123,13 @@ def _job(begun: Begun | None, run_name: str | None) -> dict[str, Any]:
         "end": datetime.fromtimestamp(end.time, UTC).isoformat(timespec="milliseconds"),
         "cpu_time_s": round(end.cpu - begun.cpu, 2),
         "max_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "user": _user(),
+        "user": user(),
         "platform": platform.platform(),
     }
 
 
-def _user() -> str | None:
+def user() -> str | None:
+    """Name of the user, None where the system knows none."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):

@@ -26,7 +26,7 @@ from cathodeflow.io.atomic import atomic_path
 from cathodeflow.io.digests import content_digest
 from cathodeflow.io.guard import one_line
 from cathodeflow.io.tables import read_json, write_json
-from cathodeflow.record import CHECKSUM, FORMAT, JOB
+from cathodeflow.record import CHECKSUM, FORMAT, JOB, user
 from cathodeflow.samples import read_samples
 
 if TYPE_CHECKING:
@@ -99,10 +99,11 @@ def import_records(records: Iterable[str], *, results: str = "results", uri: str
         runs = [run for run in runs if UNFINISHED not in run.data.tags]
         known = {run.data.tags[KEY]: run for run in runs if KEY in run.data.tags}
         parents = [run.info.run_id for run in runs if PARENT in run.data.tags]
-        parent = parents[0] if parents else _parent(client, experiment_id, experiment)
+        found = list(_records(records))
+        times = [time for _, record in found for time in _times(record) if time]
+        parent = parents[0] if parents else _parent(client, experiment_id, experiment, min(times, default=None))
         imported: dict[str, str] = {}
         added = 0
-        found = list(_records(records))
         names = _run_names(found)
         earlier = Counter(run.data.tags.get(RECORD) for run in runs if run.data.tags.get(FOLDER) == folder)
         for path, record in found:
@@ -115,6 +116,8 @@ def import_records(records: Iterable[str], *, results: str = "results", uri: str
                 added += 1
             else:
                 imported[path.as_posix()] = known[key].info.run_id
+        if added:
+            client.set_terminated(parent, end_time=max(times, default=None))
         current = set(imported.values())
         for run in runs:
             old = run.info.run_id not in current and run.data.tags.get(FOLDER) == folder
@@ -190,7 +193,8 @@ def live_run(uri: str | None, *, experiment: str, name: str) -> Iterator[Any]:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     try:
         client = _client(str(uri))
-        run = client.create_run(_experiment(client, str(uri), experiment), run_name=f"{name} (live)")
+        tags = _origin(f"cathodeflow {name}", user())
+        run = client.create_run(_experiment(client, str(uri), experiment), run_name=f"{name} (live)", tags=tags)
     except Exception as error:  # whatever the server or the network does, training goes on
         log.warning("no live tracking: %s", str(error).splitlines()[0])
         yield lambda row: None
@@ -265,10 +269,14 @@ def _search(client: "MlflowClient", experiment_id: str) -> Iterator[Any]:
             return
 
 
-def _parent(client: "MlflowClient", experiment_id: str, experiment: str) -> str:
-    run = client.create_run(experiment_id, run_name=experiment, tags={PARENT: "yes"})
-    client.set_terminated(run.info.run_id)
-    return str(run.info.run_id)
+def _parent(client: "MlflowClient", experiment_id: str, experiment: str, start: int | None) -> str:
+    tags = {PARENT: "yes", **_origin("cathodeflow track", user())}
+    return str(client.create_run(experiment_id, start_time=start, run_name=experiment, tags=tags).info.run_id)
+
+
+def _origin(source: str, name: str | None) -> dict[str, str]:
+    """Tags that MLflow shows as the source and the user of a run."""
+    return {"mlflow.source.name": source, "mlflow.source.type": "LOCAL", **({"mlflow.user": name} if name else {})}
 
 
 def _records(paths: Iterable[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -299,7 +307,7 @@ def _import(
 ) -> str:
     technique, stage = record["stage"].split(".")
     job = record.get(JOB) or {}
-    start, end = (_milliseconds(job.get(when)) for when in ("start", "end"))
+    start, end = _times(record)
     about = {
         "technique": technique,
         "stage": record["stage"],
@@ -308,9 +316,7 @@ def _import(
         "run_name": job.get("run_name"),
         "platform": job.get("platform"),
         **{f"version.{name}": version for name, version in (record.get("versions") or {}).items()},
-        "mlflow.user": job.get("user"),
-        "mlflow.source.name": f"cathodeflow {technique} {stage.replace('_', '-')}",
-        "mlflow.source.type": "LOCAL",
+        **_origin(f"cathodeflow {technique} {stage.replace('_', '-')}", job.get("user")),
         "mlflow.source.git.commit": record["commit"],
         UNFINISHED: "yes",
     }
@@ -339,8 +345,13 @@ def _import(
     return run_id
 
 
-def _milliseconds(time_of_day: str | None) -> int | None:
-    return round(datetime.fromisoformat(time_of_day).timestamp() * 1000) if time_of_day else None
+def _times(record: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Start and end of a job in milliseconds since 1970; None in records that have none."""
+    job = record.get(JOB)
+    if not job:
+        return None, None
+    start, end = (round(datetime.fromisoformat(job[name]).timestamp() * 1000) for name in ("start", "end"))
+    return start, end
 
 
 def _data_sets(inputs: dict[str, str | None]) -> list[Any]:

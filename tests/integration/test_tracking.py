@@ -108,6 +108,10 @@ def test_runs_say_when_by_whom_and_with_what_they_were_made(results: Path) -> No
         and tags["version.python"] == platform.python_version()
     )
 
+    parent = client.get_run(tags["mlflow.parentRunId"])
+    assert parent.info.status == "FINISHED" and parent.info.start_time == start <= end <= parent.info.end_time
+    assert parent.data.tags["mlflow.user"] == getpass.getuser()
+
     peaks = client.get_run(imported["results/bragg/a/candidates.json"])
     assert peaks.data.tags["mlflow.source.name"] == "cathodeflow bragg find-peaks" and "run_name" not in peaks.data.tags
     sets = {item.dataset.name: item.dataset.digest for item in peaks.inputs.dataset_inputs}
