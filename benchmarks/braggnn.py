@@ -20,10 +20,10 @@ import onnxruntime
 import torch
 from torch import nn
 
-from cathodeflow.bragg.locate import build_locator
 from cathodeflow.bragg.model import BraggNN, from_weights
-from cathodeflow.bragg.patches import TrainingPatches, network_batch, prepare_with_counts
-from cathodeflow.bragg.train import split_blocks, train_braggnn
+from cathodeflow.bragg.positions import build_locator
+from cathodeflow.bragg.training import split_blocks, train_braggnn
+from cathodeflow.bragg.training_patches import TrainingPatches, network_batch, prepare_with_counts
 from cathodeflow.io.models import load_model
 
 BACKGROUND, THRESHOLD = 2.0, 6.0

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from findpeaks import findpeaks, stats
 
-from cathodeflow.bragg.find_peaks import candidates, persistence_peaks
+from cathodeflow.bragg.peak_search import candidates, persistence_peaks
 
 
 def detector_frame(size: int, seed: int, *, background: float = 5.0, n_peaks: int = 300) -> np.ndarray:

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from scipy.optimize import curve_fit
 
-from cathodeflow.bragg.fit import fit_peaks
+from cathodeflow.bragg.peak_fits import fit_peaks
 from cathodeflow.bragg.profiles import profile
 
 

@@ -10,7 +10,7 @@ import yaml
 from pydantic import create_model
 
 import cathodeflow
-from cathodeflow.cluster import Cluster, Dask, Processes
+from cathodeflow.cluster import Cluster, Dask, Processes, Tracking
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.options import Options, OptionsT, from_config, option, to_flags
 from cathodeflow.provenance import installed
@@ -20,38 +20,31 @@ from cathodeflow.samples import TechniqueSection, read_samples
 _MOST_VALUES = 100_000
 
 
-class Tracking(Options):
-    """Where runs are recorded."""
-
-    uri: str = option("sqlite:///results/mlflow.db", "MLflow tracking address: a database file or a server.")
-    experiment: str = option("cathodeflow", "MLflow experiment that the runs belong to.")
-
-
 class Reruns(Options):
     """What makes results stale, besides data, options and code."""
 
     libraries: tuple[str, ...] = option(
         (),
-        "Packages, such as torch or scikit-image: another version makes the results of all stages that use it stale. "
-        "Default: no package; `cathodeflow verify` lists results that were made with other versions.",
+        "Packages whose version counts, such as torch, or python: the stages that use one rerun when its installed "
+        "version changes, and once when it is added here. Default: no package.",
     )
 
 
 class Settings(Options):
     """Settings of the whole workflow."""
 
-    seed: int = option(0, "Seed of every random number; the same seed gives the same results.", ge=0, le=2**32 - 1)
+    seed: int = option(0, "Random seed of all stages. The same seed gives the same results.", ge=0, le=2**32 - 1)
     device: Literal["auto", "cpu", "cuda"] = option(
-        "auto", "Device of the networks; `auto` takes a GPU if there is one."
+        "auto", "Device for the networks. `auto` uses a GPU if there is one."
     )
     run_name: str | None = option(
-        None, "Name of the run, kept in the records of its jobs and in MLflow; a new name makes nothing stale."
+        None, "Name of the run, kept in the records and shown in MLflow. A new name reruns nothing."
     )
     reruns: Reruns = option(Reruns(), "What makes results stale, besides data, options and code.")
-    tracking: Tracking = option(Tracking(), "Where runs are recorded.")
-    cluster: Cluster = option(Cluster(), "What jobs ask of a cluster.")
-    dask: Dask = option(Dask(), "Where array stages compute.")
-    processes: Processes = option(Processes(), "Processes that a network is trained in.")
+    tracking: Tracking = option(Tracking(), "MLflow tracking.")
+    cluster: Cluster = option(Cluster(), "Memory and time limits of cluster jobs.")
+    dask: Dask = option(Dask(), "Dask scheduler of the stages that compute on arrays.")
+    processes: Processes = option(Processes(), "Distributed training.")
 
 
 @cache

@@ -24,7 +24,7 @@ from cathodeflow.references import WHOLE, Module, Statement, Target, is_library,
 PACKAGE = Path(__file__).parent
 #: Modules that change no number: commands, errors, progress, records, tracking. Patterns without the package's name.
 OUTSIDE = (
-    "cli", "commands", "errors", "progress", "provenance", "record", "reference", "references", "stage", "tracking",
+    "cli", "*commands", "errors", "progress", "provenance", "record", "reference", "references", "stage", "tracking",
     "verify",
 )  # fmt: skip
 #: Modules that draw: outside too, but for the stages named `FIGURES`.
@@ -42,7 +42,13 @@ class Reach(NamedTuple):
 
 
 def stage_target(stage: str, root: Path = PACKAGE) -> str:
-    """Return the function behind a stage such as `bragg.fit`, as `package.module:name`."""
+    """Return the function behind a stage, as `package.module:name`.
+
+    Examples
+    --------
+    >>> stage_target("bragg.fit")
+    'cathodeflow.bragg.stages.fit:fit'
+    """
     technique, name = stage.split(".")
     if (root / technique / "stages" / f"{name}.py").is_file():
         return f"{root.name}.{technique}.stages.{name}:{name}"

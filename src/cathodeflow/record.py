@@ -97,7 +97,7 @@ def write_record(
             "versions": versions(reached.libraries),
             "commit": git_commit(),
             "inputs": input_digests(inputs),
-            "outputs": _outputs(Path(path), begun),
+            "outputs": written_digests(Path(path).parent),
         }
     )
     content |= {"digest": content_digest(content), JOB: _job(begun, run_name)}
@@ -107,12 +107,6 @@ def write_record(
 def identity(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a record that is the same for equal jobs, which its `digest` is of."""
     return {key: value for key, value in record.items() if key not in ("digest", JOB, CHECKSUM)}
-
-
-def _outputs(path: Path, begun: Begun | None) -> dict[str, str]:
-    """Digests of what the job wrote, in a process that may have done other jobs, and this one, before."""
-    written = written_digests(path.parent, since=begun.time if begun else 0.0)
-    return {name: digest for name, digest in written.items() if name != path.name}
 
 
 def _job(begun: Begun | None, run_name: str | None) -> dict[str, Any]:

@@ -12,6 +12,18 @@ Float64 = NDArray[np.float64]
 _TOGETHER = 2**23
 
 
+def median(values: ArrayLike) -> float | None:
+    """Return the median, or None of nothing.
+
+    Examples
+    --------
+    >>> median([1.0, 4.0, 2.0]), median([])
+    (2.0, None)
+    """
+    values = np.asarray(values)
+    return float(np.median(values)) if values.size else None
+
+
 def wilson(right: int, count: int, *, confidence: float = 0.95) -> tuple[float, float]:
     """Return the ends of Wilson's interval of a share, NaN where there is nothing to count.
 

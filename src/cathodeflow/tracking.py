@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from cathodeflow.cluster import is_first_process
+from cathodeflow.cluster import Tracking, chosen, is_first_process
 from cathodeflow.config import techniques
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import atomic_path
@@ -180,12 +180,14 @@ def next_attempt(out: str) -> int:
 
 
 @contextmanager
-def live_run(uri: str | None, *, experiment: str, name: str) -> Iterator[Any]:
+def live_run(name: str) -> Iterator[Any]:
     """Give a function `log_epoch(row)` that sends a row of metrics to an MLflow server while training goes on.
 
-    Only with the address of a server (http or https); with a database file, or none, the rows go nowhere, since a
-    database file is filled by the `mlflow` rule after the fact. A server that fails never stops the training.
+    Only where the command line or the environment names a server (http or https); with a database file the rows go
+    nowhere, since it is filled by the `mlflow` rule after the fact. A server that fails never stops the training.
     """
+    tracking = chosen(Tracking)
+    uri, experiment = tracking.uri, tracking.experiment
     if not (uri or "").startswith(SERVERS) or not is_first_process():
         yield lambda row: None
         return

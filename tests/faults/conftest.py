@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cathodeflow.bragg.patches import TrainingPatches
+from cathodeflow.bragg.training_patches import TrainingPatches
 from cathodeflow.io.patches import write_patches
 from cathodeflow.record import JOB, identity
 

@@ -22,7 +22,7 @@ from cathodeflow.bcdi.cli.network import _load as load_phase_network
 from cathodeflow.bcdi.network import make_network
 from cathodeflow.bragg.model import BraggNN, from_weights
 from cathodeflow.bragg.options import Scan
-from cathodeflow.bragg.patches import TrainingPatches
+from cathodeflow.bragg.training_patches import TrainingPatches
 from cathodeflow.config import read_yaml
 from cathodeflow.fibsem.bundle import load_bundle, save_bundle
 from cathodeflow.fibsem.unet import UNet

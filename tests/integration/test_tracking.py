@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from cathodeflow.bragg.options import FindPeaks, Train
+from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.figures import save_figure
 from cathodeflow.plotting import training_curves
 from cathodeflow.record import Begun, write_record
@@ -48,6 +49,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def find_peaks(peaks: int, path: str = "results/bragg/a/candidates.json", inputs: Iterable[str] = ()) -> None:
     options = FindPeaks(min_value=peaks)
+    WRITTEN.clear()  # as every stage does when it begins
     write_record(path, stage="bragg.find_peaks", sample="a", options=options, metrics={"peaks": peaks}, inputs=inputs)
 
 

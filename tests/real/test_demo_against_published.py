@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cathodeflow.bragg.locate import locate
 from cathodeflow.bragg.matching import match
 from cathodeflow.bragg.model import from_weights
-from cathodeflow.bragg.patches import prepare_patches
+from cathodeflow.bragg.positions import locate
+from cathodeflow.bragg.training_patches import prepare_patches
 from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.models import load_model
 

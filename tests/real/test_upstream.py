@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from cathodeflow.bragg.locate import locate
 from cathodeflow.bragg.model import BraggNN, from_weights
-from cathodeflow.bragg.patches import prepare_patches
+from cathodeflow.bragg.positions import locate
+from cathodeflow.bragg.training_patches import prepare_patches
 from cathodeflow.io.models import load_model
 
 DATA = Path(os.environ.get("CATHODEFLOW_DATA", Path(__file__).parents[3] / "shared" / "data")) / "bragg_upstream"

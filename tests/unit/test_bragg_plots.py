@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cathodeflow.bragg import plots
-from cathodeflow.bragg.compare import detection, error_by_intensity
+from cathodeflow.bragg.comparison import detection, error_by_intensity
 from cathodeflow.bragg.matching import compare_peaks
-from cathodeflow.bragg.simulate import expected_frame, simulate_scan
+from cathodeflow.bragg.simulation import expected_frame, simulate_scan
 from cathodeflow.errors import InputError
 from cathodeflow.io.figures import save_figure
 from cathodeflow.plotting import training_curves

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cathodeflow.bragg.compare import compare, detection, error_by_intensity, summary
+from cathodeflow.bragg.comparison import compare, detection, error_by_intensity, summary
 from cathodeflow.bragg.matching import compare_peaks, match, pair, to_binned
-from cathodeflow.bragg.simulate import simulate_scan
+from cathodeflow.bragg.simulation import simulate_scan
 
 
 def brute_force(a, b, a_frame, b_frame, max_distance):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import minimize
 
-from cathodeflow.bragg.fit import PeakFits, deviations, fit_frame, fit_peaks
+from cathodeflow.bragg.peak_fits import PeakFits, deviations, fit_frame, fit_peaks
 from cathodeflow.bragg.profiles import PARAMETERS, profile
 from cathodeflow.errors import InputError
 
@@ -180,7 +180,7 @@ def test_results_depend_neither_on_threads_nor_on_company_nor_on_the_type():
 def test_results_do_not_depend_on_where_the_code_was_compiled(tmp_path):
     """The first process compiles, the second reads what the first has kept."""
     np.save(tmp_path / "patches.npy", draw(np.random.default_rng(7), 200, height=(100, 2000))[1])
-    script = "import sys, numpy as np; from cathodeflow.bragg.fit import fit_peaks; "
+    script = "import sys, numpy as np; from cathodeflow.bragg.peak_fits import fit_peaks; "
     script += "np.save(sys.argv[1], np.array(fit_peaks(np.load('patches.npy'))))"
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     for name in ("compiled", "kept"):

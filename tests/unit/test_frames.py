@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cathodeflow.bragg.frames import (
+from cathodeflow.bragg.corrections import (
     bin_frame,
     bin_mask,
     binned_shape,

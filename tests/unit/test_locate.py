@@ -3,11 +3,11 @@ import onnx
 import pytest
 import torch
 
-from cathodeflow.bragg import locate as module
-from cathodeflow.bragg.locate import build_locator, locate, locate_frames
+from cathodeflow.bragg import positions as module
 from cathodeflow.bragg.model import BraggNN
 from cathodeflow.bragg.onnx_graph import onnx_model
-from cathodeflow.bragg.patches import prepare_patches, prepare_with_counts
+from cathodeflow.bragg.positions import build_locator, locate, locate_frames
+from cathodeflow.bragg.training_patches import prepare_patches, prepare_with_counts
 from cathodeflow.errors import InputError
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cathodeflow.bragg.patches import TrainingPatches, cut_training_patches, network_batch, prepare_patches
+from cathodeflow.bragg.training_patches import TrainingPatches, cut_training_patches, network_batch, prepare_patches
 from cathodeflow.errors import InputError
 from cathodeflow.io.patches import read_patches, write_patches
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
-from cathodeflow.bragg import simulate
+from cathodeflow.bragg import simulation as simulate
 from cathodeflow.bragg.particles import REFLECTIONS, geometry_of, lattice, ring_radius
 from cathodeflow.io.simulated import NEXUS_DATA, write_nexus_series, write_poni, write_tiff, write_tiff_series
 

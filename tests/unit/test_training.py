@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cathodeflow.bragg.patches import TrainingPatches
-from cathodeflow.bragg.train import join_patches, split_blocks, train_braggnn
+from cathodeflow.bragg.training import join_patches, split_blocks, train_braggnn
+from cathodeflow.bragg.training_patches import TrainingPatches
 from cathodeflow.checkpoints import generator, training_key
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import discard_checkpoint, load_checkpoint, save_checkpoint

@@ -67,15 +67,14 @@ rule bcdi_simulate:
         table=f"{BCDI_FOLDER}/{{part}}/crystals.parquet",
         record=f"{BCDI_FOLDER}/{{part}}/simulate.json",
     log:
-        f"results/logs/bcdi/{BCDI_MODEL_FOLDER}/{{part}}/simulate.log",
+        logs("bcdi.simulate", f"{BCDI_MODEL_FOLDER}/{{part}}"),
     benchmark:
-        f"results/benchmarks/bcdi/{BCDI_MODEL_FOLDER}/{{part}}/simulate.tsv"
+        benchmarks("bcdi.simulate", f"{BCDI_MODEL_FOLDER}/{{part}}")
     conda:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=memory("bcdi.simulate", 4000),
-        runtime=minutes("bcdi.simulate", 480),
+        **resources("bcdi.simulate", mem_mb=4000, runtime=480),
     params:
         options=lambda wildcards: bcdi_simulate_options(wildcards.part),
         code=code("bcdi.simulate"),
@@ -102,20 +101,18 @@ rule bcdi_train:
             caption="../report/bcdi_train.rst",
         ),
     log:
-        f"results/logs/bcdi/{BCDI_MODEL_FOLDER}/train.log",
+        logs("bcdi.train", BCDI_MODEL_FOLDER),
     benchmark:
-        f"results/benchmarks/bcdi/{BCDI_MODEL_FOLDER}/train.tsv"
+        benchmarks("bcdi.train", BCDI_MODEL_FOLDER)
     conda:
         ENVIRONMENT
     threads: BCDI.train.threads
     resources:
         **PARALLEL,
-        mem_mb=memory("bcdi.train", 8000),
-        runtime=minutes("bcdi.train", 2880),
+        **resources("bcdi.train", mem_mb=8000, runtime=2880),
         gpu=gpus("bcdi.train"),
     params:
-        options=options("bcdi.train"),
-        code=code("bcdi.train"),
+        **stage_params("bcdi.train"),
     message:
         "Training the network on simulated crystals"
     shell:
@@ -141,19 +138,17 @@ rule bcdi_evaluate:
             caption="../report/bcdi_success.rst",
         ),
     log:
-        f"results/logs/bcdi/{BCDI_MODEL_FOLDER}/evaluate.log",
+        logs("bcdi.evaluate", BCDI_MODEL_FOLDER),
     benchmark:
-        f"results/benchmarks/bcdi/{BCDI_MODEL_FOLDER}/evaluate.tsv"
+        benchmarks("bcdi.evaluate", BCDI_MODEL_FOLDER)
     conda:
         ENVIRONMENT
     threads: BCDI.evaluate.threads
     resources:
-        mem_mb=memory("bcdi.evaluate", 4000),
-        runtime=minutes("bcdi.evaluate", 480),
+        **resources("bcdi.evaluate", mem_mb=4000, runtime=480),
         gpu=gpus("bcdi.evaluate"),
     params:
-        options=options("bcdi.evaluate"),
-        code=code("bcdi.evaluate"),
+        **stage_params("bcdi.evaluate"),
     message:
         "Phasing unseen crystals from the network's image and from random starts"
     shell:
@@ -167,19 +162,17 @@ rule bcdi_simulate_scan:
     output:
         **bcdi_data_sets.simulated_files("results/raw/bcdi/{particle}", BCDI.simulate_scan),
     log:
-        "results/logs/bcdi/{particle}/simulate_scan.log",
+        logs("bcdi.simulate_scan", "{particle}"),
     benchmark:
-        "results/benchmarks/bcdi/{particle}/simulate_scan.tsv"
+        benchmarks("bcdi.simulate_scan", "{particle}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("bcdi.simulate_scan", 4000),
-        runtime=minutes("bcdi.simulate_scan", 20),
+        **resources("bcdi.simulate_scan", mem_mb=4000, runtime=20),
     params:
+        **stage_params("bcdi.simulate_scan"),
         number=lambda wildcards: list(PARTICLES).index(wildcards.particle),
-        options=options("bcdi.simulate_scan"),
-        code=code("bcdi.simulate_scan"),
     message:
         "Simulating the raw frames of scan {wildcards.particle}"
     shell:
@@ -194,20 +187,18 @@ rule bcdi_prepare:
         prepared="results/bcdi/{particle}/prepared.h5",
         record="results/bcdi/{particle}/prepare.json",
     log:
-        "results/logs/bcdi/{particle}/prepare.log",
+        logs("bcdi.prepare", "{particle}"),
     benchmark:
-        "results/benchmarks/bcdi/{particle}/prepare.tsv"
+        benchmarks("bcdi.prepare", "{particle}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("bcdi.prepare", 8000),
-        runtime=minutes("bcdi.prepare", 60),
+        **resources("bcdi.prepare", mem_mb=8000, runtime=60),
     params:
+        **stage_params("bcdi.prepare"),
         frames=lambda wildcards: fetched(bcdi_source(wildcards.particle, "frames")),
         files=lambda wildcards: bcdi_flags(wildcards.particle, "dark", "whitefield", "mask", "spec"),
-        options=options("bcdi.prepare"),
-        code=code("bcdi.prepare"),
     message:
         "Preparing the frames of scan {wildcards.particle}"
     shell:
@@ -229,19 +220,17 @@ rule bcdi_phase:
             caption="../report/bcdi_errors.rst",
         ),
     log:
-        "results/logs/bcdi/{particle}/phase/phase.log",
+        logs("bcdi.phase", "{particle}/phase"),
     benchmark:
-        "results/benchmarks/bcdi/{particle}/phase/phase.tsv"
+        benchmarks("bcdi.phase", "{particle}/phase")
     conda:
         ENVIRONMENT
     threads: BCDI.phase.threads
     resources:
-        mem_mb=memory("bcdi.phase", 8000),
-        runtime=minutes("bcdi.phase", 480),
+        **resources("bcdi.phase", mem_mb=8000, runtime=480),
         gpu=gpus("bcdi.phase"),
     params:
-        options=options("bcdi.phase"),
-        code=code("bcdi.phase"),
+        **stage_params("bcdi.phase"),
     message:
         "Phasing scan {wildcards.particle} from random starts"
     shell:
@@ -257,20 +246,18 @@ rule bcdi_infer:
         objects="results/bcdi/{particle}/inferred.h5",
         record="results/bcdi/{particle}/infer.json",
     log:
-        "results/logs/bcdi/{particle}/infer.log",
+        logs("bcdi.infer", "{particle}"),
     benchmark:
-        "results/benchmarks/bcdi/{particle}/infer.tsv"
+        benchmarks("bcdi.infer", "{particle}")
     conda:
         ENVIRONMENT
     threads: BCDI.infer.threads
     resources:
-        mem_mb=memory("bcdi.infer", 8000),
-        runtime=minutes("bcdi.infer", 60),
+        **resources("bcdi.infer", mem_mb=8000, runtime=60),
         gpu=gpus("bcdi.infer"),
     params:
+        **stage_params("bcdi.infer"),
         model=lambda wildcards, input: "" if BCDI.infer.model else f"--model {shlex.quote(str(input.model))}",
-        options=options("bcdi.infer"),
-        code=code("bcdi.infer"),
     message:
         "Telling the object of scan {wildcards.particle} by the network"
     shell:
@@ -293,19 +280,17 @@ rule bcdi_refine:
             caption="../report/bcdi_errors.rst",
         ),
     log:
-        "results/logs/bcdi/{particle}/refine/refine.log",
+        logs("bcdi.refine", "{particle}/refine"),
     benchmark:
-        "results/benchmarks/bcdi/{particle}/refine/refine.tsv"
+        benchmarks("bcdi.refine", "{particle}/refine")
     conda:
         ENVIRONMENT
     threads: BCDI.refine.threads
     resources:
-        mem_mb=memory("bcdi.refine", 8000),
-        runtime=minutes("bcdi.refine", 60),
+        **resources("bcdi.refine", mem_mb=8000, runtime=60),
         gpu=gpus("bcdi.refine"),
     params:
-        options=options("bcdi.refine"),
-        code=code("bcdi.refine"),
+        **stage_params("bcdi.refine"),
     message:
         "Refining the network's object of scan {wildcards.particle}"
     shell:
@@ -337,19 +322,17 @@ rule bcdi_strain:
             caption="../report/bcdi_particle.rst",
         ),
     log:
-        "results/logs/bcdi/{particle}/{way}/strain.log",
+        logs("bcdi.strain", "{particle}/{way}"),
     benchmark:
-        "results/benchmarks/bcdi/{particle}/{way}/strain.tsv"
+        benchmarks("bcdi.strain", "{particle}/{way}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("bcdi.strain", 4000),
-        runtime=minutes("bcdi.strain", 30),
+        **resources("bcdi.strain", mem_mb=4000, runtime=30),
     params:
+        **stage_params("bcdi.strain"),
         files=lambda wildcards: bcdi_flags(wildcards.particle, "spec", "geometry"),
-        options=options("bcdi.strain"),
-        code=code("bcdi.strain"),
     message:
         "Strain of the object of scan {wildcards.particle} ({wildcards.way})"
     shell:
@@ -384,19 +367,17 @@ rule bcdi_metrics:
             caption="../report/bcdi_resolution.rst",
         ),
     log:
-        "results/logs/bcdi/{particle}/{way}/metrics.log",
+        logs("bcdi.metrics", "{particle}/{way}"),
     benchmark:
-        "results/benchmarks/bcdi/{particle}/{way}/metrics.tsv"
+        benchmarks("bcdi.metrics", "{particle}/{way}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("bcdi.metrics", 8000),
-        runtime=minutes("bcdi.metrics", 60),
+        **resources("bcdi.metrics", mem_mb=8000, runtime=60),
     params:
+        **stage_params("bcdi.metrics"),
         truth=lambda wildcards, input: f"--truth {input.truth}" if input.truth else "",
-        options=options("bcdi.metrics"),
-        code=code("bcdi.metrics"),
     message:
         "Figures of merit of scan {wildcards.particle} ({wildcards.way})"
     shell:

@@ -61,19 +61,17 @@ rule fibsem_simulate:
         slices=fibsem_data_sets.simulated_files("results/raw/fibsem/{volume}", FIBSEM.simulate)[0],
         labels=fibsem_data_sets.simulated_files("results/raw/fibsem/{volume}", FIBSEM.simulate)[1],
     log:
-        "results/logs/fibsem/{volume}/simulate.log",
+        logs("fibsem.simulate", "{volume}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/simulate.tsv"
+        benchmarks("fibsem.simulate", "{volume}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("fibsem.simulate", 2000),
-        runtime=minutes("fibsem.simulate", 20),
+        **resources("fibsem.simulate", mem_mb=2000, runtime=20),
     params:
+        **stage_params("fibsem.simulate"),
         number=lambda wildcards: list(VOLUMES).index(wildcards.volume),
-        options=options("fibsem.simulate"),
-        code=code("fibsem.simulate"),
     message:
         "Simulating the slices of volume {wildcards.volume}"
     shell:
@@ -92,20 +90,18 @@ rule fibsem_volume:
         labels_manifest="results/fibsem/{volume}/labels.zarr.manifest.json",
         record="results/fibsem/{volume}/volume.json",
     log:
-        "results/logs/fibsem/{volume}/volume.log",
+        logs("fibsem.volume", "{volume}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/volume.tsv"
+        benchmarks("fibsem.volume", "{volume}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("fibsem.volume", 4000),
-        runtime=minutes("fibsem.volume", 60),
+        **resources("fibsem.volume", mem_mb=4000, runtime=60),
     params:
+        **stage_params("fibsem.volume"),
         images=lambda wildcards: fetched(fibsem_source(wildcards.volume, "images")),
         labels=lambda wildcards: fetched(fibsem_source(wildcards.volume, "labels")),
-        options=options("fibsem.volume"),
-        code=code("fibsem.volume"),
     message:
         "Bringing the slices and labels of volume {wildcards.volume} into stores"
     shell:
@@ -125,18 +121,16 @@ rule fibsem_augment:
         pairs="results/fibsem/{volume}/pairs.parquet",
         record="results/fibsem/{volume}/augment.json",
     log:
-        "results/logs/fibsem/{volume}/augment.log",
+        logs("fibsem.augment", "{volume}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/augment.tsv"
+        benchmarks("fibsem.augment", "{volume}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("fibsem.augment", 4000),
-        runtime=minutes("fibsem.augment", 60),
+        **resources("fibsem.augment", mem_mb=4000, runtime=60),
     params:
-        options=options("fibsem.augment"),
-        code=code("fibsem.augment"),
+        **stage_params("fibsem.augment"),
     message:
         "Making and dividing the images of volume {wildcards.volume}"
     shell:
@@ -160,16 +154,15 @@ rule fibsem_train_global:
             caption="../report/fibsem_train.rst",
         ),
     log:
-        "results/logs/fibsem/{volume}/{split}/seed{seed}/{network}/train_global.log",
+        logs("fibsem.train_global", "{volume}/{split}/seed{seed}/{network}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/{split}/seed{seed}/{network}/train_global.tsv"
+        benchmarks("fibsem.train_global", "{volume}/{split}/seed{seed}/{network}")
     conda:
         ENVIRONMENT
     threads: lambda wildcards: fibsem_network_options(wildcards.network).threads
     resources:
         **PARALLEL,
-        mem_mb=memory("fibsem.train_global", 8000),
-        runtime=minutes("fibsem.train_global", 1440),
+        **resources("fibsem.train_global", mem_mb=8000, runtime=1440),
         gpu=lambda wildcards: gpus_of(fibsem_network_options(wildcards.network)),
     params:
         crosswise=lambda wildcards: (
@@ -204,19 +197,17 @@ rule fibsem_predict_global:
         table=f"{RUN}/{{network}}_images.parquet",
         record=f"{RUN}/{{network}}_global.json",
     log:
-        "results/logs/fibsem/{volume}/{split}/seed{seed}/{network}/predict_global.log",
+        logs("fibsem.predict_global", "{volume}/{split}/seed{seed}/{network}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/{split}/seed{seed}/{network}/predict_global.tsv"
+        benchmarks("fibsem.predict_global", "{volume}/{split}/seed{seed}/{network}")
     conda:
         ENVIRONMENT
     threads: FIBSEM.predict_global.threads
     resources:
-        mem_mb=memory("fibsem.predict_global", 4000),
-        runtime=minutes("fibsem.predict_global", 240),
+        **resources("fibsem.predict_global", mem_mb=4000, runtime=240),
         gpu=gpus("fibsem.predict_global"),
     params:
-        options=options("fibsem.predict_global"),
-        code=code("fibsem.predict_global"),
+        **stage_params("fibsem.predict_global"),
     message:
         "Applying the network {wildcards.network} to volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
@@ -235,21 +226,19 @@ rule fibsem_train_idk:
         model=f"{RUN}/{{method}}_idk.pt",
         record=f"{RUN}/{{method}}_idk.json",
     log:
-        "results/logs/fibsem/{volume}/{split}/seed{seed}/{method}/train_idk.log",
+        logs("fibsem.train_idk", "{volume}/{split}/seed{seed}/{method}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/{split}/seed{seed}/{method}/train_idk.tsv"
+        benchmarks("fibsem.train_idk", "{volume}/{split}/seed{seed}/{method}")
     conda:
         ENVIRONMENT
     threads: FIBSEM.train_idk.threads
     resources:
         **PARALLEL,
-        mem_mb=memory("fibsem.train_idk", 8000),
-        runtime=minutes("fibsem.train_idk", 240),
+        **resources("fibsem.train_idk", mem_mb=8000, runtime=240),
         gpu=gpus("fibsem.train_idk"),
     params:
+        **stage_params("fibsem.train_idk"),
         network=lambda wildcards: FIBSEM.methods[wildcards.method],
-        options=options("fibsem.train_idk"),
-        code=code("fibsem.train_idk"),
     message:
         "Training where {params.network} is wrong on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
@@ -285,21 +274,19 @@ rule fibsem_train_local:
             caption="../report/fibsem_pacing.rst",
         ),
     log:
-        "results/logs/fibsem/{volume}/{split}/seed{seed}/{method}/train_local.log",
+        logs("fibsem.train_local", "{volume}/{split}/seed{seed}/{method}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/{split}/seed{seed}/{method}/train_local.tsv"
+        benchmarks("fibsem.train_local", "{volume}/{split}/seed{seed}/{method}")
     conda:
         ENVIRONMENT
     threads: FIBSEM.train_local.threads
     resources:
         **PARALLEL,
-        mem_mb=memory("fibsem.train_local", 8000),
-        runtime=minutes("fibsem.train_local", 480),
+        **resources("fibsem.train_local", mem_mb=8000, runtime=480),
         gpu=gpus("fibsem.train_local"),
     params:
+        **stage_params("fibsem.train_local"),
         network=lambda wildcards: FIBSEM.methods[wildcards.method],
-        options=options("fibsem.train_local"),
-        code=code("fibsem.train_local"),
     message:
         "Training LCGAR for {wildcards.method} on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
@@ -340,21 +327,19 @@ rule fibsem_test:
             caption="../report/fibsem_slices.rst",
         ),
     log:
-        "results/logs/fibsem/{volume}/{split}/seed{seed}/test.log",
+        logs("fibsem.test", "{volume}/{split}/seed{seed}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/{split}/seed{seed}/test.tsv"
+        benchmarks("fibsem.test", "{volume}/{split}/seed{seed}")
     conda:
         ENVIRONMENT
     threads: FIBSEM.test.threads
     resources:
-        mem_mb=memory("fibsem.test", 8000),
-        runtime=minutes("fibsem.test", 240),
+        **resources("fibsem.test", mem_mb=8000, runtime=240),
         gpu=gpus("fibsem.test"),
     params:
+        **stage_params("fibsem.test"),
         networks=",".join(FIBSEM.networks),
         methods=",".join(f"{method}={network}" for method, network in FIBSEM.methods.items()),
-        options=options("fibsem.test"),
-        code=code("fibsem.test"),
     message:
         "Testing all methods on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
@@ -396,19 +381,17 @@ rule fibsem_metrics:
             caption="../report/fibsem_fractions.rst",
         ),
     log:
-        "results/logs/fibsem/{volume}/metrics.log",
+        logs("fibsem.metrics", "{volume}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/metrics.tsv"
+        benchmarks("fibsem.metrics", "{volume}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("fibsem.metrics", 4000),
-        runtime=minutes("fibsem.metrics", 60),
+        **resources("fibsem.metrics", mem_mb=4000, runtime=60),
     params:
+        **stage_params("fibsem.metrics"),
         folders=lambda wildcards: expand(RUN, volume=wildcards.volume, split=SPLITS, seed=FIBSEM.seeds),
-        options=options("fibsem.metrics"),
-        code=code("fibsem.metrics"),
     message:
         "Comparing all methods with the truth on volume {wildcards.volume}"
     shell:
@@ -438,21 +421,19 @@ rule fibsem_predict:
             caption="../report/fibsem_predict.rst",
         ),
     log:
-        "results/logs/fibsem/{volume}/predict.log",
+        logs("fibsem.predict", "{volume}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/predict.tsv"
+        benchmarks("fibsem.predict", "{volume}")
     conda:
         ENVIRONMENT
     threads: FIBSEM.predict.threads
     resources:
-        mem_mb=memory("fibsem.predict", 4000),
-        runtime=minutes("fibsem.predict", 480),
+        **resources("fibsem.predict", mem_mb=4000, runtime=480),
         gpu=gpus("fibsem.predict"),
     params:
+        **stage_params("fibsem.predict"),
         images=lambda wildcards: fetched(fibsem_source(wildcards.volume, "images")),
         model=lambda wildcards, input: "" if FIBSEM.predict.model else f"--model {shlex.quote(str(input.model))}",
-        options=options("fibsem.predict"),
-        code=code("fibsem.predict"),
     message:
         "Segmenting the slices of volume {wildcards.volume}"
     shell:

@@ -49,18 +49,16 @@ rule sem_simulate:
     output:
         images=sem_data_sets.simulated_files("results/raw/sem/{set}", SEM.simulate),
     log:
-        "results/logs/sem/{set}/simulate.log",
+        logs("sem.simulate", "{set}"),
     benchmark:
-        "results/benchmarks/sem/{set}/simulate.tsv"
+        benchmarks("sem.simulate", "{set}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("sem.simulate", 1000),
-        runtime=minutes("sem.simulate", 10),
+        **resources("sem.simulate", mem_mb=1000, runtime=10),
     params:
-        options=options("sem.simulate"),
-        code=code("sem.simulate"),
+        **stage_params("sem.simulate"),
     message:
         "Simulating the labelled micrographs of data set {wildcards.set}"
     shell:
@@ -71,18 +69,16 @@ rule sem_simulate_foreign:
     output:
         images=sem_data_sets.foreign_files("results/raw/sem/{set}", SEM.simulate),
     log:
-        "results/logs/sem/{set}/simulate.log",
+        logs("sem.simulate", "{set}"),
     benchmark:
-        "results/benchmarks/sem/{set}/simulate.tsv"
+        benchmarks("sem.simulate", "{set}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("sem.simulate", 1000),
-        runtime=minutes("sem.simulate", 10),
+        **resources("sem.simulate", mem_mb=1000, runtime=10),
     params:
-        options=options("sem.simulate"),
-        code=code("sem.simulate"),
+        **stage_params("sem.simulate"),
     message:
         "Simulating the micrographs of data set {wildcards.set}, some of them of no class"
     shell:
@@ -97,19 +93,17 @@ rule sem_index:
         readable="results/sem/{set}/index.csv",
         record="results/sem/{set}/index.json",
     log:
-        "results/logs/sem/{set}/index.log",
+        logs("sem.index", "{set}"),
     benchmark:
-        "results/benchmarks/sem/{set}/index.tsv"
+        benchmarks("sem.index", "{set}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("sem.index", 2000),
-        runtime=minutes("sem.index", 60),
+        **resources("sem.index", mem_mb=2000, runtime=60),
     params:
+        **stage_params("sem.index"),
         images=lambda wildcards: sem_images(wildcards.set),
-        options=options("sem.index"),
-        code=code("sem.index"),
     message:
         "Listing the images of data set {wildcards.set}"
     shell:
@@ -125,18 +119,16 @@ rule sem_split:
         readable="results/sem/pooled/split.csv",
         record="results/sem/pooled/split.json",
     log:
-        "results/logs/sem/pooled/split.log",
+        logs("sem.split", "pooled"),
     benchmark:
-        "results/benchmarks/sem/pooled/split.tsv"
+        benchmarks("sem.split", "pooled")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("sem.split", 1000),
-        runtime=minutes("sem.split", 10),
+        **resources("sem.split", mem_mb=1000, runtime=10),
     params:
-        options=options("sem.split"),
-        code=code("sem.split"),
+        **stage_params("sem.split"),
     message:
         "Splitting the images into training, validation and test"
     shell:
@@ -154,18 +146,16 @@ rule sem_crops:
         table="results/sem/pooled/crops.parquet",
         record="results/sem/pooled/crops.json",
     log:
-        "results/logs/sem/pooled/crops.log",
+        logs("sem.crops", "pooled"),
     benchmark:
-        "results/benchmarks/sem/pooled/crops.tsv"
+        benchmarks("sem.crops", "pooled")
     conda:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=memory("sem.crops", 4000),
-        runtime=minutes("sem.crops", 60),
+        **resources("sem.crops", mem_mb=4000, runtime=60),
     params:
-        options=options("sem.crops"),
-        code=code("sem.crops"),
+        **stage_params("sem.crops"),
     message:
         "Cutting crops from the labelled images"
     shell:
@@ -189,16 +179,15 @@ rule sem_train:
             caption="../report/sem_train.rst",
         ),
     log:
-        "results/logs/sem/{version}/train.log",
+        logs("sem.train", "{version}"),
     benchmark:
-        "results/benchmarks/sem/{version}/train.tsv"
+        benchmarks("sem.train", "{version}")
     conda:
         ENVIRONMENT
     threads: lambda wildcards: SEM.networks[wildcards.version].threads
     resources:
         **PARALLEL,
-        mem_mb=memory("sem.train", 8000),
-        runtime=minutes("sem.train", 1440),
+        **resources("sem.train", mem_mb=8000, runtime=1440),
         gpu=lambda wildcards: sem_gpus(wildcards.version),
     params:
         options=lambda wildcards: sem_train_flags(wildcards.version),
@@ -231,19 +220,17 @@ rule sem_test:
             for figure in SEM_FIGURES
         ],
     log:
-        "results/logs/sem/{version}/test.log",
+        logs("sem.test", "{version}"),
     benchmark:
-        "results/benchmarks/sem/{version}/test.tsv"
+        benchmarks("sem.test", "{version}")
     conda:
         ENVIRONMENT
     threads: SEM.test.threads
     resources:
-        mem_mb=memory("sem.test", 4000),
-        runtime=minutes("sem.test", 60),
+        **resources("sem.test", mem_mb=4000, runtime=60),
         gpu=gpus("sem.test"),
     params:
-        options=options("sem.test"),
-        code=code("sem.test"),
+        **stage_params("sem.test"),
     message:
         "Testing the SEM network {wildcards.version}"
     shell:
@@ -271,19 +258,17 @@ rule sem_audit:
             caption="../report/sem_audit.rst",
         ),
     log:
-        "results/logs/sem/{version}/audit.log",
+        logs("sem.audit", "{version}"),
     benchmark:
-        "results/benchmarks/sem/{version}/audit.tsv"
+        benchmarks("sem.audit", "{version}")
     conda:
         ENVIRONMENT
     threads: SEM.audit.threads
     resources:
-        mem_mb=memory("sem.audit", 4000),
-        runtime=minutes("sem.audit", 60),
+        **resources("sem.audit", mem_mb=4000, runtime=60),
         gpu=gpus("sem.audit"),
     params:
-        options=options("sem.audit"),
-        code=code("sem.audit"),
+        **stage_params("sem.audit"),
     message:
         "Auditing what the SEM network {wildcards.version} can have learnt"
     shell:
@@ -321,19 +306,17 @@ rule sem_explain:
             for number in range(1, SEM.explain.whole + 1)
         ],
     log:
-        "results/logs/sem/{version}/explain.log",
+        logs("sem.explain", "{version}"),
     benchmark:
-        "results/benchmarks/sem/{version}/explain.tsv"
+        benchmarks("sem.explain", "{version}")
     conda:
         ENVIRONMENT
     threads: SEM.explain.threads
     resources:
-        mem_mb=memory("sem.explain", 4000),
-        runtime=minutes("sem.explain", 60),
+        **resources("sem.explain", mem_mb=4000, runtime=60),
         gpu=gpus("sem.explain"),
     params:
-        options=options("sem.explain"),
-        code=code("sem.explain"),
+        **stage_params("sem.explain"),
     message:
         "Drawing where the SEM network {wildcards.version} looks"
     shell:
@@ -364,14 +347,12 @@ rule sem_predict:
         ENVIRONMENT
     threads: SEM.predict.threads
     resources:
-        mem_mb=memory("sem.predict", 4000),
-        runtime=minutes("sem.predict", 60),
+        **resources("sem.predict", mem_mb=4000, runtime=60),
         gpu=gpus("sem.predict"),
     params:
+        **stage_params("sem.predict"),
         images=lambda wildcards: sem_images(wildcards.set),
         model=lambda wildcards, input: "" if SEM.predict.model else f"--model {shlex.quote(str(input.model))}",
-        options=options("sem.predict"),
-        code=code("sem.predict"),
     message:
         "Predicting the images of data set {wildcards.set}"
     shell:

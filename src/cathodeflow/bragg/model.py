@@ -76,7 +76,7 @@ class BraggNN(nn.Module):  # type: ignore[misc]
         Parameters
         ----------
         patches : (n, 1, patch_size, patch_size) float
-            Prepared patches, in [0, 1] (`cathodeflow.bragg.patches.prepare_patches`).
+            Prepared patches, in [0, 1] (`cathodeflow.bragg.training_patches.prepare_patches`).
 
         Returns
         -------

@@ -227,6 +227,14 @@ class Compare(Options):
     seed: int | None = option(None, "Seed of the bootstrap; default: the workflow's.", ge=0)
 
 
+class Figures(Options):
+    """Figures of every scan and of the training."""
+
+    patch_size: int = option(11, "Side of the patches that are shown.", unit="px", ge=3, le=101)
+
+    _odd = field_validator("patch_size")(odd)
+
+
 class Section(TechniqueSection):
     """Bragg peaks on X-ray detector frames, located to a fraction of a pixel."""
 
@@ -238,6 +246,7 @@ class Section(TechniqueSection):
     train: Train = option(Train(), "Network.")
     locate: Locate = option(Locate(), "Network's positions.")
     compare: Compare = option(Compare(), "Comparison.")
+    figures: Figures = option(Figures(), "Figures.")
 
     sample_class: ClassVar[type[Sample]] = Scan
 

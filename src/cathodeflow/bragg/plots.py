@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.compare import PERCENTILES, summary
+from cathodeflow.bragg.comparison import PERCENTILES, summary
 from cathodeflow.plotting import COLOURS, MAP, ONE_COLUMN, TWO_COLUMNS, label, nothing_to_show, plain_log, styled
 
 # Marker, size [pt] and colour of each kind of position, of such sizes that all are seen where they coincide.

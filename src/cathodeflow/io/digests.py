@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,6 @@ from cathodeflow.io.atomic import WRITTEN
 REMEMBERED_BYTES = 2**20
 # A file that was changed so little ago may change again within the resolution of its time.
 _SETTLED_S = 2.0
-# File systems take times from a clock that is behind by up to this.
-_CLOCK_S = 0.05
 _DATASET = "::"
 
 
@@ -54,8 +53,8 @@ def remembered_digest(path: str | os.PathLike[str]) -> str:
 def input_digests(paths: Iterable[str | os.PathLike[str]]) -> dict[str, str | None]:
     """Return the digests of what a job read, by path.
 
-    Of a store the digest is that of its manifest, of another folder that of the names and digests of all its files; of
-    `file.h5::/data` that of the file. None stands for what is not there, such as an address.
+    The digest of a store is that of its manifest, of another folder or a glob pattern that of the names and digests of
+    all files in it, of `file.h5::/data` that of the file. None stands for what is not there, such as an address.
     """
     return {os.fspath(path): _input_digest(os.fspath(path).split(_DATASET)[0]) for path in paths}
 
@@ -66,10 +65,9 @@ def _input_digest(path: str) -> str | None:
         return remembered_digest(path)
     if os.path.isfile(manifest):
         return file_digest(manifest)
-    if os.path.isdir(path):
-        files = sorted(file for file in Path(path).rglob("*") if file.is_file())
-        return content_digest({file.relative_to(path).as_posix(): remembered_digest(file) for file in files})
-    return None
+    found = Path(path).rglob("*") if os.path.isdir(path) else map(Path, glob(path, recursive=True))
+    files = {file.as_posix(): remembered_digest(file) for file in sorted(found) if file.is_file()}
+    return content_digest(files) if files else None
 
 
 def content_digest(content: Mapping[str, Any]) -> str:
@@ -83,14 +81,8 @@ def content_digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def written_digests(folder: str | os.PathLike[str], *, since: float = 0.0) -> dict[str, str]:
+def written_digests(folder: str | os.PathLike[str]) -> dict[str, str]:
     """Return the digests of all files in a folder, and below it, that this process wrote; of stores, of the manifests.
-
-    Parameters
-    ----------
-    folder : path
-    since : float
-        Files that were last written before this time, in seconds since 1970, are left out.
 
     Returns
     -------
@@ -99,5 +91,4 @@ def written_digests(folder: str | os.PathLike[str], *, since: float = 0.0) -> di
     """
     base = Path(os.path.abspath(folder))
     inside = [path for path in map(Path, WRITTEN) if path.is_relative_to(base) and path.is_file()]
-    recent = [path for path in inside if path.stat().st_mtime > since - _CLOCK_S]
-    return {path.relative_to(base).as_posix(): file_digest(path) for path in sorted(recent)}
+    return {path.relative_to(base).as_posix(): file_digest(path) for path in sorted(inside)}

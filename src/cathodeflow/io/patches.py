@@ -6,7 +6,7 @@ from typing import Any
 
 import hdf5plugin
 
-from cathodeflow.bragg.patches import TrainingPatches
+from cathodeflow.bragg.training_patches import TrainingPatches
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import guarded
 from cathodeflow.io.hdf5 import new_dataset, new_hdf5, open_hdf5, read_array
@@ -26,7 +26,7 @@ def write_patches(
         HDF5 file: `patches` (n, size, size) float32, `row`, `col` float32, `fidx`, `peak` int64, and the keyword
         arguments as attributes; size is patch_size + 2 max_shift.
     parts : iterable of TrainingPatches
-        `cathodeflow.bragg.patches.cut_training_patches`.
+        `cathodeflow.bragg.training_patches.cut_training_patches`.
     patch_size, max_shift, min_value
         What the patches were cut with.
 

@@ -7,9 +7,9 @@ import click
 
 from cathodeflow.bcdi.cli.shared import group, out_flag, sample_flag
 from cathodeflow.bcdi.options import Evaluate, Infer, Train
-from cathodeflow.commands import progress, stage_command
 from cathodeflow.errors import InputError
-from cathodeflow.flags import compute_device, live_flags, record_flag
+from cathodeflow.old_commands import progress, stage_command
+from cathodeflow.old_flags import compute_device, live_flags, record_flag
 
 log = logging.getLogger("cathodeflow.bcdi")
 
@@ -44,7 +44,7 @@ def train(
     keywords = options.model_dump(exclude={"initial", "threads", "device", "seed"})
     initial = None if options.initial is None else load_model(options.initial)[0]
     measured, truth = open_array(amplitudes), open_array(objects)
-    with live_run(live, experiment=experiment, name=f"bcdi.train {sample}") as log_epoch:
+    with live_run(f"bcdi.train {sample}") as log_epoch:
         trained = train_network(
             measured, truth, initial=initial, seed=options.seed or 0, checkpoint=checkpoint,
             device=options.device or "auto",

@@ -7,8 +7,8 @@ import click
 
 from cathodeflow.bcdi.cli.shared import group, out_flag, sample_flag
 from cathodeflow.bcdi.options import Phase, Refine
-from cathodeflow.commands import stage_command
-from cathodeflow.flags import compute_device, record_flag
+from cathodeflow.old_commands import stage_command
+from cathodeflow.old_flags import compute_device, record_flag
 
 log = logging.getLogger("cathodeflow.bcdi")
 figure_flag = click.option("--figure", required=True, metavar="FILE", help="Image of the errors to write.")

@@ -8,8 +8,8 @@ import click
 
 from cathodeflow.bcdi.cli.shared import group, out_flag, read_spec, sample_flag, scan_flag, spec_flag
 from cathodeflow.bcdi.options import Prepare
-from cathodeflow.commands import stage_command
-from cathodeflow.flags import record_flag
+from cathodeflow.old_commands import stage_command
+from cathodeflow.old_flags import record_flag
 
 log = logging.getLogger("cathodeflow.bcdi")
 _AXES = ("frames", "rows", "cols")

@@ -4,9 +4,9 @@ from typing import Any
 
 import click
 
-from cathodeflow import flags
+from cathodeflow import old_flags as flags
 from cathodeflow.bcdi.options import Section, Strain
-from cathodeflow.commands import Stages
+from cathodeflow.old_commands import Stages
 
 
 class Commands(Stages):

@@ -6,8 +6,8 @@ import click
 
 from cathodeflow.bcdi.cli.shared import group, sample_flag
 from cathodeflow.bcdi.options import Simulate, SimulateScan
-from cathodeflow.commands import stage_command
-from cathodeflow.flags import record_flag
+from cathodeflow.old_commands import stage_command
+from cathodeflow.old_flags import record_flag
 
 log = logging.getLogger("cathodeflow.bcdi")
 

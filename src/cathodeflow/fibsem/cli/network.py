@@ -4,10 +4,10 @@ import logging
 
 import click
 
-from cathodeflow.commands import stage_command
 from cathodeflow.fibsem.cli.shared import group, sample_flag
 from cathodeflow.fibsem.options import PredictGlobal, TrainGlobal
-from cathodeflow.flags import compute_device, live_flags, record_flag
+from cathodeflow.old_commands import stage_command
+from cathodeflow.old_flags import compute_device, live_flags, record_flag
 
 log = logging.getLogger("cathodeflow.fibsem")
 
@@ -66,7 +66,7 @@ def train_global(
     def part(chosen: np.ndarray) -> LabelledSlices:
         return LabelledSlices(torch.from_numpy(grey), torch.from_numpy(truth), around[chosen])
 
-    with live_run(live, experiment=experiment, name=f"fibsem.train_global {sample}") as log_epoch:
+    with live_run(f"fibsem.train_global {sample}") as log_epoch:
         trained = train_unet(
             part(rows), part(validation), seed=seed, checkpoint=checkpoint, on_epoch=log_epoch, label=sample, **keywords
         )

@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
-from cathodeflow.commands import stage_command
 from cathodeflow.fibsem.cli.shared import group, sample_flag
 from cathodeflow.fibsem.options import TrainIdk, TrainLocal
-from cathodeflow.flags import compute_device, live_flags, record_flag
+from cathodeflow.old_commands import stage_command
+from cathodeflow.old_flags import compute_device, live_flags, record_flag
 
 log = logging.getLogger("cathodeflow.fibsem")
 
@@ -150,7 +150,7 @@ def train_local(
         weight = class_weights(sets[0].labels, about["classes"])
     seed = (options.seed or 0) + repeat
     keywords = options.model_dump(exclude={"class_weights", "calibrate", "threads", "device", "seed"})
-    with live_run(live, experiment=experiment, name=f"fibsem.train_local {sample}") as log_epoch:
+    with live_run(f"fibsem.train_local {sample}") as log_epoch:
         trained = train(
             *sets, low=low, high=high, weight=weight, seed=seed, checkpoint=checkpoint, on_epoch=log_epoch,
             label=sample, **keywords,

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from cathodeflow.commands import progress, stage_command
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.cli.shared import group
 from cathodeflow.fibsem.options import Predict
-from cathodeflow.flags import compute_device, record_flag, sample_flag
+from cathodeflow.old_commands import progress, stage_command
+from cathodeflow.old_flags import compute_device, record_flag, sample_flag
 
 log = logging.getLogger("cathodeflow.fibsem")
 # Slices whose answers are in memory at a time.

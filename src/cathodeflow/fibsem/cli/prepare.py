@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from cathodeflow.commands import stage_command
 from cathodeflow.fibsem.cli.shared import group, sample_flag
 from cathodeflow.fibsem.options import Augment, Simulate, Volume
-from cathodeflow.flags import record_flag
+from cathodeflow.old_commands import stage_command
+from cathodeflow.old_flags import record_flag
 
 log = logging.getLogger("cathodeflow.fibsem")
 

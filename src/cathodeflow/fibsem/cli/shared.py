@@ -2,9 +2,9 @@
 
 import click
 
-from cathodeflow import flags
-from cathodeflow.commands import Stages
+from cathodeflow import old_flags as flags
 from cathodeflow.fibsem.options import Section
+from cathodeflow.old_commands import Stages
 
 
 @click.group(name="fibsem", cls=Stages)

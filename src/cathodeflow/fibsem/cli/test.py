@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
-from cathodeflow.commands import stage_command
 from cathodeflow.fibsem.cli.shared import group, sample_flag
 from cathodeflow.fibsem.options import Metrics, Test
-from cathodeflow.flags import compute_device, record_flag
+from cathodeflow.old_commands import stage_command
+from cathodeflow.old_flags import compute_device, record_flag
 
 log = logging.getLogger("cathodeflow.fibsem")
 # Images whose answers are in memory at a time.

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from cathodeflow.commands import stage_command
-from cathodeflow.flags import compute_device, record_flag
+from cathodeflow.old_commands import stage_command
+from cathodeflow.old_flags import compute_device, record_flag
 from cathodeflow.sem.cli.shared import group, sample_flag
 from cathodeflow.sem.options import VERSION, Explain
 

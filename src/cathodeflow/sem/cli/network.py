@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from cathodeflow.commands import stage_command
-from cathodeflow.flags import compute_device, live_flags, record_flag
+from cathodeflow.old_commands import stage_command
+from cathodeflow.old_flags import compute_device, live_flags, record_flag
 from cathodeflow.sem.cli.shared import group, sample_flag
 from cathodeflow.sem.options import VERSION, Test, Train
 
@@ -47,7 +47,7 @@ def train(
     array, table = read_crops(crops)
     keywords = options.model_dump(exclude={"seed", "device"})
     keywords |= {"seed": options.seed or 0, "device": options.device or "auto"}
-    with live_run(live, experiment=experiment, name=f"sem.train {sample}") as log_epoch:
+    with live_run(f"sem.train {sample}") as log_epoch:
         trained = train_network(
             array, table, classes=sorted(set(table["label"])), checkpoint=checkpoint, on_epoch=log_epoch, **keywords
         )

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from cathodeflow.commands import progress, stage_command
-from cathodeflow.flags import compute_device, record_flag
+from cathodeflow.old_commands import progress, stage_command
+from cathodeflow.old_flags import compute_device, record_flag
 from cathodeflow.sem.cli.shared import group, sample_flag
 from cathodeflow.sem.options import Predict
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from cathodeflow.commands import stage_command
-from cathodeflow.flags import record_flag
+from cathodeflow.old_commands import stage_command
+from cathodeflow.old_flags import record_flag
 from cathodeflow.sem.cli.shared import group, sample_flag
 from cathodeflow.sem.options import POOLED, Crops, Index, Simulate, Split
 

@@ -4,8 +4,8 @@ from functools import partial
 
 import click
 
-from cathodeflow import flags
-from cathodeflow.commands import Stages
+from cathodeflow import old_flags as flags
+from cathodeflow.old_commands import Stages
 from cathodeflow.sem.options import Section
 
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.bragg.model import BraggNN
 from cathodeflow.bragg.onnx_graph import onnx_model
-from cathodeflow.bragg.patches import Float32, prepare_with_counts
+from cathodeflow.bragg.training_patches import Float32, prepare_with_counts
 from cathodeflow.bragg.uncertainty import counting_errors
 from cathodeflow.errors import InputError
 
@@ -44,8 +44,8 @@ class Locator(Protocol):
         ----------
         patches : (n, patch_size, patch_size) float32
         counts : (n, 2) float32, optional
-            What 0 and 1 stand for in each patch [counts] (`cathodeflow.bragg.patches.prepare_with_counts`); needed for
-            standard errors.
+            What 0 and 1 stand for in each patch [counts] (`training_patches.prepare_with_counts`); needed for standard
+            errors.
 
         Returns
         -------
@@ -128,7 +128,7 @@ def locate(patches: Float32, model: BraggNN, counts: Float32 | None = None, **op
     Parameters
     ----------
     patches : (n, patch_size, patch_size) float32
-        `cathodeflow.bragg.patches.prepare_patches`.
+        `cathodeflow.bragg.training_patches.prepare_patches`.
     model : BraggNN
     counts : (n, 2) float32, optional
         What 0 and 1 stand for in each patch [counts]; for standard errors.
@@ -161,7 +161,7 @@ def locate_frames(
     locator : function
         `build_locator`.
     patch_size, min_value
-        Of `cathodeflow.bragg.patches.prepare_patches`; as in training.
+        Of `cathodeflow.bragg.training_patches.prepare_patches`; as in training.
 
     Returns
     -------

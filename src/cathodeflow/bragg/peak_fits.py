@@ -1,22 +1,23 @@
 """Peaks located to a fraction of a pixel by maximum-likelihood fits."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from cathodeflow.bragg.least_squares import fit_all
+from cathodeflow.bragg.options import Fit
 from cathodeflow.bragg.profiles import MODELS, profile
 from cathodeflow.errors import InputError
-
-Model = Literal["pseudo_voigt", "gaussian"]
 
 # Bounds the float64 copies of patches of other types.
 _BLOCK = 16384
 _PAIRS = 4096
 # Neighbours are fitted again in turn at most so often, and while centres move by more than this [px].
 _PASSES = 30
+# A fit ends with the first step shorter than this [standard errors].
+_TOLERANCE = 0.01
 _MOVED = 1e-3
 
 Floats = NDArray[np.float64]
@@ -54,14 +55,7 @@ class PeakFits(NamedTuple):
 
 
 def fit_peaks(
-    patches: ArrayLike,
-    *,
-    model: Model = "pseudo_voigt",
-    search: float | None = None,
-    threshold: float = 0.0,
-    read_noise: float = 0.0,
-    tolerance: float = 0.01,
-    max_iterations: int = 100,
+    patches: ArrayLike, options: Fit, *, search: float | None = None, tolerance: float = _TOLERANCE
 ) -> PeakFits:
     """Fit one peak on flat background to each patch, maximising the Poisson likelihood.
 
@@ -74,23 +68,17 @@ def fit_peaks(
     ----------
     patches : (n, size, size) real
         Counts. Pixels that are not finite are left out of the likelihood, whatever the model says there.
-    model : {"pseudo_voigt", "gaussian"}
-        Peak shape; "gaussian" is the pseudo-Voigt with mixing 0.
+    options : Fit
+        `threshold`: pixels below it are known only to lie below it. They bear on the fit where the model is above it,
+        as counts equal to it; taken for zeros they cost up to three times the error of the centre. `read_noise`: its
+        square is added to the counts and to the model, whose sum is nearly Poisson [2]_. Counts that are negative even
+        so count as zero: with subtracted dark frames give the read-out noise, or the background comes out too high.
+        `patch_size` and `neighbours` are for `fit_frame`.
     search : float, optional
         The fit starts at the brightest place within this distance of the patch's centre along each axis [px]; default
         is the whole patch.
-    threshold : float
-        Where frames were thresholded, the threshold [counts]: pixels below it are known only to lie below it. They
-        bear on the fit where the model is above it, as counts equal to it; taken for zeros they cost up to three times
-        the error of the centre. 0 takes every pixel as measured.
-    read_noise : float
-        Standard deviation of the detector's read-out noise [counts]. Its square is added to the counts and to the
-        model, whose sum is nearly Poisson [2]_. Counts that are negative even so count as zero: with subtracted dark
-        frames give the read-out noise, or the background comes out too high.
     tolerance : float
         The fit ends with the first step shorter than this [standard errors].
-    max_iterations : int
-        Fits that take more are marked as not converged.
 
     Returns
     -------
@@ -100,7 +88,7 @@ def fit_peaks(
     Raises
     ------
     InputError
-        If `patches` are not square patches of real numbers, at least 3 px wide, or `model` is unknown.
+        If `patches` are not square patches of real numbers, at least 3 px wide.
 
     References
     ----------
@@ -110,7 +98,7 @@ def fit_peaks(
     Examples
     --------
     >>> rows, cols = np.mgrid[:11, :11]
-    >>> fits = fit_peaks(profile([5.25, 4.5, 100, 2, 2.5, 3, 0.3], rows, cols)[None])
+    >>> fits = fit_peaks(profile([5.25, 4.5, 100, 2, 2.5, 3, 0.3], rows, cols)[None], Fit())
     >>> fits.row.round(2), fits.col.round(2)
     (array([5.25]), array([4.5]))
     """
@@ -122,48 +110,24 @@ def fit_peaks(
         or patches.dtype.kind not in "biuf"
     ):
         raise InputError("patches", f"{patches.dtype} {patches.shape}", "real numbers (n, size, size), size at least 3")
-    if model not in MODELS:
-        raise InputError("model", repr(model), " or ".join(MODELS))
     none = np.zeros((1, *patches.shape[1:]))
     results = np.empty((len(patches), 16))
     for first in range(0, len(patches), _BLOCK):
         block = np.ascontiguousarray(patches[first : first + _BLOCK], dtype=np.float64)
-        _fit(
-            block,
-            none,
-            None,
-            results[first : first + _BLOCK],
-            model,
-            search,
-            threshold,
-            read_noise,
-            tolerance,
-            max_iterations,
-        )
+        _fit(block, none, None, results[first : first + _BLOCK], options, search, tolerance)
     return _named(results)
 
 
 def fit_frame(
-    frame: NDArray[np.floating],
-    rows: ArrayLike,
-    cols: ArrayLike,
-    *,
-    size: int = 11,
-    model: Model = "pseudo_voigt",
-    neighbours: Literal["mask", "subtract"] = "subtract",
-    mask: ArrayLike | None = None,
-    threshold: float = 0.0,
-    read_noise: float = 0.0,
-    tolerance: float = 0.01,
-    max_iterations: int = 100,
+    frame: NDArray[np.floating], rows: ArrayLike, cols: ArrayLike, options: Fit, *, mask: ArrayLike | None = None
 ) -> PeakFits:
     """Fit the peaks of one frame at its candidate pixels.
 
     Around each candidate a patch is fitted as by `fit_peaks`, without the pixels outside the frame, those masked, and
-    those closer to another candidate. With `neighbours="subtract"` candidates with others within `size` are fitted
-    again with those pixels, the fitted neighbours standing in the model as known intensity (subtracting it from the
-    counts would spoil their statistics), until the centres stay. Its standard errors take the neighbours for exact. A
-    peak whose second fit fails or ends closer to another candidate keeps the first one.
+    those closer to another candidate. With `neighbours="subtract"` candidates with others within a patch's side are
+    fitted again with those pixels, the fitted neighbours standing in the model as known intensity (subtracting it from
+    the counts would spoil their statistics), until the centres stay. Its standard errors take the neighbours for exact.
+    A peak whose second fit fails or ends closer to another candidate keeps the first one.
 
     Parameters
     ----------
@@ -171,14 +135,9 @@ def fit_frame(
         Counts; pixels that are not finite are left out.
     rows, cols : (n,) int
         Candidate pixels, inside the frame.
-    size : int
-        Odd side of the patches [px].
-    neighbours : {"mask", "subtract"}
-        What is done about other candidates in the patch.
+    options : Fit
     mask : (row, col) bool or integer, optional
         Pixels other than 0 are left out.
-    model, threshold, read_noise, tolerance, max_iterations
-        As for `fit_peaks`.
 
     Returns
     -------
@@ -189,14 +148,11 @@ def fit_frame(
     Raises
     ------
     InputError
-        If frame, candidates, mask or size do not fit together.
+        If frame, candidates and mask do not fit together.
     """
     frame = np.asarray(frame)
     rows, cols = np.asarray(rows), np.asarray(cols)
-    if model not in MODELS:
-        raise InputError("model", repr(model), " or ".join(MODELS))
-    if size < 3 or size % 2 == 0:
-        raise InputError("size", str(size), "an odd number of pixels, at least 3")
+    size = options.patch_size
     bad = np.broadcast_to(False, frame.shape) if mask is None else np.asarray(mask)
     if frame.ndim != 2 or bad.shape != frame.shape:
         raise InputError("frame", f"shape {frame.shape}, mask {bad.shape}", "two axes, and a mask of the same shape")
@@ -211,14 +167,12 @@ def fit_frame(
     pairs = cKDTree(places).query_pairs(size, p=np.inf, output_type="ndarray") if len(places) else np.empty((0, 2), int)
     pairs = np.concatenate([pairs, pairs[:, ::-1]])
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-    settings = (model, 1.0, threshold, read_noise, tolerance, max_iterations)
-
     none = np.zeros((1, size, size))
     results = np.empty((len(places), 16))
-    _fit(np.where(_foreign(places, pairs, size), np.nan, patches), none, None, results, *settings)
+    _fit(np.where(_foreign(places, pairs, size), np.nan, patches), none, None, results, options, 1.0)
     results[:, :2] += places - size // 2
-    if neighbours == "subtract" and len(pairs):
-        _refit(results, patches, places, pairs, settings)
+    if options.neighbours == "subtract" and len(pairs):
+        _refit(results, patches, places, pairs, options)
     fits = _named(results)
     # A centre this far from a local maximum, or outside the frame, is no measurement of that peak.
     astray = np.maximum(np.abs(fits.row - rows), np.abs(fits.col - cols)) > size / 4
@@ -254,29 +208,16 @@ def _fit(
     known: Floats,
     starts: Floats | None,
     results: Floats,
-    model: str,
+    options: Fit,
     search: float | None,
-    threshold: float,
-    read_noise: float,
-    tolerance: float,
-    max_iterations: int,
+    tolerance: float = _TOLERANCE,
 ) -> None:
     starts = np.full((1, 7), np.nan) if starts is None else starts
     search = float(patches.shape[1]) if search is None else float(search)
-    threshold = float(threshold) if threshold > 0 else -np.inf
-    variance = float(read_noise) ** 2
-    fit_all(
-        patches,
-        known,
-        starts,
-        MODELS[model],
-        search,
-        threshold,
-        variance,
-        float(tolerance),
-        int(max_iterations),
-        results,
-    )
+    threshold = options.threshold if options.threshold > 0 else -np.inf
+    variance = options.read_noise**2
+    parameters = MODELS[options.model]
+    fit_all(patches, known, starts, parameters, search, threshold, variance, tolerance, options.max_iterations, results)
 
 
 def _named(results: Floats) -> PeakFits:
@@ -311,7 +252,7 @@ def _settled(results: Floats, tree: cKDTree, candidates: Pairs) -> NDArray[np.bo
     return converged & (nearest == candidates)
 
 
-def _refit(results: Floats, patches: Floats, places: Floats, pairs: Pairs, settings: tuple[Any, ...]) -> None:
+def _refit(results: Floats, patches: Floats, places: Floats, pairs: Pairs, options: Fit) -> None:
     """Fit candidates that have neighbours again, with the neighbours as known intensity, until the centres stay."""
     size = patches.shape[1]
     crowded = np.unique(pairs[:, 0])
@@ -330,7 +271,7 @@ def _refit(results: Floats, patches: Floats, places: Floats, pairs: Pairs, setti
         if not len(active):
             break
         pair = np.isin(own, active)
-        new = _with_neighbours(current, active, own[pair], other[pair], patches, places, settings)
+        new = _with_neighbours(current, active, own[pair], other[pair], patches, places, options)
         kept = settled[active] & _settled(new, tree, active)
         new = np.where(kept[:, None], new, first[active])
         moved = np.zeros(len(crowded), dtype=bool)
@@ -341,7 +282,7 @@ def _refit(results: Floats, patches: Floats, places: Floats, pairs: Pairs, setti
 
 
 def _with_neighbours(
-    current: Floats, active: Pairs, own: Pairs, other: Pairs, patches: Floats, places: Floats, settings: tuple[Any, ...]
+    current: Floats, active: Pairs, own: Pairs, other: Pairs, patches: Floats, places: Floats, options: Fit
 ) -> Floats:
     """Fit the active candidates once more, their neighbours being as they are now."""
     size = patches.shape[1]
@@ -358,6 +299,6 @@ def _with_neighbours(
     starts = current[active, :7]
     starts[:, :2] -= corner
     new = np.empty((len(active), 16))
-    _fit(patches[active], known, starts, new, *settings)
+    _fit(patches[active], known, starts, new, options, 1.0)
     new[:, :2] += corner
     return new

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.bragg import persistence
+from cathodeflow.bragg.options import FindPeaks
 
 PEAK = np.dtype([("row", "i4"), ("col", "i4"), ("birth", "f8"), ("death", "f8"), ("persistence", "f8")])
 CANDIDATE = np.dtype([*PEAK.descr, ("area", "i4"), ("component", "i4"), ("npeaks", "u2"), ("central", "?")])
@@ -94,43 +95,18 @@ def findpeaks_peaks(image: ArrayLike, *, threshold: float, min_persistence: floa
     return _by_persistence(_findpeaks(pixels, threshold), min_persistence)
 
 
-def candidates(
-    frame: ArrayLike,
-    *,
-    engine: str = "union_find",
-    scale: str = "none",
-    min_value: float,
-    min_persistence: float,
-    min_area: int = 1,
-    patch_size: int = 11,
-    centre_tolerance: int = 2,
-    mask: ArrayLike | None = None,
-) -> NDArray[np.void]:
+def candidates(frame: ArrayLike, options: FindPeaks, *, mask: ArrayLike | None = None) -> NDArray[np.void]:
     """Find the peaks of a frame that are worth fitting.
 
     Parameters
     ----------
     frame : (row, col) real
-        Pixels that are not finite never count.
-    engine : {"union_find", "findpeaks"}
-        What finds the peaks; the result is the same.
-    scale : {"none", "uint8"}
-        "uint8" brings the values to 0..255 first, as the package findpeaks does by default: negative ones are set to 0,
-        the least becomes 0, the greatest 255, and fractions are cut off. `min_value`, `min_persistence`, and the
-        births and deaths returned are on that scale.
-    min_value : float
-        Only pixels of more than this count.
-    min_persistence : float
-        A peak must have more persistence than this.
-    min_area : int
-        Least number of pixels [px] of a connected component whose peaks are kept.
-    patch_size : int
-        Odd side [px] of the patch around a peak whose brightest pixel tells whether the peak is `central`.
-    centre_tolerance : int
-        Greatest distance [px], in rows and in columns, of that brightest pixel. Where several are equally bright, one
-        of them is enough.
+        Intensity [counts]. Pixels that are not finite are ignored.
+    options : FindPeaks
+        With `scale="uint8"` thresholds, births and deaths are on the scale 0 to 255: as in the package findpeaks,
+        negative values are set to 0, the range is stretched to 0..255, and fractions are cut off.
     mask : (row, col) int or bool, optional
-        Pixels that are not 0 never count.
+        Pixels that are not 0 are ignored.
 
     Returns
     -------
@@ -145,31 +121,24 @@ def candidates(
     Raises
     ------
     ValueError
-        If the frame has not two axes or is not of real numbers, the mask has another shape, or an option has no such
-        value.
+        If the frame has not two axes or is not of real numbers, or the mask has another shape.
     """
     image = _contiguous(frame)
     bad = NO_MASK if mask is None else np.ascontiguousarray(np.asarray(mask) != 0)
     if mask is not None and bad.shape != image.shape:
         raise ValueError(f"mask: found shape {bad.shape}, expected {image.shape}")
-    if patch_size < 1 or patch_size % 2 == 0:
-        raise ValueError(f"patch_size: found {patch_size}, expected an odd number of at least 1")
-    if scale not in ("none", "uint8"):
-        raise ValueError(f"scale: found {scale!r}, expected 'none' or 'uint8'")
-    if engine not in ("union_find", "findpeaks"):
-        raise ValueError(f"engine: found {engine!r}, expected 'union_find' or 'findpeaks'")
-
-    pixels = (_bright if scale == "none" else _bright_uint8)(image, _level(min_value), bad)
-    peaks, component = _union_find(pixels, min_value)
-    if engine == "findpeaks":
-        peaks = _findpeaks(pixels, min_value)
+    select = _bright if options.scale == "none" else _bright_uint8
+    pixels = select(image, _level(options.min_value), bad)
+    peaks, component = _union_find(pixels, options.min_value)
+    if options.engine == "findpeaks":
+        peaks = _findpeaks(pixels, options.min_value)
 
     _, first, labels, areas = np.unique(component, return_index=True, return_inverse=True, return_counts=True)
     number = np.empty(first.size, np.int32)
     number[np.argsort(first)] = np.arange(first.size)
-    peaks = np.sort(peaks[peaks["persistence"] > min_persistence], order=("row", "col"))
+    peaks = np.sort(peaks[peaks["persistence"] > options.min_persistence], order=("row", "col"))
     label = labels[np.searchsorted(pixels.places, peaks["row"].astype(np.int64) * pixels.stride + peaks["col"])]
-    large = areas[label] >= min_area
+    large = areas[label] >= options.min_area
     peaks, label = peaks[large], label[large]
 
     found = np.empty(peaks.size, CANDIDATE)
@@ -179,7 +148,7 @@ def candidates(
     npeaks = np.bincount(label, minlength=first.size)[label]
     found["npeaks"] = np.minimum(npeaks, np.iinfo(np.uint16).max)
     at = peaks["row"].copy(), peaks["col"].copy()
-    found["central"] = persistence.central(image, bad, *at, patch_size // 2, centre_tolerance)
+    found["central"] = persistence.central(image, bad, *at, options.patch_size // 2, options.centre_tolerance)
     return found
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cathodeflow.bragg.model import BraggNN, from_weights
-from cathodeflow.bragg.patches import TrainingPatches, network_batch
+from cathodeflow.bragg.training_patches import TrainingPatches, network_batch
 from cathodeflow.checkpoints import generator, training_key
 from cathodeflow.errors import InputError
 from cathodeflow.training import Record, TrainingResult, fit, warm_up_cosine

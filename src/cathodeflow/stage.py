@@ -1,0 +1,222 @@
+"""A stage of the workflow: one function, which a notebook calls and a rule runs as a command."""
+
+import functools
+import importlib
+import inspect
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeAlias, get_args, get_type_hints
+
+from cathodeflow.io.atomic import WRITTEN
+from cathodeflow.options import Options
+
+
+class FileArgument(NamedTuple):
+    """What an argument that names a file is for.
+
+    metavar : str, how the command line calls it.
+    output : bool, whether the stage writes it.
+    """
+
+    metavar: str
+    output: bool = False
+
+
+InputFile: TypeAlias = Annotated[str, FileArgument("FILE")]
+InputFolder: TypeAlias = Annotated[str, FileArgument("FOLDER")]
+InputStore: TypeAlias = Annotated[str, FileArgument("STORE")]
+#: Raw data: a file, a folder, a glob pattern, or `FILE.h5::/DATASET`.
+Source: TypeAlias = Annotated[str, FileArgument("SOURCE")]
+OutputFile: TypeAlias = Annotated[str, FileArgument("FILE", output=True)]
+OutputFolder: TypeAlias = Annotated[str, FileArgument("FOLDER", output=True)]
+OutputStore: TypeAlias = Annotated[str, FileArgument("STORE", output=True)]
+
+
+class Metrics(dict[str, Any]):
+    """Figures of merit of a stage by name; None where one could not be computed.
+
+    Parameters
+    ----------
+    values : mapping
+    history : iterable of mapping
+        Of a training: a row per epoch, with the key `epoch`.
+    figures : iterable of str
+        Of a stage that draws: the image files.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        *,
+        history: Iterable[Mapping[str, Any]] = (),
+        figures: Iterable[str] = (),
+    ) -> None:
+        super().__init__(values)
+        self.history = [dict(row) for row in history]
+        self.figures = list(figures)
+
+
+class Stage:
+    """A stage: called like its function, with `sample` and `record` as further keywords.
+
+    Parameters
+    ----------
+    function : callable
+        Positional arguments are what it reads; keyword-only ones are outputs, further settings, and `options`, whose
+        annotation is the options class. Its numpy docstring has the help text of every argument.
+    name : str
+        Such as `bragg.fit`.
+    """
+
+    def __init__(self, function: Callable[..., Metrics], name: str) -> None:
+        self.function, self.name = function, name
+        functools.update_wrapper(self, function)
+        hints = get_type_hints(function, include_extras=True)
+        self.options_class: type[Options] = hints["options"]
+        #: What the function takes besides its options.
+        self.arguments = {
+            name: parameter.replace(annotation=hints[name])
+            for name, parameter in inspect.signature(function).parameters.items()
+            if name != "options"
+        }
+        more = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=str | None)
+            for name in ("sample", "record")
+            if name not in self.arguments
+        ]
+        options = inspect.Parameter(
+            "options", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=self.options_class
+        )
+        self.__signature__ = inspect.Signature([*self.arguments.values(), options, *more], return_annotation=Metrics)
+
+    def __call__(
+        self,
+        *arguments: Any,
+        options: Options | None = None,
+        sample: str | None = None,
+        record: str | os.PathLike[str] | None = None,
+        **keywords: Any,
+    ) -> Metrics:
+        """Run the stage, and write its record if `record` names a file.
+
+        Parameters
+        ----------
+        arguments, keywords
+            Those of the function; paths may be `pathlib.Path`.
+        options : Options, optional
+            By default those of the options class.
+        sample : str, optional
+            What the record calls the sample; by default the name of the record's folder.
+        record : path, optional
+            JSON file for options, figures of merit, and digests of what was read and written.
+
+        Raises
+        ------
+        InputError
+            Something that cannot be used: a line for each.
+        """
+        given = self.options_class() if options is None else options
+        name = sample or (Path(record).absolute().parent.name if record else "sample")
+        if "sample" in self.arguments:
+            keywords["sample"] = name
+        bound = inspect.signature(self.function).bind(*arguments, options=given, **keywords)
+        for argument, value in bound.arguments.items():
+            if argument in self.arguments and file_argument(self.arguments[argument].annotation):
+                bound.arguments[argument] = _as_text(value)
+        WRITTEN.clear()
+        metrics = self.function(*bound.args, **bound.kwargs)
+        if record is not None:
+            # Reads the package's code for its digest, which a notebook need not wait for.
+            from cathodeflow.record import write_record
+
+            write_record(
+                os.fspath(record),
+                stage=self.name,
+                sample=name,
+                options=given,
+                metrics=metrics,
+                history=metrics.history,
+                figures=metrics.figures,
+            )
+        return metrics
+
+    def summary(self) -> str:
+        """First paragraphs of the docstring, without its sections."""
+        return re.split(r"\n\w+\n-{3,}", inspect.getdoc(self.function) or "")[0].strip()
+
+    def help(self) -> dict[str, str]:
+        """Text of every argument, from the docstring's section of parameters."""
+        return parameter_texts(inspect.getdoc(self.function) or "")
+
+
+def stage(name: str) -> Callable[[Callable[..., Metrics]], Stage]:
+    """Make a function the stage `name`, such as `bragg.fit`."""
+    return lambda function: Stage(function, name)
+
+
+def file_argument(annotation: Any) -> FileArgument | None:
+    """Say what a file argument is for, also of an optional one and of a sequence; None for any other argument."""
+    for item in get_args(annotation):
+        if isinstance(item, FileArgument):
+            return item
+        if found := file_argument(item):
+            return found
+    return None
+
+
+def parameter_texts(docstring: str) -> dict[str, str]:
+    r"""Return the texts of the section `Parameters` of a numpy docstring, by name.
+
+    Examples
+    --------
+    >>> parameter_texts("Fit.\n\nParameters\n----------\na, b : path\n    Two\n    files.\n")
+    {'a': 'Two files.', 'b': 'Two files.'}
+    """
+    section = re.search(r"^Parameters\n-{3,}\n(.*?)(?=^\w+\n-{3,}|\Z)", docstring, re.DOTALL | re.MULTILINE)
+    texts: dict[str, str] = {}
+    for names, text in re.findall(
+        r"^(\S.*?)(?: :.*)?\n((?:[ \t]+.*\n?|\n(?=[ \t]))+)", section[1] if section else "", re.MULTILINE
+    ):
+        texts |= {name.strip(): " ".join(text.split()) for name in names.split(",")}
+    return texts
+
+
+def exported(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` of a technique's package: its stages and options classes, imported when used.
+
+    The stage `fit` is the function of that name in the package's module `stages.fit`.
+
+    Examples
+    --------
+    >>> from cathodeflow import bragg
+    >>> bragg.fit.name, bragg.Fit().max_iterations
+    ('bragg.fit', 100)
+    """
+
+    def names() -> list[str]:
+        section = importlib.import_module(f"{package}.options").Section
+        stages = [name for name in section.model_fields if has_stage(package, name)]
+        return stages + [section.model_fields[name].annotation.__name__ for name in stages]
+
+    def get(name: str) -> Any:
+        if has_stage(package, name):
+            return getattr(importlib.import_module(f"{package}.stages.{name}"), name)
+        if name[:1].isupper():
+            return getattr(importlib.import_module(f"{package}.options"), name)
+        raise AttributeError(f"module '{package}' has no attribute '{name}'")
+
+    return get, names
+
+
+def has_stage(package: str, name: str) -> bool:
+    """Whether a technique's package has a stage of this name; nothing is imported."""
+    folder = Path(__file__).parent.joinpath(*package.split(".")[1:], "stages")
+    return name.isidentifier() and (folder / f"{name}.py").is_file()
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return [os.fspath(item) for item in value] if isinstance(value, list | tuple) else value
