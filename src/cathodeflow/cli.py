@@ -92,12 +92,15 @@ def reference() -> None:
 def verify(results: str) -> None:
     """Check every file under RESULTS against its recorded digest.
 
-    Prints the command that rebuilds damaged or missing files.
+    Prints the command that rebuilds damaged or missing files. Also lists the results that were made with other versions
+    of Python or of libraries than are installed.
     """
     from cathodeflow.verify import rebuild_command
     from cathodeflow.verify import verify as compare
 
     found = compare(results)
+    for line in found.versions:
+        click.echo(line)
     for error in found.errors:
         click.echo(str(error), err=True)
     what = f"{found.records} records, {found.files} files, {found.stores} stores"
