@@ -11,7 +11,6 @@ from typing import Annotated, Any, NamedTuple, TypeAlias, get_args, get_type_hin
 
 from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.options import Options
-from cathodeflow.record import begin, write_record
 
 
 class FileArgument(NamedTuple):
@@ -126,22 +125,26 @@ class Stage:
         for argument, value in bound.arguments.items():
             if argument in self.arguments and file_argument(self.arguments[argument].annotation):
                 bound.arguments[argument] = _as_text(value)
+        if record is None:
+            return self.function(*bound.args, **bound.kwargs)
+        # Takes as long to import as all of `--help` may.
+        from cathodeflow.record import begin, write_record
+
         # A notebook runs many stages in one process; the record is of this one.
         WRITTEN.clear()
         begun = begin()
         metrics = self.function(*bound.args, **bound.kwargs)
-        if record is not None:
-            write_record(
-                os.fspath(record),
-                stage=self.name,
-                sample=name,
-                options=given,
-                metrics=metrics,
-                history=metrics.history,
-                figures=metrics.figures,
-                inputs=self._inputs(bound.arguments, given),
-                begun=begun,
-            )
+        write_record(
+            os.fspath(record),
+            stage=self.name,
+            sample=name,
+            options=given,
+            metrics=metrics,
+            history=metrics.history,
+            figures=metrics.figures,
+            inputs=self._inputs(bound.arguments, given),
+            begun=begun,
+        )
         return metrics
 
     def _inputs(self, arguments: Mapping[str, Any], options: Options) -> list[str]:
