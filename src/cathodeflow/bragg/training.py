@@ -16,7 +16,6 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.patches import TrainingPatches
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
-from cathodeflow.training.options import Device, Precision, TrainingOptions
 
 PERCENTILES = (50.0, 75.0, 95.0, 99.5)
 _INITIALISATION = 2**32 - 1
@@ -139,7 +138,7 @@ def train_braggnn(
     initial : state_dict, optional
         Weights to start from, rather than random ones.
     checkpoint, precision, accelerator, on_epoch
-        Of `cathodeflow.training.options.TrainingOptions` (`accelerator` is its device) and `training.loop.fit`.
+        Of `cathodeflow.training.base_options.TrainingOptions` (`accelerator` is its device) and `training.loop.fit`.
 
     Raises
     ------
