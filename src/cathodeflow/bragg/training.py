@@ -14,6 +14,7 @@ from cathodeflow.bragg.training_patches import network_batch
 from cathodeflow.checkpoints import generator, training_key
 from cathodeflow.errors import InputError
 from cathodeflow.io.patches import TrainingPatches
+from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
 
