@@ -111,7 +111,7 @@ def test_runs_say_when_by_whom_and_with_what_they_were_made(results: Path) -> No
     )
 
     parent = client.get_run(tags["mlflow.parentRunId"])
-    assert parent.info.status == "FINISHED" and parent.info.start_time == start <= end <= parent.info.end_time
+    assert parent.info.status == "FINISHED" and parent.info.start_time <= start < end <= parent.info.end_time
     assert parent.data.tags["mlflow.user"] == getpass.getuser()
 
     peaks = client.get_run(imported["results/bragg/a/candidates.json"])
