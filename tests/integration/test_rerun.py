@@ -126,7 +126,10 @@ CASES = {
         FIT,
     ),
     "comments, layout and docstrings edited": (reformat_sources, {}),
-    "the wording of an error edited": (edit_source("bragg/peak_fits.py", r"(raise InputError\(.*)\"", r'\1 indeed"'), {}),
+    "the wording of an error edited": (
+        edit_source("bragg/peak_fits.py", r"(raise InputError\(.*)\"", r'\1 indeed"'),
+        {},
+    ),
     "the format of records edited": (edit_source("record.py", r"cathodeflow-record-1", "cathodeflow-record-2"), {}),
     "the run given a name": (change_option("^bragg:", "run_name: again\nbragg:"), {}),
     "versions compared of a library of one stage": (
