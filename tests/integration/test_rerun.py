@@ -129,6 +129,20 @@ CASES = {
     ),
     "a colour of a figure edited": (edit_source("bragg/plots.py", r"COLOURS\[2\]", "COLOURS[3]"), FIGURES),
     "comments, layout and docstrings edited": (reformat_sources, {}),
+    "the wording of an error edited": (
+        edit_source("bragg/peak_fits.py", r"(raise InputError\(.*)\"", r'\1 indeed"'),
+        {},
+    ),
+    "the format of records edited": (edit_source("record.py", r"cathodeflow-record-1", "cathodeflow-record-2"), {}),
+    "the run given a name": (change_option("^bragg:", "run_name: again\nbragg:"), {}),
+    "versions compared of a library of one stage": (
+        change_option("^bragg:", "reruns: {libraries: [findpeaks]}\nbragg:"),
+        {"bragg_find_peaks": 2, **FIT},
+    ),
+    "versions compared of a library of no stage": (
+        change_option("^bragg:", "reruns: {libraries: [mypy]}\nbragg:"),
+        {},
+    ),
     "a table deleted": (
         delete("results/bragg/second/candidates.parquet"),
         {name: number for name, number in MEASURED.items() if name != "bragg_frames"},

@@ -114,7 +114,7 @@ def test_every_option_is_read(technique: str) -> None:
 
 
 def reached(module: str) -> list[Path]:
-    """Files of a module and of all modules of its technique and of `io` that it imports, without options modules."""
+    """Files of a module and of what it imports of its technique and of the training loop, without options modules."""
     found: dict[str, Path] = {}
     pending = [module]
     package = module.split(".")[1]
@@ -125,7 +125,8 @@ def reached(module: str) -> list[Path]:
             continue
         found[name] = path
         for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"cathodeflow.{package}"):
+            inside = (f"cathodeflow.{package}", "cathodeflow.training")
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(inside):
                 pending += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
     return list(found.values())
 

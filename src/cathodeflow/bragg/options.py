@@ -11,8 +11,9 @@ from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.sources import is_remote, list_files
 from cathodeflow.options import Options, option
 from cathodeflow.samples import Sample, TechniqueSection
+from cathodeflow.stage import InputFile
+from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 
-Device = Literal["auto", "cpu", "cuda"]
 Width = Annotated[int, Field(ge=1)]
 SIMULATED = "simulated"
 #: Folder beside the scans' folders in results/bragg, so no scan's name.
@@ -210,7 +211,7 @@ class Augment(Options):
     flip: bool = option(True, "Augment with random reflections of rows and columns.")
 
 
-class Train(Options):
+class Train(TrainingOptions):
     """Training patches of all scans with the role `train` -> BraggNN.
 
     The defaults reach a median error several times below that of the published settings, which are: `epochs: 500`,
@@ -225,12 +226,14 @@ class Train(Options):
         "Maximum number of epochs; the learning-rate schedule spans all of them. 20 are enough for 20,000 peaks.",
         ge=1,
     )
-    patience: int = option(30, "Early stopping: epochs without improvement on the validation set.", ge=1)
-    batch_size: int = option(128, "Patches per training batch.", ge=1)
-    learning_rate: float = option(3e-3, "Peak learning rate of the Adam optimizer.", gt=0)
-    warm_up: int = option(1, "Epochs of linear warm-up of the learning rate.", ge=0)
-    final_rate: float = option(
-        0.01, "Final learning rate as a fraction of the peak learning rate (cosine schedule).", gt=0, le=1
+    patience: int | None = option(
+        30, "Early stopping: epochs without improvement on the validation set. none: training runs all epochs.", ge=1
+    )
+    batch_size: int = option(128, "Patches per training step.", ge=1)
+    learning_rate: float = option(3e-3, "Peak learning rate.", gt=0)
+    warm_up: int = option(1, "Warm-up: epochs in which the learning rate rises linearly to its peak.", ge=0)
+    precision: Precision = option(
+        "32-true", "Floating-point precision; `auto` uses bfloat16 where the hardware supports it, else float32."
     )
     loss: Literal["huber", "mse"] = option(
         "huber",
@@ -246,17 +249,12 @@ class Train(Options):
     block: int = option(
         8, "Frames per block; a block goes to training or to validation as a whole, as its peaks are correlated.", ge=1
     )
-    initial: str | None = option(
+    initial: InputFile | None = option(
         None,
         "Pretrained weights to start from: a model trained here or published BraggNN weights. Default: random weights.",
     )
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = option("32-true", "Floating-point precision.")
     threads: int = option(
         2, "CPU threads of the training; another number changes the result within rounding errors.", ge=1
-    )
-    device: Device | None = option(None, "Device of the network. Default: the workflow's device.")
-    seed: int | None = option(
-        None, "Random seed of the weights, the batches and the augmentation. Default: the workflow's seed.", ge=0
     )
 
 
@@ -265,7 +263,7 @@ class Locate(Options):
 
     renamed: ClassVar[dict[str, str]] = {"weights": "model"}
 
-    model: str | None = option(
+    model: InputFile | None = option(
         None,
         "Trained model: one trained here, or published BraggNN weights. Default: the model that the workflow trains.",
     )
@@ -291,7 +289,7 @@ class Locate(Options):
         True, "Compute the standard errors due to counting noise for every peak; several times slower."
     )
     gain: float = option(1.0, "Detector gain, in counts per photon, for the standard errors.", unit="counts", gt=0)
-    device: Device | None = option(None, "Device of the network. Default: the workflow's device.")
+    device: Device | None = option(None, "Compute device. Default: the device of the workflow.")
 
     _odd = field_validator("patch_size")(odd)
 

@@ -11,10 +11,12 @@ from torch.nn import functional as F
 
 from cathodeflow.bragg.model import BraggNN, from_weights
 from cathodeflow.bragg.options import Augment, Train
-from cathodeflow.bragg.training_patches import TrainingPatches, network_batch
+from cathodeflow.bragg.training_patches import network_batch
 from cathodeflow.checkpoints import generator, training_key
 from cathodeflow.errors import InputError
-from cathodeflow.training import Record, TrainingResult, fit, warm_up_cosine
+from cathodeflow.io.patches import TrainingPatches
+from cathodeflow.training.epochs import Epoch, Record
+from cathodeflow.training.loop import TrainingResult, fit
 
 PERCENTILES = (50.0, 75.0, 95.0, 99.5)
 _INITIALISATION = 2**32 - 1
@@ -110,7 +112,7 @@ def train_braggnn(
     pretrained : state_dict, optional
         The weights of the file `initial`.
     checkpoint, on_epoch
-        As for `cathodeflow.training.fit`.
+        As for `cathodeflow.training.loop.fit`.
 
     Returns
     -------
@@ -142,7 +144,8 @@ def train_braggnn(
 
     allowed = symmetries(options.augment)
 
-    def train_batches(random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
+        random = epoch.random
         order = torch.randperm(len(train), generator=random).numpy()
         shifts = torch.randint(-max_shift, max_shift + 1, (2, len(train)), generator=random).numpy()
         turns = allowed[torch.randint(len(allowed), (len(train),), generator=random).numpy()]
@@ -168,16 +171,9 @@ def train_braggnn(
         )
         return {"loss": error, "distance": distance}
 
-    # The weights of the file `initial` are compared themselves; where it was trained does not matter.
-    settings = options.model_dump(mode="json", exclude={"initial", "threads", "device"})
     result = fit(
-        model, loss_function, train_batches, validation_batches,
-        epochs=options.epochs, patience=options.patience, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch,
-        label="BraggNN",
-        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=options.learning_rate),
-        schedule=warm_up_cosine(options.epochs, warm_up=options.warm_up, final=options.final_rate),
-        key=training_key(patch_size, settings, *patches, is_validation),
-        accelerator=options.device or "auto", precision=options.precision,
+        model, loss_function, train_batches, validation_batches, options, checkpoint=checkpoint, label="BraggNN",
+        key=training_key(patch_size, *patches, is_validation), on_epoch_end=on_epoch,
     )  # fmt: skip
     with torch.no_grad():
         found = torch.cat([model(part) for part in inputs.split(batch_size)])
