@@ -9,8 +9,9 @@ from cathodeflow.bcdi.losses import LOSSES
 from cathodeflow.bcdi.network import ARCHITECTURES
 from cathodeflow.bcdi.operators import amplitude as amplitude_of
 from cathodeflow.bcdi.refine import fine_tune, refine, refinement
-from cathodeflow.bcdi.train import cyclic, thinned, train_network, turned
+from cathodeflow.bcdi.train import thinned, train_network, turned
 from cathodeflow.errors import InputError
+from cathodeflow.training.schedules import cyclic
 
 SMALL = {"widths": (4, 8, 16, 32), "candidates": 2, "stages": 1, "device": "cpu", "precision": "32-true"}
 

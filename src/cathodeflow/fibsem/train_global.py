@@ -15,8 +15,9 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.networks import initialised
 from cathodeflow.fibsem.passes import VIEWS
 from cathodeflow.fibsem.unet import DropoutKind, DropoutWhere, UNet
-from cathodeflow.learning import resolve_device, resolve_precision
-from cathodeflow.training import Record, TrainingResult, fit, warm_up_cosine
+from cathodeflow.training.epochs import Epoch, Record
+from cathodeflow.training.loop import TrainingResult, fit
+from cathodeflow.training.options import Device, Precision, TrainingOptions
 
 #: Label of pixels whose phase is not known; they are not trained on.
 UNKNOWN = 255
@@ -61,8 +62,8 @@ def train_unet(
     patience: int | None = None,
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
-    device: str = "auto",
-    precision: str = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     on_epoch: Callable[[Record], None] | None = None,
     label: str = "U-Net",
 ) -> TrainedUNet:
@@ -84,11 +85,10 @@ def train_unet(
         100 and 20 in the paper.
     learning_rate : float
         Adam's; an epoch of warm-up, then half a cosine.
-    device : {"auto", "cpu", "cuda"}
-    precision : str
-        Of `lightning_fabric.Fabric`, or "auto" (`resolve_precision`).
-    patience, seed, checkpoint, on_epoch, label
-        Of `cathodeflow.training.fit`.
+    device, precision, patience, seed
+        Of `cathodeflow.training.options.TrainingOptions`.
+    checkpoint, on_epoch, label
+        Of `cathodeflow.training.loop.fit`; `on_epoch` is called at the end of each epoch.
 
     Raises
     ------
@@ -115,9 +115,9 @@ def train_unet(
     model.standardise(float(grey.mean()), float(grey.std(correction=0)))
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)
 
-    def train_batches(random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        for rows in torch.randperm(len(train.neighbours), generator=random).split(batch_size):
-            yield _changed(*_sample(train, rows), crop, flips, random)
+    def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
+        for rows in torch.randperm(len(train.neighbours), generator=epoch.random).split(batch_size):
+            yield _changed(*_sample(train, rows), crop, flips, epoch.random)
 
     def validation_batches() -> Iterator[tuple[Tensor, Tensor]]:
         return (_sample(validation, rows) for rows in torch.arange(len(validation.neighbours)).split(batch_size))
@@ -132,14 +132,13 @@ def train_unet(
         right = (found.argmax(1) == target)[known].float().sum()
         return {"loss": loss / total.clamp_min(1), "accuracy": right / known.sum().clamp_min(1)}
 
-    place = resolve_device(device)
-    settings = [model.architecture, weight, flips, crop, batch_size, learning_rate]
+    options = TrainingOptions(
+        epochs=epochs, patience=patience, batch_size=batch_size, learning_rate=learning_rate, warm_up=1,
+        precision=precision, device=device, seed=seed,
+    )  # fmt: skip
     result = fit(
-        model, loss_function, train_batches, validation_batches,
-        epochs=epochs, patience=patience, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch, label=label,
-        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=learning_rate),
-        schedule=warm_up_cosine(epochs, warm_up=1), key=training_key(settings, *train, *validation),
-        accelerator=place.type, precision=resolve_precision(precision, place),
+        model, loss_function, train_batches, validation_batches, options, checkpoint=checkpoint, on_epoch_end=on_epoch,
+        key=training_key([model.architecture, weight, flips, crop], *train, *validation), label=label,
     )  # fmt: skip
     return TrainedUNet(model, result)
 
