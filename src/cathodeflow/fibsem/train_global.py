@@ -1,4 +1,4 @@
-"""Train a U-Net on labelled slices: the global models `unet`, `ugsm` and `context`."""
+"""Train a global network on labelled slices: the models `unet`, `ugsm` and `context`, and any other architecture."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -12,9 +12,11 @@ from torch.nn import functional as F
 
 from cathodeflow.checkpoints import training_key
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.architectures import build_network
+from cathodeflow.fibsem.global_network import GlobalNetwork
 from cathodeflow.fibsem.networks import initialised
 from cathodeflow.fibsem.passes import VIEWS
-from cathodeflow.fibsem.unet import DropoutKind, DropoutWhere, UNet
+from cathodeflow.fibsem.unet import DropoutKind, DropoutWhere
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
 from cathodeflow.training.options import Device, Precision, TrainingOptions
@@ -37,17 +39,18 @@ class LabelledSlices(NamedTuple):
     neighbours: Tensor
 
 
-class TrainedUNet(NamedTuple):
+class TrainedNetwork(NamedTuple):
     """A trained network and its training; both on the CPU."""
 
-    model: UNet
+    model: GlobalNetwork
     training: TrainingResult
 
 
-def train_unet(
+def train_network(
     train: LabelledSlices,
     validation: LabelledSlices,
     *,
+    architecture: str = "unet",
     n_classes: int = 3,
     widths: Sequence[int] = (16, 32, 64, 128),
     dropout: float = 0.0,
@@ -65,16 +68,19 @@ def train_unet(
     device: Device = "auto",
     precision: Precision = "auto",
     on_epoch: Callable[[Record], None] | None = None,
-    label: str = "U-Net",
-) -> TrainedUNet:
+    label: str = "global network",
+) -> TrainedNetwork:
     """Train with cross-entropy; the epoch of the lowest loss in validation is kept.
 
     Parameters
     ----------
     train, validation : LabelledSlices
         The context is the width of `neighbours`.
+    architecture : str
+        `unet`, or another one of `architectures.build_network`.
     n_classes, widths, dropout, dropout_where, dropout_kind
-        Of `UNet`. The paper's UGSM: dropout 0.5 after blocks. In validation dropout is on as well.
+        Of `UNet`, or of `architectures.SmpNetwork`, which has widths of its own. The paper's UGSM: dropout 0.5 after
+        blocks. In validation dropout is on as well.
     weight : sequence of float, optional
         Of the classes in the loss, such as `class_weights`; the paper's UGSM is trained with weights.
     flips : bool
@@ -106,9 +112,9 @@ def train_unet(
             found = f"the label {int(labels[labels != UNKNOWN].max())}"
             raise InputError(f"{name} slices", found, f"0 to {n_classes - 1}, or {UNKNOWN} where it is not known")
     model = initialised(
-        lambda: UNet(
-            n_classes, context=train.neighbours.shape[1], widths=widths, dropout=dropout, dropout_where=dropout_where,
-            dropout_kind=dropout_kind,
+        lambda: build_network(
+            architecture, n_classes=n_classes, context=train.neighbours.shape[1], widths=widths, dropout=dropout,
+            dropout_where=dropout_where, dropout_kind=dropout_kind,
         ), seed,
     ).to(memory_format=torch.channels_last)  # fmt: skip
     grey = train.slices[_middle(train.neighbours)].double()
@@ -140,7 +146,7 @@ def train_unet(
         model, loss_function, train_batches, validation_batches, options, checkpoint=checkpoint, on_epoch_end=on_epoch,
         key=training_key([model.architecture, weight, flips, crop], *train, *validation), label=label,
     )  # fmt: skip
-    return TrainedUNet(model, result)
+    return TrainedNetwork(model, result)
 
 
 def class_weights(labels: ArrayLike, classes: Sequence[str]) -> list[float]:
