@@ -23,8 +23,9 @@ from torch import nn
 from cathodeflow.bragg.model import BraggNN, from_weights
 from cathodeflow.bragg.positions import build_locator
 from cathodeflow.bragg.training import split_blocks, train_braggnn
-from cathodeflow.bragg.training_patches import TrainingPatches, network_batch, prepare_with_counts
+from cathodeflow.bragg.training_patches import network_batch, prepare_with_counts
 from cathodeflow.io.models import load_model
+from cathodeflow.io.patches import TrainingPatches
 
 BACKGROUND, THRESHOLD = 2.0, 6.0
 DATA = Path(os.environ.get("CATHODEFLOW_DATA", Path(__file__).parents[2] / "shared" / "data")) / "bragg_upstream"

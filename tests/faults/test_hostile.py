@@ -18,7 +18,6 @@ import zarr
 from PIL import Image
 
 from cathodeflow.bragg.options import Scan
-from cathodeflow.config import read_yaml
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.bundle import load_bundle
 from cathodeflow.io.frames import open_series, read_frames
@@ -28,6 +27,7 @@ from cathodeflow.io.models import load_checkpoint, load_model, save_model
 from cathodeflow.io.patches import read_patches
 from cathodeflow.io.phasing import read_pattern
 from cathodeflow.io.reconstructions import read_cxi
+from cathodeflow.io.text import read_yaml
 from cathodeflow.io.volumes import read_volume, read_volume_info
 from cathodeflow.samples import read_samples
 from cathodeflow.sem.model import load_network

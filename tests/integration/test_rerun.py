@@ -126,6 +126,17 @@ CASES = {
         FIT,
     ),
     "comments, layout and docstrings edited": (reformat_sources, {}),
+    "the wording of an error edited": (edit_source("bragg/fit.py", r"(raise InputError\(.*)\"", r'\1 indeed"'), {}),
+    "the format of records edited": (edit_source("record.py", r"cathodeflow-record-1", "cathodeflow-record-2"), {}),
+    "the run given a name": (change_option("^bragg:", "run_name: again\nbragg:"), {}),
+    "versions compared of a library of one stage": (
+        change_option("^bragg:", "reruns: {libraries: [findpeaks]}\nbragg:"),
+        {"bragg_find_peaks": 2, **FIT},
+    ),
+    "versions compared of a library of no stage": (
+        change_option("^bragg:", "reruns: {libraries: [mypy]}\nbragg:"),
+        {},
+    ),
     "a table deleted": (
         delete("results/bragg/second/candidates.parquet"),
         {"bragg_find_peaks": 1, "bragg_fit": 1, "bragg_locate": 1, "bragg_compare": 1, "mlflow": 1},

@@ -71,7 +71,8 @@ def test_other_networks_are_trained_stored_and_applied_as_the_unet(tmp_path, pla
     truth = test.labels[:2, :31, :27]
     accuracy = (found.logits.argmax(1) == truth).float().mean()
     assert accuracy > float(truth.flatten().bincount().max()) / truth.numel() + 0.15
-    assert torch.equal(found.logits, stochastic(trained.model, x, **keywords).logits)
+    # Trained weights have another layout in memory, so that sums are rounded otherwise.
+    assert torch.allclose(found.logits, stochastic(trained.model, x, **keywords).logits, atol=1e-3)
     assert torch.equal(found.logits, stochastic(read, x, **keywords).logits)
     other = stochastic(read, x, **keywords | {"seed": 2}).logits
     assert torch.equal(found.logits, other) == (dropout == 0)
@@ -128,7 +129,7 @@ def test_dropout_stays_on_in_evaluation_mode_and_the_rest_does_not(plain):
 @pytest.mark.parametrize("where", ["blocks", "deep"])
 @pytest.mark.parametrize(("kind", "layer"), [("element", nn.Dropout), ("channel", nn.Dropout2d)])
 def test_dropout_of_smp_is_where_the_options_say(where, kind, layer):
-    network = build_network("smp.fpn/resnet18", context=5, dropout=0.2, dropout_where=where, dropout_kind=kind).eval()
+    network = build_network("smp.unet/resnet18", context=5, dropout=0.2, dropout_where=where, dropout_kind=kind).eval()
     rates = [part.p for part in network.dropouts]
     assert rates == ([0, 0.2, 0.2, 0.2, 0.2, 0.2] if where == "blocks" else [0, 0, 0, 0, 0.2, 0.2])
     assert network.last_dropout.p == (0.2 if where == "blocks" else 0)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cathodeflow.bragg.training_patches import TrainingPatches, cut_training_patches, network_batch, prepare_patches
+from cathodeflow.bragg.training_patches import cut_training_patches, network_batch, prepare_patches
 from cathodeflow.errors import InputError
-from cathodeflow.io.patches import read_patches, write_patches
+from cathodeflow.io.patches import TrainingPatches, read_patches, write_patches
 
 SHAPE = (24, 31)
 SIGMA, THRESHOLD = 1.1, 0.02

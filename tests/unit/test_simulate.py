@@ -8,7 +8,7 @@ from scipy.optimize import least_squares
 
 from cathodeflow.bragg import simulation as simulate
 from cathodeflow.bragg.particles import REFLECTIONS, geometry_of, lattice, ring_radius
-from cathodeflow.io.simulated import NEXUS_DATA, write_nexus_series, write_poni, write_tiff, write_tiff_series
+from cathodeflow.io.simulated import NEXUS_DATA, write_nexus_series, write_tiff, write_tiff_series
 
 SMALL = {"n_frames": 12, "shape": (96, 128), "n_peaks": 120, "seed": 3}
 HKL = {"".join(map(str, hkl)): hkl for hkl in REFLECTIONS}
@@ -204,11 +204,3 @@ def test_raw_files_are_read_by_others_and_repeat_byte_for_byte(tmp_path):
     assert (tifffile.imread(tmp_path / "one.tif") == scan.dark).all()
     for kind in ("h5", "tif"):
         assert (tmp_path / f"one.{kind}").read_bytes() == (tmp_path / f"two.{kind}").read_bytes()
-
-
-def test_poni_gives_the_beam_from_the_corner_of_the_first_pixel(tmp_path):
-    write_poni(tmp_path / "g.poni", **geometry_of((96, 128))._asdict(), shape=(96, 128), pixel_size=75e-6)
-    facts = dict(line.split(": ", 1) for line in (tmp_path / "g.poni").read_text().splitlines())
-    assert float(facts["Poni1"]) == pytest.approx(48 * 75e-6)
-    assert float(facts["Poni2"]) == pytest.approx(-1.41 * 128 * 75e-6)
-    assert float(facts["Wavelength"]) == pytest.approx(0.4e-10)

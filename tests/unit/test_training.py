@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cathodeflow.bragg.training import join_patches, split_blocks, train_braggnn
-from cathodeflow.bragg.training_patches import TrainingPatches
 from cathodeflow.checkpoints import generator, training_key
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import discard_checkpoint, load_checkpoint, save_checkpoint
+from cathodeflow.io.patches import TrainingPatches
 from cathodeflow.options import option
+from cathodeflow.training.base_options import TrainingOptions
 from cathodeflow.training.loop import fit
 from cathodeflow.training.optimizers import build_optimizer
-from cathodeflow.training.options import TrainingOptions
 
 
 def small_network():

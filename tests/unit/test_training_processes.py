@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from cathodeflow.io.tables import write_json
 from cathodeflow.training.loop import fit
-from cathodeflow.training.options import TrainingOptions
+from cathodeflow.training.base_options import TrainingOptions
 
 data = torch.Generator().manual_seed(3)
 inputs = torch.randn(43, 5, generator=data)

@@ -15,10 +15,10 @@ from cathodeflow.bcdi.network import WIDTHS, Architecture, PhaseNetwork, make_ne
 from cathodeflow.checkpoints import derived_seed, training_key
 from cathodeflow.errors import InputError
 from cathodeflow.parallel import ordered_map
+from cathodeflow.training.base_options import Device, Precision, ScheduleName, TrainingOptions
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
 from cathodeflow.training.optimizers import build_optimizer
-from cathodeflow.training.options import Device, Precision, ScheduleName, TrainingOptions
 
 # How many volumes tell whether an interrupted training was on the same data.
 _KNOWN_BY = 8
@@ -104,7 +104,7 @@ def train_network(
     clip_norm : float
         Largest norm of the gradient; where it is not finite the step is left out.
     average, patience, seed
-        Of `cathodeflow.training.options.TrainingOptions`; `average` is its `ema_decay`.
+        Of `cathodeflow.training.base_options.TrainingOptions`; `average` is its `ema_decay`.
     checkpoint, on_epoch, label
         Of `cathodeflow.training.loop.fit`; `on_epoch` is called at the end of each epoch.
     key : str

@@ -63,7 +63,7 @@ def _with_links(source: str) -> list[str]:
         return files
     masters = files if dataset else [file for file in files if file.lower().endswith(HDF5)]
     if masters:
-        from cathodeflow.io.hdf5 import linked_files
+        from cathodeflow.io.hdf5_frames import linked_files
 
         files += [linked for master in masters for linked in linked_files(master, dataset)]
     return list(dict.fromkeys(files))

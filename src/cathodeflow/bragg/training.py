@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cathodeflow.bragg.model import BraggNN, from_weights
-from cathodeflow.bragg.training_patches import TrainingPatches, network_batch
+from cathodeflow.bragg.training_patches import network_batch
 from cathodeflow.checkpoints import generator, training_key
 from cathodeflow.errors import InputError
+from cathodeflow.io.patches import TrainingPatches
+from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
-from cathodeflow.training.options import Device, Precision, TrainingOptions
 
 PERCENTILES = (50.0, 75.0, 95.0, 99.5)
 _INITIALISATION = 2**32 - 1
@@ -138,7 +139,7 @@ def train_braggnn(
     initial : state_dict, optional
         Weights to start from, rather than random ones.
     checkpoint, precision, accelerator, on_epoch
-        Of `cathodeflow.training.options.TrainingOptions` (`accelerator` is its device) and `training.loop.fit`.
+        Of `cathodeflow.training.base_options.TrainingOptions` (`accelerator` is its device) and `training.loop.fit`.
 
     Raises
     ------

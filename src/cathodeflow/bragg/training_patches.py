@@ -1,7 +1,7 @@
 """Patches as BraggNN sees them: one peak, everything else zero, scaled to [0, 1]."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numba import njit
@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.bragg.crop import crop_patches
 from cathodeflow.errors import InputError
+from cathodeflow.io.patches import TrainingPatches
 
 Float32 = NDArray[np.float32]
 CENTRAL = 2.0
@@ -20,22 +21,6 @@ class Frames(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> NDArray[np.floating]: ...
-
-
-class TrainingPatches(NamedTuple):
-    """Patches to train on, with a margin for shifts, and where their peaks are.
-
-    patches : (n, size, size) float32; size is the patch size and twice the largest shift [px].
-    row, col : (n,) float32, the peak in the pixels of its patch [px].
-    fidx : (n,) int64, the frame.
-    peak : (n,) int64, the row of the peaks table.
-    """
-
-    patches: Float32
-    row: Float32
-    col: Float32
-    fidx: NDArray[np.int64]
-    peak: NDArray[np.int64]
 
 
 def prepare_patches(

@@ -26,7 +26,7 @@ class SmpNetwork(GlobalNetwork):
         Probability, in [0, 1).
     dropout_where : {"blocks", "deep"}
         On all features that the encoder hands to the decoder, and before the segmentation head; or only on the
-        features of the two lowest resolutions.
+        features of the two lowest resolutions. Dropout that the architecture has itself (FPN) is on in any case.
 
     Raises
     ------

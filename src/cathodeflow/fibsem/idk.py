@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from cathodeflow.checkpoints import training_key
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.networks import initialised
+from cathodeflow.training.base_options import Device, TrainingOptions
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
-from cathodeflow.training.options import Device, TrainingOptions
 
 # Pixels classified at a time.
 _TOGETHER = 2**16
@@ -130,7 +130,7 @@ def train_pixels(
     learning_rate : float
         Adam's at first; it follows half a cosine.
     patience, seed, accelerator
-        Of `cathodeflow.training.options.TrainingOptions`; `accelerator` is its device.
+        Of `cathodeflow.training.base_options.TrainingOptions`; `accelerator` is its device.
     checkpoint, on_epoch, label
         Of `cathodeflow.training.loop.fit`; `on_epoch` is called at the end of each epoch.
 

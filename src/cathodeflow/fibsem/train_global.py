@@ -17,9 +17,9 @@ from cathodeflow.fibsem.global_network import GlobalNetwork
 from cathodeflow.fibsem.networks import initialised
 from cathodeflow.fibsem.passes import VIEWS
 from cathodeflow.fibsem.unet import DropoutKind, DropoutWhere
+from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
-from cathodeflow.training.options import Device, Precision, TrainingOptions
 
 #: Label of pixels whose phase is not known; they are not trained on.
 UNKNOWN = 255
@@ -92,7 +92,7 @@ def train_network(
     learning_rate : float
         Adam's; an epoch of warm-up, then half a cosine.
     device, precision, patience, seed
-        Of `cathodeflow.training.options.TrainingOptions`.
+        Of `cathodeflow.training.base_options.TrainingOptions`.
     checkpoint, on_epoch, label
         Of `cathodeflow.training.loop.fit`; `on_epoch` is called at the end of each epoch.
 

@@ -15,9 +15,9 @@ from cathodeflow.fibsem.networks import initialised
 from cathodeflow.fibsem.pacing import Pacing, paced, pool_size
 from cathodeflow.fibsem.passes import VIEWS
 from cathodeflow.fibsem.windows import Padded, gather
+from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
-from cathodeflow.training.options import Device, Precision, TrainingOptions
 
 
 class LocalPixels(NamedTuple):
@@ -95,7 +95,7 @@ def train_local(
     learning_rate : float
         Adam's at first; it follows half a cosine.
     patience, seed, precision
-        Of `cathodeflow.training.options.TrainingOptions`.
+        Of `cathodeflow.training.base_options.TrainingOptions`.
     checkpoint, on_epoch, label
         Of `cathodeflow.training.loop.fit`; `on_epoch` is called at the end of each epoch.
 

@@ -86,7 +86,9 @@ def read_stack(stack: Stack, start: int = 0, stop: int | None = None) -> Iterato
             continue
         values = frame.astype(np.float32)
         if not np.isfinite(values).all():
-            raise InputError(f"{stack.source}, slice {number}", "values that are not finite", "a number everywhere")
+            raise InputError(
+                f"{stack.source}, slice {number}", "values that are not finite", "a finite number in every pixel"
+            )
         yield values
 
 
@@ -122,5 +124,5 @@ def _coloured(path: str) -> bool:
     try:
         return micrograph_header(path).channels > 1
     except InputError:
-        # Stacks and formats of detectors are no micrographs; what is wrong with a file is told by `open_series`.
+        # Stacks and detector formats are no micrographs; `open_series` reports what is wrong with a file.
         return False

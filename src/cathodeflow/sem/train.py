@@ -25,9 +25,9 @@ from cathodeflow.sem.learning import (
 )
 from cathodeflow.sem.model import Heads, SemNetwork, Standardise, as_input, build_model
 from cathodeflow.sem.strangeness import feature_statistics, group_means, with_reference
+from cathodeflow.training.base_options import Device, OptimizerName, Precision, TrainingOptions
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
-from cathodeflow.training.options import Device, OptimizerName, Precision, TrainingOptions
 
 # Training crops whose features are measured; more change the statistics little.
 _MEASURED = 2048
@@ -114,7 +114,7 @@ def train_network(
     optimizer, learning_rate, weight_decay
         Of `cathodeflow.training.optimizers.build_optimizer`.
     schedule, warm_up, epochs, patience
-        Of `cathodeflow.training.options.TrainingOptions`.
+        Of `cathodeflow.training.base_options.TrainingOptions`.
     monitor : {"macro_f1", "loss"}
         Which validation figure decides; of epochs with the same F1, the one with the lower loss.
     batch_size : int

@@ -20,10 +20,10 @@ from cathodeflow.cluster import Processes, chosen
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import save_checkpoint
 from cathodeflow.learning import resolve_device, resolve_precision
+from cathodeflow.training.base_options import TrainingOptions
 from cathodeflow.training.ema import ExponentialMovingAverage, weights_of
 from cathodeflow.training.epochs import Batch, Epoch, LossFunction, Record, train_epoch, validate
 from cathodeflow.training.optimizers import build_optimizer
-from cathodeflow.training.options import TrainingOptions
 from cathodeflow.training.schedules import build_schedule
 
 LOG = logging.getLogger(__name__)

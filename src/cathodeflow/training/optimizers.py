@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from cathodeflow.training.options import OptimizerName
+from cathodeflow.training.base_options import OptimizerName
 
 _MOMENTUM = 0.9
 

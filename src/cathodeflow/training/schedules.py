@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from cathodeflow.training.options import ScheduleName
+from cathodeflow.training.base_options import ScheduleName
 
 Schedule = Callable[[int], float]
 

@@ -23,8 +23,8 @@ def read_scan(source: str) -> NDArray[np.float32]:
     ----------
     source : str
         Folder or pattern of frames in natural order, or one file with all of them: TIFF, HDF5 or NeXus
-        (`file.h5::/entry/data/data`; without a path the default dataset), CXI, npy, and what else
-        `cathodeflow.io.frames` reads.
+        (`file.h5::/entry/data/data`; without a path the default dataset), CXI, npy, and any other
+        format of `cathodeflow.io.formats`.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def read_scan(source: str) -> NDArray[np.float32]:
     source = _with_dataset(source)
     series = open_series(source)
     if series.n_frames < 2:
-        raise InputError(source, "one frame", "a rocking scan, of many frames")
+        raise InputError(source, "one frame", "a rocking scan of two or more frames")
     require_memory(source, 4 * series.n_frames * series.shape[0] * series.shape[1])
     volume = np.empty((series.n_frames, *series.shape), np.float32)
     for number, frame in read_frames(series):

@@ -6,7 +6,7 @@ All functions return a dict with those of these keys that are known:
 - magnification, voltage_kv, pixel_nm: float
 - detector, maker: str
 - brightness, contrast, focus: float in units of the instrument; focus is the working distance [mm] where the instrument
-  tells no other number
+  stores no other number
 """
 
 import re
@@ -133,6 +133,11 @@ def parse_time(date: str | None, clock: str | None = None) -> datetime | None:
         return datetime(*day, *hours) if day else None
     except ValueError:
         return None
+
+
+def as_text(value: Any) -> str:
+    """Return a tag of a file as text; empty where there is none."""
+    return bytes(value).decode("latin-1") if isinstance(value, bytes | bytearray) else str(value or "")
 
 
 def _parse_day(text: str) -> tuple[int, int, int] | None:

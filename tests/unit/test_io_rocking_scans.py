@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from cathodeflow.bcdi.aps_34idc import geometry_of_34idc
 from cathodeflow.errors import InputError
-from cathodeflow.io.scans import read_scan
-from cathodeflow.io.spec import geometry_of_34idc, read_spec_scan
+from cathodeflow.io.rocking_scans import read_scan
+from cathodeflow.io.spec import read_spec_scan
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_the_header_before_a_scan_counts_and_the_last_scan_of_a_number(tmp_path)
     [
         ("text", "found no line #S, expected a SPEC file with scans"),
         (HEADER + one(53), "found no scan 54, expected a scan of the file"),
-        (one(54), "found 0 names and 9 positions of motors, expected one for each"),
+        (one(54), "found 0 names and 9 positions of motors, expected one position for each name"),
         (HEADER + one(positions=()), "scan 54: found no points, expected a scan with data"),
         (HEADER + one(name="Epoch"), "scan 54: found a scan over Epoch, expected a scan of one motor"),
         (HEADER.replace("Gamma", "gam") + one(), "scan 54: found no motor Gamma, expected the motors of 34-ID-C"),

@@ -3,27 +3,31 @@
 Fabio's own reader does not come to an end on a file whose binary section is missing; its decompression is used.
 """
 
+from __future__ import annotations
+
 import base64
 import bz2
 import gzip
 import hashlib
 import os
 import re
-from typing import Any, NamedTuple
-
-import numpy as np
-from fabio.compression import decByteOffset
-from numpy.typing import NDArray
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import MAX_PIECE
+from cathodeflow.io.raw_format import FrameHeader, FrameReader, RawFormat
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MAGIC = b"###CBF"
 _SECTION, _START = b"--CIF-BINARY-FORMAT-SECTION--", b"\x0c\x1a\x04\xd5"
 _ELEMENT = re.compile(r'"?(signed|unsigned) (8|16|32|64)-bit integer"?')
 
 
-class Section(NamedTuple):
+class _Section(NamedTuple):
     """The binary section of a file: shape (row, col) and type of the image, compression, digest, and its bytes."""
 
     shape: tuple[int, int]
@@ -33,7 +37,7 @@ class Section(NamedTuple):
     content: bytes
 
 
-def read_section(path: str) -> Section:
+def _read_section(path: str) -> _Section:
     """Read the binary section of a file, which may be compressed by gzip or bzip2 as a whole.
 
     Raises
@@ -41,6 +45,8 @@ def read_section(path: str) -> Section:
     InputError
         There is no section with an image, or the file ends before the section does.
     """
+    import numpy as np
+
     data = unpacked(path)
     begin = data.find(_SECTION)
     start = data.find(_START, begin)
@@ -65,10 +71,10 @@ def read_section(path: str) -> Section:
     packed = fields.get("conversions") == "x-CBF_BYTE_OFFSET"
     if not packed and "conversions" in fields and fields["conversions"] != "x-CBF_NONE":
         raise InputError(path, f"compression {fields['conversions']}", "x-CBF_BYTE_OFFSET or none")
-    return Section((rows, cols), dtype, packed, fields.get("Content-MD5"), content)
+    return _Section((rows, cols), dtype, packed, fields.get("Content-MD5"), content)
 
 
-def decode(path: str, section: Section) -> NDArray[np.generic]:
+def _decode(path: str, section: _Section) -> NDArray[np.generic]:
     """Return the image (row, col) of a section whose size was looked at.
 
     Raises
@@ -76,6 +82,9 @@ def decode(path: str, section: Section) -> NDArray[np.generic]:
     InputError
         The digest in the file is another, or the section has too few pixels.
     """
+    import numpy as np
+    from fabio.compression import decByteOffset
+
     rows, cols = section.shape
     digest = base64.b64encode(hashlib.md5(section.content, usedforsecurity=False).digest()).decode()
     if section.digest and section.digest != digest:
@@ -103,5 +112,17 @@ def unpacked(path: str) -> bytes:
     with opener(path, "rb") as file:
         data: bytes = file.read(MAX_PIECE + 1)
     if len(data) > MAX_PIECE:
-        raise InputError(path, f"more than {MAX_PIECE} bytes when unpacked", "a file of fewer")
+        raise InputError(path, f"more than {MAX_PIECE} bytes when unpacked", "a smaller file")
     return data
+
+
+def _header(path: str, dataset: str | None) -> FrameHeader:
+    section = _read_section(path)
+    return FrameHeader(1, section.shape, section.dtype)
+
+
+def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[Any]]:
+    yield _decode(path, _read_section(path))
+
+
+FORMAT = RawFormat(name="CBF", magic=(MAGIC,), suffixes=(".cbf",), by_suffix=True, frames=FrameReader(_header, _read))

@@ -3,7 +3,7 @@ from datetime import datetime
 
 import pytest
 
-from cathodeflow.sem.sidecar import parse_fei, parse_sidecar, parse_time, parse_zeiss
+from cathodeflow.io.instrument_settings import parse_fei, parse_sidecar, parse_time, parse_zeiss
 
 SEC = """[Image Info]\r
 Model : SNE-4500M Plus\r

@@ -1,51 +1,34 @@
 """Micrographs in formats that the optional package rosettasciio reads (extra `sem-formats`; it is under the GPL)."""
 
+from __future__ import annotations
+
 import importlib
 import importlib.util
 import os
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from cathodeflow.errors import InputError
-from cathodeflow.sem.sidecar import parse_time
+from cathodeflow.io.instrument_settings import parse_time
+from cathodeflow.io.raw_format import ImageHeader, ImageReader, RawFormat
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _NM = {"nm": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "mm": 1e6, "m": 1e9}
 
 
-def require(path: str) -> None:
-    """Require rosettasciio.
-
-    Raises
-    ------
-    InputError
-        It is not installed.
-    """
-    if importlib.util.find_spec("rsciio") is None:
-        expected = "JPEG, PNG, TIFF or BMP, or the extra for further formats: pip install 'cathodeflow[sem-formats]'"
-        raise InputError(path, f"a file of format {os.path.splitext(path)[1]}", expected)
-
-
-def header(path: str) -> tuple[int, int, int, int]:
-    """Read rows, columns, bits and channels of the one image in a file.
-
-    Raises
-    ------
-    InputError
-        It holds none or several.
-    """
+def _image_header(path: str) -> ImageHeader:
     data = _image(path)["data"]
-    return int(data.shape[0]), int(data.shape[1]), 8 * int(data.dtype.itemsize), 1
+    return ImageHeader(int(data.shape[0]), int(data.shape[1]), 8 * int(data.dtype.itemsize), 1)
 
 
-def read(path: str) -> NDArray[Any]:
-    """Read the (row, col) image of a file, of any number type."""
+def _read_image(path: str) -> NDArray[Any]:
+    import numpy as np
+
     return np.asarray(_image(path)["data"])
 
 
-def settings(path: str) -> dict[str, Any]:
-    """Read those settings of `cathodeflow.sem.sidecar.SETTINGS` that the file tells."""
+def _settings(path: str) -> dict[str, Any]:
     found = _image(path)
     general = found["metadata"].get("General", {})
     instrument = found["metadata"].get("Acquisition_instrument", {}).get("SEM", {})
@@ -64,11 +47,22 @@ def settings(path: str) -> dict[str, Any]:
 
 def _image(path: str) -> dict[str, Any]:
     suffix = os.path.splitext(path)[1][1:].lower()
+    if importlib.util.find_spec("rsciio") is None:
+        expected = "JPEG, PNG, TIFF or BMP, or the extra for further formats: pip install 'cathodeflow[sem-formats]'"
+        raise InputError(path, f"a file of format .{suffix}", expected)
     plugins = importlib.import_module("rsciio").IO_PLUGINS
     plugin = next(plugin for plugin in plugins if suffix in plugin["file_extensions"])
     # Lazily, so that the shape is known before memory is taken.
     signals = importlib.import_module(plugin["api"]).file_reader(path, lazy=True)
     images = [signal for signal in signals if signal["data"].ndim == 2 and signal["data"].dtype.kind in "buif"]
     if len(images) != 1:
-        raise InputError(path, f"{len(images)} grey images", "one in a file")
+        raise InputError(path, f"{len(images)} grey images", "one grey image per file")
     return images[0]
+
+
+FORMAT = RawFormat(
+    name="rosettasciio",
+    suffixes=(".dm3", ".dm4", ".emd", ".hspy", ".bcf"),
+    by_suffix=True,
+    micrograph=ImageReader(_image_header, _read_image, _settings),
+)
