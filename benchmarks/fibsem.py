@@ -21,12 +21,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from cathodeflow.fibsem.dense import predict_dense
+from cathodeflow.fibsem.local_prediction import predict_dense
 from cathodeflow.fibsem.idk import PixelNetwork, idk_probability
 from cathodeflow.fibsem.local import LCGAR, predict_local
-from cathodeflow.fibsem.networks import initialised
-from cathodeflow.fibsem.pacing import paced
-from cathodeflow.fibsem.passes import entropy, stochastic
+from cathodeflow.fibsem.initial_weights import initialised
+from cathodeflow.fibsem.curriculum import paced
+from cathodeflow.fibsem.mc_dropout import entropy, stochastic
 from cathodeflow.fibsem.phases import assemble
 from cathodeflow.fibsem.unet import UNet
 from cathodeflow.fibsem.windows import gather, pad_slices

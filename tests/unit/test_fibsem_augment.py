@@ -6,7 +6,8 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.augment import grey_copies, label_copies, smoothed
+from cathodeflow.fibsem.augmentation import grey_copies, label_copies, smoothed
+from cathodeflow.fibsem.options import Augment, Simulate
 from cathodeflow.fibsem.structure import generate
 
 RNG = np.random.default_rng(1)
@@ -35,19 +36,23 @@ RING = {
 
 def test_the_published_number_of_copies_of_each_slice():
     slices = np.zeros((2, 224, 256), dtype=np.uint8)
-    assert grey_copies(slices).shape == label_copies(slices).shape == (2, 10, 224, 256)
+    assert (
+        grey_copies(slices, Augment(copies=10)).shape
+        == label_copies(slices, Augment(copies=10)).shape
+        == (2, 10, 224, 256)
+    )
 
 
 @pytest.mark.parametrize("interpolation", ["linear", "cubic"])
 def test_the_first_copy_is_the_slice(interpolation):
-    np.testing.assert_array_equal(grey_copies(GREY, copies=3, interpolation=interpolation)[:, 0], GREY)
-    labels = generate((2, 31, 17), seed=0)
-    np.testing.assert_array_equal(label_copies(labels, copies=3)[:, 0], labels)
+    np.testing.assert_array_equal(grey_copies(GREY, Augment(copies=3, interpolation=interpolation))[:, 0], GREY)
+    labels = generate((2, 31, 17), Simulate(), seed=0)
+    np.testing.assert_array_equal(label_copies(labels, Augment(copies=3))[:, 0], labels)
 
 
 @pytest.mark.parametrize("step", [1, 4])
 def test_linear_copies_are_those_of_a_library(step):
-    copies = grey_copies(GREY, copies=5, step=step)
+    copies = grey_copies(GREY, Augment(copies=5, step=step))
     for copy in range(5):
         kept = torch.from_numpy(GREY[:, None, copy * step :])
         expected = interpolate(kept, size=GREY.shape[1:], mode="bilinear", align_corners=False)
@@ -55,7 +60,7 @@ def test_linear_copies_are_those_of_a_library(step):
 
 
 def test_cubic_copies_are_those_of_a_library():
-    copies = grey_copies(GREY, copies=5, step=3, interpolation="cubic")
+    copies = grey_copies(GREY, Augment(copies=5, step=3, interpolation="cubic"))
     for copy in range(5):
         for before, after in zip(GREY, copies[:, copy], strict=True):
             kept = Image.fromarray(before[3 * copy :])
@@ -66,7 +71,7 @@ def test_cubic_copies_are_those_of_a_library():
 
 def test_labels_are_the_nearest_ones():
     labels = RNG.integers(0, 3, (2, 31, 17)).astype(np.uint8)
-    copies = label_copies(labels, copies=6, step=2, neighbours=0)
+    copies = label_copies(labels, Augment(copies=6, step=2, neighbours=0))
     assert copies.dtype == np.uint8
     for copy in range(6):
         kept = torch.from_numpy(labels[:, None, 2 * copy :].astype(np.float32))
@@ -75,9 +80,9 @@ def test_labels_are_the_nearest_ones():
 
 
 def test_grey_and_labels_stay_on_each_other():
-    labels = generate((1, 64, 48), seed=2)
+    labels = generate((1, 64, 48), Simulate(), seed=2)
     grey = labels.astype(np.float32)
-    copies, truth = grey_copies(grey, copies=8), label_copies(labels, copies=8, neighbours=0)
+    copies, truth = grey_copies(grey, Augment(copies=8)), label_copies(labels, Augment(copies=8, neighbours=0))
     # Rounded grey differs from the labels only where a row between two was made.
     assert np.mean(np.rint(copies) != truth) < 0.05
 
@@ -88,13 +93,13 @@ def test_types_stay_and_whole_numbers_keep_their_range(kind, interpolation):
     top = 1.0 if np.issubdtype(kind, np.floating) else np.iinfo(kind).max
     slices = np.zeros((1, 20, 4), dtype=kind)
     slices[:, 10:] = top
-    copies = grey_copies(slices, copies=4, interpolation=interpolation)
+    copies = grey_copies(slices, Augment(copies=4, interpolation=interpolation))
     assert copies.dtype == kind
     assert np.mean(np.abs(copies.astype(float) - slices[0]) < 0.1 * top) > 0.8
     if np.issubdtype(kind, np.unsignedinteger):
         assert copies.min() == 0 and copies.max() == top
         assert np.mean(copies > top / 2) > 0.45
-    constant = grey_copies(np.full((1, 9, 4), top, dtype=kind), copies=4, interpolation=interpolation)
+    constant = grey_copies(np.full((1, 9, 4), top, dtype=kind), Augment(copies=4, interpolation=interpolation))
     np.testing.assert_allclose(constant, float(top), rtol=1e-6)
 
 
@@ -111,62 +116,62 @@ def test_binder_amid_active_material_becomes_active_and_the_reverse():
     for inner, outer in ((1, 2), (2, 1)):
         labels = np.full((5, 5), outer, dtype=np.uint8)
         labels[2, 2] = inner
-        assert (smoothed(labels) == outer).all()
+        assert (smoothed(labels, neighbours=8) == outer).all()
 
 
 def test_pores_stay_and_only_a_majority_counts():
     labels = np.full((5, 5), 1, dtype=np.uint8)
     labels[2, 2] = 0
-    np.testing.assert_array_equal(smoothed(labels), labels)
+    np.testing.assert_array_equal(smoothed(labels, neighbours=8), labels)
     # Four of eight neighbours are no majority.
     half = np.array([[1, 1, 1], [1, 2, 2], [2, 2, 2]], dtype=np.uint8)
-    assert smoothed(half)[1, 1] == 2
+    assert smoothed(half, neighbours=8)[1, 1] == 2
     # A pixel amid pores stays, too.
     alone = np.zeros((3, 3), dtype=np.uint8)
     alone[1, 1] = 2
-    np.testing.assert_array_equal(smoothed(alone), alone)
+    np.testing.assert_array_equal(smoothed(alone, neighbours=8), alone)
 
 
 def test_slices_do_not_mix():
     labels = np.stack([np.full((6, 7), 1), np.full((6, 7), 2), RNG.integers(0, 3, (6, 7))]).astype(np.uint8)
-    together = smoothed(labels[None])[0]
-    np.testing.assert_array_equal(together, np.stack([smoothed(image) for image in labels]))
+    together = smoothed(labels[None], neighbours=8)[0]
+    np.testing.assert_array_equal(together, np.stack([smoothed(image, neighbours=8) for image in labels]))
 
 
 def test_smoothing_applies_to_stretched_copies():
     labels = RNG.choice(3, (1, 24, 20), p=[0.1, 0.6, 0.3]).astype(np.uint8)
-    rough, smooth = (label_copies(labels, copies=3, neighbours=k) for k in (0, 8))
-    np.testing.assert_array_equal(smooth[:, 1:], smoothed(rough[:, 1:]))
+    rough, smooth = (label_copies(labels, Augment(copies=3, neighbours=k)) for k in (0, 8))
+    np.testing.assert_array_equal(smooth[:, 1:], smoothed(rough[:, 1:], neighbours=8))
     assert (smooth[:, 1:] != rough[:, 1:]).any()
 
 
 def test_dask_gives_the_same_in_any_chunks():
-    labels = generate((5, 32, 24), seed=3)
+    labels = generate((5, 32, 24), Simulate(), seed=3)
     lazy = da.from_array(labels, chunks=(2, 32, 24))
     copies = da.map_blocks(
         label_copies,
         lazy,
-        copies=4,
+        options=Augment(copies=4),
         new_axis=1,
         chunks=(lazy.chunks[0], 4, 32, 24),
         dtype=np.uint8,
         meta=labels[:0, None],
     )
-    np.testing.assert_array_equal(copies.compute(), label_copies(labels, copies=4))
+    np.testing.assert_array_equal(copies.compute(), label_copies(labels, Augment(copies=4)))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"copies": 10, "step": 4}, "augmentation: found 10 copies, 4 rows less each, expected .* rows left of the 31"),
-        ({"copies": 0}, "augmentation: found 0 copies, 1 row less each"),
-        ({"step": 0}, "augmentation: found 10 copies, 0 rows less each"),
+        ({"copies": 0, "step": 1}, "augmentation: found 0 copies, 1 row less each"),
+        ({"copies": 10, "step": 0}, "augmentation: found 10 copies, 0 rows less each"),
     ],
 )
 def test_copies_that_cannot_be_made_are_named(options, message):
     for make in (grey_copies, label_copies):
         with pytest.raises(InputError, match=message):
-            make(GREY.astype(np.uint8), **options)
+            make(GREY.astype(np.uint8), Augment.model_construct(**options))
 
 
 @pytest.mark.parametrize("neighbours", [-1, 1, 5, 9, 10, 16])

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from cathodeflow.fibsem.calibrated import calibrate_output
+from cathodeflow.fibsem.calibration import calibrate_output
 
 
 def pixels(n: int = 40_000):

@@ -1,6 +1,6 @@
 import torch
 
-from cathodeflow.fibsem.crosswise import matched_scales
+from cathodeflow.fibsem.crossfit import matched_scales
 
 
 def test_logits_of_all_networks_get_the_scale_of_the_first():

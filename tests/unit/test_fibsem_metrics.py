@@ -10,8 +10,16 @@ from scipy.special import softmax
 from sklearn import metrics as sklearn
 
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem import metrics
-from cathodeflow.fibsem.counts import Counts, boundary_counts, confusion, count_slice, figures, speck_counts
+from cathodeflow.fibsem import evaluation
+from cathodeflow.fibsem.options import Metrics
+from cathodeflow.fibsem.slice_counts import (
+    Counts,
+    boundary_counts,
+    confusion,
+    count_slice,
+    figures_of_merit,
+    speck_counts,
+)
 from cathodeflow.sem.calibration import expected_calibration_error
 
 CLASSES = ("pore", "active", "binder")
@@ -29,12 +37,25 @@ def phases(n=6, rows=40, cols=50, errors=0.1, seed=0):
 
 
 def evaluate(*arrays, **more):
-    given = {**SETTINGS, "rng": np.random.default_rng(0), "bootstrap_samples": 300, **more}
-    return metrics.evaluate(*arrays, **given)
+    """Evaluate with 300 bootstrap samples; options are given like other keywords."""
+    options = {"bootstrap_samples": 300} | {name: more.pop(name) for name in Metrics.model_fields if name in more}
+    given = {**SETTINGS, "rng": np.random.default_rng(0), "options": Metrics(**options), **more}
+    return evaluation.evaluate(*arrays, **given)
+
+
+def count(*arrays, **options):
+    return evaluation.count(*arrays, classes=CLASSES, options=Metrics(**options))
+
+
+def compare(first, second, **more):
+    return evaluation.compare(first, second, classes=CLASSES, rng=np.random.default_rng(0), options=Metrics(), **more)
 
 
 def whole(counts):
-    return {name: float(value) for name, value in figures(Counts(*(part.sum(0) for part in counts)), CLASSES).items()}
+    return {
+        name: float(value)
+        for name, value in figures_of_merit(Counts(*(part.sum(0) for part in counts)), CLASSES).items()
+    }
 
 
 def test_a_case_worked_by_hand():
@@ -65,7 +86,7 @@ def test_shares_of_pixels_are_those_of_scikit_learn(seed, errors):
     truth, prediction, p = phases(3, errors=errors, seed=seed)
     if seed % 3 == 0:  # a class that is not predicted, and one that is nowhere
         prediction[prediction == 2], truth[truth == 2] = 1, 0
-    found = whole(metrics.count(truth, prediction, p, classes=CLASSES, bins=12))
+    found = whole(count(truth, prediction, p, bins=12))
     a, b = truth.ravel(), prediction.ravel()
     here = sorted(set(a) | set(b))
     assert found["accuracy"] == pytest.approx(sklearn.accuracy_score(a, b))
@@ -81,10 +102,10 @@ def test_shares_of_pixels_are_those_of_scikit_learn(seed, errors):
 
 def test_calibration_error_is_that_of_all_pixels_at_once_and_nan_without_probabilities():
     truth, prediction, p = phases(4)
-    found = whole(metrics.count(truth, prediction, p, classes=CLASSES, bins=12))
+    found = whole(count(truth, prediction, p, bins=12))
     expected = expected_calibration_error(np.moveaxis(p, 1, -1).reshape(-1, 3), truth.ravel(), bins=12)
     assert found["ece"] == pytest.approx(expected, abs=1e-12) and expected > 0.005
-    half = whole(metrics.count(truth, prediction, p.astype(np.float16), classes=CLASSES, bins=12))
+    half = whole(count(truth, prediction, p.astype(np.float16), bins=12))
     assert half["ece"] == pytest.approx(expected, abs=2e-3)
     assert np.isnan(evaluate(truth, prediction).overall["ece"][0])
 
@@ -178,7 +199,7 @@ def test_any_kind_of_array_is_read_once_a_block_at_a_time(monkeypatch):
     pd.testing.assert_frame_equal(found.slices, expected.slices)
     watched = [Watched(one, 4) for one in (truth, prediction, p)]
     # Slices of labels fit, those of probabilities do not, which are then read one by one.
-    monkeypatch.setattr(metrics, "_TOGETHER", 4 * truth[0].nbytes)
+    monkeypatch.setattr(evaluation, "_TOGETHER", 4 * truth[0].nbytes)
     pd.testing.assert_frame_equal(evaluate(*watched).overall, expected.overall)
     assert [len(one) for one in watched[0].asked] == [4, 4, 3]
     assert [len(one) for one in watched[2].asked] == [1] * 11
@@ -219,7 +240,7 @@ def test_intervals_are_those_of_originals_drawn_one_by_one():
     for _ in range(150):
         drawn = rng.integers(0, 12, 11)
         members = np.concatenate([np.flatnonzero(originals == one) for one in drawn])
-        slow.append(whole(metrics.count(truth[members], prediction[members], classes=CLASSES)))
+        slow.append(whole(count(truth[members], prediction[members])))
     slow = pd.DataFrame(slow)
     for name in ("miu", "fiu", "f1_binder", "accuracy", "boundary_f1", "false_specks", "fraction_error_pore"):
         limits = slow[name].quantile([0.05, 0.95])
@@ -250,21 +271,19 @@ def test_differences_have_narrower_intervals_than_models_on_slices_of_unlike_dif
         hard[number][wrong] = 2
         better[number][wrong & (rng.random((20, 20)) < 0.9)] = 2
     first, second = (evaluate(truth, one) for one in (better, hard))
-    found = metrics.compare(first.counts, second.counts, classes=CLASSES, rng=np.random.default_rng(0))
+    found = compare(first.counts, second.counts)
     found = found.set_index("figure")
     gain = first.overall["miu"][0] - second.overall["miu"][0]
     assert found.loc["miu", "difference"] == pytest.approx(gain)
     assert 0 < found.loc["miu", "low"] < gain < found.loc["miu", "high"]
     width = (second.overall["miu_high"] - second.overall["miu_low"])[0]
     assert found.loc["miu", "high"] - found.loc["miu", "low"] < width / 3
-    nothing = metrics.compare(first.counts, first.counts, classes=CLASSES, rng=np.random.default_rng(0))
+    nothing = compare(first.counts, first.counts)
     assert (nothing.drop(columns="figure").fillna(0) == 0).all(axis=None)
-    one = metrics.compare(
-        first.counts, second.counts, classes=CLASSES, rng=np.random.default_rng(0), originals=np.zeros(30)
-    )
+    one = compare(first.counts, second.counts, originals=np.zeros(30))
     assert one["low"].isna().all()
     with pytest.raises(InputError, match="reference: found counts of other slices"):
-        metrics.compare(first.counts, evaluate(hard, hard).counts, classes=CLASSES, rng=np.random.default_rng(0))
+        compare(first.counts, evaluate(hard, hard).counts)
 
 
 def test_bad_input_is_named():
@@ -290,6 +309,6 @@ def test_bad_input_is_named():
     with pytest.raises(InputError, match=r"originals: found the shape \(2,\), expected one for each of 3 slices"):
         evaluate(truth, prediction, originals=[0, 1])
     with pytest.raises(InputError, match="probabilities: found 1 classes"):
-        count_slice(truth[0], prediction[0], p[0, :1], n_classes=3, tolerance_px=2, speck_px=9, bins=5)
+        count_slice(truth[0], prediction[0], p[0, :1], n_classes=3, options=Metrics())
     with pytest.raises(InputError, match=r"prediction: found a slice of shape \(8,\)"):
-        count_slice(truth[0], prediction[0, :, 0], n_classes=3, tolerance_px=2, speck_px=9, bins=5)
+        count_slice(truth[0], prediction[0, :, 0], n_classes=3, options=Metrics())

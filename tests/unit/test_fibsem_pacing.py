@@ -1,14 +1,17 @@
+import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from cathodeflow.checkpoints import generator
-from cathodeflow.errors import InputError
-from cathodeflow.fibsem.pacing import paced, pool_size
+from cathodeflow.fibsem.curriculum import paced, pool_size, sampled_entropy
+from cathodeflow.fibsem.options import Curriculum
 
 
 @pytest.mark.parametrize("kind", ["linear", "root", "step", "none"])
 def test_the_pool_grows_from_its_start_to_all(kind):
-    sizes = [pool_size(step, 30, 1000, kind, 0.1, full_at=0.6, stages=4) for step in range(30)]
+    options = Curriculum(pacing=kind, start_fraction=0.1, full_at=0.6, stages=4)
+    sizes = [pool_size(index, 30, 1000, options) for index in range(30)]
     assert sizes == sorted(sizes) and sizes[18:] == [1000] * 12
     assert sizes[0] == (1000 if kind == "none" else 100)
     if kind == "step":
@@ -19,16 +22,22 @@ def test_the_pool_grows_from_its_start_to_all(kind):
         assert steps.std() < 0.02 * steps.mean()
     if kind == "linear":
         assert set(torch.tensor(sizes[:18]).diff().tolist()) == {50}
-    assert pool_size(0, 5, 3, kind, 0.01) == (3 if kind == "none" else 1)
+    assert pool_size(0, 5, 3, Curriculum(pacing=kind, start_fraction=0.01)) == (3 if kind == "none" else 1)
 
 
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [({"start_share": 0.0}, "start_share"), ({"full_at": 1.5}, "full_at"), ({"stages": 1}, "stages")],
-)
-def test_parameters_out_of_range_are_named(options, named):
-    with pytest.raises(InputError, match=named):
-        pool_size(0, 5, 10, "step", **{"start_share": 0.2} | options)
+@pytest.mark.parametrize("options", [{"start_fraction": 0.0}, {"full_at": 1.5}, {"stages": 1}])
+def test_parameters_out_of_range_are_named(options):
+    with pytest.raises(ValidationError, match=next(iter(options))):
+        Curriculum(**options)
+
+
+def test_a_sample_of_entropies_has_their_distribution():
+    entropy = np.random.default_rng(0).gamma(2.0, size=30_001)
+    found = sampled_entropy(entropy)
+    assert len(found) == 2000 and (np.diff(found) >= 0).all()
+    levels = np.linspace(0.02, 0.95, 50)
+    np.testing.assert_allclose(np.quantile(found, levels), np.quantile(entropy, levels), atol=0.02)
+    np.testing.assert_array_equal(sampled_entropy(entropy[:1999]), np.sort(entropy[:1999]))
 
 
 def test_batches_come_from_the_pool_shuffled():

@@ -8,33 +8,34 @@ import pytest
 import torch
 
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.around import neighbours_of
 from cathodeflow.fibsem.bundle import load_bundle, save_bundle
 from cathodeflow.fibsem.idk import PixelNetwork, idk_probability
-from cathodeflow.fibsem.local import LCGAR
+from cathodeflow.fibsem.initial_weights import initialised
 from cathodeflow.fibsem.methods import all_methods
-from cathodeflow.fibsem.networks import initialised
-from cathodeflow.fibsem.passes import stochastic
-from cathodeflow.fibsem.segment import segment
-from cathodeflow.fibsem.unet import UNet, neighbours
+from cathodeflow.fibsem.neighbours import neighbours, neighbours_of
+from cathodeflow.fibsem.options import Predict
+from cathodeflow.fibsem.segmentation import segment
 from cathodeflow.io.streams import NewStore, write_together
 from cathodeflow.io.volumes import read_volume, read_volume_info
+from tests.unit.test_fibsem_local import lcgar
+from tests.unit.test_fibsem_unet import predict_slices, unet
 
+OPTIONS = Predict(device="cpu")
 METHODS = {one.name: one for one in all_methods({"net": [1.5, 1.0, 0.5]}, {"both": "net"})}
 
 
-def bundle(context: int, edges: str = "zero"):
-    unet = initialised(lambda: UNet(3, context=context, widths=(4, 8), dropout=0.3), 0)
-    unet.standardise(100.0, 30.0)
-    local = initialised(lambda: LCGAR(3, context=context, edges=edges), 1).eval()
+def bundle(context: int, padding: str = "zeros"):
+    network = initialised(lambda: unet(context=context, widths=(4, 8), dropout=0.3), 0)
+    network.set_normalization(100.0, 30.0)
+    local = initialised(lambda: lcgar(context=context, padding=padding), 1).eval()
     local.set_grey(20.0, 180.0)
-    networks = {"net": unet, "both-local": local}
+    networks = {"net": network, "both-local": local}
     for name, outputs in (("idk", 1), ("mlp", 3)):
-        networks[f"both-{name}"] = initialised(lambda outputs=outputs: PixelNetwork(4, outputs), 2)
+        networks[f"both-{name}"] = initialised(lambda outputs=outputs: PixelNetwork(4, outputs, hidden=(64, 64)), 2)
     about = {"class_weights": {"net": [1.5, 1.0, 0.5]}, "passes": {"net": 4}, "flips": {"net": False}, "seed": {"net": 3},
-             "threshold": {}, "levelled": False}  # fmt: skip
+             "threshold": {}, "levelled": False, "grey": "uint8"}  # fmt: skip
     around = neighbours(7, context)
-    logits, doubt = stochastic(unet, torch.from_numpy(volume())[around], passes=4, seed=3)
+    logits, doubt = predict_slices(network, torch.from_numpy(volume())[around], passes=4, seed=3)
     # So that the network does not know about half of the pixels.
     about["threshold"]["both"] = float(idk_probability(networks["both-idk"], logits, doubt).median())
     return networks, about
@@ -49,11 +50,11 @@ def volume(n: int = 7) -> np.ndarray:
 def test_a_few_at_a_time_is_as_all_at_once(context, name):
     networks, about = bundle(context)
     grey = volume()
-    whole = list(segment(grey, METHODS[name], networks, about, together=10))
+    whole = list(segment(grey, METHODS[name], networks, about, OPTIONS, together=10))
     assert len(whole) == 1
     for together in (1, 3):
         parts = list(
-            segment(da.from_array(grey, chunks=(2, 24, 20)), METHODS[name], networks, about, together=together)
+            segment(da.from_array(grey, chunks=(2, 24, 20)), METHODS[name], networks, about, OPTIONS, together=together)
         )
         assert [len(one.phases.labels) for one in parts] == [min(together, 7 - k) for k in range(0, 7, together)]
         likely = torch.cat([one.phases.probabilities for one in parts])
@@ -74,7 +75,7 @@ def test_only_a_few_slices_are_read_at_a_time():
             read.append(len(range(*wanted.indices(40))))
             return volume(40)[wanted]
 
-    for _ in segment(Slices(), METHODS["net"], networks, about, together=4):
+    for _ in segment(Slices(), METHODS["net"], networks, about, OPTIONS, together=4):
         pass
     assert len(read) == 10 and max(read) == 6
 
@@ -82,20 +83,34 @@ def test_only_a_few_slices_are_read_at_a_time():
 def test_grey_of_another_scale_gives_the_same_phases_when_matched():
     networks, about = bundle(3)
     grey = volume()
-    networks["net"].standardise(float(grey.mean()), float(grey.std()))
-    own = [one.phases.labels for one in segment(grey, METHODS["both"], networks, about)]
-    other = segment(grey.astype(np.uint16) * 200 + 1000, METHODS["both"], networks, about, matched=True)
+    networks["net"].set_normalization(float(grey.mean()), float(grey.std()))
+    own = [one.phases.labels for one in segment(grey, METHODS["both"], networks, about, OPTIONS)]
+    other = segment(
+        grey.astype(np.uint16) * 200 + 1000,
+        METHODS["both"],
+        networks,
+        about,
+        OPTIONS.model_copy(update={"match_intensity": "always"}),
+    )
     same = torch.cat([one.phases.labels for one in other]) == torch.cat(own)
     assert same.float().mean() > 0.99
     with pytest.raises(InputError, match="everywhere"):
-        list(segment(np.full((3, 24, 20), 7), METHODS["net"], networks, about, matched=True))
+        list(
+            segment(
+                np.full((3, 24, 20), 7),
+                METHODS["net"],
+                networks,
+                about,
+                OPTIONS.model_copy(update={"match_intensity": "always"}),
+            )
+        )
 
 
 def test_windows_that_see_beyond_their_edges_are_computed_by_the_slice(tmp_path):
-    networks, about = bundle(1, "seen")
+    networks, about = bundle(1, "image")
     save_bundle(tmp_path / "model.pt", networks, about)
     read, told = load_bundle(tmp_path / "model.pt")
-    first, again = (next(segment(volume(), METHODS["both"], one, about)) for one in (networks, read))
+    first, again = (next(segment(volume(), METHODS["both"], one, about, OPTIONS)) for one in (networks, read))
     assert torch.equal(first.phases.labels, again.phases.labels) and told["threshold"] == about["threshold"]
 
 
@@ -146,17 +161,19 @@ def test_no_store_appears_when_one_block_is_bad(tmp_path):
 def test_levelled_slices_may_have_any_brightness_and_contrast():
     """Of a network trained on levelled slices, brightness and contrast of single slices change nothing."""
     networks, about = bundle(3)
-    networks["net"].standardise(0.0, 1.0)
+    networks["net"].set_normalization(0.0, 1.0)
     networks["both-local"].set_grey(-2.0, 2.0)
     about["levelled"] = True
     grey = volume()
     changed = grey * np.linspace(0.3, 4, 7)[:, None, None] + np.arange(7)[:, None, None] * 50
     for name in ("net", "both"):
         found = [
-            next(segment(one, METHODS[name], networks, about, together=10)).phases.probabilities
+            next(segment(one, METHODS[name], networks, about, OPTIONS, together=10)).phases.probabilities
             for one in (grey, changed)
         ]
         assert torch.allclose(*found, atol=1e-4)
     about["levelled"] = False
-    apart = [next(segment(one, METHODS["net"], networks, about)).phases.probabilities for one in (grey, changed)]
+    apart = [
+        next(segment(one, METHODS["net"], networks, about, OPTIONS)).phases.probabilities for one in (grey, changed)
+    ]
     assert not torch.allclose(*apart, atol=1e-2)

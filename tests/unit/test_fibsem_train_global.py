@@ -4,11 +4,19 @@ from torch.nn import functional as F
 
 from cathodeflow.checkpoints import generator
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.passes import stochastic
-from cathodeflow.fibsem.train_global import UNKNOWN, LabelledSlices, _changed, class_weights, train_network
-from cathodeflow.fibsem.unet import neighbours
+from cathodeflow.fibsem import global_training
+from cathodeflow.fibsem.global_training import UNKNOWN, LabelledSlices, _augmented, class_weights
+from cathodeflow.fibsem.neighbours import neighbours
+from cathodeflow.fibsem.options import Flips, TrainGlobal
+from tests.unit.test_fibsem_unet import predict_slices
 
 SMALL = {"widths": (8, 16), "device": "cpu", "precision": "32-true"}
+
+
+def train_network(train, validation, *, weight=None, **options):
+    """Train on three classes, without dropout unless it is given."""
+    options = TrainGlobal(**{"dropout": 0.0, "patience": None} | options)
+    return global_training.train_network(train, validation, options, n_classes=3, weight=weight)
 
 
 def labelled(seed=0, n=8, side=32, context=1):
@@ -22,9 +30,9 @@ def labelled(seed=0, n=8, side=32, context=1):
 @pytest.mark.parametrize(("dropout", "context"), [(0.0, 1), (0.3, 3)])
 def test_training_learns_phases_and_depends_on_the_seed_alone(dropout, context):
     train, validation, test = (labelled(seed, context=context) for seed in range(3))
-    options = {"dropout": dropout, "epochs": 12, "batch_size": 2, "learning_rate": 1e-2} | SMALL
+    options = {"dropout": dropout, "epochs": 12, "batch_size": 2, "learning_rate": 1e-2, "context": context} | SMALL
     trained = train_network(train, validation, **options)
-    found = stochastic(trained.model, test.slices[test.neighbours], passes=8)
+    found = predict_slices(trained.model, test.slices[test.neighbours], passes=8)
     assert (found.logits.argmax(1) == test.labels).float().mean() > 0.8
     assert trained.model.architecture["context"] == context
     assert float(trained.model.grey_mean) == pytest.approx(float(train.slices.float().mean()), rel=1e-4)
@@ -62,12 +70,12 @@ def test_parts_and_views_keep_labels_on_their_pixels():
     x = torch.stack([y, -y], 1).float()
     seen = set()
     for number in range(20):
-        grey, labels = _changed(x, y, 12, True, generator(number))
+        grey, labels = _augmented(x, y, TrainGlobal.model_construct(crop=12), generator(number))
         assert grey.shape == (4, 2, 12, 12)
         assert torch.equal(grey[:, 0].long(), labels) and torch.equal(-grey[:, 1].long(), labels)
         seen |= {(int((one[0, 1] - one[0, 0]).sign()), int((one[1, 0] - one[0, 0]).sign())) for one in labels}
     assert seen == {(1, 1), (1, -1), (-1, 1), (-1, -1)}
-    grey, labels = _changed(x, y, None, False, generator(0))
+    grey, labels = _augmented(x, y, TrainGlobal(augment=Flips(flip=False)), generator(0))
     assert torch.equal(grey, x) and torch.equal(labels, y)
 
 

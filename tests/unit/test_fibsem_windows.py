@@ -3,8 +3,13 @@ import pytest
 import torch
 
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.unet import neighbours
-from cathodeflow.fibsem.windows import gather, pad_slices
+from cathodeflow.fibsem import windows
+from cathodeflow.fibsem.neighbours import neighbours
+from cathodeflow.fibsem.windows import gather
+
+
+def pad_slices(*arguments, device="cpu", **more):
+    return windows.pad_slices(*arguments, device=device, **more)
 
 
 def volume(n=3, rows=20, cols=26, seed=0):

@@ -1,4 +1,4 @@
-"""Train a global network on labelled slices: the models `unet`, `ugsm` and `context`, and any other architecture."""
+"""Training of a global network on labelled slices: the models `unet`, `ugsm` and `context`, and other architectures."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -14,24 +14,23 @@ from cathodeflow.checkpoints import training_key
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.architectures import build_network
 from cathodeflow.fibsem.global_network import GlobalNetwork
-from cathodeflow.fibsem.networks import initialised
-from cathodeflow.fibsem.passes import VIEWS
-from cathodeflow.fibsem.unet import DropoutKind, DropoutWhere
-from cathodeflow.training.base_options import Device, Precision, TrainingOptions
+from cathodeflow.fibsem.initial_weights import initialised
+from cathodeflow.fibsem.mc_dropout import VIEWS
+from cathodeflow.fibsem.options import TrainGlobal
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
 
-#: Label of pixels whose phase is not known; they are not trained on.
+#: Label of pixels of unknown class, which are ignored in the loss.
 UNKNOWN = 255
 
 
 class LabelledSlices(NamedTuple):
-    """Slices to train on.
+    """Slices with labels.
 
     slices : (slice, row, col), any numeric type [grey].
-    labels : (slice, row, col) uint8, phases; `UNKNOWN` where not known.
-    neighbours : (m, context) int64, for each of the m samples its slices, the labelled one in the middle: some rows of
-        `unet.neighbours`.
+    labels : (slice, row, col) uint8, classes; `UNKNOWN` where not known.
+    neighbours : (m, context) int64, indices of the slices of each of the m samples, the labelled one in the middle:
+        rows of `neighbours.neighbours`.
     """
 
     slices: Tensor
@@ -49,57 +48,32 @@ class TrainedNetwork(NamedTuple):
 def train_network(
     train: LabelledSlices,
     validation: LabelledSlices,
+    options: TrainGlobal,
     *,
-    architecture: str = "unet",
-    n_classes: int = 3,
-    widths: Sequence[int] = (16, 32, 64, 128),
-    dropout: float = 0.0,
-    dropout_where: DropoutWhere = "blocks",
-    dropout_kind: DropoutKind = "element",
+    n_classes: int,
     weight: Sequence[float] | None = None,
-    flips: bool = True,
-    crop: int | None = None,
-    epochs: int = 100,
-    batch_size: int = 20,
-    learning_rate: float = 2e-3,
-    patience: int | None = None,
-    seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
     on_epoch: Callable[[Record], None] | None = None,
     label: str = "global network",
 ) -> TrainedNetwork:
-    """Train with cross-entropy; the epoch of the lowest loss in validation is kept.
+    """Train with cross-entropy; the epoch with the lowest validation loss is kept.
 
     Parameters
     ----------
     train, validation : LabelledSlices
-        The context is the width of `neighbours`.
-    architecture : str
-        `unet`, or another one of `architectures.build_network`.
-    n_classes, widths, dropout, dropout_where, dropout_kind
-        Of `UNet`, or of `architectures.SmpNetwork`, which has widths of its own. The paper's UGSM: dropout 0.5 after
-        blocks. In validation dropout is on as well.
+        With as many `neighbours` as the context of the options. Dropout stays active in validation.
+    options : TrainGlobal
+        The paper's UGSM: dropout 0.5 after blocks, 100 epochs of batches of 20.
+    n_classes : int
     weight : sequence of float, optional
-        Of the classes in the loss, such as `class_weights`; the paper's UGSM is trained with weights.
-    flips : bool
-        Mirror training slices along rows and columns at random.
-    crop : int, optional
-        Side of the random part of a larger training slice that is trained on [px].
-    epochs, batch_size
-        100 and 20 in the paper.
-    learning_rate : float
-        Adam's; an epoch of warm-up, then half a cosine.
-    device, precision, patience, seed
-        Of `cathodeflow.training.base_options.TrainingOptions`.
+        Class weights of the loss, such as `class_weights`; the paper's UGSM is trained with weights.
     checkpoint, on_epoch, label
         Of `cathodeflow.training.loop.fit`; `on_epoch` is called at the end of each epoch.
 
     Raises
     ------
     InputError
-        When there are no slices, they have no contrast, or a label is no class.
+        There are no slices, they have no contrast, a label is outside the classes, or the context differs.
     """
     for name, part in (("training", train), ("validation", validation)):
         if not len(part.neighbours):
@@ -111,62 +85,58 @@ def train_network(
         if bool(((labels >= n_classes) & (labels != UNKNOWN)).any()):
             found = f"the label {int(labels[labels != UNKNOWN].max())}"
             raise InputError(f"{name} slices", found, f"0 to {n_classes - 1}, or {UNKNOWN} where it is not known")
-    model = initialised(
-        lambda: build_network(
-            architecture, n_classes=n_classes, context=train.neighbours.shape[1], widths=widths, dropout=dropout,
-            dropout_where=dropout_where, dropout_kind=dropout_kind,
-        ), seed,
-    ).to(memory_format=torch.channels_last)  # fmt: skip
+        if part.neighbours.shape[1] != options.context:
+            raise InputError(f"{name} slices", f"a context of {part.neighbours.shape[1]}", str(options.context))
+    model = initialised(lambda: build_network(options, n_classes=n_classes), options.seed or 0)
+    model = model.to(memory_format=torch.channels_last)
     grey = train.slices[_middle(train.neighbours)].double()
-    model.standardise(float(grey.mean()), float(grey.std(correction=0)))
+    model.set_normalization(float(grey.mean()), float(grey.std(correction=0)))
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)
 
     def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
-        for rows in torch.randperm(len(train.neighbours), generator=epoch.random).split(batch_size):
-            yield _changed(*_sample(train, rows), crop, flips, epoch.random)
+        for rows in torch.randperm(len(train.neighbours), generator=epoch.random).split(options.batch_size):
+            yield _augmented(*_sample(train, rows), options, epoch.random)
 
     def validation_batches() -> Iterator[tuple[Tensor, Tensor]]:
-        return (_sample(validation, rows) for rows in torch.arange(len(validation.neighbours)).split(batch_size))
+        return (
+            _sample(validation, rows) for rows in torch.arange(len(validation.neighbours)).split(options.batch_size)
+        )
 
     def loss_function(network: nn.Module, batch: Sequence[Tensor]) -> dict[str, Tensor]:
         found, target = network(batch[0]).float(), batch[1].long()
-        place = None if scale is None else scale.to(found.device)
+        weights = None if scale is None else scale.to(found.device)
         known = target != UNKNOWN
-        loss = F.cross_entropy(found, target, weight=place, ignore_index=UNKNOWN, reduction="sum")
-        # Over all weights; 1 keeps a batch without any known pixel finite.
-        total = known.sum() if place is None else place[target[known]].sum()
+        loss = F.cross_entropy(found, target, weight=weights, ignore_index=UNKNOWN, reduction="sum")
+        # Divided by all weights; at least 1, so that a batch without any known pixel is finite.
+        total = known.sum() if weights is None else weights[target[known]].sum()
         right = (found.argmax(1) == target)[known].float().sum()
         return {"loss": loss / total.clamp_min(1), "accuracy": right / known.sum().clamp_min(1)}
 
-    options = TrainingOptions(
-        epochs=epochs, patience=patience, batch_size=batch_size, learning_rate=learning_rate, warm_up=1,
-        precision=precision, device=device, seed=seed,
-    )  # fmt: skip
     result = fit(
         model, loss_function, train_batches, validation_batches, options, checkpoint=checkpoint, on_epoch_end=on_epoch,
-        key=training_key([model.architecture, weight, flips, crop], *train, *validation), label=label,
+        key=training_key(weight, *train, *validation), label=label,
     )  # fmt: skip
     return TrainedNetwork(model, result)
 
 
 def class_weights(labels: ArrayLike, classes: Sequence[str]) -> list[float]:
-    """Weights by which each class counts as much in the loss; their mean over the pixels is 1.
+    """Compute weights with which all classes have the same total weight in the loss; their mean over the pixels is 1.
 
     Parameters
     ----------
     labels : array of uint8
-        `UNKNOWN` pixels do not count.
+        `UNKNOWN` pixels are ignored.
     classes : sequence of str
         Names of the labels 0, 1, ...
 
     Raises
     ------
     InputError
-        When a class has no pixels.
+        A class has no pixels.
 
     Examples
     --------
-    >>> [round(one, 3) for one in class_weights([0, 0, 0, 1, 255], ["pore", "active"])]
+    >>> [round(weight, 3) for weight in class_weights([0, 0, 0, 1, 255], ["pore", "active"])]
     [0.667, 2.0]
     """
     counts = np.bincount(np.asarray(labels, dtype=np.uint8).ravel(), minlength=256)[: len(classes)]
@@ -185,17 +155,17 @@ def _sample(part: LabelledSlices, rows: Tensor) -> tuple[Tensor, Tensor]:
     return part.slices[chosen].float(), part.labels[_middle(chosen)]
 
 
-def _changed(x: Tensor, y: Tensor, crop: int | None, flips: bool, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Cut a random part out of each sample, and mirror each at random."""
-    rows, cols = (side if crop is None else min(side, crop) for side in y.shape[1:])
+def _augmented(x: Tensor, y: Tensor, options: TrainGlobal, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Crop each sample at random, and reflect it at random."""
+    rows, cols = (side if options.crop is None else min(side, options.crop) for side in y.shape[1:])
     grey, labels = [], []
-    for one, target in zip(x, y, strict=True):
+    for image, target in zip(x, y, strict=True):
         top, left = (
             int(torch.randint(side - kept + 1, (), generator=random))
             for side, kept in zip(target.shape, (rows, cols), strict=True)
         )
-        view = VIEWS[int(torch.randint(len(VIEWS), (), generator=random))] if flips else ()
+        view = VIEWS[int(torch.randint(len(VIEWS), (), generator=random))] if options.augment.flip else ()
         # Axes of views are those of (n, channel, row, col).
-        grey.append(one[:, top : top + rows, left : left + cols].flip([axis - 1 for axis in view]))
+        grey.append(image[:, top : top + rows, left : left + cols].flip([axis - 1 for axis in view]))
         labels.append(target[top : top + rows, left : left + cols].flip([axis - 2 for axis in view]))
     return torch.stack(grey), torch.stack(labels)

@@ -1,4 +1,4 @@
-"""Logits whose scale and classes are set right on validation, within the last layer of a network."""
+"""Calibration of logits on the validation set, within the last layer of a network."""
 
 import torch
 from torch import Tensor, nn
@@ -8,20 +8,20 @@ _STEPS = 50
 
 
 def calibrate_output(layer: nn.Linear, logits: Tensor, labels: Tensor) -> Tensor:
-    """Fit one scale and an offset for each class to the cross-entropy, and put them into the layer.
+    """Fit one scale, and one offset for each class, by cross-entropy, and fold them into the layer.
 
-    Vector scaling with a common scale (Guo et al., ICML 2017). Networks that learn from the logits of networks trained
-    crosswise meet others later: those of a network trained on all slices. What these have more or less of a class is
-    undone here, on slices that none of them was trained on, so that phase fractions come out right.
+    Vector scaling with a common scale (Guo et al., ICML 2017). A local network is trained on out-of-fold logits, but
+    applied to the logits of a network that was trained on all slices. A resulting bias of the classes is removed here,
+    on slices that no network was trained on, so that phase fractions are unbiased.
 
     Parameters
     ----------
     layer : nn.Linear
-        The one that gives the logits; changed in place.
+        Output layer; changed in place.
     logits : (n, n_classes) float
-        That it gave for pixels of validation.
+        Its output for pixels of the validation set.
     labels : (n,) integer
-        Their phases. Without any pixel of a class its offset stays, as there is nothing to learn it from.
+        Reference classes of these pixels. A class without pixels keeps its offset.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def calibrate_output(layer: nn.Linear, logits: Tensor, labels: Tensor) -> Tensor
 
     optimizer.step(closure)
     with torch.no_grad():
-        scale, offset = (one.float() for one in parts())
+        scale, offset = (part.float() for part in parts())
         layer.weight.mul_(scale)
         layer.bias.mul_(scale).add_(offset)
     return torch.cat([scale[None], offset])

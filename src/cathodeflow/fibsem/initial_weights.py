@@ -1,4 +1,4 @@
-"""Initial weights of the networks of this technique, by seed."""
+"""Initial weights of the FIB-SEM networks, by seed."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,7 +13,7 @@ _INITIALISATION = 2**32 - 1
 
 
 def initialised(make: Callable[[], N], seed: int) -> N:
-    """Make a network whose initial weights depend on the seed alone; global random state stays as it was."""
+    """Build a network whose initial weights depend only on the seed; the global random state is unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(derived_seed(seed, _INITIALISATION))
         return make()

@@ -1,4 +1,4 @@
-"""A trained U-Net rearranged for many stochastic passes over the same slice."""
+"""Stochastic passes of a trained U-Net over the same slice, with everything computed once that does not change."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -14,17 +14,17 @@ Thin = Callable[[int, Tensor], Tensor]
 
 
 class Kernel(NamedTuple):
-    """Weight and bias of a convolution into which batch normalisation, and dropout's scale, are multiplied."""
+    """Weight and bias of a convolution, with batch normalisation and the scale of dropout folded in."""
 
     weight: Tensor
     bias: Tensor
 
 
 class Shared(NamedTuple):
-    """What all passes over a slice have in common.
+    """Features that all passes over a slice share.
 
     first : int
-        Level of the first block that dropout follows.
+        Level of the first block that is followed by dropout.
     start : (n, channels, h, w), that block's features before dropout.
     halves : list of (n, width, h, w), for each level above `first` the skip connection's part of the next convolution.
     """

@@ -1,4 +1,4 @@
-"""Stochastic passes of a global network over slices of any size: mean logits and their entropy."""
+"""Monte Carlo dropout: mean logits of a global network over stochastic passes, for slices of any size."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from torch import Tensor
 
 from cathodeflow.checkpoints import derived_seed
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.folded import FoldedUNet
 from cathodeflow.fibsem.global_network import GlobalNetwork, MonteCarloDropout, StochasticPasses
 from cathodeflow.fibsem.phases import entropy
 from cathodeflow.fibsem.unet import UNet
+from cathodeflow.fibsem.unet_passes import FoldedUNet
 from cathodeflow.learning import resolve_precision
 
-#: Axes, of (n, channel, row, col), that each of the views for test-time flips is mirrored along.
+#: Axes of (n, channel, row, col) along which each view of test-time augmentation is reflected.
 VIEWS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
 
 
-class Stochastic(NamedTuple):
+class Prediction(NamedTuple):
     """Mean logits F (n, n_classes, row, col) float32 and the entropy U of their softmax (n, row, col) float32 [nat]."""
 
     logits: Tensor
@@ -35,21 +35,21 @@ class Tile(NamedTuple):
     right: int
 
 
-def stochastic(
+def predict_slices(
     network: GlobalNetwork,
     slices: Tensor,
     *,
-    numbers: Sequence[int] | None = None,
-    passes: int = 20,
-    flips: bool = False,
-    tile: int = 512,
-    overlap: int = 64,
-    seed: int = 0,
+    passes: int,
+    tta: bool,
+    tile: int,
+    overlap: int,
+    seed: int,
+    precision: str,
+    device: torch.device | str,
+    indices: Sequence[int] | None = None,
     together: int = 2**17,
-    precision: str = "auto",
-    device: torch.device | str = "cpu",
-) -> Stochastic:
-    """Average stochastic passes.
+) -> Prediction:
+    """Average the logits of stochastic passes (Monte Carlo dropout).
 
     F is the mean of the passes' logits, the prediction its argmax, and the uncertainty u = -sum_c p_c ln p_c with
     p = softmax(F) (the paper's section 3.1).
@@ -57,39 +57,40 @@ def stochastic(
     Parameters
     ----------
     network : GlobalNetwork
-        Moved to `device`. Without dropout one pass is made, or one for each view.
+        Moved to `device`. Without dropout there is one pass, or one for each view.
     slices : (n, context, row, col), or (n, row, col) for a context of 1
-        Any numeric type [grey]. Results need memory, so give a few slices at a time.
-    numbers : sequence of int, optional
-        Of the slices in their volume; default: from 0. The random numbers of a slice depend on `seed` and its number,
-        not on the slices beside it in this call.
+        Any numeric type [grey]. Results stay in memory, so pass a few slices at a time.
     passes : int
-        T, at least 1; with flips rounded up so that every view has as many.
-    flips : bool
-        Mirror rows and columns: the passes take the four views in turn.
+        T, at least 1; with `tta` rounded up to a multiple of the number of views.
+    tta : bool
+        Test-time augmentation: the passes are divided between the four reflections along rows and columns.
     tile, overlap : int
-        Slices with a longer side are cut into tiles of this side, which overlap; in between the weight goes over from
-        one to the other [px].
-    together : int
-        Pixels times passes that are computed at a time.
+        Slices with a longer side are cut into tiles of this side, which overlap; their predictions are blended linearly
+        over the overlap [px].
+    seed : int
     precision : str
         "bf16-mixed", "32-true", or "auto": bfloat16 where the device has instructions for it.
     device : torch.device or str
+    indices : sequence of int, optional
+        Indices of the slices in their volume. Default: from 0. The random numbers of a slice depend on `seed` and its
+        index, not on the other slices of the call.
+    together : int
+        Maximum of pixels times passes that are computed at a time.
 
     Raises
     ------
     InputError
-        When the slices do not fit the network, or a parameter is out of range.
+        The slices do not fit the network, or a parameter is out of range.
 
     Notes
     -----
-    Memory: logits of the slices given, and per pixel of a tile and pass the features of a few layers.
+    Memory: logits of the slices, and per pixel of a tile and pass the features of a few layers.
     """
     if slices.ndim == 3:
         slices = slices.unsqueeze(1)
-    place = torch.device(device)
-    network = network.to(place).eval()
-    model = stochastic_passes(network, resolve_precision(precision, place))
+    target = torch.device(device)
+    network = network.to(target).eval()
+    model = stochastic_passes(network, resolve_precision(precision, target))
     context = model.context
     if slices.ndim != 4 or slices.shape[1] != context or min(slices.shape[2:], default=0) < 1:
         raise InputError("slices", f"shape {tuple(slices.shape)}", f"(n, {context}, row, col)")
@@ -97,17 +98,17 @@ def stochastic(
         raise InputError("passes", str(passes), "at least 1")
     if not 0 <= overlap < tile:
         raise InputError("overlap", f"{overlap} px of tiles of {tile} px", "at least 0, less than the tiles")
-    each = _per_view(passes if model.stochastic else 1, flips)
+    each = _per_view(passes if model.stochastic else 1, tta)
     found = torch.empty(len(slices), model.n_classes, *slices.shape[2:])
     with torch.inference_mode():
-        for row, one in enumerate(slices):
-            slice_seed = derived_seed(seed, row if numbers is None else int(numbers[row]))
-            found[row] = _one_slice(model, one.to(place), each, tile, overlap, slice_seed, together).cpu()
-    return Stochastic(found, entropy(found))
+        for row, image in enumerate(slices):
+            slice_seed = derived_seed(seed, row if indices is None else int(indices[row]))
+            found[row] = _one_slice(model, image.to(target), each, tile, overlap, slice_seed, together).cpu()
+    return Prediction(found, entropy(found))
 
 
-def stochastic_passes(network: GlobalNetwork, precision: str = "32-true") -> StochasticPasses:
-    """Choose how the passes of a network are computed: a `UNet` folded, any other by plain Monte Carlo dropout."""
+def stochastic_passes(network: GlobalNetwork, precision: str) -> StochasticPasses:
+    """Choose how the passes of a network are computed: `FoldedUNet` for a `UNet`, else `MonteCarloDropout`."""
     dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
     return FoldedUNet(network, dtype) if isinstance(network, UNet) else MonteCarloDropout(network, dtype)
 
@@ -120,9 +121,9 @@ def tiles(rows: int, cols: int, *, tile: int, overlap: int, stride: int = 1) -> 
     rows, cols : int
         Of the slice [px].
     tile, overlap : int
-        Side, and least overlap of neighbours [px].
+        Side, and minimum overlap of neighbours [px].
     stride : int
-        Tiles begin at multiples of it, where the pixels of the lowest resolution do [px].
+        Tiles begin at its multiples, as the pixels of the lowest resolution do [px].
 
     Examples
     --------
@@ -138,12 +139,12 @@ def _spans(side: int, tile: int, overlap: int, stride: int) -> list[tuple[int, i
         return [(0, side)]
     count = -(-(side - overlap) // (tile - overlap))
     starts = [int(number * (side - tile) / (count - 1)) // stride * stride for number in range(count)]
-    # The last reaches the end, up to a stride further than the others.
+    # The last tile extends to the end, up to a stride further than the others.
     return [(start, side if start == starts[-1] else start + tile) for start in starts]
 
 
 def _ramp(side: int, before: bool, after: bool, overlap: int, device: torch.device) -> Tensor:
-    """Weights along a side: 1, falling to nearly 0 where another tile takes over."""
+    """Weights along a side: 1, falling to nearly 0 where another tile overlaps."""
     distance = torch.arange(side, device=device) + 0.5
     weight = torch.ones(side, device=device)
     if overlap and before:
@@ -153,12 +154,12 @@ def _ramp(side: int, before: bool, after: bool, overlap: int, device: torch.devi
     return weight
 
 
-def _per_view(passes: int, flips: bool) -> dict[tuple[int, ...], range]:
-    """Numbers of the passes over each view."""
-    if not flips:
+def _per_view(passes: int, tta: bool) -> dict[tuple[int, ...], range]:
+    """Divide the passes between the views: their indices by view."""
+    if not tta:
         return {(): range(passes)}
     each = -(-passes // len(VIEWS))
-    return {view: range(place * each, (place + 1) * each) for place, view in enumerate(VIEWS)}
+    return {view: range(index * each, (index + 1) * each) for index, view in enumerate(VIEWS)}
 
 
 def _one_slice(

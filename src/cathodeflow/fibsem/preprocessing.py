@@ -1,4 +1,4 @@
-"""Slices and their labels as they come, made one volume: labels to slices, values to classes, alignment."""
+"""Preprocessing of slices and labels: labels matched to slices, label values to classes, normalisation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,30 +8,30 @@ from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError
 
-#: Label of slices that are not labelled.
+#: Label of all pixels of a slice without labels.
 UNLABELLED = 255
 
 
 def match_labels(names: Sequence[str], label_names: Sequence[str], where: str) -> NDArray[np.int64]:
-    """Tell for each slice which label image is its own.
+    """Match label images to slices.
 
     Parameters
     ----------
     names, label_names : sequence of str
         File names of slices and label images, without suffix.
     where : str
-        The labels, for error messages.
+        Source of the labels, for error messages.
 
     Returns
     -------
     (n,) int
-        Number of the label image, -1 for a slice without one. As many labels as slices are taken in order; fewer by
-        their names.
+        Index of the label image of each slice, -1 for a slice without labels. If there are as many labels as slices,
+        they are matched in order, otherwise by name.
 
     Raises
     ------
     InputError
-        Labels of no slice, more labels than slices, or fewer without names of their own.
+        Labels without a slice, more labels than slices, or fewer labels without names.
 
     Examples
     --------
@@ -40,20 +40,20 @@ def match_labels(names: Sequence[str], label_names: Sequence[str], where: str) -
     """
     if len(label_names) == len(names):
         return np.arange(len(names))
-    place = {name: number for number, name in enumerate(label_names) if name}
-    strange = [name for name in place if name not in set(names)]
-    if len(place) < len(label_names) or strange:
-        found = f"{len(label_names)} label images" + (f", '{strange[0]}' among them" if strange else "")
-        raise InputError(where, found, f"one for each of the {len(names)} slices, or named as these")
-    return np.array([place.get(name, -1) for name in names])
+    index = {name: number for number, name in enumerate(label_names) if name}
+    unknown = [name for name in index if name not in set(names)]
+    if len(index) < len(label_names) or unknown:
+        found = f"{len(label_names)} label images" + (f", including '{unknown[0]}'" if unknown else "")
+        raise InputError(where, found, f"one for each of the {len(names)} slices, or names equal to those of slices")
+    return np.array([index.get(name, -1) for name in names])
 
 
-def levelled(slices: NDArray[Any]) -> NDArray[np.float32]:
-    """Bring every slice (slice, row, col) to a mean of 0 and a deviation of 1; a slice without contrast to 0.
+def normalize_slices(slices: NDArray[Any]) -> NDArray[np.float32]:
+    """Normalise every slice (slice, row, col) to mean 0 and standard deviation 1; a slice without contrast to 0.
 
     Examples
     --------
-    >>> levelled(np.array([[[1, 3]], [[40, 20]]])).tolist()
+    >>> normalize_slices(np.array([[[1, 3]], [[40, 20]]])).tolist()
     [[[-1.0, 1.0]], [[1.0, -1.0]]]
     """
     values = np.asarray(slices, np.float64)
@@ -63,12 +63,12 @@ def levelled(slices: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def to_classes(labels: NDArray[Any], values: Sequence[int], where: str) -> NDArray[np.uint8]:
-    """Turn the values of a label image into the numbers of their classes.
+    """Convert the values of a label image to class indices.
 
     Raises
     ------
     InputError
-        Values that are no class: all of them named.
+        Values that belong to no class; all of them are listed.
 
     Examples
     --------
@@ -77,9 +77,9 @@ def to_classes(labels: NDArray[Any], values: Sequence[int], where: str) -> NDArr
            [1, 0]], dtype=uint8)
     """
     found = np.unique(labels)
-    strange = [value for value in found.tolist() if value not in values]
-    if strange:
-        names = ", ".join(f"{value:g}" for value in strange[:5]) + (", ..." if len(strange) > 5 else "")
+    unknown = [value for value in found.tolist() if value not in values]
+    if unknown:
+        names = ", ".join(f"{value:g}" for value in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         raise InputError(where, f"the values {names}", "only " + ", ".join(map(str, values)))
     table = {value: number for number, value in enumerate(values)}
     numbers = np.array([table[value] for value in found.tolist()], np.uint8)

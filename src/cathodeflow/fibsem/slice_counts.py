@@ -1,4 +1,4 @@
-"""What is counted in a slice of labels against the truth, and the figures of merit that follow from sums of it."""
+"""Counts that compare a slice of labels with the reference, and the figures of merit computed from their sums."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,27 +8,28 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.options import Metrics
 from cathodeflow.statistics import confidence_bins
 
 Float64 = NDArray[np.float64]
 Labels = NDArray[np.integer]
 
-# Regions hang together by corners too, so that a film one pixel thick is one region whatever its direction.
+# Regions are also connected by corners, so that a film one pixel thick is one region in any direction.
 _CORNERS = np.ones((3, 3), dtype=bool)
 # Probabilities of half precision may add up to a little more than 1.
 _ABOVE_ONE = 2e-3
 
 
 class Counts(NamedTuple):
-    """Counts of slices; leading axes `...` are slices, or samples of a bootstrap.
+    """Counts of slices; the leading axes `...` are slices or bootstrap samples.
 
-    slices : (...), 1 for a slice, so that sums hold their number.
-    confusion : (..., k, k), pixels by class in the truth and class in the prediction.
-    boundary : (..., k, 4), for each class pixels on the predicted boundary, those of them near the true one, pixels on
-        the true boundary, those of them near the predicted one.
-    specks : (..., 3), specks predicted, those of them with no right pixel, specks in the truth.
-    calibration : (..., bins, 3), in bins of confidence the pixels, the sum of their confidences, the right ones; all 0
-        where there are no probabilities.
+    slices : (...), 1 for a slice, so that sums contain their number.
+    confusion : (..., k, k), pixels by reference class and predicted class.
+    boundary : (..., k, 4), for each class: pixels on the predicted boundary, those of them near the true boundary,
+        pixels on the true boundary, those of them near the predicted boundary.
+    specks : (..., 3), predicted specks, those of them without a correct pixel, specks in the reference.
+    calibration : (..., bins, 3), for each confidence bin: number of pixels, sum of their confidences, number of correct
+        pixels; all 0 without probabilities.
     """
 
     slices: Float64
@@ -44,9 +45,7 @@ def count_slice(
     probabilities: NDArray[np.floating] | None = None,
     *,
     n_classes: int,
-    tolerance_px: float,
-    speck_px: int,
-    bins: int,
+    options: Metrics,
 ) -> Counts:
     """Count one slice.
 
@@ -56,17 +55,13 @@ def count_slice(
         Labels 0..n_classes - 1.
     probabilities : (n_classes, row, col), optional
     n_classes : int
-    tolerance_px : float
-        Distance up to which boundaries agree [px].
-    speck_px : int
-        Most pixels of a speck [px].
-    bins : int
-        Of confidence.
+    options : Metrics
+        `tolerance_px`, `speck_px` and `bins`.
 
     Raises
     ------
     InputError
-        Shapes that differ, labels that are no classes, or values that are no probabilities.
+        Shapes that differ, labels outside the classes, or values that are not probabilities.
     """
     for where, labels in (("truth", truth), ("prediction", prediction)):
         if labels.shape != truth.shape or labels.ndim != 2 or not labels.size:
@@ -74,19 +69,21 @@ def count_slice(
         if not np.issubdtype(labels.dtype, np.integer):
             raise InputError(where, f"labels of type {labels.dtype}", "integers")
         if labels.min() < 0 or labels.max() >= n_classes:
-            strange = np.unique(labels[(labels < 0) | (labels >= n_classes)])
-            raise InputError(where, f"the labels {', '.join(map(str, strange[:5]))}", f"0 to {n_classes - 1}")
+            unknown = np.unique(labels[(labels < 0) | (labels >= n_classes)])
+            raise InputError(where, f"the labels {', '.join(map(str, unknown[:5]))}", f"0 to {n_classes - 1}")
     return Counts(
         np.ones(()),
         confusion(truth, prediction, n_classes),
-        boundary_counts(truth, prediction, n_classes, tolerance_px=tolerance_px),
-        speck_counts(truth, prediction, n_classes, speck_px=speck_px),
-        np.zeros((bins, 3)) if probabilities is None else _calibration(truth, prediction, probabilities, bins),
+        boundary_counts(truth, prediction, n_classes, tolerance_px=options.tolerance_px),
+        speck_counts(truth, prediction, n_classes, speck_px=options.speck_px),
+        np.zeros((options.bins, 3))
+        if probabilities is None
+        else _calibration(truth, prediction, probabilities, options.bins),
     )
 
 
 def confusion(truth: Labels, prediction: Labels, n_classes: int) -> Float64:
-    """Count pixels by class in the truth (rows) and class in the prediction (columns): (k, k).
+    """Count pixels by reference class (rows) and predicted class (columns): (k, k).
 
     Examples
     --------
@@ -101,8 +98,8 @@ def confusion(truth: Labels, prediction: Labels, n_classes: int) -> Float64:
 def boundary_counts(truth: Labels, prediction: Labels, n_classes: int, *, tolerance_px: float) -> Float64:
     """Count boundary pixels of each class, and those no further than `tolerance_px` from the other boundary [1]_.
 
-    A pixel is on the boundary of its class when one of its four neighbours has another class; the edge of the slice is
-    no boundary.
+    A pixel is on the boundary of its class if one of its four neighbours has another class; the edge of the slice is
+    not a boundary.
 
     Returns
     -------
@@ -125,9 +122,9 @@ def boundary_counts(truth: Labels, prediction: Labels, n_classes: int, *, tolera
 
 
 def speck_counts(truth: Labels, prediction: Labels, n_classes: int, *, speck_px: int) -> Float64:
-    """Count specks: regions of a class of `speck_px` pixels at most, which do not touch the edge of the slice.
+    """Count specks: regions of a class with at most `speck_px` pixels that do not touch the edge of the slice.
 
-    Pixels hang together by sides and corners. A region at the edge may go on outside, hence it counts for none.
+    Pixels are connected by sides and corners. A region at the edge may continue outside, so it is not counted.
 
     Returns
     -------
@@ -142,23 +139,23 @@ def speck_counts(truth: Labels, prediction: Labels, n_classes: int, *, speck_px:
     return counts
 
 
-def figures(counts: Counts, classes: Sequence[str]) -> dict[str, Float64]:
-    """Figures of merit of counts, each in the shape of the counts' leading axes.
+def figures_of_merit(counts: Counts, classes: Sequence[str]) -> dict[str, Float64]:
+    """Compute the figures of merit of counts, each in the shape of the counts' leading axes.
 
     - `miu`, `fiu`: mean of the classes' intersection over union, and the same weighted by the classes' true pixels
       [1]_. For class c with t_c true pixels, n_cc of them found, and n_jc of class j taken for it, it is
-      n_cc / (t_c + sum over j != c of n_jc). The MatPhase paper has this formula too, but words n_jc the other way
-      round, which would leave wrong finds out of account.
+      n_cc / (t_c + sum over j != c of n_jc). The MatPhase paper calls the mean mIU; it has the same formula, but
+      describes n_jc in reverse, which would ignore false positives.
     - `f1_<class>`, `accuracy`: over pixels.
-    - `boundary_f1`: mean over the classes of the harmonic mean of the shares of the predicted boundary near the true
-      one and the other way round [2]_.
-    - `specks`: small regions per slice (`speck_counts`); `false_specks`: those of them with no right pixel, the
-      artefacts; `true_specks`: those in the truth.
+    - `boundary_f1`: mean over the classes of the harmonic mean of the fraction of the predicted boundary near the true
+      one and the reverse [2]_.
+    - `specks`: small regions per slice (`speck_counts`); `false_specks`: those of them without a correct pixel
+      (artefacts); `true_specks`: small regions in the reference.
     - `ece`: expected calibration error [3]_.
-    - `fraction_<class>`, `true_fraction_<class>`, `fraction_error_<class>`: share of a phase in the prediction and in
-      the truth, and the former less the latter.
+    - `fraction_<class>`, `true_fraction_<class>`, `fraction_error_<class>`: phase fraction in the prediction, in the
+      reference, and their difference.
 
-    A class that is neither in the truth nor in the prediction has NaN and no part in means.
+    A class that is neither in the reference nor in the prediction is NaN and ignored in means.
 
     References
     ----------
@@ -171,18 +168,18 @@ def figures(counts: Counts, classes: Sequence[str]) -> dict[str, Float64]:
     pixels = true.sum(-1)
     f1, iou = _ratio(2 * right, true + found), _iou(confusion)
     edge_found, near_true, edge_true, near_found = np.moveaxis(boundary, -1, 0)
-    # 2 P R / (P + R) of the shares P = near_true / edge_found and R = near_found / edge_true; 0 where one is missing.
+    # 2 P R / (P + R) of the fractions P = near_true / edge_found and R = near_found / edge_true; 0 if one is missing.
     edges = _ratio(2 * near_true * near_found, near_true * edge_true + near_found * edge_found)
     edges = np.where((edge_found + edge_true > 0) & np.isnan(edges), 0.0, edges)
-    result = {"miu": mean_iu(confusion), "fiu": _ratio((true * np.nan_to_num(iou)).sum(-1), pixels)}
-    result |= {f"f1_{name}": f1[..., place] for place, name in enumerate(classes)}
+    result = {"miu": mean_iou(confusion), "fiu": _ratio((true * np.nan_to_num(iou)).sum(-1), pixels)}
+    result |= {f"f1_{name}": f1[..., index] for index, name in enumerate(classes)}
     result |= {"accuracy": _ratio(right.sum(-1), pixels), "boundary_f1": _mean_of_known(edges)}
-    for place, name in enumerate(("specks", "false_specks", "true_specks")):
-        result[name] = _ratio(counts.specks[..., place], counts.slices)
+    for index, name in enumerate(("specks", "false_specks", "true_specks")):
+        result[name] = _ratio(counts.specks[..., index], counts.slices)
     gaps = np.abs(calibration[..., 1] - calibration[..., 2]).sum(-1)
     result["ece"] = _ratio(gaps, calibration[..., 0].sum(-1))
     for kind, part in (("fraction", found), ("true_fraction", true), ("fraction_error", found - true)):
-        result |= {f"{kind}_{name}": _ratio(part[..., place], pixels) for place, name in enumerate(classes)}
+        result |= {f"{kind}_{name}": _ratio(part[..., index], pixels) for index, name in enumerate(classes)}
     return result
 
 
@@ -191,7 +188,7 @@ def _boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _specks(mask: NDArray[np.bool_], right: NDArray[np.bool_], speck_px: int) -> tuple[int, int]:
-    """Numbers of specks in a mask, and of those without a pixel that is right."""
+    """Numbers of specks in a mask, and of those without a correct pixel."""
     region, n = ndimage.label(mask, _CORNERS)
     small = np.bincount(region.ravel(), minlength=n + 1) <= speck_px
     for edge in (region[0], region[-1], region[:, 0], region[:, -1]):
@@ -211,17 +208,17 @@ def _calibration(truth: Labels, prediction: Labels, probabilities: NDArray[np.fl
     # Written so that NaN fails it too.
     if not (confidence.min() >= 0 and confidence.max() <= 1 + _ABOVE_ONE):
         raise InputError("probabilities", f"values from {confidence.min():g} to {confidence.max():g}", "0 to 1")
-    place, right = confidence_bins(confidence, bins), (truth == prediction).ravel()
+    chosen_bin, right = confidence_bins(confidence, bins), (truth == prediction).ravel()
     weights = (None, confidence, right)
-    return np.stack([np.bincount(place, one, minlength=bins) for one in weights], axis=1).astype(np.float64)
+    return np.stack([np.bincount(chosen_bin, values, minlength=bins) for values in weights], axis=1).astype(np.float64)
 
 
-def mean_iu(confusion: Float64) -> Float64:
-    """Mean of the classes' intersections over unions, from counts (..., truth, prediction): see `figures`.
+def mean_iou(confusion: Float64) -> Float64:
+    """Mean intersection over union (mIoU) of counts (..., reference, prediction): see `figures_of_merit`.
 
     Examples
     --------
-    >>> float(mean_iu(np.array([[3.0, 1.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 0.0]])))
+    >>> float(mean_iou(np.array([[3.0, 1.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 0.0]])))
     0.775
     """
     return _mean_of_known(_iou(confusion))
@@ -233,11 +230,11 @@ def _iou(confusion: Float64) -> Float64:
 
 
 def _ratio(part: Float64, whole: Float64) -> Float64:
-    """Ratio, NaN where the whole is 0."""
+    """Ratio; NaN where the whole is 0."""
     return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=np.asarray(whole) != 0)
 
 
 def _mean_of_known(values: Float64) -> Float64:
-    """Mean over the last axis of what is not NaN; NaN where nothing is."""
+    """Mean over the last axis, ignoring NaN; NaN where all values are."""
     known = ~np.isnan(values)
     return _ratio(np.where(known, values, 0.0).sum(-1), known.sum(-1).astype(np.float64))

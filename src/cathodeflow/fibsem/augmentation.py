@@ -1,45 +1,39 @@
-"""More training images from few slices, as published: rows removed from the top, the rest stretched to the old size.
+"""Augmented copies of slices, as published: rows cropped at the top, the rest stretched to the original size.
 
 Functions take and return blocks of slices and treat each slice by itself, so that they work on Dask blocks.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import correlate
 
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.options import Augment
 from cathodeflow.fibsem.structure import ACTIVE, BINDER
-
-Interpolation = Literal["linear", "cubic"]
 
 # Of Keys' cubic convolution, IEEE Trans. ASSP 29 (1981) 1153: exact to the third order.
 _KEYS = -0.5
 
 
-def grey_copies(
-    slices: NDArray[Any], *, copies: int = 10, step: int = 1, interpolation: Interpolation = "linear"
-) -> NDArray[Any]:
-    """Make several images of each slice: copy i lacks the first i * step rows and is stretched to the old size.
+def grey_copies(slices: NDArray[Any], options: Augment) -> NDArray[Any]:
+    """Make several images of each slice: copy i lacks the first i * step rows and is stretched to the original size.
 
     Copy 0 is the slice itself.
 
     Parameters
     ----------
     slices : (n, row, col) real
-    copies : int
-        Images of each slice, itself included; the published data set has 10.
-    step : int
-        Rows removed from one copy to the next [px].
-    interpolation : {"linear", "cubic"}
-        Between rows; columns stay.
+    options : Augment
+        Number of copies (the published data set has 10), rows cropped per copy, and the interpolation between rows;
+        columns are unchanged.
 
     Returns
     -------
     (n, copy, row, col) of the same type
-        Whole numbers are rounded and kept within their range.
+        Integers are rounded and clipped to their range.
 
     Raises
     ------
@@ -48,15 +42,15 @@ def grey_copies(
 
     Examples
     --------
-    >>> grey_copies(np.array([[[0], [30], [60]]]), copies=2)[0, :, :, 0]
+    >>> grey_copies(np.array([[[0], [30], [60]]]), Augment(copies=2))[0, :, :, 0]
     array([[ 0, 30, 60],
            [30, 45, 60]])
     """
-    removed = _removed(slices.shape[-2], copies, step)
     rows = slices.shape[-2]
-    out = np.empty((len(slices), copies, *slices.shape[1:]), dtype=slices.dtype)
+    removed = _removed(rows, options)
+    out = np.empty((len(slices), len(removed), *slices.shape[1:]), dtype=slices.dtype)
     for copy, count in enumerate(removed):
-        at, weights = _taps(rows, rows - count, interpolation)
+        at, weights = _taps(rows, rows - count, options.interpolation)
         kept = slices[:, count:]
         if count == 0:
             out[:, copy] = kept
@@ -70,56 +64,49 @@ def grey_copies(
 
 
 def label_copies(
-    labels: NDArray[np.uint8],
-    *,
-    copies: int = 10,
-    step: int = 1,
-    neighbours: int = 8,
-    among: Sequence[int] = (ACTIVE, BINDER),
+    labels: NDArray[np.uint8], options: Augment, *, among: Sequence[int] = (ACTIVE, BINDER)
 ) -> NDArray[np.uint8]:
-    """Make the labels of the copies of `grey_copies`: rows by nearest neighbour, then `smoothed`.
+    """Make the labels of the copies of `grey_copies`: nearest rows, then `smoothed` unless `neighbours` is 0.
 
-    Copy 0 stays as it was labelled.
+    The labels of copy 0 are unchanged.
 
     Parameters
     ----------
     labels : (n, row, col) uint8
-    copies, step : int
-        As of `grey_copies`.
-    neighbours : int
-        Of a pixel that decide on its label; 0: no smoothing.
+    options : Augment
     among : sequence of int
-        Classes that the rule applies to.
+        Classes that are smoothed.
 
     Returns
     -------
     (n, copy, row, col) uint8
     """
     rows = labels.shape[-2]
-    out = np.empty((len(labels), copies, *labels.shape[1:]), dtype=labels.dtype)
-    for copy, count in enumerate(_removed(rows, copies, step)):
+    removed = _removed(rows, options)
+    out = np.empty((len(labels), len(removed), *labels.shape[1:]), dtype=labels.dtype)
+    for copy, count in enumerate(removed):
         left = rows - count
         out[:, copy] = labels[:, count + (2 * np.arange(rows) + 1) * left // (2 * rows)]
-    if neighbours:
-        out[:, 1:] = smoothed(out[:, 1:], neighbours=neighbours, among=among)
+    if options.neighbours:
+        out[:, 1:] = smoothed(out[:, 1:], neighbours=options.neighbours, among=among)
     return out
 
 
 def smoothed(
-    labels: NDArray[np.uint8], *, neighbours: int = 8, among: Sequence[int] = (ACTIVE, BINDER)
+    labels: NDArray[np.uint8], *, neighbours: int, among: Sequence[int] = (ACTIVE, BINDER)
 ) -> NDArray[np.uint8]:
-    """Give pixels the label of the other class that most of their nearest neighbours have.
+    """Replace the label of a pixel by the other class if the majority of its nearest neighbours has it.
 
-    The published rule: binder does not exist amid active material, nor the reverse. All pixels are judged by the labels
-    as they come. Neighbours outside the slice do not count.
+    The published rule: no binder inside active material, and the reverse. All pixels are compared with the original
+    labels. Neighbours outside the slice do not vote.
 
     Parameters
     ----------
     labels : (..., row, col) uint8
     neighbours : int
-        Nearest pixels that are asked: 4, 8, 12, 20, 24, ..., with all that are equally near.
+        Number of voting pixels: 4, 8, 12, 20, 24, ..., so that all pixels at the same distance vote.
     among : sequence of int
-        Classes of which one replaces another; a pixel of any other class stays.
+        Classes that replace each other; pixels of any other class are unchanged.
 
     Returns
     -------
@@ -128,11 +115,11 @@ def smoothed(
     Raises
     ------
     InputError
-        `neighbours` leaves out pixels that are as near as others.
+        `neighbours` excludes some of the pixels at the same distance.
 
     Examples
     --------
-    >>> smoothed(np.array([[1, 1, 1], [1, 2, 0], [0, 1, 0]], dtype=np.uint8))
+    >>> smoothed(np.array([[1, 1, 1], [1, 2, 0], [0, 1, 0]], dtype=np.uint8), neighbours=8)
     array([[1, 1, 1],
            [1, 1, 0],
            [0, 1, 0]], dtype=uint8)
@@ -148,16 +135,17 @@ def smoothed(
     return out
 
 
-def _removed(rows: int, copies: int, step: int) -> list[int]:
-    """Return how many rows each copy lacks."""
+def _removed(rows: int, options: Augment) -> list[int]:
+    """Return the number of rows cropped from each copy."""
+    copies, step = options.copies, options.step
     if copies < 1 or step < 1 or (copies - 1) * step >= rows:
         found = f"{copies} copies, {step} row{'s' if step != 1 else ''} less each"
         raise InputError("augmentation", found, f"at least one of each, and rows left of the {rows}")
     return [copy * step for copy in range(copies)]
 
 
-def _taps(rows: int, left: int, interpolation: Interpolation) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Return which of the rows that are left make each new row, and their weights: (tap, row) each."""
+def _taps(rows: int, left: int, interpolation: str) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return the kept rows that each new row is interpolated from, and their weights: (tap, row) each."""
     # Pixels are areas: the outer edges of the first and the last row stay where they are.
     place = (np.arange(rows) + 0.5) * left / rows - 0.5
     base = np.floor(place).astype(np.intp)
@@ -184,7 +172,9 @@ def _neighbourhood(count: int) -> NDArray[np.int16]:
     square = steps[:, None] ** 2 + steps**2
     order = np.sort(square, axis=None)
     if count < 1 or order[count] == order[count + 1]:
-        raise InputError("neighbours", str(count), "4, 8, 12, 20, 24 or more, with all that are equally near")
+        raise InputError(
+            "neighbours", str(count), "4, 8, 12, 20, 24 or more, so that all pixels at a distance are included"
+        )
     mask = (square > 0) & (square <= order[count])
     used = np.flatnonzero(mask.any(axis=0))
     window = slice(used[0], used[-1] + 1)
