@@ -16,7 +16,7 @@ from cathodeflow.fibsem.mc_dropout import VIEWS, stochastic_passes
 from cathodeflow.fibsem.options import TrainGlobal
 from cathodeflow.fibsem.phases import entropy
 from cathodeflow.fibsem.unet import UNet
-from tests.unit.test_fibsem_train_global import SMALL, labelled, train_network
+from tests.unit.test_fibsem_global_training import SMALL, labelled, train_network
 from tests.unit.test_fibsem_unet import predict_slices, small
 
 HAS_SMP = importlib.util.find_spec("segmentation_models_pytorch") is not None

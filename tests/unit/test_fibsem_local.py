@@ -171,7 +171,7 @@ def test_whole_slices_give_what_windows_do_where_edges_are_seen(side, context):
     idk[1, :16] = False
     idk[:, [0, 0, -1, -1], [0, -1, 0, -1]] = True
     network = initialised(lambda: lcgar(side=side, context=context, padding="image"), 0).eval()
-    options = {"side": network.window, "low": 0, "high": 1, "neighbours": neighbours(3, context)}
+    options = {"side": network.window, "low": 0, "high": 1, "near": neighbours(3, context)}
     padded, pixels = pad_slices(slices, logits, idk, **options), idk.flatten().nonzero()[:, 0]
     expected = predict_local(network, padded, pixels, precision="32-true")
     for strip in (16, 256):

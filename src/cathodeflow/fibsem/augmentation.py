@@ -146,10 +146,10 @@ def _removed(rows: int, options: Augment) -> list[int]:
 
 def _taps(rows: int, left: int, interpolation: str) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Return the kept rows that each new row is interpolated from, and their weights: (tap, row) each."""
-    # Pixels are areas: the outer edges of the first and the last row stay where they are.
-    place = (np.arange(rows) + 0.5) * left / rows - 0.5
-    base = np.floor(place).astype(np.intp)
-    part = place - base
+    # Pixels are areas: the outer edges of the first and the last row are fixed.
+    position = (np.arange(rows) + 0.5) * left / rows - 0.5
+    base = np.floor(position).astype(np.intp)
+    part = position - base
     if interpolation == "linear":
         steps = np.arange(2)
         weights = np.stack([1 - part, part])
@@ -166,7 +166,7 @@ def _keys(distance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _neighbourhood(count: int) -> NDArray[np.int16]:
-    """Return a square mask of the nearest pixels around the middle one, which is not among them."""
+    """Return a square mask of the nearest pixels around the central pixel, without the central pixel."""
     reach = int(np.ceil(np.sqrt(max(count, 1)))) + 1
     steps = np.arange(-reach, reach + 1)
     square = steps[:, None] ** 2 + steps**2

@@ -1,12 +1,9 @@
 """The fine-grained curriculum (HCL-USI): pixels of low entropy first, in a pool that grows."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cathodeflow.fibsem.options import Curriculum
 
@@ -45,37 +42,6 @@ def pool_size(index: int, n_epochs: int, n: int, options: Curriculum) -> int:
             done = int(done * (stages - 1)) / (stages - 1)
         fraction = start + (1 - start) * done
     return min(max(round(fraction * n), 1), n)
-
-
-def paced(order: Tensor, size: int, random: torch.Generator, *, batch_size: int, count: int) -> Iterator[Tensor]:
-    """Draw batches from a pool, shuffled: with a strict order, the last batches would undo the first.
-
-    Parameters
-    ----------
-    order : (n,) int64
-        Indices of pixels from low to high entropy: `torch.argsort(entropy, stable=True)`.
-    size : int
-        Size of the pool, the first pixels of `order`.
-    random : torch.Generator
-    batch_size : int
-    count : int
-        Pixels to draw. A smaller pool is repeated in another order, so that an epoch has the same number of batches for
-        every pacing.
-
-    Yields
-    ------
-    (batch_size,) int64
-        The last batch may be smaller.
-    """
-    left = count
-    kept = torch.empty(0, dtype=torch.int64)
-    while left > 0:
-        drawn = torch.randperm(size, generator=random)[: left - len(kept)]
-        kept = torch.cat([kept, drawn])
-        whole = len(kept) if len(kept) >= left else len(kept) - len(kept) % batch_size
-        for part in kept[:whole].split(batch_size) if whole else ():
-            yield order[part]
-        left, kept = left - whole, kept[whole:]
 
 
 def sampled_entropy(entropy: NDArray[Any], *, count: int = 2000) -> NDArray[Any]:

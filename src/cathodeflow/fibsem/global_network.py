@@ -13,7 +13,7 @@ CONTEXTS = (1, 3, 5)
 
 
 class GlobalNetwork(nn.Module):  # type: ignore[misc]
-    """Base of the networks that segment whole slices: grey slices -> logits of the classes.
+    """Base of the networks that segment whole slices: slices -> logits of the classes.
 
     A subclass defines `forward`, from (n, context, row, col) slices of any size and numeric type [grey] to
     (n, n_classes, row, col) float32 logits; it calls `prepared` first and crops its output to the size of the slices.

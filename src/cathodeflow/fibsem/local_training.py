@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from cathodeflow.checkpoints import training_key
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.curriculum import paced, pool_size
+from cathodeflow.fibsem.curriculum import pool_size
 from cathodeflow.fibsem.initial_weights import initialised
 from cathodeflow.fibsem.local import LCGAR, WIDTHS, require_windows
 from cathodeflow.fibsem.mc_dropout import VIEWS
@@ -121,3 +121,34 @@ def fit_local(
         key=training_key(weight, *data), on_epoch_end=on_epoch, label=label,
     )  # fmt: skip
     return TrainedLCGAR(model, result)
+
+
+def paced(order: Tensor, size: int, random: torch.Generator, *, batch_size: int, count: int) -> Iterator[Tensor]:
+    """Draw batches from a pool, shuffled: with a strict order, the last batches would undo the first.
+
+    Parameters
+    ----------
+    order : (n,) int64
+        Indices of pixels from low to high entropy: `torch.argsort(entropy, stable=True)`.
+    size : int
+        Size of the pool, the first pixels of `order`.
+    random : torch.Generator
+    batch_size : int
+    count : int
+        Pixels to draw. A smaller pool is repeated in another order, so that an epoch has the same number of batches for
+        every pacing.
+
+    Yields
+    ------
+    (batch_size,) int64
+        The last batch may be smaller.
+    """
+    left = count
+    kept = torch.empty(0, dtype=torch.int64)
+    while left > 0:
+        drawn = torch.randperm(size, generator=random)[: left - len(kept)]
+        kept = torch.cat([kept, drawn])
+        whole = len(kept) if len(kept) >= left else len(kept) - len(kept) % batch_size
+        for part in kept[:whole].split(batch_size) if whole else ():
+            yield order[part]
+        left, kept = left - whole, kept[whole:]

@@ -72,7 +72,7 @@ def apply_method(
     *,
     device: torch.device | str,
     images: Tensor | None = None,
-    neighbours: Tensor | None = None,
+    near: Tensor | None = None,
 ) -> Segmentation:
     """Segment some images.
 
@@ -88,7 +88,7 @@ def apply_method(
     device : torch.device or str
     images : (m, row, col), optional
         For local models: the n images, then further neighbours that enter with them [grey].
-    neighbours : (n, context) int, optional
+    near : (n, context) int, optional
         Indices in `images` of the slices that enter with each image.
     """
     if method.kind == "network":
@@ -100,7 +100,7 @@ def apply_method(
         return Segmentation(
             assemble(classify_pixels(networks[f"{method.helpers}-mlp"], logits.float(), uncertainty)), None
         )
-    assert images is not None and neighbours is not None
+    assert images is not None and near is not None
     idk = (
         idk_probability(networks[f"{method.name}-idk"], logits.float(), uncertainty)
         >= metadata["threshold"][method.name]
@@ -111,7 +111,7 @@ def apply_method(
         images, torch.cat([logits.float(), logits.new_zeros((further, *logits.shape[1:])).float()]),
         torch.cat([idk, idk.new_zeros((further, *idk.shape[1:]))]), side=local.window,
         low=float(local.grey_low), high=float(local.grey_high),
-        neighbours=torch.cat([neighbours, neighbours.new_zeros((further, neighbours.shape[1]))]), device=device,
+        near=torch.cat([near, near.new_zeros((further, near.shape[1]))]), device=device,
     )  # fmt: skip
     # Features that do not depend on the window are computed for a whole slice at once.
     predict = predict_dense if local.architecture["padding"] == "image" else predict_local

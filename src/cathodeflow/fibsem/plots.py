@@ -133,7 +133,7 @@ def fractions_figure(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
             beside = split if len(splits) > 1 and name == classes[0] else ""
             label(axes, x="", y=beside, title=f"{name}, reference {true.mean():.1f} %")
             axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-        _finish(figure, line, models)
+        _finish(figure, line, models, [])
     figure.supxlabel("Fraction [%]; line: reference; right: error [percentage points]", fontsize=8.5)
     return figure
 
@@ -231,7 +231,7 @@ def _dots(
 
 
 def _finish(
-    figure: Figure, grid: Sequence[Axes] | NDArray[np.object_], models: Sequence[str], splits: Sequence[str] = ()
+    figure: Figure, grid: Sequence[Axes] | NDArray[np.object_], models: Sequence[str], splits: Sequence[str]
 ) -> None:
     grid[0].set_yticks(range(len(models)), [model_title(name) for name in models])
     grid[0].set_ylim(len(models) - 0.45, -0.55)

@@ -76,9 +76,7 @@ def segment(
         order = torch.cat([own, further])
         position = torch.empty_like(order)
         position[order] = torch.arange(len(order))
-        yield apply_method(
-            method, logits, networks, metadata, device=device, images=block[order], neighbours=position[near]
-        )
+        yield apply_method(method, logits, networks, metadata, device=device, images=block[order], near=position[near])
 
 
 def matches_intensity(dtype: Any, metadata: Mapping[str, Any], options: Predict) -> bool:

@@ -116,7 +116,7 @@ def boundary_counts(truth: Labels, prediction: Labels, n_classes: int, *, tolera
     counts = np.zeros((n_classes, 4))
     for number in range(n_classes):
         true, found = (_boundary(labels == number) for labels in (truth, prediction))
-        near_true, near_found = (ndimage.binary_dilation(one, disc) for one in (true, found))
+        near_true, near_found = (ndimage.binary_dilation(edge, disc) for edge in (true, found))
         counts[number] = found.sum(), (found & near_true).sum(), true.sum(), (true & near_found).sum()
     return counts
 

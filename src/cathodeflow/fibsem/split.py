@@ -49,7 +49,7 @@ def paper(slices: int | Sequence[int] | NDArray[np.integer], options: Augment) -
     left = len(numbers) - n_unseen
     n_validation = _fraction_of(options.validation, left)
     n_train = left - n_validation
-    # A slice is seen as long as one copy of it is trained on.
+    # A slice counts as seen if at least one of its copies is in the training set.
     if seen < 0 or n_train < 1 or seen > n_train * (copies - 1):
         expected = (
             f"enough for {test} test pairs, {unseen} of them unseen, {n_validation} validation slices, and training"
@@ -67,8 +67,8 @@ def paper(slices: int | Sequence[int] | NDArray[np.integer], options: Augment) -
     trained = np.delete(rest, np.s_[start : start + n_validation])
     # One copy of every slice before a second one of any.
     order = np.array([rng.permutation(copies) for _ in trained]).T
-    turns = np.concatenate([rng.permutation(n_train) for _ in range(1 + seen // n_train)])[:seen]
-    role[trained[turns], order[np.arange(seen) // n_train, turns]] = TEST
+    drawn = np.concatenate([rng.permutation(n_train) for _ in range(1 + seen // n_train)])[:seen]
+    role[trained[drawn], order[np.arange(seen) // n_train, drawn]] = TEST
     return _table(numbers, role)
 
 

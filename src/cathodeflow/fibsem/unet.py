@@ -33,7 +33,7 @@ class Block(nn.Module):  # type: ignore[misc]
 
 
 class UNet(GlobalNetwork):
-    """Grey slices -> logits of the phases (Ronneberger et al., MICCAI 2015), with dropout after convolution blocks.
+    """Slices -> logits of the classes (Ronneberger et al., MICCAI 2015), with dropout after convolution blocks.
 
     Dropout stays active in evaluation mode: batch normalisation has learned the statistics of features with dropout,
     and its output is meaningless without. One call is therefore one stochastic pass; `cathodeflow.fibsem.mc_dropout`

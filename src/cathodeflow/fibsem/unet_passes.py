@@ -25,7 +25,7 @@ class Shared(NamedTuple):
 
     first : int
         Level of the first block that is followed by dropout.
-    start : (n, channels, h, w), that block's features before dropout.
+    start : (n, channels, h, w), features of that block before dropout.
     halves : list of (n, width, h, w), for each level above `first` the skip connection's part of the next convolution.
     """
 
@@ -39,13 +39,14 @@ class FoldedUNet:
 
     The same function in three steps: `shared` once, `features` for every pass, `logits` of their mean.
 
-    - Before the first dropout all passes are the same. The convolution after a skip connection is a sum over the
-      skip's and the lower level's channels; where the skip comes from above the first dropout, so is its part.
-    - What follows the last block is linear: the mean of logits is the logits of the mean. For the same reason that
-      block's dropout is replaced by its expectation, which leaves the mean's expectation as it is and its scatter
-      smaller.
-    - Batch normalisation and the factor 1 / (1 - rate) of dropout are part of the weights; what is left of dropout is
-      to clear bits.
+    - Before the first dropout all passes are equal and computed once. The convolution after a skip connection is a sum
+      over the channels of the skip connection and of the lower level; the part of a skip connection that comes from
+      above the first dropout is computed once, too.
+    - The head after the last block is linear: the mean of logits is the logits of the mean features. For the same
+      reason, dropout after the last block is replaced by its expectation, which does not change the expectation of the
+      mean and reduces its variance.
+    - Batch normalisation and the factor 1 / (1 - rate) of dropout are folded into the weights; dropout itself is
+      clearing bits.
 
     Parameters
     ----------
@@ -92,14 +93,14 @@ class FoldedUNet:
         generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
         def thin(level: int, features: Tensor) -> Tensor:
-            # In one word with the sign bit and the rest, a feature and its mask are two integers of the same width.
+            # A feature and its mask are read as integers of the same width.
             integers = features.view(torch.int16 if features.dtype == torch.bfloat16 else torch.int32)
-            for one, generator in zip(integers.split(1), generators, strict=True):
-                mask = keep_mask(one.shape, self.network.rate(level), kind, device, generator)
-                one.bitwise_and_(mask.to(one.dtype))
+            for part, generator in zip(integers.split(1), generators, strict=True):
+                mask = keep_mask(part.shape, self.network.rate(level), kind, device, generator)
+                part.bitwise_and_(mask.to(part.dtype))
             return features
 
-        # One after another: torch sums bfloat16 over the first axis several times slower.
+        # One by one: torch sums bfloat16 over the first axis several times slower.
         first, *others = self.features(shared, len(seeds), thin).split(1)
         total = first.float()
         for other in others:
@@ -107,7 +108,7 @@ class FoldedUNet:
         return total
 
     def shared(self, x: Tensor) -> Shared:
-        """Compute what does not depend on dropout, for prepared (n, context, h, w) slices (`UNet.prepared`)."""
+        """Compute the features without dropout, for prepared (n, context, h, w) slices (`UNet.prepared`)."""
         x = x.to(self.dtype, memory_format=torch.channels_last)
         halves = []
         for level in range(self.first):
@@ -136,7 +137,7 @@ class FoldedUNet:
             All passes of one slice after another.
         """
         rate = self.network.rate
-        # By rows of channels, or the copy would lose its memory format.
+        # Repeated with the channels last, as the copy would lose its memory format otherwise.
         x = shared.start.permute(0, 2, 3, 1).repeat_interleave(passes, 0).permute(0, 3, 1, 2)
         skips = {}
         for level in range(self.first, len(self.encoders)):

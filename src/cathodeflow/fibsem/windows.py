@@ -12,7 +12,7 @@ from cathodeflow.errors import InputError
 class Padded(NamedTuple):
     """Slices on a device, reflected beyond their edges by half a window.
 
-    image : (slice, row + 2 margin, col + 2 margin) float32, grey in [-1, 1].
+    image : (slice, row + 2 margin, col + 2 margin) float32, intensity in [-1, 1].
     classes : same shape, uint8, the global model's class; n_classes where the pixel is IDK.
     logits : (slice, row, col, n_classes) float32, of the global model.
     neighbours : (slice, context) int64, indices of the slices whose images enter together.
@@ -41,7 +41,7 @@ def pad_slices(
     low: float,
     high: float,
     device: torch.device | str,
-    neighbours: Tensor | None = None,
+    near: Tensor | None = None,
 ) -> Padded:
     """Prepare slices for `gather`.
 
@@ -59,8 +59,8 @@ def pad_slices(
         Intensities that are scaled to -1 and 1; values outside are clipped [grey].
     device : torch.device or str
         Device on which windows are gathered.
-    neighbours : (slice, context) int64, optional
-        `neighbours.neighbours`. Default: each slice alone.
+    near : (slice, context) int64, optional
+        Indices of the slices that enter together (`neighbours.neighbours`). Default: each slice alone.
 
     Raises
     ------
@@ -77,8 +77,8 @@ def pad_slices(
                          "(slice, row, col), (slice, n_classes, row, col) and (slice, row, col)")  # fmt: skip
     n, rows, cols = shape
     target = torch.device(device)
-    if neighbours is None:
-        neighbours = torch.arange(n)[:, None]
+    if near is None:
+        near = torch.arange(n)[:, None]
     grey = ((slices.to(target).float() - low) * (2 / (high - low)) - 1).clamp_(-1, 1)
     logits = logits.to(target).float()
     classes = logits.argmax(1).to(torch.uint8).masked_fill_(idk.to(target), logits.shape[1])
@@ -87,7 +87,7 @@ def pad_slices(
         for length in (rows, cols)
     ]
     at = (slice(None), mirrored[0][:, None], mirrored[1])
-    return Padded(grey[at], classes[at], logits.permute(0, 2, 3, 1).contiguous(), neighbours.to(target), side)
+    return Padded(grey[at], classes[at], logits.permute(0, 2, 3, 1).contiguous(), near.to(target), side)
 
 
 def gather(padded: Padded, pixels: Tensor) -> tuple[Tensor, Tensor]:

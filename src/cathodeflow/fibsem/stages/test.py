@@ -132,12 +132,12 @@ def _segmentations(
         own = rows[start : start + _TOGETHER]
         wanted = np.concatenate([own, np.setdiff1d(near[own], own)])
         index = {row: k for k, row in enumerate(wanted.tolist())}
-        neighbours = torch.tensor([[index[row] for row in rows_near] for rows_near in near[own].tolist()])
+        own_near = torch.tensor([[index[row] for row in rows_near] for rows_near in near[own].tolist()])
         mean = torch.from_numpy(logits[own].compute().astype(np.float32))
         images = None
         if method.kind == "local":
             images = torch.from_numpy(volume[image_of[wanted]].compute().astype(np.float32))
-        yield apply_method(method, mean, trained, metadata, device=device, images=images, neighbours=neighbours)
+        yield apply_method(method, mean, trained, metadata, device=device, images=images, near=own_near)
 
 
 def _joined(segmentations: Iterator[Segmentation]) -> dict[str, NDArray[Any]]:

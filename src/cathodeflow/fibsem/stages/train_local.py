@@ -94,7 +94,7 @@ def train_local(
     near = neighbours_of(used["slice"].to_numpy(), used["copy"].to_numpy(), context)
     padded = pad_slices(
         torch.from_numpy(volume.astype(np.float32)), found, unknown, side=window_side(options.side, options.padding),
-        low=low, high=high, device=resolve_device(options.device or "auto"), neighbours=torch.from_numpy(near),
+        low=low, high=high, device=resolve_device(options.device or "auto"), near=torch.from_numpy(near),
     )  # fmt: skip
 
     def pixels(chosen: Tensor) -> LocalPixels:

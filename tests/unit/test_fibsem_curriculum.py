@@ -4,7 +4,8 @@ import torch
 from pydantic import ValidationError
 
 from cathodeflow.checkpoints import generator
-from cathodeflow.fibsem.curriculum import paced, pool_size, sampled_entropy
+from cathodeflow.fibsem.curriculum import pool_size, sampled_entropy
+from cathodeflow.fibsem.local_training import paced
 from cathodeflow.fibsem.options import Curriculum
 
 

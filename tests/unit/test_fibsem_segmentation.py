@@ -94,7 +94,7 @@ def test_grey_of_another_scale_gives_the_same_phases_when_matched():
     )
     same = torch.cat([one.phases.labels for one in other]) == torch.cat(own)
     assert same.float().mean() > 0.99
-    with pytest.raises(InputError, match="everywhere"):
+    with pytest.raises(InputError, match="in every pixel"):
         list(
             segment(
                 np.full((3, 24, 20), 7),
