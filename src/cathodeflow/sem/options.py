@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.image_lists import image_files, raw_files
 from cathodeflow.io.sources import is_remote
 from cathodeflow.options import Options, as_tuples, option
 from cathodeflow.samples import Sample, TechniqueSection
-from cathodeflow.sem.data_sets import image_files, raw_files
 from cathodeflow.training.base_options import Device, OptimizerName, TrainingOptions
 
 SIMULATED = "simulated"

@@ -34,7 +34,7 @@ def prepare(
     from cathodeflow.errors import InputError
     from cathodeflow.io.frames import read_mean
     from cathodeflow.io.phasing import Pattern, write_pattern
-    from cathodeflow.io.scans import read_scan
+    from cathodeflow.io.rocking_scans import read_scan
     from cathodeflow.record import write_record
 
     region = None
@@ -68,7 +68,7 @@ def prepare(
 def _mask(source: str) -> Any:
     """Read a mask: an image, or one for each frame."""
     from cathodeflow.io.frames import open_series, read_frames
-    from cathodeflow.io.scans import read_scan
+    from cathodeflow.io.rocking_scans import read_scan
 
     series = open_series(source)
     return next(frame for _, frame in read_frames(series)) if series.n_frames == 1 else read_scan(source)

@@ -29,8 +29,9 @@ def reconstruct(
     spec: str | None, scan: int | None, geometry: str | None, config: str | None,
 ) -> None:  # fmt: skip
     """Reconstruct the frames RAW of one scan: a folder, a pattern or a file."""
-    from cathodeflow.config import read_yaml, stage_options, validate
+    from cathodeflow.config import stage_options, validate
     from cathodeflow.errors import InputError
+    from cathodeflow.io.text import read_yaml
 
     values = read_yaml(config) if config else {"bcdi": {"samples": "none"}}
     if "bcdi" not in values:

@@ -58,10 +58,10 @@ def find_geometry(spec: Any, file: str | None, options: Strain) -> tuple[Any, li
     InputError
         The file holds something else, or a value out of its range.
     """
+    from cathodeflow.bcdi.aps_34idc import geometry_of_34idc
     from cathodeflow.bcdi.geometry import Geometry
-    from cathodeflow.config import read_yaml
     from cathodeflow.errors import InputError
-    from cathodeflow.io.spec import geometry_of_34idc
+    from cathodeflow.io.text import read_yaml
     from cathodeflow.options import from_config
 
     values: dict[str, Any] = {}

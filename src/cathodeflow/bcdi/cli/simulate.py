@@ -91,13 +91,11 @@ def simulate(
 @click.option("--number", type=int, default=0, help="Number of the scan: each is another crystal.")
 def simulate_scan(folder: str, number: int, options: SimulateScan) -> None:
     """Write the raw frames of a simulated rocking scan into FOLDER, with dark, whitefield, mask, geometry and truth."""
-    import yaml
-
     from cathodeflow.bcdi.data_sets import simulated_files
     from cathodeflow.bcdi.rocking import GEOMETRY, rocking_scan
-    from cathodeflow.io.atomic import atomic_path
     from cathodeflow.io.reconstructions import Reconstruction, write_cxi
     from cathodeflow.io.simulated import write_tiff
+    from cathodeflow.io.text import write_yaml
 
     keywords = options.model_dump(exclude={"frames", "rows", "cols", "rocking_step_deg", "seed"})
     made = rocking_scan(
@@ -110,8 +108,7 @@ def simulate_scan(folder: str, number: int, options: SimulateScan) -> None:
     write_tiff(files["dark"], made.dark)
     write_tiff(files["whitefield"], made.whitefield)
     write_tiff(files["mask"], made.good.astype("uint8"))
-    with atomic_path(files["geometry"]) as temporary:
-        temporary.write_text(yaml.safe_dump(made.geometry._asdict(), sort_keys=False))
+    write_yaml(files["geometry"], made.geometry._asdict())
     truth = made.truth
     known = {"phase_range": truth.phase_range, "regime": truth.regime}
     write_cxi(

@@ -6,10 +6,10 @@ import os
 import torch
 
 from cathodeflow.errors import InputError
+from cathodeflow.io.image_lists import images_below
 from cathodeflow.io.micrographs import list_micrographs, pixel_size, read_micrograph
 from cathodeflow.io.tables import write_csv
 from cathodeflow.progress import progress
-from cathodeflow.sem.data_sets import images_below
 from cathodeflow.sem.image_predictions import Micrograph, predict_images
 from cathodeflow.sem.model import load_network
 from cathodeflow.sem.options import Predict
