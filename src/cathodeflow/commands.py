@@ -66,9 +66,8 @@ class StageCommand(click.Command):
         except click.NoSuchOption as error:
             old = error.option_name.removeprefix("--").removeprefix("no-").replace("-", "_")
             if now := renamed(self.options_class, (old,)):
-                raise click.UsageError(
-                    f"{error.option_name} was renamed to {flag_name('.'.join(now))}", context
-                ) from None
+                flags = " and ".join(map(flag_name, ".".join(now).split(" and ")))
+                raise click.UsageError(f"{error.option_name} was renamed to {flags}", context) from None
             raise
 
 

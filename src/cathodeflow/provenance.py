@@ -19,13 +19,14 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from cathodeflow.references import WHOLE, Module, Statement, Target, is_library, read_module
+from cathodeflow.references import Module, is_library, read_module
+from cathodeflow.statements import WHOLE, Statement, Target
 
 PACKAGE = Path(__file__).parent
 #: Modules that change no number: commands, errors, progress, records, tracking. Patterns without the package's name.
 OUTSIDE = (
-    "cli", "*commands", "errors", "progress", "provenance", "record", "reference", "references", "stage", "tracking",
-    "verify",
+    "cli", "*commands", "errors", "progress", "provenance", "record", "reference", "references", "stage", "statements",
+    "tracking", "verify",
 )  # fmt: skip
 #: Modules that draw: outside too, but for the stages named `FIGURES`.
 PLOTS = ("plotting", "io.figures", "*plots")

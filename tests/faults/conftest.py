@@ -29,7 +29,7 @@ device: cpu
 bragg:
   samples: scans.tsv
   find_peaks: {min_value: 20, min_persistence: 15}
-  train: {epochs: 6, dense: [8, 4]}
+  train: {epochs: 6, hidden_units: [8, 4]}
 """
 SCANS = "sample\trole\tframes\tdark\tmask\nonly\ttrain\traw/only/frame_*.tif\traw/only/dark.tif\traw/only/mask.tif\n"
 BRAGG = "bragg simulate raw/only --state-of-charge 0.1 --seed 3 --n-frames 10 --rows 96 --cols 96 --n-peaks 60"

@@ -116,7 +116,7 @@ def beside(path: Path) -> Any:
 
 
 def network(path: Path) -> Any:
-    return from_weights(load_model(path)[0], where=str(path))
+    return from_weights(load_model(path)[0], patch_size=None, where=str(path))
 
 
 def volume(path: Path) -> tuple[Any, ...]:

@@ -23,7 +23,7 @@ seed: 5
 device: cpu
 bragg:
   samples: scans.tsv
-  locate: {weights: unused.pt}
+  locate: {model: unused.pt}
 tracking: {experiment: remote}
 """
 SHEET = "sample\trole\tframes\tdark\n{rows}"

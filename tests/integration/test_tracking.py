@@ -15,11 +15,13 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cathodeflow.bragg.options import FindPeaks, Train
 from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.figures import save_figure
+from cathodeflow.io.patches import TrainingPatches, write_patches
 from cathodeflow.plotting import training_curves
 from cathodeflow.record import Begun, write_record
 from cathodeflow.tracking import CURRENT, KEY, PARENT, UNFINISHED, absolute, import_records, live_run
@@ -111,7 +113,7 @@ def test_runs_say_when_by_whom_and_with_what_they_were_made(results: Path) -> No
     )
 
     parent = client.get_run(tags["mlflow.parentRunId"])
-    assert parent.info.status == "FINISHED" and parent.info.start_time == start <= end <= parent.info.end_time
+    assert parent.info.status == "FINISHED" and parent.info.start_time <= start < end <= parent.info.end_time
     assert parent.data.tags["mlflow.user"] == getpass.getuser()
 
     peaks = client.get_run(imported["results/bragg/a/candidates.json"])
@@ -193,8 +195,12 @@ def server(tmp_path: Path) -> Iterator[str]:
         process.wait()
 
 
-def test_server_gets_the_curves_while_training_goes_on(results: Path, server: str) -> None:
-    with live_run(server, experiment="demo", name="bragg.train model") as log_epoch:
+def test_server_gets_the_curves_while_training_goes_on(
+    results: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CATHODEFLOW_TRACKING_URI", server)
+    monkeypatch.setenv("CATHODEFLOW_TRACKING_EXPERIMENT", "demo")
+    with live_run("bragg.train model") as log_epoch:
         for row in HISTORY[:3]:
             log_epoch(row)
         client, runs = stored(server)
@@ -207,6 +213,24 @@ def test_server_gets_the_curves_while_training_goes_on(results: Path, server: st
     assert len(import_records(RECORDS, uri=server, experiment="demo")) == 2
 
 
-def test_server_that_is_away_stops_no_training() -> None:
-    with live_run("http://127.0.0.1:9", experiment="demo", name="x") as log_epoch:
+def test_a_training_command_sends_its_curves_to_the_server_that_its_flags_name(tmp_path: Path, server: str) -> None:
+    random = np.random.default_rng(0)
+    frames = np.repeat(np.arange(20), 4)
+    patches = random.poisson(50.0, (80, 9, 9)).astype(np.float32)
+    table = TrainingPatches(patches, np.full(80, 4.2, "f4"), np.full(80, 3.9, "f4"), frames, np.arange(80))
+    write_patches(tmp_path / "patches.h5", [table], patch_size=7, max_shift=1, min_value=0.0)
+    where = ["--tracking-uri", server, "--tracking-experiment", "demo"]
+    line = ["bragg", "train", "patches.h5", "--out", "model.pt", "--epochs", "2", "--hidden-units", "4"]
+    command = [sys.executable, "-m", "cathodeflow", *where, *line]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    client, runs = stored(server)
+    assert [(run.info.run_name, run.info.status) for run in runs] == [("bragg.train model (live)", "FINISHED")]
+    points = client.get_metric_history(runs[0].info.run_id, "validation_loss")
+    assert sorted(point.step for point in points) == [1, 2]
+
+
+def test_server_that_is_away_stops_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CATHODEFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with live_run("x") as log_epoch:
         log_epoch(HISTORY[0])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cathodeflow.provenance import PACKAGE, code_digest, code_parameter, package_code, reach, stage_target
-from cathodeflow.references import normalise
+from cathodeflow.statements import normalise
 
 FILES = {
     "__init__.py": '"""Package."""\n',

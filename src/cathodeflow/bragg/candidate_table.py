@@ -1,4 +1,4 @@
-"""The table of candidate peaks, as the stages that work frame by frame take it."""
+"""Table of candidate peaks, frame by frame."""
 
 from collections.abc import Iterator
 
@@ -20,14 +20,14 @@ def by_frame(table: pd.DataFrame, n_frames: int, where: str) -> Iterator[tuple[i
     table : DataFrame
         With a column `frame`.
     n_frames : int
-        Number of frames that there are.
+        Number of frames.
     where : str
-        File that the table comes from, for the error.
+        File of the table, for errors.
 
     Raises
     ------
     InputError
-        The table is not ordered, or has frames that there are not.
+        The table is not ordered, or contains frames that do not exist.
     """
     frame = table["frame"].to_numpy()
     if not len(frame):
@@ -40,7 +40,7 @@ def by_frame(table: pd.DataFrame, n_frames: int, where: str) -> Iterator[tuple[i
 
 
 def require_inside(rows: NDArray[np.number], cols: NDArray[np.number], shape: tuple[int, ...], where: str) -> None:
-    """Require that positions [px] lie on frames of a shape: peaks of frames that were binned otherwise do not.
+    """Require that positions [px] are on frames of a shape; those of frames with another binning are not.
 
     Raises
     ------

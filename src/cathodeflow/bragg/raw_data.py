@@ -1,4 +1,4 @@
-"""Where the raw data of a scan lies: in the user's files, or in those that the workflow simulates."""
+"""Raw files of a scan: those of the user, or those that the workflow simulates."""
 
 import shlex
 
@@ -10,7 +10,7 @@ HDF5 = (".h5", ".hdf5", ".hdf", ".nxs", ".cxi")
 
 
 def source(scan: Scan, simulate: Simulate) -> str:
-    """Source of the raw frames, as `cathodeflow bragg frames` takes it."""
+    """Return the source of the raw frames, as `cathodeflow bragg frames` takes it."""
     if not scan.simulated:
         return scan.frames
     pattern = "frame_*.tif" if simulate.format == "tiff" else "frames.h5::/entry/data/data"
@@ -18,28 +18,28 @@ def source(scan: Scan, simulate: Simulate) -> str:
 
 
 def simulated_files(simulate: Simulate) -> list[str]:
-    """Names of the raw files that a simulated scan consists of."""
+    """Return the names of the raw files of a simulated scan."""
     return (
         [f"frame_{index:05d}.tif" for index in range(simulate.n_frames)] if simulate.format == "tiff" else ["frames.h5"]
     )
 
 
 def raw_files(scan: Scan, simulate: Simulate) -> list[str]:
-    """Raw files themselves, so that Snakemake sees each of them change, come and go."""
+    """List the raw files, so that Snakemake detects changes of each of them."""
     if scan.simulated:
         return [f"{RAW}/{scan.sample}/{file}" for file in simulated_files(simulate)]
     return _with_links(scan.frames)
 
 
 def corrections(scan: Scan) -> dict[str, str]:
-    """Give the sources of the dark image and the mask, as far as there are any."""
+    """Return the sources of the dark image and the mask, where given."""
     if scan.simulated:
         return {kind: f"{RAW}/{scan.sample}/{kind}.tif" for kind in ("dark", "mask")}
     return {kind: given for kind, given in (("dark", scan.dark), ("mask", scan.mask)) if given}
 
 
 def correction_files(scan: Scan) -> list[str]:
-    """Files of the dark image and the mask."""
+    """List the files of the dark image and the mask."""
     if scan.simulated:
         return list(corrections(scan).values())
     return [file for given in corrections(scan).values() for file in _with_links(given)]
@@ -70,5 +70,5 @@ def _with_links(source: str) -> list[str]:
 
 
 def truth_files(scan: Scan) -> list[str]:
-    """Table of the true positions of a simulated scan; none of a measured one."""
+    """Return the table of the true positions of a simulated scan; nothing for a measured scan."""
     return [f"{RAW}/{scan.sample}/truth.parquet"] if scan.simulated else []
