@@ -123,6 +123,6 @@ def _segmentation_figure(slices: str, phases: str, uncertainty: str, options: Fi
         classes=info.attributes["classes"],
         entropy=read_volume(uncertainty)[shown].compute(),
         names=[f"slice {index}" for index in shown],
-        pixel_nm=info.scale[-1] if info.unit == "nm" else None,
+        pixel_nm=info.scale[-1] if info.unit == "nanometer" else None,
         zoom_px=options.zoom_px,
     )
