@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cathodeflow.bcdi import metrics
-from cathodeflow.bcdi.infer import Inferred, infer
+from cathodeflow.bcdi import comparison
 from cathodeflow.bcdi.network import WIDTHS, Architecture, PhaseNetwork, make_network
 from cathodeflow.bcdi.operators import amplitude as amplitude_of
-from cathodeflow.bcdi.phase import retrieve
-from cathodeflow.bcdi.refine import refine
-from cathodeflow.bcdi.simulate import crystal
+from cathodeflow.bcdi.prediction import Inferred, predict_objects
+from cathodeflow.bcdi.refinement import refine_objects
+from cathodeflow.bcdi.retrieval import retrieve
+from cathodeflow.bcdi.simulation import crystal
 from cathodeflow.learning import limited_threads
 
 # As the peer's, and the usual ones of the field; ours are others.
@@ -101,7 +101,7 @@ def report(found: dict[str, list[Tensor]], measured: Tensor, truth: Tensor | Non
         line = f"  {name:12} error {min(errors):.4f} at best, {np.mean(errors):.4f} in the mean, at {voxels} voxels;"
         line += f" support before {np.mean(filled):.1f} % of the volume"
         if truth is not None:
-            right = metrics.against_truth(torch.stack(objects), truth).correlation
+            right = comparison.against_truth(torch.stack(objects), truth).correlation
             line += f"; correlation with the truth {right.max():.4f} at best"
         print(line)
 
@@ -150,10 +150,10 @@ def short_cut(measured: Tensor, full: float) -> None:
         for precision in ("32-true", "bf16-mixed"):
             away = images(network, measured, precision) - exact
             error = float(torch.linalg.vector_norm(away) / torch.linalg.vector_norm(exact))
-            image = partial(infer, network, measured, precision=precision, device="cpu")
+            image = partial(predict_objects, network, measured, precision=precision, device="cpu")
 
             def both(image: Callable[[], Inferred] = image) -> None:
-                refine(measured, image().objects[0], iterations=20, device="cpu")
+                refine_objects(measured, image().objects[0], iterations=20, device="cpu")
 
             first, whole = quickest(image), quickest(both)
             name = f"{architecture} {'-'.join(map(str, widths))}"

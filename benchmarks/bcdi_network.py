@@ -24,10 +24,10 @@ import pandas as pd
 import torch
 
 from cathodeflow.bcdi.displacement import REGIMES
-from cathodeflow.bcdi.metrics import success_rates
+from cathodeflow.bcdi.figures_of_merit import success_rates
 from cathodeflow.bcdi.network import PhaseNetwork, restored
 from cathodeflow.bcdi.options import Evaluate
-from cathodeflow.bcdi.simulate import Measurement, Population, block
+from cathodeflow.bcdi.simulation import Measurement, Population, block
 from cathodeflow.bcdi.trials import best_trials, try_starts
 from cathodeflow.checkpoints import derived_seed
 from cathodeflow.io.models import load_model
@@ -66,7 +66,7 @@ def trained(folder: Path, arguments: argparse.Namespace) -> Path | None:
               "--seed", str(arguments.seed))  # fmt: skip
     if model.exists():
         return model
-    flags = {"--out": model, "--figure": folder / "train.png", "--checkpoint": folder / "train.ckpt",
+    flags = {"--out": model, "--checkpoint": folder / "train.ckpt",
              "--epochs": arguments.epochs, "--threads": arguments.threads, "--seed": arguments.seed}  # fmt: skip
     line = [str(part) for flag in flags.items() for part in flag]
     done = stage(folder, "train", *stores[:2], *line, *arguments.options, limit=60 * arguments.minutes)
@@ -144,9 +144,9 @@ def main() -> None:
     if model is None:
         print("The time is over; the same command goes on from the last whole epoch.")
         return
-    weights, about = load_model(model)
+    weights, metadata = load_model(model)
     began, cpu = time.perf_counter(), time.process_time()
-    tried = trials(restored(about["architecture"], weights), arguments)
+    tried = trials(restored(weights, metadata, where=str(model)), arguments)
     tried.to_parquet(arguments.folder / "trials.parquet")
     print(
         f"{model}: successes [%] by iterations, {arguments.test} unseen crystals of each regime at {arguments.size}^3"

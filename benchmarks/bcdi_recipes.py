@@ -14,8 +14,8 @@ import torch
 from bcdi import USUAL
 from bcdi_network import table, unseen
 
-from cathodeflow.bcdi.phase import retrieve
-from cathodeflow.bcdi.simulate import Measurement
+from cathodeflow.bcdi.retrieval import retrieve
+from cathodeflow.bcdi.simulation import Measurement
 from cathodeflow.bcdi.trials import trial_rows
 
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -21,6 +21,7 @@ class Options(BaseModel):
 
     #: Keys that earlier versions had, with their present names, such as `{"turn": "augment.rotate90"}`: they are
     #: refused with the new name, as a value that was ignored or meant something else would change results silently.
+    #: That of an option that has moved to another stage begins with `../`, such as `../figures.isosurface`.
     renamed: ClassVar[dict[str, str]] = {}
 
 
@@ -203,6 +204,8 @@ def renamed(cls: type[BaseModel], location: tuple[Any, ...]) -> tuple[str, ...] 
     *above, key = map(str, location)
     at = _class_at(cls, tuple(above))
     now = at.renamed.get(key) if at is not None and issubclass(at, Options) else None
+    if now and now.startswith("../"):
+        return (*(above[:-1] or [".."]), *now[3:].split("."))
     return (*above, *now.split(".")) if now else None
 
 

@@ -18,8 +18,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from cathodeflow.bcdi.cli.network import _load as load_phase_network
-from cathodeflow.bcdi.network import make_network
+from cathodeflow.bcdi.network import make_network, restored
 from cathodeflow.bragg.model import BraggNN, from_weights
 from cathodeflow.bragg.options import Scan
 from cathodeflow.bragg.training_patches import TrainingPatches
@@ -220,7 +219,7 @@ def _seeds() -> list[Seed]:
         Seed("weights.safetensors", lambda p: save_file(small, p), network),
         Seed("training.ckpt", lambda p: save_checkpoint(p, {"key": "k", "epoch": 3, "model": small}), load_checkpoint, True),
         Seed("bundle.pt", lambda p: save_bundle(p, unet, {"classes": ["a", "b"]}), load_bundle, True),
-        Seed("phases.pt", lambda p: save_model(p, phases.state_dict(), {"architecture": phases.architecture}), lambda p: load_phase_network(str(p)), True),
+        Seed("phases.pt", lambda p: save_model(p, phases.state_dict(), {"architecture": phases.architecture}), lambda p: restored(*load_model(p), where=str(p)), True),
         Seed("own frames.h5", lambda p: write_frames(p, enumerate(STACK), shape=STACK.shape[1:]), frames_h5, True),
         Seed("own peaks.h5", lambda p: write_peaks(p, *[np.arange(3)] * 5, columns={"x": np.ones(3)}, attributes={"b": 2}), lambda p: (read_peaks(p, None), read_peaks_attributes(p)), True),
         Seed("own patches.h5", _patches, read_patches, True),

@@ -20,7 +20,7 @@ from cathodeflow.bcdi.crystals import (
     window,
     winterbottom,
 )
-from cathodeflow.bcdi.simulate import Population, draw_crystal
+from cathodeflow.bcdi.simulation import Population, draw_crystal
 from cathodeflow.errors import InputError
 
 CUBE = Polyhedron(np.concatenate([np.eye(3), -np.eye(3)]), np.full(6, 10.0))

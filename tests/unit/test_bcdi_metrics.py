@@ -7,18 +7,9 @@ import torch
 from scipy import stats
 
 from cathodeflow.bcdi.ambiguities import shifted, twinned
-from cathodeflow.bcdi.metrics import (
-    Curve,
-    against_truth,
-    chi_square,
-    fsc,
-    half_bit,
-    log_likelihood,
-    prtf,
-    r_factor,
-    success_rates,
-    support_fraction,
-)
+from cathodeflow.bcdi.comparison import against_truth
+from cathodeflow.bcdi.figures_of_merit import chi_square, log_likelihood, r_factor, success_rates, support_fraction
+from cathodeflow.bcdi.resolution import Curve, fsc, half_bit, prtf
 from cathodeflow.errors import InputError
 from cathodeflow.statistics import wilson
 

@@ -9,7 +9,7 @@ from cathodeflow.bcdi.coherence import Blur
 from cathodeflow.bcdi.modes import best_of, mode_decomposition
 from cathodeflow.bcdi.noise import counting_noise, relaxation
 from cathodeflow.bcdi.operators import amplitude, fourier
-from cathodeflow.bcdi.phase import retrieve
+from cathodeflow.bcdi.retrieval import retrieve
 from cathodeflow.errors import InputError
 
 SHORT = "20*ER+30*HIO+10*ER"

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from cathodeflow.bcdi import plots, surface
-from cathodeflow.bcdi.metrics import Curve, success_rates
+from cathodeflow.bcdi.figures_of_merit import success_rates
+from cathodeflow.bcdi.resolution import Curve
 from cathodeflow.errors import InputError
 from cathodeflow.io.figures import save_figure
 
@@ -49,8 +50,8 @@ def figures():
         "diffraction": plots.diffraction_figure(MEASURED, 1.1 * MEASURED, valid=valid),
         "diffraction of nothing": plots.diffraction_figure(0 * MEASURED, 0 * MEASURED),
         "diffraction of one level": plots.diffraction_figure(0 * MEASURED + 1, 0 * MEASURED + 1),
-        "errors": plots.errors_figure([np.geomspace(1, 0.1, 30), np.geomspace(1, 0.01, 50)], chosen=1),
-        "errors above noise": plots.errors_figure([np.geomspace(1, 0.1, 30)], chosen=0, noise=0.08),
+        "errors": plots.errors_figure([np.geomspace(1, 0.01, 50), np.geomspace(1, 0.1, 30)], best=1),
+        "errors above noise": plots.errors_figure([np.geomspace(1, 0.1, 30)], best=0, noise=0.08),
         "errors down to 0": plots.errors_figure([[1, 0.5, 0]]),
         "no errors": plots.errors_figure([[], []]),
         "resolution": plots.resolution_figure({"PRTF": curve(np.linspace(1.1, 0, 12)), "FSC": curve(np.linspace(1, -0.2, 12))}),
@@ -116,13 +117,13 @@ def test_measured_and_calculated_have_one_scale_and_the_difference_is_in_deviati
 
 
 def test_the_kept_start_stands_out():
-    axes = plots.errors_figure([[1, 0.5], [1, 0.2], [1, 0.4]], chosen=1).axes[0]
+    axes = plots.errors_figure([[1, 0.2], [1, 0.5], [1, 0.4]], best=1).axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["other starts (2)", "kept: start 2"]
     assert axes.lines[-1].get_ydata().tolist() == [1, 0.2] and axes.lines[-1].get_xdata().tolist() == [1, 2]
     assert axes.get_yscale() == "log" and len(axes.lines) == 3
     noisy = plots.errors_figure([[1, 0.5]], noise=0.3).axes[0]
     assert list(noisy.lines[-1].get_ydata()) == [0.3, 0.3]
-    assert [text.get_text() for text in noisy.get_legend().get_texts()] == ["starts (1)", "noise of counting"]
+    assert [text.get_text() for text in noisy.get_legend().get_texts()] == ["starts (1)", "counting noise"]
 
 
 def test_resolutions_stand_where_curves_cross():

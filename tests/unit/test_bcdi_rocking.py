@@ -3,7 +3,7 @@ import pytest
 
 from cathodeflow.bcdi.geometry import q_vector, reciprocal_basis
 from cathodeflow.bcdi.rocking import GEOMETRY, rocking_scan
-from cathodeflow.bcdi.simulate import KINDS
+from cathodeflow.bcdi.simulation import KINDS
 from cathodeflow.errors import InputError
 
 SHAPE = (24, 48, 48)

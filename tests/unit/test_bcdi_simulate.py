@@ -16,7 +16,7 @@ from cathodeflow.bcdi.displacement import (
     twin,
 )
 from cathodeflow.bcdi.fields import DISLOCATIONS, KINDS
-from cathodeflow.bcdi.simulate import Measurement, Population, block, crystal
+from cathodeflow.bcdi.simulation import Measurement, Population, block, crystal
 from cathodeflow.errors import InputError
 
 HABIT_KINDS = [(kind, "extreme" if kind in DISLOCATIONS else "strong") for kind in KINDS]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cathodeflow.bcdi.geometry import Geometry, laboratory_basis, q_vector, real_basis, reciprocal_basis
-from cathodeflow.bcdi.strain import Field, depth, displacement, particle, statistics, strain
+from cathodeflow.bcdi.strain_fields import Field, depth, depth_statistics, displacement, particle, strain
 from cathodeflow.errors import InputError
 
 GEOMETRY = Geometry(9.0, 0.5, 440.0, 32.174, 12.6346, 0.22, 90.0, -5.0, "theta", 0.06)
@@ -130,7 +130,7 @@ def test_statistics_tell_the_shells_apart():
     below = 36 - radius
     values = np.where(below < 10, 2e-3, np.where(below < 20, 1e-3, 0)).astype(np.float32)
     values[~support] = np.nan
-    rows = {row["region"]: row for row in statistics([Field("strain along Q", "1", values)], support, voxel)}
+    rows = {row["region"]: row for row in depth_statistics([Field("strain along Q", "1", values)], support, voxel)}
     surface, shell, core = rows["surface, 0 to 10 nm"], rows["shell, 10 to 20 nm"], list(rows.values())[-1]
     assert surface["q50"] == pytest.approx(2e-3) and surface["mean"] == pytest.approx(2e-3, rel=0.05)
     assert shell["q50"] == pytest.approx(1e-3) and core["q50"] == 0 and core["region"].startswith("core")
@@ -153,12 +153,12 @@ def test_a_shell_without_known_voxels_has_no_figures():
     support[1:6, 1:6, 1:6] = True
     values = np.full(support.shape, np.nan, np.float32)
     values[3, 3, 3] = 1.0
-    rows = statistics([Field("strain along Q", "1", values)], support, 4.0, shells=(3.0,))
+    rows = depth_statistics([Field("strain along Q", "1", values)], support, 4.0, shells=(3.0,))
     assert [row["voxels"] for row in rows] == [1, 0, 1] and np.isnan(rows[1]["mean"])
 
 
 def test_a_particle_smaller_than_the_shells_is_all_surface():
-    rows = statistics([Field("strain along Q", "1", np.zeros((3, 3, 3)))], np.ones((3, 3, 3), bool), 1.0)
+    rows = depth_statistics([Field("strain along Q", "1", np.zeros((3, 3, 3)))], np.ones((3, 3, 3), bool), 1.0)
     assert [row["region"].split(",")[0] for row in rows] == ["whole", "surface"]
 
 
@@ -170,4 +170,4 @@ def test_what_cannot_have_strain_is_refused():
     with pytest.raises(InputError, match="support: found no voxel"):
         displacement(np.zeros(SHAPE), np.zeros(SHAPE, bool), Q)
     with pytest.raises(ValueError, match="ascend"):
-        statistics([], thin, 1.0, shells=(20.0, 10.0))
+        depth_statistics([], thin, 1.0, shells=(20.0, 10.0))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cathodeflow.bcdi.coherence import Blur, checked_widths
-from cathodeflow.bcdi.free import free_pixels
+from cathodeflow.bcdi.free_pixels import free_pixels
 from cathodeflow.bcdi.operators import amplitude
 from cathodeflow.bcdi.support import autocorrelation_support, box_support, shrink_wrap, smooth
 from cathodeflow.errors import InputError

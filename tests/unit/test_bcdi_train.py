@@ -4,12 +4,12 @@ import torch
 import zarr
 
 from cathodeflow.bcdi.ambiguities import align
-from cathodeflow.bcdi.infer import infer
 from cathodeflow.bcdi.losses import LOSSES
 from cathodeflow.bcdi.network import ARCHITECTURES
 from cathodeflow.bcdi.operators import amplitude as amplitude_of
-from cathodeflow.bcdi.refine import fine_tune, refine, refinement
-from cathodeflow.bcdi.train import cyclic, thinned, train_network, turned
+from cathodeflow.bcdi.prediction import predict_objects
+from cathodeflow.bcdi.refinement import fine_tune, refine_objects, refinement
+from cathodeflow.bcdi.training import cyclic, thinned, train_network, turned
 from cathodeflow.errors import InputError
 
 SMALL = {"widths": (4, 8, 16, 32), "candidates": 2, "stages": 1, "device": "cpu", "precision": "32-true"}
@@ -55,7 +55,7 @@ def test_training_without_truth_finds_crystals(architecture):
     assert trained.model.threshold == pytest.approx(0.07 + 0.03 * (trained.training.best_epoch - 1) / (epochs - 1))
     # What validation says is what the network does.
     test, truth = crystals(4, seed=9)
-    found = infer(trained.model, test, device="cpu", precision="32-true")
+    found = predict_objects(trained.model, test, device="cpu", precision="32-true")
     for candidates, one in zip(found.objects, truth, strict=True):
         assert align(candidates[:1], torch.from_numpy(one))[1].item() > 0.5
 
@@ -158,12 +158,12 @@ def test_fine_tuning_lowers_the_residual_and_leaves_the_network_alone():
     measured = crystals(1, seed=7)[0][0]
     tuned = fine_tune(model, measured, steps=25, learning_rate=2e-3, device="cpu", precision="32-true")
     assert len(tuned.losses) == 26 and min(tuned.losses) < 0.9 * tuned.losses[0]
-    found = [infer(one, measured, device="cpu", precision="32-true") for one in (model, tuned.model)]
+    found = [predict_objects(one, measured, device="cpu", precision="32-true") for one in (model, tuned.model)]
     assert found[1].residuals[0] < 0.95 * found[0].residuals[0]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     # A rate that destroys the network is not kept.
     spoilt = fine_tune(model, measured, steps=3, learning_rate=10.0, device="cpu", precision="32-true")
-    again = infer(spoilt.model, measured, device="cpu", precision="32-true")
+    again = predict_objects(spoilt.model, measured, device="cpu", precision="32-true")
     assert again.residuals[0] <= found[0].residuals[0] + 1e-4
 
 
@@ -171,12 +171,12 @@ def test_refinement_from_near_the_truth_reaches_it():
     one = torch.from_numpy(crystals(1, side=32)[1][0])
     truth, near = (torch.polar(one.abs(), factor * one.angle()) for factor in (5, 2.5))
     measured = 100 * amplitude_of(truth)
-    found = refine(measured, torch.stack([near, near.roll(2, 0)]), iterations=30, device="cpu")
+    found = refine_objects(measured, torch.stack([near, near.roll(2, 0)]), iterations=30, device="cpu")
     assert found.objects.shape == (2, 32, 32, 32) and found.errors.shape == (2, 30)
     assert align(found.objects, truth)[1].min() > 0.97 > 0.9 > align(near[None], truth)[1].item()
     assert found.errors[:, -1].max() < 0.01
     mask = torch.rand(32, 32, 32, generator=torch.Generator().manual_seed(0)) > 0.1
-    spoilt = refine(torch.where(mask, measured, 1e4), near, mask=mask, recipe="20*HIO+5*ER", device="cpu")
+    spoilt = refine_objects(torch.where(mask, measured, 1e4), near, mask=mask, recipe="20*HIO+5*ER", device="cpu")
     assert spoilt.errors.shape == (1, 25) and align(spoilt.objects, truth)[1].item() > 0.95
     assert all(sum(step.iterations for step in refinement(count)) == count for count in (1, 2, 7, 50, 400))
 

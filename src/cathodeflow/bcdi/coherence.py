@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cathodeflow.bcdi.operators import VOLUME
+from cathodeflow.bcdi.operators import amplitude as coherent_amplitude
 from cathodeflow.errors import InputError
 
 #: Widest blur that is estimated [px]: the speckles of a pattern sampled well enough to be phased are not narrower.
@@ -96,3 +97,25 @@ class Blur:
         normal += 1e-6 * normal.diagonal(dim1=1, dim2=2).amax(1)[:, None, None] * torch.eye(3, device=normal.device)
         step = torch.linalg.solve(normal, gradient).float()
         self.widths = (self.widths.square() + step).clamp_(0, WIDEST**2).sqrt_()
+
+
+def detected_amplitude(objects: Tensor, widths: Tensor) -> Tensor:
+    """Calculate the amplitude of objects on the detector, blurred where the coherence is partial.
+
+    Parameters
+    ----------
+    objects : (start, z, y, x) complex64
+    widths : (start, 3) float32
+        Standard deviations of the blur along (z, y, x) [px]; 0 for full coherence.
+
+    Returns
+    -------
+    (start, z, y, x) float32
+        Zero frequency at index n // 2.
+    """
+    calculated = coherent_amplitude(objects)
+    if not bool(widths.any()):
+        return calculated
+    # The blur is periodic: the position of the zero frequency does not matter to it.
+    intensity = calculated.square().permute(0, 3, 2, 1)
+    return Blur(tuple(intensity.shape), widths)(intensity).permute(0, 3, 2, 1).sqrt()

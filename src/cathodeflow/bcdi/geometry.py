@@ -16,6 +16,7 @@ References
 .. [2] S. Maddali et al., J. Appl. Cryst. 53, 393 (2020): bases of sampling in both spaces
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -233,6 +234,45 @@ def laboratory_basis(voxel_nm: float) -> Floats:
     """
     basis: Floats = voxel_nm * np.eye(3)[::-1]
     return basis
+
+
+def frequency_scale(
+    geometry: Geometry | None, shape: Sequence[int], binning: tuple[int, int, int]
+) -> tuple[Floats, str]:
+    """Sizes (3,) whose inverse is the range of spatial frequency along each axis of a pattern, and its unit.
+
+    In nm with a geometry, else in voxels: the unit of the frequency is "1/nm" or "1/voxel".
+    """
+    if geometry is None:
+        return np.ones(3), "1/voxel"
+    steps = np.linalg.norm(reciprocal_basis(geometry, binning=binning), axis=1)
+    sizes: Floats = 2 * np.pi / (steps * np.array(shape))
+    return sizes, "1/nm"
+
+
+def geometry_of(*sources: Mapping[str, Any]) -> tuple[Geometry | None, list[str]]:
+    """Combine the values of several sources by the names of the fields; later sources override earlier ones.
+
+    Parameters
+    ----------
+    *sources : mapping
+        What is None in a source is not given there; other keys are ignored.
+
+    Returns
+    -------
+    geometry : Geometry, optional
+        None where a field is missing.
+    missing : list of str
+        Names of the missing fields.
+
+    Examples
+    --------
+    >>> geometry_of({"energy_kev": 9.0, "distance_m": 0.5}, {"energy_kev": 10.0})[1][:2]
+    ['pixel_um', 'delta_deg']
+    """
+    values = {name: source[name] for source in sources for name in Geometry._fields if source.get(name) is not None}
+    missing = [name for name in Geometry._fields if name not in values and name not in Geometry._field_defaults]
+    return (None if missing else Geometry(**values)), missing
 
 
 def _arm(geometry: Geometry) -> Rotation:

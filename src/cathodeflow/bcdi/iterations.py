@@ -39,7 +39,7 @@ class Measured(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """Options of `cathodeflow.bcdi.phase.retrieve` that concern the iterations."""
+    """Options of `cathodeflow.bcdi.retrieval.retrieve` that concern the iterations."""
 
     beta: float
     shrink_every: int

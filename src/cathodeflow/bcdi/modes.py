@@ -1,12 +1,14 @@
 """The best of several reconstructions, and what they have in common."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from cathodeflow.bcdi.ambiguities import align
-from cathodeflow.bcdi.phase import Retrieval
+from cathodeflow.bcdi.figures_of_merit import support_fraction
+from cathodeflow.bcdi.noise import counting_noise
+from cathodeflow.bcdi.retrieval import Retrieval
 from cathodeflow.errors import InputError
 
 
@@ -81,3 +83,32 @@ def mode_decomposition(objects: Tensor) -> Modes:
     modes = vectors * (torch.polar(strengths / len(flat) ** 0.5, overlap.angle()))[:, None]
     power = strengths.square()
     return Modes(modes.reshape(objects.shape), power / power.sum())
+
+
+def summary(found: Retrieval, order: list[int], *, amplitude: Tensor, mask: Tensor) -> dict[str, Any]:
+    """Figures of merit of the best start, and how far the others agree with it.
+
+    Parameters
+    ----------
+    found : Retrieval
+    order : list of int
+        Starts, the best first (`best_of`).
+    amplitude : (z, y, x) float32
+        Measured amplitude, the square root of counts.
+    mask : (z, y, x) bool
+        True where a pixel was measured.
+    """
+    best = order[0]
+    objects = found.objects[order]
+    metrics = {
+        "starts": len(order),
+        "best_start": best,
+        "error": float(found.errors[best, -1]),
+        "counting_noise": counting_noise(amplitude, valid=mask),
+        "support_fraction": float(support_fraction(objects[:1])[0]),
+    }
+    if not bool(found.free_log_likelihood.isnan().any()):
+        metrics["free_log_likelihood"] = float(found.free_log_likelihood[best])
+    if len(order) > 1:
+        metrics["median_correlation_with_best"] = float(align(objects[1:], objects[0])[1].median())
+    return metrics

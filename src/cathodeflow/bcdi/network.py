@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cathodeflow.bcdi.candidates import Candidates, channels_last, computed
 from cathodeflow.bcdi.operators import VOLUME
+from cathodeflow.bcdi.unrolled import Candidates, channels_last, computed
 from cathodeflow.checkpoints import derived_seed
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import restore
@@ -208,22 +208,30 @@ def make_network(architecture: Architecture = "unrolled", *, seed: int = 0, **op
         return PhaseNetwork(architecture, **options)
 
 
-def restored(architecture: Mapping[str, Any], weights: Mapping[str, Tensor]) -> PhaseNetwork:
-    """Make the network of stored weights, in evaluation mode.
+def restored(weights: Mapping[str, Tensor], metadata: Mapping[str, Any], *, where: str = "weights") -> PhaseNetwork:
+    """Make the network of a model file, in evaluation mode.
 
     Parameters
     ----------
-    architecture : mapping
-        The network's `architecture`, stored beside its weights.
     weights : mapping of str to Tensor
-        Its `state_dict`.
+        The network's `state_dict`.
+    metadata : mapping
+        What is stored beside them; `architecture` is that of the network.
+    where : str
+        The file, for messages.
 
     Raises
     ------
     InputError
-        When they do not belong together.
+        It is no model of `cathodeflow bcdi train`, or weights and architecture do not belong together.
     """
-    return restore(lambda: make_network(**architecture), weights, where="weights", expected="a network for phases")
+    architecture = metadata.get("architecture")
+    if not isinstance(architecture, dict):
+        raise InputError(where, "weights without an architecture", "a model of `cathodeflow bcdi train`")
+    try:
+        return restore(lambda: make_network(**architecture), weights, where=where, expected="a phase-retrieval network")
+    except InputError as error:
+        raise InputError(where, error.found, error.expected) from None
 
 
 def padded(objects: Tensor) -> Tensor:

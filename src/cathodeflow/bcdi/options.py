@@ -1,4 +1,4 @@
-"""Options of the stages of coherent diffraction imaging, and the columns of the sheet of scans."""
+"""Options of the stages of Bragg coherent diffraction imaging."""
 
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from cathodeflow.bcdi.recipe import DEFAULT, parse
+from cathodeflow.bcdi.scans import Scan, require_readable, sheet_errors
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.sources import is_remote, list_files
 from cathodeflow.options import Options, option
 from cathodeflow.samples import Sample, TechniqueSection
 
@@ -18,42 +18,14 @@ Kind = Literal["smooth", "surface", "twin", "fault", "edge", "screw"]
 Regime = Literal["weak", "medium", "strong", "extreme"]
 Likelihood = Literal["amplitude", "poisson"]
 Loss = Literal["l1", "pearson", "poisson", "mix"]
-SIMULATED = "simulated"
 #: Folder beside the scans' folders in results/bcdi, so no scan's name.
 MODEL_FOLDER = "model"
-#: Ways to an object: iterative phasing from random starts, and from the network's image.
-WAYS = {"measure": ("phase", "refine"), "phase": ("phase",), "predict": ("refine",)}
 
 
 def _range(default: tuple[float, float], description: str, *, unit: str | None = None) -> tuple[float, float]:
     """Make an option of two numbers."""
     both: tuple[float, float] = option(default, description, unit=unit, min_length=2, max_length=2)
     return both
-
-
-class Scan(Sample):
-    """A rocking scan of one peak of one particle."""
-
-    role: Literal["measure", "phase", "predict"] = option(
-        "measure", "`phase`: from random starts; `predict`: by the network, refined; `measure`: both, side by side."
-    )
-    frames: str = option(..., "Frames: folder, pattern or file; or `simulated`: made by `bcdi_simulate_scan`.")
-    dark: str | None = option(None, "Dark frame, or several to average; of the frames or of the whole detector.")
-    whitefield: str | None = option(None, "Image of even light, likewise.")
-    mask: str | None = option(None, "Image that is 0 where nothing can be used, likewise, or one for each frame.")
-    spec: str | None = option(None, "SPEC file of 34-ID-C, for the geometry and the region of the detector.")
-    scan: int | None = option(None, "Number of the scan in it.", ge=0)
-    geometry: str | None = option(None, "YAML or JSON file of the geometry, by the names of `strain`.")
-
-    @property
-    def simulated(self) -> bool:
-        """Whether the scan is made by the workflow itself."""
-        return self.frames == SIMULATED
-
-    @property
-    def ways(self) -> tuple[str, ...]:
-        """Ways to an object that are gone."""
-        return WAYS[self.role]
 
 
 class Simulate(Options):
@@ -306,19 +278,40 @@ class Strain(Options):
     rocking_step_deg: float | None = option(None, "Its change from frame to frame.", unit="degrees")
     row_direction: Literal["down", "up"] | None = option(None, "Where rows count to; default: down.")
     col_direction: Literal["outboard", "inboard"] | None = option(None, "Where columns count to; default: outboard.")
+    renamed: ClassVar[dict[str, str]] = {"level": "../figures.isosurface"}
+
     threshold: float = option(
         0.2, "Share of the highest amplitude from which on a voxel is the particle's.", gt=0, lt=1
     )
     voxel_nm: float | None = option(None, "Side of a voxel; default: that of the measurement.", unit="nm", gt=0)
     erosion: int = option(1, "Layers of voxels at the surface without strain.", unit="px", ge=1)
     shells: tuple[float, ...] = option((10.0, 20.0), "Depths at which statistics are divided.", unit="nm")
-    level: float = option(0.3, "Share of the highest amplitude at which the surface is drawn.", gt=0, lt=1)
 
 
 class Metrics(Options):
     """Objects, amplitudes and, where there is one, the truth -> figures of merit."""
 
     threshold: float = option(0.1, "Share of the highest amplitude of supports that are compared.", gt=0, lt=1)
+
+
+class Figures(Options):
+    """Figures and the 3D page of every reconstruction, and figures of the network."""
+
+    isosurface: float = option(
+        0.3, "Isosurface level of the 3D page, as a fraction of the maximum amplitude.", gt=0, lt=1
+    )
+
+
+class Reconstruct(Options):
+    """Options of all stages from raw frames to figures, for `cathodeflow bcdi reconstruct`."""
+
+    prepare: Prepare = option(Prepare(), "Amplitudes.")
+    phase: Phase = option(Phase(), "Iterative phase retrieval.")
+    infer: Infer = option(Infer(), "Prediction of the network.")
+    refine: Refine = option(Refine(), "Refinement of the prediction.")
+    strain: Strain = option(Strain(), "Strain.")
+    metrics: Metrics = option(Metrics(), "Figures of merit.")
+    figures: Figures = option(Figures(), "Figures and the 3D page.")
 
 
 class Section(TechniqueSection):
@@ -338,6 +331,7 @@ class Section(TechniqueSection):
     refine: Refine = option(Refine(), "Its refinement.")
     strain: Strain = option(Strain(), "Strain.")
     metrics: Metrics = option(Metrics(), "Figures of merit.")
+    figures: Figures = option(Figures(), "Figures and the 3D page.")
 
     sample_class: ClassVar[type[Sample]] = Scan
 
@@ -358,11 +352,11 @@ class Section(TechniqueSection):
             where = f"{self.samples}: scan '{name}'"
             if name == MODEL_FOLDER:
                 errors.append(InputError(self.samples, f"a scan named '{name}'", "another name: it is the network's"))
-            errors += _columns(where, scan)
+            errors += sheet_errors(where, scan)
         for key, path in (("infer.model", self.infer.model), ("train.initial", self.train.initial)):
             if path is not None and not Path(path).is_file():
                 errors.append(InputError(f"bcdi.{key}: {path}", "no such file", "a model"))
-        if self.infer.model is None and any("refine" in scan.ways for scan in samples.values()):
+        if self.infer.model is None and any("refine" in scan.routes for scan in samples.values()):
             stride = 2 ** len(self.train.widths)
             sides = {"simulate.size": [self.simulate.size], "prepare.size": self.prepare.size or [],
                      "prepare.divisor": [] if self.prepare.size else [self.prepare.divisor]}  # fmt: skip
@@ -381,50 +375,7 @@ class Section(TechniqueSection):
         InputError
             A line for everything that is not what it should be.
         """
-        from cathodeflow.io.frames import open_series
-        from cathodeflow.io.spec import read_spec_scan
-
-        errors = []
-        for name, scan in samples.items():
-            try:
-                local = not scan.simulated and not is_remote(scan.frames)
-                if local and open_series(scan.frames).n_frames < 2:
-                    raise InputError(scan.frames, "one frame", "a rocking scan, of many frames")
-                if scan.spec is not None and scan.scan is not None and not is_remote(scan.spec):
-                    read_spec_scan(scan.spec, scan.scan)
-            except InputError as error:
-                for one in error.errors:
-                    errors.append(InputError(f"{self.samples}: scan '{name}': {one.where}", one.found, one.expected))
-        if errors:
-            raise InputErrors.of(errors)
-
-
-def _columns(where: str, scan: Scan) -> list[InputError]:
-    """Find what is wrong in a row of the sheet."""
-    errors = []
-    files = ("dark", "whitefield", "mask", "spec", "geometry")
-    if scan.simulated:
-        given = [column for column in files if getattr(scan, column)]
-        if given:
-            errors.append(InputError(where, f"{', '.join(given)} of a simulated scan", "nothing: they are simulated"))
-        return errors
-    if (scan.spec is None) != (scan.scan is None):
-        errors.append(InputError(where, "a SPEC file or the number of a scan alone", "both of spec and scan, or none"))
-    if scan.spec is not None and scan.geometry is not None:
-        errors.append(InputError(where, "a SPEC file and a file of the geometry", "one of them"))
-    for column in ("frames", *files):
-        source = getattr(scan, column)
-        if source is None:
-            continue
-        if set("{}") & set(source):
-            # Snakemake takes what stands in braces for a wildcard.
-            errors.append(InputError(f"{where}, {column}", source, "a path without { and }"))
-            continue
-        try:
-            list_files(source)
-        except InputError as error:
-            errors.append(InputError(f"{where}, {column}: {error.where}", error.found, error.expected))
-    return errors
+        require_readable(samples, self.samples)
 
 
 def readable(recipe: str) -> str:

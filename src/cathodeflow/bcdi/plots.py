@@ -1,6 +1,6 @@
 """Figures of coherent diffraction imaging: slices of a particle, its diffraction, errors, resolution, success."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from cathodeflow.bcdi.metrics import Curve
+from cathodeflow.bcdi.resolution import Curve
 from cathodeflow.plotting import (
     COLOURS,
     MAP,
@@ -170,9 +170,9 @@ def diffraction_figure(measured: Floats, calculated: Floats, *, valid: NDArray[n
 
 @styled
 def errors_figure(
-    errors: Sequence[ArrayLike],
+    errors: Iterable[ArrayLike],
     *,
-    chosen: int | None = None,
+    best: int | None = None,
     noise: float = 0.0,
     unit: str = "relative to the amplitude",
 ) -> Figure:
@@ -180,32 +180,30 @@ def errors_figure(
 
     Parameters
     ----------
-    errors : sequence of (iterations,)
-        A curve for each start.
-    chosen : int, optional
-        The start that was kept, drawn strong.
+    errors : iterable of (iterations,)
+        A curve for each start, that of the best start first.
+    best : int, optional
+        Number of the best start among the random starts, from 0; its curve is highlighted. Default: none is.
     noise : float
-        Distance of the measured from the true amplitude by counting, drawn as a level where it is above 0.
+        Counting noise: distance of the measured from the true amplitude, drawn as a level if above 0.
     unit : str
         Of the error.
     """
     figure = Figure(figsize=(ONE_COLUMN * 1.4, 2.9))
     axes = figure.subplots()
-    curves = [np.asarray(one, np.float64) for one in errors]
-    if not any(len(one) for one in curves):
+    curves = [np.asarray(curve, np.float64) for curve in errors]
+    if not any(len(curve) for curve in curves):
         nothing_to_show(axes, "no iteration was made")
         return figure
-    others = [number for number in range(len(curves)) if number != chosen]
-    for number in others:
-        text = f"{'other ' if chosen is not None else ''}starts ({len(others)})" if number == others[0] else None
-        axes.plot(np.arange(1, len(curves[number]) + 1), curves[number], color="#9A9A9A", linewidth=0.7, label=text)
-    if chosen is not None:
-        axes.plot(
-            np.arange(1, len(curves[chosen]) + 1), curves[chosen], color=COLOURS[0], label=f"kept: start {chosen + 1}"
-        )
+    others = curves if best is None else curves[1:]
+    for number, curve in enumerate(others):
+        text = f"{'' if best is None else 'other '}starts ({len(others)})" if number == 0 else None
+        axes.plot(np.arange(1, len(curve) + 1), curve, color="#9A9A9A", linewidth=0.7, label=text)
+    if best is not None:
+        axes.plot(np.arange(1, len(curves[0]) + 1), curves[0], color=COLOURS[0], label=f"kept: start {best + 1}")
     if noise > 0:
-        axes.axhline(noise, color="#4A4A4A", linewidth=0.9, linestyle="--", label="noise of counting")
-    if min(float(np.nanmin(one)) for one in curves if len(one)) > 0:
+        axes.axhline(noise, color="#4A4A4A", linewidth=0.9, linestyle="--", label="counting noise")
+    if min(float(np.nanmin(curve)) for curve in curves if len(curve)) > 0:
         axes.set_yscale("log")
         plain_log(axes.yaxis)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -138,7 +138,7 @@ def rocking_scan(
     voxel_nm : float, optional
         Of the truth [nm]; by default a 32nd of the size.
     habit, kind, regime, phase_range, aspect, rounding, correlation
-        As of `cathodeflow.bcdi.simulate.crystal`.
+        As of `cathodeflow.bcdi.simulation.crystal`.
     offset : (float, float, float)
         Of the peak from the middle, n // 2, of the frames, rows and columns.
     photons : float

@@ -6,11 +6,13 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from cathodeflow.bcdi.infer import infer
-from cathodeflow.bcdi.metrics import against_truth, support_fraction
+from cathodeflow.bcdi.comparison import against_truth
+from cathodeflow.bcdi.displacement import REGIMES
+from cathodeflow.bcdi.figures_of_merit import support_fraction
 from cathodeflow.bcdi.network import PhaseNetwork
-from cathodeflow.bcdi.phase import retrieve
-from cathodeflow.bcdi.refine import refine, refinement
+from cathodeflow.bcdi.prediction import predict_objects
+from cathodeflow.bcdi.refinement import refine_objects, refinement
+from cathodeflow.bcdi.retrieval import retrieve
 
 #: What phasing starts from.
 NETWORK, RANDOM = "network", "random"
@@ -63,7 +65,7 @@ def try_starts(
         `phase_error` [rad], `error` and `support_fraction`. At 0 iterations the network alone. A network that gives
         nothing to start from has a row of correlation 0 for each number of iterations.
     """
-    guess = infer(network, amplitude.numpy(), mask=mask, side=side, device=device, precision=precision)
+    guess = predict_objects(network, amplitude.numpy(), mask=mask, side=side, device=device, precision=precision)
     usable = guess.objects.abs().amax((1, 2, 3)) > 0
     candidates = guess.objects[usable][:starts]
     rows = trial_rows(NETWORK, 0, guess.objects[:starts], guess.residuals[:starts], truth)
@@ -71,7 +73,7 @@ def try_starts(
     for count in iterations:
         found = {RANDOM: retrieve(amplitude, recipe=refinement(count), starts=starts, seed=seed, **settings)}
         if len(candidates):
-            found[NETWORK] = refine(amplitude, candidates, iterations=count, **settings)
+            found[NETWORK] = refine_objects(amplitude, candidates, iterations=count, **settings)
         else:
             rows += [{**rows[0], "iterations": count}]
         for start, one in found.items():
@@ -110,3 +112,9 @@ def trial_rows(start: str, iterations: int, objects: Tensor, errors: Tensor, tru
         }
         for number, one in enumerate(columns)
     ]
+
+
+def by_regime(trials: pd.DataFrame) -> pd.DataFrame:
+    """Sort trials by regime, from weak to strong strain, then by crystal; the order of its trials stays."""
+    ranks = trials["regime"].map(list(REGIMES).index)
+    return trials.assign(rank=ranks).sort_values(["rank", "crystal"], kind="stable").drop(columns="rank")

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from cathodeflow.bcdi.coherence import Blur, checked_widths
-from cathodeflow.bcdi.free import free_pixels
+from cathodeflow.bcdi.figures_of_merit import log_likelihood
+from cathodeflow.bcdi.free_pixels import free_pixels
 from cathodeflow.bcdi.iterations import Measured, Settings, iterate
-from cathodeflow.bcdi.metrics import log_likelihood
 from cathodeflow.bcdi.noise import relaxation
 from cathodeflow.bcdi.operators import VOLUME
 from cathodeflow.bcdi.operators import amplitude as amplitude_of

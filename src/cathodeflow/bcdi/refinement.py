@@ -6,11 +6,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cathodeflow.bcdi.infer import checked
 from cathodeflow.bcdi.losses import LossName, best, diffraction_loss
 from cathodeflow.bcdi.network import PhaseNetwork
-from cathodeflow.bcdi.phase import Retrieval, retrieve
+from cathodeflow.bcdi.prediction import checked
 from cathodeflow.bcdi.recipe import Step
+from cathodeflow.bcdi.retrieval import Retrieval, retrieve
 from cathodeflow.errors import InputError
 from cathodeflow.learning import resolve_device, resolve_precision
 
@@ -22,7 +22,7 @@ class FineTuned(NamedTuple):
     losses: list[float]
 
 
-def refine(
+def refine_objects(
     amplitude: Tensor,
     start: Tensor,
     *,

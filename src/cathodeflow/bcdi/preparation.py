@@ -1,11 +1,12 @@
 """A measured scan made ready for phasing: corrected, its peak in the middle, binned as far as may be, cut to size."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.bcdi.counts import (
+from cathodeflow.bcdi.corrections import (
     Counts,
     Region,
     accept,
@@ -32,6 +33,7 @@ from cathodeflow.errors import InputError
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+_AXES = ("frames", "rows", "cols")
 
 
 class Prepared(NamedTuple):
@@ -52,7 +54,7 @@ class Prepared(NamedTuple):
     steps: list[dict[str, Any]]
 
 
-def prepare(
+def prepare_scan(
     frames: NDArray[Any],
     *,
     dark: NDArray[Any] | None = None,
@@ -83,7 +85,7 @@ def prepare(
     window : (slice, slice, slice), optional
         Frames, rows and columns to use; by default all.
     saturation, dark_limit, hot_ratio, threshold
-        As of `cathodeflow.bcdi.counts`; `hot_ratio` None leaves hot pixels alone.
+        As of `cathodeflow.bcdi.corrections`; `hot_ratio` None leaves hot pixels alone.
     oversampling : float
         Wanted along each axis, at least 2: frames or pixels are joined as long as it stays above.
     size : (int, int, int), optional
@@ -174,3 +176,21 @@ def _corrected(
         steps.append({"step": "window", "shape": list(part.shape)})
         counts = Counts(part, counts.known[window], {})
     return counts, steps
+
+
+def step_metrics(steps: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Flatten the figures of the steps to numbers with names such as `oversampling_estimated_rows`.
+
+    Three numbers are those of the frames, rows and columns; of any other list the length is given.
+    """
+    found: dict[str, float] = {}
+    for step in steps:
+        for key, value in step.items():
+            name = f"{step['step']}_{key}"
+            if isinstance(value, int | float):
+                found[name] = value
+            elif isinstance(value, list) and len(value) == len(_AXES) and key != "zero_frames":
+                found |= {f"{name}_{axis}": number for axis, number in zip(_AXES, value, strict=True)}
+            elif isinstance(value, list):
+                found[name] = len(value)
+    return found

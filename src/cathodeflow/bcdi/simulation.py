@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from cathodeflow.bcdi.crystals import (
@@ -225,6 +226,29 @@ def block(
         kind=np.array([KINDS.index(one.kind) for one in crystals], dtype=np.int8),
         habit=np.array([list(HABITS).index(one.habit) for one in crystals], dtype=np.int8),
     )
+
+
+def stored(simulated: Block) -> tuple[Floats, NDArray[np.complex64], NDArray[np.bool_]]:
+    """Give what a network learns from: amplitudes of the good pixels, true objects, and the good pixels.
+
+    Returns
+    -------
+    amplitudes : (n, z, y, x) float32
+        Square roots of the counts, 0 at bad pixels.
+    objects : (n, z, y, x) complex64
+    good : (n, y, x) bool
+    """
+    amplitudes = np.sqrt(simulated.counts * simulated.good[:, None], dtype=np.float32)
+    return amplitudes, simulated.amplitude * np.exp(np.complex64(1j) * simulated.phase), simulated.good
+
+
+def crystal_table(numbers: Sequence[int], simulated: Block) -> pd.DataFrame:
+    """Describe the crystals of a block, a row each: number, regime, kind, habit, oversampling, phase range, photons."""
+    names = {"regime": list(REGIMES), "kind": KINDS, "habit": list(HABITS)}
+    columns = {name: np.array(known)[getattr(simulated, name)] for name, known in names.items()}
+    columns |= {f"oversampling_{axis}": simulated.oversampling[:, k] for k, axis in enumerate("zyx")}
+    rest = {"phase_range": simulated.phase_range, "photons": simulated.photons}
+    return pd.DataFrame({"number": list(numbers), **columns, **rest})
 
 
 def draw_crystal(rng: np.random.Generator, *, size: int, population: Population) -> Crystal:

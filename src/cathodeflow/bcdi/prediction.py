@@ -39,7 +39,7 @@ class Inferred(NamedTuple):
     residuals: Tensor
 
 
-def infer(
+def predict_objects(
     model: PhaseNetwork,
     amplitude: Any,
     *,
@@ -104,7 +104,7 @@ def checked(model: PhaseNetwork, amplitude: Any, mask: Any = None) -> Tensor:
     Raises
     ------
     InputError
-        As of `infer`.
+        As of `predict_objects`.
     """
     volumes = torch.as_tensor(np.asarray(amplitude)).float()
     volumes = volumes[None] if volumes.ndim == 3 else volumes

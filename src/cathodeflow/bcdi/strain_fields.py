@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
@@ -196,7 +197,7 @@ def depth(support: NDArray[np.bool_], voxel_nm: float) -> NDArray[np.float32]:
     return np.where(support, (distance - 0.5) * voxel_nm, 0).astype(np.float32)
 
 
-def statistics(
+def depth_statistics(
     fields: Sequence[Field],
     support: NDArray[np.bool_],
     voxel_nm: float,
@@ -242,6 +243,23 @@ def statistics(
             row = {"quantity": field.name, "unit": field.unit, "region": region, "from_nm": low, "to_nm": high}
             rows.append({**row, "voxels": len(values), **_summary(values)})
     return rows
+
+
+def particle_metrics(particle: Particle, table: pd.DataFrame) -> dict[str, float]:
+    """Figures of merit of a particle: extent, voxels, and the spread of strain and displacement.
+
+    Parameters
+    ----------
+    particle : Particle
+    table : DataFrame
+        Rows of `depth_statistics`.
+    """
+    extent = np.ptp(np.argwhere(particle.support), axis=0) + 1
+    metrics = {f"extent_{axis}_nm": float(n * particle.voxel_nm) for axis, n in zip("zyx", extent, strict=True)}
+    metrics |= {"voxel_nm": particle.voxel_nm, "voxels": int(particle.support.sum())}
+    whole = table[table["region"] == "whole"].set_index("quantity")
+    metrics |= {f"strain_{name}": whole[name][particle.strain.name] for name in ("deviation", "q05", "q95")}
+    return metrics | {"displacement_deviation_nm": whole["deviation"][particle.displacement.name]}
 
 
 def _summary(values: NDArray[np.float32]) -> Mapping[str, float]:
