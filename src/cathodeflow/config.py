@@ -22,14 +22,14 @@ _MOST_VALUES = 100_000
 class Settings(Options):
     """Settings of the whole workflow."""
 
-    seed: int = option(0, "Seed of every random number; the same seed gives the same results.", ge=0, le=2**32 - 1)
+    seed: int = option(0, "Random seed of all stages. The same seed gives the same results.", ge=0, le=2**32 - 1)
     device: Literal["auto", "cpu", "cuda"] = option(
-        "auto", "Device of the networks; `auto` takes a GPU if there is one."
+        "auto", "Device for the networks. `auto` uses a GPU if there is one."
     )
-    tracking: Tracking = option(Tracking(), "Where runs are recorded.")
-    cluster: Cluster = option(Cluster(), "What jobs ask of a cluster.")
-    dask: Dask = option(Dask(), "Where array stages compute.")
-    processes: Processes = option(Processes(), "Processes that a network is trained in.")
+    tracking: Tracking = option(Tracking(), "MLflow tracking.")
+    cluster: Cluster = option(Cluster(), "Memory and time limits of cluster jobs.")
+    dask: Dask = option(Dask(), "Dask scheduler of the stages that compute on arrays.")
+    processes: Processes = option(Processes(), "Distributed training.")
 
 
 @cache

@@ -33,7 +33,7 @@ class Sample(Options):
 class TechniqueSection(Options):
     """Base of a technique's section of the configuration; the options of its stages come with the technique."""
 
-    samples: str = option(..., "Sheet of the samples.")
+    samples: str = option(..., "Path of the sample sheet.")
 
     sample_class: ClassVar[type[Sample]] = Sample
 

@@ -47,6 +47,12 @@ def code(stage):
     return code_digest(stage_target(stage))
 
 
+def rule_files(technique):
+    """Further files of a technique's rules, beside <technique>.smk and what that includes itself."""
+    found = sorted(Path(workflow.basedir, "workflow", "rules").glob(f"{technique}_*.smk"))
+    return [str(path) for path in found if path.stem != f"{technique}_common"]
+
+
 def names(technique):
     """Pattern of the names of samples. All of them joined would take longer to match with every sample."""
     taken = "|".join(map(re.escape, getattr(CONFIG, technique).folders()))
