@@ -9,8 +9,9 @@ from cathodeflow.bcdi.network import ARCHITECTURES
 from cathodeflow.bcdi.operators import amplitude as amplitude_of
 from cathodeflow.bcdi.prediction import predict_objects
 from cathodeflow.bcdi.refinement import fine_tune, refine_objects, refinement
-from cathodeflow.bcdi.training import cyclic, thinned, train_network, turned
+from cathodeflow.bcdi.training import thinned, train_network, turned
 from cathodeflow.errors import InputError
+from cathodeflow.training.schedules import cyclic
 
 SMALL = {"widths": (4, 8, 16, 32), "candidates": 2, "stages": 1, "device": "cpu", "precision": "32-true"}
 

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from cathodeflow.checkpoints import generator
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.passes import stochastic
-from cathodeflow.fibsem.train_global import UNKNOWN, LabelledSlices, _changed, class_weights, train_unet
+from cathodeflow.fibsem.train_global import UNKNOWN, LabelledSlices, _changed, class_weights, train_network
 from cathodeflow.fibsem.unet import neighbours
 
 SMALL = {"widths": (8, 16), "device": "cpu", "precision": "32-true"}
@@ -23,13 +23,13 @@ def labelled(seed=0, n=8, side=32, context=1):
 def test_training_learns_phases_and_depends_on_the_seed_alone(dropout, context):
     train, validation, test = (labelled(seed, context=context) for seed in range(3))
     options = {"dropout": dropout, "epochs": 12, "batch_size": 2, "learning_rate": 1e-2} | SMALL
-    trained = train_unet(train, validation, **options)
+    trained = train_network(train, validation, **options)
     found = stochastic(trained.model, test.slices[test.neighbours], passes=8)
     assert (found.logits.argmax(1) == test.labels).float().mean() > 0.8
     assert trained.model.architecture["context"] == context
     assert float(trained.model.grey_mean) == pytest.approx(float(train.slices.float().mean()), rel=1e-4)
     if not dropout:
-        again = train_unet(train, validation, **options).model.state_dict()
+        again = train_network(train, validation, **options).model.state_dict()
         assert all(torch.equal(value, again[name]) for name, value in trained.model.state_dict().items())
 
 
@@ -42,11 +42,11 @@ def test_unknown_pixels_do_not_count():
         labels = train.labels.clone()
         labels[:, :16] = upper
         part = LabelledSlices(train.slices, torch.where(hidden == UNKNOWN, hidden, labels), train.neighbours)
-        losses.append(train_unet(part, validation, epochs=1, batch_size=4, weight=[1, 2, 3], **SMALL).training.best)
+        losses.append(train_network(part, validation, epochs=1, batch_size=4, weight=[1, 2, 3], **SMALL).training.best)
     assert losses[0] == losses[1]
     blank = LabelledSlices(train.slices, torch.full_like(hidden, UNKNOWN), train.neighbours)
     joined = LabelledSlices(*(torch.cat([a, b]) for a, b in zip(train[:2], blank[:2], strict=True)), neighbours(16, 1))
-    assert train_unet(joined, validation, epochs=1, batch_size=1, **SMALL).training.best["train_loss"] > 0
+    assert train_network(joined, validation, epochs=1, batch_size=1, **SMALL).training.best["train_loss"] > 0
 
 
 def test_class_weights_even_out_the_classes():
@@ -80,4 +80,4 @@ def test_bad_input_is_named():
         (train._replace(slices=torch.full_like(train.slices, 7)), "some contrast"),
     ]:
         with pytest.raises(InputError, match=named):
-            train_unet(part, train, epochs=1, **SMALL)
+            train_network(part, train, epochs=1, **SMALL)

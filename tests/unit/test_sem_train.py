@@ -17,14 +17,14 @@ from cathodeflow.learning import resolve_device, resolve_precision
 from cathodeflow.sem.batches import Source, timed
 from cathodeflow.sem.learning import (
     balanced_weights,
-    build_optimizer,
-    build_schedule,
     classification_loss,
     macro_f1,
 )
 from cathodeflow.sem.model import SemNetwork, as_input, load_network, save_network
 from cathodeflow.sem.strangeness import group_means, strangeness
 from cathodeflow.sem.train import train_network
+from cathodeflow.training.optimizers import build_optimizer
+from cathodeflow.training.schedules import build_schedule
 
 CLASSES = ["523_cycled", "523"]
 OPTIONS = {"classes": CLASSES, "epochs": 4, "batch_size": 16, "learning_rate": 4e-3, "first_side": 24, "threads": 1,
@@ -292,7 +292,7 @@ def test_macro_f1_counts_classes_alike():
 def test_optimisers_and_schedules_by_name():
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     for name, kind in (("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)):
-        stepper = build_optimizer(list(module.parameters()), name=name, learning_rate=0.1, weight_decay=0.5)
+        stepper = build_optimizer(module.parameters(), name, learning_rate=0.1, weight_decay=0.5)
         assert type(stepper) is kind and stepper.defaults["lr"] == 0.1
         for parameter in module.parameters():
             nn.init.ones_(parameter)
@@ -301,9 +301,9 @@ def test_optimisers_and_schedules_by_name():
         # Without a gradient only decay moves anything.
         assert float(module[0].weight.detach().max()) < 0.96
         assert all(torch.equal(one, torch.ones_like(one)) for one in (module[0].bias, module[1].weight, module[1].bias))
-    constant = build_schedule("constant", epochs=9, warm_up=1)
+    constant = build_schedule("constant", 9, warm_up=1)
     assert [constant(epoch) for epoch in range(4)] == [0.5, 1, 1, 1]
-    cosine = build_schedule("cosine", epochs=9, warm_up=0)
+    cosine = build_schedule("cosine", 9, warm_up=0)
     factors = [cosine(epoch) for epoch in range(9)]
     assert factors[0] == 1 and factors == sorted(factors, reverse=True) and factors[-1] < 0.1
 

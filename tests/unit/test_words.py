@@ -30,7 +30,9 @@ BANNED = {
     r"anew": "again",
     r"\bleast\b(?! squares)|\bgreatest\b|\bfewest\b": "minimum, maximum, smallest, at least one ...",
 }
-ALLOWED = re.compile(r"`[^`]*`|at least|least squares|least-squares|(?:does|did) not answer|(?:absolute|median absolute) deviation")
+ALLOWED = re.compile(
+    r"`[^`]*`|at least|least squares|least-squares|(?:does|did) not answer|(?:absolute|median absolute) deviation"
+)
 
 
 def stages() -> list[tuple[str, Stage]]:

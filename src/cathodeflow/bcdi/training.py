@@ -14,11 +14,12 @@ from cathodeflow.bcdi.losses import LossName, best, diffraction_loss, overlap_lo
 from cathodeflow.bcdi.network import WIDTHS, Architecture, PhaseNetwork, make_network
 from cathodeflow.checkpoints import derived_seed, training_key
 from cathodeflow.errors import InputError
-from cathodeflow.learning import resolve_device, resolve_precision
 from cathodeflow.parallel import ordered_map
-from cathodeflow.training import Record, TrainingResult, fit, warm_up_cosine
+from cathodeflow.training.base_options import Device, Precision, ScheduleName, TrainingOptions
+from cathodeflow.training.epochs import Epoch, Record
+from cathodeflow.training.loop import TrainingResult, fit
+from cathodeflow.training.optimizers import build_optimizer
 
-ScheduleName = Literal["constant", "cosine", "cyclic"]
 # How many volumes tell whether an interrupted training was on the same data.
 _KNOWN_BY = 8
 
@@ -59,8 +60,8 @@ def train_network(
     checkpoint: str | os.PathLike[str] | None = None,
     key: str = "",
     readers: int = 2,
-    device: str = "auto",
-    precision: str = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     on_epoch: Callable[[Record], None] | None = None,
     label: str = "BCDI network",
 ) -> TrainedNetwork:
@@ -97,13 +98,15 @@ def train_network(
         Batch and rate as published.
     optimizer : {"adam", "adamw"}
     weight_decay : float
-        Of AdamW.
+        Of AdamW, for all parameters; Adam has none.
     schedule : {"constant", "cosine", "cyclic"}
-        Of the learning rate: `warm_up_cosine` after an epoch of rise, or `cyclic`.
+        Of the learning rate (`training.schedules.build_schedule`); `cosine` has an epoch of warm-up.
     clip_norm : float
         Largest norm of the gradient; where it is not finite the step is left out.
-    average, patience, seed, checkpoint, on_epoch, label
-        Of `cathodeflow.training.fit`.
+    average, patience, seed
+        Of `cathodeflow.training.base_options.TrainingOptions`; `average` is its `ema_decay`.
+    checkpoint, on_epoch, label
+        Of `cathodeflow.training.loop.fit`; `on_epoch` is called at the end of each epoch.
     key : str
         Digest of the data, such as that of its manifest. Without one a few volumes stand for it when an interrupted
         training goes on.
@@ -122,9 +125,7 @@ def train_network(
     if initial is not None:
         model.load_state_dict(dict(initial))
     _check(model, amplitudes, objects, supervised, threshold, validation_share, least_photons, optimizer, schedule)
-    place = resolve_device(device)
-    arithmetic = resolve_precision(precision, place)
-    if arithmetic == "16-mixed":
+    if precision == "16-mixed":
         raise InputError("precision", "16-mixed", "bf16-mixed, 32-true or auto: intensities are beyond its range")
     count = amplitudes.shape[0]
     order = np.random.default_rng(derived_seed(seed, count)).permutation(count)
@@ -132,9 +133,9 @@ def train_network(
     validation_rows, train_rows = torch.from_numpy(np.sort(order[:held])), torch.from_numpy(np.sort(order[held:]))
     sources = (amplitudes,) if objects is None else (amplitudes, objects)
 
-    def train_batches(random: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
-        rows = train_rows[torch.randperm(len(train_rows), generator=random)]
-        seeds = torch.randint(2**62, rows.shape, generator=random)
+    def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, ...]]:
+        rows = train_rows[torch.randperm(len(train_rows), generator=epoch.random)]
+        seeds = torch.randint(2**62, rows.shape, generator=epoch.random)
         # A rest of a batch would weigh as much as a whole one, and a single volume has no statistics of its own.
         end = len(rows) - len(rows) % batch_size if len(rows) > batch_size else len(rows)
         return ordered_map(
@@ -165,56 +166,32 @@ def train_network(
                 values["best_correlation"] = 1 - overlap.amin(1).mean()
         return values
 
-    def steps(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        if optimizer == "adamw":
-            return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
-        return torch.optim.Adam(parameters, lr=learning_rate)
+    options = TrainingOptions(
+        epochs=epochs, patience=patience, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule,
+        warm_up=1 if schedule == "cosine" else 0, optimizer=optimizer,
+        weight_decay=weight_decay if optimizer == "adamw" else 0.0, clip_norm=clip_norm, ema_decay=average,
+        precision=precision, device=device, seed=seed,
+    )  # fmt: skip
 
-    rate = {"constant": lambda epoch: 1.0, "cosine": warm_up_cosine(epochs, warm_up=1), "cyclic": cyclic()}[schedule]
+    def all_decay(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return build_optimizer(
+            parameters, optimizer, learning_rate=learning_rate, weight_decay=options.weight_decay, exempt=False
+        )
 
-    def threshold_of(epoch: int) -> float:
-        return threshold[0] + (threshold[1] - threshold[0]) * epoch / max(epochs - 1, 1)
+    def set_threshold(network: nn.Module, epoch: int) -> None:
+        network.threshold = threshold[0] + (threshold[1] - threshold[0]) * epoch / max(epochs - 1, 1)
 
-    def begin(epoch: int) -> float:
-        model.threshold = threshold_of(epoch)
-        return rate(epoch)
-
-    settings = [model.architecture, loss, supervised, mean_share, threshold, validation_share, turns, least_photons,
-                batch_size, learning_rate, optimizer, weight_decay, schedule]  # fmt: skip
+    settings = [model.architecture, loss, supervised, mean_share, threshold, validation_share, turns,
+                least_photons]  # fmt: skip
     known = [_volume(source, row) for source in sources
              for row in np.linspace(0, count - 1, min(_KNOWN_BY, count)).astype(int).tolist()]  # fmt: skip
     result = fit(
-        model, loss_function, train_batches, validation_batches,
-        epochs=epochs, optimizer=steps, seed=seed, patience=patience, schedule=begin, clip_norm=clip_norm,
-        average=average, checkpoint=checkpoint, key=training_key(key, settings, list(amplitudes.shape), *known),
-        accelerator=place.type, precision=arithmetic, on_epoch=on_epoch, label=label,
+        model, loss_function, train_batches, validation_batches, options, optimizer=all_decay, checkpoint=checkpoint,
+        key=training_key(key, settings, list(amplitudes.shape), *known), on_epoch_start=set_threshold,
+        on_epoch_end=on_epoch, label=label,
     )  # fmt: skip
-    model.threshold = threshold_of(result.best_epoch - 1)
+    set_threshold(model, result.best_epoch - 1)
     return TrainedNetwork(model, result)
-
-
-def cyclic(*, half_period: int = 6, lowest: float = 0.1) -> Callable[[int], float]:
-    """Learning-rate schedule: up and down in straight lines, half as high each time (L. N. Smith, WACV 2017).
-
-    Parameters
-    ----------
-    half_period : int
-        Epochs of a rise.
-    lowest : float
-        Factor between cycles.
-
-    Examples
-    --------
-    >>> factor = cyclic(half_period=2, lowest=0.0)
-    >>> [factor(epoch) for epoch in range(7)]
-    [0.0, 0.5, 1.0, 0.5, 0.0, 0.25, 0.5]
-    """
-
-    def factor(epoch: int) -> float:
-        cycle, place = divmod(epoch, 2 * half_period)
-        return lowest + (1 - lowest) * (1 - abs(place / half_period - 1)) / 2**cycle
-
-    return factor
 
 
 def _check(

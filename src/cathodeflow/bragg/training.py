@@ -13,7 +13,9 @@ from cathodeflow.bragg.model import BraggNN, from_weights
 from cathodeflow.bragg.training_patches import TrainingPatches, network_batch
 from cathodeflow.checkpoints import generator, training_key
 from cathodeflow.errors import InputError
-from cathodeflow.training import Record, TrainingResult, fit, warm_up_cosine
+from cathodeflow.training.base_options import Device, Precision, TrainingOptions
+from cathodeflow.training.epochs import Epoch, Record
+from cathodeflow.training.loop import TrainingResult, fit
 
 PERCENTILES = (50.0, 75.0, 95.0, 99.5)
 _INITIALISATION = 2**32 - 1
@@ -104,8 +106,8 @@ def train_braggnn(
     seed: int = 0,
     initial: dict[str, Tensor] | None = None,
     checkpoint: Any = None,
-    precision: str = "32-true",
-    accelerator: str = "auto",
+    precision: Precision = "32-true",
+    accelerator: Device = "auto",
     on_epoch: Callable[[Record], None] | None = None,
 ) -> TrainedBraggNN:
     """Train on patches with random shifts and turns, drawn anew in every epoch; the best epoch in validation is kept.
@@ -136,7 +138,7 @@ def train_braggnn(
     initial : state_dict, optional
         Weights to start from, rather than random ones.
     checkpoint, precision, accelerator, on_epoch
-        Of `cathodeflow.training.fit`.
+        Of `cathodeflow.training.base_options.TrainingOptions` (`accelerator` is its device) and `training.loop.fit`.
 
     Raises
     ------
@@ -161,7 +163,8 @@ def train_braggnn(
         torch.from_numpy, network_batch(patches, validation, still, still, still, patch_size=patch_size)
     )
 
-    def train_batches(random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
+        random = epoch.random
         order = torch.randperm(len(train), generator=random).numpy()
         shifts = torch.randint(-max_shift, max_shift + 1, (2, len(train)), generator=random).numpy()
         turns = torch.randint(8 if symmetries else 1, (len(train),), generator=random).numpy()
@@ -185,14 +188,14 @@ def train_braggnn(
         )
         return {"loss": error, "distance": distance}
 
-    settings = [patch_size, max_shift, symmetries, overlap, loss, batch_size, learning_rate, warm_up, final_rate]
+    options = TrainingOptions(
+        epochs=epochs, patience=patience, batch_size=batch_size, learning_rate=learning_rate, warm_up=warm_up,
+        final_rate=final_rate, precision=precision, device=accelerator, seed=seed,
+    )  # fmt: skip
+    settings = [patch_size, max_shift, symmetries, overlap, loss]
     result = fit(
-        model, loss_function, train_batches, validation_batches,
-        epochs=epochs, patience=patience, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch, label="BraggNN",
-        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=learning_rate),
-        schedule=warm_up_cosine(epochs, warm_up=warm_up, final=final_rate),
-        key=training_key(settings, *patches, is_validation),
-        accelerator=accelerator, precision=precision,
+        model, loss_function, train_batches, validation_batches, options, checkpoint=checkpoint, label="BraggNN",
+        key=training_key(settings, *patches, is_validation), on_epoch_end=on_epoch,
     )  # fmt: skip
     with torch.no_grad():
         found = torch.cat([model(part) for part in inputs.split(batch_size)])

@@ -8,12 +8,10 @@ from typing import Any
 from torch import nn
 
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.architectures import FAMILIES
 from cathodeflow.fibsem.idk import PixelNetwork
 from cathodeflow.fibsem.local import LCGAR
-from cathodeflow.fibsem.unet import UNet
 from cathodeflow.io.models import load_model, restore, save_model
-
-_KINDS = {kind.__name__: kind for kind in (UNet, PixelNetwork, LCGAR)}
 
 
 def save_bundle(path: str | os.PathLike[str], networks: Mapping[str, nn.Module], metadata: Mapping[str, Any]) -> None:
@@ -23,7 +21,7 @@ def save_bundle(path: str | os.PathLike[str], networks: Mapping[str, nn.Module],
     ----------
     path : path
     networks : mapping
-        `UNet`, `PixelNetwork` and `LCGAR`, by names without a dot.
+        Global networks (`architectures.FAMILIES`), `PixelNetwork` and `LCGAR`, by names without a dot.
     metadata : mapping
         What JSON can hold. `networks`, the kind and architecture of each, is added.
     """
@@ -59,9 +57,13 @@ def load_bundle(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str,
     return networks, metadata
 
 
+def _kinds() -> dict[str, type[nn.Module]]:
+    return {kind.__name__: kind for kind in (*FAMILIES.values(), PixelNetwork, LCGAR)}
+
+
 def _build(kind: str, architecture: Mapping[str, Any]) -> nn.Module:
-    return _KINDS[kind](**architecture)
+    return _kinds()[kind](**architecture)
 
 
 def _is_known(entry: object) -> bool:
-    return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and entry[0] in _KINDS
+    return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and entry[0] in _kinds()

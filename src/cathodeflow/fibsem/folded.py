@@ -1,13 +1,13 @@
 """A trained U-Net rearranged for many stochastic passes over the same slice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cathodeflow.fibsem.unet import UNet
+from cathodeflow.fibsem.unet import UNet, keep_mask
 
 #: (level, features) -> the features with some of them dropped, in place.
 Thin = Callable[[int, Tensor], Tensor]
@@ -35,7 +35,9 @@ class Shared(NamedTuple):
 
 
 class FoldedUNet:
-    """The same function as a `UNet`, in three steps: `shared` once, `features` for every pass, `logits` of their mean.
+    """`global_network.StochasticPasses` of a `UNet`, several times as fast as calls of it.
+
+    The same function in three steps: `shared` once, `features` for every pass, `logits` of their mean.
 
     - Before the first dropout all passes are the same. The convolution after a skip connection is a sum over the
       skip's and the lower level's channels; where the skip comes from above the first dropout, so is its part.
@@ -55,6 +57,8 @@ class FoldedUNet:
 
     def __init__(self, network: UNet, dtype: torch.dtype = torch.float32) -> None:
         self.network, self.dtype = network, dtype
+        self.n_classes, self.context = network.architecture["n_classes"], network.architecture["context"]
+        self.stride, self.stochastic = network.stride, network.stochastic
         levels = range(len(network.encoders))
         self.first = next((level for level in levels if network.rate(level) > 0), levels[-1])
         scales = [1 / (1 - network.rate(level)) for level in levels]
@@ -73,6 +77,34 @@ class FoldedUNet:
         weight = (convolution.weight * factor[:, None, None, None]).detach()
         bias = (scale * norm.bias - norm.running_mean * factor).detach()
         return Kernel(weight.to(self.dtype, memory_format=torch.channels_last), bias.to(self.dtype))
+
+    def passes(self, x: Tensor, seeds: Sequence[int], together: int) -> Iterator[Tensor]:
+        """Sum the features of the last block over some passes at a time; see `StochasticPasses`."""
+        rows, cols = x.shape[-2:]
+        prepared = self.network.prepared(x)
+        shared = self.shared(prepared)
+        batch = max(together // prepared.shape[-2:].numel(), 1)
+        for start in range(0, len(seeds), batch):
+            yield self._sum(shared, seeds[start : start + batch])[..., :rows, :cols]
+
+    def _sum(self, shared: Shared, seeds: Sequence[int]) -> Tensor:
+        device, kind = shared.start.device, self.network.architecture["dropout_kind"]
+        generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+        def thin(level: int, features: Tensor) -> Tensor:
+            # In one word with the sign bit and the rest, a feature and its mask are two integers of the same width.
+            integers = features.view(torch.int16 if features.dtype == torch.bfloat16 else torch.int32)
+            for one, generator in zip(integers.split(1), generators, strict=True):
+                mask = keep_mask(one.shape, self.network.rate(level), kind, device, generator)
+                one.bitwise_and_(mask.to(one.dtype))
+            return features
+
+        # One after another: torch sums bfloat16 over the first axis several times slower.
+        first, *others = self.features(shared, len(seeds), thin).split(1)
+        total = first.float()
+        for other in others:
+            total += other
+        return total
 
     def shared(self, x: Tensor) -> Shared:
         """Compute what does not depend on dropout, for prepared (n, context, h, w) slices (`UNet.prepared`)."""

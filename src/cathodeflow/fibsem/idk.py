@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from cathodeflow.checkpoints import training_key
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.networks import initialised
-from cathodeflow.training import Record, TrainingResult, fit, warm_up_cosine
+from cathodeflow.training.base_options import Device, TrainingOptions
+from cathodeflow.training.epochs import Epoch, Record
+from cathodeflow.training.loop import TrainingResult, fit
 
 # Pixels classified at a time.
 _TOGETHER = 2**16
@@ -102,7 +104,7 @@ def train_pixels(
     patience: int | None = None,
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
-    accelerator: str = "cpu",
+    accelerator: Device = "cpu",
     on_epoch: Callable[[Record], None] | None = None,
     label: str = "IDK classifier",
 ) -> TrainedPixelNetwork:
@@ -127,8 +129,10 @@ def train_pixels(
         Of the training pixels, drawn anew in every epoch; default: all.
     learning_rate : float
         Adam's at first; it follows half a cosine.
-    patience, seed, checkpoint, accelerator, on_epoch, label
-        Of `cathodeflow.training.fit`.
+    patience, seed, accelerator
+        Of `cathodeflow.training.base_options.TrainingOptions`; `accelerator` is its device.
+    checkpoint, on_epoch, label
+        Of `cathodeflow.training.loop.fit`; `on_epoch` is called at the end of each epoch.
 
     Raises
     ------
@@ -152,8 +156,8 @@ def train_pixels(
     model.deviation.copy_(torch.where(deviation > 0, deviation, 1.0))
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)
 
-    def train_batches(random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        for rows in torch.randperm(count, generator=random)[:per_epoch].split(batch_size):
+    def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
+        for rows in torch.randperm(count, generator=epoch.random)[:per_epoch].split(batch_size):
             yield train.features[rows], train.target[rows]
 
     def validation_batches() -> Iterator[tuple[Tensor, Tensor]]:
@@ -166,12 +170,13 @@ def train_pixels(
             return {"loss": F.binary_cross_entropy_with_logits(found[:, 0], target.float(), pos_weight=place)}
         return {"loss": F.cross_entropy(found, target.long(), weight=place)}
 
-    settings = [weight, batch_size, per_epoch, learning_rate]
+    options = TrainingOptions(
+        epochs=epochs, patience=patience, batch_size=batch_size, learning_rate=learning_rate, precision="32-true",
+        device=accelerator, seed=seed,
+    )  # fmt: skip
     result = fit(
-        model, loss_function, train_batches, validation_batches,
-        epochs=epochs, patience=patience, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch, label=label,
-        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=learning_rate),
-        schedule=warm_up_cosine(epochs), key=training_key(settings, *train, *validation), accelerator=accelerator,
+        model, loss_function, train_batches, validation_batches, options, checkpoint=checkpoint,
+        key=training_key([weight, per_epoch], *train, *validation), on_epoch_end=on_epoch, label=label,
     )  # fmt: skip
     return TrainedPixelNetwork(model, result)
 

@@ -1,5 +1,6 @@
 """Options of the FIB-SEM stages and the columns of the sheet of volumes."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -110,17 +111,22 @@ class Augment(Options):
 
 
 class TrainGlobal(Options):
-    """Images -> a U-Net that sees whole slices (UGSM).
+    """Images -> a network that segments whole slices, by default a U-Net (UGSM).
 
     As published: `dropout: 0.5`, `dropout_where: blocks`, `class_weights: balanced`, `epochs: 100`, `batch_size: 20`,
     `crop: none`.
     """
 
+    architecture: str = option(
+        "unet",
+        "Network architecture: `unet`, or `smp.<architecture>/<encoder>` of segmentation-models-pytorch, such as "
+        "`smp.fpn/resnet18` (needs the extra `fibsem-architectures`).",
+    )
     context: Literal[1, 3, 5] = option(1, "Neighbouring slices that enter together.")
-    widths: tuple[int, ...] = option((16, 32, 64, 128), "Channels of each resolution.", min_length=1)
+    widths: tuple[int, ...] = option((16, 32, 64, 128), "Channels of each resolution of `unet`.", min_length=1)
     dropout: float = option(0.5, "Dropout.", ge=0, lt=1)
     dropout_where: Literal["blocks", "deep"] = option(
-        "blocks", "After every block, or those of the lowest two resolutions."
+        "blocks", "Where dropout is applied: after every block, or only after those of the two lowest resolutions."
     )
     dropout_kind: Literal["element", "channel"] = option("element", "Single numbers, or whole channels.")
     class_weights: Literal["balanced", "none"] = option("balanced", "Weigh rare classes more in the loss.")
@@ -141,6 +147,13 @@ class TrainGlobal(Options):
     threads: int = option(2, "Threads on a CPU.", ge=1)
     device: Device | None = option(None, "Device; default: the workflow's.")
     seed: int | None = option(None, "Added to each seed of `seeds`; default: the workflow's.", ge=0)
+
+    @field_validator("architecture")
+    @classmethod
+    def _architecture(cls, name: str) -> str:
+        if not re.fullmatch(r"unet|smp\.\w+/[\w.-]+", name):
+            raise ValueError("unet, or smp.<architecture>/<encoder> such as smp.fpn/resnet18")
+        return name
 
 
 class PredictGlobal(Options):

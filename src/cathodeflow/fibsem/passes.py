@@ -1,4 +1,4 @@
-"""Stochastic passes of a U-Net over slices of any size: mean logits and their entropy."""
+"""Stochastic passes of a global network over slices of any size: mean logits and their entropy."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,9 +9,10 @@ from torch import Tensor
 
 from cathodeflow.checkpoints import derived_seed
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.folded import FoldedUNet, Shared
+from cathodeflow.fibsem.folded import FoldedUNet
+from cathodeflow.fibsem.global_network import GlobalNetwork, MonteCarloDropout, StochasticPasses
 from cathodeflow.fibsem.phases import entropy
-from cathodeflow.fibsem.unet import UNet, keep_mask
+from cathodeflow.fibsem.unet import UNet
 from cathodeflow.learning import resolve_precision
 
 #: Axes, of (n, channel, row, col), that each of the views for test-time flips is mirrored along.
@@ -35,7 +36,7 @@ class Tile(NamedTuple):
 
 
 def stochastic(
-    network: UNet,
+    network: GlobalNetwork,
     slices: Tensor,
     *,
     numbers: Sequence[int] | None = None,
@@ -55,7 +56,7 @@ def stochastic(
 
     Parameters
     ----------
-    network : UNet
+    network : GlobalNetwork
         Moved to `device`. Without dropout one pass is made, or one for each view.
     slices : (n, context, row, col), or (n, row, col) for a context of 1
         Any numeric type [grey]. Results need memory, so give a few slices at a time.
@@ -86,24 +87,29 @@ def stochastic(
     """
     if slices.ndim == 3:
         slices = slices.unsqueeze(1)
-    context = network.architecture["context"]
+    place = torch.device(device)
+    network = network.to(place).eval()
+    model = stochastic_passes(network, resolve_precision(precision, place))
+    context = model.context
     if slices.ndim != 4 or slices.shape[1] != context or min(slices.shape[2:], default=0) < 1:
         raise InputError("slices", f"shape {tuple(slices.shape)}", f"(n, {context}, row, col)")
     if passes < 1:
         raise InputError("passes", str(passes), "at least 1")
     if not 0 <= overlap < tile:
         raise InputError("overlap", f"{overlap} px of tiles of {tile} px", "at least 0, less than the tiles")
-    place = torch.device(device)
-    network = network.to(place).eval()
-    bfloat = resolve_precision(precision, place) == "bf16-mixed"
-    folded = FoldedUNet(network, torch.bfloat16 if bfloat else torch.float32)
-    each = _per_view(passes if network.stochastic else 1, flips)
-    found = torch.empty(len(slices), network.architecture["n_classes"], *slices.shape[2:])
+    each = _per_view(passes if model.stochastic else 1, flips)
+    found = torch.empty(len(slices), model.n_classes, *slices.shape[2:])
     with torch.inference_mode():
         for row, one in enumerate(slices):
             slice_seed = derived_seed(seed, row if numbers is None else int(numbers[row]))
-            found[row] = _one_slice(folded, one.to(place), each, tile, overlap, slice_seed, together).cpu()
+            found[row] = _one_slice(model, one.to(place), each, tile, overlap, slice_seed, together).cpu()
     return Stochastic(found, entropy(found))
+
+
+def stochastic_passes(network: GlobalNetwork, precision: str = "32-true") -> StochasticPasses:
+    """Choose how the passes of a network are computed: a `UNet` folded, any other by plain Monte Carlo dropout."""
+    dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
+    return FoldedUNet(network, dtype) if isinstance(network, UNet) else MonteCarloDropout(network, dtype)
 
 
 def tiles(rows: int, cols: int, *, tile: int, overlap: int, stride: int = 1) -> list[Tile]:
@@ -156,17 +162,18 @@ def _per_view(passes: int, flips: bool) -> dict[tuple[int, ...], range]:
 
 
 def _one_slice(
-    folded: FoldedUNet, x: Tensor, each: dict[tuple[int, ...], range], tile: int, overlap: int, seed: int, together: int
-) -> Tensor:
+    model: StochasticPasses, x: Tensor, each: dict[tuple[int, ...], range], tile: int, overlap: int, seed: int,
+    together: int,
+) -> Tensor:  # fmt: skip
     rows, cols = x.shape[-2:]
-    parts = tiles(rows, cols, tile=tile, overlap=overlap, stride=folded.network.stride)
+    parts = tiles(rows, cols, tile=tile, overlap=overlap, stride=model.stride)
     if len(parts) == 1:
-        return _one_tile(folded, x, each, derived_seed(seed, 0, 0), together)
-    total = torch.zeros(folded.network.architecture["n_classes"], rows, cols, device=x.device)
+        return _one_tile(model, x, each, derived_seed(seed, 0, 0), together)
+    total = torch.zeros(model.n_classes, rows, cols, device=x.device)
     weights = torch.zeros(rows, cols, device=x.device)
     for part in parts:
         top, bottom, left, right = part
-        logits = _one_tile(folded, x[:, top:bottom, left:right], each, derived_seed(seed, top, left), together)
+        logits = _one_tile(model, x[:, top:bottom, left:right], each, derived_seed(seed, top, left), together)
         down = _ramp(bottom - top, top > 0, bottom < rows, overlap, x.device)
         weight = down[:, None] * _ramp(right - left, left > 0, right < cols, overlap, x.device)
         total[:, top:bottom, left:right] += weight * logits
@@ -175,37 +182,11 @@ def _one_slice(
 
 
 def _one_tile(
-    folded: FoldedUNet, x: Tensor, each: dict[tuple[int, ...], range], seed: int, together: int
+    model: StochasticPasses, x: Tensor, each: dict[tuple[int, ...], range], seed: int, together: int
 ) -> Tensor:  # fmt: skip
-    rows, cols = x.shape[-2:]
     mean = torch.zeros((), device=x.device)
     for view, numbers in each.items():
-        prepared = folded.network.prepared(x[None].flip(view))
-        shared = folded.shared(prepared)
-        batch = max(together // prepared.shape[-2:].numel(), 1)
-        for start in range(0, len(numbers), batch):
-            some = numbers[start : start + batch]
-            part = _sum(folded, shared, [derived_seed(seed, number) for number in some])
-            mean = mean + part[..., :rows, :cols].flip(view)
-    return folded.logits(mean / sum(map(len, each.values())))[0]
-
-
-def _sum(folded: FoldedUNet, shared: Shared, seeds: Sequence[int]) -> Tensor:
-    """Sum (1, channels, h, w) float32 of the features of one slice's passes."""
-    device, kind = shared.start.device, folded.network.architecture["dropout_kind"]
-    generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
-
-    def thin(level: int, features: Tensor) -> Tensor:
-        # In one word with the sign bit and the rest, a feature and its mask are two integers of the same width.
-        integers = features.view(torch.int16 if features.dtype == torch.bfloat16 else torch.int32)
-        for one, generator in zip(integers.split(1), generators, strict=True):
-            mask = keep_mask(one.shape, folded.network.rate(level), kind, device, generator)
-            one.bitwise_and_(mask.to(one.dtype))
-        return features
-
-    # One after another: torch sums bfloat16 over the first axis several times slower.
-    first, *others = folded.features(shared, len(seeds), thin).split(1)
-    total = first.float()
-    for other in others:
-        total += other
-    return total
+        seeds = [derived_seed(seed, number) for number in numbers]
+        for part in model.passes(x[None].flip(view), seeds, together):
+            mean = mean + part.flip(view)
+    return model.logits(mean / sum(map(len, each.values())))[0]

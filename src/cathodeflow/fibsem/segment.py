@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.global_network import GlobalNetwork
 from cathodeflow.fibsem.methods import Answer, Method, answer
 from cathodeflow.fibsem.passes import stochastic
-from cathodeflow.fibsem.unet import UNet, neighbours
+from cathodeflow.fibsem.unet import neighbours
 from cathodeflow.fibsem.volume import levelled
 
 # Slices whose mean and deviation stand for those of the volume.
@@ -81,7 +82,7 @@ def segment(
         )  # fmt: skip
 
 
-def _matching(grey: Any, network: UNet) -> tuple[float, float]:
+def _matching(grey: Any, network: GlobalNetwork) -> tuple[float, float]:
     """Factor and shift that bring the grey of a volume to that of the training."""
     rows = np.unique(np.linspace(0, grey.shape[0] - 1, _LOOKED_AT).astype(int))
     values = np.stack([np.asarray(grey[int(row)]) for row in rows]).astype(np.float64)

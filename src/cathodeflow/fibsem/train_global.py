@@ -1,4 +1,4 @@
-"""Train a U-Net on labelled slices: the global models `unet`, `ugsm` and `context`."""
+"""Train a global network on labelled slices: the models `unet`, `ugsm` and `context`, and any other architecture."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -12,11 +12,14 @@ from torch.nn import functional as F
 
 from cathodeflow.checkpoints import training_key
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.architectures import build_network
+from cathodeflow.fibsem.global_network import GlobalNetwork
 from cathodeflow.fibsem.networks import initialised
 from cathodeflow.fibsem.passes import VIEWS
-from cathodeflow.fibsem.unet import DropoutKind, DropoutWhere, UNet
-from cathodeflow.learning import resolve_device, resolve_precision
-from cathodeflow.training import Record, TrainingResult, fit, warm_up_cosine
+from cathodeflow.fibsem.unet import DropoutKind, DropoutWhere
+from cathodeflow.training.base_options import Device, Precision, TrainingOptions
+from cathodeflow.training.epochs import Epoch, Record
+from cathodeflow.training.loop import TrainingResult, fit
 
 #: Label of pixels whose phase is not known; they are not trained on.
 UNKNOWN = 255
@@ -36,17 +39,18 @@ class LabelledSlices(NamedTuple):
     neighbours: Tensor
 
 
-class TrainedUNet(NamedTuple):
+class TrainedNetwork(NamedTuple):
     """A trained network and its training; both on the CPU."""
 
-    model: UNet
+    model: GlobalNetwork
     training: TrainingResult
 
 
-def train_unet(
+def train_network(
     train: LabelledSlices,
     validation: LabelledSlices,
     *,
+    architecture: str = "unet",
     n_classes: int = 3,
     widths: Sequence[int] = (16, 32, 64, 128),
     dropout: float = 0.0,
@@ -61,19 +65,22 @@ def train_unet(
     patience: int | None = None,
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
-    device: str = "auto",
-    precision: str = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     on_epoch: Callable[[Record], None] | None = None,
-    label: str = "U-Net",
-) -> TrainedUNet:
+    label: str = "global network",
+) -> TrainedNetwork:
     """Train with cross-entropy; the epoch of the lowest loss in validation is kept.
 
     Parameters
     ----------
     train, validation : LabelledSlices
         The context is the width of `neighbours`.
+    architecture : str
+        `unet`, or another one of `architectures.build_network`.
     n_classes, widths, dropout, dropout_where, dropout_kind
-        Of `UNet`. The paper's UGSM: dropout 0.5 after blocks. In validation dropout is on as well.
+        Of `UNet`, or of `architectures.SmpNetwork`, which has widths of its own. The paper's UGSM: dropout 0.5 after
+        blocks. In validation dropout is on as well.
     weight : sequence of float, optional
         Of the classes in the loss, such as `class_weights`; the paper's UGSM is trained with weights.
     flips : bool
@@ -84,11 +91,10 @@ def train_unet(
         100 and 20 in the paper.
     learning_rate : float
         Adam's; an epoch of warm-up, then half a cosine.
-    device : {"auto", "cpu", "cuda"}
-    precision : str
-        Of `lightning_fabric.Fabric`, or "auto" (`resolve_precision`).
-    patience, seed, checkpoint, on_epoch, label
-        Of `cathodeflow.training.fit`.
+    device, precision, patience, seed
+        Of `cathodeflow.training.base_options.TrainingOptions`.
+    checkpoint, on_epoch, label
+        Of `cathodeflow.training.loop.fit`; `on_epoch` is called at the end of each epoch.
 
     Raises
     ------
@@ -106,18 +112,18 @@ def train_unet(
             found = f"the label {int(labels[labels != UNKNOWN].max())}"
             raise InputError(f"{name} slices", found, f"0 to {n_classes - 1}, or {UNKNOWN} where it is not known")
     model = initialised(
-        lambda: UNet(
-            n_classes, context=train.neighbours.shape[1], widths=widths, dropout=dropout, dropout_where=dropout_where,
-            dropout_kind=dropout_kind,
+        lambda: build_network(
+            architecture, n_classes=n_classes, context=train.neighbours.shape[1], widths=widths, dropout=dropout,
+            dropout_where=dropout_where, dropout_kind=dropout_kind,
         ), seed,
     ).to(memory_format=torch.channels_last)  # fmt: skip
     grey = train.slices[_middle(train.neighbours)].double()
     model.standardise(float(grey.mean()), float(grey.std(correction=0)))
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)
 
-    def train_batches(random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        for rows in torch.randperm(len(train.neighbours), generator=random).split(batch_size):
-            yield _changed(*_sample(train, rows), crop, flips, random)
+    def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
+        for rows in torch.randperm(len(train.neighbours), generator=epoch.random).split(batch_size):
+            yield _changed(*_sample(train, rows), crop, flips, epoch.random)
 
     def validation_batches() -> Iterator[tuple[Tensor, Tensor]]:
         return (_sample(validation, rows) for rows in torch.arange(len(validation.neighbours)).split(batch_size))
@@ -132,16 +138,15 @@ def train_unet(
         right = (found.argmax(1) == target)[known].float().sum()
         return {"loss": loss / total.clamp_min(1), "accuracy": right / known.sum().clamp_min(1)}
 
-    place = resolve_device(device)
-    settings = [model.architecture, weight, flips, crop, batch_size, learning_rate]
-    result = fit(
-        model, loss_function, train_batches, validation_batches,
-        epochs=epochs, patience=patience, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch, label=label,
-        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=learning_rate),
-        schedule=warm_up_cosine(epochs, warm_up=1), key=training_key(settings, *train, *validation),
-        accelerator=place.type, precision=resolve_precision(precision, place),
+    options = TrainingOptions(
+        epochs=epochs, patience=patience, batch_size=batch_size, learning_rate=learning_rate, warm_up=1,
+        precision=precision, device=device, seed=seed,
     )  # fmt: skip
-    return TrainedUNet(model, result)
+    result = fit(
+        model, loss_function, train_batches, validation_batches, options, checkpoint=checkpoint, on_epoch_end=on_epoch,
+        key=training_key([model.architecture, weight, flips, crop], *train, *validation), label=label,
+    )  # fmt: skip
+    return TrainedNetwork(model, result)
 
 
 def class_weights(labels: ArrayLike, classes: Sequence[str]) -> list[float]:

@@ -2,21 +2,22 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cathodeflow.checkpoints import derived_seed, training_key
+from cathodeflow.checkpoints import training_key
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.local import LCGAR, Edges, Inputs, require_windows
 from cathodeflow.fibsem.networks import initialised
 from cathodeflow.fibsem.pacing import Pacing, paced, pool_size
 from cathodeflow.fibsem.passes import VIEWS
 from cathodeflow.fibsem.windows import Padded, gather
-from cathodeflow.learning import resolve_precision
-from cathodeflow.training import Record, TrainingResult, fit, warm_up_cosine
+from cathodeflow.training.base_options import Device, Precision, TrainingOptions
+from cathodeflow.training.epochs import Epoch, Record
+from cathodeflow.training.loop import TrainingResult, fit
 
 
 class LocalPixels(NamedTuple):
@@ -65,7 +66,7 @@ def train_local(
     patience: int | None = None,
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
-    precision: str = "auto",
+    precision: Precision = "auto",
     on_epoch: Callable[[Record], None] | None = None,
     label: str = "LCGAR",
 ) -> TrainedLCGAR:
@@ -86,17 +87,17 @@ def train_local(
     flips : bool
         Mirror windows along rows and columns, each batch as a whole.
     average
-        Of `cathodeflow.training.fit`.
+        Decay of the exponential moving average, `ema_decay` of `TrainingOptions`.
     epochs, batch_size
         15 and 1024 in the paper.
     pixels_per_epoch : int, optional
         Default: as many as there are.
     learning_rate : float
         Adam's at first; it follows half a cosine.
-    patience, seed, checkpoint, on_epoch, label
-        Of `cathodeflow.training.fit`.
-    precision : str
-        Of `lightning_fabric.Fabric`, or "auto" (`resolve_precision`).
+    patience, seed, precision
+        Of `cathodeflow.training.base_options.TrainingOptions`.
+    checkpoint, on_epoch, label
+        Of `cathodeflow.training.loop.fit`; `on_epoch` is called at the end of each epoch.
 
     Raises
     ------
@@ -116,12 +117,10 @@ def train_local(
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)
     order = torch.argsort(train.entropy, stable=True)
     count = len(order)
-    # `fit` makes each epoch's generator from the epoch's number, so its seed tells the epoch.
-    epoch_of = {derived_seed(seed, epoch): epoch for epoch in range(epochs)}
 
-    def train_batches(random: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        step = epoch_of[random.initial_seed()]
-        size = pool_size(step, epochs, count, pacing, start_share, full_at=full_at, stages=stages)
+    def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        random = epoch.random
+        size = pool_size(epoch.index, epochs, count, pacing, start_share, full_at=full_at, stages=stages)
         for rows in paced(order, size, random, batch_size=batch_size, count=pixels_per_epoch or count):
             # Batch normalisation has no variance of one pixel.
             if len(rows) > 1:
@@ -140,14 +139,14 @@ def train_local(
         accuracy = (found.argmax(1) == batch[2]).float().mean()
         return {"loss": F.cross_entropy(found, batch[2], weight=place), "accuracy": accuracy}
 
-    settings = [model.architecture, weight, pacing, start_share, full_at, stages, flips, batch_size, pixels_per_epoch,
-                learning_rate]  # fmt: skip
+    options = TrainingOptions(
+        epochs=epochs, patience=patience, batch_size=batch_size, learning_rate=learning_rate, ema_decay=average,
+        precision=precision, device=cast(Device, padded.image.device.type), seed=seed,
+    )  # fmt: skip
+    settings = [model.architecture, weight, pacing, start_share, full_at, stages, flips, pixels_per_epoch]
     data = [part for one in (train, validation) for part in (*one.padded[:4], *one[1:])]
     result = fit(
-        model, loss_function, train_batches, validation_batches,
-        epochs=epochs, patience=patience, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch, label=label,
-        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=learning_rate),
-        schedule=warm_up_cosine(epochs), average=average, key=training_key(settings, *data),
-        accelerator=padded.image.device.type, precision=resolve_precision(precision, padded.image.device),
+        model, loss_function, train_batches, validation_batches, options, checkpoint=checkpoint,
+        key=training_key(settings, *data), on_epoch_end=on_epoch, label=label,
     )  # fmt: skip
     return TrainedLCGAR(model, result)

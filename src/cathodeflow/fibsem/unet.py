@@ -2,17 +2,17 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.global_network import GlobalNetwork
 
 DropoutKind = Literal["element", "channel"]
 DropoutWhere = Literal["blocks", "deep"]
-CONTEXTS = (1, 3, 5)
 # Random numbers have 16 bits: a probability is met to 1 in 65536.
 _LEVELS = 2**16
 
@@ -32,7 +32,7 @@ class Block(nn.Module):  # type: ignore[misc]
         return self.layers(x)
 
 
-class UNet(nn.Module):  # type: ignore[misc]
+class UNet(GlobalNetwork):
     """Grey slices -> logits of the phases (Ronneberger et al., MICCAI 2015), with dropout after convolution blocks.
 
     Dropout stays on in evaluation mode: batch normalisation has learned the statistics of thinned features, and without
@@ -61,9 +61,6 @@ class UNet(nn.Module):  # type: ignore[misc]
         When a parameter is out of range.
     """
 
-    grey_mean: Tensor
-    grey_deviation: Tensor
-
     def __init__(
         self,
         n_classes: int = 3,
@@ -74,21 +71,15 @@ class UNet(nn.Module):  # type: ignore[misc]
         dropout_where: DropoutWhere = "blocks",
         dropout_kind: DropoutKind = "element",
     ) -> None:
-        super().__init__()
-        if n_classes < 2:
-            raise InputError("n_classes", str(n_classes), "at least 2")
-        if context not in CONTEXTS:
-            raise InputError("context", str(context), "1, 3 or 5")
+        super().__init__(
+            {"n_classes": n_classes, "context": context, "widths": list(widths), "dropout": dropout,
+             "dropout_where": dropout_where, "dropout_kind": dropout_kind}
+        )  # fmt: skip
         if not widths or min(widths) < 1:
             raise InputError("widths", str(list(widths)), "channels of one or more resolutions")
         if not 0 <= dropout < 1:
             raise InputError("dropout", str(dropout), "at least 0, below 1")
-        self.architecture: dict[str, Any] = {
-            "n_classes": n_classes, "context": context, "widths": list(widths), "dropout": dropout,
-            "dropout_where": dropout_where, "dropout_kind": dropout_kind,
-        }  # fmt: skip
-        self.register_buffer("grey_mean", torch.zeros(()))
-        self.register_buffer("grey_deviation", torch.ones(()))
+        self.stride = 2 ** (len(widths) - 1)
         self.encoders = nn.ModuleList(
             [Block(before, after) for before, after in zip((context, *widths), widths, strict=False)]
         )
@@ -96,11 +87,6 @@ class UNet(nn.Module):  # type: ignore[misc]
         self.ups = nn.ModuleList([nn.ConvTranspose2d(below, width, 2, stride=2) for width, below in upper])
         self.decoders = nn.ModuleList([Block(2 * width, width) for width, _ in upper])
         self.head = nn.Conv2d(widths[0], n_classes, 1)
-
-    @property
-    def stride(self) -> int:
-        """Pixels of a slice in one of the lowest resolution."""
-        return 2 ** len(self.ups)
 
     def rate(self, level: int) -> float:
         """Probability of dropout after the blocks of a level; 0 is the highest resolution."""
@@ -111,26 +97,6 @@ class UNet(nn.Module):  # type: ignore[misc]
     def stochastic(self) -> bool:
         """Whether two calls differ."""
         return self.architecture["dropout"] > 0
-
-    def standardise(self, mean: float, deviation: float) -> None:
-        """Set the mean and the standard deviation of grey in the training slices [grey]; they are kept as weights are.
-
-        Raises
-        ------
-        InputError
-            When the slices have no contrast.
-        """
-        if not deviation > 0:
-            raise InputError("training slices", f"a standard deviation of grey of {deviation:g}", "some contrast")
-        self.grey_mean.fill_(mean)
-        self.grey_deviation.fill_(deviation)
-
-    def prepared(self, x: Tensor) -> Tensor:
-        """Standardise grey, and repeat the last rows and columns up to a multiple of `stride`."""
-        x = (x.float() - self.grey_mean) / self.grey_deviation
-        below, right = (-side % self.stride for side in x.shape[-2:])
-        x = F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
-        return x.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict, in one stochastic pass with random numbers of torch's default generator.

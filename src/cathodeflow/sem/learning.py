@@ -1,23 +1,16 @@
-"""Losses, optimisers and schedules of a training, chosen by name."""
+"""Losses of a training, chosen by name, and the figure that decides in validation."""
 
-from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.optim import Optimizer
-
-from cathodeflow.training import warm_up_cosine
 
 Loss = Literal["cross_entropy", "focal"]
-OptimizerName = Literal["adamw", "adam", "sgd"]
-Schedule = Literal["cosine", "constant"]
 
 FOCUSING = 2.0
-_MOMENTUM = 0.9
 
 
 def classification_loss(
@@ -58,24 +51,3 @@ def macro_f1(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
     np.add.at(pairs, (np.asarray(labels), np.asarray(predictions)), 1)
     both = pairs.sum(0) + pairs.sum(1)
     return float((2 * np.diag(pairs)[both > 0] / both[both > 0]).mean())
-
-
-def build_optimizer(
-    parameters: Sequence[nn.Parameter], *, name: OptimizerName, learning_rate: float, weight_decay: float
-) -> Optimizer:
-    """Make an optimiser; biases and the parameters of norms do not decay, SGD has Nesterov's momentum of 0.9."""
-    groups = [
-        {"params": [one for one in parameters if one.ndim > 1], "weight_decay": weight_decay},
-        {"params": [one for one in parameters if one.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if name == "sgd":
-        return torch.optim.SGD(groups, lr=learning_rate, momentum=_MOMENTUM, nesterov=True)
-    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
-    return kind(groups, lr=learning_rate)
-
-
-def build_schedule(name: Schedule, *, epochs: int, warm_up: int) -> Callable[[int], float]:
-    """Make the factor of the learning rate in each epoch: a linear rise, then half a cosine or 1."""
-    if name == "cosine":
-        return warm_up_cosine(epochs, warm_up=warm_up)
-    return lambda epoch: min((epoch + 1) / (warm_up + 1), 1.0)

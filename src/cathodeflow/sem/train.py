@@ -12,24 +12,22 @@ from torch import Tensor, nn
 
 from cathodeflow.checkpoints import derived_seed, training_key
 from cathodeflow.errors import InputError
-from cathodeflow.learning import limited_threads, resolve_device, resolve_precision
+from cathodeflow.learning import limited_threads, resolve_device
 from cathodeflow.sem.augment import augment, random_windows
 from cathodeflow.sem.batches import Source, timed
 from cathodeflow.sem.calibration import apply_temperature, fit_mean_temperature, fit_temperature
 from cathodeflow.sem.evaluate import network_outputs
 from cathodeflow.sem.learning import (
     Loss,
-    OptimizerName,
-    Schedule,
     balanced_weights,
-    build_optimizer,
-    build_schedule,
     classification_loss,
     macro_f1,
 )
 from cathodeflow.sem.model import Heads, SemNetwork, Standardise, as_input, build_model
 from cathodeflow.sem.strangeness import feature_statistics, group_means, with_reference
-from cathodeflow.training import Record, TrainingResult, fit
+from cathodeflow.training.base_options import Device, OptimizerName, Precision, TrainingOptions
+from cathodeflow.training.epochs import Epoch, Record
+from cathodeflow.training.loop import TrainingResult, fit
 
 # Training crops whose features are measured; more change the statistics little.
 _MEASURED = 2048
@@ -69,7 +67,7 @@ def train_network(
     optimizer: OptimizerName = "adamw",
     learning_rate: float = 2e-3,
     weight_decay: float = 0.05,
-    schedule: Schedule = "cosine",
+    schedule: Literal["cosine", "constant"] = "cosine",
     warm_up: int = 1,
     epochs: int = 12,
     patience: int | None = 16,
@@ -88,9 +86,9 @@ def train_network(
     mixup: float = 0.2,
     average: float = 0.998,
     memory_gb: float = 4.0,
-    precision: str = "auto",
+    precision: Precision = "auto",
     threads: int = 2,
-    device: str = "auto",
+    device: Device = "auto",
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[Record], None] | None = None,
@@ -114,9 +112,9 @@ def train_network(
     class_weights : {"none", "balanced"}
         Weigh the loss by the reciprocal of the classes' number of training crops.
     optimizer, learning_rate, weight_decay
-        AdamW spares biases and the parameters of norms from decay; SGD has a momentum of 0.9.
+        Of `cathodeflow.training.optimizers.build_optimizer`.
     schedule, warm_up, epochs, patience
-        Epochs of rising learning rate, then half a cosine or a constant; of `cathodeflow.training.fit`.
+        Of `cathodeflow.training.base_options.TrainingOptions`.
     monitor : {"macro_f1", "loss"}
         Which validation figure decides; of epochs with the same F1, the one with the lower loss.
     batch_size : int
@@ -127,7 +125,7 @@ def train_network(
     mixup : float
         Crops are means of two, in shares of the distribution Beta(mixup, mixup), and so is their loss; 0: single crops.
     average
-        Of `cathodeflow.training.fit`.
+        Decay of the exponential moving average, `ema_decay` of `TrainingOptions`.
     memory_gb : float
         Crops of training and validation up to this size are kept in memory [GB].
     precision : str
@@ -137,7 +135,7 @@ def train_network(
     device : {"auto", "cpu", "cuda"}
     seed : int
     checkpoint, on_epoch
-        Of `cathodeflow.training.fit`.
+        Of `cathodeflow.training.loop.fit`; `on_epoch` is called at the end of each epoch.
 
     Raises
     ------
@@ -145,7 +143,6 @@ def train_network(
         When a class has no crops to train or to validate on, labels are no classes, or the device is missing.
     """
     place = resolve_device(device)
-    arithmetic = resolve_precision(precision, place)
     labels, originals, rows_of = _read_table(table, classes, len(crops))
     sources: dict[str, Source] = {}
     memory = int(memory_gb * 1e9)
@@ -159,18 +156,16 @@ def train_network(
         "flip": flip, "turn": turn, "rotation": rotation, "brightness": brightness, "contrast": contrast,
         "gamma": gamma, "noise": noise, "blur": blur,
     }  # fmt: skip
-    # `fit` makes each epoch's generator from the epoch's number, so its seed tells the epoch.
-    windowed = {derived_seed(seed, epoch) for epoch in range(round(first_share * epochs))}
+    windowed = round(first_share * epochs)
     clock = {"waited": 0.0, "total": 0.0}
 
-    def train_batches(random: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
+    def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, ...]]:
         # Changes have numbers of their own, drawn where the crops are.
-        epoch_seed = random.initial_seed()
-        own = torch.Generator(place).manual_seed(derived_seed(epoch_seed, 1))
-        mixing = np.random.default_rng(derived_seed(epoch_seed, 2))
-        for images, rows in timed(sources["train"].shuffled(random), clock):
+        own = torch.Generator(place).manual_seed(derived_seed(epoch.seed, 1))
+        mixing = np.random.default_rng(derived_seed(epoch.seed, 2))
+        for images, rows in timed(sources["train"].shuffled(epoch.random), clock):
             batch = images.to(place).unsqueeze(1)
-            if epoch_seed in windowed:
+            if epoch.index < windowed:
                 batch = random_windows(batch, first_side, own)
             x, right = augment(batch.float().div_(255), own, **changes), torch.from_numpy(labels[rows]).to(place)
             if mixup:
@@ -206,19 +201,19 @@ def train_network(
     model = build_model(
         classes, backbone=backbone, weights=weights, heads=heads, dropout=dropout, standardise=standardise, seed=seed
     )
-    settings = [model.architecture, loss, label_smoothing, class_weights, optimizer, learning_rate, weight_decay,
-                schedule, warm_up, batch_size, first_side, first_share, changes, mixup, memory_gb, threads]  # fmt: skip
+    options = TrainingOptions(
+        epochs=epochs, patience=patience, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule,
+        warm_up=warm_up, optimizer=optimizer, weight_decay=weight_decay, ema_decay=average, precision=precision,
+        device=device, seed=seed,
+    )  # fmt: skip
+    settings = [model.architecture, loss, label_smoothing, class_weights, first_side, first_share, changes, mixup,
+                memory_gb, threads]  # fmt: skip
     with limited_threads(threads):
         result = fit(
-            model, loss_function, train_batches, validation_batches,
-            epochs=epochs, patience=patience, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch, label="SEM network",
-            optimizer=lambda parameters: build_optimizer(
-                list(parameters), name=optimizer, learning_rate=learning_rate, weight_decay=weight_decay
-            ),
-            schedule=build_schedule(schedule, epochs=epochs, warm_up=warm_up),
-            average=average, monitor="shortfall" if monitor == "macro_f1" else "loss", whole=whole,
+            model, loss_function, train_batches, validation_batches, options,
+            monitor="shortfall" if monitor == "macro_f1" else "loss", whole=whole, checkpoint=checkpoint,
             key=training_key(settings, labels, *rows_of.values(), *(source.digest() for source in sources.values())),
-            accelerator=place.type, precision=arithmetic,
+            on_epoch_end=on_epoch, label="SEM network",
         )  # fmt: skip
         metrics, metadata = _measure(model, crops, rows_of["validation"], rows_of["train"], labels, originals, place)
     return TrainedSem(model, result, metrics, metadata, clock["waited"] / max(clock["total"], 1e-9))

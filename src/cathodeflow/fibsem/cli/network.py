@@ -31,14 +31,14 @@ def train_global(
     images: str, labels: str, pairs: str, sample: str, split: str, repeat: int, cross_fit: bool, out: str, record: str,
     figure: str, checkpoint: str | None, live: str | None, experiment: str, options: TrainGlobal,
 ) -> None:  # fmt: skip
-    """Train a U-Net on IMAGES and LABELS, divided as PAIRS tells."""
+    """Train a global network on IMAGES and LABELS, divided as PAIRS tells."""
     import numpy as np
     import torch
 
     from cathodeflow.fibsem.around import neighbours_of
     from cathodeflow.fibsem.bundle import save_bundle
     from cathodeflow.fibsem.split import TRAIN, VALIDATION, folds
-    from cathodeflow.fibsem.train_global import LabelledSlices, class_weights, train_unet
+    from cathodeflow.fibsem.train_global import LabelledSlices, class_weights, train_network
     from cathodeflow.io.figures import save_figure
     from cathodeflow.io.models import discard_checkpoint
     from cathodeflow.io.tables import read_table
@@ -67,7 +67,7 @@ def train_global(
         return LabelledSlices(torch.from_numpy(grey), torch.from_numpy(truth), around[chosen])
 
     with live_run(f"fibsem.train_global {sample}") as log_epoch:
-        trained = train_unet(
+        trained = train_network(
             part(rows), part(validation), seed=seed, checkpoint=checkpoint, on_epoch=log_epoch, label=sample, **keywords
         )
     networks = {"network": trained.model}
@@ -79,7 +79,7 @@ def train_global(
             kept = rows[fold != number]
             # As many steps as the network itself: how sure of themselves networks are grows with their number.
             longer = {name: round(keywords[name] * len(rows) / len(kept)) for name in ("epochs", "patience")}
-            other = train_unet(
+            other = train_network(
                 part(kept), part(validation), seed=seed + 1000 * (number + 1),
                 checkpoint=f"{checkpoint}.{number}" if checkpoint else None,
                 label=f"{sample}, without part {number + 1} of {options.folds}", **keywords | longer,
@@ -119,7 +119,7 @@ def predict_global(
     model: str, images: str, pairs: str, sample: str, split: str, out: str, entropy: str, labels: str, table: str,
     record: str, options: PredictGlobal,
 ) -> None:  # fmt: skip
-    """Apply the U-Net MODEL to the IMAGES that are validated and tested on, and crosswise to slices trained on."""
+    """Apply the network MODEL to the IMAGES that are validated and tested on, and crosswise to slices trained on."""
     import dask
     import numpy as np
     import torch
