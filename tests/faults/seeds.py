@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from cathodeflow.bcdi.network import make_network, restored
+from cathodeflow.bcdi.options import Train
 from cathodeflow.bragg.model import BraggNN, from_weights
 from cathodeflow.bragg.options import Scan
 from cathodeflow.bragg.training_patches import TrainingPatches
@@ -179,7 +180,7 @@ def _noise(magic: bytes) -> Callable[[Path], None]:
 def _seeds() -> list[Seed]:
     small = BraggNN(7, (4,), generator=torch.Generator().manual_seed(0)).state_dict()
     unet = {"unet": UNet(2, context=1, widths=(2, 3))}
-    phases = make_network("candidates", widths=(4, 8), candidates=2)
+    phases = make_network(Train(architecture="candidates", widths=(4, 8), candidates=2))
     found = [
         Seed("zlib.tif", lambda p: tifffile.imwrite(p, STACK, photometric="minisblack", compression="zlib"), frames),
         Seed("plain.tif", lambda p: tifffile.imwrite(p, STACK[0]), frames),

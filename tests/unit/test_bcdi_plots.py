@@ -10,6 +10,7 @@ import pytest
 
 from cathodeflow.bcdi import plots, surface
 from cathodeflow.bcdi.figures_of_merit import success_rates
+from cathodeflow.bcdi.options import Evaluate
 from cathodeflow.bcdi.resolution import Curve
 from cathodeflow.errors import InputError
 from cathodeflow.io.figures import save_figure
@@ -57,8 +58,8 @@ def figures():
         "resolution": plots.resolution_figure({"PRTF": curve(np.linspace(1.1, 0, 12)), "FSC": curve(np.linspace(1, -0.2, 12))}),
         "resolution beyond": plots.resolution_figure({"PRTF": curve(np.ones(12)), "FSC": curve(np.zeros(12))}),
         "no resolution": plots.resolution_figure({}),
-        "success": plots.success_figure(success_rates(trials())),
-        "no success": plots.success_figure(success_rates(trials().head(0))),
+        "success": plots.success_figure(success_rates(trials(), Evaluate())),
+        "no success": plots.success_figure(success_rates(trials().head(0), Evaluate())),
     }  # fmt: skip
 
 
@@ -136,7 +137,7 @@ def test_resolutions_stand_where_curves_cross():
 
 
 def test_successes_are_drawn_by_regime_in_the_order_of_iterations():
-    rates = success_rates(trials())
+    rates = success_rates(trials(), Evaluate())
     figure = plots.success_figure(rates)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["weak (16 crystals)", "strong (16 crystals)"]
     for axes, regime in zip(figure.axes, ("weak", "strong"), strict=True):
@@ -218,6 +219,6 @@ def test_the_page_holds_all_that_it_draws():
 def test_the_page_of_a_large_particle_is_small():
     distance = np.sqrt(((np.indices((64, 64, 64)) - 32) ** 2).sum(0))
     page = surface.surface_page(
-        np.clip(20.5 - distance, 0, 1).astype(complex), distance < 21, [("strain", "1", distance)]
+        np.clip(20.5 - distance, 0, 1).astype(complex), distance < 21, [("strain", "1", distance)], level=0.3
     )
     assert 100_000 < len(page.encode()) < 1_000_000

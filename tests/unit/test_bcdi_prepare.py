@@ -1,13 +1,17 @@
 """Simulated scans with known faults: what is corrected, left out, said, and where the peak ends up."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy import fft
 
 from cathodeflow.bcdi import corrections
-from cathodeflow.bcdi.preparation import prepare_scan
+from cathodeflow.bcdi.options import Prepare
+from cathodeflow.bcdi.preparation import prepare_scan as prepare_with
 from cathodeflow.bcdi.sampling import binned, cut_share, estimate_oversampling, find_centre, good_size, window_of
 from cathodeflow.errors import InputError
+from cathodeflow.options import from_config
 
 SHAPE = (30, 36, 40)
 
@@ -21,6 +25,13 @@ def intensity(shape=SHAPE, extent=(11, 13, 15), photons=1e6, phase=None):
     volume = on[0][:, None, None] * on[1][:, None] * on[2] * np.exp(1j * phase)
     power = np.abs(fft.fftshift(fft.fftn(volume))) ** 2
     return photons * power / power.sum()
+
+
+def prepare_scan(frames, **given):
+    """Prepare with sides that need only be even."""
+    corrections = ("dark_frame", "whitefield", "mask", "detector_region")
+    keywords = {name: given.pop(name) for name in corrections if name in given}
+    return prepare_with(frames, Prepare(**{"divisor": 2} | given), **keywords)
 
 
 def scan(seed=1, **options):
@@ -78,13 +89,13 @@ def test_dark_counts_are_subtracted_negative_ones_clipped_and_counted():
     frames = scan()
     dark = np.random.default_rng(2).integers(3, 8, SHAPE[1:])
     dark[4, 5] = 100
-    found = prepare_scan(frames + np.where(dark < 100, dark, 0), dark=dark)
+    found = prepare_scan(frames + np.where(dark < 100, dark, 0), dark_frame=dark)
     good = np.ones(SHAPE[1:], bool)
     good[4, 5] = False
     np.testing.assert_array_equal(found.mask, np.broadcast_to(good, SHAPE))
     np.testing.assert_allclose((found.amplitude**2)[:, good], frames[:, good], rtol=1e-5, atol=1e-4)
     assert step(found, "dark")["bad_pixels"] == 1 and step(found, "negative")["voxels"] == 0
-    too_much = prepare_scan(frames, dark=dark)
+    too_much = prepare_scan(frames, dark_frame=dark)
     lower = np.where(good, dark, 0)[None].repeat(len(frames), 0) > frames
     assert step(too_much, "negative")["voxels"] == (lower & good).sum() > 0
     assert step(too_much, "negative")["counts"] < 0 and np.isfinite(too_much.amplitude).all()
@@ -97,7 +108,7 @@ def test_dark_and_whitefield_of_the_whole_detector_are_those_of_the_region():
     dark, whitefield = rng.integers(0, 4, (100, 120)), rng.uniform(900, 1100, (100, 120))
     median = np.median(whitefield[region])
     raw = frames * (whitefield[region] / median) + dark[region]
-    found = prepare_scan(raw, dark=dark, whitefield=whitefield, detector_region=region)
+    found = prepare_scan(raw, dark_frame=dark, whitefield=whitefield, detector_region=region)
     np.testing.assert_allclose(found.amplitude**2, frames, rtol=1e-4, atol=1e-3)
 
 
@@ -200,7 +211,7 @@ def test_a_size_that_cuts_the_peak_is_warned_of():
     assert step(found, "oversampling")["binning"] == [1, 1, 1]
     share = 1 - (found.amplitude**2).sum() / scan().sum()
     assert step(found, "size")["share_lost"] == pytest.approx(share, rel=1e-4)
-    assert step(found, "size")["warning"] == f"{share:.1%} of the intensity lie outside the size of 8 x 8 x 8"
+    assert step(found, "size")["warning"] == f"{share:.1%} of the intensity lies outside the size of 8 x 8 x 8"
 
 
 def test_oversampling_is_the_window_over_the_object():
@@ -252,10 +263,10 @@ def test_binning_weighs_up_what_is_known_and_needs_half_of_it():
 
 def test_a_window_chooses_one_of_two_peaks():
     frames = np.concatenate([scan(photons=1e7), scan(photons=1e6)], axis=1)
-    found = prepare_scan(frames, window=(slice(None), slice(SHAPE[1], None), slice(None)))
+    found = prepare_scan(frames, rows=(SHAPE[1], 2 * SHAPE[1]))
     np.testing.assert_allclose(found.amplitude**2, scan(photons=1e6), rtol=1e-6)
     with pytest.raises(InputError, match="window: found nothing, expected a part of 30 x 72 x 40 voxels"):
-        prepare_scan(frames, window=(slice(None), slice(80, None), slice(None)))
+        prepare_scan(frames, rows=(80, 90))
 
 
 def test_sizes_are_even_good_for_transforms_and_divisible():
@@ -278,9 +289,6 @@ def test_windows_go_beyond_a_volume_on_both_sides():
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"oversampling": 1.5}, "oversampling: found 1.5, expected at least 2"),
-        ({"divisor": 3}, "divisor: found 3, expected an even number"),
-        ({"size": (16, 15, 16)}, "size: found 16 x 15 x 16, expected even numbers"),
         ({"mask": np.ones((3, 36, 40))}, "mask: found 3 x 36 x 40, expected 30 x 36 x 40, as the scan has"),
         ({"whitefield": np.zeros((36, 40))}, "whitefield: found a median of 0, expected more than 0"),
     ],
@@ -291,11 +299,21 @@ def test_settings_that_cannot_be_are_one_line(options, line):
     assert str(caught.value) == line
 
 
+@pytest.mark.parametrize("wrong", [{"oversampling": 1.5}, {"divisor": 3}, {"size": (16, 15, 16)}])
+def test_options_out_of_range_are_refused(wrong):
+    with pytest.raises(InputError, match=f"bcdi.prepare: {next(iter(wrong))}"):
+        from_config(Prepare, wrong, "bcdi.prepare")
+
+
 def test_steps_leave_their_input_as_it_is():
     frames = scan().astype(np.float32)
     frames[:, 6, 33] += 2_000
     before, all_known = frames.copy(), known(frames)
-    for change in (corrections.leave_out_hot, corrections.leave_out_silent, corrections.clip_negative):
+    for change in (
+        partial(corrections.leave_out_hot, ratio=10.0),
+        corrections.leave_out_silent,
+        corrections.clip_negative,
+    ):
         change(frames, all_known)
     np.testing.assert_array_equal(frames, before)
     assert all_known.all()

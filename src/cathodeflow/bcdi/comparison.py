@@ -17,7 +17,7 @@ from cathodeflow.bcdi.strain_fields import strain
 
 
 class Agreement(NamedTuple):
-    """What objects have in common with the truth.
+    """Agreement of objects with the truth.
 
     correlation : (n,) float32
         |<truth, object>| / (|truth| |object|).
@@ -32,7 +32,7 @@ class Agreement(NamedTuple):
     aligned: Tensor
 
 
-def against_truth(objects: Tensor, truth: Tensor, *, threshold: float = 0.1) -> Agreement:
+def against_truth(objects: Tensor, truth: Tensor, *, threshold: float) -> Agreement:
     """Compare objects with the truth after shift, global phase and twin are resolved.
 
     Parameters
@@ -52,9 +52,9 @@ def against_truth(objects: Tensor, truth: Tensor, *, threshold: float = 0.1) -> 
 
 
 def on_voxels(truth: NDArray[np.complexfloating[Any]], shape: Triple, binning: Triple) -> NDArray[np.complex64]:
-    """Bring an object that belongs to raw frames to the voxels of a volume that was cut out of them and binned.
+    """Transfer an object that belongs to raw frames to the voxels of a volume that was cut out of them and binned.
 
-    A smaller part of the peak has larger voxels; joining pixels makes the window around the object smaller.
+    A smaller part of the peak has larger voxels; binning makes the field of view around the object smaller.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def on_voxels(truth: NDArray[np.complexfloating[Any]], shape: Triple, binning: T
     shape : (int, int, int)
         Of the volume.
     binning : (int, int, int)
-        Frames, rows and columns that were joined to one.
+        Frames, rows and columns that were binned to one.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def on_voxels(truth: NDArray[np.complexfloating[Any]], shape: Triple, binning: T
     True
     """
     spectrum = fft.fftshift(fft.fftn(fft.ifftshift(truth), norm="ortho"))
-    lengths = [side * joined for side, joined in zip(shape, binning, strict=True)]
+    lengths = [side * binned for side, binned in zip(shape, binning, strict=True)]
     starts = [whole // 2 - length // 2 for whole, length in zip(truth.shape, lengths, strict=True)]
     volume = fft.fftshift(fft.ifftn(fft.ifftshift(window_of(spectrum, starts, lengths)), norm="ortho"))
     starts = [length // 2 - side // 2 for side, length in zip(shape, lengths, strict=True)]
@@ -118,7 +118,7 @@ def errors_against_truth(
     basis, q = real_basis(reciprocal_basis(geometry, binning=binning), shape), q_vector(geometry)
 
     def strains(volume: Tensor) -> NDArray[np.float32]:
-        return strain(volume.numpy(), support_of(volume, threshold=threshold).numpy(), basis, q).values
+        return strain(volume.numpy(), support_of(volume, threshold=threshold).numpy(), basis, q, erosion=1).values
 
     expected = strains(true)
     differences = [strains(volume) - expected for volume in agreement.aligned]

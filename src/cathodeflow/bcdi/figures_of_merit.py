@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cathodeflow.bcdi.operators import VOLUME
+from cathodeflow.bcdi.options import Evaluate
 from cathodeflow.errors import InputError
 from cathodeflow.statistics import wilson
 
@@ -57,7 +58,7 @@ def r_factor(calculated: Tensor, measured: Tensor, *, valid: Tensor | None = Non
 def log_likelihood(calculated: Tensor, measured: Tensor, *, valid: Tensor | None = None) -> Tensor:
     """Poisson log-likelihood of the measured counts per pixel: the mean of N ln I - I - ln N!; higher is better.
 
-    Calculated intensities below 0.001 counts are taken as that, so that one dark pixel does not decide. Further
+    Calculated intensities are at least 0.001 counts, so that one dark pixel does not dominate. Further
     parameters as in `chi_square`; with `valid` the free pixels this is the free log-likelihood.
 
     Returns
@@ -76,36 +77,34 @@ def log_likelihood(calculated: Tensor, measured: Tensor, *, valid: Tensor | None
     return ((weight * each).sum(VOLUME) / weight.sum()).float()
 
 
-def support_fraction(objects: Tensor, *, threshold: float = 0.1) -> Tensor:
-    """Return the share (...) float32 of voxels with more than `threshold` of the highest amplitude of their object.
+def support_fraction(objects: Tensor, *, threshold: float) -> Tensor:
+    """Return the fraction (...) float32 of voxels above `threshold` times the maximum amplitude of their object.
 
-    A low residual with a bloated support is no success: give both.
+    A low residual with a bloated support is no success: report both.
 
     Examples
     --------
-    >>> support_fraction(torch.tensor([[[1.0, 0.05, 0.5j, 0.0]]])).item()
+    >>> support_fraction(torch.tensor([[[1.0, 0.05, 0.5j, 0.0]]]), threshold=0.1).item()
     0.5
     """
     return support_of(objects, threshold=threshold).float().mean(VOLUME)
 
 
-def support_of(objects: Tensor, *, threshold: float = 0.1) -> Tensor:
-    """Return where (..., z, y, x) bool the amplitude is above `threshold` of the highest of its object."""
+def support_of(objects: Tensor, *, threshold: float) -> Tensor:
+    """Return where (..., z, y, x) bool the amplitude is above `threshold` times the maximum of its object."""
     amplitude = objects.abs()
     return amplitude > threshold * amplitude.amax(VOLUME, keepdim=True)
 
 
-def success_rates(trials: pd.DataFrame, *, least: float = 0.95, confidence: float = 0.95) -> pd.DataFrame:
-    """Count how often phasing comes to the truth, with Wilson's interval.
+def success_rates(trials: pd.DataFrame, options: Evaluate) -> pd.DataFrame:
+    """Compute success rates of phasing with Wilson intervals.
 
     Parameters
     ----------
     trials : DataFrame
         A row for each crystal: `start`, `regime` (of strain), `iterations` and `correlation` with the truth.
-    least : float
-        Correlation of a success.
-    confidence : float
-        Level of the interval.
+    options : Evaluate
+        With the correlation above which a trial is a success, and the confidence level.
 
     Returns
     -------
@@ -114,8 +113,8 @@ def success_rates(trials: pd.DataFrame, *, least: float = 0.95, confidence: floa
     """
     rows = []
     for key, group in trials.groupby(["start", "regime", "iterations"], sort=False):
-        right, count = int((group["correlation"] > least).sum()), len(group)
-        low, high = wilson(right, count, confidence=confidence)
+        right, count = int((group["correlation"] > options.success).sum()), len(group)
+        low, high = wilson(right, count, confidence=options.confidence)
         rows.append((*key, right, count, right / count, low, high))
     names = ["start", "regime", "iterations", "successes", "count", "share", "low", "high"]
     return pd.DataFrame(rows, columns=names)

@@ -35,7 +35,7 @@ _FLAT = 0.01
 
 
 class Geometry(NamedTuple):
-    """Where the detector and the sample stand, and what a step of the scan is."""
+    """Geometry of a rocking scan: detector, sample, and rocking step."""
 
     energy_kev: float
     #: From the sample to the detector [m].
@@ -52,7 +52,7 @@ class Geometry(NamedTuple):
     #: Angle that is scanned, and its change from frame to frame [degrees].
     rocking_axis: Literal["theta", "chi", "phi"]
     rocking_step_deg: float
-    #: Where the detector's rows and columns count to, seen at zero angles of the arm.
+    #: Directions in which row and column numbers of the detector increase, at zero angles of the arm.
     row_direction: Literal["down", "up"] = "down"
     col_direction: Literal["outboard", "inboard"] = "outboard"
 
@@ -94,7 +94,7 @@ def reciprocal_basis(geometry: Geometry, *, binning: tuple[int, int, int] = (1, 
     ----------
     geometry : Geometry
     binning : (int, int, int)
-        Frames, rows and columns that were joined to one.
+        Frames, rows and columns that were binned to one.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def to_laboratory(
     within: NDArray[np.bool_] | None = None,
     order: int = 1,
 ) -> tuple[NDArray[Any], float]:
-    """Bring an object from the skewed frame of its scan to cubic voxels along the axes of the laboratory.
+    """Interpolate an object from the skewed frame of its scan to cubic voxels along the axes of the laboratory.
 
     Amplitude and phase are interpolated apart, the phase as a complex number: where the phase changes from voxel to
     voxel a complex average would be too small, and an average of angles wrong where they wrap.
@@ -201,7 +201,7 @@ def to_laboratory(
     centre = np.array(volume.shape) // 2
     filled = np.argwhere(volume if within is None else within)
     if not len(filled):
-        raise InputError("object", "0 everywhere", "something to bring to the laboratory frame")
+        raise InputError("object", "0 everywhere", "an object")
     # Corners of the box that holds it, a voxel farther for the interpolation.
     low, high = filled.min(axis=0) - 1 - centre, filled.max(axis=0) + 1 - centre
     corners = np.stack(np.meshgrid(*zip(low, high, strict=True)), axis=-1).reshape(-1, 3) @ basis

@@ -1,4 +1,4 @@
-"""The best of several reconstructions, and what they have in common."""
+"""Ranking of several reconstructions, and their common modes."""
 
 from typing import Any, NamedTuple
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from cathodeflow.bcdi.ambiguities import align
 from cathodeflow.bcdi.figures_of_merit import support_fraction
 from cathodeflow.bcdi.noise import counting_noise
+from cathodeflow.bcdi.options import SUPPORT_THRESHOLD
 from cathodeflow.bcdi.retrieval import Retrieval
 from cathodeflow.errors import InputError
 
@@ -17,16 +18,16 @@ class Modes(NamedTuple):
 
     modes : (n, z, y, x) complex64
         Strongest first, on the scale of the objects: of n equal objects the first mode is that object.
-    shares : (n,) float32
-        Of the objects' power, sum 1.
+    fractions : (n,) float32
+        Fractions of the objects' power, sum 1.
     """
 
     modes: Tensor
-    shares: Tensor
+    fractions: Tensor
 
 
 def best_of(found: Retrieval, count: int = 1) -> list[int]:
-    """Rank the starts by their free log-likelihood, or by their last error where no pixel was held out.
+    """Rank the starts by their free log-likelihood, or by their last error where no pixel was excluded.
 
     The error alone prefers supports that are too large; free pixels do not.
 
@@ -54,7 +55,7 @@ def best_of(found: Retrieval, count: int = 1) -> list[int]:
 
 
 def mode_decomposition(objects: Tensor) -> Modes:
-    """Decompose objects into orthogonal modes: the first is what they share, the others how they differ.
+    """Decompose objects into orthogonal modes: the first is common to them, the others are their differences.
 
     The objects are aligned to the first of them (shift, global phase, twin); then the singular value decomposition of
     their matrix (object, voxel) is taken (V. Favre-Nicolin, S. Leake, Y. Chushkin, Sci. Rep. 10, 2664 (2020)).
@@ -105,7 +106,7 @@ def summary(found: Retrieval, order: list[int], *, amplitude: Tensor, mask: Tens
         "best_start": best,
         "error": float(found.errors[best, -1]),
         "counting_noise": counting_noise(amplitude, valid=mask),
-        "support_fraction": float(support_fraction(objects[:1])[0]),
+        "support_fraction": float(support_fraction(objects[:1], threshold=SUPPORT_THRESHOLD)[0]),
     }
     if not bool(found.free_log_likelihood.isnan().any()):
         metrics["free_log_likelihood"] = float(found.free_log_likelihood[best])

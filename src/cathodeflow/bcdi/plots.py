@@ -30,13 +30,13 @@ Floats = NDArray[np.floating]
 #: Maps of angles, whose ends are the same, and of what is above or below 0.
 CYCLIC, DIVERGING = "twilight_shifted", "RdBu_r"
 _AXES = "zyx"
-# In none of the maps.
+# A colour in none of the maps.
 _NOTHING = "#A6A6A6"
 # Orders of magnitude of intensity that are shown.
 _DECADES = 6.0
-# Magnitude of the phase [rad] from which on its ends may meet.
+# Magnitude of the phase [rad] above which it may wrap.
 _WRAPS = 0.75 * np.pi
-# End of its scale [rad] at least: what is less is noise.
+# Minimum end of the scale of the phase [rad]: smaller values are noise.
 _LEAST_PHASE = 0.1
 
 
@@ -118,7 +118,7 @@ def slices_figure(
 
 @styled
 def diffraction_figure(measured: Floats, calculated: Floats, *, valid: NDArray[np.bool_] | None = None) -> Figure:
-    """Draw intensities in the three slices through zero frequency, measured and calculated alike, and their difference.
+    """Draw intensities in the three slices through zero frequency, measured and calculated, and their difference.
 
     The difference is 2 (A_calculated - A_measured), whose standard deviation is 1 under counting noise, and less where
     there is hardly a count.
@@ -246,12 +246,12 @@ def resolution_figure(curves: Mapping[str, Curve]) -> Figure:
 
 @styled
 def success_figure(rates: pd.DataFrame) -> Figure:
-    """Draw the share of successes against iterations, a panel for each regime of strain, a line for each kind of start.
+    """Draw success rates against iterations, a panel for each strain regime, a line for each kind of start.
 
     Parameters
     ----------
     rates : DataFrame
-        Of `metrics.success_rates`: start, regime, iterations, count, share, low, high.
+        Of `figures_of_merit.success_rates`: start, regime, iterations, count, share, low, high.
     """
     regimes = list(dict.fromkeys(rates["regime"]))
     if not regimes:
@@ -284,10 +284,10 @@ def success_figure(rates: pd.DataFrame) -> Figure:
     return figure
 
 
-def _limit(values: Floats, share: float) -> float:
-    """Magnitude that this share of the known values does not exceed."""
+def _limit(values: Floats, fraction: float) -> float:
+    """Magnitude that this fraction of the known values does not exceed."""
     known = np.abs(values[np.isfinite(values)])
-    return float(np.quantile(known, share)) or 1e-12 if known.size else 1.0
+    return float(np.quantile(known, fraction)) or 1e-12 if known.size else 1.0
 
 
 def _without_ticks(axes: Axes) -> None:

@@ -48,7 +48,7 @@ class Curve(NamedTuple):
 
 
 def prtf(objects: Tensor, measured: Tensor, *, voxel_nm: ArrayLike, valid: Tensor | None = None) -> Curve:
-    """Phase retrieval transfer function [1]_: how far the starts agree on the phases, by spatial frequency.
+    """Phase retrieval transfer function [1]_: agreement of the phases of the starts, by spatial frequency.
 
     In a shell, the sum of |mean of F(o) over the starts| over the sum of the measured amplitude, that is the ratio of
     both weighted by the measured amplitude: where nothing was counted there is no ratio. Threshold 1/e.
@@ -83,7 +83,7 @@ def prtf(objects: Tensor, measured: Tensor, *, voxel_nm: ArrayLike, valid: Tenso
     return Curve(frequency, value, np.full(len(frequency), 1 / math.e))
 
 
-def fsc(first: Tensor, second: Tensor, *, voxel_nm: ArrayLike, threshold: float = 0.1) -> Curve:
+def fsc(first: Tensor, second: Tensor, *, voxel_nm: ArrayLike, threshold: float) -> Curve:
     """Fourier shell correlation of two objects, with the half-bit threshold [1]_.
 
     Between two scans of a particle it measures the resolution; between two starts on one scan only how reproducible
@@ -96,9 +96,9 @@ def fsc(first: Tensor, second: Tensor, *, voxel_nm: ArrayLike, threshold: float 
     voxel_nm : (3,)
         Size of a voxel along z, y, x [nm].
     threshold : float
-        Of the highest amplitude, for the support of the first. In a shell of N voxels of an object that fills a share
-        p of the volume N p^(2/3) are independent: speckles are p^(-1/3) voxels wide, along the two directions within
-        the shell.
+        For the support of the first object, as a fraction of the maximum amplitude. In a shell of N voxels of an object
+        that fills a fraction p of the volume N p^(2/3) are independent: speckles are p^(-1/3) voxels wide, along the
+        two directions within the shell.
 
     Raises
     ------

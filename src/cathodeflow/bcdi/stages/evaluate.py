@@ -59,29 +59,20 @@ def evaluate(
     stores = [open_array(path) for path in (amplitudes, objects, good)]
     known = read_table(table, ["number", "regime", "phase_range", "photons"])
     count = min(options.crystals, len(known))
-    device = options.device or "auto"
-    settings = options.model_dump(
-        include={"iterations", "starts", "beta", "shrink_every", "sigma", "threshold", "precision", "side"}
-    )
 
     def phased(row: int) -> list[dict[str, Any]]:
         metadata = {str(name): value for name, value in known.iloc[row].items() if name != "number"}
         measured, truth, usable = (torch.from_numpy(store[row]) for store in stores)
-        seed = derived_seed(options.seed or 0, row)
-        found = try_starts(
-            network, measured, truth, mask=usable.expand(measured.shape), seed=seed, device=device, **settings
-        )
+        seeded = options.model_copy(update={"seed": derived_seed(options.seed or 0, row)})
+        found = try_starts(network, measured, truth, seeded, mask=usable.expand(measured.shape))
         return [{"crystal": int(known["number"].iloc[row]), **metadata, **trial} for trial in found]
 
     # On a GPU one crystal after the other.
-    workers = options.threads if resolve_device(device).type == "cpu" else 1
+    workers = options.threads if resolve_device(options.device or "auto").type == "cpu" else 1
     phased_crystals = progress(ordered_map(phased, range(count), workers=workers), "phasing", total=count)
     tried = by_regime(pd.DataFrame([trial for rows in phased_crystals for trial in rows]))
     best = best_trials(tried)
-    rates, overall = (
-        success_rates(rows, least=options.success, confidence=options.confidence)
-        for rows in (best, best.assign(regime="all"))
-    )
+    rates, overall = (success_rates(rows, options) for rows in (best, best.assign(regime="all")))
     write_table(trials, tried)
     write_csv(out, pd.concat([rates, overall], ignore_index=True))
     columns = zip(overall["start"], overall["iterations"], overall["share"], strict=True)

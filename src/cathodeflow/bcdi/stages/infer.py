@@ -1,14 +1,13 @@
 """Stage: predict the object of a pattern with a trained network."""
 
 import logging
-from typing import Any
 
 import numpy as np
 import torch
 
 from cathodeflow.bcdi.figures_of_merit import support_fraction
 from cathodeflow.bcdi.network import restored
-from cathodeflow.bcdi.options import Infer
+from cathodeflow.bcdi.options import SUPPORT_THRESHOLD, Infer
 from cathodeflow.bcdi.prediction import middle, predict_objects
 from cathodeflow.bcdi.refinement import fine_tune
 from cathodeflow.errors import InputError
@@ -39,26 +38,17 @@ def infer(pattern: InputFile, *, out: OutputFile, options: Infer) -> Metrics:
     if options.model is None:
         raise InputError("--model", "nothing", "the model file of a trained network")
     network, measured = restored(*load_model(options.model), where=options.model), read_pattern(pattern)
-    keywords: dict[str, Any] = {"device": options.device or "auto", "precision": options.precision}
     metrics: dict[str, float] = {}
     history: list[dict[str, float]] = []
     try:
         if options.fine_tune:
             side = options.side or max(measured.amplitude.shape)
             amplitude, mask = (middle(volume, side) for volume in (measured.amplitude, measured.mask))
-            tuned = fine_tune(
-                network,
-                amplitude,
-                mask=mask,
-                steps=options.fine_tune,
-                loss=options.loss,
-                learning_rate=options.learning_rate,
-                **keywords,
-            )
+            tuned = fine_tune(network, amplitude, options, mask=mask)
             network = tuned.model
             history = [{"epoch": step, "loss": loss} for step, loss in enumerate(tuned.losses)]
             metrics |= {"loss_before": tuned.losses[0], "loss_after": min(tuned.losses)}
-        found = predict_objects(network, measured.amplitude, mask=measured.mask, side=options.side, **keywords)
+        found = predict_objects(network, measured.amplitude, options, mask=measured.mask)
     except InputError as error:
         raise InputError(f"{pattern}: {error.where}", error.found, error.expected) from None
     count = len(found.objects)
@@ -72,6 +62,6 @@ def infer(pattern: InputFile, *, out: OutputFile, options: Infer) -> Metrics:
     )
     write_starts(out, candidates)
     metrics |= {"candidates": count, "residual": float(found.residuals[0])}
-    metrics["support_fraction"] = float(support_fraction(found.objects[:1])[0])
+    metrics["support_fraction"] = float(support_fraction(found.objects[:1], threshold=SUPPORT_THRESHOLD)[0])
     log.info("%s", ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
     return Metrics(metrics, history=history)

@@ -1,7 +1,6 @@
 """Stage: iterative phase retrieval from random starts."""
 
 import logging
-from typing import Any
 
 import torch
 
@@ -33,17 +32,11 @@ def phase(pattern: InputFile, *, out: OutputFile, options: Phase) -> Metrics:
     torch.set_num_threads(options.threads)
     measured = read_pattern(pattern)
     amplitude, mask = torch.from_numpy(measured.amplitude), torch.from_numpy(measured.mask)
-    widths: dict[str, Any] = {"full": None, "fixed": options.coherence_px, "fit": "fit"}
-    names = {"recipe", "starts", "beta", "shrink_every", "sigma", "threshold", "support", "phase_limits", "likelihood",
-             "free_share"}  # fmt: skip
-    found = retrieve(
-        amplitude, mask=mask, seed=options.seed or 0, coherence=widths[options.coherence],
-        device=options.device or "auto", **options.model_dump(include=names),
-    )  # fmt: skip
+    found = retrieve(amplitude, options, mask=mask)
     order = best_of(found, options.starts)
     write_starts(out, Starts._make([*(tensor[order].numpy() for tensor in found), measured.binning]))
     modes = mode_decomposition(found.objects[order[: options.modes]])
-    metrics = summary(found, order, amplitude=amplitude, mask=mask) | {"first_mode_share": float(modes.shares[0])}
+    metrics = summary(found, order, amplitude=amplitude, mask=mask) | {"first_mode_share": float(modes.fractions[0])}
     log.info("%s", ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
     errors = enumerate(found.errors[order[0]].tolist(), 1)
     return Metrics(metrics, history=[{"epoch": number, "error": error} for number, error in errors])

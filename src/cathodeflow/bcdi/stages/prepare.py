@@ -59,19 +59,16 @@ def prepare(
     elif (known := spec_scan(spec, scan)) is not None:
         region = known.region
     sources = {"dark": dark, "whitefield": whitefield, "mask": mask}
-    parts = [slice(*ends) if ends else slice(None) for ends in (options.frames, options.rows, options.cols)]
-    keywords = options.model_dump(exclude={"frames", "rows", "cols", "region"})
     counts = read_scan(raw)
     dark_image, whitefield_image = (read_mean(source) if source else None for source in (dark, whitefield))
     try:
         made = prepare_scan(
             counts,
-            dark=dark_image,
+            options,
+            dark_frame=dark_image,
             whitefield=whitefield_image,
             mask=_mask(mask) if mask else None,
             detector_region=region,
-            window=(parts[0], parts[1], parts[2]),
-            **keywords,
         )
     except InputError as error:
         # What the numeric module calls `dark` is a file here.

@@ -39,10 +39,7 @@ def refine(pattern: InputFile, objects: InputFile, *, out: OutputFile, options: 
     usable = torch.from_numpy(predicted.objects[predicted.objects.any((1, 2, 3))][: options.candidates])
     if not len(usable):
         raise InputError(objects, "candidates that are 0 everywhere", "an object: train the network for longer")
-    found = refine_objects(
-        amplitude, usable, mask=mask, device=options.device or "auto",
-        **options.model_dump(exclude={"candidates", "threads", "device"}),
-    )  # fmt: skip
+    found = refine_objects(amplitude, usable, options, mask=mask)
     order = best_of(found, len(found.objects))
     write_starts(out, Starts._make([*(tensor[order].numpy() for tensor in found), measured.binning]))
     metrics = summary(found, order, amplitude=amplitude, mask=mask)

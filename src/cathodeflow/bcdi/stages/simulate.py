@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cathodeflow.bcdi.options import Simulate
-from cathodeflow.bcdi.simulation import Measurement, Population, block, crystal_table, stored
+from cathodeflow.bcdi.simulation import block, crystal_table, stored
 from cathodeflow.io.tables import write_table
 from cathodeflow.io.volumes import default_shards, new_volume
 from cathodeflow.scheduling import scheduled
@@ -34,8 +34,6 @@ def simulate(
     table : path
         Table of the crystals to write (Parquet).
     """
-    population = Population(**options.model_dump(include=set(Population._fields)))
-    measurement = Measurement(**options.model_dump(include=set(Measurement._fields)))
     count, side = options.crystals, (options.size,) * 3
     # A file holds as many crystals in all stores, so that a block of them is written by one task.
     together = default_shards((count, *side), (1, *side), 8)[0]
@@ -56,9 +54,7 @@ def simulate(
 
         def write_block(start: int, stop: int) -> pd.DataFrame:
             numbers = range(options.first + start, options.first + stop)
-            simulated = block(
-                numbers, seed=options.seed or 0, size=options.size, population=population, measurement=measurement
-            )
+            simulated = block(numbers, options)
             for store, values in zip(stores, stored(simulated), strict=True):
                 store[start:stop] = values
             return crystal_table(numbers, simulated)

@@ -3,7 +3,7 @@
 import yaml
 
 from cathodeflow.bcdi.options import SimulateScan
-from cathodeflow.bcdi.rocking import GEOMETRY, rocking_scan
+from cathodeflow.bcdi.rocking import rocking_scan
 from cathodeflow.bcdi.scans import simulated_files
 from cathodeflow.io.atomic import atomic_path
 from cathodeflow.io.reconstructions import Reconstruction, write_cxi
@@ -22,11 +22,7 @@ def simulate_scan(folder: OutputFolder, *, number: int = 0, options: SimulateSca
     number : int
         Number of the scan; each number is a different crystal.
     """
-    keywords = options.model_dump(exclude={"frames", "rows", "cols", "rocking_step_deg", "seed"})
-    made = rocking_scan(
-        seed=(options.seed or 0) + 1000 * number, shape=(options.frames, options.rows, options.cols),
-        geometry=GEOMETRY._replace(rocking_step_deg=options.rocking_step_deg), **keywords,
-    )  # fmt: skip
+    made = rocking_scan(options.model_copy(update={"seed": (options.seed or 0) + 1000 * number}))
     files = simulated_files(folder, options.frames)
     for path, frame in zip(files["frames"], made.frames, strict=True):
         write_tiff(path, frame)

@@ -80,14 +80,7 @@ def strain(
         rows, metrics = pd.DataFrame(columns=_COLUMNS), {"voxels": int(support.sum())}
     else:
         try:
-            made = particle(
-                volume,
-                support,
-                where,
-                binning=found.binning,
-                voxel_nm=options.voxel_nm,
-                erosion=options.erosion,
-            )
+            made = particle(volume, support, where, options, binning=found.binning)
         except InputError as error:
             raise InputError(f"{objects}: {error.where}", error.found, error.expected) from None
         fields = (made.strain, made.displacement)

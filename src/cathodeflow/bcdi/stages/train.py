@@ -43,19 +43,16 @@ def train(
         A volume cannot be used, or an option does not fit the volumes.
     """
     torch.set_num_threads(options.threads)
-    keywords = options.model_dump(exclude={"initial", "threads", "device", "seed"})
     measured = open_array(amplitudes)
     with live_run(f"bcdi.train {sample}") as log_epoch:
         trained = train_network(
             measured,
             open_array(objects),
-            initial=load_model(options.initial)[0] if options.initial else None,
-            seed=options.seed or 0,
+            options,
+            initial_weights=load_model(options.initial)[0] if options.initial else None,
             checkpoint=checkpoint,
-            device=options.device or "auto",
             key=str(read_json(manifest_path(amplitudes))["digest"]),
             on_epoch=log_epoch,
-            **keywords,
         )
     metadata = {
         "architecture": trained.model.architecture,
