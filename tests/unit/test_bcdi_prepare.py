@@ -114,12 +114,12 @@ def test_dark_and_whitefield_of_the_whole_detector_are_those_of_the_region():
 
 @pytest.mark.parametrize("name", ["dark", "whitefield", "mask"])
 def test_a_correction_of_another_size_is_refused_unless_its_region_fits(name):
-    image = np.ones((64, 64))
+    image = {"dark_frame" if name == "dark" else name: np.ones((64, 64))}
     line = f"{name}: found 64 x 64 pixels, expected 36 x 40 pixels, as the frames have, or the region of the detector"
     with pytest.raises(InputError, match=line):
-        prepare_scan(scan(), **{name: image})
+        prepare_scan(scan(), **image)
     with pytest.raises(InputError, match="14 x 40 of them in the region 50 to 86 and 0 to 40, expected 36 x 40 pixels"):
-        prepare_scan(scan(), **{name: image}, detector_region=(slice(50, 86), slice(0, 40)))
+        prepare_scan(scan(), **image, detector_region=(slice(50, 86), slice(0, 40)))
 
 
 def test_insensitive_pixels_and_masked_ones_are_not_known():

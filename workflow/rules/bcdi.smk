@@ -413,6 +413,6 @@ rule bcdi_training_figures:
         "Drawing the training curves and success rates of the network"
     shell:
         command(
-            f"bcdi figures --training {{input.training}} --success {{input.success}} --out {BCDI_FOLDER}",
+            f"bcdi figures --training {{input.training}} --success-rates {{input.success}} --out {BCDI_FOLDER}",
             BCDI_MODEL_FOLDER,
         )

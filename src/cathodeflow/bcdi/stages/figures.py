@@ -27,14 +27,14 @@ def figures(
     reconstruction: InputFile | None = None,
     curves: InputFile | None = None,
     training: InputFile | None = None,
-    success: InputFile | None = None,
+    success_rates: InputFile | None = None,
     options: Figures,
 ) -> Metrics:
     """Draw the figures that the given files allow.
 
     With `objects` and `phasing`: errors.png. With `objects` and `pattern`: diffraction.png. With `reconstruction`:
     slices.png and particle.html, the surface in 3D. With `curves`: resolution.png. With `training`: train.png. With
-    `success`: success.png.
+    `success_rates`: success.png.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def figures(
         Table of the agreement by spatial frequency that `metrics` wrote.
     training : path
         Record of the training (train.json).
-    success : path
+    success_rates : path
         Table of success rates that `evaluate` wrote.
     """
     drawn: dict[str, Figure] = {}
@@ -91,8 +91,8 @@ def figures(
     if training:
         record = read_json(training)
         drawn["train"] = training_curves(record["history"], unit="1", kept=record["metrics"]["best_epoch"])
-    if success:
-        drawn["success"] = plots.success_figure(read_csv(success).query("regime != 'all'"))
+    if success_rates:
+        drawn["success"] = plots.success_figure(read_csv(success_rates).query("regime != 'all'"))
     files = [f"{out}/{name}.png" for name in drawn]
     for path, figure in zip(files, drawn.values(), strict=True):
         save_figure(path, figure)
