@@ -12,6 +12,7 @@ import cathodeflow
 from cathodeflow import cluster
 from cathodeflow.commands import Technique, start
 from cathodeflow.commands import main as run
+from cathodeflow.io.atomic import is_first_process
 
 
 class Techniques(click.Group):
@@ -53,7 +54,7 @@ def _packages() -> list[str]:
 def cli(log_file: str | None, threads: int | None, **where: Any) -> None:
     """Image data of battery electrodes, from raw files to measurements."""
     cluster.choose(where)
-    start(log_file if cluster.is_first_process() else None, threads)
+    start(log_file if is_first_process() else None, threads)
 
 
 @cli.command()
@@ -91,12 +92,15 @@ def reference() -> None:
 def verify(results: str) -> None:
     """Check every file under RESULTS against its recorded digest.
 
-    Prints the command that rebuilds damaged or missing files.
+    Prints the command that rebuilds damaged or missing files. Also lists the results that were made with other versions
+    of Python or of libraries than are installed.
     """
     from cathodeflow.verify import rebuild_command
     from cathodeflow.verify import verify as compare
 
     found = compare(results)
+    for line in found.versions:
+        click.echo(line)
     for error in found.errors:
         click.echo(str(error), err=True)
     what = f"{found.records} records, {found.files} files, {found.stores} stores"

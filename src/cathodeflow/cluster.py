@@ -134,11 +134,6 @@ def launcher(processes: Processes) -> str:
     return " ".join(words)
 
 
-def is_first_process() -> bool:
-    """Whether this is the process of a training that writes; all others only compute."""
-    return all(int(os.environ.get(name) or 0) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
-
-
 def _variables() -> Iterator[tuple[str, str, str]]:
     for section, cls in SECTIONS.items():
         for name in cls.model_fields:

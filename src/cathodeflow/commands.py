@@ -66,9 +66,11 @@ class StageCommand(click.Command):
         except click.NoSuchOption as error:
             old = error.option_name.removeprefix("--").removeprefix("no-").replace("-", "_")
             if now := renamed(self.options_class, (old,)):
-                other = f" of the command {now[1].replace('_', '-')}" if now[0] == ".." else ""
-                new = flag_name(".".join(now[2:] if other else now))
-                raise click.UsageError(f"{error.option_name} was renamed to {new}{other}", context) from None
+                # One that has moved to another stage begins with its place there.
+                stage, new = (now[1].replace("_", "-"), now[2:]) if now[0] == ".." else (None, now)
+                flags = " and ".join(map(flag_name, ".".join(new).split(" and ")))
+                other = f" of the command {stage}" if stage else ""
+                raise click.UsageError(f"{error.option_name} was renamed to {flags}{other}", context) from None
             raise
 
 

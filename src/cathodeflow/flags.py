@@ -1,6 +1,6 @@
 """Flags, and the words that describe an option, from the fields of options classes."""
 
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
@@ -40,6 +40,8 @@ def kind(field: FieldInfo) -> str:
     """Type of a field in words: `integer`, `number`, `text`, `yes or no`, or the choices."""
     arms = [arm for arm in get_args(field.annotation) if arm is not type(None)] if optional(field.annotation) else None
     annotation = arms[0] if arms else field.annotation
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
     if get_origin(annotation) is dict:
         return "mapping"
     if is_tuple(annotation):

@@ -21,6 +21,7 @@ class Options(BaseModel):
 
     #: Keys that earlier versions had, with their present names, such as `{"turn": "augment.rotate90"}`: they are
     #: refused with the new name, as a value that was ignored or meant something else would change results silently.
+    #: One that became two has both: `{"symmetries": "augment.rotate90 and augment.flip"}`.
     #: That of an option that has moved to another stage begins with `../`, such as `../figures.isosurface`.
     renamed: ClassVar[dict[str, str]] = {}
 

@@ -125,22 +125,44 @@ class Stage:
         for argument, value in bound.arguments.items():
             if argument in self.arguments and file_argument(self.arguments[argument].annotation):
                 bound.arguments[argument] = _as_text(value)
-        WRITTEN.clear()
-        metrics = self.function(*bound.args, **bound.kwargs)
-        if record is not None:
-            # Reads the package's code for its digest, which a notebook need not wait for.
-            from cathodeflow.record import write_record
+        if record is None:
+            return self.function(*bound.args, **bound.kwargs)
+        # Takes as long to import as all of `--help` may.
+        from cathodeflow.record import begin, write_record
 
-            write_record(
-                os.fspath(record),
-                stage=self.name,
-                sample=name,
-                options=given,
-                metrics=metrics,
-                history=metrics.history,
-                figures=metrics.figures,
-            )
+        # A notebook runs many stages in one process; the record is of this one.
+        WRITTEN.clear()
+        begun = begin()
+        metrics = self.function(*bound.args, **bound.kwargs)
+        write_record(
+            os.fspath(record),
+            stage=self.name,
+            sample=name,
+            options=given,
+            metrics=metrics,
+            history=metrics.history,
+            figures=metrics.figures,
+            inputs=self._inputs(bound.arguments, given),
+            begun=begun,
+        )
         return metrics
+
+    def _inputs(self, arguments: Mapping[str, Any], options: Options) -> list[str]:
+        """List the files that were read: those of the arguments, and those that options name."""
+        read = [
+            value
+            for name, value in arguments.items()
+            if name in self.arguments
+            and (file := file_argument(self.arguments[name].annotation)) is not None
+            and not file.output
+        ]
+        read += [
+            getattr(options, name)
+            for name, field in type(options).model_fields.items()
+            if (file := file_argument(field.annotation)) is not None and not file.output
+        ]
+        flat = [path for value in read for path in (value if isinstance(value, list | tuple) else [value])]
+        return [path for path in flat if path]
 
     def summary(self) -> str:
         """First paragraphs of the docstring, without its sections."""

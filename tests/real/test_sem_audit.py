@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from cathodeflow.io.instrument_settings import parse_sidecar
 from cathodeflow.io.micrographs import read_micrograph, sidecar_text
 from cathodeflow.sem.audit import (
     accuracy_table,
@@ -15,7 +16,6 @@ from cathodeflow.sem.audit import (
 )
 from cathodeflow.sem.grey import bar_thumbnail, grey_histogram, match_histogram, reference_quantiles
 from cathodeflow.sem.overlap import MIN_SCORE, find_overlap, shared_area, shrink
-from cathodeflow.sem.sidecar import parse_sidecar
 from cathodeflow.sem.split import split_originals
 
 ROOT = Path(__file__).parents[2]

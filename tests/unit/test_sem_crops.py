@@ -288,5 +288,5 @@ def test_a_store_tells_what_its_crops_were_cut_with(tmp_path):
     write_crops(store, cut_crops(table, image_of, side=20), table, attributes=GEOMETRY)
     assert crops_geometry(store) == crops_geometry(manifest_path(store)) == GEOMETRY
     write_volume(store, cut_crops(table, image_of, side=20), axes=("crop", "y", "x"))
-    with pytest.raises(InputError, match="found no word of how the crops were cut"):
+    with pytest.raises(InputError, match="found no attributes that describe how the crops were cut"):
         crops_geometry(store)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cathodeflow.errors import InputError
+from cathodeflow.io.image_lists import image_files, raw_files
 from cathodeflow.io.tables import read_table, write_table
-from cathodeflow.sem.data_sets import image_files, raw_files, simulated_files
+from cathodeflow.sem.data_sets import simulated_files
 from cathodeflow.sem.index import ImageRow, build_index, list_images, odd_images
 
 KNOWN = {"compositions": ("333", "811"), "states": ("pristine", "formation", "cycled")}
@@ -243,8 +244,8 @@ def test_everything_wrong_with_a_table_is_told_at_once(tmp_path: Path) -> None:
         ("image,composition\n", "no rows"),
         ("composition\n333\n", "no such column, expected a column 'image'"),
         ("image,colour\n0.png,red\n", "column 'colour', expected one of image, composition, state, session, split"),
-        ("image,image\n0.png,0.png\n", "a second time"),
-        ("image,composition\n0.png,333\n./0.png,333\n", "line 3: found image .* a second time"),
+        ("image,image\n0.png,0.png\n", "the same column twice"),
+        ("image,composition\n0.png,333\n./0.png,333\n", "line 3: found image .* twice"),
         ("image,composition\n,333\n", "no image"),
         ("image\n0.png,333\n", "2 cells, expected 1 cells"),
         ('image\n"0.png\n', "an error"),
@@ -282,5 +283,5 @@ def test_simulated_files_are_named_as_they_are_written() -> None:
 
 
 def test_listing_raw_files_is_light() -> None:
-    code = "import sys, cathodeflow.sem.data_sets; print([m for m in ('numpy', 'pandas', 'tifffile', 'torch') if m in sys.modules])"
+    code = "import sys, cathodeflow.io.image_lists, cathodeflow.sem.data_sets; print([m for m in ('numpy', 'pandas', 'tifffile', 'torch') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

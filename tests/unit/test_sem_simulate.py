@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from cathodeflow.io.instrument_settings import parse_sidecar
 from cathodeflow.io.micrographs import read_micrograph, sidecar_text
 from cathodeflow.io.simulated import write_micrograph
 from cathodeflow.sem.appearance import Look, render
 from cathodeflow.sem.info_bar import find_info_bar
-from cathodeflow.sem.sidecar import parse_sidecar
 from cathodeflow.sem.simulate import CLASSES, FOREIGN, simulate_foreign, simulate_micrographs
 
 SIZE = {"rows": 240, "cols": 320, "bar_rows": 16}

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from cathodeflow.bragg.options import Augment, Train
 from cathodeflow.bragg.training import join_patches, split_blocks, train_braggnn
-from cathodeflow.bragg.training_patches import TrainingPatches
 from cathodeflow.checkpoints import generator, training_key
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import discard_checkpoint, load_checkpoint, save_checkpoint
+from cathodeflow.io.patches import TrainingPatches
 from cathodeflow.options import option
 from cathodeflow.training.base_options import TrainingOptions
 from cathodeflow.training.loop import fit
@@ -379,7 +380,7 @@ def test_validation_takes_whole_blocks_of_frames_of_every_scan(lengths, share, b
 
 
 def test_a_scan_of_one_frame_is_for_training():
-    assert not split_blocks([4, 4, 4]).any()
+    assert not split_blocks([4, 4, 4], validation=0.2, block=16).any()
 
 
 def simulated_peaks(count, seed, size=13):
@@ -408,13 +409,16 @@ def test_a_short_training_beats_the_centre_of_mass():
     trained = train_braggnn(
         table,
         held,
-        epochs=10,
-        batch_size=32,
-        final_rate=0.05,
-        symmetries=False,
-        overlap=0.0,
-        loss="mse",
-        accelerator="cpu",
+        Train(
+            epochs=10,
+            batch_size=32,
+            final_rate=0.05,
+            augment=Augment(rotate90=False, flip=False),
+            overlap=0.0,
+            loss="mse",
+            device="cpu",
+        ),
+        patch_size=11,
     )
     losses = [record["train_loss"] for record in trained.training.history]
     assert losses[-1] < 0.2 * losses[0]
@@ -424,31 +428,40 @@ def test_a_short_training_beats_the_centre_of_mass():
 
 def test_braggnn_resumes_to_the_same_weights_and_starts_from_given_ones(tmp_path):
     table = simulated_peaks(200, 2)
-    held, options = split_blocks(table.fidx), {"epochs": 3, "batch_size": 32, "accelerator": "cpu", "seed": 4}
-    unbroken = train_braggnn(table, held, **options)
+    held, options = (
+        split_blocks(table.fidx, validation=0.2, block=16),
+        Train(epochs=3, batch_size=32, device="cpu", seed=4),
+    )
+    unbroken = train_braggnn(table, held, options, patch_size=11)
     with pytest.raises(Killed):
-        train_braggnn(table, held, **options, checkpoint=tmp_path / "c.pt", on_epoch=stop_after(2))
+        train_braggnn(table, held, options, patch_size=11, checkpoint=tmp_path / "c.pt", on_epoch=stop_after(2))
     epochs: list[float] = []
     resumed = train_braggnn(
-        table, held, **options, checkpoint=tmp_path / "c.pt", on_epoch=lambda record: epochs.append(record["epoch"])
+        table,
+        held,
+        options,
+        patch_size=11,
+        checkpoint=tmp_path / "c.pt",
+        on_epoch=lambda record: epochs.append(record["epoch"]),
     )
     assert epochs == [3] and equal(resumed.model.state_dict(), unbroken.model.state_dict())
     assert resumed.training == unbroken.training
-    other = train_braggnn(table._replace(row=table.row + 0.01), held, **options, checkpoint=tmp_path / "c.pt")
-    assert not equal(other.model.state_dict(), unbroken.model.state_dict())
-    tuned = train_braggnn(
-        table, held, **options | {"epochs": 1}, learning_rate=1e-9, initial=unbroken.model.state_dict()
+    other = train_braggnn(
+        table._replace(row=table.row + 0.01), held, options, patch_size=11, checkpoint=tmp_path / "c.pt"
     )
+    assert not equal(other.model.state_dict(), unbroken.model.state_dict())
+    little = options.model_copy(update={"epochs": 1, "learning_rate": 1e-9})
+    tuned = train_braggnn(table, held, little, patch_size=11, pretrained=unbroken.model.state_dict())
     assert tuned.metrics["distance_mean"] == pytest.approx(unbroken.metrics["distance_mean"], rel=1e-3)
 
 
 def test_unusable_training_data_is_named():
     table = simulated_peaks(20, 3)
-    held = split_blocks(table.fidx, validation=0.5)
+    held = split_blocks(table.fidx, validation=0.5, block=16)
     with pytest.raises(InputError, match="a margin of 1 px around 11 px, expected at least 3 px"):
-        train_braggnn(table, held, max_shift=3)
+        train_braggnn(table, held, Train(max_shift=3), patch_size=11)
     with pytest.raises(InputError, match="20 to train and 0 to validate on"):
-        train_braggnn(table, np.zeros(20, bool))
+        train_braggnn(table, np.zeros(20, bool), Train(), patch_size=11)
 
 
 def test_paths_may_be_strings(tmp_path):

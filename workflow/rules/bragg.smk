@@ -2,7 +2,8 @@ include: "bragg_common.smk"
 
 
 TRAINING_SCANS = [name for name, scan in SCANS.items() if scan.role == "train"]
-MODEL = CONFIG.bragg.locate.weights or "results/bragg/model/braggnn.pt"
+MODEL = CONFIG.bragg.locate.model or "results/bragg/model/braggnn.pt"
+LOCATE_OPTIONS = settings.to_flags(settings.stage_options(CONFIG, "bragg.locate").model_copy(update={"model": MODEL}))
 FIGURES = ["patches", "distances", "intensity", "frame"]
 
 # Everything that is kept, so that whatever is deleted is made again.
@@ -27,7 +28,7 @@ TARGETS += expand(
         *(f"figures/{figure}.png" for figure in FIGURES),
     ],
 )
-if not CONFIG.bragg.locate.weights:
+if not CONFIG.bragg.locate.model:
     TARGETS += [MODEL, "results/bragg/model/train.json"]
     TARGETS += ["results/bragg/model/figures.json", "results/bragg/model/train.png"]
     TARGETS += expand("results/bragg/{scan}/{file}", scan=TRAINING_SCANS, file=["patches.h5", "patches.json"])
@@ -39,7 +40,7 @@ wildcard_constraints:
 
 rule bragg_simulate:
     output:
-        frames=[f"results/raw/bragg/{{scan}}/{file}" for file in scans.simulated_files(SIMULATE)],
+        frames=[f"results/raw/bragg/{{scan}}/{file}" for file in raw_data.simulated_files(SIMULATE)],
         dark="results/raw/bragg/{scan}/dark.tif",
         mask="results/raw/bragg/{scan}/mask.tif",
         truth="results/raw/bragg/{scan}/truth.parquet",
@@ -64,7 +65,7 @@ rule bragg_simulate:
 rule bragg_frames:
     input:
         raw=lambda wildcards: bragg_raw(wildcards.scan),
-        corrections=lambda wildcards: stored(scans.correction_files(SCANS[wildcards.scan])),
+        corrections=lambda wildcards: stored(raw_data.correction_files(SCANS[wildcards.scan])),
     output:
         frames="results/bragg/{scan}/frames.h5",
         record="results/bragg/{scan}/frames.json",
@@ -79,8 +80,8 @@ rule bragg_frames:
         **resources("bragg.frames", mem_mb=2000, runtime=60),
     params:
         **stage_params("bragg.frames"),
-        source=lambda wildcards: fetched(scans.source(SCANS[wildcards.scan], SIMULATE)),
-        corrections=lambda wildcards: fetched(scans.correction_flags(SCANS[wildcards.scan])),
+        source=lambda wildcards: fetched(raw_data.source(SCANS[wildcards.scan], SIMULATE)),
+        corrections=lambda wildcards: fetched(raw_data.correction_flags(SCANS[wildcards.scan])),
     message:
         "Correcting the raw frames of scan {wildcards.scan}"
     shell:
@@ -204,12 +205,13 @@ rule bragg_locate:
         **resources("bragg.locate", mem_mb=2000, runtime=60),
         gpu=gpus("bragg.locate"),
     params:
-        **stage_params("bragg.locate"),
+        options=LOCATE_OPTIONS,
+        code=code("bragg.locate"),
     message:
         "Locating the peaks of scan {wildcards.scan} with the network"
     shell:
         command(
-            "bragg locate {input.frames} {input.candidates} {input.model:q} --table {output.table} --out {output.peaks}",
+            "bragg locate {input.frames} {input.candidates} --table {output.table} --out {output.peaks}",
             "{wildcards.scan}",
         )
 
@@ -219,7 +221,7 @@ rule bragg_compare:
         frames="results/bragg/{scan}/frames.h5",
         fitted="results/bragg/{scan}/peaks.h5",
         located="results/bragg/{scan}/located.parquet",
-        truth=lambda wildcards: scans.truth_files(SCANS[wildcards.scan]),
+        truth=lambda wildcards: raw_data.truth_files(SCANS[wildcards.scan]),
     output:
         table="results/bragg/{scan}/compare.csv",
         record="results/bragg/{scan}/compare.json",

@@ -12,7 +12,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.runs import join_as_run
 from cathodeflow.io.sources import is_remote
 from cathodeflow.parallel import graphics_card
-from cathodeflow.provenance import code_digest, stage_target
+from cathodeflow.provenance import code_parameter
 from cathodeflow.samples import SAMPLE_NAME
 
 # Jobs are processes of their own in some modes, and parse the workflow too.
@@ -43,8 +43,8 @@ def options(stage):
 
 
 def code(stage):
-    """Digest of the code that a stage reaches."""
-    return code_digest(stage_target(stage))
+    """Digest of the code that a stage reaches, and the versions of the libraries of `reruns.libraries` among it."""
+    return code_parameter(stage, CONFIG.reruns.libraries)
 
 
 def rule_files(technique):
@@ -129,6 +129,10 @@ PROCESSES = CONFIG.processes.devices * CONFIG.processes.num_nodes
 # What a training in several processes asks of Slurm, which starts them itself; elsewhere they start each other.
 PARALLEL = dict(mpi="srun", nodes=CONFIG.processes.num_nodes, tasks=PROCESSES, tasks_per_gpu=1) if PROCESSES > 1 else {}
 os.environ.update(CATHODEFLOW_LAUNCHER=cluster.launcher(CONFIG.processes))
+
+# The name of the run is kept in the records; it is no parameter of a job either.
+if CONFIG.run_name:
+    os.environ.update(CATHODEFLOW_RUN=CONFIG.run_name)
 
 # In environments that Snakemake makes, the package itself comes from this checkout.
 if workflow.deployment_settings.deployment_method:

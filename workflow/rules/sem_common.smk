@@ -1,3 +1,4 @@
+from cathodeflow.io.image_lists import raw_files
 from cathodeflow.options import to_flags
 from cathodeflow.sem import data_sets as sem_data_sets
 
@@ -27,7 +28,7 @@ def sem_raw(names):
     return [
         file
         for name in names
-        for file in (sem_simulated(name) if SETS[name].simulated else sem_data_sets.raw_files(SETS[name].images))
+        for file in (sem_simulated(name) if SETS[name].simulated else raw_files(SETS[name].images))
     ]
 
 

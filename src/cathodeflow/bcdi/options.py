@@ -287,7 +287,7 @@ class Train(TrainingOptions):
 
     renamed: ClassVar[dict[str, str]] = {
         "average": "ema_decay",
-        "turns": "augment.rotate90",
+        "turns": "augment.rotate90 and augment.flip",
         "least_photons": "min_photon_fraction",
         "readers": "num_workers",
         "mean_share": "mean_fraction",

@@ -1,4 +1,4 @@
-"""Compare peak positions of network, fit and truth: who is how far from whom, for which peaks, and what was missed."""
+"""Compare the peak positions of network, fit and truth: distances against intensity, recall and precision."""
 
 from typing import NamedTuple
 
@@ -6,16 +6,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from cathodeflow.bragg.matching import PAIRS, compare_peaks, match, pair, to_binned
+from cathodeflow.bragg.binning import to_binned
+from cathodeflow.bragg.matching import PAIRS, compare_peaks, match, pair
+from cathodeflow.bragg.options import Compare
+from cathodeflow.statistics import wilson
 
 #: Percentiles of `summary`, by the name they have in the metrics.
 PERCENTILES = {"median": 50.0, "p75": 75.0, "p95": 95.0, "p99_5": 99.5}
 
 
 class Comparison(NamedTuple):
-    """Result of `compare`: tables and key figures.
+    """Result of `compare_positions`: tables and metrics.
 
-    There is a row per peak; per bin of intensity, by the name of the distance; and, with a truth, per bin of amplitude.
+    `peaks` has a row per peak; `by_intensity`, by the name of the distance, a row per intensity bin; `by_amplitude`,
+    with a truth, a row per amplitude bin.
     """
 
     peaks: pd.DataFrame
@@ -25,7 +29,7 @@ class Comparison(NamedTuple):
 
 
 def summary(distances: ArrayLike) -> dict[str, float | int | None]:
-    """Count, mean and percentiles of distances [px]; what is not finite is left out, and nothing gives None.
+    """Return count, mean and percentiles of the finite distances [px]; None without any.
 
     Examples
     --------
@@ -55,14 +59,15 @@ def error_by_intensity(
     n_resamples: int = 400,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """Median distance in bins of intensity that hold equally many peaks, with 95 % bootstrap intervals.
+    """Compute the median distance in intensity bins of equally many peaks, with 95 % bootstrap intervals.
 
-    Whole frames are drawn, not peaks, since peaks of a frame share background and neighbours [1]_.
+    Frames are resampled, not peaks, since the peaks of a frame share background and neighbours [1]_.
 
     Parameters
     ----------
     distance, intensity, frame : (n,)
-        Distance [px], intensity [counts] and frame of each peak; what is not finite or not above zero is left out.
+        Distance [px], intensity [counts] and frame of each peak; values that are not finite, and intensities of 0 or
+        less, are left out.
     n_bins, n_resamples : int
     rng : Generator
 
@@ -98,9 +103,9 @@ def error_by_intensity(
 
 
 def detection(peaks: pd.DataFrame, truth: pd.DataFrame, *, max_distance: float, n_bins: int) -> pd.DataFrame:
-    """Recall of the true peaks by amplitude, and precision of the found ones by intensity.
+    """Compute the recall of the true peaks by amplitude and the precision of the located peaks by intensity.
 
-    A true peak near bad pixels is not missed when it was not found; finding it is no fault either.
+    True peaks near bad pixels do not enter the recall; a located peak that matches one is correct.
 
     Parameters
     ----------
@@ -130,7 +135,7 @@ def detection(peaks: pd.DataFrame, truth: pd.DataFrame, *, max_distance: float, 
     amplitude, intensity = truth["amplitude"].to_numpy(np.float64), peaks["intensity"].to_numpy(np.float64)
     both = np.concatenate([amplitude[counted], intensity])
     both = both[np.isfinite(both) & (both > 0)]
-    # Widened by a hair, so that rounding leaves neither the least nor the greatest outside.
+    # Slightly wider, so that rounding excludes neither the lowest nor the highest value.
     edges = np.geomspace(both.min() * (1 - 1e-9), both.max() * (1 + 1e-9), n_bins + 1) if both.size else np.ones(1)
     table = pd.DataFrame({"low": edges[:-1], "high": edges[1:]})
     of = {
@@ -143,65 +148,54 @@ def detection(peaks: pd.DataFrame, truth: pd.DataFrame, *, max_distance: float, 
         table[name] = np.histogram(values, edges)[0] if both.size else np.zeros(0, np.int64)
     for name, part, whole in (("recall", "recovered", "true"), ("precision", "correct", "found")):
         table[name] = table[part] / table[whole].where(table[whole] > 0)
-        table[f"{name}_low"], table[f"{name}_high"] = _wilson(table[name], table[whole])
+        limits = [wilson(*counts) for counts in zip(table[part], table[whole], strict=True)]
+        table[[f"{name}_low", f"{name}_high"]] = np.array(limits).reshape(-1, 2)
     return table
 
 
-def compare(
-    fitted: pd.DataFrame,
-    located: pd.DataFrame,
-    truth: pd.DataFrame | None = None,
-    *,
-    binning: int = 1,
-    max_distance: float = 3.0,
-    intensity: str = "persistence",
-    n_bins: int = 8,
-    min_amplitude: float = 30.0,
-    rng: np.random.Generator,
+def compare_positions(
+    fitted: pd.DataFrame, located: pd.DataFrame, truth: pd.DataFrame | None, options: Compare, *, binning: int
 ) -> Comparison:
-    """Compare the positions of network, fit and truth; the key figures are flat, and None where there is nothing.
+    """Compare the positions of network, fit and truth.
 
     Parameters
     ----------
     fitted, located : DataFrame
-        See `pair`.
-    truth : DataFrame, optional
-        In the pixels of the raw detector, as `simulate.simulate_scan` gives it.
+        As for `pair`; the column `persistence` of `located` is the intensity [counts].
+    truth : DataFrame or None
+        In detector pixels, as `simulation.simulate_scan` returns it.
+    options : Compare
     binning : int
-        Of the frames in which the peaks were found.
-    max_distance : float
-        Largest distance of a match [px].
-    intensity : str
-        Column of `located` that tells the peaks' intensity [counts].
-    n_bins : int
-        Bins of intensity and amplitude.
-    min_amplitude : float
-        Least true amplitude [counts] of a peak that counts for the figure `recall`.
-    rng : Generator
-        For the bootstrap.
+        Binning of the frames in which the peaks were found.
+
+    Returns
+    -------
+    Comparison
+        Its `metrics` are None where there are no peaks to compute them from.
     """
+    max_distance, n_bins, rng = options.max_distance, options.n_bins, np.random.default_rng(options.seed or 0)
     true = None if truth is None else to_binned(truth, binning)
-    pairs = pair(fitted, located, max_distance=max_distance, intensity=intensity)
+    pairs = pair(fitted, located, max_distance=max_distance, intensity="persistence")
     peaks = compare_peaks(pairs, true, max_distance=max_distance)
-    names = [f"{one}_{other}" for one, other in PAIRS if f"{one}_{other}" in peaks]
+    names = ["_".join(names) for names in PAIRS if "_".join(names) in peaks]
     by_intensity = {
         name: error_by_intensity(peaks[name], peaks["intensity"], peaks["frame"], n_bins=n_bins, rng=rng)
         for name in names
     }
     metrics: dict[str, float | int | None] = {"found": len(located), "fitted": len(fitted)}
-    for one, other in PAIRS:
-        name = f"{one}_{other}"
+    for first, second in PAIRS:
+        name = f"{first}_{second}"
         if name in peaks:
             metrics |= {f"{name}_{key}": value for key, value in summary(peaks[name]).items()}
             for axis in ("row", "col"):
-                metrics[f"{name}_bias_{axis}"] = _mean(peaks[f"{one}_{axis}"] - peaks[f"{other}_{axis}"])
+                metrics[f"{name}_bias_{axis}"] = _mean(peaks[f"{first}_{axis}"] - peaks[f"{second}_{axis}"])
             if true is not None:
                 alone = summary(peaks.loc[peaks["isolated"], name])
                 metrics |= {f"{name}_isolated_{key}": value for key, value in alone.items()}
     by_amplitude = None
     if true is not None:
         by_amplitude = detection(peaks, true, max_distance=max_distance, n_bins=n_bins)
-        strong = true.assign(masked=true["masked"] | (true["amplitude"] < min_amplitude))
+        strong = true.assign(masked=true["masked"] | (true["amplitude"] < options.min_amplitude))
         counted = detection(peaks, strong, max_distance=max_distance, n_bins=1)
         metrics["recall"] = _ratio(counted["recovered"].sum(), counted["true"].sum())
         metrics["precision"] = _ratio(by_amplitude["correct"].sum(), by_amplitude["found"].sum())
@@ -223,10 +217,3 @@ def _ratio(part: float, whole: float) -> float | None:
 def _mean(values: pd.Series) -> float | None:
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else None
-
-
-def _wilson(share: pd.Series, count: pd.Series) -> tuple[pd.Series, pd.Series]:
-    z = 1.96
-    middle = (share + z**2 / 2 / count) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / 4 / count**2)
-    return middle - half, middle + half

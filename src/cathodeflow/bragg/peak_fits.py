@@ -1,4 +1,4 @@
-"""Peaks located to a fraction of a pixel by maximum-likelihood fits."""
+"""Maximum-likelihood fits of peak profiles, with subpixel positions and standard errors."""
 
 from typing import Any, NamedTuple
 
@@ -11,14 +11,14 @@ from cathodeflow.bragg.options import Fit
 from cathodeflow.bragg.profiles import MODELS, profile
 from cathodeflow.errors import InputError
 
-# Bounds the float64 copies of patches of other types.
+# Limits the memory of float64 copies of patches of other types.
 _BLOCK = 16384
 _PAIRS = 4096
-# Neighbours are fitted again in turn at most so often, and while centres move by more than this [px].
+# Maximum number of passes over overlapping peaks, and shift of a centre below which it has converged [px].
 _PASSES = 30
-# A fit ends with the first step shorter than this [standard errors].
-_TOLERANCE = 0.01
 _MOVED = 1e-3
+# Step length at which a fit has converged [standard errors].
+_TOLERANCE = 0.01
 
 Floats = NDArray[np.float64]
 Pairs = NDArray[np.intp]
@@ -27,8 +27,8 @@ Pairs = NDArray[np.intp]
 class PeakFits(NamedTuple):
     """Fitted peaks, one entry each, (n,) float64 except `converged` (n,) bool.
 
-    A fit that did not converge has the last values that it reached, or NaN where there was nothing to fit: at most as
-    many finite pixels as parameters, no counts, or no pixel above the background.
+    A fit that did not converge has the values of its last iteration, or NaN if nothing could be fitted: not more finite
+    pixels than parameters, no counts, or no pixel above the background.
 
     `row`, `col` : centre [px]. `amplitude` : height above the background [counts]. `background` [counts/px].
     `fwhm_row`, `fwhm_col` : full widths at half maximum [px]. `mixing` : Lorentzian fraction, 0 for `gaussian`.
@@ -67,18 +67,18 @@ def fit_peaks(
     Parameters
     ----------
     patches : (n, size, size) real
-        Counts. Pixels that are not finite are left out of the likelihood, whatever the model says there.
+        Counts. Pixels that are not finite are left out of the likelihood.
     options : Fit
-        `threshold`: pixels below it are known only to lie below it. They bear on the fit where the model is above it,
-        as counts equal to it; taken for zeros they cost up to three times the error of the centre. `read_noise`: its
-        square is added to the counts and to the model, whose sum is nearly Poisson [2]_. Counts that are negative even
-        so count as zero: with subtracted dark frames give the read-out noise, or the background comes out too high.
+        `threshold`: pixels below it are censored. They contribute to the likelihood where the model is above it, as
+        counts equal to it; treated as zeros they increase the error of the centre up to three times. `read_noise`: its
+        square is added to the counts and to the model, whose sum is nearly Poisson [2]_. Counts that are still
+        negative are set to zero: set the read-out noise if a dark image was subtracted, or the background is too high.
         `patch_size` and `neighbours` are for `fit_frame`.
     search : float, optional
-        The fit starts at the brightest place within this distance of the patch's centre along each axis [px]; default
-        is the whole patch.
+        The fit starts at the maximum within this distance of the patch centre along each axis [px]. Default: the whole
+        patch.
     tolerance : float
-        The fit ends with the first step shorter than this [standard errors].
+        Step length at which the fit has converged [standard errors].
 
     Returns
     -------
@@ -123,11 +123,11 @@ def fit_frame(
 ) -> PeakFits:
     """Fit the peaks of one frame at its candidate pixels.
 
-    Around each candidate a patch is fitted as by `fit_peaks`, without the pixels outside the frame, those masked, and
-    those closer to another candidate. With `neighbours="subtract"` candidates with others within a patch's side are
-    fitted again with those pixels, the fitted neighbours standing in the model as known intensity (subtracting it from
-    the counts would spoil their statistics), until the centres stay. Its standard errors take the neighbours for exact.
-    A peak whose second fit fails or ends closer to another candidate keeps the first one.
+    A patch is fitted around each candidate as by `fit_peaks`, without masked pixels, pixels outside the frame, and
+    pixels closer to another candidate. With `neighbours="subtract"`, candidates with others within the side of a patch
+    are then refitted with the latter pixels: the fitted neighbours are part of the model as known intensity
+    (subtracting them from the counts would distort their statistics), until the centres converge. The standard errors
+    assume that the neighbours are exact. If the refit fails or ends closer to another candidate, the first fit is kept.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def fit_frame(
     Raises
     ------
     InputError
-        If frame, candidates and mask do not fit together.
+        Shapes of frame, candidates and mask do not match, or candidates are outside the frame.
     """
     frame = np.asarray(frame)
     rows, cols = np.asarray(rows), np.asarray(cols)
@@ -162,19 +162,23 @@ def fit_frame(
         0 <= rows.min() <= rows.max() < frame.shape[0] and 0 <= cols.min() <= cols.max() < frame.shape[1]
     ):
         raise InputError("candidates", "pixels outside the frame", f"pixels inside {frame.shape}")
-    places = np.stack([rows, cols], axis=1).astype(np.float64)
+    positions = np.stack([rows, cols], axis=1).astype(np.float64)
     patches = _cut(frame, bad, rows.astype(np.intp), cols.astype(np.intp), size)
-    pairs = cKDTree(places).query_pairs(size, p=np.inf, output_type="ndarray") if len(places) else np.empty((0, 2), int)
+    pairs = (
+        cKDTree(positions).query_pairs(size, p=np.inf, output_type="ndarray")
+        if len(positions)
+        else np.empty((0, 2), int)
+    )
     pairs = np.concatenate([pairs, pairs[:, ::-1]])
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     none = np.zeros((1, size, size))
-    results = np.empty((len(places), 16))
-    _fit(np.where(_foreign(places, pairs, size), np.nan, patches), none, None, results, options, 1.0)
-    results[:, :2] += places - size // 2
+    results = np.empty((len(positions), 16))
+    _fit(np.where(_of_neighbours(positions, pairs, size), np.nan, patches), none, None, results, options, 1.0)
+    results[:, :2] += positions - size // 2
     if options.neighbours == "subtract" and len(pairs):
-        _refit(results, patches, places, pairs, options)
+        _refit(results, patches, positions, pairs, options)
     fits = _named(results)
-    # A centre this far from a local maximum, or outside the frame, is no measurement of that peak.
+    # A centre this far from its candidate, or outside the frame, does not belong to that peak.
     astray = np.maximum(np.abs(fits.row - rows), np.abs(fits.col - cols)) > size / 4
     outside = (
         (fits.row < -0.5) | (fits.row > frame.shape[0] - 0.5) | (fits.col < -0.5) | (fits.col > frame.shape[1] - 0.5)
@@ -183,7 +187,7 @@ def fit_frame(
 
 
 def deviations(fits: PeakFits, rows: ArrayLike, cols: ArrayLike, npeaks: ArrayLike) -> NDArray[np.float64]:
-    """Distance of each fitted centre from its candidate's pixel, as BraggNN's peak files hold it.
+    """Compute the distance of each fitted centre from its candidate pixel, as in the peak files of BraggNN.
 
     Parameters
     ----------
@@ -197,7 +201,7 @@ def deviations(fits: PeakFits, rows: ArrayLike, cols: ArrayLike, npeaks: ArrayLi
     Returns
     -------
     (n,) float64
-        Distance [px]; -1 where the component has more than one peak, inf where the fit failed.
+        Distance [px]; -1 if the component has more than one peak, inf if the fit failed.
     """
     distance = np.hypot(fits.row - np.asarray(rows), fits.col - np.asarray(cols))
     return np.where(fits.converged, np.where(np.asarray(npeaks) > 1, -1.0, distance), np.inf)
@@ -234,13 +238,13 @@ def _cut(frame: NDArray[Any], bad: NDArray[Any], rows: Pairs, cols: Pairs, size:
     return np.where(inside & (bad[at] == 0), frame[at], np.nan)
 
 
-def _foreign(places: Floats, pairs: Pairs, size: int) -> NDArray[np.bool_]:
+def _of_neighbours(positions: Floats, pairs: Pairs, size: int) -> NDArray[np.bool_]:
     """Pixels of each patch that are closer to another candidate than to its own."""
-    closer = np.zeros((len(places), size, size), dtype=bool)
+    closer = np.zeros((len(positions), size, size), dtype=bool)
     rows, cols = np.mgrid[:size, :size] - size // 2
     for first in range(0, len(pairs), _PAIRS):
         own, other = pairs[first : first + _PAIRS].T
-        apart = (places[other] - places[own])[:, :, None, None]
+        apart = (positions[other] - positions[own])[:, :, None, None]
         np.logical_or.at(closer, own, 2 * (rows * apart[:, 0] + cols * apart[:, 1]) > (apart**2).sum(axis=1))
     return closer
 
@@ -252,18 +256,18 @@ def _settled(results: Floats, tree: cKDTree, candidates: Pairs) -> NDArray[np.bo
     return converged & (nearest == candidates)
 
 
-def _refit(results: Floats, patches: Floats, places: Floats, pairs: Pairs, options: Fit) -> None:
-    """Fit candidates that have neighbours again, with the neighbours as known intensity, until the centres stay."""
+def _refit(results: Floats, patches: Floats, positions: Floats, pairs: Pairs, options: Fit) -> None:
+    """Refit the candidates that have neighbours, with these as known intensity, until the centres converge."""
     size = patches.shape[1]
     crowded = np.unique(pairs[:, 0])
     index = np.searchsorted(crowded, pairs)
-    places, patches, first = places[crowded], patches[crowded], results[crowded]
-    tree = cKDTree(places)
-    # A fit that has left its cell found another candidate's peak: there is no second one to take out of that.
-    settled = _settled(first, tree, np.arange(len(places)))
+    positions, patches, first = positions[crowded], patches[crowded], results[crowded]
+    tree = cKDTree(positions)
+    # A fit that ended closer to another candidate found that one's peak, which must not be subtracted twice.
+    settled = _settled(first, tree, np.arange(len(positions)))
     own, other = index[settled[index].all(axis=1)].T
     unsettled = index[settled[index[:, 0]] & ~settled[index[:, 1]]]
-    patches = np.where(_foreign(places, unsettled, size), np.nan, patches)
+    patches = np.where(_of_neighbours(positions, unsettled, size), np.nan, patches)
 
     current = first.copy()
     active = np.unique(own)
@@ -271,7 +275,7 @@ def _refit(results: Floats, patches: Floats, places: Floats, pairs: Pairs, optio
         if not len(active):
             break
         pair = np.isin(own, active)
-        new = _with_neighbours(current, active, own[pair], other[pair], patches, places, options)
+        new = _with_neighbours(current, active, own[pair], other[pair], patches, positions, options)
         kept = settled[active] & _settled(new, tree, active)
         new = np.where(kept[:, None], new, first[active])
         moved = np.zeros(len(crowded), dtype=bool)
@@ -282,9 +286,9 @@ def _refit(results: Floats, patches: Floats, places: Floats, pairs: Pairs, optio
 
 
 def _with_neighbours(
-    current: Floats, active: Pairs, own: Pairs, other: Pairs, patches: Floats, places: Floats, options: Fit
+    current: Floats, active: Pairs, own: Pairs, other: Pairs, patches: Floats, positions: Floats, options: Fit
 ) -> Floats:
-    """Fit the active candidates once more, their neighbours being as they are now."""
+    """Refit the active candidates with the current fits of their neighbours."""
     size = patches.shape[1]
     rows, cols = np.mgrid[:size, :size] - size // 2
     known = np.zeros((len(active), size, size))
@@ -292,10 +296,10 @@ def _with_neighbours(
         a, b = own[begin : begin + _PAIRS], other[begin : begin + _PAIRS]
         peaks = current[b, :7]
         peaks[:, 3] = 0
-        here = places[a, :, None, None]
+        here = positions[a, :, None, None]
         intensity = profile(peaks[:, None, None], here[:, 0] + rows, here[:, 1] + cols)
         np.add.at(known, np.searchsorted(active, a), intensity)
-    corner = places[active] - size // 2
+    corner = positions[active] - size // 2
     starts = current[active, :7]
     starts[:, :2] -= corner
     new = np.empty((len(active), 16))

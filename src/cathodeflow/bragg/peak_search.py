@@ -1,27 +1,27 @@
-"""Bragg peaks of one frame by persistent homology, and the filters that choose among them.
+"""Search of the Bragg peaks of a frame by persistent homology, and filters of the candidates.
 
-Seen as a landscape flooded to a falling level, a frame's peaks are islands: each is born at its greatest value and dies
-at the level where it joins a higher one; persistence = birth - death is its prominence (superlevel sets, 0-dimensional,
+In a landscape flooded to a falling level, the peaks of a frame are islands: each is born at its maximum and dies at the
+level at which it joins a higher one; persistence = birth - death is its prominence (superlevel sets, 0-dimensional,
 8-connected; H. Edelsbrunner and J. Harer, "Computational Topology", 2010, chapter VII).
 
 Conventions
 -----------
-- A pixel counts where it is finite and more than `threshold`. All else is one floor at the threshold: an island that
+- A pixel is used if it is finite and above `threshold`. All others form a floor at the threshold: an island that
   meets no other above it dies there, so persistence never exceeds the height above the threshold, and the pairs are
   those of the frame clipped below at the threshold. They are stable: changing pixels by at most d changes births and
   deaths by at most d.
-- Of two equal pixels the later one in raster order is the higher: it is the place of a plateau, and it survives. A
+- Of two equal pixels the later one in raster order is the higher: it is the position of a plateau, and it survives. A
   plateau is one island; no pair has persistence zero.
 
-What the package findpeaks (2.7.5, method 'topology') does otherwise
---------------------------------------------------------------------
-- One `limit` serves twice: pixels >= limit take part, and pairs with score > limit are kept.
+Differences to the package findpeaks (2.7.5, method 'topology')
+---------------------------------------------------------------
+- One `limit` is used twice: pixels >= limit are used, and pairs with score > limit are kept.
 - The island of the global maximum is given the death 0, whatever the floor. An island that meets no other above the
-  limit is not listed at all. Without a limit all pixels take part, so that islands on a background set to 0 die at 0.
-- Equal pixels are told apart by adding index * 2.2e-16, to pixels that are not 0; equal ones that remain are ordered by
-  (row, col). Both let the later pixel win, but the levels are off by as much and parts of a plateau appear as pairs
-  with persistence of about 1e-13 or 0. (In images of one or two columns repeated values are lowered instead, and the
-  earlier pixel wins.)
+  limit is not listed at all. Without a limit all pixels are used, so that islands on a background set to 0 die at 0.
+- Equal pixels are distinguished by adding index * 2.2e-16, to pixels that are not 0; equal ones that remain are
+  ordered by (row, col). Both let the later pixel win, but the levels are off by as much and parts of a plateau appear
+  as pairs with persistence of about 1e-13 or 0. (In images of one or two columns repeated values are lowered instead,
+  and the earlier pixel wins.)
 - Values below 0 are set to 0. With `scale` (its default) the frame is stretched to 0..255 and cut to integers.
 - Making a `findpeaks` object sets the level of the root logger, or its handler.
 """
@@ -41,7 +41,7 @@ NO_MASK = np.zeros((0, 0), np.bool_)
 
 
 class Pixels(NamedTuple):
-    """The pixels that take part, in raster order."""
+    """The pixels that are used, in raster order."""
 
     places: NDArray[np.int64]
     """(n,) row * stride + col."""
@@ -57,11 +57,11 @@ def persistence_peaks(image: ArrayLike, *, threshold: float, min_persistence: fl
     Parameters
     ----------
     image : (row, col) real
-        Pixels that are not finite never count.
+        Pixels that are not finite are ignored.
     threshold : float
-        Only pixels of more than this count; the death of peaks that meet no higher one above it.
+        Pixels at or below it are ignored; it is the death of peaks that meet no higher one above it.
     min_persistence : float
-        Only peaks with more persistence than this are returned.
+        Peaks at or below this persistence are left out.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def findpeaks_peaks(image: ArrayLike, *, threshold: float, min_persistence: floa
     """Find the same peaks through the package findpeaks, hundreds of times slower.
 
     The package is given the ranks of the pixels' values instead of the values, and a floor of zeros for all pixels that
-    do not count, so that none of its peculiarities (see the module) has an effect on the result.
+    are not used, so that none of its differences (see the module) affects the result.
 
     Parameters, returned columns and errors are those of `persistence_peaks`.
     """
@@ -96,7 +96,7 @@ def findpeaks_peaks(image: ArrayLike, *, threshold: float, min_persistence: floa
 
 
 def candidates(frame: ArrayLike, options: FindPeaks, *, mask: ArrayLike | None = None) -> NDArray[np.void]:
-    """Find the peaks of a frame that are worth fitting.
+    """Find the candidate peaks of a frame.
 
     Parameters
     ----------
@@ -115,8 +115,8 @@ def candidates(frame: ArrayLike, options: FindPeaks, *, mask: ArrayLike | None =
         `component` (int32), size and number of its 8-connected component above `min_value` (numbered from 0 in the
         order of their first pixels, those without peaks too); `npeaks` (uint16), number of peaks in that component
         that are persistent enough; `central` (bool): the brightest pixel of the patch around the peak is near its
-        centre. A peak that is not, because a brighter one stands close by, is nothing for a network that sees one peak
-        in a patch, but it must stay in the table: the fit of its neighbour has to know it.
+        centre. Other peaks, beside a brighter one, are not passed to the network, which is trained on patches of a
+        single peak, but stay in the table: the fits of their neighbours need them.
 
     Raises
     ------

@@ -1,9 +1,9 @@
-"""Bragg peaks located by BraggNN, on a GPU through torch or on CPUs through onnxruntime."""
+"""Inference with BraggNN: on a GPU with torch, on CPUs with onnxruntime."""
 
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import onnxruntime
@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.bragg.model import BraggNN
 from cathodeflow.bragg.onnx_graph import onnx_model
-from cathodeflow.bragg.training_patches import Float32, prepare_with_counts
+from cathodeflow.bragg.options import Locate
+from cathodeflow.bragg.training_patches import Float32, prepare_patches
 from cathodeflow.bragg.uncertainty import counting_errors
 from cathodeflow.errors import InputError
 
-Engine = Literal["auto", "torch", "onnx"]
 Floats = NDArray[np.floating]
 _GPU_BATCH = 4096
 _TOGETHER = 8192
@@ -44,8 +44,8 @@ class Locator(Protocol):
         ----------
         patches : (n, patch_size, patch_size) float32
         counts : (n, 2) float32, optional
-            What 0 and 1 stand for in each patch [counts] (`training_patches.prepare_with_counts`); needed for standard
-            errors.
+            Intensities that 0 and 1 correspond to in each patch [counts] (`training_patches.prepare_patches`);
+            needed for standard errors.
 
         Returns
         -------
@@ -54,37 +54,16 @@ class Locator(Protocol):
         """
 
 
-def build_locator(
-    model: BraggNN,
-    *,
-    engine: Engine = "auto",
-    device: str = "auto",
-    batch_size: int = 64,
-    threads: int | None = None,
-    tta: bool = False,
-    uncertainty: bool = False,
-    gain: float = 1.0,
-) -> Locator:
-    """Make the function that locates the peaks of prepared patches.
+def build_locator(model: BraggNN, options: Locate, *, workers: int | None = None) -> Locator:
+    """Build the function that locates the peaks of prepared patches.
 
     Parameters
     ----------
     model : BraggNN
-    engine : str
-        "torch" runs on `device`, "onnx" on the CPU; "auto" is "torch" where `device` is a GPU and "onnx" elsewhere.
-        They agree within rounding (1e-4 px).
-    device : str
-        "cpu", "gpu" ("cuda"), or "auto": the GPU if there is one.
-    batch_size : int
-        Patches at a time on a CPU; on a GPU it is 4096.
-    threads : int, optional
-        Of "onnx"; by default one for each core this process may use. The result does not depend on it.
-    tta : bool
-        Locate all 8 turns and reflections of each patch and return the mean.
-    uncertainty : bool
-        Return standard errors too (`cathodeflow.bragg.uncertainty.counting_errors`).
-    gain : float
-        Detector counts per photon, for the standard errors.
+    options : Locate
+        Both engines agree within rounding (1e-4 px).
+    workers : int, optional
+        Threads of onnxruntime. Default: one per available core. The result does not depend on it.
 
     Returns
     -------
@@ -93,66 +72,42 @@ def build_locator(
     Raises
     ------
     InputError
-        When a GPU is asked for and there is none.
+        A GPU is requested and none is available.
     """
+    device, batch_size = options.device or "auto", options.batch_size
     if device == "auto":
-        device = "gpu" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     if device != "cpu" and not torch.cuda.is_available():
         raise InputError("device", f"{device}, but no GPU that torch can use", "cpu or auto")
-    if engine == "torch" or (engine == "auto" and device != "cpu"):
-        run = _torch_runner(model, torch.device("cpu" if device == "cpu" else "cuda"), batch_size)
+    if options.engine == "torch" or (options.engine == "auto" and device != "cpu"):
+        run = _torch_runner(model, torch.device(device), batch_size)
     else:
-        run = _onnx_runner(model, batch_size, threads or len(os.sched_getaffinity(0)))
+        run = _onnx_runner(model, batch_size, workers or len(os.sched_getaffinity(0)))
 
     def locator(patches: Float32, counts: Float32 | None = None) -> Located:
         inputs = np.ascontiguousarray(patches, dtype=np.float32)
         if len(inputs) == 0:
             nothing = np.empty(0, np.float32)
-            return Located(nothing, nothing, nothing, nothing) if uncertainty else Located(nothing, nothing)
-        if tta:
+            return Located(nothing, nothing, nothing, nothing) if options.uncertainty else Located(nothing, nothing)
+        if options.tta:
             row, col = _over_turns(lambda turned: run(turned) * np.float32(model.patch_size), inputs)
         else:
             col, row = (run(inputs) * np.float32(model.patch_size)).T
-        if not uncertainty:
+        if not options.uncertainty:
             return Located(row, col)
         if counts is None:
             raise ValueError("standard errors need the patches' counts")
-        return Located(row, col, *counting_errors(model, inputs, counts, gain=gain, batch_size=batch_size))
+        return Located(row, col, *counting_errors(model, inputs, counts, gain=options.gain, batch_size=batch_size))
 
     return locator
 
 
-def locate(patches: Float32, model: BraggNN, counts: Float32 | None = None, **options: Any) -> Located:
-    """Locate the peaks of prepared patches, once; `build_locator` is for many calls and has the options.
-
-    Parameters
-    ----------
-    patches : (n, patch_size, patch_size) float32
-        `cathodeflow.bragg.training_patches.prepare_patches`.
-    model : BraggNN
-    counts : (n, 2) float32, optional
-        What 0 and 1 stand for in each patch [counts]; for standard errors.
-    **options
-        Of `build_locator`.
-
-    Returns
-    -------
-    Located
-        In patch pixels.
-    """
-    return build_locator(model, **options)(patches, counts)
-
-
 def locate_frames(
-    frames: Iterable[tuple[Floats, ArrayLike, ArrayLike]],
-    locator: Locator,
-    *,
-    patch_size: int = 11,
-    min_value: float = 0.0,
+    frames: Iterable[tuple[Floats, ArrayLike, ArrayLike]], locator: Locator, *, patch_size: int, min_value: float
 ) -> Located:
     """Locate the peaks around candidate pixels of many frames.
 
-    Patches of several frames go through the network together; no more than one frame is held at a time.
+    The patches of several frames form one batch; only one frame is in memory at a time.
 
     Parameters
     ----------
@@ -160,13 +115,15 @@ def locate_frames(
         A frame (row, col) and its candidate pixels, (n,) int each, inside the frame.
     locator : function
         `build_locator`.
-    patch_size, min_value
-        Of `cathodeflow.bragg.training_patches.prepare_patches`; as in training.
+    patch_size : int
+        Side of the patches [px], as in training.
+    min_value : float
+        Threshold of the patches [counts], as in training.
 
     Returns
     -------
     Located
-        Of all candidates in the order given, in the pixels of the frames.
+        Of all candidates in the given order, in frame pixels.
     """
     found: list[Located] = []
     corners: list[NDArray[np.float64]] = []
@@ -179,7 +136,7 @@ def locate_frames(
         del waiting[1:]
 
     for frame, rows, cols in frames:
-        waiting.append(prepare_with_counts(frame, rows, cols, patch_size=patch_size, min_value=min_value))
+        waiting.append(prepare_patches(frame, rows, cols, patch_size=patch_size, min_value=min_value))
         corners.append(np.stack([rows, cols]).astype(np.float64) - patch_size // 2)
         if sum(len(patches) for patches, _ in waiting) >= _TOGETHER:
             locate_waiting()
@@ -219,7 +176,7 @@ def _torch_runner(model: BraggNN, device: torch.device, batch_size: int) -> Call
 
 def _onnx_runner(model: BraggNN, batch_size: int, threads: int) -> Callable[[Float32], Float32]:
     settings = onnxruntime.SessionOptions()
-    # Batches side by side on single threads: they never wait for each other, and results do not depend on `threads`.
+    # Batches run in parallel on single threads: none waits for another, and results do not depend on `workers`.
     settings.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(
         onnx_model(model).SerializeToString(), settings, providers=["CPUExecutionProvider"]
@@ -228,17 +185,17 @@ def _onnx_runner(model: BraggNN, batch_size: int, threads: int) -> Callable[[Flo
     def run(patches: Float32) -> Float32:
         found = np.empty((len(patches), 2), np.float32)
 
-        def one(start: int) -> None:
+        def locate_batch(start: int) -> None:
             part = slice(start, start + batch_size)
             found[part] = session.run(None, {"patches": patches[part, None]})[0]
 
         starts = range(0, len(patches), batch_size)
         if threads == 1 or len(starts) < 2:
             for start in starts:
-                one(start)
+                locate_batch(start)
         else:
             with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(one, starts))
+                list(pool.map(locate_batch, starts))
         return found
 
     return run

@@ -1,7 +1,7 @@
 """Simulated operando series: detector frames of single cathode particles over charge, with the truth.
 
-One population of particles, drawn from the seed alone, is seen in every scan: its peaks move along the radius with the
-lattice parameters, split where two phases coexist, and broaden and fade at high charge.
+All scans show the same population of particles, drawn from the seed alone: its peaks move radially with the lattice
+parameters, split where two phases coexist, and broaden and fade at high charge.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from cathodeflow.bragg.matching import points_by_frame
+from cathodeflow.bragg.options import Simulate
 from cathodeflow.bragg.particles import (
     BEAM_OFFSET,
     REFLECTIONS,
@@ -30,8 +32,8 @@ TRUTH = (
 )  # fmt: skip
 
 
-class Scan(NamedTuple):
-    """One simulated scan: the truth, what the detector is like, and what `frame` needs to render any frame of it."""
+class SimulatedScan(NamedTuple):
+    """One simulated scan: truth, dark image and mask of the detector, and what `raw_frame` needs to render frames."""
 
     truth: pd.DataFrame
     dark: NDArray[np.float32]
@@ -59,9 +61,9 @@ def add_peaks(image: NDArray[np.float64], peaks: pd.DataFrame, *, negligible: fl
 
 
 def isolated(
-    frame: ArrayLike, row: ArrayLike, col: ArrayLike, amplitude: ArrayLike, *, distance: float, share: float = 0.05
+    frame: ArrayLike, row: ArrayLike, col: ArrayLike, amplitude: ArrayLike, *, distance: float, fraction: float = 0.05
 ) -> NDArray[np.bool_]:
-    """Whether no other peak of the frame, of at least `share` of the peak's amplitude, lies within `distance` [px].
+    """Whether no other peak of the frame, of at least `fraction` of the peak's amplitude, lies within `distance` [px].
 
     Examples
     --------
@@ -70,22 +72,18 @@ def isolated(
     """
     amplitude = np.asarray(amplitude, dtype=np.float64)
     alone = np.ones(len(amplitude), dtype=bool)
-    # Frames lie so far apart along the first axis that no pair crosses them.
-    points = np.column_stack([np.asarray(frame, dtype=np.float64) * 2 * (distance + 1), row, col])
-    if len(points):
+    if len(amplitude):
+        points = points_by_frame(np.column_stack([row, col]), frame, distance)
         i, j = cKDTree(points).query_pairs(distance, output_type="ndarray").T
-        alone[i[amplitude[j] >= share * amplitude[i]]] = False
-        alone[j[amplitude[i] >= share * amplitude[j]]] = False
+        alone[i[amplitude[j] >= fraction * amplitude[i]]] = False
+        alone[j[amplitude[i] >= fraction * amplitude[j]]] = False
     return alone
 
 
 def simulate_scan(
+    options: Simulate,
     *,
     state_of_charge: float,
-    n_frames: int = 48,
-    shape: tuple[int, int] = (256, 256),
-    n_peaks: int = 800,
-    amplitude: tuple[float, float] = (30.0, 5000.0),
     fwhm: tuple[float, float] = (1.5, 3.2),
     rocking_fwhm: tuple[float, float] = (1.5, 4.0),
     radial_spread: float = 0.04,
@@ -93,53 +91,46 @@ def simulate_scan(
     coexistence: tuple[float, float] = (0.6, 0.8),
     broadening: float = 0.4,
     fading: float = 0.6,
-    background: float = 8.0,
-    ring: float = 4.0,
-    dark: float = 20.0,
-    bad_fraction: float = 0.001,
-    gap: int = 0,
     isolation: float = 8.0,
     scan: int = 0,
-    seed: int,
-) -> Scan:
-    """Simulate a rocking scan at a state of charge; `frames` then renders it frame by frame.
+) -> SimulatedScan:
+    """Simulate a rocking scan at a state of charge; `raw_frames` then renders it frame by frame.
 
-    Particles and detector follow from `seed` (and the shape) alone, so scans at other states of charge see the same
-    ones; the noise follows from `seed`, `scan`, the state of charge and the frame's number.
+    Particles and detector depend on the seed (and the detector's shape) alone, so that scans at other states of charge
+    show the same ones; the noise depends on the seed, `scan`, the state of charge and the frame number.
 
     Parameters
     ----------
+    options : Simulate
+        Amplitudes are the maximum of a spot over the scan, log-uniform. `seed`: None is 0.
     state_of_charge : float
         Fraction of the lithium removed, 0 to 1.
-    n_frames, shape, n_peaks
-        Frames, detector (rows, cols) [px] and particles.
-    amplitude, fwhm, rocking_fwhm : (low, high)
-        Maximum of a spot over the scan [counts], log-uniform; its widths [px] and width in angle [frames], uniform.
+    fwhm, rocking_fwhm : (low, high)
+        Full widths at half maximum of the spots on the detector [px] and in angle [frames], uniform.
     radial_spread : float
-        Standard deviation of the spots' distance from their ring [detector widths]: lattice parameters and depths.
+        Standard deviation of the distance between spots and their ring [detector widths], due to lattice parameters
+        and depths.
     heterogeneity : float
-        Standard deviation of the particles' own states of charge, half-way through the charge.
+        Standard deviation of the particles' own states of charge at half charge.
     coexistence : (low, high)
-        Range of charge with two phases.
+        Range of the state of charge with two phases.
     broadening, fading : float
-        Relative growth of the widths and loss of the amplitude by strain at full charge.
-    background, ring, dark : float
-        Smooth scattering, powder rings and the detector's offset [counts].
-    bad_fraction, gap
-        Share of hot and dead pixels together; width of a module gap in the middle columns [px].
+        Relative growth of the widths and loss of the amplitude due to strain at full charge.
     isolation : float
-        Distance [px] of the truth's column `isolated`, see `isolated`.
-    scan, seed : int
+        Distance for the column `isolated` of the truth [px]; see `isolated`.
+    scan : int
+        Number of the scan; scans of one state of charge differ in their noise.
 
     Returns
     -------
-    Scan
-        Its `truth` has the columns `TRUTH`, a row for each spot of at least one count with its centre on the detector.
+    SimulatedScan
+        `truth` has the columns `TRUTH` and a row for every spot of at least one count with its centre on the detector.
     """
+    shape, seed = (options.rows, options.cols), options.seed or 0
     rows, cols = shape
     population = draw_population(
-        n_peaks,
-        amplitude=amplitude,
+        options.n_peaks,
+        amplitude=(options.amplitude_min, options.amplitude_max),
         fwhm=fwhm,
         rocking_fwhm=rocking_fwhm,
         radial_spread=radial_spread,
@@ -154,7 +145,7 @@ def simulate_scan(
         fading=fading,
         shape=shape,
     )
-    from_centre = np.arange(n_frames)[:, None] - spots["centre"].to_numpy() * (n_frames - 1)
+    from_centre = np.arange(options.n_frames)[:, None] - spots["centre"].to_numpy() * (options.n_frames - 1)
     rocking = np.exp(-4 * np.log(2) * (from_centre / spots["rocking_fwhm"].to_numpy()) ** 2)
     in_frame = rocking * spots["amplitude"].to_numpy()
     frame_number, spot = np.nonzero(in_frame >= 1.0)
@@ -162,28 +153,27 @@ def simulate_scan(
     peaks = peaks.sort_values(["frame", "peak", "phase"], ignore_index=True)
     peaks["isolated"] = isolated(peaks["frame"], peaks["row"], peaks["col"], peaks["amplitude"], distance=isolation)
 
-    pedestal, mask, hot = _detector(
-        shape, dark=dark, bad_fraction=bad_fraction, gap=gap, rng=_generator(seed, 1, *shape)
-    )
+    pedestal, mask, hot = _detector(options, rng=_generator(seed, 1, *shape))
     on_detector = peaks["row"].between(-0.5, rows - 0.5) & peaks["col"].between(-0.5, cols - 0.5)
     truth = peaks[on_detector].reset_index(drop=True)
     bad = cKDTree(np.argwhere(mask)) if mask.any() else None
     truth["masked"] = bad.query(truth[["row", "col"]].to_numpy())[0] <= 2 if bad and len(truth) else False
     truth["hkl"] = np.array(["".join(map(str, hkl)) for hkl in REFLECTIONS])[truth["reflection"]]
     truth["state_of_charge"] = state_of_charge
-    return Scan(
+    return SimulatedScan(
         truth=truth[[*TRUTH]],
         dark=(pedestal + hot).astype(np.float32),
         mask=mask,
         geometry=geometry_of(shape),
-        n_frames=n_frames,
+        n_frames=options.n_frames,
         peaks=peaks,
-        background=background * _halo(shape) + ring * _rings(shape, state_of_charge, coexistence, 0.3 * radial_spread),
+        background=options.background * _halo(shape)
+        + options.ring * _rings(shape, state_of_charge, coexistence, 0.3 * radial_spread),
         noise_key=(seed, 2, scan, round(state_of_charge * 1e6)),
     )
 
 
-def expected_frame(scan: Scan, number: int) -> NDArray[np.float64]:
+def expected_frame(scan: SimulatedScan, number: int) -> NDArray[np.float64]:
     """Mean scattering (row, col) [counts] of one frame: background, rings and peaks, without detector and noise."""
     image = scan.background.copy()
     first, last = np.searchsorted(scan.peaks["frame"].to_numpy(), [number, number + 1])
@@ -191,11 +181,11 @@ def expected_frame(scan: Scan, number: int) -> NDArray[np.float64]:
     return image
 
 
-def frame(scan: Scan, number: int) -> NDArray[np.uint16]:
+def raw_frame(scan: SimulatedScan, number: int) -> NDArray[np.uint16]:
     """Raw frame (row, col): Poisson counts on the dark offset; dead pixels and gaps read 0."""
     rng = _generator(*scan.noise_key, number)
     bad = scan.mask != 0
-    # A hot pixel's own current dominates it; what it adds to the offset in the dark is noisy in the frames.
+    # The current of a hot pixel dominates its counts; its excess over the dark level is noisy in the frames.
     hot = bad & (scan.dark > 0)
     mean = expected_frame(scan, number)
     mean[hot] += scan.dark[hot]
@@ -204,9 +194,9 @@ def frame(scan: Scan, number: int) -> NDArray[np.uint16]:
     return np.minimum(counts, np.iinfo(np.uint16).max).astype(np.uint16)
 
 
-def frames(scan: Scan) -> Iterator[NDArray[np.uint16]]:
+def raw_frames(scan: SimulatedScan) -> Iterator[NDArray[np.uint16]]:
     """Every raw frame of a scan, in order, one at a time."""
-    return (frame(scan, number) for number in range(scan.n_frames))
+    return (raw_frame(scan, number) for number in range(scan.n_frames))
 
 
 def _generator(seed: int, *key: int) -> np.random.Generator:
@@ -214,11 +204,12 @@ def _generator(seed: int, *key: int) -> np.random.Generator:
 
 
 def _detector(
-    shape: tuple[int, int], *, dark: float, bad_fraction: float, gap: int, rng: np.random.Generator
+    options: Simulate, *, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.uint8], NDArray[np.float64]]:
-    """Offset of every pixel [counts] (0 where dead), mask of bad pixels, and what hot pixels add [counts]."""
-    pedestal = np.rint(np.maximum(dark + 0.05 * dark * rng.normal(size=shape), 0))
-    n_bad = round(bad_fraction * pedestal.size)
+    """Offset of every pixel [counts] (0 where dead), mask of bad pixels, and excess of hot pixels [counts]."""
+    shape, gap = (options.rows, options.cols), options.gap
+    pedestal = np.rint(np.maximum(options.dark + 0.05 * options.dark * rng.normal(size=shape), 0))
+    n_bad = round(options.bad_fraction * pedestal.size)
     bad = rng.choice(pedestal.size, n_bad, replace=False)
     is_hot = rng.random(n_bad) < 0.5
     hot, mask = np.zeros(shape), np.zeros(shape, dtype=np.uint8)
@@ -231,20 +222,20 @@ def _detector(
 
 
 def _halo(shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Smooth scattering of all that is not crystalline (row, col): about one, falling away from the beam."""
+    """Smooth scattering of everything that is not crystalline (row, col): about 1, decreasing away from the beam."""
     return 0.6 + 0.8 * np.exp(-2.0 * (_radius(shape) / shape[1] - BEAM_OFFSET))
 
 
 def _rings(
     shape: tuple[int, int], state_of_charge: float, coexistence: tuple[float, float], width: float
 ) -> NDArray[np.float64]:
-    """Rings of the powder among the particles (row, col), of height one, with the lever rule as in `phases`."""
+    """Powder rings (row, col) of height 1, with the lever rule as in `phases`."""
     image, radius = np.zeros(shape), _radius(shape)
     (low, high), width = coexistence, max(width, 0.004) * shape[1]
     poor = float(np.clip((state_of_charge - low) / (high - low), 0, 1))
-    for share, charge in ((1 - poor, min(state_of_charge, low)), (poor, max(state_of_charge, high))):
+    for fraction, charge in ((1 - poor, min(state_of_charge, low)), (poor, max(state_of_charge, high))):
         for centre in ring_radius(np.array(REFLECTIONS), charge, geometry_of(shape)):
-            image += share * np.exp(-0.5 * ((radius - centre) / width) ** 2)
+            image += fraction * np.exp(-0.5 * ((radius - centre) / width) ** 2)
     return image
 
 

@@ -1,7 +1,7 @@
-"""Train BraggNN on patches cut from one's own frames."""
+"""Training of BraggNN on patches cut from the user's own frames."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,20 +10,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cathodeflow.bragg.model import BraggNN, from_weights
-from cathodeflow.bragg.training_patches import TrainingPatches, network_batch
+from cathodeflow.bragg.options import Augment, Train
+from cathodeflow.bragg.training_patches import network_batch
 from cathodeflow.checkpoints import generator, training_key
 from cathodeflow.errors import InputError
-from cathodeflow.training.base_options import Device, Precision, TrainingOptions
+from cathodeflow.io.patches import TrainingPatches
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
 
 PERCENTILES = (50.0, 75.0, 95.0, 99.5)
 _INITIALISATION = 2**32 - 1
 _CENTRING = 512
-# Where Huber's loss turns from quadratic to linear [px].
+# Distance at which the Huber loss becomes linear [px].
 _BEND = 0.1
-
-Loss = Literal["huber", "mse"]
 
 
 class TrainedBraggNN(NamedTuple):
@@ -35,24 +34,23 @@ class TrainedBraggNN(NamedTuple):
 
 
 def join_patches(tables: Sequence[TrainingPatches]) -> tuple[TrainingPatches, NDArray[np.int64]]:
-    """Put the patches of several scans together.
+    """Concatenate the patches of several scans.
 
     Returns
     -------
     patches : TrainingPatches
     scan : (n,) int64
-        Number of the table that each comes from.
+        Index of the table that each patch comes from.
     """
     joined = TrainingPatches(*(np.concatenate(columns) for columns in zip(*tables, strict=True)))
     return joined, np.repeat(np.arange(len(tables)), [len(table.row) for table in tables])
 
 
-def split_blocks(
-    fidx: ArrayLike, scan: ArrayLike | None = None, *, validation: float = 0.2, block: int = 16
-) -> NDArray[np.bool_]:
-    """Choose validation peaks as whole blocks of neighbouring frames, evenly spread over every scan.
+def split_blocks(fidx: ArrayLike, scan: ArrayLike | None = None, *, validation: float, block: int) -> NDArray[np.bool_]:
+    """Choose the validation peaks as whole blocks of neighbouring frames, evenly spread over every scan.
 
-    A spot shines on several frames in a row, so rows drawn at random would be validated on peaks trained on.
+    A spot is visible on several successive frames: with peaks drawn at random, the network would be validated on peaks
+    that it was trained on.
 
     Parameters
     ----------
@@ -61,20 +59,20 @@ def split_blocks(
     scan : (n,) int, optional
         Scan of each peak.
     validation : float
-        Share of the blocks, in (0, 1).
+        Fraction of the blocks for validation, in (0, 1).
     block : int
-        Frames in a block; fewer in scans too short for both kinds.
+        Frames per block; fewer in scans too short for blocks of both kinds.
 
     Returns
     -------
     (n,) bool
-        True where a peak is for validation.
+        True for validation peaks.
     """
     frame = np.asarray(fidx, dtype=np.int64)
     number = np.zeros(len(frame), np.int64) if scan is None else np.asarray(scan)
     chosen = np.zeros(len(frame), bool)
-    for one in np.unique(number):
-        mine = number == one
+    for index in np.unique(number):
+        mine = number == index
         offset = frame[mine] - frame[mine].min()
         length = int(offset.max()) + 1
         width = max(1, min(block, int(length * validation)))
@@ -90,27 +88,14 @@ def split_blocks(
 def train_braggnn(
     patches: TrainingPatches,
     is_validation: NDArray[np.bool_],
+    options: Train,
     *,
-    patch_size: int = 11,
-    dense: tuple[int, ...] = (16, 8, 4, 2),
-    max_shift: int = 1,
-    symmetries: bool = True,
-    overlap: float = 0.3,
-    loss: Loss = "huber",
-    epochs: int = 100,
-    patience: int | None = 30,
-    batch_size: int = 128,
-    learning_rate: float = 3e-3,
-    warm_up: int = 1,
-    final_rate: float = 0.01,
-    seed: int = 0,
-    initial: dict[str, Tensor] | None = None,
+    patch_size: int,
+    pretrained: dict[str, Tensor] | None = None,
     checkpoint: Any = None,
-    precision: Precision = "32-true",
-    accelerator: Device = "auto",
     on_epoch: Callable[[Record], None] | None = None,
 ) -> TrainedBraggNN:
-    """Train on patches with random shifts and turns, drawn anew in every epoch; the best epoch in validation is kept.
+    """Train on patches that are augmented anew in every epoch; the epoch with the lowest validation loss is kept.
 
     Parameters
     ----------
@@ -118,57 +103,53 @@ def train_braggnn(
         Of all scans (`join_patches`), with a margin of at least `max_shift`.
     is_validation : (n,) bool
         `split_blocks`.
-    patch_size, dense
-        Of the network.
-    max_shift : int
-        Largest shift of a training patch [px]; validation patches are not shifted.
-    symmetries : bool
-        Turn and mirror training patches, all 8 ways.
-    overlap : float
-        Share of the training patches to which another peak is added as a neighbour: peaks found in frames overlap,
-        those with trustworthy labels do not.
-    loss : {"huber", "mse"}
-        Mean squared error as published, or Huber's loss, which grows linearly beyond 0.1 px: the few overlapping peaks
-        that nothing can place well would outweigh all others.
-    epochs, patience, batch_size, learning_rate
-        Adam's learning rate; patience in epochs without a better validation.
-    warm_up, final_rate
-        Epochs of rising learning rate, and its factor at the end of a cosine over `epochs`.
-    seed : int
-    initial : state_dict, optional
-        Weights to start from, rather than random ones.
-    checkpoint, precision, accelerator, on_epoch
-        Of `cathodeflow.training.base_options.TrainingOptions` (`accelerator` is its device) and `training.loop.fit`.
+    options : Train
+        Only training patches are augmented. `overlap` adds a second peak to a patch: peaks on frames overlap, but those
+        with reliable labels do not. The Huber loss grows linearly beyond 0.1 px: with the squared error, the few
+        overlapping peaks that no network can locate would outweigh all others. `seed`: None is 0.
+    patch_size : int
+        Side of the network's input [px].
+    pretrained : state_dict, optional
+        The weights of the file `initial`.
+    checkpoint, on_epoch
+        As for `cathodeflow.training.loop.fit`.
+
+    Returns
+    -------
+    TrainedBraggNN
 
     Raises
     ------
     InputError
-        When one of both kinds of patches is missing, the margin is too small, or `initial` does not fit.
+        There are no training or no validation patches, the margin is too small, or `pretrained` does not fit.
     """
+    max_shift, batch_size, seed = options.max_shift, options.batch_size, options.seed or 0
     margin = (patches.patches.shape[-1] - patch_size) // 2
     if margin < max_shift:
         raise InputError("patches", f"a margin of {margin} px around {patch_size} px", f"at least {max_shift} px")
     train, validation = np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
     if min(len(train), len(validation)) == 0:
         raise InputError("patches", f"{len(train)} to train and {len(validation)} to validate on", "some of both")
-    if initial is None:
-        model = BraggNN(patch_size, dense, generator=generator(seed, _INITIALISATION))
+    if pretrained is None:
+        model = BraggNN(patch_size, options.hidden_units, generator=generator(seed, _INITIALISATION))
         still = np.zeros(min(len(train), _CENTRING), np.int64)
         some = train[np.linspace(0, len(train) - 1, len(still)).astype(np.int64)]
         centre_output(model, *network_batch(patches, some, still, still, still, patch_size=patch_size))
     else:
-        model = from_weights(initial, patch_size=patch_size, where="initial weights")
+        model = from_weights(pretrained, patch_size=patch_size, where="initial weights")
     still = np.zeros(len(validation), np.int64)
     inputs, labels = map(
         torch.from_numpy, network_batch(patches, validation, still, still, still, patch_size=patch_size)
     )
 
+    allowed = symmetries(options.augment)
+
     def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
         random = epoch.random
         order = torch.randperm(len(train), generator=random).numpy()
         shifts = torch.randint(-max_shift, max_shift + 1, (2, len(train)), generator=random).numpy()
-        turns = torch.randint(8 if symmetries else 1, (len(train),), generator=random).numpy()
-        neighbours, offsets = draw_neighbours(train, patch_size, overlap, random)
+        turns = allowed[torch.randint(len(allowed), (len(train),), generator=random).numpy()]
+        neighbours, offsets = draw_neighbours(train, patch_size, options.overlap, random)
         for start in range(0, len(train), batch_size):
             now = slice(start, start + batch_size)
             batch = network_batch(
@@ -184,30 +165,41 @@ def train_braggnn(
         found = network(batch[0])
         distance = (found - batch[1]).detach().square().sum(1).sqrt().mean() * patch_size
         error = (
-            F.mse_loss(found, batch[1]) if loss == "mse" else F.smooth_l1_loss(found, batch[1], beta=_BEND / patch_size)
+            F.mse_loss(found, batch[1])
+            if options.loss == "mse"
+            else F.smooth_l1_loss(found, batch[1], beta=_BEND / patch_size)
         )
         return {"loss": error, "distance": distance}
 
-    options = TrainingOptions(
-        epochs=epochs, patience=patience, batch_size=batch_size, learning_rate=learning_rate, warm_up=warm_up,
-        final_rate=final_rate, precision=precision, device=accelerator, seed=seed,
-    )  # fmt: skip
-    settings = [patch_size, max_shift, symmetries, overlap, loss]
     result = fit(
         model, loss_function, train_batches, validation_batches, options, checkpoint=checkpoint, label="BraggNN",
-        key=training_key(settings, *patches, is_validation), on_epoch_end=on_epoch,
+        key=training_key(patch_size, *patches, is_validation), on_epoch_end=on_epoch,
     )  # fmt: skip
     with torch.no_grad():
         found = torch.cat([model(part) for part in inputs.split(batch_size)])
     return TrainedBraggNN(model, result, distance_summary((found - labels).numpy() * patch_size))
 
 
+def symmetries(augment: Augment) -> NDArray[np.int64]:
+    """Return the symmetries of a patch to draw from, as `network_batch` numbers them.
+
+    Examples
+    --------
+    >>> symmetries(Augment(flip=False)), symmetries(Augment(rotate90=False))
+    (array([0, 3, 5, 6]), array([0, 2, 4, 6]))
+    """
+    rotations, reflections = (0, 3, 5, 6), (0, 2, 4, 6)
+    if augment.rotate90 and augment.flip:
+        return np.arange(8)
+    return np.array(rotations if augment.rotate90 else reflections if augment.flip else (0,))
+
+
 def draw_neighbours(
     rows: NDArray[np.integer], patch_size: int, overlap: float, random: torch.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw, for as many patches as there are rows, the row of a neighbour or -1, and where it lies (row, col) [px].
+    """Draw a neighbour for each of the patches `rows`: its row or -1, and its offset (row, col) [px].
 
-    Neighbours are 3 px away, where two peaks begin to be told apart, up to where they leave the patch.
+    The distance is between 3 px, where two peaks begin to be resolved, and that at which a peak leaves the patch.
     """
     count = len(rows)
     chosen = torch.rand(count, generator=random).numpy() < overlap
@@ -219,10 +211,10 @@ def draw_neighbours(
 
 
 def centre_output(model: BraggNN, inputs: NDArray[np.float32], labels: NDArray[np.float32]) -> None:
-    """Move the bias of the last layer so that the mean output is the mean label.
+    """Set the bias of the last layer so that the mean prediction is the mean label.
 
-    An untrained network is several pixels off; on the way there Adam's first steps would switch off units of the narrow
-    dense layers.
+    An untrained network is several pixels off; the first Adam steps towards the labels would inactivate units of the
+    narrow dense layers.
     """
     last = list(model.dense_layers)[-1]
     with torch.no_grad():
@@ -230,12 +222,12 @@ def centre_output(model: BraggNN, inputs: NDArray[np.float32], labels: NDArray[n
 
 
 def distance_summary(errors: NDArray[np.floating]) -> dict[str, float]:
-    """Summarise position errors the way BraggNN's authors do.
+    """Summarise position errors as the authors of BraggNN do.
 
     Parameters
     ----------
     errors : (n, 2) floating
-        Found minus true position [px].
+        Predicted minus true position [px].
 
     Returns
     -------

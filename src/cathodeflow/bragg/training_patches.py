@@ -1,14 +1,16 @@
-"""Patches as BraggNN sees them: one peak, everything else zero, scaled to [0, 1]."""
+"""Patches as the input of BraggNN: a single peak, all other pixels zero, scaled to [0, 1]."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.bragg.crop import crop_patches
+from cathodeflow.bragg.options import Patches
 from cathodeflow.errors import InputError
+from cathodeflow.io.patches import TrainingPatches
 
 Float32 = NDArray[np.float32]
 CENTRAL = 2.0
@@ -22,29 +24,13 @@ class Frames(Protocol):
     def __getitem__(self, index: int, /) -> NDArray[np.floating]: ...
 
 
-class TrainingPatches(NamedTuple):
-    """Patches to train on, with a margin for shifts, and where their peaks are.
-
-    patches : (n, size, size) float32; size is the patch size and twice the largest shift [px].
-    row, col : (n,) float32, the peak in the pixels of its patch [px].
-    fidx : (n,) int64, the frame.
-    peak : (n,) int64, the row of the peaks table.
-    """
-
-    patches: Float32
-    row: Float32
-    col: Float32
-    fidx: NDArray[np.int64]
-    peak: NDArray[np.int64]
-
-
 def prepare_patches(
-    frame: NDArray[np.floating], rows: ArrayLike, cols: ArrayLike, *, patch_size: int = 11, min_value: float = 0.0
-) -> Float32:
+    frame: NDArray[np.floating], rows: ArrayLike, cols: ArrayLike, *, patch_size: int, min_value: float
+) -> tuple[Float32, Float32]:
     """Cut and clean the patches around candidate pixels of a frame.
 
-    Pixels below `min_value` and outside the frame become 0; of the 8-connected components of what is left, the one
-    whose brightest pixel is nearest the patch's centre stays; it is scaled so that the patch spans [0, 1].
+    Pixels below `min_value` and outside the frame become 0; of the 8-connected components that remain, only the one
+    whose brightest pixel is nearest the patch centre is kept; the patch is scaled to [0, 1].
 
     Parameters
     ----------
@@ -58,16 +44,11 @@ def prepare_patches(
 
     Returns
     -------
-    (n, patch_size, patch_size) float32
-        Pixel (patch_size // 2, patch_size // 2) of a patch is its candidate's pixel, at the frame's edges too.
+    patches : (n, patch_size, patch_size) float32
+        Pixel (patch_size // 2, patch_size // 2) of a patch is its candidate pixel, at the edges of the frame too.
+    counts : (n, 2) float32
+        Intensities that 0 and 1 correspond to in each patch [counts].
     """
-    return prepare_with_counts(frame, rows, cols, patch_size=patch_size, min_value=min_value)[0]
-
-
-def prepare_with_counts(
-    frame: NDArray[np.floating], rows: ArrayLike, cols: ArrayLike, *, patch_size: int = 11, min_value: float = 0.0
-) -> tuple[Float32, Float32]:
-    """Do as `prepare_patches`, and also return what 0 and 1 stand for in each patch: (n, 2) float32 [counts]."""
     patches = crop_patches(_thresholded(frame, min_value), rows, cols, size=patch_size)
     centre = np.full(len(patches), float(patch_size // 2))
     counts = np.empty((len(patches), 2), np.float32)
@@ -83,19 +64,18 @@ def cut_training_patches(
     deviations: ArrayLike,
     npeaks: ArrayLike,
     *,
-    patch_size: int = 11,
-    max_shift: int = 1,
-    min_value: float = 0.0,
+    options: Patches,
 ) -> Iterator[TrainingPatches]:
-    """Cut the patches to train on, one frame at a time in the order of the frames.
+    """Cut the training patches, one frame at a time in the order of the frames.
 
-    Peaks that overlap others (npeaks other than 1) or whose fit went astray (deviation outside [0, 1) px) are left out,
-    as in BraggNN's own data. Patches surround the pixel nearest the peak; within a frame they are ordered by position.
+    Peaks that overlap others (npeaks other than 1) and peaks with an unreliable fit (deviation outside [0, 1) px) are
+    left out, as in BraggNN's own data. Patches are centred on the pixel nearest the peak; within a frame they are
+    ordered by position.
 
     Parameters
     ----------
     frames : indexable by frame
-        Only frames that have peaks are read, each once, in increasing order.
+        Only frames with peaks are read, each once, in increasing order.
     fidx : (n,) int
         Frame of each peak.
     rows, cols : (n,) float
@@ -104,12 +84,8 @@ def cut_training_patches(
         Distance of the centre from the brightest pixel [px], -1 where unknown.
     npeaks : (n,) int
         Number of peaks in the peak's connected component.
-    patch_size : int
-        Odd side of the network's patches [px].
-    max_shift : int
-        Largest shift in training [px]; the patches are wider by that much on every side.
-    min_value : float
-        Pixels below it become 0 [counts].
+    options : Patches
+        Patches are wider than `patch_size` by `max_shift` on every side.
 
     Yields
     ------
@@ -119,7 +95,7 @@ def cut_training_patches(
     Raises
     ------
     InputError
-        When a peak lies on a frame that is not there.
+        A peak is on a frame that does not exist.
     """
     frame_of, deviation = np.asarray(fidx, dtype=np.int64), np.asarray(deviations)
     row, col = np.asarray(rows, dtype=np.float64), np.asarray(cols, dtype=np.float64)
@@ -131,10 +107,10 @@ def cut_training_patches(
     usable = (np.asarray(npeaks) == 1) & (deviation >= 0) & (deviation < 1) & np.isfinite(row) & np.isfinite(col)
     order = np.lexsort((col, row, frame_of))
     order = order[usable[order]]
-    size = patch_size + 2 * max_shift
+    size = options.patch_size + 2 * options.max_shift
     for peaks in np.split(order, np.flatnonzero(np.diff(frame_of[order])) + 1) if len(order) else []:
         number = int(frame_of[peaks[0]])
-        frame = _thresholded(np.asarray(frames[number]), min_value)
+        frame = _thresholded(np.asarray(frames[number]), options.min_value)
         # A centre fitted outside the frame is kept: its patch surrounds the nearest pixel inside.
         centre_row = np.clip(np.floor(row[peaks] + 0.5), 0, frame.shape[0] - 1).astype(np.intp)
         centre_col = np.clip(np.floor(col[peaks] + 0.5), 0, frame.shape[1] - 1).astype(np.intp)
@@ -160,7 +136,7 @@ def network_batch(
 ) -> tuple[Float32, Float32]:
     """Crop, clean and turn patches of the table: the network's input and labels.
 
-    A neighbour's counts are added as they are: those of two peaks on one detector add up, noise and all.
+    The counts of a neighbour are added unchanged: on a detector the counts of two peaks add up, noise included.
 
     Parameters
     ----------
@@ -175,7 +151,7 @@ def network_batch(
         Odd side of the crops [px].
     neighbour : (b,) int, optional
         Row of the table whose patch is added to each, or -1. It is left out where the brightest pixel would be more
-        than 2 px (`CENTRAL`) from the peak: such a patch is none of this peak in inference either.
+        than 2 px (`CENTRAL`) from the peak: in inference such a patch does not belong to this peak either.
     offset : (b, 2) int, optional
         (row, col) from the middle of the patch to the middle of its neighbour [px].
 
@@ -282,7 +258,7 @@ def _crop_clean_turn(  # type: ignore[no-untyped-def]
             for r in range(max(0, -shift_row), min(size, side - shift_row)):
                 for c in range(max(0, -shift_col), min(size, side - shift_col)):
                     crop[r, c] += stored[neighbour[n], r + shift_row, c + shift_col]
-            # A brighter neighbour would be the candidate, and this patch never be looked at around the fainter peak.
+            # A brighter neighbour would be the candidate; no patch would be cut around the weaker peak.
             brightest = np.argmax(crop)
             if max(abs(brightest // size - row), abs(brightest % size - col)) > CENTRAL:
                 crop[:] = stored[i, top[n] : top[n] + size, left[n] : left[n] + size]

@@ -128,12 +128,6 @@ def read_fits(path: str | os.PathLike[str]) -> pd.DataFrame:
     return pd.DataFrame({name: peaks[key] for name, key in names.items()} | {"converged": peaks["converged"] != 0})
 
 
-def read_peaks_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the attributes that were written with the peaks."""
-    with open_hdf5(path) as file, guarded(path, "readable attributes"):
-        return {name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()}
-
-
 def _read_column(file: h5py.File, name: str, where: str) -> NDArray[Any]:
     dataset = find_node(file, name)
     if not isinstance(dataset, h5py.Dataset):

@@ -10,12 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.crops import CROPS
 from cathodeflow.sem.resample import shrink
 from cathodeflow.sem.seeds import generator
 from cathodeflow.sem.split import SPLITS
 
-#: Columns of a table of crops.
-CROPS = ("crop", "name", "label", "split", "row", "col", "rows", "cols")
 # Crops cut at a time from one image, about 50 MB where they are 224 px wide.
 _BLOCK = 1024
 # Images that an error lists before it only counts them.
@@ -71,8 +70,8 @@ def plan_crops(
     Returns
     -------
     DataFrame
-        Columns `CROPS`: number of the crop, name, label and split of its original, first pixel (row, col) in it, and
-        its extent (rows, cols) [px]. Ordered by split (train, validation, test), then by name.
+        Columns `cathodeflow.io.crops.CROPS`: number of the crop, name, label and split of its original, first pixel
+        (row, col) in it, and its extent (rows, cols) [px]. Ordered by split (train, validation, test), then by name.
 
     Raises
     ------

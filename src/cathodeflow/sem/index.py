@@ -12,11 +12,12 @@ import pandas as pd
 from natsort import natsort_keygen
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.micrographs import Header, embedded_settings, micrograph_header, read_micrograph, sidecar_text
+from cathodeflow.io.image_lists import images_in, is_table, read_rows, subfolders
+from cathodeflow.io.instrument_settings import SETTINGS, parse_sidecar
+from cathodeflow.io.micrographs import embedded_settings, micrograph_header, read_micrograph, sidecar_text
+from cathodeflow.io.raw_format import ImageHeader
 from cathodeflow.parallel import ordered_map
-from cathodeflow.sem.data_sets import images_in, is_table, read_rows, subfolders
 from cathodeflow.sem.info_bar import crop_bar, find_info_bar
-from cathodeflow.sem.sidecar import SETTINGS, parse_sidecar
 
 SPLITS = ("train", "validation", "test", "left out")
 _TEXTS = ("detector", "maker")
@@ -46,7 +47,7 @@ def list_images(
     ----------
     images : str
         Folder of class folders named `<composition>` or `<composition>_<state>`, a composition alone being of the first
-        state; or a table, see `cathodeflow.sem.data_sets.read_rows`, where a row without a state is of the first.
+        state; or a table, see `cathodeflow.io.image_lists.read_rows`, where a row without a state is of the first.
     compositions, states : sequence of str
         Those that may occur.
     data_set : str, optional
@@ -244,7 +245,7 @@ def _examine(row: ImageRow, bar_rows: int | None) -> dict[str, Any] | InputError
     digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype.name} ".encode() + pixels.tobytes())
     return {
         **row._asdict(),
-        **Header._asdict(header),
+        **ImageHeader._asdict(header),
         "bar_rows": bar,
         **{key: settings.get(key) for key in SETTINGS},
         "mean": float(pixels.mean(dtype=np.float64)) / scale,
@@ -279,7 +280,7 @@ def _as_table(records: list[dict[str, Any]]) -> pd.DataFrame:
         if record["duplicate_of"]:
             record["split"] = "left out"
     columns = [
-        *("image", "name", "label", "composition", "state", "session", "time", *Header._fields, "bar_rows"),
+        *("image", "name", "label", "composition", "state", "session", "time", *ImageHeader._fields, "bar_rows"),
         *(name for name in SETTINGS if name != "time"),
         *("mean", "deviation", "sha256", "duplicate_of", "split"),
     ]

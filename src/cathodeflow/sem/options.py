@@ -6,10 +6,10 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.image_lists import image_files, raw_files
 from cathodeflow.io.sources import is_remote
 from cathodeflow.options import Options, option
 from cathodeflow.samples import Sample, TechniqueSection
-from cathodeflow.sem.data_sets import image_files, raw_files
 
 Device = Literal["auto", "cpu", "cuda"]
 SIMULATED = "simulated"

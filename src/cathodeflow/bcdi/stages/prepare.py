@@ -11,7 +11,7 @@ from cathodeflow.bcdi.scans import spec_scan
 from cathodeflow.errors import InputError
 from cathodeflow.io.frames import open_series, read_frames, read_mean
 from cathodeflow.io.phasing import Pattern, write_pattern
-from cathodeflow.io.scans import read_scan
+from cathodeflow.io.rocking_scans import read_scan
 from cathodeflow.stage import InputFile, Metrics, OutputFile, Source, stage
 
 log = logging.getLogger("cathodeflow.bcdi")

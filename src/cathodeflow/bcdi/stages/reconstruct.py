@@ -10,8 +10,9 @@ from cathodeflow.bcdi.stages.phase import phase
 from cathodeflow.bcdi.stages.prepare import prepare
 from cathodeflow.bcdi.stages.refine import refine
 from cathodeflow.bcdi.stages.strain import strain
-from cathodeflow.config import complete, read_yaml, validate
+from cathodeflow.config import complete, validate
 from cathodeflow.errors import InputError
+from cathodeflow.io.text import read_yaml
 from cathodeflow.stage import InputFile, Metrics, OutputFolder, Source, stage
 
 

@@ -1,13 +1,11 @@
 """Stage: simulate the raw frames of a rocking scan."""
 
-import yaml
-
 from cathodeflow.bcdi.options import SimulateScan
 from cathodeflow.bcdi.rocking import rocking_scan
 from cathodeflow.bcdi.scans import simulated_files
-from cathodeflow.io.atomic import atomic_path
 from cathodeflow.io.reconstructions import Reconstruction, write_cxi
 from cathodeflow.io.simulated import write_tiff
+from cathodeflow.io.text import write_yaml
 from cathodeflow.stage import Metrics, OutputFolder, stage
 
 
@@ -30,8 +28,7 @@ def simulate_scan(folder: OutputFolder, *, number: int = 0, options: SimulateSca
     write_tiff(files["whitefield"], made.whitefield)
     write_tiff(files["mask"], made.good.astype("uint8"))
     geometry = made.geometry._asdict()
-    with atomic_path(files["geometry"]) as temporary:
-        temporary.write_text(yaml.safe_dump(geometry, sort_keys=False))
+    write_yaml(files["geometry"], geometry)
     truth = made.truth
     known = {"phase_range": truth.phase_range, "regime": truth.regime}
     support = abs(truth.object) >= 0.5

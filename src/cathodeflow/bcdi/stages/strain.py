@@ -8,17 +8,17 @@ import pandas as pd
 import torch
 
 from cathodeflow.bcdi.ambiguities import centred
+from cathodeflow.bcdi.aps_34idc import geometry_of_34idc
 from cathodeflow.bcdi.figures_of_merit import support_of
 from cathodeflow.bcdi.geometry import Geometry, geometry_of
 from cathodeflow.bcdi.options import Strain
 from cathodeflow.bcdi.scans import spec_scan
 from cathodeflow.bcdi.strain_fields import depth_statistics, particle, particle_metrics
-from cathodeflow.config import read_yaml
 from cathodeflow.errors import InputError
 from cathodeflow.io.phasing import read_starts
 from cathodeflow.io.reconstructions import Reconstruction, write_cxi, write_vti
-from cathodeflow.io.spec import geometry_of_34idc
 from cathodeflow.io.tables import write_csv
+from cathodeflow.io.text import read_yaml
 from cathodeflow.options import from_config
 from cathodeflow.stage import InputFile, Metrics, OutputFile, stage
 

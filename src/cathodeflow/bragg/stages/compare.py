@@ -1,11 +1,10 @@
-"""Stage: compare the positions of the network with those of the fit and, where it is known, the truth."""
+"""Stage: compare the positions by the network with those by the fit and, where known, the truth."""
 
 import logging
 
-import numpy as np
 import pandas as pd
 
-from cathodeflow.bragg.comparison import compare as compare_positions
+from cathodeflow.bragg.comparison import compare_positions
 from cathodeflow.bragg.options import Compare
 from cathodeflow.bragg.simulation import TRUTH
 from cathodeflow.io.frames_file import read_frames_file
@@ -28,7 +27,7 @@ def compare(
     truth: InputFile | None = None,
     options: Compare,
 ) -> Metrics:
-    """Compare the positions of FITTED, LOCATED and, where it is known, the truth.
+    """Compare the peak positions of LOCATED (network), FITTED and, where known, the truth.
 
     Parameters
     ----------
@@ -43,7 +42,7 @@ def compare(
     by_intensity : path
         CSV table to write: median distance in bins of intensity.
     by_amplitude : path
-        CSV table to write: recall and precision in bins of amplitude; without a truth it has no rows.
+        CSV table to write: recall and precision in bins of amplitude; empty without a truth.
     truth : path
         Table of the true positions of a simulated scan.
     """
@@ -56,20 +55,11 @@ def compare(
             numbers = {int(number): index for index, number in enumerate(file.frame_number)}
             true = true[true["frame"].isin(list(numbers))]
             true = true.assign(frame=true["frame"].map(numbers))
-    result = compare_positions(
-        fits[fits["converged"]],
-        positions,
-        true,
-        binning=binning,
-        max_distance=options.max_distance,
-        n_bins=options.n_bins,
-        min_amplitude=options.min_amplitude,
-        rng=np.random.default_rng(options.seed or 0),
-    )
+    result = compare_positions(fits[fits["converged"]], positions, true, options, binning=binning)
     write_csv(table, result.peaks)
     write_csv(by_intensity, pd.concat([rows.assign(distance=name) for name, rows in result.by_intensity.items()]))
     write_csv(by_amplitude, pd.DataFrame() if result.by_amplitude is None else result.by_amplitude)
     for name in ("network_fit", "network_truth", "fit_truth"):
         if (value := result.metrics.get(f"{name}_median")) is not None:
-            log.info("%s: median %.4f px", name.replace("_", " to "), value)
+            log.info("median distance %s: %.4f px", name.replace("_", " to "), value)
     return Metrics(result.metrics)

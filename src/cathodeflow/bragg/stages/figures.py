@@ -31,7 +31,7 @@ def figures(
     training: InputFile | None = None,
     options: Figures,
 ) -> Metrics:
-    """Draw the figures that the given tables allow.
+    """Draw the figures for which tables or records are given.
 
     With `comparison` and `located`: distances.png. With `by_intensity` too: intensity.png. With `frames` and `fitted`
     too: frame.png and patches.png. With `training`: train.png.

@@ -19,7 +19,7 @@ log = logging.getLogger("cathodeflow.bragg")
 
 @stage("bragg.find_peaks")
 def find_peaks(frames: InputFile, *, out: OutputFile, options: FindPeaks) -> Metrics:
-    """Find the peaks on every frame of FRAMES.
+    """Find the Bragg peaks on every frame of FRAMES.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def find_peaks(frames: InputFile, *, out: OutputFile, options: FindPeaks) -> Met
     table = {"frame": np.repeat(np.arange(n_frames), [len(rows) for rows in found])}
     table |= {name: peaks[name] for name in peaks.dtype.names or ()}
     write_table(out, table)
-    log.info("%d peaks on %d frames", len(peaks), n_frames)
+    log.info("%d peaks found on %d frames", len(peaks), n_frames)
     return Metrics(
         {
             "peaks": len(peaks),

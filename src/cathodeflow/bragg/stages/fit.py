@@ -4,10 +4,10 @@ import logging
 
 import numpy as np
 
-from cathodeflow.bragg.candidates import COLUMNS, by_frame
+from cathodeflow.bragg.binning import to_detector
+from cathodeflow.bragg.candidate_table import COLUMNS, by_frame
 from cathodeflow.bragg.options import Fit
 from cathodeflow.bragg.peak_fits import PeakFits, deviations, fit_frame, fit_peaks
-from cathodeflow.bragg.pixels import to_detector
 from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.peaks import write_peaks
 from cathodeflow.io.tables import read_table
@@ -20,7 +20,7 @@ log = logging.getLogger("cathodeflow.bragg")
 
 @stage("bragg.fit")
 def fit(frames: InputFile, candidates: InputFile, *, out: OutputFile, options: Fit) -> Metrics:
-    """Fit the peaks of CANDIDATES on the frames of FRAMES.
+    """Fit the peaks at CANDIDATES on FRAMES.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def fit(frames: InputFile, candidates: InputFile, *, out: OutputFile, options: F
     parts.append(fit_peaks(np.empty((0, options.patch_size, options.patch_size)), options))
     fits = PeakFits(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in PeakFits._fields})
     away = deviations(fits, rows, cols, found["npeaks"])
-    # A peak that could not be fitted stays at its pixel, marked by its deviation.
+    # A peak without a fit keeps the position of its pixel and is marked by an infinite deviation.
     row = np.where(np.isfinite(fits.row), fits.row, rows)
     col = np.where(np.isfinite(fits.col), fits.col, cols)
     columns = {name: values for name, values in fits._asdict().items() if name not in ("row", "col")}
@@ -52,7 +52,7 @@ def fit(frames: InputFile, candidates: InputFile, *, out: OutputFile, options: F
     attributes = {"model": options.model, "binning": binning}
     write_peaks(out, found["frame"], row, col, away, found["npeaks"], columns=columns, attributes=attributes)
     good = fits.converged
-    log.info("%d peaks fitted, %d of them converged", len(found), np.count_nonzero(good))
+    log.info("%d peaks fitted, %d converged", len(found), np.count_nonzero(good))
     return Metrics(
         {
             "peaks": len(found),

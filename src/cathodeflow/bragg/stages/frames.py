@@ -4,7 +4,8 @@ import logging
 
 import numpy as np
 
-from cathodeflow.bragg.corrections import bin_mask, binned_shape, corrected_frames, detector_mask
+from cathodeflow.bragg.binning import bin_mask, binned_shape
+from cathodeflow.bragg.corrections import corrected_frames, detector_mask
 from cathodeflow.bragg.options import Frames, require_apart
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.frames import open_series, read_frames, read_image, read_mean, unless_bad
@@ -28,9 +29,9 @@ def frames(
     out : path
         Frames file to write (frames.h5).
     dark : path
-        Dark image, or a series of them, whose mean is subtracted.
+        Dark image, or a series of dark images, whose mean is subtracted.
     mask : path
-        Image that is not zero at bad pixels.
+        Mask image: 0 at good pixels, any other value at bad pixels and gaps.
 
     Raises
     ------
@@ -40,7 +41,7 @@ def frames(
     require_apart({"frames": source, "dark": dark, "mask": mask})
     series = open_series(source, on_bad_file=options.on_bad_file)
     bad_pixels = read_image(mask, shape=series.shape) if mask else None
-    dark_level = read_mean(dark, shape=series.shape) if dark else None
+    dark_image = read_mean(dark, shape=series.shape) if dark else None
     bad: list[InputError] = []
     wanted = range(series.n_frames)[options.start : options.stop : options.step]
     first = next((raw for _, raw in read_frames(series, options.start, options.stop, options.step, bad=bad)), None)
@@ -50,20 +51,16 @@ def frames(
     if bad_pixels is not None and not np.isfinite(bad_pixels).all():
         raise InputError(str(mask), "NaN or infinity", "0 at good pixels and other numbers at bad ones")
     if detector.all():
-        raise InputError(str(mask or source), "no good pixel", "0 at good pixels")
-    if dark_level is not None and (wrong := ~np.isfinite(dark_level) & ~detector).any():
+        raise InputError(str(mask or source), "every pixel marked as bad", "a mask in which 0 means good")
+    if dark_image is not None and (wrong := ~np.isfinite(dark_image) & ~detector).any():
         found = f"{np.count_nonzero(wrong)} pixels of NaN or infinity"
         raise InputError(str(dark), found, "finite counts on all pixels that are not masked")
     corrected = corrected_frames(
         read_frames(series, options.start, options.stop, options.step, bad=bad),
+        options,
         source=source,
         mask=detector,
-        dark=dark_level,
-        gap_value=options.gap_value,
-        binning=options.binning,
-        allow_negative=options.allow_negative,
-        saturation=options.saturation,
-        max_saturated=options.max_saturated,
+        dark_image=dark_image,
         bad=bad,
     )
     if options.on_bad_file == "fail":
@@ -80,7 +77,7 @@ def frames(
     )
     for problem in (*series.bad, *bad):
         log.warning("left out: %s", problem)
-    log.info("%d frames of %d x %d pixels, %d of them bad", written, *binned.shape, int(binned.sum()))
+    log.info("%d frames of %d x %d pixels written, %d bad pixels", written, *binned.shape, int(binned.sum()))
     return Metrics(
         {
             "frames": written,

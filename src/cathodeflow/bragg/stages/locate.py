@@ -5,11 +5,12 @@ import logging
 import numpy as np
 import torch
 
-from cathodeflow.bragg.candidates import COLUMNS, by_frame, require_inside
+from cathodeflow.bragg.binning import to_detector
+from cathodeflow.bragg.candidate_table import COLUMNS, by_frame, require_inside
 from cathodeflow.bragg.model import from_weights
 from cathodeflow.bragg.options import Locate
-from cathodeflow.bragg.pixels import to_detector
 from cathodeflow.bragg.positions import build_locator, locate_frames
+from cathodeflow.errors import InputError
 from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.models import load_model
 from cathodeflow.io.peaks import write_peaks
@@ -26,13 +27,12 @@ log = logging.getLogger("cathodeflow.bragg")
 def locate(
     frames: InputFile,
     candidates: InputFile,
-    model: InputFile,
     *,
     table: OutputFile,
     out: OutputFile,
     options: Locate,
 ) -> Metrics:
-    """Locate the central peaks of CANDIDATES on the frames of FRAMES with the network MODEL.
+    """Locate the central peaks of CANDIDATES on FRAMES with a trained BraggNN (`--model`).
 
     Parameters
     ----------
@@ -40,28 +40,24 @@ def locate(
         Frames file (frames.h5).
     candidates : path
         Table of candidate peaks that `find-peaks` wrote.
-    model : path
-        Trained network, ours or BraggNN's own.
     table : path
         Table of the positions to write (Parquet).
     out : path
-        The same peaks in the layout of peaks.h5, to write.
+        File of the same peaks in the layout of peaks.h5, to write.
+
+    Raises
+    ------
+    InputError
+        No model is given, it is not a BraggNN of this patch size, or the candidates are not those of the frames.
     """
-    # Sums over several threads differ in their last bits: results must not depend on the cores that are free.
+    if not options.model:
+        raise InputError("--model", "nothing", "a trained BraggNN")
+    # Sums over several threads differ in their last bits: results must not depend on the available cores.
     torch.set_num_threads(1)
-    weights, metadata = load_model(model)
-    network = from_weights(weights, patch_size=options.patch_size, where=model)
+    weights, metadata = load_model(options.model)
+    network = from_weights(weights, patch_size=options.patch_size, where=options.model)
     min_value = float(metadata.get("min_value", 0.0) if options.min_value is None else options.min_value)
-    locator = build_locator(
-        network,
-        engine=options.engine,
-        device=options.device or "auto",
-        batch_size=options.batch_size,
-        threads=thread_count(),
-        tta=options.tta,
-        uncertainty=options.uncertainty,
-        gain=options.gain,
-    )
+    locator = build_locator(network, options, workers=thread_count())
     found = read_table(candidates, COLUMNS)
     found = found[found["central"].to_numpy(bool)]
     rows, cols = found["row"].to_numpy(), found["col"].to_numpy()
@@ -78,7 +74,7 @@ def locate(
     write_table(table, {"frame": found["frame"].to_numpy(), "row": located.row, "col": located.col, **columns})
     distance = np.hypot(located.row - rows, located.col - cols)
     away = np.where(found["npeaks"] > 1, -1.0, distance)
-    attributes = {"model": model, "binning": binning}
+    attributes = {"model": options.model, "binning": binning}
     write_peaks(
         out, found["frame"], located.row, located.col, away, found["npeaks"], columns=columns, attributes=attributes
     )

@@ -3,7 +3,7 @@
 import logging
 
 from cathodeflow.bragg.options import Simulate
-from cathodeflow.bragg.simulation import frames, simulate_scan
+from cathodeflow.bragg.simulation import raw_frames, simulate_scan
 from cathodeflow.errors import InputError
 from cathodeflow.io.simulated import write_nexus_series, write_tiff, write_tiff_series
 from cathodeflow.io.tables import write_table
@@ -31,20 +31,8 @@ def simulate(folder: OutputFolder, *, state_of_charge: float, options: Simulate)
     """
     if not 0 <= state_of_charge <= 1:
         raise InputError("--state-of-charge", str(state_of_charge), "0 to 1")
-    scan = simulate_scan(
-        state_of_charge=state_of_charge,
-        n_frames=options.n_frames,
-        shape=(options.rows, options.cols),
-        n_peaks=options.n_peaks,
-        amplitude=(options.amplitude_min, options.amplitude_max),
-        background=options.background,
-        ring=options.ring,
-        dark=options.dark,
-        bad_fraction=options.bad_fraction,
-        gap=options.gap,
-        seed=options.seed or 0,
-    )
-    shown = progress(frames(scan), "frames", total=options.n_frames)
+    scan = simulate_scan(options, state_of_charge=state_of_charge)
+    shown = progress(raw_frames(scan), "frames", total=options.n_frames)
     if options.format == "tiff":
         write_tiff_series(folder, shown)
     else:

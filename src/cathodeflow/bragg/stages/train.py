@@ -25,7 +25,7 @@ def train(
     checkpoint: OutputFile | None = None,
     options: Train,
 ) -> Metrics:
-    """Train BraggNN on all PATCHES.
+    """Train BraggNN on PATCHES.
 
     Parameters
     ----------
@@ -34,14 +34,14 @@ def train(
     out : path
         Model file to write.
     sample : str
-        Name of the network.
+        Name of the model in the record.
     checkpoint : path
-        File for resuming an interrupted training; removed at the end.
+        Checkpoint file, from which an interrupted training is resumed; removed at the end.
 
     Raises
     ------
     InputError
-        The files were cut with different options, or there is nothing to train or to validate on.
+        The patches were cut with different options, or there are no patches for training or for validation.
     """
     torch.set_num_threads(options.threads)
     tables, settings = zip(*(read_patches(path) for path in patches), strict=True)
@@ -49,37 +49,24 @@ def train(
         if cut_with != settings[0]:
             raise InputError(path, f"patches cut with {cut_with}", f"{settings[0]}, as {patches[0]}")
     joined, scan = join_patches(tables)
-    log.info("%d patches of %d scans", len(scan), len(tables))
+    log.info("%d patches from %d scans", len(scan), len(tables))
     validation = split_blocks(joined.fidx, scan, validation=options.validation, block=options.block)
     if len(scan) == 0 or validation.all() or not validation.any():
-        found = f"{len(scan)} patches, {int(validation.sum())} of them to validate on"
+        found = f"{len(scan)} patches, {int(validation.sum())} of them for validation"
         raise InputError(", ".join(patches), found, "isolated peaks on at least two frames of a scan")
     with live_run(f"bragg.train {sample}") as log_epoch:
         trained = train_braggnn(
             joined,
             validation,
+            options,
             patch_size=int(settings[0]["patch_size"]),
-            dense=options.dense,
-            max_shift=options.max_shift,
-            symmetries=options.symmetries,
-            overlap=options.overlap,
-            loss=options.loss,
-            epochs=options.epochs,
-            patience=options.patience,
-            batch_size=options.batch_size,
-            learning_rate=options.learning_rate,
-            warm_up=options.warm_up,
-            final_rate=options.final_rate,
-            seed=options.seed or 0,
-            initial=load_model(options.initial)[0] if options.initial else None,
+            pretrained=load_model(options.initial)[0] if options.initial else None,
             checkpoint=checkpoint,
-            precision=options.precision,
-            accelerator=options.device or "auto",
             on_epoch=log_epoch,
         )
     metadata = {
         "network": "BraggNN",
-        "dense": trained.model.dense,
+        "dense": trained.model.hidden_units,
         **settings[0],
         "options": options.model_dump(mode="json"),
     }
@@ -87,6 +74,10 @@ def train(
     if checkpoint:
         discard_checkpoint(checkpoint)
     best = trained.training.best_epoch
-    log.info("best epoch %d, median %.3f px from the fit", best, trained.metrics["distance_p50"])
+    log.info(
+        "best epoch: %d, with a median distance of %.3f px to the fit on the validation set",
+        best,
+        trained.metrics["distance_p50"],
+    )
     metrics = {**trained.metrics, "best_epoch": best, "patches": len(scan)}
     return Metrics(metrics, history=trained.training.history)

@@ -26,10 +26,10 @@ def predict(images: str, sample: str, out: str, record: str | None, figure: str 
 
     from cathodeflow.errors import InputError
     from cathodeflow.io.figures import save_figure
+    from cathodeflow.io.image_lists import images_below
     from cathodeflow.io.micrographs import list_micrographs, pixel_size, read_micrograph
     from cathodeflow.io.tables import write_csv
     from cathodeflow.record import write_record
-    from cathodeflow.sem.data_sets import images_below
     from cathodeflow.sem.model import load_network
     from cathodeflow.sem.plots import prediction_figure
     from cathodeflow.sem.predict import predict_images
