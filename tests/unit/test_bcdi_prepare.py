@@ -169,7 +169,7 @@ def test_frames_that_are_0_are_named_and_left_out_amid_others():
     frames[[0, 12, 13]] = 0
     found = prepare_scan(frames)
     assert step(found, "silent")["zero_frames"] == [0, 12, 13]
-    assert step(found, "silent")["warning"].startswith("frames 12, 13 are 0 everywhere amid others")
+    assert step(found, "silent")["warning"].startswith("frames 12, 13 are 0 everywhere between frames with counts")
     assert not found.mask[[12, 13]].any() and found.mask.sum() == found.mask.size - 2 * 36 * 40
     with pytest.raises(InputError, match="scan: found 30 frames that are 0 everywhere, expected a diffraction peak"):
         prepare_scan(np.zeros(SHAPE))
