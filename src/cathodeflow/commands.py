@@ -17,7 +17,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.flags import flag, variable
 from cathodeflow.io.runs import join_as_job
 from cathodeflow.options import Options, flag_name, from_flags, leaves, renamed
-from cathodeflow.stage import Stage, file_argument, has_stage
+from cathodeflow.stage import Stage, file_argument, stage_names
 
 log = logging.getLogger("cathodeflow")
 
@@ -32,7 +32,7 @@ class Technique(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         """Names of the stages in the order of the section, not of the alphabet."""
-        return [name.replace("_", "-") for name in self._section.model_fields if has_stage(self._package, name)]
+        return [name.replace("_", "-") for name in stage_names(self._package, self._section.model_fields)]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Import the stage."""
@@ -66,8 +66,11 @@ class StageCommand(click.Command):
         except click.NoSuchOption as error:
             old = error.option_name.removeprefix("--").removeprefix("no-").replace("-", "_")
             if now := renamed(self.options_class, (old,)):
-                flags = " and ".join(map(flag_name, ".".join(now).split(" and ")))
-                raise click.UsageError(f"{error.option_name} was renamed to {flags}", context) from None
+                # One that has moved to another stage begins with its place there.
+                stage, new = (now[1].replace("_", "-"), now[2:]) if now[0] == ".." else (None, now)
+                flags = " and ".join(map(flag_name, ".".join(new).split(" and ")))
+                other = f" of the command {stage}" if stage else ""
+                raise click.UsageError(f"{error.option_name} was renamed to {flags}{other}", context) from None
             raise
 
 

@@ -22,6 +22,7 @@ class Options(BaseModel):
     #: Keys that earlier versions had, with their present names, such as `{"turn": "augment.rotate90"}`: they are
     #: refused with the new name, as a value that was ignored or meant something else would change results silently.
     #: One that became two has both: `{"symmetries": "augment.rotate90 and augment.flip"}`.
+    #: That of an option that has moved to another stage begins with `../`, such as `../figures.isosurface`.
     renamed: ClassVar[dict[str, str]] = {}
 
 
@@ -204,6 +205,8 @@ def renamed(cls: type[BaseModel], location: tuple[Any, ...]) -> tuple[str, ...] 
     *above, key = map(str, location)
     at = _class_at(cls, tuple(above))
     now = at.renamed.get(key) if at is not None and issubclass(at, Options) else None
+    if now and now.startswith("../"):
+        return (*(above[:-1] or [".."]), *now[3:].split("."))
     return (*above, *now.split(".")) if now else None
 
 

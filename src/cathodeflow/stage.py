@@ -219,8 +219,10 @@ def exported(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]
 
     def names() -> list[str]:
         section = importlib.import_module(f"{package}.options").Section
-        stages = [name for name in section.model_fields if has_stage(package, name)]
-        return stages + [section.model_fields[name].annotation.__name__ for name in stages]
+        classes = [
+            section.model_fields[name].annotation.__name__ for name in section.model_fields if has_stage(package, name)
+        ]
+        return stage_names(package, section.model_fields) + classes
 
     def get(name: str) -> Any:
         if has_stage(package, name):
@@ -234,8 +236,18 @@ def exported(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]
 
 def has_stage(package: str, name: str) -> bool:
     """Whether a technique's package has a stage of this name; nothing is imported."""
-    folder = Path(__file__).parent.joinpath(*package.split(".")[1:], "stages")
-    return name.isidentifier() and (folder / f"{name}.py").is_file()
+    return name.isidentifier() and (_stages_folder(package) / f"{name}.py").is_file()
+
+
+def stage_names(package: str, fields: Iterable[str]) -> list[str]:
+    """Names of a technique's stages: those of its section's fields in their order, then others, which have no rule."""
+    first = [name for name in fields if has_stage(package, name)]
+    files = sorted(path.stem for path in _stages_folder(package).glob("[!_]*.py"))
+    return first + [name for name in files if name not in first]
+
+
+def _stages_folder(package: str) -> Path:
+    return Path(__file__).parent.joinpath(*package.split(".")[1:], "stages")
 
 
 def _as_text(value: Any) -> Any:

@@ -19,8 +19,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from cathodeflow.bcdi.aps_34idc import geometry_of_34idc
-from cathodeflow.bcdi.cli.network import _load as load_phase_network
-from cathodeflow.bcdi.network import make_network
+from cathodeflow.bcdi.network import make_network, restored
+from cathodeflow.bcdi.options import Train
 from cathodeflow.bragg.model import BraggNN, from_weights
 from cathodeflow.bragg.options import Scan
 from cathodeflow.fibsem.bundle import load_bundle, save_bundle
@@ -180,7 +180,7 @@ def _noise(magic: bytes) -> Callable[[Path], None]:
 def _seeds() -> list[Seed]:
     small = BraggNN(7, (4,), generator=torch.Generator().manual_seed(0)).state_dict()
     unet = {"unet": UNet(2, context=1, widths=(2, 3), dropout=0.0, dropout_where="blocks", dropout_kind="element")}
-    phases = make_network("candidates", widths=(4, 8), candidates=2)
+    phases = make_network(Train(architecture="candidates", widths=(4, 8), candidates=2))
     found = [
         Seed("zlib.tif", lambda p: tifffile.imwrite(p, STACK, photometric="minisblack", compression="zlib"), frames),
         Seed("plain.tif", lambda p: tifffile.imwrite(p, STACK[0]), frames),
@@ -220,7 +220,7 @@ def _seeds() -> list[Seed]:
         Seed("weights.safetensors", lambda p: save_file(small, p), network),
         Seed("training.ckpt", lambda p: save_checkpoint(p, {"key": "k", "epoch": 3, "model": small}), load_checkpoint, True),
         Seed("bundle.pt", lambda p: save_bundle(p, unet, {"classes": ["a", "b"]}), load_bundle, True),
-        Seed("phases.pt", lambda p: save_model(p, phases.state_dict(), {"architecture": phases.architecture}), lambda p: load_phase_network(str(p)), True),
+        Seed("phases.pt", lambda p: save_model(p, phases.state_dict(), {"architecture": phases.architecture}), lambda p: restored(*load_model(p), where=str(p)), True),
         Seed("own frames.h5", lambda p: write_frames(p, enumerate(STACK), shape=STACK.shape[1:]), frames_h5, True),
         Seed("own peaks.h5", lambda p: write_peaks(p, *[np.arange(3)] * 5, columns={"x": np.ones(3)}, attributes={"b": 2}), lambda p: read_peaks(p, None), True),
         Seed("own patches.h5", _patches, read_patches, True),

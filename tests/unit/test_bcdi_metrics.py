@@ -7,18 +7,10 @@ import torch
 from scipy import stats
 
 from cathodeflow.bcdi.ambiguities import shifted, twinned
-from cathodeflow.bcdi.metrics import (
-    Curve,
-    against_truth,
-    chi_square,
-    fsc,
-    half_bit,
-    log_likelihood,
-    prtf,
-    r_factor,
-    success_rates,
-    support_fraction,
-)
+from cathodeflow.bcdi.comparison import against_truth
+from cathodeflow.bcdi.figures_of_merit import chi_square, log_likelihood, r_factor, success_rates, support_fraction
+from cathodeflow.bcdi.options import Evaluate
+from cathodeflow.bcdi.resolution import Curve, fsc, half_bit, prtf
 from cathodeflow.errors import InputError
 from cathodeflow.statistics import wilson
 
@@ -94,7 +86,7 @@ def test_the_phase_error_is_that_in_the_support_whatever_the_ambiguities():
     error = 0.1 * (-1.0) ** torch.tensor(np.indices((N, N, N)).sum(0), dtype=torch.float32)
     wrong = truth * torch.polar(torch.ones_like(error), error)
     objects = torch.stack([truth, twinned(truth) * np.exp(2j), wrong])
-    found = against_truth(shifted(objects, [3.3, -1.2, 0.5]), truth)
+    found = against_truth(shifted(objects, [3.3, -1.2, 0.5]), truth, threshold=0.1)
     assert found.phase_error[:2].max() < 0.002 and found.phase_error[2].item() == pytest.approx(0.1, rel=0.05)
     assert found.correlation[:2].min() > 0.9999
     assert found.correlation[2].item() == pytest.approx(math.cos(0.1), abs=1e-3)
@@ -104,17 +96,17 @@ def test_the_phase_error_is_that_in_the_support_whatever_the_ambiguities():
 def test_noise_outside_the_support_is_no_phase_error_and_without_a_support_there_is_none():
     truth = crystal()
     noise = 0.05 * torch.polar(torch.ones(N, N, N), torch.rand(N, N, N, generator=torch.Generator().manual_seed(0)) * 6)
-    found = against_truth((truth + noise * (truth == 0))[None], truth)
+    found = against_truth((truth + noise * (truth == 0))[None], truth, threshold=0.1)
     assert found.phase_error.item() < 0.01 and found.correlation.item() < 0.999
-    assert math.isnan(against_truth(torch.zeros_like(truth)[None], truth).phase_error.item())
+    assert math.isnan(against_truth(torch.zeros_like(truth)[None], truth, threshold=0.1).phase_error.item())
 
 
 def test_a_support_is_counted_against_the_highest_amplitude():
     one = crystal()
     share = (one != 0).float().mean()
     both = torch.stack([one, 100 * one + 1.0])
-    assert support_fraction(both).tolist() == pytest.approx([share.item()] * 2)
-    assert support_fraction(torch.zeros(2, 2, 2)).item() == 0
+    assert support_fraction(both, threshold=0.1).tolist() == pytest.approx([share.item()] * 2)
+    assert support_fraction(torch.zeros(2, 2, 2), threshold=0.1).item() == 0
 
 
 def test_starts_that_agree_have_a_transfer_function_of_one():
@@ -159,11 +151,11 @@ def test_a_transfer_function_ends_where_the_starts_differ():
 def test_a_shell_correlation_is_that_of_its_voxels():
     first = spectrum(crystal())
     kept = torch.where(torch.tensor(np.random.default_rng(2).random((N, N, N))) < 0.2, -1.0, 1.0)
-    curve = fsc(image(first), image(first * kept), voxel_nm=(1, 1, 1))
+    curve = fsc(image(first), image(first * kept), voxel_nm=(1, 1, 1), threshold=0.1)
     shell = (radius().round() == 6).numpy()
     power = first.abs().numpy()[shell] ** 2
     assert curve.value[5] == pytest.approx((power * kept.numpy()[shell]).sum() / power.sum(), abs=0.01)
-    filled = support_fraction(image(first)).item()
+    filled = support_fraction(image(first), threshold=0.1).item()
     assert curve.threshold[5] == pytest.approx(half_bit(shell.sum() * filled ** (2 / 3)), rel=1e-6)
 
 
@@ -171,20 +163,20 @@ def test_the_shell_correlation_finds_where_objects_part():
     first = spectrum(crystal())
     turn = torch.tensor(np.exp(2j * np.pi * np.random.default_rng(3).random((N, N, N))))
     other = shifted(twinned(image(torch.where(radius() > 8.5, first * turn, first))), [0.3, 5.2, -1])
-    curve = fsc(image(first), other, voxel_nm=(5, 5, 5))
+    curve = fsc(image(first), other, voxel_nm=(5, 5, 5), threshold=0.1)
     assert curve.value[:7] == pytest.approx(1, abs=0.01)
     assert N * 5 / 9.2 < curve.resolution_nm < N * 5 / 8
-    same = fsc(image(first), image(first), voxel_nm=(5, 5, 5))
+    same = fsc(image(first), image(first), voxel_nm=(5, 5, 5), threshold=0.1)
     assert same.value == pytest.approx(1) and same.resolution_nm == pytest.approx(10)
 
 
 def test_shells_are_of_frequency_not_of_voxels():
-    curve = fsc(crystal(), crystal(), voxel_nm=(20, 10, 10))
+    curve = fsc(crystal(), crystal(), voxel_nm=(20, 10, 10), threshold=0.1)
     # The axes y and x have the coarsest step of frequency, z the nearest edge.
     assert curve.frequency == pytest.approx(np.arange(1, 7) / 240)
     assert curve.resolution_nm == pytest.approx(40)
     with pytest.raises(InputError, match="voxel_nm"):
-        fsc(crystal(), crystal(), voxel_nm=(1, 0, 1))
+        fsc(crystal(), crystal(), voxel_nm=(1, 0, 1), threshold=0.1)
 
 
 def test_the_resolution_is_where_a_curve_first_crosses():
@@ -200,7 +192,7 @@ def test_successes_are_counted_by_start_regime_and_iterations():
          ("random", "weak", 100, 0.97), ("random", "strong", 50, float("nan"))],
         columns=["start", "regime", "iterations", "correlation"],
     )  # fmt: skip
-    found = success_rates(trials)
+    found = success_rates(trials, Evaluate())
     assert found[["start", "regime", "iterations", "successes", "count", "share"]].values.tolist() == [
         ["random", "weak", 50, 1, 2, 0.5],
         ["network", "weak", 50, 1, 1, 1.0],

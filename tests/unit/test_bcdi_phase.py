@@ -9,8 +9,10 @@ from cathodeflow.bcdi.coherence import Blur
 from cathodeflow.bcdi.modes import best_of, mode_decomposition
 from cathodeflow.bcdi.noise import counting_noise, relaxation
 from cathodeflow.bcdi.operators import amplitude, fourier
-from cathodeflow.bcdi.phase import retrieve
+from cathodeflow.bcdi.options import Phase
+from cathodeflow.bcdi.retrieval import retrieve
 from cathodeflow.errors import InputError
+from cathodeflow.options import from_config
 
 SHORT = "20*ER+30*HIO+10*ER"
 
@@ -30,18 +32,23 @@ def crystal(shape=(32, 32, 32), seed=0, strength=0.6):
     return inside * torch.polar(torch.ones(shape), phase)
 
 
-def phased(measured, **options):
+def phased(measured, **given):
+    """Retrieve from one start unless `starts` says otherwise, with all pixels."""
+    keywords = {
+        name: given.pop(name) for name in ("mask", "initial", "first_support", "numbers", "together") if name in given
+    }
+    options = Phase(**{"starts": 1, "free_fraction": 0, "device": "cpu"} | given)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return retrieve(measured, device="cpu", **options)
+        return retrieve(measured, options, **keywords)
     finally:
         torch.set_num_threads(threads)
 
 
 def test_a_crystal_is_found_up_to_its_ambiguities():
     true = crystal()
-    found = phased(amplitude(true), recipe="2*(20*ER+80*HIO)+20*ER", starts=4, free_share=0.03)
+    found = phased(amplitude(true), recipe="2*(20*ER+80*HIO)+20*ER", starts=4, free_fraction=0.03)
     correlations = align(found.objects, true)[1]
     best = best_of(found)[0]
     assert correlations[best] > 0.97 and correlations.median() > 0.9
@@ -128,7 +135,7 @@ def test_starts_in_a_batch_are_those_of_separate_runs_and_repeat():
     assert all(torch.equal(a, b) for a, b in zip(together[:3], again[:3], strict=True))
     scale = together.objects.abs().max().item()
     for number in range(3):
-        alone = phased(measured, starts=[number], **options)
+        alone = phased(measured, numbers=[number], **options)
         assert torch.equal(alone.objects[0], chunked.objects[number])
         assert torch.allclose(alone.objects[0], together.objects[number], atol=1e-2 * scale)
         assert torch.allclose(alone.errors[0], together.errors[number], atol=1e-3)
@@ -142,8 +149,8 @@ def test_what_stands_in_masked_pixels_changes_nothing(garbage):
     measured = amplitude(crystal((16, 16, 16)))
     mask = torch.ones(16, 16, 16, dtype=torch.bool)
     mask[:, 5:7], mask[7:9, 8, 8] = False, False
-    clean = phased(measured, mask=mask, recipe=SHORT, free_share=0.05)
-    dirty = phased(torch.where(mask, measured, garbage), mask=mask, recipe=SHORT, free_share=0.05)
+    clean = phased(measured, mask=mask, recipe=SHORT, free_fraction=0.05)
+    dirty = phased(torch.where(mask, measured, garbage), mask=mask, recipe=SHORT, free_fraction=0.05)
     assert torch.equal(clean.objects, dirty.objects) and torch.equal(clean.errors, dirty.errors)
     assert torch.equal(clean.free_log_likelihood, dirty.free_log_likelihood)
     # The same number as a measurement does.
@@ -169,7 +176,7 @@ def test_a_start_near_the_crystal_is_kept_on_any_scale():
     initial = 1e-3 * (true + 0.3 * (true.abs() > 0) * noise)
     found = phased(amplitude(true), recipe="10*ER+20*HIO+10*ER", initial=initial)
     assert align(found.objects, true, twin=False)[1] > 0.99
-    both = phased(amplitude(true), recipe="5*ER", initial=torch.stack([initial, true]), starts=2)
+    both = phased(amplitude(true), recipe="5*ER", initial=torch.stack([initial, true]))
     assert both.errors[1, 0] < 1e-4 < both.errors[0, 0]
 
 
@@ -237,7 +244,7 @@ def test_the_default_recipe_finds_a_strained_crystal_of_few_photons(seed):
 def test_the_free_log_likelihood_tells_an_object_from_a_bloated_support():
     true = crystal()
     measured = counted(true, 3e5)
-    options = {"recipe": "40*ER+40*HIO+40*ER", "shrink_every": 0, "free_share": 0.05}
+    options = {"recipe": "40*ER+40*HIO+40*ER", "shrink_every": 0, "free_fraction": 0.05}
     tight = phased(measured, initial=true, sigma=(0.5, 0.5), **options)
     loose = phased(measured, support=0.9, **options)
     # More voxels fit better to what they are fitted to, and predict worse.
@@ -247,13 +254,13 @@ def test_the_free_log_likelihood_tells_an_object_from_a_bloated_support():
 
 def test_free_pixels_do_not_act_on_the_object():
     measured = amplitude(crystal((16, 16, 16)))
-    plain, held_out = (phased(measured, recipe=SHORT, free_share=share) for share in (0.0, 0.1))
+    plain, held_out = (phased(measured, recipe=SHORT, free_fraction=share) for share in (0.0, 0.1))
     assert plain.free_log_likelihood.isnan().all() and held_out.free_log_likelihood.isfinite().all()
     assert not torch.equal(plain.objects, held_out.objects)
 
 
 def test_partial_coherence_is_taken_into_account_and_its_width_found():
-    true, widths = crystal(), (0.4, 0.6, 0.8)
+    true, widths, even = crystal(), (0.4, 0.6, 0.8), (0.6, 0.6, 0.6)
     measured = counted(true, 8e5, widths)
     options = {"recipe": "20*ER+130*HIO+50*ER", "starts": 2}
     ignored, fitted = phased(measured, **options), phased(measured, coherence="fit", **options)
@@ -262,8 +269,8 @@ def test_partial_coherence_is_taken_into_account_and_its_width_found():
     assert torch.allclose(fitted.coherence, torch.tensor([widths]).expand(2, 3), atol=0.12)
     assert not ignored.coherence.any()
     # The truth, with the true widths, is where it should be.
-    exact = counted(true, 1e12, widths)
-    stays = phased(exact, recipe="10*HIO+5*ER", initial=true, coherence=widths, sigma=(0.5, 0.5))
+    exact = counted(true, 1e12, even)
+    stays = phased(exact, recipe="10*HIO+5*ER", initial=true, coherence="fixed", coherence_px=0.6, sigma=(0.5, 0.5))
     assert stays.errors.max() < 1e-3 and align(stays.objects, true)[1] > 0.999
 
 
@@ -277,14 +284,14 @@ def test_modes_are_orthogonal_and_the_first_is_what_the_objects_share():
     true = crystal((20, 20, 20))
     turned = torch.polar(torch.tensor(1.0), torch.tensor(2.0))
     same = mode_decomposition(torch.stack([true, turned * true.roll((2, -1, 3), (0, 1, 2))]))
-    assert same.shares[0] > 0.999 and torch.allclose(same.modes[0], true, atol=2e-3)
+    assert same.fractions[0] > 0.999 and torch.allclose(same.modes[0], true, atol=2e-3)
     noise = torch.randn(3, 20, 20, 20, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
     noisy = true + 0.4 * (true.abs() > 0) * noise
     found = mode_decomposition(noisy)
     products = torch.einsum("izyx,jzyx->ij", found.modes.conj(), found.modes)
     power = products.diagonal().real
     assert (products - products.diagonal().diag()).abs().max() < 1e-3 * power[0]
-    assert torch.allclose(found.shares, power / power.sum(), atol=1e-4) and found.shares.sum() == pytest.approx(1)
+    assert torch.allclose(found.fractions, power / power.sum(), atol=1e-4) and found.fractions.sum() == pytest.approx(1)
     assert (align(found.modes[:1], true)[1] > align(noisy, true)[1]).all()
     assert torch.allclose(power.sum(), noisy.abs().square().sum() / 3, rtol=1e-3)
 
@@ -312,16 +319,8 @@ ONES = torch.ones(8, 8, 8)
         (ONES, {"mask": torch.zeros(8, 8, 8, dtype=torch.bool)}, "0 in every measured pixel"),
         (ONES, {"initial": ONES[:7]}, r"initial: found shape \(1, 7, 8, 8\), expected \(n, 8, 8, 8\)"),
         (ONES, {"initial": 0 * ONES}, "initial: found an object that is 0"),
-        (ONES, {"initial": ONES, "starts": 3}, "starts: found 3 with 1 initial"),
-        (ONES, {"starts": 0}, "starts: found 0"),
-        (ONES, {"support": torch.zeros(8, 8, 8, dtype=torch.bool)}, "support: .* 0 voxels"),
-        (ONES, {"beta": 1.2}, "beta: found 1.2"),
-        (ONES, {"shrink_every": -1}, "shrink_every: found -1"),
-        (ONES, {"sigma": (1.0, -1.0)}, "sigma"),
-        (ONES, {"threshold": 0.0}, "threshold"),
-        (ONES, {"phase_limits": (1.0, 0.0)}, "phase_limits"),
-        (ONES, {"recipe": "20*XX"}, "recipe: found XX"),
-        (ONES, {"free_share": 0.9}, "free_share"),
+        (ONES, {"numbers": [-1]}, r"numbers: found \[-1\]"),
+        (ONES, {"first_support": torch.zeros(8, 8, 8, dtype=torch.bool)}, "first_support: .* 0 voxels"),
         (ONES, {"coherence": "fit", "shrink_every": 0}, "coherence: found fit"),
     ],
 )
@@ -329,6 +328,25 @@ def test_bad_input_is_named_in_one_line(measured, options, message):
     with pytest.raises(InputError, match=message) as caught:
         phased(measured, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"starts": 0},
+        {"beta": 1.2},
+        {"shrink_every": -1},
+        {"sigma": (1.0, -1.0)},
+        {"threshold": 0.0},
+        {"phase_limits": (1.0, 0.0)},
+        {"phase_limits": (0.0, 4.0)},
+        {"recipe": "20*XX"},
+        {"free_fraction": 0.9},
+    ],
+)
+def test_options_out_of_range_are_refused(wrong):
+    with pytest.raises(InputError, match=f"bcdi.phase: {next(iter(wrong))}"):
+        from_config(Phase, wrong, "bcdi.phase")
 
 
 def test_the_wave_of_the_object_is_the_measured_one_in_amplitude():

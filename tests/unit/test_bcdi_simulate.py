@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 
+from cathodeflow.bcdi import diffraction, simulation
 from cathodeflow.bcdi.crystals import amplitude, bounds, grid, positions, transformed, truncated_octahedron
-from cathodeflow.bcdi.diffraction import detector_mask, expected_intensity, measure
 from cathodeflow.bcdi.displacement import (
     REGIMES,
     dislocation,
@@ -16,10 +16,28 @@ from cathodeflow.bcdi.displacement import (
     twin,
 )
 from cathodeflow.bcdi.fields import DISLOCATIONS, KINDS
-from cathodeflow.bcdi.simulate import Measurement, Population, block, crystal
+from cathodeflow.bcdi.options import Simulate
+from cathodeflow.bcdi.simulation import block
 from cathodeflow.errors import InputError
 
 HABIT_KINDS = [(kind, "extreme" if kind in DISLOCATIONS else "strong") for kind in KINDS]
+
+
+def crystal(rng, **options):
+    usual = {"habit": "polyhedron", "kind": "smooth", "regime": "medium", "oversampling": 3.0, "aspect": 1.5}
+    return simulation.crystal(rng, **usual | {"rounding": 0.2, "correlation": 0.4} | options)
+
+
+def expected_intensity(shape, phase, **options):
+    return diffraction.expected_intensity(shape, phase, **{"coherence": 0.0, "background": 0.0} | options)
+
+
+def measure(intensity, **options):
+    return diffraction.measure(intensity, **{"hot_fraction": 0.0} | options)
+
+
+def detector_mask(shape, **options):
+    return diffraction.detector_mask(shape, **{"stop_radius": 0.0} | options)
 
 
 def generator(seed=0):
@@ -286,7 +304,7 @@ def test_the_oversampling_of_each_axis_can_be_set():
 
 
 def test_crystals_of_the_default_stream_fit_a_network_and_are_whole():
-    found = block(range(24), seed=5, size=32)
+    found = block(range(24), Simulate(seed=5, size=32))
     outside = found.amplitude.copy()
     outside[:, 8:24, 8:24, 8:24] = 0
     assert not outside.any()
@@ -301,28 +319,32 @@ def test_crystals_of_the_default_stream_fit_a_network_and_are_whole():
 
 
 def test_a_stream_does_not_depend_on_its_blocks():
-    measurement = Measurement(hot_fraction=0.01, stop_radius=1.0, gap=2)
-    population = Population(oversampling=(2.2, 4.0))
-    given = {"seed": 9, "size": 16, "population": population}
-    whole = block(range(6), **given, measurement=measurement)
-    parts = [block(numbers, **given, measurement=measurement) for numbers in ([0], [1, 2, 3], np.array([4, 5]))]
+    plain = Simulate(seed=9, size=16, oversampling=(2.2, 4.0))
+    spoilt = plain.model_copy(update={"hot_fraction": 0.01, "stop_radius": 1.0, "gap": 2})
+    whole = block(range(6), spoilt)
+    parts = [block(numbers, spoilt) for numbers in ([0], [1, 2, 3], np.array([4, 5]))]
     for name, values in whole._asdict().items():
         np.testing.assert_array_equal(values, np.concatenate([getattr(part, name) for part in parts]), err_msg=name)
     assert len({one.tobytes() for one in whole.counts}) == 6
     # Another measurement is of the same crystals.
-    np.testing.assert_array_equal(block([3], **given).phase[0], whole.phase[3])
-    assert np.abs(block([3], **(given | {"seed": 10})).phase[0] - whole.phase[3]).max() > 0.01
+    np.testing.assert_array_equal(block([3], plain).phase[0], whole.phase[3])
+    assert np.abs(block([3], plain.model_copy(update={"seed": 10})).phase[0] - whole.phase[3]).max() > 0.01
 
 
 def test_gaps_leave_the_peak():
-    good = block(range(12), seed=1, size=32, measurement=Measurement(gap=3)).good
+    good = block(range(12), Simulate(seed=1, size=32, gap=3)).good
     assert good[:, 14:18, 14:18].all()
     np.testing.assert_array_equal((~good).sum(axis=(1, 2)), 2 * 3 * 32 - 9)
 
 
 def test_a_population_can_be_narrowed():
-    population = Population(habits=["truncated_octahedron"], kinds=["surface"], regimes=["medium"], oversampling=(3, 3))
-    found = block(range(3), seed=0, size=24, population=population)
+    narrow = {
+        "habits": ("truncated_octahedron",),
+        "kinds": ("surface",),
+        "regimes": ("medium",),
+        "oversampling": (3, 3),
+    }
+    found = block(range(3), Simulate(seed=0, size=24, **narrow))
     assert (found.kind == KINDS.index("surface")).all() and (found.regime == 1).all() and (found.habit == 1).all()
     np.testing.assert_allclose(found.oversampling.min(axis=1), 3, rtol=1e-6)
 
@@ -352,19 +374,18 @@ def test_impossible_crystals_are_told_in_a_line(wrong, match):
 
 def test_impossible_streams_are_told():
     with pytest.raises(InputError, match="numbers"):
-        block([], seed=0)
+        block([], Simulate())
     for match, wrong in (
-        ("kinds for the regime weak", {"population": Population(kinds=["edge"], regimes=["weak"])}),
-        ("habits: found none", {"population": Population(habits=[])}),
-        ("oversampling", {"population": Population(oversampling=(3, 9))}),
-        ("oversampling", {"population": Population(oversampling=(5, 3))}),
-        ("rounding", {"population": Population(rounding=(0.5, 0.1))}),
-        ("gap", {"measurement": Measurement(gap=18)}),
-        ("photons", {"measurement": Measurement(photons=(0, 10))}),
-        ("coherence", {"measurement": Measurement(coherence=(0.4, 0.2))}),
+        ("kinds for the regime weak", {"kinds": ("edge",), "regimes": ("weak",)}),
+        ("oversampling", {"oversampling": (3, 9)}),
+        ("oversampling", {"oversampling": (5, 3)}),
+        ("rounding", {"rounding": (0.5, 0.1)}),
+        ("gap", {"gap": 18}),
+        ("photons", {"photons": (0, 10)}),
+        ("coherence", {"coherence": (0.4, 0.2)}),
     ):
         with pytest.raises(InputError, match=match):
-            block([0], seed=0, size=32, **wrong)
+            block([0], Simulate(seed=0, size=32, **wrong))
 
 
 def test_bounds_of_a_crystal_are_around_the_middle():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cathodeflow.bcdi.geometry import Geometry, laboratory_basis, q_vector, real_basis, reciprocal_basis
-from cathodeflow.bcdi.strain import Field, depth, displacement, particle, statistics, strain
+from cathodeflow.bcdi.options import Strain
+from cathodeflow.bcdi.strain_fields import Field, depth, depth_statistics, displacement, particle, strain
 from cathodeflow.errors import InputError
 
 GEOMETRY = Geometry(9.0, 0.5, 440.0, 32.174, 12.6346, 0.22, 90.0, -5.0, "theta", 0.06)
@@ -62,24 +63,24 @@ def test_a_larger_lattice_spacing_puts_the_peak_at_smaller_q_and_is_positive_str
     peak = centred_places(SHAPE, reciprocal_basis(GEOMETRY))
     moved = (intensity[..., None] * peak).sum((0, 1, 2)) / intensity.sum()
     np.testing.assert_allclose(moved, -spread * Q, atol=0.05 * spread * np.linalg.norm(Q))
-    found = strain(volume, SUPPORT, BASIS, Q).values
+    found = strain(volume, SUPPORT, BASIS, Q, erosion=1).values
     np.testing.assert_allclose(found[np.isfinite(found)], spread, rtol=1e-4)
 
 
 def test_linear_strain_with_a_phase_that_wraps_is_exact_in_the_frame_of_the_scan():
     u, true = linear(PLACES)
     assert np.ptp(np.linalg.norm(Q) * u[SUPPORT]) > np.pi
-    found = strain(crystal(u), SUPPORT, BASIS, Q).values
+    found = strain(crystal(u), SUPPORT, BASIS, Q, erosion=1).values
     known = np.isfinite(found)
     assert relative(found[known], true[known]) < 1e-3
 
 
 def test_strain_of_the_twin_is_the_same_at_the_inverted_place():
     u, _ = wave(PLACES)
-    found = strain(crystal(u), SUPPORT, BASIS, Q).values
+    found = strain(crystal(u), SUPPORT, BASIS, Q, erosion=1).values
     inverted = np.conj(np.roll(crystal(u)[::-1, ::-1, ::-1], 1, axis=(0, 1, 2)))
     support = np.roll(SUPPORT[::-1, ::-1, ::-1], 1, axis=(0, 1, 2))
-    twin = strain(inverted, support, BASIS, Q).values
+    twin = strain(inverted, support, BASIS, Q, erosion=1).values
     np.testing.assert_allclose(np.roll(twin[::-1, ::-1, ::-1], 1, axis=(0, 1, 2)), found, atol=1e-7)
 
 
@@ -91,7 +92,7 @@ def test_erosion_leaves_out_layers_of_the_surface():
 
 @pytest.mark.parametrize(("field", "limit"), [(linear, 0.03), (wave, 0.06)])
 def test_strain_and_displacement_in_the_laboratory_are_those_of_the_crystal(field, limit):
-    found = particle(crystal(field(PLACES)[0]), SUPPORT, GEOMETRY)
+    found = particle(crystal(field(PLACES)[0]), SUPPORT, GEOMETRY, Strain())
     places = centred_places(found.support.shape, laboratory_basis(found.voxel_nm))
     u, true = field(places)
     known = np.isfinite(found.strain.values)
@@ -110,7 +111,7 @@ def test_in_the_laboratory_frame_strain_is_found_as_well():
     shape, basis = (24, 24, 24), laboratory_basis(5.0)
     places = centred_places(shape, basis)
     support = np.linalg.norm(places, axis=-1) < RADIUS
-    found = strain(np.exp(-1j * np.linalg.norm(Q) * linear(places)[0]), support, basis, Q).values
+    found = strain(np.exp(-1j * np.linalg.norm(Q) * linear(places)[0]), support, basis, Q, erosion=1).values
     known = np.isfinite(found)
     np.testing.assert_allclose(found[known], linear(places)[1][known], atol=1e-7)
 
@@ -130,7 +131,10 @@ def test_statistics_tell_the_shells_apart():
     below = 36 - radius
     values = np.where(below < 10, 2e-3, np.where(below < 20, 1e-3, 0)).astype(np.float32)
     values[~support] = np.nan
-    rows = {row["region"]: row for row in statistics([Field("strain along Q", "1", values)], support, voxel)}
+    rows = {
+        row["region"]: row
+        for row in depth_statistics([Field("strain along Q", "1", values)], support, voxel, shells=(10.0, 20.0))
+    }
     surface, shell, core = rows["surface, 0 to 10 nm"], rows["shell, 10 to 20 nm"], list(rows.values())[-1]
     assert surface["q50"] == pytest.approx(2e-3) and surface["mean"] == pytest.approx(2e-3, rel=0.05)
     assert shell["q50"] == pytest.approx(1e-3) and core["q50"] == 0 and core["region"].startswith("core")
@@ -153,12 +157,14 @@ def test_a_shell_without_known_voxels_has_no_figures():
     support[1:6, 1:6, 1:6] = True
     values = np.full(support.shape, np.nan, np.float32)
     values[3, 3, 3] = 1.0
-    rows = statistics([Field("strain along Q", "1", values)], support, 4.0, shells=(3.0,))
+    rows = depth_statistics([Field("strain along Q", "1", values)], support, 4.0, shells=(3.0,))
     assert [row["voxels"] for row in rows] == [1, 0, 1] and np.isnan(rows[1]["mean"])
 
 
 def test_a_particle_smaller_than_the_shells_is_all_surface():
-    rows = statistics([Field("strain along Q", "1", np.zeros((3, 3, 3)))], np.ones((3, 3, 3), bool), 1.0)
+    rows = depth_statistics(
+        [Field("strain along Q", "1", np.zeros((3, 3, 3)))], np.ones((3, 3, 3), bool), 1.0, shells=(10.0, 20.0)
+    )
     assert [row["region"].split(",")[0] for row in rows] == ["whole", "surface"]
 
 
@@ -166,8 +172,8 @@ def test_what_cannot_have_strain_is_refused():
     thin = np.zeros(SHAPE, bool)
     thin[10:12] = True
     with pytest.raises(InputError, match="found no voxel, expected a support of more than 2 voxels along each axis"):
-        strain(np.ones(SHAPE, complex), thin, BASIS, Q)
+        strain(np.ones(SHAPE, complex), thin, BASIS, Q, erosion=1)
     with pytest.raises(InputError, match="support: found no voxel"):
         displacement(np.zeros(SHAPE), np.zeros(SHAPE, bool), Q)
     with pytest.raises(ValueError, match="ascend"):
-        statistics([], thin, 1.0, shells=(20.0, 10.0))
+        Strain(shells=(20.0, 10.0))

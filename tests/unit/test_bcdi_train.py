@@ -1,19 +1,33 @@
+from itertools import permutations
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 import zarr
 
 from cathodeflow.bcdi.ambiguities import align
-from cathodeflow.bcdi.infer import infer
 from cathodeflow.bcdi.losses import LOSSES
-from cathodeflow.bcdi.network import ARCHITECTURES
 from cathodeflow.bcdi.operators import amplitude as amplitude_of
-from cathodeflow.bcdi.refine import fine_tune, refine, refinement
-from cathodeflow.bcdi.train import thinned, train_network, turned
+from cathodeflow.bcdi.options import Architecture, Augment, Infer, Refine, Train
+from cathodeflow.bcdi.prediction import predict_objects
+from cathodeflow.bcdi.recipe import parse
+from cathodeflow.bcdi.refinement import fine_tune, refine_objects, refinement
+from cathodeflow.bcdi.training import augmented, thinned
+from cathodeflow.bcdi.training import train_network as train_with
 from cathodeflow.errors import InputError
+from cathodeflow.options import from_config
 from cathodeflow.training.schedules import cyclic
 
 SMALL = {"widths": (4, 8, 16, 32), "candidates": 2, "stages": 1, "device": "cpu", "precision": "32-true"}
+ARCHITECTURES = get_args(Architecture)
+PLAIN = Infer(device="cpu", precision="32-true")
+STILL = Augment(rotate90=False, flip=False)
+
+
+def train_network(amplitudes, objects=None, **given):
+    keywords = {name: given.pop(name) for name in ("initial_weights", "checkpoint", "on_epoch") if name in given}
+    return train_with(amplitudes, objects, Train(**given), **keywords)
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +61,7 @@ def test_training_without_truth_finds_crystals(architecture):
     # The published one takes longer.
     epochs = 14 if architecture == "autophasenn" else 8
     trained = train_network(amplitudes, objects, architecture=architecture, epochs=epochs, batch_size=4, loss="mix",
-                            learning_rate=4e-3, turns=False, **SMALL)  # fmt: skip
+                            learning_rate=4e-3, augment=STILL, **SMALL)  # fmt: skip
     first, last = trained.training.history[0], trained.training.history[-1]
     assert last["train_loss"] < 0.85 * first["train_loss"]
     assert trained.training.best["validation_loss"] < 0.9 * first["validation_loss"]
@@ -56,7 +70,7 @@ def test_training_without_truth_finds_crystals(architecture):
     assert trained.model.threshold == pytest.approx(0.07 + 0.03 * (trained.training.best_epoch - 1) / (epochs - 1))
     # What validation says is what the network does.
     test, truth = crystals(4, seed=9)
-    found = infer(trained.model, test, device="cpu", precision="32-true")
+    found = predict_objects(trained.model, test, PLAIN)
     for candidates, one in zip(found.objects, truth, strict=True):
         assert align(candidates[:1], torch.from_numpy(one))[1].item() > 0.5
 
@@ -83,7 +97,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path):
     amplitudes, _ = crystals(12)
     store = zarr.create_array(tmp_path / "amplitudes", shape=amplitudes.shape, chunks=(1, 16, 16, 16), dtype="float32")
     store[:] = amplitudes
-    options = {"architecture": "unrolled", "epochs": 4, "batch_size": 4, "least_photons": 0.1, "average": 0.5,
+    options = {"architecture": "unrolled", "epochs": 4, "batch_size": 4, "min_photon_fraction": 0.1, "ema_decay": 0.5,
                "optimizer": "adamw", "schedule": "cyclic", **SMALL}  # fmt: skip
     whole = train_network(amplitudes, **options)
 
@@ -111,7 +125,7 @@ def test_weights_of_a_training_begin_another_at_another_size():
     first = train_network(amplitudes, architecture="candidates", epochs=2, batch_size=4, **SMALL)
     larger, _ = crystals(4, side=32)
     options = {"architecture": "candidates", "epochs": 1, "learning_rate": 1e-9, "batch_size": 2, **SMALL}
-    second = train_network(larger, initial=first.model.state_dict(), **options)
+    second = train_network(larger, initial_weights=first.model.state_dict(), **options)
     for name, value in first.model.state_dict().items():
         torch.testing.assert_close(second.model.state_dict()[name], value, atol=1e-6, rtol=1e-4)
 
@@ -120,12 +134,19 @@ def test_turns_of_the_amplitude_are_those_of_the_object():
     one = torch.randn(8, 8, 8, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
     seen = set()
     for seed in range(40):
-        amplitude, turn = turned([amplitude_of(one).numpy(), one.numpy()], np.random.default_rng(seed))
+        amplitude, turn = augmented([amplitude_of(one).numpy(), one.numpy()], np.random.default_rng(seed), Augment())
         np.testing.assert_allclose(amplitude_of(torch.from_numpy(turn)), amplitude, atol=1e-4)
         seen.add(amplitude.tobytes())
     assert len(seen) > 20
     volume = np.arange(4 * 4 * 8).reshape(4, 4, 8)
-    assert all(turned([volume], np.random.default_rng(seed))[0].shape == (4, 4, 8) for seed in range(9))
+    assert all(augmented([volume], np.random.default_rng(seed), Augment())[0].shape == (4, 4, 8) for seed in range(9))
+    cube = np.arange(64).reshape(4, 4, 4)
+    flips, turns = (
+        {augmented([cube], np.random.default_rng(seed), options)[0].tobytes() for seed in range(60)}
+        for options in (Augment(rotate90=False), Augment(flip=False))
+    )
+    assert len(flips) == 8 and turns == {cube.transpose(axes).tobytes() for axes in permutations(range(3))}
+    assert augmented([cube], np.random.default_rng(1), STILL)[0] is cube
 
 
 def test_thinning_gives_the_noise_of_a_shorter_exposure():
@@ -157,14 +178,14 @@ def test_fine_tuning_lowers_the_residual_and_leaves_the_network_alone():
     ).model
     before = {name: value.clone() for name, value in model.state_dict().items()}
     measured = crystals(1, seed=7)[0][0]
-    tuned = fine_tune(model, measured, steps=25, learning_rate=2e-3, device="cpu", precision="32-true")
+    tuned = fine_tune(model, measured, PLAIN.model_copy(update={"fine_tune": 25, "learning_rate": 2e-3}))
     assert len(tuned.losses) == 26 and min(tuned.losses) < 0.9 * tuned.losses[0]
-    found = [infer(one, measured, device="cpu", precision="32-true") for one in (model, tuned.model)]
+    found = [predict_objects(one, measured, PLAIN) for one in (model, tuned.model)]
     assert found[1].residuals[0] < 0.95 * found[0].residuals[0]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     # A rate that destroys the network is not kept.
-    spoilt = fine_tune(model, measured, steps=3, learning_rate=10.0, device="cpu", precision="32-true")
-    again = infer(spoilt.model, measured, device="cpu", precision="32-true")
+    spoilt = fine_tune(model, measured, PLAIN.model_copy(update={"fine_tune": 3, "learning_rate": 10.0}))
+    again = predict_objects(spoilt.model, measured, PLAIN)
     assert again.residuals[0] <= found[0].residuals[0] + 1e-4
 
 
@@ -172,14 +193,16 @@ def test_refinement_from_near_the_truth_reaches_it():
     one = torch.from_numpy(crystals(1, side=32)[1][0])
     truth, near = (torch.polar(one.abs(), factor * one.angle()) for factor in (5, 2.5))
     measured = 100 * amplitude_of(truth)
-    found = refine(measured, torch.stack([near, near.roll(2, 0)]), iterations=30, device="cpu")
+    found = refine_objects(measured, torch.stack([near, near.roll(2, 0)]), Refine(iterations=30, device="cpu"))
     assert found.objects.shape == (2, 32, 32, 32) and found.errors.shape == (2, 30)
     assert align(found.objects, truth)[1].min() > 0.97 > 0.9 > align(near[None], truth)[1].item()
     assert found.errors[:, -1].max() < 0.01
     mask = torch.rand(32, 32, 32, generator=torch.Generator().manual_seed(0)) > 0.1
-    spoilt = refine(torch.where(mask, measured, 1e4), near, mask=mask, recipe="20*HIO+5*ER", device="cpu")
+    spoilt = refine_objects(
+        torch.where(mask, measured, 1e4), near, Refine(recipe="20*HIO+5*ER", device="cpu"), mask=mask
+    )
     assert spoilt.errors.shape == (1, 25) and align(spoilt.objects, truth)[1].item() > 0.95
-    assert all(sum(step.iterations for step in refinement(count)) == count for count in (1, 2, 7, 50, 400))
+    assert all(sum(step.iterations for step in parse(refinement(count))) == count for count in (1, 2, 7, 50, 400))
 
 
 def test_schedules_repeat():
@@ -190,21 +213,28 @@ def test_schedules_repeat():
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"loss": "mse"}, "loss: found mse"),
-        ({"supervised": 1.0}, "supervised: found 1 without objects"),
-        ({"validation_share": 1.0}, "validation_share: found 1.0"),
-        ({"least_photons": 0.0}, "least_photons: found 0.0"),
-        ({"threshold": (-0.1, 0.1)}, "threshold: found -0.1"),
-        ({"optimizer": "sgd"}, "optimizer: found sgd"),
-        ({"schedule": "step"}, "schedule: found step"),
-        ({"precision": "16-mixed"}, "precision: found 16-mixed"),
-        ({"architecture": "vgg"}, "architecture: found vgg"),
+        ({"loss": "mse"}, "loss: found 'mse'"),
+        ({"supervised": 2.0}, "supervised: found 2.0"),
+        ({"validation": 1.0}, "validation: found 1.0"),
+        ({"min_photon_fraction": 0.0}, "min_photon_fraction: found 0.0"),
+        ({"threshold": (-0.1, 0.1)}, "threshold: found"),
+        ({"optimizer": "sgd"}, "optimizer: found 'sgd'"),
+        ({"schedule": "step"}, "schedule: found 'step'"),
+        ({"precision": "16-mixed"}, "precision: found '16-mixed'"),
+        ({"architecture": "vgg"}, "architecture: found 'vgg'"),
+        ({"average": 0.5}, "average: found .*bcdi.train.ema_decay|average was renamed to ema_decay"),
+        ({"turns": True}, "augment.rotate90"),
     ],
 )
 def test_bad_options_are_named(options, named):
-    amplitudes, _ = crystals(4)
     with pytest.raises(InputError, match=named):
-        train_network(amplitudes, **(SMALL | {"epochs": 1} | options))
+        from_config(Train, options, "bcdi.train")
+
+
+def test_supervision_needs_objects():
+    amplitudes, _ = crystals(4)
+    with pytest.raises(InputError, match="supervised: found 1 without objects"):
+        train_network(amplitudes, supervised=1.0, epochs=1, **SMALL)
 
 
 def test_bad_volumes_are_named():
@@ -226,7 +256,6 @@ def test_bad_volumes_are_named():
         (amplitudes, "4 volumes"),
     ]:
         with pytest.raises(InputError, match=named):
-            fine_tune(model, volume, device="cpu")
-    for call in (lambda: fine_tune(model, amplitudes[0], steps=0), lambda: refinement(0)):
-        with pytest.raises(InputError, match="at least 1"):
-            call()
+            fine_tune(model, volume, PLAIN.model_copy(update={"fine_tune": 1}))
+    with pytest.raises(InputError, match="at least 1"):
+        fine_tune(model, amplitudes[0], PLAIN)

@@ -113,7 +113,7 @@ def test_the_geometry_stands_at_the_middle_of_the_scan(tmp_path):
     assert (found.delta_deg, found.gamma_deg, found.chi_deg, found.phi_deg) == (32.174, 12.6346, 90.0, -5.0)
     assert (found.rocking_axis, found.rocking_step_deg, found.theta_deg) == ("theta", 0.25, 1.25)
     other = read_spec_scan(spec(tmp_path, one(mnemonic="phi", name="Phi", positions=(1.0, 0.5))), 54)
-    found = geometry_of_34idc(other, pixel_um=75.0)
+    found = geometry_of_34idc(other)
     assert (found.rocking_axis, found.rocking_step_deg, found.phi_deg, found.theta_deg) == (
         "phi",
         -0.5,

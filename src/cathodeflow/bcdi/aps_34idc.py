@@ -19,18 +19,19 @@ _MOTORS = {
     "phi_deg": "Phi",
 }
 _AXES: dict[str, Any] = {"Theta": "theta", "Chi": "chi", "Phi": "phi"}
-# How far a step of the scan may be from the mean one, in mean ones.
+# Side of a pixel of a Timepix detector [um].
+_PIXEL_UM = 55.0
+# Maximum difference of a step of the scan from the mean step, relative to it.
 _UNEVEN = 0.5
 
 
-def geometry_of_34idc(scan: SpecScan, *, pixel_um: float = 55.0) -> Geometry:
-    """Geometry of a rocking scan at 34-ID-C: the scanned angle at the middle of the scan, the others where they stood.
+def geometry_of_34idc(scan: SpecScan) -> Geometry:
+    """Geometry of a rocking scan at 34-ID-C: the scanned angle at the middle of the scan, the others as they were.
 
     Parameters
     ----------
     scan : SpecScan
-    pixel_um : float
-        Side of a detector pixel, which the file does not have; 55 um are those of a Timepix [um].
+        It does not have the side of a detector pixel, which is taken as that of a Timepix, 55 um.
 
     Raises
     ------
@@ -53,4 +54,4 @@ def geometry_of_34idc(scan: SpecScan, *, pixel_um: float = 55.0) -> Geometry:
     values[f"{axis}_deg"] = float(scan.positions.mean())
     # The motor is in millimetres.
     values["distance_m"] /= 1000
-    return Geometry(**values, pixel_um=pixel_um, rocking_axis=axis, rocking_step_deg=step)
+    return Geometry(**values, pixel_um=_PIXEL_UM, rocking_axis=axis, rocking_step_deg=step)

@@ -1,9 +1,11 @@
-"""Wave of an object on the detector, and the projections that phase retrieval is built of.
+"""Wave of an object on the detector, and the projections of phase retrieval.
 
 Objects and waves are complex (..., z, y, x) with the object's centre and the zero frequency at index n // 2 of every
 axis. The Fourier transform is unitary, with the sign of numpy's `fftn` from object to detector; axes before the last
 three are a batch.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -85,7 +87,7 @@ def project_support(objects: Tensor, supports: Tensor) -> Tensor:
     return torch.where(supports, objects, 0)
 
 
-def within_phase(objects: Tensor, limits: tuple[float, float]) -> Tensor:
+def within_phase(objects: Tensor, limits: Sequence[float]) -> Tensor:
     """Find the voxels whose phase lies between two limits.
 
     Parameters

@@ -17,7 +17,7 @@ from cathodeflow.bcdi.plots import CYCLIC, DIVERGING
 from cathodeflow.errors import InputError
 from cathodeflow.io.text import package_text
 
-# Share of the vertices whose magnitude the ends of a scale of colours reach.
+# Fraction of the vertices whose values lie within the ends of a colour scale.
 _SHOWN = 0.98
 
 
@@ -125,7 +125,7 @@ def surface_page(
     fields: Sequence[tuple[str, str, NDArray[np.floating]]] = (),
     *,
     voxel_nm: ArrayLike | None = None,
-    level: float = 0.3,
+    level: float,
     title: str = "Particle",
 ) -> str:
     """Make the page of an object's surface, to turn, to enlarge, and to colour by any of its fields or its phase.
@@ -134,13 +134,13 @@ def surface_page(
     ----------
     volume : (z, y, x) complex
     support : (z, y, x) bool
-        What lies further out than its neighbours does not count, nor does the phase of these.
+        Voxels beyond its neighbours are ignored, and so is the phase of these neighbours.
     fields : sequence of (name, unit, values)
         Such as the strain, on the same voxels, NaN where not known; the first is shown first. Scales are centred on 0.
     voxel_nm : (3,), optional
         Size of a voxel along z, y, x, which are orthogonal [nm].
     level : float
-        Of the surface, relative to the highest amplitude.
+        Isosurface level, as a fraction of the maximum amplitude.
     title : str
 
     Returns
@@ -153,7 +153,7 @@ def surface_page(
     InputError
         Nothing is above the level.
     """
-    # A voxel around the support counts too: without it the surface would have the steps of the support.
+    # Including a voxel around the support: without it the surface would have the steps of the support.
     amplitude = np.where(binary_dilation(support), np.abs(volume), 0)
     mesh = isosurface(amplitude / (amplitude.max() or 1), level)
     size = np.ones(3) if voxel_nm is None else np.asarray(voxel_nm, np.float64)

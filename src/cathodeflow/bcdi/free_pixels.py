@@ -1,4 +1,4 @@
-"""Pixels held out of phasing, which judge a reconstruction by what it was not fitted to."""
+"""Pixels excluded from phasing, which test a reconstruction on data that it was not fitted to."""
 
 import math
 
@@ -11,11 +11,11 @@ from cathodeflow.errors import InputError
 #: Radius of the islands [px]: beyond the next neighbours, from which an oversampled pixel can be interpolated.
 ISLAND_RADIUS = 3
 
-#: Radius around the peak's centre, as a share of each axis, where no pixel is held out: few pixels hold most photons.
+#: Radius around the peak's centre without excluded pixels, as a fraction of each axis: few pixels hold most photons.
 CENTRE_SHARE = 0.05
 
 
-def free_pixels(shape: tuple[int, int, int], share: float, *, seed: int = 0) -> Tensor:
+def free_pixels(shape: tuple[int, int, int], fraction: float, *, seed: int) -> Tensor:
     """Choose pixels in small islands, away from the centre of the peak.
 
     After V. Favre-Nicolin, S. Leake, Y. Chushkin, "Free log-likelihood as an unbiased metric for coherent diffraction
@@ -25,8 +25,8 @@ def free_pixels(shape: tuple[int, int, int], share: float, *, seed: int = 0) -> 
     ----------
     shape : (z, y, x)
         Of the diffraction volume, zero frequency at n // 2.
-    share : float
-        Of the pixels, 0 to 0.5; kept on average.
+    fraction : float
+        Of the pixels, 0 to 0.5, on average.
     seed : int
 
     Returns
@@ -37,19 +37,19 @@ def free_pixels(shape: tuple[int, int, int], share: float, *, seed: int = 0) -> 
     Raises
     ------
     InputError
-        When the share is out of range.
+        When the fraction is out of range.
     """
-    if not 0 <= share <= 0.5:
-        raise InputError("free_share", str(share), "0 to 0.5")
+    if not 0 <= fraction <= 0.5:
+        raise InputError("free_fraction", str(fraction), "0 to 0.5")
     free = torch.zeros(shape, dtype=torch.bool)
-    if share == 0:
+    if fraction == 0:
         return free
     # An axis of few pixels is not filled by one island.
     radii = [min(ISLAND_RADIUS, side // 8) for side in shape]
     offsets = torch.cartesian_prod(*(torch.arange(-radius, radius + 1) for radius in radii))
     island = offsets[(offsets / torch.tensor(radii).clamp_min(1)).square().sum(1) <= 1]
-    # Islands fall upon each other: of a share p that they were to cover alone, 1 - exp(-p) is covered.
-    count = max(round(-math.log1p(-share) * free.numel() / len(island)), 1)
+    # Islands overlap: with a total area of a fraction p they cover 1 - exp(-p).
+    count = max(round(-math.log1p(-fraction) * free.numel() / len(island)), 1)
     sides = torch.tensor(shape)
     centres = (torch.rand(count, 3, generator=generator(seed)) * sides).long()
     places = ((centres[:, None] + island) % sides).flatten(0, 1)

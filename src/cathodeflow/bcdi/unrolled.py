@@ -1,4 +1,4 @@
-"""Layers that give several candidate images of a crystal, and correct them through the modulus projection."""
+"""Network of several candidate objects per pattern, which are corrected by unrolled modulus projections."""
 
 import itertools
 import math
@@ -12,12 +12,12 @@ from cathodeflow.bcdi.operators import VOLUME, inverse_fourier
 
 # The weight gradient of a bfloat16 convolution over 2 x 2 x 2 voxels is garbage on CPUs (torch 2.13).
 _SMALLEST_BFLOAT16 = 8
-# So small that only zeros see it, yet its gradient is finite.
+# So small that it changes only zeros, yet its gradient is finite.
 _TINY = 1e-12
 
 
 class Candidates(nn.Module):  # type: ignore[misc]
-    """Several candidate images from the autocorrelation of the object, which is known without any phase.
+    """Several candidate objects from the autocorrelation of the object, which is known without phases.
 
     What differs from the published network, and why:
 
@@ -33,7 +33,7 @@ class Candidates(nn.Module):  # type: ignore[misc]
       is trained on and kept (`losses.best`).
 
     Each of the stages takes the candidates' Fourier transforms, gives them the measured amplitude (the modulus
-    projection of phase retrieval), and corrects the candidates by what small convolutions see in both.
+    projection of phase retrieval), and corrects the candidates by small convolutions of both.
 
     Parameters
     ----------
@@ -107,8 +107,10 @@ class _Stage(nn.Module):  # type: ignore[misc]
         """Turn (n, candidates, 3, z / 2, y / 2, x / 2) and amplitudes (n, 1, z, y, x) into what is to be added."""
         found = _object(parts)
         projection = _projected(found, measured)
-        seen = torch.stack([torch.tanh(parts[:, :, 0]), found.real, found.imag, projection.real, projection.imag], 2)
-        x = computed(self.fine, computed(self.first, channels_last(seen.flatten(0, 1))))
+        features = torch.stack(
+            [torch.tanh(parts[:, :, 0]), found.real, found.imag, projection.real, projection.imag], 2
+        )
+        x = computed(self.fine, computed(self.first, channels_last(features.flatten(0, 1))))
         wide = computed(self.coarse, F.avg_pool3d(x, 2))
         x = x + F.interpolate(wide, scale_factor=2, mode="trilinear", align_corners=False).to(x.dtype)
         with torch.autocast(x.device.type, enabled=False):
@@ -138,7 +140,7 @@ def _views(amplitude: Tensor) -> Tensor:
     logarithm = torch.log1p(1000 * amplitude) / math.log1p(1000)
     pairs = inverse_fourier(amplitude.square())
     pairs = pairs / pairs.abs().amax(VOLUME, keepdim=True).clamp_min(_TINY)
-    # Something like the square root, so that few overlapping voxels, far from the centre, are seen as well.
+    # Something like the square root, so that few overlapping voxels, far from the centre, have an effect too.
     pairs = pairs * (pairs.abs() + 1e-3).rsqrt()
     return torch.stack([amplitude, logarithm, pairs.real, pairs.imag], 1)
 

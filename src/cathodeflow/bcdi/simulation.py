@@ -1,9 +1,10 @@
-"""Simulated crystals with strain and their diffraction, one by one or as a stream, with the truth."""
+"""Simulated crystals with strain and their diffraction, with the truth."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from cathodeflow.bcdi.crystals import (
@@ -21,11 +22,12 @@ from cathodeflow.bcdi.crystals import (
 from cathodeflow.bcdi.diffraction import Pattern, detector_mask, expected_intensity, measure
 from cathodeflow.bcdi.displacement import REGIMES, regime_of
 from cathodeflow.bcdi.fields import DISLOCATIONS, KINDS, draw_direction, draw_displacement, scaled
+from cathodeflow.bcdi.options import Simulate
 from cathodeflow.errors import InputError
 
 # Lattice spacing over the distance of the nearest facet, for crystals that have no unit of length.
 _SPACING = 0.02
-# Least extent of a crystal [voxel].
+# Minimum extent of a crystal [voxel].
 _EXTENT = 4
 
 
@@ -35,14 +37,14 @@ class Crystal(NamedTuple):
     Attributes
     ----------
     amplitude : (z, y, x) float32
-        Share of each voxel that is crystal, 0 to 1.
+        Fraction of each voxel that is crystal, 0 to 1.
     phase : (z, y, x) float32
         Of the object [rad]: -Q . u, as atoms displaced by u scatter exp(-i q . (r + u)), the sign of numpy's fftn.
         Not wrapped, of mean 0 in the support; 0 where the amplitude is.
     support : (z, y, x) bool
         At least half of the voxel is crystal.
     phase_range : float
-        Largest less least phase in the support [rad].
+        Maximum minus minimum phase in the support [rad].
     regime, kind, habit : str
         Of `REGIMES`, `KINDS` and `HABITS`.
     oversampling : (3,) float64
@@ -59,39 +61,6 @@ class Crystal(NamedTuple):
     oversampling: Vectors
 
 
-class Population(NamedTuple):
-    """Crystals of a stream: choices are drawn evenly, and so are numbers, from least to largest."""
-
-    habits: Sequence[str] = tuple(HABITS)
-    #: Dislocations are drawn for the regime `extreme` only.
-    kinds: Sequence[str] = KINDS
-    regimes: Sequence[str] = tuple(REGIMES)
-    #: Along the axis with the least. From 2.2 on, the crystal lies within the middle half of 32 voxels or more.
-    oversampling: tuple[float, float] = (2.2, 5.0)
-    #: Largest ratio of the axes.
-    aspect: float = 1.5
-    #: Radius of edges over the distance of the nearest facet.
-    rounding: tuple[float, float] = (0.05, 0.4)
-    #: Correlation length of smooth fields over the crystal's extent.
-    correlation: tuple[float, float] = (0.25, 0.6)
-
-
-class Measurement(NamedTuple):
-    """Measurements of a stream; of ranges a number is drawn evenly, of the photons its logarithm."""
-
-    photons: tuple[float, float] = (1e5, 1e8)
-    #: Deviation of the Gauss function that the intensity is folded with [voxel].
-    coherence: tuple[float, float] = (0.0, 0.4)
-    #: Mean counts of a voxel besides.
-    background: tuple[float, float] = (0.0, 0.02)
-    #: Share of the pixels.
-    hot_fraction: float = 0.0
-    #: Radius of the beam stop on the peak [px].
-    stop_radius: float = 0.0
-    #: Width of a gap along the rows and one along the columns, each anywhere outside the middle eighth [px].
-    gap: int = 0
-
-
 class Block(NamedTuple):
     """Crystals n with their measurements.
 
@@ -99,7 +68,7 @@ class Block(NamedTuple):
     ----------
     counts : (n, z, y, x) int32
     good : (n, y, x) bool
-        Pixels that are neither blind nor hot.
+        Pixels that are neither masked nor hot.
     amplitude, phase : (n, z, y, x) float32
         Truth, as of `Crystal`.
     photons, phase_range : (n,) float32
@@ -123,15 +92,15 @@ class Block(NamedTuple):
 def crystal(
     rng: np.random.Generator,
     *,
-    size: int = 64,
-    habit: str = "polyhedron",
-    kind: str = "smooth",
-    regime: str = "medium",
+    size: int,
+    habit: str,
+    kind: str,
+    regime: str,
+    oversampling: float | tuple[float, float, float],
+    aspect: float,
+    rounding: float,
+    correlation: float,
     phase_range: float | None = None,
-    oversampling: float | tuple[float, float, float] = 3.0,
-    aspect: float = 1.5,
-    rounding: float = 0.2,
-    correlation: float = 0.4,
 ) -> Crystal:
     """Simulate a crystal.
 
@@ -146,15 +115,15 @@ def crystal(
         Of `KINDS`.
     regime : str
         Of `REGIMES`, whose range of phase ranges one is drawn from; with a dislocation, from its own on.
-    phase_range : float, optional
-        This one instead [rad].
     oversampling : float or (float, float, float)
-        Side of the window over the crystal's extent: of the axis with the least, or of each axis, for which the
+        Side of the window over the crystal's extent: of the least oversampled axis, or of each axis, for which the
         crystal is stretched. At least 2, and the crystal has at least 4 voxels.
     aspect, rounding
         As of `draw_polyhedron`.
     correlation : float
-        Correlation length of the smooth displacement over the crystal's largest extent.
+        Correlation length of the smooth displacement, as a fraction of the crystal's largest extent.
+    phase_range : float, optional
+        Range of the phase in place of that of the regime [rad].
 
     Raises
     ------
@@ -187,18 +156,11 @@ def crystal(
     )
 
 
-def block(
-    numbers: Sequence[int] | NDArray[np.integer],
-    *,
-    seed: int,
-    size: int = 64,
-    population: Population = Population(),  # noqa: B008
-    measurement: Measurement = Measurement(),  # noqa: B008
-) -> Block:
-    """Simulate the crystals of a stream that have these numbers, and measure them.
+def block(numbers: Sequence[int] | NDArray[np.integer], options: Simulate) -> Block:
+    """Simulate the crystals with these numbers, and measure them.
 
-    A crystal depends on the seed, its number, the size and the population alone, its noise on the measurement too:
-    not on the other numbers, so a stream may be cut into blocks at will.
+    A crystal depends on the seed, its number, the size and the options of the population alone, its noise also on those
+    of the measurement: not on the other numbers, so the crystals may be divided into blocks at will.
 
     Raises
     ------
@@ -207,9 +169,11 @@ def block(
     """
     found = []
     for number in numbers:
-        one, noise = (np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(number), k))) for k in (0, 1))
-        drawn = draw_crystal(one, size=size, population=population)
-        found.append((drawn, *draw_measurement(noise, drawn, measurement=measurement)))
+        rng, noise = (
+            np.random.default_rng(np.random.SeedSequence(options.seed or 0, spawn_key=(int(number), k))) for k in (0, 1)
+        )
+        drawn = draw_crystal(rng, options)
+        found.append((drawn, *draw_measurement(noise, drawn, options)))
     if not found:
         raise InputError("numbers", "none", "numbers of crystals")
     crystals, patterns, photons = zip(*found, strict=True)
@@ -227,45 +191,68 @@ def block(
     )
 
 
-def draw_crystal(rng: np.random.Generator, *, size: int, population: Population) -> Crystal:
-    """Draw a crystal of a population."""
-    low, high = population.oversampling
-    if not 2 <= low <= high <= size / _EXTENT:
-        found = f"{population.oversampling}"
-        raise InputError("oversampling", found, f"a range within 2 to {size / _EXTENT:g} at {size} voxels")
-    regime = _choice(rng, "regimes", population.regimes)
-    kinds = [kind for kind in population.kinds if regime == "extreme" or kind not in DISLOCATIONS]
+def stored(simulated: Block) -> tuple[Floats, NDArray[np.complex64], NDArray[np.bool_]]:
+    """Give what a network learns from: amplitudes of the good pixels, true objects, and the good pixels.
+
+    Returns
+    -------
+    amplitudes : (n, z, y, x) float32
+        Square roots of the counts, 0 at bad pixels.
+    objects : (n, z, y, x) complex64
+    good : (n, y, x) bool
+    """
+    amplitudes = np.sqrt(simulated.counts * simulated.good[:, None], dtype=np.float32)
+    return amplitudes, simulated.amplitude * np.exp(np.complex64(1j) * simulated.phase), simulated.good
+
+
+def crystal_table(numbers: Sequence[int], simulated: Block) -> pd.DataFrame:
+    """Describe the crystals of a block, a row each: number, regime, kind, habit, oversampling, phase range, photons."""
+    names = {"regime": list(REGIMES), "kind": KINDS, "habit": list(HABITS)}
+    columns = {name: np.array(known)[getattr(simulated, name)] for name, known in names.items()}
+    columns |= {f"oversampling_{axis}": simulated.oversampling[:, k] for k, axis in enumerate("zyx")}
+    rest = {"phase_range": simulated.phase_range, "photons": simulated.photons}
+    return pd.DataFrame({"number": list(numbers), **columns, **rest})
+
+
+def draw_crystal(rng: np.random.Generator, options: Simulate) -> Crystal:
+    """Draw a crystal of the population that the options describe."""
+    low, high = options.oversampling
+    if not 2 <= low <= high <= options.size / _EXTENT:
+        found = f"{options.oversampling}"
+        raise InputError(
+            "oversampling", found, f"a range within 2 to {options.size / _EXTENT:g} at {options.size} voxels"
+        )
+    regime = _choice(rng, "regimes", options.regimes)
+    kinds = [kind for kind in options.kinds if regime == "extreme" or kind not in DISLOCATIONS]
     return crystal(
         rng,
-        size=size,
-        habit=_choice(rng, "habits", population.habits),
+        size=options.size,
+        habit=_choice(rng, "habits", options.habits),
         kind=_choice(rng, f"kinds for the regime {regime}", kinds),
         regime=regime,
-        oversampling=_uniform(rng, "oversampling", population.oversampling),
-        aspect=population.aspect,
-        rounding=_uniform(rng, "rounding", population.rounding),
-        correlation=_uniform(rng, "correlation", population.correlation),
+        oversampling=_uniform(rng, "oversampling", options.oversampling),
+        aspect=options.aspect,
+        rounding=_uniform(rng, "rounding", options.rounding),
+        correlation=_uniform(rng, "correlation", options.correlation),
     )
 
 
-def draw_measurement(
-    rng: np.random.Generator, one: Crystal, *, measurement: Measurement
-) -> tuple[Pattern, float]:  # fmt: skip
+def draw_measurement(rng: np.random.Generator, drawn: Crystal, options: Simulate) -> tuple[Pattern, float]:
     """Measure a crystal; also returns the number of photons that was drawn."""
-    if not 0 < measurement.photons[0] <= measurement.photons[1]:
-        raise InputError("photons", f"{measurement.photons}", "a range above 0")
-    photons = float(np.exp(rng.uniform(*np.log(measurement.photons))))
+    if not 0 < options.photons[0] <= options.photons[1]:
+        raise InputError("photons", f"{options.photons}", "a range above 0")
+    photons = float(np.exp(rng.uniform(*np.log(options.photons))))
     intensity = expected_intensity(
-        one.amplitude,
-        one.phase,
+        drawn.amplitude,
+        drawn.phase,
         photons=photons,
-        coherence=_uniform(rng, "coherence", measurement.coherence),
-        background=_uniform(rng, "background", measurement.background),
+        coherence=_uniform(rng, "coherence", options.coherence),
+        background=_uniform(rng, "background", options.background),
     )
     rows, cols = intensity.shape[1:]
-    row_gap, col_gap = (_draw_gap(rng, side, measurement.gap) for side in (rows, cols))
-    good = detector_mask((rows, cols), stop_radius=measurement.stop_radius, row_gaps=row_gap, col_gaps=col_gap)
-    return measure(intensity, rng=rng, good=good, hot_fraction=measurement.hot_fraction), photons
+    row_gap, col_gap = (_draw_gap(rng, side, options.gap) for side in (rows, cols))
+    good = detector_mask((rows, cols), stop_radius=options.stop_radius, row_gaps=row_gap, col_gaps=col_gap)
+    return measure(intensity, rng=rng, good=good, hot_fraction=options.hot_fraction), photons
 
 
 def _fitted(polyhedron: Polyhedron, extent: NDArray[np.float64]) -> Polyhedron:
@@ -284,10 +271,10 @@ def _choice(rng: np.random.Generator, name: str, among: Sequence[str]) -> str:
     return among[int(rng.integers(len(among)))]
 
 
-def _uniform(rng: np.random.Generator, name: str, ends: tuple[float, float]) -> float:
+def _uniform(rng: np.random.Generator, name: str, ends: Sequence[float]) -> float:
     if not ends[0] <= ends[1]:
         raise InputError(name, f"{ends}", "the lower end first")
-    return float(rng.uniform(*ends))
+    return float(rng.uniform(ends[0], ends[1]))
 
 
 def _draw_gap(rng: np.random.Generator, side: int, width: int) -> list[tuple[int, int]]:

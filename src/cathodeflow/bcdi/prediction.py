@@ -1,4 +1,4 @@
-"""From measured amplitudes to images with a trained network."""
+"""Prediction of objects from measured amplitudes with a trained network."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,24 +12,25 @@ from torch.nn import functional as F
 from cathodeflow.bcdi.losses import residuals
 from cathodeflow.bcdi.network import PhaseNetwork
 from cathodeflow.bcdi.operators import VOLUME, fourier, inverse_fourier
+from cathodeflow.bcdi.options import Evaluate, Infer
 from cathodeflow.errors import InputError
 from cathodeflow.learning import resolve_device, resolve_precision
 
 #: Voxels of volumes that are computed at a time.
 _TOGETHER = {"cpu": 2**18, "cuda": 2**23}
-# Of the highest amplitude: what is fainter on finer voxels is the ringing of what was cut off.
+# Fraction of the maximum amplitude below which values on finer voxels are ringing of the crop.
 _RINGING = 0.1
 
 
 class Inferred(NamedTuple):
-    """Images that a network found, on the CPU, the candidate of the lowest residual first.
+    """Objects that a network predicted, on the CPU, the candidate of the lowest residual first.
 
     objects : (candidates, z, y, x) complex64
         Scaled so that |F(o)| has the norm of the amplitude; 0 outside the supports.
     supports : (candidates, z, y, x) bool
         Where the network's amplitude is above its threshold.
     residuals : (candidates,) float32
-        Norm of |F(o)| less the amplitude over that of the amplitude, where it was measured; 1 for an object of zeros.
+        Norm of |F(o)| - amplitude divided by that of the amplitude, where it was measured; 1 for an object of zeros.
 
     Of several volumes all have a leading axis for them.
     """
@@ -39,15 +40,7 @@ class Inferred(NamedTuple):
     residuals: Tensor
 
 
-def infer(
-    model: PhaseNetwork,
-    amplitude: Any,
-    *,
-    mask: Any = None,
-    side: int | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-) -> Inferred:
+def predict_objects(model: PhaseNetwork, amplitude: Any, options: Infer | Evaluate, *, mask: Any = None) -> Inferred:
     """Predict objects; memory beside the results does not grow with the number of volumes.
 
     Parameters
@@ -56,34 +49,32 @@ def infer(
         It ends on the device, in evaluation mode.
     amplitude : (z, y, x) or (n, z, y, x) float32
         Square root of the intensity, of any scale, zero frequency at index n // 2; sides divisible by `model.stride`.
+    options : Infer or Evaluate
+        With `side`, the network is applied to the central crop of the pattern, at most this wide along each axis, so
+        that a network trained on small volumes serves large ones of the same oversampling. The objects lie on the
+        voxels of the whole pattern, with the resolution of that crop.
     mask : (z, y, x) bool, optional
-        True where a pixel was measured; what stands in the others is not looked at. Default: all.
-    side : int, optional
-        Show the network the middle of the pattern alone, at most this wide along each axis, so that what was trained on
-        small volumes serves large ones of the same oversampling. The objects lie on the voxels of the whole pattern,
-        but are as coarse as that middle. Default: all of it.
-    device : {"auto", "cpu", "cuda"}
-    precision : {"auto", "bf16-mixed", "32-true"}
+        True where a pixel was measured; the values of the others are ignored. Default: all.
 
     Raises
     ------
     InputError
-        When shapes do not fit, or a volume is 0 everywhere, negative or not finite.
+        Shapes do not fit, or a volume is 0 everywhere, negative or not finite.
     """
-    place = resolve_device(device)
-    model = model.to(place).eval()
+    device, side = resolve_device(options.device or "auto"), options.side
+    model = model.to(device).eval()
     whole = np.shape(amplitude)[-3:]
     if side is not None:
-        amplitude, mask = (None if one is None else middle(np.asarray(one), side) for one in (amplitude, mask))
+        amplitude, mask = (None if volume is None else middle(np.asarray(volume), side) for volume in (amplitude, mask))
     volumes = checked(model, amplitude, mask)
-    autocast = resolve_precision(precision, place) != "32-true"
-    valid = None if mask is None else torch.as_tensor(np.asarray(mask), device=place).bool()
-    size = max(_TOGETHER[place.type] // volumes[0].numel(), 1)
+    autocast = resolve_precision(options.precision, device) != "32-true"
+    valid = None if mask is None else torch.as_tensor(np.asarray(mask), device=device).bool()
+    size = max(_TOGETHER[device.type] // volumes[0].numel(), 1)
     found: list[Inferred] = []
     with torch.inference_mode():
         for part in volumes.split(size):
-            measured = part.to(place)
-            with torch.autocast(place.type, torch.bfloat16, enabled=autocast):
+            measured = part.to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                 objects = model(measured)
             found.append(_sorted(objects, measured, valid))
     joined = Inferred(*(torch.cat(parts) for parts in zip(*found, strict=True)))
@@ -104,7 +95,7 @@ def checked(model: PhaseNetwork, amplitude: Any, mask: Any = None) -> Tensor:
     Raises
     ------
     InputError
-        As of `infer`.
+        As of `predict_objects`.
     """
     volumes = torch.as_tensor(np.asarray(amplitude)).float()
     volumes = volumes[None] if volumes.ndim == 3 else volumes
@@ -116,15 +107,15 @@ def checked(model: PhaseNetwork, amplitude: Any, mask: Any = None) -> Tensor:
             raise InputError("mask", f"shape {np.shape(mask)}", f"{tuple(volumes.shape[1:])}, that of a volume")
         volumes = torch.where(torch.as_tensor(np.asarray(mask)).bool(), volumes, 0.0)
     for number, volume in enumerate(volumes):
-        least, most = float(volume.min()), float(volume.max())
-        if not 0 <= least <= most < np.inf or most == 0:
-            found = "0 everywhere" if least == most == 0 else f"from {least:.3g} to {most:.3g}"
+        lowest, highest = float(volume.min()), float(volume.max())
+        if not 0 <= lowest <= highest < np.inf or highest == 0:
+            found = "0 everywhere" if lowest == highest == 0 else f"from {lowest:.3g} to {highest:.3g}"
             raise InputError("amplitude", f"volume {number} {found}", "finite, at least 0, more somewhere")
     return volumes
 
 
 def _on_voxels(found: Inferred, shape: Sequence[int]) -> Inferred:
-    """Bring objects to the voxels of a larger pattern, beyond whose middle their waves are 0."""
+    """Interpolate objects to the voxels of a larger pattern; outside its central crop their waves are 0."""
     waves = fourier(found.objects)
     before = [n // 2 - m // 2 for n, m in zip(shape, waves.shape[-3:], strict=True)]
     after = [n - m - start for n, m, start in zip(shape, waves.shape[-3:], before, strict=True)]

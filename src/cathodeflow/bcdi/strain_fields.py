@@ -1,10 +1,10 @@
-"""Displacement and strain along the scattering vector from the phase of an object, and what they are like at depths.
+"""Displacement and strain along the scattering vector from the phase of an object, and their statistics by depth.
 
 Atoms displaced by u scatter exp(-i Q . (r + u)). With the transform's kernel exp(-i q . r), the sign of numpy's fftn,
 the object's phase is -Q . u, so that the displacement along Q is -phase / |Q| and the strain its derivative along Q,
 -(Q . grad phase) / |Q|^2 [1]_. Positive strain is a larger lattice spacing, which puts intensity at smaller |Q|; that
-holds for the object and for its twin, which has the same strain at the inverted place. A retrieved phase knows neither
-its mean nor its ramp, so displacement and strain are relative to the particle's average.
+holds for the object and for its twin, which has the same strain at the inverted place. A retrieved phase has an
+arbitrary mean and ramp, so displacement and strain are relative to the particle's average.
 
 References
 ----------
@@ -15,16 +15,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from cathodeflow.bcdi.ambiguities import unwrapped
 from cathodeflow.bcdi.geometry import Geometry, q_vector, real_basis, reciprocal_basis, to_laboratory
+from cathodeflow.bcdi.options import Strain
 from cathodeflow.errors import InputError
 
 Floats = NDArray[np.float64]
 
-#: Shares of the voxels at which statistics give a value.
+#: Quantiles of the statistics.
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -59,14 +61,13 @@ def particle(
     volume: NDArray[np.complexfloating[Any]],
     support: NDArray[np.bool_],
     geometry: Geometry,
+    options: Strain,
     *,
     binning: tuple[int, int, int] = (1, 1, 1),
-    voxel_nm: float | None = None,
-    erosion: int = 1,
 ) -> Particle:
-    """Bring an object to the laboratory, with displacement and strain.
+    """Interpolate an object to the laboratory frame, with displacement and strain.
 
-    Both are found in the frame of the scan, before any interpolation, which would spoil derivatives at the surface.
+    Both are computed in the frame of the scan, before any interpolation, which would spoil derivatives at the surface.
 
     Parameters
     ----------
@@ -74,12 +75,9 @@ def particle(
         Object as large as the transform, without shift and ramp (`cathodeflow.bcdi.ambiguities.centred`).
     support : (rocking, row, col) bool
     geometry : Geometry
+    options : Strain
     binning : (int, int, int)
-        Frames, rows and columns that were joined to one.
-    voxel_nm : float, optional
-        As of `to_laboratory`.
-    erosion : int
-        As of `strain`.
+        Frames, rows and columns that were binned to one.
 
     Raises
     ------
@@ -87,8 +85,10 @@ def particle(
         The geometry cannot be used, or nothing is left of the support.
     """
     q, basis = q_vector(geometry), real_basis(reciprocal_basis(geometry, binning=binning), volume.shape)
-    tensile = strain(volume, support, basis, q, erosion=erosion)
+    tensile = strain(volume, support, basis, q, erosion=options.erosion)
     moved = displacement(unwrapped(np.angle(volume), support), support, q)
+
+    voxel_nm = options.voxel_nm
 
     def cubic(values: NDArray[Any], order: int = 1) -> NDArray[Any]:
         return to_laboratory(values, geometry, binning=binning, voxel_nm=voxel_nm, within=support, order=order)[0]
@@ -140,7 +140,7 @@ def strain(
     basis: Floats,
     q: Floats,
     *,
-    erosion: int = 1,
+    erosion: int,
 ) -> Field:
     """Strain of the lattice along the scattering vector.
 
@@ -158,7 +158,7 @@ def strain(
     q : (3,)
         Scattering vector [1/nm].
     erosion : int
-        Layers of voxels at the surface without strain, at least 1: the derivative needs neighbours on both sides.
+        Voxel layers removed from the surface, at least 1: the derivative needs neighbours on both sides.
 
     Returns
     -------
@@ -196,14 +196,14 @@ def depth(support: NDArray[np.bool_], voxel_nm: float) -> NDArray[np.float32]:
     return np.where(support, (distance - 0.5) * voxel_nm, 0).astype(np.float32)
 
 
-def statistics(
+def depth_statistics(
     fields: Sequence[Field],
     support: NDArray[np.bool_],
     voxel_nm: float,
     *,
-    shells: Sequence[float] = (10.0, 20.0),
+    shells: Sequence[float],
 ) -> list[dict[str, Any]]:
-    """Mean, deviation and quantiles of fields in the whole particle and in shells below its surface.
+    """Mean, standard deviation and quantiles of fields in the whole particle and in shells below its surface.
 
     Parameters
     ----------
@@ -220,13 +220,7 @@ def statistics(
         A row for each field and region: `quantity`, `unit`, `region`, the depths `from_nm` and `to_nm`, `voxels`, and
         `mean`, `deviation` and the quantiles `q05` to `q95` in the field's unit, NaN where no voxel is known.
 
-    Raises
-    ------
-    ValueError
-        The depths do not ascend from above 0.
     """
-    if any(low >= high for low, high in zip((0.0, *shells), shells, strict=False)):
-        raise ValueError(f"shells at {tuple(shells)} nm, expected depths that ascend from above 0")
     depths = depth(support, voxel_nm)
     deepest = float(depths.max())
     edges = [edge for edge in shells if edge < deepest]
@@ -244,8 +238,25 @@ def statistics(
     return rows
 
 
+def particle_metrics(particle: Particle, table: pd.DataFrame) -> dict[str, float]:
+    """Figures of merit of a particle: extent, voxels, and the spread of strain and displacement.
+
+    Parameters
+    ----------
+    particle : Particle
+    table : DataFrame
+        Rows of `depth_statistics`.
+    """
+    extent = np.ptp(np.argwhere(particle.support), axis=0) + 1
+    metrics = {f"extent_{axis}_nm": float(n * particle.voxel_nm) for axis, n in zip("zyx", extent, strict=True)}
+    metrics |= {"voxel_nm": particle.voxel_nm, "voxels": int(particle.support.sum())}
+    whole = table[table["region"] == "whole"].set_index("quantity")
+    metrics |= {f"strain_{name}": whole[name][particle.strain.name] for name in ("deviation", "q05", "q95")}
+    return metrics | {"displacement_deviation_nm": whole["deviation"][particle.displacement.name]}
+
+
 def _summary(values: NDArray[np.float32]) -> Mapping[str, float]:
-    names = ["mean", "deviation", *(f"q{round(100 * share):02d}" for share in QUANTILES)]
+    names = ["mean", "deviation", *(f"q{round(100 * level):02d}" for level in QUANTILES)]
     if not len(values):
         return dict.fromkeys(names, float("nan"))
     exact = values.astype(np.float64)

@@ -1,4 +1,4 @@
-"""What a detector adds to counts and takes from them, corrected; each step tells what it did.
+"""Corrections of detector counts; each step reports what it did.
 
 Every function takes counts (frame, row, col) float32 and which of them are known, and returns both with a dict of
 figures. Counts that are not known are 0.
@@ -16,17 +16,17 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Region = tuple[slice, slice]
 
-# Counts that a frame should have for its 0 to be a fault: in one of 20,000 cases Poisson noise leaves that to chance.
+# Expected counts of a frame above which 0 is a fault: by Poisson noise alone it happens once in 20,000 cases.
 _EXPECTED = 10.0
-# Counts of a scan that the pixels around one without any should have: a dark fringe between them is never as dark.
+# Counts in a scan of the pixels around a dead one; a dark fringe between such pixels is never that dark.
 _BRIGHT = 100.0
-# Dead pixels that may lie together, in five by five.
+# Maximum number of dead pixels within five by five.
 _DEAD = 4
-# A voxel stands out only from neighbours of at least so many counts: below, single photons do.
+# Minimum level of the neighbours for a hot voxel [counts]: below it, single photons stand out.
 _FLOOR = 5.0
-# Share of the frames in which a pixel must stand out to be given up in all.
+# Fraction of the frames in which a pixel is hot to be masked in all.
 _OFTEN = 0.1
-# Least share of the usual sensitivity that can be corrected.
+# Minimum sensitivity that can be corrected, as a fraction of the median.
 _SENSITIVE = 0.1
 
 
@@ -38,14 +38,14 @@ class Counts(NamedTuple):
     figures: dict[str, Any]
 
 
-def accept(frames: NDArray[Any], *, saturation: float | None = None) -> Counts:
-    """Take raw frames; what is not finite, or is saturated, is not known.
+def accept(frames: NDArray[Any], *, saturation: float | None) -> Counts:
+    """Accept raw frames; pixels that are not finite or are saturated are not known.
 
     Parameters
     ----------
     frames : (frame, row, col) real
     saturation : float, optional
-        Counts from which on the detector's answer is not linear, or that stand for a bad pixel.
+        Counts at or above which the detector is not linear, or that mark a bad pixel.
     """
     known = np.isfinite(frames)
     invalid = int((~known).sum())
@@ -56,10 +56,8 @@ def accept(frames: NDArray[Any], *, saturation: float | None = None) -> Counts:
     return Counts(values, known, {**figures, "not_finite": invalid, "saturated": int((~known).sum()) - invalid})
 
 
-def subtract_dark(
-    values: Floats, known: Bools, dark: NDArray[Any], *, region: Region | None = None, limit: float = 10.0
-) -> Counts:
-    """Subtract a dark frame; pixels whose dark is far from the others' are not known.
+def subtract_dark(values: Floats, known: Bools, dark: NDArray[Any], *, region: Region | None, limit: float) -> Counts:
+    """Subtract a dark frame; pixels whose dark counts are far from the median are not known.
 
     Parameters
     ----------
@@ -69,7 +67,7 @@ def subtract_dark(
     region : (slice, slice), optional
         Rows and columns of the detector that the frames show.
     limit : float
-        Of a pixel's dark above or below the median [counts].
+        Maximum difference of a pixel's dark counts from the median [counts].
 
     Raises
     ------
@@ -84,15 +82,13 @@ def subtract_dark(
 
 
 def clip_negative(values: Floats, known: Bools) -> Counts:
-    """Set negative counts to 0: after a dark was subtracted there are some, and amplitude has no place for them."""
+    """Set negative counts to 0: they occur after the dark was subtracted, and have no amplitude."""
     negative = values < 0
     figures = {"step": "negative", "voxels": int(negative.sum()), "counts": float(values[negative].sum())}
     return Counts(np.maximum(values, 0), known, figures)
 
 
-def divide_by_whitefield(
-    values: Floats, known: Bools, whitefield: NDArray[Any], *, region: Region | None = None
-) -> Counts:
+def divide_by_whitefield(values: Floats, known: Bools, whitefield: NDArray[Any], *, region: Region | None) -> Counts:
     """Divide by the sensitivity of each pixel; pixels of less than a tenth of the median are not known.
 
     Parameters are as of `subtract_dark`. Counts stay counts: the median sensitivity is 1.
@@ -113,8 +109,8 @@ def divide_by_whitefield(
     return Counts(np.where(known, values / np.where(good, sensitivity, 1), 0), known, figures)
 
 
-def leave_out(values: Floats, known: Bools, good: NDArray[Any], *, region: Region | None = None) -> Counts:
-    """Leave out what a mask (row, col) or (frame, row, col) names: 0 for beam stop, gaps, other crystals.
+def leave_out(values: Floats, known: Bools, good: NDArray[Any], *, region: Region | None) -> Counts:
+    """Mask the pixels where a mask (row, col) or (frame, row, col) is 0: beam stop, gaps, other crystals.
 
     Raises
     ------
@@ -131,7 +127,7 @@ def leave_out(values: Floats, known: Bools, good: NDArray[Any], *, region: Regio
 
 
 def leave_out_silent(values: Floats, known: Bools) -> Counts:
-    """Leave out pixels that never count, and frames that are 0 everywhere, where their neighbours say that they should.
+    """Mask pixels that never count, and frames that are 0 everywhere, where their neighbours have counts.
 
     Raises
     ------
@@ -139,7 +135,7 @@ def leave_out_silent(values: Floats, known: Bools) -> Counts:
         All frames are 0.
     """
     totals = values.sum(axis=0)
-    # Few pixels without counts amid others that have them; more together may be a dark fringe.
+    # Few pixels without counts among others that have them; more together may be a dark fringe.
     around = rank_filter(totals, rank=_DEAD, size=5, mode="nearest")
     dead = (totals == 0) & known.any(axis=0) & (around >= _BRIGHT)
     frames = values.sum(axis=(1, 2), dtype=np.float64)
@@ -147,7 +143,7 @@ def leave_out_silent(values: Floats, known: Bools) -> Counts:
     if len(silent) == len(frames):
         raise InputError("scan", f"{len(frames)} frames that are 0 everywhere", "a diffraction peak")
     counting = np.flatnonzero(frames)
-    # Beyond the first and the last frame that counts nothing is expected: the peak has ended.
+    # No counts are expected beyond the first and the last frame with counts: the peak has ended.
     expected = np.interp(silent, counting, frames[counting], left=0, right=0)
     lost = silent[expected >= _EXPECTED]
     known = known & ~dead
@@ -155,12 +151,12 @@ def leave_out_silent(values: Floats, known: Bools) -> Counts:
     figures: dict[str, Any] = {"step": "silent", "dead_pixels": int(dead.sum()), "zero_frames": silent.tolist()}
     if len(lost):
         named = ", ".join(map(str, lost[:8])) + (" ..." if len(lost) > 8 else "")
-        figures["warning"] = f"frames {named} are 0 everywhere amid others that are not, and are left out"
+        figures["warning"] = f"frames {named} are 0 everywhere between frames with counts, and are masked"
     return Counts(values, known, figures)
 
 
-def leave_out_hot(values: Floats, known: Bools, *, ratio: float = 10.0) -> Counts:
-    """Leave out voxels far above their neighbours in the frame, and pixels that are so in a tenth of the frames.
+def leave_out_hot(values: Floats, known: Bools, *, ratio: float) -> Counts:
+    """Mask voxels far above their neighbours in the frame, and pixels that are hot in a tenth of the frames.
 
     The measure is the second highest of the eight neighbours, so that a spark over two pixels is found as well. It is
     not their median: where a fringe is two pixels wide, as it may be, its crest is far above that.
@@ -180,7 +176,7 @@ def leave_out_hot(values: Floats, known: Bools, *, ratio: float = 10.0) -> Count
         inside = np.all((at >= 0) & (at <= last), axis=1)
         index = tuple(at[inside].T)
         neighbours[inside, number] = np.where(known[index], values[index], np.nan)
-    # Sorting puts what is not known last; with fewer than two neighbours nothing can be told.
+    # Sorting puts unknown values last; with fewer than two known neighbours a voxel is never hot.
     count = np.isfinite(neighbours).sum(axis=1)
     second = np.sort(neighbours, axis=1)[np.arange(len(places)), np.maximum(count - 2, 0)]
     level = np.where(count >= 2, np.maximum(second, _FLOOR), np.inf)
@@ -198,7 +194,7 @@ def leave_out_hot(values: Floats, known: Bools, *, ratio: float = 10.0) -> Count
 
 
 def drop_background(values: Floats, known: Bools, *, threshold: float) -> Counts:
-    """Set counts below a threshold to 0: the background between the fringes, which is known to be nothing.
+    """Set counts below a threshold to 0: background between the fringes, which stays known.
 
     Parameters
     ----------
@@ -214,7 +210,7 @@ def drop_background(values: Floats, known: Bools, *, threshold: float) -> Counts
 
 
 def _cut(name: str, image: NDArray[Any], shape: tuple[int, ...], region: Region | None) -> NDArray[Any]:
-    """Return what an image of the detector shows of the region of the frames."""
+    """Cut the region of the frames out of an image of the detector."""
     if image.shape == shape[1:]:
         return image
     expected = f"{_size(shape[1:])} pixels, as the frames have"
