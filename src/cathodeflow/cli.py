@@ -19,20 +19,15 @@ class Techniques(click.Group):
     """Commands of the techniques' packages, imported only when they are called."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Own commands and every package that has a `cli` module."""
+        """Own commands and every package that has stages."""
         return sorted({*super().list_commands(context), *_packages()})
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """Import the technique's commands."""
-        if name in _packages():
-            if (Path(cathodeflow.__path__[0]) / name / "cli").is_dir():
-                group: click.Group = importlib.import_module(f"cathodeflow.{name}.cli").group
-                return group
-            return Technique(f"cathodeflow.{name}")
-        return super().get_command(context, name)
+        """Make the group of a technique."""
+        return Technique(f"cathodeflow.{name}") if name in _packages() else super().get_command(context, name)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing the techniques."""
+        """List the commands without importing the techniques' stages."""
         rows = [(name, (importlib.import_module(f"cathodeflow.{name}").__doc__ or "").strip()) for name in _packages()]
         rows += [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
         with formatter.section("Commands"):
@@ -40,10 +35,8 @@ class Techniques(click.Group):
 
 
 def _packages() -> list[str]:
-    folders = [Path(folder) for folder in cathodeflow.__path__]
     names = [module.name for module in pkgutil.iter_modules(cathodeflow.__path__) if module.ispkg]
-    kinds = ("cli", "stages")
-    return [name for name in names if any((folder / name / kind).is_dir() for folder in folders for kind in kinds)]
+    return [name for name in names if Path(cathodeflow.__path__[0], name, "stages").is_dir()]
 
 
 @click.group(cls=Techniques, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

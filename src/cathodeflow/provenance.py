@@ -25,7 +25,7 @@ from cathodeflow.statements import WHOLE, Statement, Target
 PACKAGE = Path(__file__).parent
 #: Modules that change no number: commands, errors, progress, records, tracking. Patterns without the package's name.
 OUTSIDE = (
-    "cli", "*commands", "errors", "progress", "provenance", "record", "reference", "references", "stage", "statements",
+    "cli", "commands", "errors", "progress", "provenance", "record", "reference", "references", "stage", "statements",
     "tracking", "verify",
 )  # fmt: skip
 #: Modules that draw: outside too, but for the stages named `FIGURES`.
@@ -51,9 +51,7 @@ def stage_target(stage: str, root: Path = PACKAGE) -> str:
     'cathodeflow.bragg.stages.fit:fit'
     """
     technique, name = stage.split(".")
-    if (root / technique / "stages" / f"{name}.py").is_file():
-        return f"{root.name}.{technique}.stages.{name}:{name}"
-    return f"{root.name}.{technique}.cli:{name}"
+    return f"{root.name}.{technique}.stages.{name}:{name}"
 
 
 def stage_reach(stage: str, root: Path = PACKAGE) -> Reach:

@@ -16,8 +16,7 @@ from cathodeflow.stage import Stage
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "cathodeflow"
 RULES = ROOT / "workflow" / "rules"
-#: Techniques whose stages are functions.
-TECHNIQUES = ["bragg"]
+TECHNIQUES = list(techniques())
 
 
 def stages(technique: str) -> dict[str, type[Options]]:
