@@ -18,10 +18,10 @@ from cathodeflow.io.crops import read_crops
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Simulated images of all classes, and what the stages up to the crops make of them."""
     folder = tmp_path_factory.mktemp("sem")
-    made = sem.simulate(folder / "raw", options=sem.Simulate(n_images=3, rows=96, cols=128, seed=2))
+    made = sem.simulate(folder / "raw", options=sem.Simulate(n_images=3, rows=120, cols=160, seed=2))
     assert made == {"images": 36} and len(list((folder / "raw").glob("*/*.jpg"))) == 36
     listed = sem.index(folder / "raw", out=folder / "index.parquet", readable=folder / "index.csv", sample="cells")
-    assert (listed["images"], listed["classes"], listed["images_odd"]) == (36, 12, 0)
+    assert (listed["images"], listed["classes"]) == (36, 12)
     divided = sem.split([folder / "index.parquet"], out=folder / "split.parquet", record=folder / "split.json")
     assert divided == {"train": 12, "validation": 12, "test": 12, "left_out": 0}
     options = sem.Crops(size=48, ratio=0.25, pixels=64, side=32, seed=1)
@@ -68,7 +68,7 @@ def test_network_stages_and_their_figures(folder: Path, tmp_path: Path) -> None:
     maps, requested = read_activation_maps(tmp_path / "explain.h5")
     assert requested == 14 and len(maps.images) == 12 == len(pd.read_csv(tmp_path / "explain_images.csv"))
     assert len(maps.crops) == explained["crops"] == len(pd.read_csv(tmp_path / "explain_crops.csv"))
-    assert maps.images[0].shape == maps.image_maps[0].shape and maps.images[0].shape[1] == 128
+    assert maps.images[0].shape == maps.image_maps[0].shape and maps.images[0].shape[1] == 160
     drawn = sem.figures(
         out=tmp_path / "figures", training=tmp_path / "train.json", images=files["out"],
         metrics_table=files["metrics_table"], calibration=files["calibration"], audited=tmp_path / "audit.csv",
