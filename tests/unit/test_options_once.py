@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "cathodeflow"
 RULES = ROOT / "workflow" / "rules"
 #: Techniques whose stages are functions.
-TECHNIQUES = ["bragg"]
+TECHNIQUES = ["bragg", "fibsem"]
 
 
 def stages(technique: str) -> dict[str, type[Options]]:
@@ -159,7 +159,7 @@ def test_every_stage_has_a_rule_with_its_code_memory_and_time_and_the_other_way_
     found: set[str] = set()
     head, texts = rules(technique)
     for name, text in texts.items():
-        command = re.search(rf'command\(\s*"{technique} ([\w-]+) ', text)
+        command = re.search(rf'command\(\s*f?"{technique} ([\w-]+) ', text)
         assert command, f"{name}: command"
         stage = f"{technique}.{command[1].replace('-', '_')}"
         found.add(stage)
