@@ -20,20 +20,46 @@ TARGETS += expand(
     ],
 )
 TARGETS += expand(
-    f"{RUN}/{{file}}",
+    [
+        f"{RUN}/{{network}}.pt",
+        f"{RUN}/{{network}}.json",
+        f"{RUN}/{{network}}.png",
+        f"{RUN}/{{network}}_images.parquet",
+        f"{RUN}/{{network}}_global.json",
+        *fibsem_stores(RUN, ["{network}"], ["logits", "entropy", "labels"], between="_"),
+    ],
     volume=TRAINED,
     split=SPLITS,
     seed=FIBSEM.seeds,
-    file=[
-        *(f"{network}{suffix}" for network in FIBSEM.networks for suffix in FIBSEM_NETWORK_FILES),
-        *(f"{method}_{file}" for method in FIBSEM.methods for file in FIBSEM_METHOD_FILES),
-        "model.pt",
-        "test.parquet",
-        "test.json",
-        *(f"test_{part}.zarr{suffix}" for part in FIBSEM_TEST_STORES for suffix in STORE),
-        "figures.json",
-        *FIBSEM_RUN_FIGURES,
+    network=FIBSEM.networks,
+)
+TARGETS += expand(
+    [
+        f"{RUN}/{{method}}_idk.pt",
+        f"{RUN}/{{method}}_idk.json",
+        f"{RUN}/{{method}}_local.pt",
+        f"{RUN}/{{method}}_local.json",
+        f"{RUN}/{{method}}_entropy.parquet",
+        f"{RUN}/{{method}}_local.png",
+        f"{RUN}/{{method}}_pacing.png",
     ],
+    volume=TRAINED,
+    split=SPLITS,
+    seed=FIBSEM.seeds,
+    method=FIBSEM.methods,
+)
+TARGETS += expand(
+    [
+        f"{RUN}/model.pt",
+        f"{RUN}/test.parquet",
+        f"{RUN}/test.json",
+        *fibsem_stores(RUN, ["test"], ["labels", "probabilities", "uncertainty", "idk"], between="_"),
+        f"{RUN}/figures.json",
+        f"{RUN}/slices.png",
+    ],
+    volume=TRAINED,
+    split=SPLITS,
+    seed=FIBSEM.seeds,
 )
 TARGETS += expand(
     "results/fibsem/{volume}/{file}", volume=NEW, file=["predict.json", "predict_figures.json", "predict.png"]

@@ -13,20 +13,6 @@ STORE = ["", ".manifest.json"]
 FIBSEM_RUN = "results/fibsem/{wildcards.volume}/{wildcards.split}/seed{wildcards.seed}"
 FIBSEM_SAMPLE = "{wildcards.volume}/{wildcards.split}/seed{wildcards.seed}"
 FIBSEM_IMAGES = "results/fibsem/{wildcards.volume}/images.zarr results/fibsem/{wildcards.volume}/image_labels.zarr"
-FIBSEM_TEST_STORES = ["labels", "probabilities", "uncertainty", "idk"]
-FIBSEM_NETWORK_FILES = [
-    ".pt",
-    ".json",
-    "_images.parquet",
-    "_global.json",
-    *(f"_{part}.zarr{suffix}" for part in ("logits", "entropy", "labels") for suffix in STORE),
-]
-FIBSEM_METHOD_FILES = ["idk.pt", "idk.json", "local.pt", "local.json", "entropy.parquet"]
-FIBSEM_RUN_FIGURES = [
-    "slices.png",
-    *(f"{network}.png" for network in FIBSEM.networks),
-    *(f"{method}_{figure}.png" for method in FIBSEM.methods for figure in ("local", "pacing")),
-]
 
 
 def fibsem_source(name, part):
@@ -43,9 +29,9 @@ def fibsem_raw(name, part):
     return stored(list_files(source)) if source else []
 
 
-def fibsem_stores(folder, names, parts):
-    """Stores of some volumes, with their manifests."""
-    return [f"{folder}/{name}/{part}.zarr{suffix}" for name in names for part in parts for suffix in STORE]
+def fibsem_stores(folder, names, parts, between="/"):
+    """Stores of volumes (or of networks, with `_` between), with their manifests."""
+    return [f"{folder}/{name}{between}{part}.zarr{suffix}" for name in names for part in parts for suffix in STORE]
 
 
 def fibsem_manifests(pattern, names):

@@ -42,8 +42,10 @@ def render(labels: LabelVolume, options: Simulate, *, seed: int) -> NDArray[Any]
 
     Examples
     --------
-    >>> render(np.array([[[0, 1, 2]]]), Simulate(shot=0, read=0, texture=0, gain_drift=0, curtaining=0), seed=0)
-    array([[[119, 133, 132]]], dtype=uint8)
+    >>> effects = ["texture", "shine_through", "charging", "psf_sigma", "shading", "curtaining", "gain_drift"]
+    >>> plain = Simulate(**dict.fromkeys([*effects, "shot", "read"], 0))
+    >>> render(np.array([[[0, 1, 2]]]), plain, seed=0)
+    array([[[102, 153, 121]]], dtype=uint8)
     """
     return np.stack([render_slice(labels, index, options, seed=seed) for index in range(labels.shape[0])])
 

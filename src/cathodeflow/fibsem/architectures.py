@@ -94,7 +94,12 @@ def build_network(options: TrainGlobal, *, n_classes: int) -> GlobalNetwork:
     family, dot, name = options.architecture.partition(".")
     if family not in FAMILIES or (family == "unet") == bool(dot):
         raise InputError("architecture", options.architecture, _EXPECTED)
-    shared = options.model_dump(include={"context", "dropout", "dropout_where", "dropout_kind"})
+    shared: dict[str, Any] = {
+        "context": options.context,
+        "dropout": options.dropout,
+        "dropout_where": options.dropout_where,
+        "dropout_kind": options.dropout_kind,
+    }
     if family == "unet":
         return UNet(n_classes, widths=options.widths, **shared)
     return cast(Any, FAMILIES[family])(name, n_classes, **shared)

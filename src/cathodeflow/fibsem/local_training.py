@@ -80,10 +80,18 @@ def fit_local(
             raise InputError(f"{name} pixels", "no IDK pixel", "at least one: lower the threshold of train_idk")
     padded = train.padded
     context, n_classes = padded.neighbours.shape[1], padded.logits.shape[-1]
-    architecture = options.model_dump(include={"side", "inputs", "padding", "dropout"})
-    model = initialised(lambda: LCGAR(n_classes, context=context, widths=WIDTHS, **architecture), options.seed or 0).to(
-        memory_format=torch.channels_last
-    )
+    model = initialised(
+        lambda: LCGAR(
+            n_classes,
+            context=context,
+            side=options.side,
+            inputs=options.inputs,
+            padding=options.padding,
+            dropout=options.dropout,
+            widths=WIDTHS,
+        ),
+        options.seed or 0,
+    ).to(memory_format=torch.channels_last)
     model.set_grey(low, high)
     require_windows(model, padded)
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)

@@ -67,7 +67,7 @@ class Simulate(Options):
     )
     means: tuple[float, ...] = option((0.40, 0.60, 0.475), "Mean grey level of each class, 0 to 1.", min_length=2)
     contrast: float = option(1.0, "Contrast: factor on the differences between `means` and their average.", gt=0)
-    texture: float = option(0.012, "Standard deviation of the grey level within a phase (texture).", ge=0)
+    texture: float = option(0.012, "Standard deviation of grey levels within a phase (texture).", ge=0)
     shine_through: float = option(
         0.30, "Fraction of the signal inside a pore that comes from deeper slices (shine-through artefact).", ge=0, le=1
     )
