@@ -36,7 +36,7 @@ CODE = {
     "bragg": "bragg/profiles.py",
     "sem": "sem/calibration.py",
     "fibsem": "fibsem/evaluation.py",
-    "bcdi": "bcdi/strain.py",
+    "bcdi": "bcdi/strain_fields.py",
 }
 SCRIPT = """\
 # {rule}

@@ -130,7 +130,8 @@ class Stage:
         # Takes as long to import as all of `--help` may.
         from cathodeflow.record import begin, write_record
 
-        # A notebook runs many stages in one process; the record is of this one.
+        # A notebook runs many stages in one process; the record is of this one, with the stages that it calls.
+        before = dict(WRITTEN)
         WRITTEN.clear()
         begun = begin()
         metrics = self.function(*bound.args, **bound.kwargs)
@@ -145,6 +146,7 @@ class Stage:
             inputs=self._inputs(bound.arguments, given),
             begun=begun,
         )
+        WRITTEN.update(before)
         return metrics
 
     def _inputs(self, arguments: Mapping[str, Any], options: Options) -> list[str]:

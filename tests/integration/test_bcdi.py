@@ -123,7 +123,9 @@ def test_a_simulated_scan_becomes_strain(tmp_path: Path) -> None:
     whole = ("reconstruct", "raw/frames", *raw, "--out", "all", "--geometry", "raw/geometry.yaml")
     options = ("--prepare-size", "32,32,32", "--phase-starts", "2", "--phase-threads", "1")
     for given in (("--config", "c.yaml"), options):
-        run(*whole, *given)
+        run(*whole, *given, "--record", "all/reconstruct.json")
+        record = json.loads((tmp_path / "all/reconstruct.json").read_text())
+        assert {"prepared.h5", "objects.h5", "reconstruction.cxi", "slices.png"} <= set(record["outputs"])
         for mine, theirs in (
             ("p.h5", "prepared.h5"),
             ("o.h5", "objects.h5"),

@@ -196,7 +196,7 @@ EDITS = {
     "kernel": ("bragg", "JACOBIAN = 10", "JACOBIAN = 11", "bragg.fit"),
     "table": ("bragg", 'MODELS = {"pseudo_voigt": 7', 'MODELS = {"pseudo_voigt": 8', "bragg.fit"),
     "pairs": ("bragg", '("fit", "truth"))', '("truth", "fit"))', "bragg.compare"),
-    "start": ("bcdi", "_WIDTH_AT_FIRST = 0.5", "_WIDTH_AT_FIRST = 0.6", "bcdi.evaluate bcdi.phase bcdi.refine"),
+    "start": ("bcdi", "_FIRST_WIDTH = 0.5", "_FIRST_WIDTH = 0.6", "bcdi.evaluate bcdi.phase bcdi.refine"),
     "default argument": ("bcdi", "order: int = 1) -> NDArray[Any]", "order: int = 2) -> NDArray[Any]", "bcdi.strain"),
     "base class": (
         "bcdi",
