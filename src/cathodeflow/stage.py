@@ -7,31 +7,26 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeAlias, get_args, get_type_hints
+from typing import Any, get_type_hints
 
+from cathodeflow.file_arguments import (
+    FileArgument,
+    InputFile,
+    InputFolder,
+    InputStore,
+    OutputFile,
+    OutputFolder,
+    OutputStore,
+    Source,
+    file_argument,
+)
 from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.options import Options
 
-
-class FileArgument(NamedTuple):
-    """What an argument that names a file is for.
-
-    metavar : str, how the command line calls it.
-    output : bool, whether the stage writes it.
-    """
-
-    metavar: str
-    output: bool = False
-
-
-InputFile: TypeAlias = Annotated[str, FileArgument("FILE")]
-InputFolder: TypeAlias = Annotated[str, FileArgument("FOLDER")]
-InputStore: TypeAlias = Annotated[str, FileArgument("STORE")]
-#: Raw data: a file, a folder, a glob pattern, or `FILE.h5::/DATASET`.
-Source: TypeAlias = Annotated[str, FileArgument("SOURCE")]
-OutputFile: TypeAlias = Annotated[str, FileArgument("FILE", output=True)]
-OutputFolder: TypeAlias = Annotated[str, FileArgument("FOLDER", output=True)]
-OutputStore: TypeAlias = Annotated[str, FileArgument("STORE", output=True)]
+__all__ = [
+    "FileArgument", "InputFile", "InputFolder", "InputStore", "Metrics", "OutputFile", "OutputFolder", "OutputStore",
+    "Source", "Stage", "exported", "file_argument", "has_stage", "parameter_texts", "stage",
+]  # fmt: skip
 
 
 class Metrics(dict[str, Any]):
@@ -178,16 +173,6 @@ class Stage:
 def stage(name: str) -> Callable[[Callable[..., Metrics]], Stage]:
     """Make a function the stage `name`, such as `bragg.fit`."""
     return lambda function: Stage(function, name)
-
-
-def file_argument(annotation: Any) -> FileArgument | None:
-    """Say what a file argument is for, also of an optional one and of a sequence; None for any other argument."""
-    for item in get_args(annotation):
-        if isinstance(item, FileArgument):
-            return item
-        if found := file_argument(item):
-            return found
-    return None
 
 
 def parameter_texts(docstring: str) -> dict[str, str]:

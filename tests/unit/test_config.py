@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from cathodeflow.config import config_class, samples, stage_flags, stage_options, stages, techniques, validate
 from cathodeflow.errors import InputError
+from cathodeflow.options import leaves
 from cathodeflow.reference import markdown
 
 ROOT = Path(__file__).parents[2]
@@ -27,11 +28,11 @@ def test_reference_is_in_step() -> None:
 def test_reference_names_every_option_with_its_meaning() -> None:
     text = markdown()
     for section in techniques().values():
-        for name, field in section.model_fields.items():
-            for option, inner in getattr(field.annotation, "model_fields", {name: field}).items():
-                assert re.search(
-                    rf"^\| `[a-z.]*{option}` \|.*\| {re.escape(inner.description)} \|$", text, re.MULTILINE
-                )
+        for key, field in leaves(section):
+            option = key.rpartition(".")[2]
+            assert re.search(rf"^\| `[a-z.]*{option}` \|.*\| {re.escape(field.description)} \|$", text, re.MULTILINE), (
+                key
+            )
 
 
 def test_demo_configuration_is_valid_and_fits_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:

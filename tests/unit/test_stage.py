@@ -63,9 +63,8 @@ def test_a_record_is_that_of_the_command(frames: Path) -> None:
     records = [json.loads(Path(f"a/{name}.json").read_text()) for name in ("python", "command")]
     for record in records:
         assert record["options"]["min_persistence"] == 40 and "candidates.parquet" in str(record)
-        # When and how long it ran.
-        for key in ("started", "ended", "made_with"):
-            record.pop(key, None)
+        # Times and memory of the job differ, and with them the checksum of the file.
+        assert record.pop("job") and record.pop("checksum")
     assert records[0] == records[1]
 
 

@@ -229,7 +229,7 @@ EDITS = {
         "",
         "confidence: float = 0.95) -> tuple",
         "confidence: float = 0.9) -> tuple",
-        "bcdi.evaluate sem.audit sem.test",
+        "bcdi.evaluate bragg.compare sem.audit sem.test",
     ),
     "common class": (
         "",
