@@ -35,7 +35,7 @@ OPTIONS = {
 CODE = {
     "bragg": "bragg/profiles.py",
     "sem": "sem/calibration.py",
-    "fibsem": "fibsem/metrics.py",
+    "fibsem": "fibsem/evaluation.py",
     "bcdi": "bcdi/strain.py",
 }
 SCRIPT = """\

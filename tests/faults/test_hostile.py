@@ -279,7 +279,19 @@ def huge_store(path: Path) -> None:
 
 
 def huge_network(path: Path) -> None:
-    kinds = {"unet": ["UNet", {"n_classes": 3, "context": 1, "widths": [10**6, 10**6, 10**6]}]}
+    kinds = {
+        "unet": [
+            "UNet",
+            {
+                "n_classes": 3,
+                "context": 1,
+                "widths": [10**6] * 3,
+                "dropout": 0.0,
+                "dropout_where": "blocks",
+                "dropout_kind": "element",
+            },
+        ]
+    }
     save_model(path, {"unet.a": torch.ones(1)}, {"networks": kinds})
 
 

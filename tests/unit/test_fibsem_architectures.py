@@ -9,19 +9,24 @@ from torch import nn
 
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem import architectures
-from cathodeflow.fibsem.architectures import build_network
 from cathodeflow.fibsem.bundle import load_bundle, save_bundle
 from cathodeflow.fibsem.global_network import GlobalNetwork, MonteCarloDropout
-from cathodeflow.fibsem.networks import initialised
-from cathodeflow.fibsem.passes import VIEWS, stochastic, stochastic_passes
+from cathodeflow.fibsem.initial_weights import initialised
+from cathodeflow.fibsem.mc_dropout import VIEWS, stochastic_passes
+from cathodeflow.fibsem.options import TrainGlobal
 from cathodeflow.fibsem.phases import entropy
-from cathodeflow.fibsem.train_global import train_network
 from cathodeflow.fibsem.unet import UNet
-from tests.unit.test_fibsem_train_global import SMALL, labelled
-from tests.unit.test_fibsem_unet import small
+from tests.unit.test_fibsem_global_training import SMALL, labelled, train_network
+from tests.unit.test_fibsem_unet import predict_slices, small
 
 HAS_SMP = importlib.util.find_spec("segmentation_models_pytorch") is not None
 needs_smp = pytest.mark.skipif(not HAS_SMP, reason="needs the extra fibsem-architectures")
+
+
+def build_network(architecture="unet", n_classes=3, **options):
+    """Build a network, without dropout unless it is given."""
+    options = TrainGlobal(architecture=architecture, **{"dropout": 0.0} | options)
+    return architectures.build_network(options, n_classes=n_classes)
 
 
 class Plain(GlobalNetwork):
@@ -52,7 +57,14 @@ NAMES = ["plain.16", pytest.param("smp.unet/resnet18", marks=needs_smp)]
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_other_networks_are_trained_stored_and_applied_as_the_unet(tmp_path, plain, name, dropout):
     train, validation, test = (labelled(seed, context=3, n=6, side=64) for seed in range(3))
-    options = {"dropout": dropout, "dropout_where": "deep", "epochs": 10, "batch_size": 2, "seed": 2} | SMALL
+    options = {
+        "dropout": dropout,
+        "dropout_where": "deep",
+        "epochs": 10,
+        "batch_size": 2,
+        "seed": 2,
+        "context": 3,
+    } | SMALL
     trained, again = (
         train_network(train, validation, architecture=name, learning_rate=5e-3, **options) for _ in range(2)
     )
@@ -66,26 +78,26 @@ def test_other_networks_are_trained_stored_and_applied_as_the_unet(tmp_path, pla
     # Tiles do not fit the slice, nor the slice the stride.
     x = test.slices[test.neighbours][:2, :, :31, :27]
     keywords = {"passes": 6, "tile": 24, "overlap": 8, "precision": "32-true", "seed": 1}
-    found = stochastic(read, x, **keywords)
+    found = predict_slices(read, x, **keywords)
     assert found.logits.shape == (2, 3, 31, 27) and found.logits.dtype == torch.float32
     truth = test.labels[:2, :31, :27]
     accuracy = (found.logits.argmax(1) == truth).float().mean()
     assert accuracy > float(truth.flatten().bincount().max()) / truth.numel() + 0.15
     # Trained weights have another layout in memory, so that sums are rounded otherwise.
-    assert torch.allclose(found.logits, stochastic(trained.model, x, **keywords).logits, atol=1e-3)
-    assert torch.equal(found.logits, stochastic(read, x, **keywords).logits)
-    other = stochastic(read, x, **keywords | {"seed": 2}).logits
+    assert torch.allclose(found.logits, predict_slices(trained.model, x, **keywords).logits, atol=1e-3)
+    assert torch.equal(found.logits, predict_slices(read, x, **keywords).logits)
+    other = predict_slices(read, x, **keywords | {"seed": 2}).logits
     assert torch.equal(found.logits, other) == (dropout == 0)
 
 
 def test_plain_dropout_is_the_mean_of_separate_calls_and_leaves_global_random_numbers(plain):
     network = initialised(lambda: build_network("plain.16", dropout=0.4), 0).eval()
-    network.standardise(0.5, 0.3)
+    network.set_normalization(0.5, 0.3)
     x = torch.rand(1, 1, 21, 34, generator=torch.Generator().manual_seed(3))
     torch.manual_seed(5)
     expected = torch.rand(2)
     torch.manual_seed(5)
-    found = stochastic(network, x, passes=300, precision="32-true")
+    found = predict_slices(network, x, passes=300, precision="32-true")
     assert torch.equal(torch.rand(2), expected)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(1)
@@ -97,7 +109,7 @@ def test_plain_dropout_is_the_mean_of_separate_calls_and_leaves_global_random_nu
     with torch.no_grad():
         mirrored = torch.stack([certain(x.flip(view)).flip(view) for view in VIEWS]).mean(0)
     assert not certain.stochastic and network.stochastic
-    flipped = stochastic(certain, x, passes=9, flips=True, precision="32-true").logits
+    flipped = predict_slices(certain, x, passes=9, tta=True, precision="32-true").logits
     assert torch.allclose(flipped, mirrored, atol=1e-5)
 
 
@@ -105,15 +117,15 @@ def test_the_folded_unet_and_plain_dropout_are_two_ways_to_the_same_mean():
     network, x = small(dropout=0.3), torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(0))
     means, deviations = [], []
     with torch.inference_mode():
-        for model in (stochastic_passes(network), MonteCarloDropout(network)):
+        for model in (stochastic_passes(network, "32-true"), MonteCarloDropout(network)):
             assert (model.n_classes, model.context, model.stride, model.stochastic) == (3, 1, 4, True)
             parts = [
                 model.logits(next(iter(model.passes(x, [seed], 2**17)))) for seed in range(400)
             ]  # fmt: skip
             means.append(torch.cat(parts).mean(0))
             deviations.append(torch.cat(parts).std(0))
-        whole = sum(stochastic_passes(network).passes(x, range(7), 24 * 24 * 3))
-        single = sum(next(iter(stochastic_passes(network).passes(x, [seed], 1))) for seed in range(7))
+        whole = sum(stochastic_passes(network, "32-true").passes(x, range(7), 24 * 24 * 3))
+        single = sum(next(iter(stochastic_passes(network, "32-true").passes(x, [seed], 1))) for seed in range(7))
     assert torch.allclose(whole, single, rtol=1e-4, atol=1e-4)
     score = (means[0] - means[1]) / torch.hypot(*deviations) * 20
     assert 0.5 < score.square().mean().sqrt() < 1.3 and score.abs().max() < 6

@@ -1,6 +1,5 @@
-"""Global networks by name: the U-Net of this program, or architectures of segmentation-models-pytorch."""
+"""Global networks by name: the U-Net of Cathodeflow, or architectures of segmentation-models-pytorch."""
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor, nn
 
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.global_network import GlobalNetwork
+from cathodeflow.fibsem.options import TrainGlobal
 from cathodeflow.fibsem.unet import DropoutKind, DropoutWhere, UNet
 
 _EXPECTED = "`unet`, or `smp.<architecture>/<encoder>` such as smp.unet/resnet18"
@@ -25,24 +25,24 @@ class SmpNetwork(GlobalNetwork):
     dropout : float
         Probability, in [0, 1).
     dropout_where : {"blocks", "deep"}
-        On all features that the encoder hands to the decoder, and before the segmentation head; or only on the
-        features of the two lowest resolutions. Dropout that the architecture has itself (FPN) is on in any case.
+        On all features that the encoder passes to the decoder, and before the segmentation head; or only on the
+        features of the two lowest resolutions. Dropout layers of the architecture itself (FPN) are always active.
 
     Raises
     ------
     InputError
-        When the package is not installed, does not have such a network, or a parameter is out of range.
+        The package is not installed, has no such network, or a parameter is out of range.
     """
 
     def __init__(
         self,
         name: str,
-        n_classes: int = 3,
+        n_classes: int,
         *,
-        context: int = 1,
-        dropout: float = 0.0,
-        dropout_where: DropoutWhere = "blocks",
-        dropout_kind: DropoutKind = "element",
+        context: int,
+        dropout: float,
+        dropout_where: DropoutWhere,
+        dropout_kind: DropoutKind,
     ) -> None:
         super().__init__(
             {"name": name, "n_classes": n_classes, "context": context, "dropout": dropout,
@@ -52,7 +52,7 @@ class SmpNetwork(GlobalNetwork):
             raise InputError("dropout", str(dropout), "at least 0, below 1")
         self.body = _smp_model(name, context, n_classes)
         levels = len(self.body.encoder.out_channels)
-        # Some encoders lose resolution less often than they have levels; decoders count on the levels.
+        # Some encoders reduce the resolution at fewer levels than they have, but decoders need all levels.
         self.stride = max(2 ** (levels - 1), self.body.encoder.output_stride)
         kind = nn.Dropout if dropout_kind == "element" else nn.Dropout2d
         everywhere = dropout_where == "blocks"
@@ -68,38 +68,36 @@ class SmpNetwork(GlobalNetwork):
         features = self.body.encoder(self.prepared(x))
         thinned = [dropout(part) for dropout, part in zip(self.dropouts, features, strict=True)]
         decoded = self.last_dropout(self.body.decoder(thinned))
-        # Not in bfloat16: entropy looks at more than its two to three digits.
+        # Not in bfloat16: entropy needs more than two to three digits.
         with torch.autocast(x.device.type, enabled=False):
             return self.body.segmentation_head(decoded.float())[..., :rows, :cols]
 
 
-#: Families of global networks by the first part of their name; all but the U-Net take the rest as their first argument.
+#: Families of global networks by the first part of their name; all except the U-Net take the rest as first argument.
 FAMILIES: dict[str, type[GlobalNetwork]] = {"unet": UNet, "smp": SmpNetwork}
 
 
-def build_network(architecture: str = "unet", *, widths: Sequence[int] = (), **options: Any) -> GlobalNetwork:
-    """Make a global network with random weights of torch's default generator.
+def build_network(options: TrainGlobal, *, n_classes: int) -> GlobalNetwork:
+    """Build a global network with random weights of torch's default generator.
 
     Parameters
     ----------
-    architecture : str
-        `unet`, or `smp.<architecture>/<encoder>`.
-    widths : sequence of int
-        Of `UNet`; the others have their own.
-    **options
-        `n_classes`, `context`, `dropout`, `dropout_where`, `dropout_kind`.
+    options : TrainGlobal
+        `architecture`, `context` and dropout; `widths` of the U-Net.
+    n_classes : int
 
     Raises
     ------
     InputError
-        When there is no such network, or a parameter is out of range.
+        There is no such network, or a parameter is out of range.
     """
-    family, dot, name = architecture.partition(".")
+    family, dot, name = options.architecture.partition(".")
     if family not in FAMILIES or (family == "unet") == bool(dot):
-        raise InputError("architecture", architecture, _EXPECTED)
+        raise InputError("architecture", options.architecture, _EXPECTED)
+    shared = options.model_dump(include={"context", "dropout", "dropout_where", "dropout_kind"})
     if family == "unet":
-        return UNet(widths=widths, **options)
-    return cast(Any, FAMILIES[family])(name, **options)
+        return UNet(n_classes, widths=options.widths, **shared)
+    return cast(Any, FAMILIES[family])(name, n_classes, **shared)
 
 
 def _smp_model(name: str, channels: int, classes: int) -> Any:
@@ -110,7 +108,7 @@ def _smp_model(name: str, channels: int, classes: int) -> Any:
         expected = "the package segmentation-models-pytorch: pip install 'cathodeflow[fibsem-architectures]'"
         raise InputError("architecture", f"smp.{name}", expected) from None
     architecture, _, encoder = name.partition("/")
-    # The transformer of DPT hands more than features to its decoder.
+    # The transformer of DPT passes more than features to its decoder.
     known = sorted(set(smp.MODEL_ARCHITECTURES_MAPPING) - {"dpt"})
     if architecture.lower() not in known:
         raise InputError("architecture", f"smp.{name}", f"smp.<one of {', '.join(known)}>/<encoder>")
@@ -118,4 +116,4 @@ def _smp_model(name: str, channels: int, classes: int) -> Any:
         return smp.create_model(architecture, encoder, encoder_weights=None, in_channels=channels, classes=classes)
     except (KeyError, RuntimeError, ValueError) as error:
         found = f"smp.{name}: {error.args[0]}"
-        raise InputError("architecture", found, "an encoder that this architecture works with") from None
+        raise InputError("architecture", found, "an encoder that this architecture supports") from None

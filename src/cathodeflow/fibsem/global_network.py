@@ -1,4 +1,4 @@
-"""What every global network of FIB-SEM has, and what prediction needs from it: stochastic passes over a slice."""
+"""Base class of the global networks of FIB-SEM, and the protocol of their stochastic passes over a slice."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -13,27 +13,28 @@ CONTEXTS = (1, 3, 5)
 
 
 class GlobalNetwork(nn.Module):  # type: ignore[misc]
-    """Base of the networks that segment whole slices: grey slices -> logits of the classes.
+    """Base of the networks that segment whole slices: slices -> logits of the classes.
 
     A subclass defines `forward`, from (n, context, row, col) slices of any size and numeric type [grey] to
     (n, n_classes, row, col) float32 logits; it calls `prepared` first and crops its output to the size of the slices.
-    Layers of dropout (`torch.nn.Dropout` and its kin) stay on in evaluation mode: one call is one stochastic pass.
+    Dropout layers (`torch.nn.Dropout` and related ones) stay active in evaluation mode: one call is one stochastic
+    pass.
 
     Parameters
     ----------
     architecture : dict
-        Arguments that build the same network; `n_classes` and `context` (1, 3 or 5 neighbouring slices, which enter as
-        channels, the slice itself in the middle) are among them.
+        Arguments that build the same network, among them `n_classes` and `context` (1, 3 or 5 neighbouring slices,
+        which enter as channels, the slice itself in the middle).
 
     Raises
     ------
     InputError
-        When one of these two is out of range.
+        `n_classes` or `context` is out of range.
     """
 
     grey_mean: Tensor
     grey_deviation: Tensor
-    #: Pixels of a slice in one of the lowest resolution.
+    #: Pixels of a slice per pixel of the lowest resolution.
     stride: int = 1
 
     def __init__(self, architecture: dict[str, Any]) -> None:
@@ -51,28 +52,30 @@ class GlobalNetwork(nn.Module):  # type: ignore[misc]
         """Whether two calls differ."""
         return any(part.p > 0 for part in _dropouts(self))
 
-    def standardise(self, mean: float, deviation: float) -> None:
-        """Set the mean and the standard deviation of grey in the training slices [grey]; they are kept as weights are.
+    def set_normalization(self, mean: float, deviation: float) -> None:
+        """Set mean and standard deviation of the intensity of the training slices [grey]; they are stored as weights.
 
         Raises
         ------
         InputError
-            When the slices have no contrast.
+            The slices have no contrast.
         """
         if not deviation > 0:
-            raise InputError("training slices", f"a standard deviation of grey of {deviation:g}", "some contrast")
+            raise InputError(
+                "training slices", f"intensities with a standard deviation of {deviation:g}", "some contrast"
+            )
         self.grey_mean.fill_(mean)
         self.grey_deviation.fill_(deviation)
 
     def prepared(self, x: Tensor) -> Tensor:
-        """Standardise grey, and repeat the last rows and columns up to a multiple of `stride`."""
+        """Normalise the intensity, and repeat the last rows and columns up to a multiple of `stride`."""
         x = (x.float() - self.grey_mean) / self.grey_deviation
         below, right = (-side % self.stride for side in x.shape[-2:])
         x = F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
         return x.contiguous(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> "GlobalNetwork":
-        """Set the mode of all layers but dropout, which is always on."""
+        """Set the mode of all layers except dropout, which is always active."""
         super().train(mode)
         for part in _dropouts(self):
             part.train(True)
@@ -80,7 +83,7 @@ class GlobalNetwork(nn.Module):  # type: ignore[misc]
 
 
 class StochasticPasses(Protocol):
-    """A trained global network as `cathodeflow.fibsem.passes` applies it, not necessarily computed as in training.
+    """A trained global network as `cathodeflow.fibsem.mc_dropout` applies it, not necessarily computed as in training.
 
     n_classes, context, stride : int
         Of the network.
@@ -101,24 +104,24 @@ class StochasticPasses(Protocol):
         x : (1, context, row, col)
             On the device of the network [grey].
         seeds : sequence of int
-            One for each pass. A pass depends on the slice and on its seed, not on the others.
+            One for each pass. A pass depends only on the slice and its seed.
         together : int
-            Pixels times passes that may be computed at a time.
+            Maximum of pixels times passes that are computed at a time.
 
         Yields
         ------
         (1, channels, row, col) float32
-            Sums over some of the passes, each pass once in one of them, of quantities whose mean gives the mean logits.
+            Sums over disjoint groups of passes, together all passes, of features whose mean gives the mean logits.
         """
         ...
 
     def logits(self, mean: Tensor) -> Tensor:
-        """Mean logits (1, n_classes, row, col) float32 from the mean over all passes of what `passes` gives."""
+        """Mean logits (1, n_classes, row, col) float32 from the mean of the features over all passes."""
         ...
 
 
 class MonteCarloDropout:
-    """Stochastic passes of any `GlobalNetwork`: one call for each (Gal and Ghahramani, ICML 2016).
+    """Stochastic passes of any `GlobalNetwork`, one call each (Gal and Ghahramani, ICML 2016).
 
     Parameters
     ----------
@@ -134,7 +137,7 @@ class MonteCarloDropout:
         self.stride, self.stochastic = network.stride, network.stochastic
 
     def passes(self, x: Tensor, seeds: Sequence[int], together: int) -> Iterator[Tensor]:
-        """Give the logits of one pass after the other; see `StochasticPasses`. Global random state stays as it was."""
+        """Yield the logits of single passes; see `StochasticPasses`. The global random state is unchanged."""
         for seed in seeds:
             with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
                 torch.manual_seed(seed)
@@ -143,7 +146,7 @@ class MonteCarloDropout:
             yield logits.float()
 
     def logits(self, mean: Tensor) -> Tensor:
-        """Give the mean back: passes give logits."""
+        """Return the mean, as passes yield logits."""
         return mean
 
 

@@ -1,4 +1,4 @@
-"""The U-Net of the global models: neighbouring slices as channels, dropout that stays on."""
+"""The U-Net of the global models: neighbouring slices as channels, dropout that stays active."""
 
 import itertools
 from collections.abc import Sequence
@@ -33,11 +33,11 @@ class Block(nn.Module):  # type: ignore[misc]
 
 
 class UNet(GlobalNetwork):
-    """Grey slices -> logits of the phases (Ronneberger et al., MICCAI 2015), with dropout after convolution blocks.
+    """Slices -> logits of the classes (Ronneberger et al., MICCAI 2015), with dropout after convolution blocks.
 
-    Dropout stays on in evaluation mode: batch normalisation has learned the statistics of thinned features, and without
-    dropout its output is meaningless. One call is therefore one stochastic pass; `cathodeflow.fibsem.passes` averages
-    many of them. Without dropout (0) a call is the prediction.
+    Dropout stays active in evaluation mode: batch normalisation has learned the statistics of features with dropout,
+    and its output is meaningless without. One call is therefore one stochastic pass; `cathodeflow.fibsem.mc_dropout`
+    averages many of them. Without dropout (0) a call is the prediction.
 
     Parameters
     ----------
@@ -45,31 +45,30 @@ class UNet(GlobalNetwork):
     context : {1, 3, 5}
         Neighbouring slices that enter as channels, the slice itself in the middle.
     widths : sequence of int
-        Channels of the blocks from the highest to the lowest resolution, each half the one before.
+        Channels of the blocks from the highest to the lowest resolution; each resolution is half the previous one.
     dropout : float
         Probability, in [0, 1).
     dropout_where : {"blocks", "deep"}
-        After every block, on the way down and up (as published); or only after the blocks of the two lowest
-        resolutions, so that what is seen in detail is neither thinned nor computed again in every pass.
+        After every block of encoder and decoder (as published); or only after the blocks of the two lowest resolutions,
+        so that features of high resolution are computed once for all passes, without dropout.
     dropout_kind : {"element", "channel"}
-        Every number is dropped by itself (`torch.nn.Dropout`, what "a dropout layer" is), or whole channels
-        (`Dropout2d`).
+        Single features are dropped (`torch.nn.Dropout`), or whole channels (`torch.nn.Dropout2d`).
 
     Raises
     ------
     InputError
-        When a parameter is out of range.
+        A parameter is out of range.
     """
 
     def __init__(
         self,
-        n_classes: int = 3,
+        n_classes: int,
         *,
-        context: int = 1,
-        widths: Sequence[int] = (16, 32, 64, 128),
-        dropout: float = 0.0,
-        dropout_where: DropoutWhere = "blocks",
-        dropout_kind: DropoutKind = "element",
+        context: int,
+        widths: Sequence[int],
+        dropout: float,
+        dropout_where: DropoutWhere,
+        dropout_kind: DropoutKind,
     ) -> None:
         super().__init__(
             {"n_classes": n_classes, "context": context, "widths": list(widths), "dropout": dropout,
@@ -120,7 +119,7 @@ class UNet(GlobalNetwork):
         for level in reversed(range(len(self.ups))):
             x = self.decoders[level](torch.cat([skips[level], self.ups[level](x)], 1))
             x = self._thinned(x, level)
-        # Not in bfloat16: entropy looks at more than its two to three digits.
+        # Not in bfloat16: entropy needs more than two to three digits.
         with torch.autocast(x.device.type, enabled=False):
             return self.head(x.float())[..., : size[0], : size[1]]
 
@@ -135,7 +134,7 @@ class UNet(GlobalNetwork):
 def keep_mask(
     shape: Sequence[int], rate: float, kind: DropoutKind, device: torch.device, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Draw which features stay: 16-bit words of ones where they do, of zeros where they are dropped.
+    """Draw the features that are kept: 16-bit words of ones if kept, of zeros if dropped.
 
     Parameters
     ----------
@@ -154,8 +153,8 @@ def keep_mask(
 
     Notes
     -----
-    A 64-bit number is drawn for four features: `torch.nn.functional.dropout` takes 10 ns for a feature on a CPU, this
-    takes 1 ns.
+    One 64-bit random number serves four features: this takes 1 ns per feature on a CPU, `torch.nn.functional.dropout`
+    10 ns.
     """
     n, channels, rows, cols = shape
     if kind == "channel":
@@ -166,19 +165,3 @@ def keep_mask(
     if rate == 0.5:
         return numbers >> 15
     return torch.ge(numbers, round(rate * _LEVELS) - _LEVELS // 2).to(torch.int16).neg_()
-
-
-def neighbours(n_slices: int, context: int) -> Tensor:
-    """Numbers of the slices that each slice is seen with; beyond the first and the last these are repeated.
-
-    Returns
-    -------
-    (n_slices, context) int64
-
-    Examples
-    --------
-    >>> neighbours(3, 3).tolist()
-    [[0, 0, 1], [0, 1, 2], [1, 2, 2]]
-    """
-    offsets = torch.arange(context) - context // 2
-    return (torch.arange(n_slices)[:, None] + offsets).clamp_(0, n_slices - 1)
