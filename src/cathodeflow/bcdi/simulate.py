@@ -1,7 +1,7 @@
 """Simulated crystals with strain and their diffraction, one by one or as a stream, with the truth."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,15 @@ from cathodeflow.bcdi.crystals import (
 )
 from cathodeflow.bcdi.diffraction import Pattern, detector_mask, expected_intensity, measure
 from cathodeflow.bcdi.displacement import REGIMES, regime_of
-from cathodeflow.bcdi.fields import DISLOCATIONS, KINDS, draw_direction, draw_displacement, scaled
+from cathodeflow.bcdi.fields import (
+    DISLOCATIONS,
+    KINDS,
+    Parameters,
+    displacement_of,
+    draw_direction,
+    draw_parameters,
+    scaled,
+)
 from cathodeflow.errors import InputError
 
 # Lattice spacing over the distance of the nearest facet, for crystals that have no unit of length.
@@ -161,14 +169,10 @@ def crystal(
     InputError
         An option is out of its range, or the phase range is less than that of the dislocation.
     """
-    wanted = np.asarray(oversampling, dtype=np.float64)
-    if wanted.shape not in ((), (3,)) or not ((wanted >= 2) & (wanted <= size / _EXTENT)).all():
-        raise InputError("oversampling", f"{oversampling}", f"2 to {size / _EXTENT:g} at {size} voxels")
-    polyhedron = _fitted(draw_polyhedron(rng, habit=habit, aspect=aspect, rounding=rounding), size / wanted)
-    extent = np.ptp(bounds(polyhedron), axis=0)
-    spacing = _SPACING * polyhedron.distances.min()
-    q = 2 * np.pi / spacing * draw_direction(rng)
-    displacement = draw_displacement(rng, kind, polyhedron=polyhedron, q=q, length=correlation * extent.max())
+    drawn = outline(rng, size=size, habit=habit, kind=kind, oversampling=oversampling, aspect=aspect, rounding=rounding,
+                    correlation=correlation)  # fmt: skip
+    polyhedron, extent = drawn.polyhedron, drawn.extent
+    displacement = displacement_of(drawn.parameters, polyhedron)
     where, part = window(grid((size, size, size)), polyhedron)
     share = amplitude(polyhedron, part)
     inside = share >= 0.5
@@ -185,6 +189,37 @@ def crystal(
         habit=habit,
         oversampling=size / extent,
     )
+
+
+class Outline(NamedTuple):
+    """A crystal as a polyhedron and the parameters of its displacement, in voxels, with its extent along each axis."""
+
+    polyhedron: Polyhedron
+    extent: Vectors
+    parameters: Parameters
+
+
+def outline(
+    rng: np.random.Generator,
+    *,
+    size: int,
+    habit: str,
+    kind: str,
+    oversampling: float | tuple[float, float, float],
+    aspect: float,
+    rounding: float,
+    correlation: float,
+) -> Outline:
+    """Draw a crystal without its voxels; parameters and errors as of `crystal`."""
+    wanted = np.asarray(oversampling, dtype=np.float64)
+    if wanted.shape not in ((), (3,)) or not ((wanted >= 2) & (wanted <= size / _EXTENT)).all():
+        raise InputError("oversampling", f"{oversampling}", f"2 to {size / _EXTENT:g} at {size} voxels")
+    polyhedron = _fitted(draw_polyhedron(rng, habit=habit, aspect=aspect, rounding=rounding), size / wanted)
+    extent = np.ptp(bounds(polyhedron), axis=0)
+    spacing = _SPACING * polyhedron.distances.min()
+    q = 2 * np.pi / spacing * draw_direction(rng)
+    parameters = draw_parameters(rng, kind, polyhedron=polyhedron, q=q, length=correlation * extent.max())
+    return Outline(polyhedron, extent, parameters)
 
 
 def block(
@@ -207,7 +242,7 @@ def block(
     """
     found = []
     for number in numbers:
-        one, noise = (np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(number), k))) for k in (0, 1))
+        one, noise = generators(seed, number)
         drawn = draw_crystal(one, size=size, population=population)
         found.append((drawn, *draw_measurement(noise, drawn, measurement=measurement)))
     if not found:
@@ -227,45 +262,57 @@ def block(
     )
 
 
+def generators(seed: int, number: int | np.integer) -> tuple[np.random.Generator, np.random.Generator]:
+    """Random numbers of a crystal of a stream, and of its measurement."""
+    one, noise = (np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(number), k))) for k in (0, 1))
+    return one, noise
+
+
 def draw_crystal(rng: np.random.Generator, *, size: int, population: Population) -> Crystal:
     """Draw a crystal of a population."""
+    regime, options = draw_options(rng, size=size, population=population)
+    return crystal(rng, size=size, regime=regime, **options)
+
+
+def draw_options(rng: np.random.Generator, *, size: int, population: Population) -> tuple[str, dict[str, Any]]:
+    """Draw the regime of a crystal of a population, and the other options of `outline`."""
     low, high = population.oversampling
     if not 2 <= low <= high <= size / _EXTENT:
         found = f"{population.oversampling}"
         raise InputError("oversampling", found, f"a range within 2 to {size / _EXTENT:g} at {size} voxels")
     regime = _choice(rng, "regimes", population.regimes)
     kinds = [kind for kind in population.kinds if regime == "extreme" or kind not in DISLOCATIONS]
-    return crystal(
-        rng,
-        size=size,
-        habit=_choice(rng, "habits", population.habits),
-        kind=_choice(rng, f"kinds for the regime {regime}", kinds),
-        regime=regime,
-        oversampling=_uniform(rng, "oversampling", population.oversampling),
-        aspect=population.aspect,
-        rounding=_uniform(rng, "rounding", population.rounding),
-        correlation=_uniform(rng, "correlation", population.correlation),
-    )
+    return regime, {
+        "habit": _choice(rng, "habits", population.habits),
+        "kind": _choice(rng, f"kinds for the regime {regime}", kinds),
+        "oversampling": _uniform(rng, "oversampling", population.oversampling),
+        "aspect": population.aspect,
+        "rounding": _uniform(rng, "rounding", population.rounding),
+        "correlation": _uniform(rng, "correlation", population.correlation),
+    }
 
 
 def draw_measurement(
     rng: np.random.Generator, one: Crystal, *, measurement: Measurement
 ) -> tuple[Pattern, float]:  # fmt: skip
     """Measure a crystal; also returns the number of photons that was drawn."""
-    if not 0 < measurement.photons[0] <= measurement.photons[1]:
-        raise InputError("photons", f"{measurement.photons}", "a range above 0")
-    photons = float(np.exp(rng.uniform(*np.log(measurement.photons))))
-    intensity = expected_intensity(
-        one.amplitude,
-        one.phase,
-        photons=photons,
-        coherence=_uniform(rng, "coherence", measurement.coherence),
-        background=_uniform(rng, "background", measurement.background),
-    )
+    exposure = draw_exposure(rng, measurement)
+    intensity = expected_intensity(one.amplitude, one.phase, **exposure)
     rows, cols = intensity.shape[1:]
     row_gap, col_gap = (_draw_gap(rng, side, measurement.gap) for side in (rows, cols))
     good = detector_mask((rows, cols), stop_radius=measurement.stop_radius, row_gaps=row_gap, col_gaps=col_gap)
-    return measure(intensity, rng=rng, good=good, hot_fraction=measurement.hot_fraction), photons
+    return measure(intensity, rng=rng, good=good, hot_fraction=measurement.hot_fraction), exposure["photons"]
+
+
+def draw_exposure(rng: np.random.Generator, measurement: Measurement) -> dict[str, float]:
+    """Draw photons, coherence and background of a measurement: options of `diffraction.expected_intensity`."""
+    if not 0 < measurement.photons[0] <= measurement.photons[1]:
+        raise InputError("photons", f"{measurement.photons}", "a range above 0")
+    return {
+        "photons": float(np.exp(rng.uniform(*np.log(measurement.photons)))),
+        "coherence": _uniform(rng, "coherence", measurement.coherence),
+        "background": _uniform(rng, "background", measurement.background),
+    }
 
 
 def _fitted(polyhedron: Polyhedron, extent: NDArray[np.float64]) -> Polyhedron:

@@ -3,6 +3,7 @@
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -146,25 +147,6 @@ def train_network(
     def validation_batches() -> Iterator[tuple[Tensor, ...]]:
         return ordered_map(lambda rows: _batch(sources, rows), validation_rows.split(batch_size), workers=readers)
 
-    def loss_function(network: nn.Module, batch: Sequence[Tensor]) -> dict[str, Tensor]:
-        measured = batch[0]
-        found = network(measured)
-        each = torch.zeros(found.shape[:2], device=found.device)
-        if supervised < 1:
-            each = each + (1 - supervised) * diffraction_loss(found, measured, loss)
-        if supervised:
-            each = each + supervised * placed_loss(found, batch[1])
-        values = {"loss": best(each, share=mean_share).mean()}
-        if not network.training:
-            # As `infer` chooses, which has no truth. In training it would only take time.
-            residual = residuals(found, measured)
-            values["residual"] = residual.amin(1).mean()
-            if len(batch) > 1:
-                overlap = overlap_loss(found, batch[1])
-                values["correlation"] = 1 - overlap.gather(1, residual.argmin(1, keepdim=True)).mean()
-                values["best_correlation"] = 1 - overlap.amin(1).mean()
-        return values
-
     def steps(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         if optimizer == "adamw":
             return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
@@ -184,13 +166,44 @@ def train_network(
     known = [_volume(source, row) for source in sources
              for row in np.linspace(0, count - 1, min(_KNOWN_BY, count)).astype(int).tolist()]  # fmt: skip
     result = fit(
-        model, loss_function, train_batches, validation_batches,
-        epochs=epochs, optimizer=steps, seed=seed, patience=patience, schedule=begin, clip_norm=clip_norm,
+        model, partial(network_loss, loss=loss, supervised=supervised, mean_share=mean_share), train_batches,
+        validation_batches, epochs=epochs, optimizer=steps, seed=seed, patience=patience, schedule=begin, clip_norm=clip_norm,
         average=average, checkpoint=checkpoint, key=training_key(key, settings, list(amplitudes.shape), *known),
         accelerator=place.type, precision=arithmetic, on_epoch=on_epoch, label=label,
     )  # fmt: skip
     model.threshold = threshold_of(result.best_epoch - 1)
     return TrainedNetwork(model, result)
+
+
+def network_loss(
+    network: nn.Module, batch: Sequence[Tensor], *, loss: LossName, supervised: float, mean_share: float
+) -> dict[str, Tensor]:
+    """Loss of a batch for `cathodeflow.training.fit`; in validation, residual and correlations as well.
+
+    Parameters
+    ----------
+    network : nn.Module
+    batch : (n, z, y, x) float32 amplitudes, and (n, z, y, x) complex64 true objects where they are known
+    loss, supervised, mean_share
+        Of `train_network`.
+    """
+    measured = batch[0]
+    found = network(measured)
+    each = torch.zeros(found.shape[:2], device=found.device)
+    if supervised < 1:
+        each = each + (1 - supervised) * diffraction_loss(found, measured, loss)
+    if supervised:
+        each = each + supervised * placed_loss(found, batch[1])
+    values = {"loss": best(each, share=mean_share).mean()}
+    if not network.training:
+        # As `infer` chooses, which has no truth. In training it would only take time.
+        residual = residuals(found, measured)
+        values["residual"] = residual.amin(1).mean()
+        if len(batch) > 1:
+            overlap = overlap_loss(found, batch[1])
+            values["correlation"] = 1 - overlap.gather(1, residual.argmin(1, keepdim=True)).mean()
+            values["best_correlation"] = 1 - overlap.amin(1).mean()
+    return values
 
 
 def cyclic(*, half_period: int = 6, lowest: float = 0.1) -> Callable[[int], float]:

@@ -1,0 +1,90 @@
+"""EfficientNet-B7, the published network for micrographs: crops a second in training and inference."""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn.functional import cross_entropy
+
+from cathodeflow.sem.model import SemNetwork, build_model
+from cathodeflow.sem.train import train_network
+from steps.measuring import Step, peak_memory, reset_peak
+
+B7 = "tf_efficientnet_b7"
+CLASSES = [f"{composition}_{state}" for composition in range(6) for state in ("pristine", "cycled")]
+TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def run(step: Step) -> None:
+    """Measure bare passes and steps, then a training by the package on crops in memory."""
+    network = build_model(CLASSES, backbone=B7, standardise="none")
+    network.to(step.device, memory_format=torch.channels_last)
+    for precision in ("bfloat16", "float32"):
+        for batch in step.choose((256, 64), (2,)):
+            inference(step, network, precision, batch)
+        # In reduced form one is enough: a step of this network takes seconds on a CPU.
+        for batch in step.choose((64, 16), (2,) if precision == "float32" else ()):
+            training(step, network, precision, batch)
+    del network
+    package(step)
+
+
+def crops_on_card(step: Step, batch: int) -> torch.Tensor:
+    """Grey crops (n, 1, 224, 224) in 0..1, as published."""
+    side = step.choose(224, 64)
+    return torch.rand(batch, 1, side, side, device=step.device)
+
+
+def inference(step: Step, network: SemNetwork, precision: str, batch: int) -> None:
+    """Crops that lie on the card, to logits."""
+    network.eval()
+    x = crops_on_card(step, batch)
+
+    def forward() -> None:
+        with (
+            torch.inference_mode(),
+            torch.autocast(step.device.type, TYPES[precision], enabled=precision != "float32"),
+        ):
+            network(x)
+
+    step.measure(f"{B7}, {x.shape[-1]} px, inference, {precision}, batch {batch}", forward, batch, "crops")
+
+
+def training(step: Step, network: SemNetwork, precision: str, batch: int) -> None:
+    """Steps of Adam on crops that lie on the card."""
+    network.train()
+    x = crops_on_card(step, batch)
+    labels = torch.arange(batch, device=step.device) % len(CLASSES)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-5)
+
+    def one() -> None:
+        with torch.autocast(step.device.type, TYPES[precision], enabled=precision != "float32"):
+            loss = cross_entropy(network(x), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    step.measure(f"{B7}, {x.shape[-1]} px, training, {precision}, batch {batch}", one, batch, "crops")
+
+
+def package(step: Step) -> None:
+    """Train an epoch as the workflow does, with augmentation and validation, and say the time it waits for crops."""
+    count, side = step.choose((1024, 224), (48, 64))
+    backbone = step.choose(B7, "resnet18_half")
+    label = f"{backbone}, the workflow's training, {count} crops of {side} px"
+    if step.left() <= 0:
+        step.write(f"{label}: not reached")
+        return
+    crops = np.random.default_rng(0).integers(0, 256, (count, side, side), np.uint8)
+    number = np.arange(count)
+    table = pd.DataFrame(
+        {
+            "crop": number,
+            "name": [f"image {one // 4}" for one in number],
+            "label": [CLASSES[one % len(CLASSES)] for one in number],
+            "split": np.where(number // len(CLASSES) % 4 == 3, "validation", "train"),
+        }
+    )
+    reset_peak(step.device)
+    trained = train_network(crops, table, classes=CLASSES, backbone=backbone, epochs=1, batch_size=step.choose(64, 8),
+                            first_share=0, warm_up=0, device=step.device.type)  # fmt: skip
+    step.write(f"{label}: waits for crops {100 * trained.waiting:.2f} % of the time, {peak_memory(step.device)}")

@@ -1,0 +1,178 @@
+"""Crystals of a stream without their voxels, as arrays: what `rendering` needs to make them on a device, in batches."""
+
+import multiprocessing
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cathodeflow.bcdi.crystals import Floats
+from cathodeflow.bcdi.displacement import REGIMES
+from cathodeflow.bcdi.fields import KINDS
+from cathodeflow.bcdi.simulate import (
+    Measurement,
+    Outline,
+    Population,
+    draw_exposure,
+    draw_options,
+    generators,
+    outline,
+)
+from cathodeflow.errors import InputError
+
+Doubles = NDArray[np.float64]
+
+
+class Outlines(NamedTuple):
+    """Crystals n with up to m facets, in voxels, and how each is measured.
+
+    Attributes
+    ----------
+    normals : (n, m, 3) float32
+        Of the facets; 0 beyond the last.
+    distances, pulls : (n, m) float32
+        Of the facets from the centre, infinite beyond the last; and how far each moves along the scattering vector.
+    rounding, depth, near : (n,) float32
+        Radius of the edges, depth of a relaxed surface, distance of the nearest facet.
+    kind, regime : (n,) int8
+        Numbers in `KINDS` and `REGIMES`.
+    vectors : (n, k, 3) float32
+    phases : (n, k) float32
+        Of the waves of the smooth displacement.
+    through, across : (n, 3) float32
+        Point and normal of a plane.
+    burgers, line, q : (n, 3) float64
+        Of a dislocation.
+    drawn : (n,) float64
+        From 0 to 1: where in its range the phase range lies.
+    photons, coherence, background : (n,) float64
+        Of `diffraction.expected_intensity`.
+    """
+
+    normals: Floats
+    distances: Floats
+    pulls: Floats
+    rounding: Floats
+    depth: Floats
+    near: Floats
+    kind: NDArray[np.int8]
+    regime: NDArray[np.int8]
+    vectors: Floats
+    phases: Floats
+    through: Floats
+    across: Floats
+    burgers: Doubles
+    line: Doubles
+    q: Doubles
+    drawn: Doubles
+    photons: Doubles
+    coherence: Doubles
+    background: Doubles
+
+
+def draw_outlines(
+    numbers: Sequence[int] | NDArray[np.integer],
+    *,
+    seed: int,
+    size: int,
+    population: Population = Population(),  # noqa: B008
+    measurement: Measurement = Measurement(),  # noqa: B008
+) -> Outlines:
+    """Draw the crystals of a stream that have these numbers: those of `simulate.block`, before their voxels.
+
+    Raises
+    ------
+    InputError
+        As of `simulate.block`, or the measurement has bad pixels, which are left to it.
+    """
+    if measurement.hot_fraction or measurement.stop_radius or measurement.gap:
+        raise InputError("measurement", "bad pixels", "none: crystals made on a device are measured with all pixels")
+    if not len(numbers):
+        raise InputError("numbers", "none", "numbers of crystals")
+    shapes, regimes, draws, exposures = [], [], [], []
+    for number in numbers:
+        one, noise = generators(seed, number)
+        regime, options = draw_options(one, size=size, population=population)
+        shapes.append(outline(one, size=size, **options))
+        regimes.append(list(REGIMES).index(regime))
+        draws.append(one.random())
+        exposures.append(draw_exposure(noise, measurement))
+    return Outlines(
+        *_facets(shapes),
+        **{name: np.array([getattr(one.parameters, name) for one in shapes], np.float32) for name in ("depth", "near")},
+        rounding=np.array([one.polyhedron.rounding for one in shapes], np.float32),
+        kind=np.array([KINDS.index(one.parameters.kind) for one in shapes], np.int8),
+        regime=np.array(regimes, np.int8),
+        vectors=np.stack([one.parameters.waves.vectors for one in shapes]).astype(np.float32),
+        phases=np.stack([one.parameters.waves.phases for one in shapes]).astype(np.float32),
+        through=np.stack([one.parameters.through for one in shapes]).astype(np.float32),
+        across=np.stack([one.parameters.across for one in shapes]).astype(np.float32),
+        burgers=np.stack([one.parameters.burgers for one in shapes]),
+        line=np.stack([one.parameters.line for one in shapes]),
+        q=np.stack([one.parameters.q for one in shapes]),
+        drawn=np.array(draws),
+        **{name: np.array([one[name] for one in exposures]) for name in ("photons", "coherence", "background")},
+    )
+
+
+def outline_stream(
+    batches: Iterable[Sequence[int]],
+    *,
+    seed: int,
+    size: int,
+    population: Population = Population(),  # noqa: B008
+    measurement: Measurement = Measurement(),  # noqa: B008
+    pool: ProcessPoolExecutor | None = None,
+    ahead: int = 32,
+) -> Iterator[Outlines]:
+    """Draw batch after batch, in order, in other processes and some batches ahead: a crystal takes about 4 ms.
+
+    Parameters
+    ----------
+    batches : iterable of sequence of int
+        Numbers of the crystals of each batch; may be endless.
+    seed, size, population, measurement
+        Of `draw_outlines`.
+    pool : ProcessPoolExecutor, optional
+        Processes that draw (`drawing_pool`); default: this one.
+    ahead : int
+        Batches that are drawn before they are asked for.
+    """
+    options = {"seed": seed, "size": size, "population": population, "measurement": measurement}
+    if pool is None:
+        for numbers in batches:
+            yield draw_outlines(numbers, **options)
+        return
+    pending: deque[Future[Outlines]] = deque()
+    try:
+        for numbers in batches:
+            pending.append(pool.submit(draw_outlines, numbers, **options))
+            if len(pending) >= ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def drawing_pool(workers: int) -> ProcessPoolExecutor:
+    """Make processes for `outline_stream`; a context that ends them."""
+    # A fork would share the state of threads and of the card.
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _facets(shapes: Sequence[Outline]) -> tuple[Floats, Floats, Floats]:
+    """Normals, distances and pulls of all crystals' facets, filled up to the same number."""
+    most = max(len(one.polyhedron.normals) for one in shapes)
+    normals = np.zeros((len(shapes), most, 3), np.float32)
+    distances = np.full((len(shapes), most), np.inf, np.float32)
+    pulls = np.zeros((len(shapes), most), np.float32)
+    for row, one in enumerate(shapes):
+        count, q = len(one.polyhedron.normals), one.parameters.q
+        normals[row, :count], distances[row, :count] = one.polyhedron.normals, one.polyhedron.distances
+        pulls[row, :count] = one.polyhedron.normals @ (q / np.linalg.norm(q)) * one.parameters.moves
+    return normals, distances, pulls
