@@ -82,7 +82,7 @@ def captured(forward: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], obj
 
 
 def errors(step: Step, model: BraggNN, batch: int) -> None:
-    """Standard errors of positions, from and to the computer's memory."""
+    """Measure standard errors of positions, from and to the computer's memory."""
     patches = np.random.default_rng(0).random((batch, 11, 11), dtype=np.float32)
     counts = np.tile(np.array([0, 100], np.float32), (batch, 1))
     step.measure(f"standard errors, float32, batch {batch}",
@@ -90,7 +90,7 @@ def errors(step: Step, model: BraggNN, batch: int) -> None:
 
 
 def whole_call(step: Step, model: BraggNN) -> None:
-    """What `locate` does with the patches of frames: from and to the computer's memory."""
+    """Measure what `locate` does with the patches of frames, from and to the computer's memory."""
     count = step.choose(2**18, 128)
     patches = np.random.default_rng(0).random((count, 11, 11), dtype=np.float32)
     counts = np.tile(np.array([0, 100], np.float32), (count, 1))

@@ -61,7 +61,7 @@ def batch_of(step: Step, name: str) -> int:
 
 
 def workers(step: Step) -> int:
-    """Processes that draw crystals: all cores but two."""
+    """Choose how many processes draw crystals: all cores but two."""
     return step.choose(max((os.cpu_count() or 2) - 2, 1), 1)
 
 
@@ -71,9 +71,8 @@ def simulation(step: Step, pool: Executor) -> None:
     outlines = draw_outlines(range(batch), seed=SEED, size=side, **options(step))
     seconds = timed(lambda: draw_outlines(range(8), seed=SEED, size=side, **options(step)), step.device, repeats=1)
     step.write(f"crystals drawn by one process: {8 / seconds:.4g} crystals/s")
-    step.measure(
-        f"crystals of {side}^3 made on the card, batch {batch}", lambda: made(step, outlines), batch, "crystals"
-    )
+    label = f"crystals of {side}^3 made on the card, batch {batch}"
+    step.measure(label, lambda: made(step, outlines), batch, "crystals")
     count = step.choose(40, 3)
     with_workers = stream(step, pool, batch, itertools.count())
     next(with_workers)
@@ -87,7 +86,7 @@ def simulation(step: Step, pool: Executor) -> None:
 
 
 def options(step: Step) -> dict[str, Any]:
-    """Population of the crystals: the default one, or smaller crystals where there are few voxels."""
+    """Choose the crystals: the default ones, or smaller ones where there are few voxels."""
     return step.choose({}, {"population": bcdi_network.Population(oversampling=(2.2, 3.8))})
 
 

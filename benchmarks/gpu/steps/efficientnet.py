@@ -30,7 +30,7 @@ def run(step: Step) -> None:
 
 def crops_on_card(step: Step, batch: int) -> torch.Tensor:
     """Grey crops (n, 1, 224, 224) in 0..1, as published."""
-    side = step.choose(224, 64)
+    side = step.choose(224, 32)
     return torch.rand(batch, 1, side, side, device=step.device)
 
 
@@ -50,7 +50,7 @@ def inference(step: Step, network: SemNetwork, precision: str, batch: int) -> No
 
 
 def training(step: Step, network: SemNetwork, precision: str, batch: int) -> None:
-    """Steps of Adam on crops that lie on the card."""
+    """Measure steps of Adam on crops that lie on the card."""
     network.train()
     x = crops_on_card(step, batch)
     labels = torch.arange(batch, device=step.device) % len(CLASSES)

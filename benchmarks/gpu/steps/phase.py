@@ -1,4 +1,4 @@
-"""Phase retrieval: iterations a second beside the time of their Fourier transforms, and a network with 20 iterations."""
+"""Phase retrieval: iterations a second beside the time of their FFTs, and a network with 20 iterations."""
 
 import numpy as np
 import torch
@@ -12,10 +12,7 @@ from cathodeflow.bcdi.refine import refine
 from cathodeflow.bcdi.simulate import crystal
 from steps.measuring import Step, timed
 
-NETWORKS: tuple[tuple[Architecture, tuple[int, ...]], ...] = (
-    ("autophasenn", WIDTHS),
-    ("candidates", (16, 48, 96, 192)),
-)
+NETWORKS: dict[Architecture, tuple[int, ...]] = {"autophasenn": WIDTHS, "candidates": (16, 48, 96, 192)}
 # Short and long recipe: their difference is free of what happens once.
 SHORT, LONG = 40, 240
 
@@ -27,7 +24,7 @@ def run(step: Step) -> None:
         for starts in step.choose((1, 16), (1, 2)):
             iterations(step, measured, starts)
     measured = pattern(step.choose(64, 32))
-    for architecture, widths in NETWORKS:
+    for architecture, widths in NETWORKS.items():
         for batch in step.choose((1, 16), (1, 2)):
             short_cut(step, measured, architecture, step.choose(widths, (4, 8)), batch)
 
@@ -50,9 +47,8 @@ def iterations(step: Step, measured: Tensor, starts: int) -> None:
     def recipe(count: int) -> object:
         return retrieve(measured, recipe=f"{count}*RAAR", starts=starts, device=device.type)
 
-    step.measure(
-        f"{label}, {long} iterations of RAAR, copies and start included", lambda: recipe(long), long, "iterations"
-    )
+    whole = f"{label}, {long} iterations of RAAR, copies and start included"
+    step.measure(whole, lambda: recipe(long), long, "iterations")
     if step.left() <= 0:
         step.write(f"{label}, iterations alone: not reached")
         return
@@ -67,8 +63,8 @@ def iterations(step: Step, measured: Tensor, starts: int) -> None:
             torch.fft.ifftn(torch.fft.fftn(waves, dim=axes), dim=axes)
 
     pair = timed(transforms, device, repeats=3, most=2) / repeats
-    step.write(f"{label}, iterations alone: {1 / each:.4g} iterations/s ({starts / each:.4g} of single starts); forward "
-               f"and inverse FFT of the whole volumes alone {1e3 * pair:.3g} ms, an iteration {each / pair:.2f} times "
+    step.write(f"{label}, iterations alone: {1 / each:.4g} iterations/s ({starts / each:.4g} of single starts); "
+               f"forward and inverse FFT of the whole volumes alone {1e3 * pair:.3g} ms, an iteration {each / pair:.2f} times "
                "that (it transforms the support's box alone)")  # fmt: skip
 
 

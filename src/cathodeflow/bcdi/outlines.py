@@ -4,7 +4,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,7 +141,7 @@ def outline_stream(
     ahead : int
         Batches that are drawn before they are asked for.
     """
-    options = {"seed": seed, "size": size, "population": population, "measurement": measurement}
+    options: dict[str, Any] = {"seed": seed, "size": size, "population": population, "measurement": measurement}
     if pool is None:
         for numbers in batches:
             yield draw_outlines(numbers, **options)
@@ -166,7 +166,7 @@ def drawing_pool(workers: int) -> ProcessPoolExecutor:
 
 
 def _facets(shapes: Sequence[Outline]) -> tuple[Floats, Floats, Floats]:
-    """Normals, distances and pulls of all crystals' facets, filled up to the same number."""
+    """Join normals, distances and pulls of all crystals' facets, filled up to the same number."""
     most = max(len(one.polyhedron.normals) for one in shapes)
     normals = np.zeros((len(shapes), most, 3), np.float32)
     distances = np.full((len(shapes), most), np.inf, np.float32)

@@ -4,7 +4,7 @@ The numbers are those of `simulate.block` up to rounding, but for the noise of c
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -74,7 +74,8 @@ def render_crystals(
     half = min(size // 4 + 2, (size - 1) // 2)
     axis = torch.arange(-half, half + 1, device=place, dtype=torch.float32)
     points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).flatten(0, 2)
-    on = Outlines(*(torch.as_tensor(one).to(place) for one in outlines))
+    # Its fields, as tensors on the device.
+    on: Any = Outlines(*(torch.as_tensor(one).to(place) for one in outlines))
     share = _shares(points, on)
     inside = share >= 0.5
     field, defect = _fields(points, axis, on, outlines.kind)
@@ -103,15 +104,15 @@ def render_intensity(outlines: Outlines, objects: Tensor, *, size: int) -> Tenso
     return torch.fft.fftshift(intensity, VOLUME)
 
 
-def _shares(points: Tensor, on: Outlines) -> Tensor:
+def _shares(points: Tensor, on: Any) -> Tensor:
     """Share of every voxel that is inside (n, voxel)."""
     rounding = on.rounding.clamp_min(0.5)[:, None, None]
     beyond = (points @ on.normals.transpose(1, 2) - on.distances[:, None] + rounding).clamp_min_(0)
     return (0.5 - (beyond.square_().sum(-1).sqrt_() - rounding[..., 0])).clamp_(0, 1)
 
 
-def _fields(points: Tensor, axis: Tensor, on: Outlines, kinds: NDArray[np.int8]) -> tuple[Tensor, Tensor]:
-    """What is scaled of the phase, and that of a dislocation, 0 where there is none: (n, voxel) float32 each."""
+def _fields(points: Tensor, axis: Tensor, on: Any, kinds: NDArray[np.int8]) -> tuple[Tensor, Tensor]:
+    """Compute what is scaled of the phase, and that of a dislocation or 0: (n, voxel) float32 each."""
     field = _smooth(axis, on)
     defect = torch.zeros_like(field)
     for number, kind in enumerate(KINDS):
@@ -119,7 +120,7 @@ def _fields(points: Tensor, axis: Tensor, on: Outlines, kinds: NDArray[np.int8])
         rows = torch.from_numpy(np.flatnonzero(kinds == number)).to(points.device)
         if not len(rows):
             continue
-        some = Outlines(*(one[rows] for one in on))
+        some: Any = Outlines(*(one[rows] for one in on))
         if kind == "surface":
             inward = (points @ some.normals.transpose(1, 2) - some.distances[:, None]).clamp_max_(0)
             moved = (inward / some.depth[:, None, None]).exp_() @ some.pulls[..., None]
@@ -133,7 +134,7 @@ def _fields(points: Tensor, axis: Tensor, on: Outlines, kinds: NDArray[np.int8])
     return field, defect
 
 
-def _smooth(axis: Tensor, on: Outlines) -> Tensor:
+def _smooth(axis: Tensor, on: Any) -> Tensor:
     """Sum of plane waves, which along the axes are products: (n, voxel)."""
     z, y, x = _waves(axis, on)
     zy = (z[:, :, None] * y[:, None]).flatten(1, 2)
@@ -141,7 +142,7 @@ def _smooth(axis: Tensor, on: Outlines) -> Tensor:
     return real.flatten(1) * math.sqrt(2 / on.phases.shape[1])
 
 
-def _waves(axis: Tensor, on: Outlines) -> tuple[Tensor, Tensor, Tensor]:
+def _waves(axis: Tensor, on: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Factors (n, side, wave) complex64 along each axis; the phases are in the first."""
     # (n, side, wave) for each of three axes.
     angles = [axis[:, None] * on.vectors[:, None, :, number] for number in range(3)]
@@ -150,13 +151,13 @@ def _waves(axis: Tensor, on: Outlines) -> tuple[Tensor, Tensor, Tensor]:
     return z, y, x
 
 
-def _from_plane(points: Tensor, on: Outlines) -> Tensor:
+def _from_plane(points: Tensor, on: Any) -> Tensor:
     """Distance of the points from the crystals' planes (n, voxel)."""
     normal = on.across / torch.linalg.vector_norm(on.across, dim=1, keepdim=True)
     return (points @ normal.T).T - (on.through * normal).sum(1)[:, None]
 
 
-def _dislocation(points: Tensor, on: Outlines) -> Tensor:
+def _dislocation(points: Tensor, on: Any) -> Tensor:
     """Phase of straight dislocations (n, voxel): `displacement.dislocation`."""
     b, q = on.burgers, on.q
     line = on.line / torch.linalg.vector_norm(on.line, dim=1, keepdim=True)
@@ -180,7 +181,7 @@ def _dislocation(points: Tensor, on: Outlines) -> Tensor:
     return turn * torch.atan2(y, x) + shear * x * y / square - spread * square.log() - bend * (x * x - y * y) / square
 
 
-def _scaled(field: Tensor, defect: Tensor, inside: Tensor, on: Outlines, kinds: NDArray[np.int8]) -> Tensor:
+def _scaled(field: Tensor, defect: Tensor, inside: Tensor, on: Any, kinds: NDArray[np.int8]) -> Tensor:
     """Defect and as much of the field as gives the drawn phase range in the crystal: (n, voxel)."""
     ranges = torch.tensor(list(REGIMES.values()), dtype=torch.float64, device=field.device)[on.regime.long()]
     least = _extent(defect, inside)
@@ -226,8 +227,7 @@ def _blurred(intensity: Tensor, deviations: NDArray[np.float64]) -> Tensor:
     weights[:, radius] = 1
     taps = torch.as_tensor(weights / weights.sum(1, keepdims=True), dtype=torch.float32, device=intensity.device)
     for axis in VOLUME:
-        rolled = (
-            taps[:, place, None, None, None] * intensity.roll(int(step), axis) for place, step in enumerate(steps)
-        )
+        parts = enumerate(steps.tolist())
+        rolled = (taps[:, place, None, None, None] * intensity.roll(step, axis) for place, step in parts)
         intensity = sum(rolled, torch.zeros_like(intensity))
     return intensity
