@@ -64,8 +64,8 @@ def iterations(step: Step, measured: Tensor, starts: int) -> None:
 
     pair = timed(transforms, device, repeats=3, most=2) / repeats
     step.write(f"{label}, iterations alone: {1 / each:.4g} iterations/s ({starts / each:.4g} of single starts); "
-               f"forward and inverse FFT of the whole volumes alone {1e3 * pair:.3g} ms, an iteration {each / pair:.2f} times "
-               "that (it transforms the support's box alone)")  # fmt: skip
+               f"forward and inverse FFT of the whole volumes alone {1e3 * pair:.3g} ms, an iteration "
+               f"{each / pair:.2f} times that (it transforms the support's box alone)")  # fmt: skip
 
 
 def short_cut(step: Step, measured: Tensor, architecture: Architecture, widths: tuple[int, ...], batch: int) -> None:

@@ -100,21 +100,28 @@ def draw_outlines(
         regimes.append(list(REGIMES).index(regime))
         draws.append(one.random())
         exposures.append(draw_exposure(noise, measurement))
+    normals, distances, pulls = _facets(shapes)
+    parameters = [one.parameters for one in shapes]
     return Outlines(
-        *_facets(shapes),
-        **{name: np.array([getattr(one.parameters, name) for one in shapes], np.float32) for name in ("depth", "near")},
+        normals=normals,
+        distances=distances,
+        pulls=pulls,
         rounding=np.array([one.polyhedron.rounding for one in shapes], np.float32),
-        kind=np.array([KINDS.index(one.parameters.kind) for one in shapes], np.int8),
+        depth=np.array([one.depth for one in parameters], np.float32),
+        near=np.array([one.near for one in parameters], np.float32),
+        kind=np.array([KINDS.index(one.kind) for one in parameters], np.int8),
         regime=np.array(regimes, np.int8),
-        vectors=np.stack([one.parameters.waves.vectors for one in shapes]).astype(np.float32),
-        phases=np.stack([one.parameters.waves.phases for one in shapes]).astype(np.float32),
-        through=np.stack([one.parameters.through for one in shapes]).astype(np.float32),
-        across=np.stack([one.parameters.across for one in shapes]).astype(np.float32),
-        burgers=np.stack([one.parameters.burgers for one in shapes]),
-        line=np.stack([one.parameters.line for one in shapes]),
-        q=np.stack([one.parameters.q for one in shapes]),
+        vectors=np.stack([one.waves.vectors for one in parameters]).astype(np.float32),
+        phases=np.stack([one.waves.phases for one in parameters]).astype(np.float32),
+        through=np.stack([one.through for one in parameters]).astype(np.float32),
+        across=np.stack([one.across for one in parameters]).astype(np.float32),
+        burgers=np.stack([one.burgers for one in parameters]),
+        line=np.stack([one.line for one in parameters]),
+        q=np.stack([one.q for one in parameters]),
         drawn=np.array(draws),
-        **{name: np.array([one[name] for one in exposures]) for name in ("photons", "coherence", "background")},
+        photons=np.array([one["photons"] for one in exposures]),
+        coherence=np.array([one["coherence"] for one in exposures]),
+        background=np.array([one["background"] for one in exposures]),
     )
 
 

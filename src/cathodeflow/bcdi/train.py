@@ -166,9 +166,10 @@ def train_network(
     known = [_volume(source, row) for source in sources
              for row in np.linspace(0, count - 1, min(_KNOWN_BY, count)).astype(int).tolist()]  # fmt: skip
     result = fit(
-        model, partial(network_loss, loss=loss, supervised=supervised, mean_share=mean_share), train_batches,
-        validation_batches, epochs=epochs, optimizer=steps, seed=seed, patience=patience, schedule=begin,
-        clip_norm=clip_norm, average=average, checkpoint=checkpoint, key=training_key(key, settings, list(amplitudes.shape), *known),
+        model, partial(network_loss, loss=loss, supervised=supervised, mean_share=mean_share),
+        train_batches, validation_batches,
+        epochs=epochs, optimizer=steps, seed=seed, patience=patience, schedule=begin, clip_norm=clip_norm,
+        average=average, checkpoint=checkpoint, key=training_key(key, settings, list(amplitudes.shape), *known),
         accelerator=place.type, precision=arithmetic, on_epoch=on_epoch, label=label,
     )  # fmt: skip
     model.threshold = threshold_of(result.best_epoch - 1)

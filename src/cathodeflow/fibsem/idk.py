@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from cathodeflow.checkpoints import training_key
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.networks import initialised
+from cathodeflow.learning import held, resolve_device
 from cathodeflow.training import Record, TrainingResult, fit, warm_up_cosine
 
 # Pixels classified at a time.
@@ -151,6 +152,10 @@ def train_pixels(
     model.mean.copy_(mean)
     model.deviation.copy_(torch.where(deviation > 0, deviation, 1.0))
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)
+    settings = [weight, batch_size, per_epoch, learning_rate]
+    key = training_key(settings, *train, *validation)
+    place = resolve_device("cpu" if accelerator == "cpu" else "auto")
+    train, validation = Pixels(*held(train, place)), Pixels(*held(validation, place))
 
     def train_batches(random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in torch.randperm(count, generator=random)[:per_epoch].split(batch_size):
@@ -166,12 +171,11 @@ def train_pixels(
             return {"loss": F.binary_cross_entropy_with_logits(found[:, 0], target.float(), pos_weight=place)}
         return {"loss": F.cross_entropy(found, target.long(), weight=place)}
 
-    settings = [weight, batch_size, per_epoch, learning_rate]
     result = fit(
         model, loss_function, train_batches, validation_batches,
         epochs=epochs, patience=patience, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch, label=label,
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=learning_rate),
-        schedule=warm_up_cosine(epochs), key=training_key(settings, *train, *validation), accelerator=accelerator,
+        schedule=warm_up_cosine(epochs), key=key, accelerator=accelerator,
     )  # fmt: skip
     return TrainedPixelNetwork(model, result)
 

@@ -15,7 +15,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.networks import initialised
 from cathodeflow.fibsem.passes import VIEWS
 from cathodeflow.fibsem.unet import DropoutKind, DropoutWhere, UNet
-from cathodeflow.learning import resolve_device, resolve_precision
+from cathodeflow.learning import held, resolve_device, resolve_precision
 from cathodeflow.training import Record, TrainingResult, fit, warm_up_cosine
 
 #: Label of pixels whose phase is not known; they are not trained on.
@@ -115,6 +115,14 @@ def train_unet(
     model.standardise(float(grey.mean()), float(grey.std(correction=0)))
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)
 
+    place = resolve_device(device)
+    settings = [model.architecture, weight, flips, crop, batch_size, learning_rate]
+    key = training_key(settings, *train, *validation)
+    # Slices and labels of both may be the same tensors, with other neighbours.
+    grey_and_labels = held([*train[:2], *validation[:2]], place)
+    train = LabelledSlices(*grey_and_labels[:2], train.neighbours)
+    validation = LabelledSlices(*grey_and_labels[2:], validation.neighbours)
+
     def train_batches(random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in torch.randperm(len(train.neighbours), generator=random).split(batch_size):
             yield _changed(*_sample(train, rows), crop, flips, random)
@@ -132,13 +140,11 @@ def train_unet(
         right = (found.argmax(1) == target)[known].float().sum()
         return {"loss": loss / total.clamp_min(1), "accuracy": right / known.sum().clamp_min(1)}
 
-    place = resolve_device(device)
-    settings = [model.architecture, weight, flips, crop, batch_size, learning_rate]
     result = fit(
         model, loss_function, train_batches, validation_batches,
         epochs=epochs, patience=patience, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch, label=label,
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=learning_rate),
-        schedule=warm_up_cosine(epochs, warm_up=1), key=training_key(settings, *train, *validation),
+        schedule=warm_up_cosine(epochs, warm_up=1), key=key,
         accelerator=place.type, precision=resolve_precision(precision, place),
     )  # fmt: skip
     return TrainedUNet(model, result)

@@ -150,7 +150,7 @@ def train_network(
     sources: dict[str, Source] = {}
     memory = int(memory_gb * 1e9)
     for split, rows in rows_of.items():
-        sources[split] = Source(crops, rows, batch_size=batch_size, memory=memory)
+        sources[split] = Source(crops, rows, batch_size=batch_size, memory=memory, device=place)
         memory = max(memory - sources[split].held_bytes, 0)
     weight = None
     if class_weights == "balanced":
