@@ -56,6 +56,8 @@ from cathodeflow.bragg.model import BraggNN
 import numpy
 build_locator(BraggNN(), engine="torch", device="cpu", uncertainty=True)(
     numpy.ones((1, 11, 11), "f4"), numpy.ones((1, 2), "f4"))
+from cathodeflow.sem.model import build_model
+build_model(["a", "b"], backbone="tf_efficientnet_b0")
 print("all imported", "onnx" in sys.modules, "matplotlib" in sys.modules, "pyarrow" in sys.modules)
 """
 

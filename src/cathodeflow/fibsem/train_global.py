@@ -111,17 +111,17 @@ def train_unet(
             dropout_kind=dropout_kind,
         ), seed,
     ).to(memory_format=torch.channels_last)  # fmt: skip
-    grey = train.slices[_middle(train.neighbours)].double()
-    model.standardise(float(grey.mean()), float(grey.std(correction=0)))
+    seen = train.slices[_middle(train.neighbours)].double()
+    model.standardise(float(seen.mean()), float(seen.std(correction=0)))
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)
 
     place = resolve_device(device)
     settings = [model.architecture, weight, flips, crop, batch_size, learning_rate]
     key = training_key(settings, *train, *validation)
     # Slices and labels of both may be the same tensors, with other neighbours.
-    grey_and_labels = held([*train[:2], *validation[:2]], place)
-    train = LabelledSlices(*grey_and_labels[:2], train.neighbours)
-    validation = LabelledSlices(*grey_and_labels[2:], validation.neighbours)
+    grey, phases, other_grey, other_phases = held([*train[:2], *validation[:2]], place)
+    train = train._replace(slices=grey, labels=phases)
+    validation = validation._replace(slices=other_grey, labels=other_phases)
 
     def train_batches(random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in torch.randperm(len(train.neighbours), generator=random).split(batch_size):
