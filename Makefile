@@ -1,4 +1,4 @@
-# Everything a person needs, from a machine that has only git, make and python3 (3.11 or newer).
+# Everything a person needs, from a machine that has only git, make and a python3 that pyproject.toml accepts.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -26,11 +26,21 @@ help:
 	@echo "make env        build .venv from envs/requirements.lock"
 	@echo "make lock       resolve envs/requirements.lock and envs/bootstrap.lock anew"
 
+# Before anything is downloaded: is this a Python that pyproject.toml accepts?
+define CHECK
+import re, sys
+bounds = re.search(r'requires-python = "(>=(\d+)\.(\d+),<(\d+)\.(\d+))"', open("pyproject.toml").read()).groups()
+low, high = tuple(map(int, bounds[1:3])), tuple(map(int, bounds[3:5]))
+if not low <= sys.version_info[:2] < high:
+    sys.exit("$(PYTHON) is Python %d.%d, expected " % sys.version_info[:2] + bounds[0])
+endef
+export CHECK
+
 env: $(READY)
 
 # Built anew when the lock changed; what is there already is taken from uv's cache.
 $(READY): envs/requirements.lock envs/bootstrap.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is Python %d.%d, expected 3.11 or newer" % sys.version_info[:2])'
+	@$(PYTHON) -c "$$CHECK"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement envs/bootstrap.lock
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes envs/requirements.lock

@@ -18,6 +18,11 @@ for technique in SAMPLES:
 
     include: f"workflow/rules/{technique}.smk"
 
+    # Stages that were added later may have a file of their own, such as bragg_strain.smk.
+    for path in rule_files(technique):
+
+        include: path
+
 
 include: "workflow/rules/mlflow.smk"
 

@@ -24,19 +24,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cathodeflow.bcdi import metrics
-from cathodeflow.bcdi.infer import Inferred, infer
-from cathodeflow.bcdi.network import WIDTHS, Architecture, PhaseNetwork, make_network
+from cathodeflow.bcdi import comparison
+from cathodeflow.bcdi.network import PhaseNetwork, make_network
 from cathodeflow.bcdi.operators import amplitude as amplitude_of
-from cathodeflow.bcdi.phase import retrieve
-from cathodeflow.bcdi.refine import refine
-from cathodeflow.bcdi.simulate import crystal
+from cathodeflow.bcdi.options import SUPPORT_THRESHOLD, Architecture, Infer, Phase, Refine, Train
+from cathodeflow.bcdi.prediction import Inferred, predict_objects
+from cathodeflow.bcdi.refinement import refine_objects
+from cathodeflow.bcdi.retrieval import retrieve
+from cathodeflow.bcdi.simulation import crystal
 from cathodeflow.learning import limited_threads
 
 # As the peer's, and the usual ones of the field; ours are others.
-USUAL: dict[str, Any] = {
-    "recipe": "3*(20*ER+180*HIO)+20*ER", "beta": 0.9, "shrink_every": 20, "sigma": (1.0, 1.0), "threshold": 0.1,
-}  # fmt: skip
+USUAL = Phase(
+    recipe="3*(20*ER+180*HIO)+20*ER", beta=0.9, shrink_every=20, sigma=(1.0, 1.0), threshold=0.1, starts=1,
+    free_fraction=0, device="cpu",
+)  # fmt: skip
+WIDTHS = Train().widths
 ENGINE = importlib.util.find_spec("cohere_core") is not None
 # As published, our default, and one for CPUs.
 NETWORKS: list[tuple[Architecture, tuple[int, ...]]] = [
@@ -50,7 +53,7 @@ HOW = "cohere-core is not installed, so there is no peer: uv pip install --no-de
 def main() -> None:
     with limited_threads(2):
         truth, measured = pattern(seed=7)
-        print(f"a crystal of 64^3 voxels, phase range 2.5 rad, 1e7 photons, {USUAL['recipe']}, shrink-wrap every 20")
+        print(f"a crystal of 64^3 voxels, phase range 2.5 rad, 1e7 photons, {USUAL.recipe}, shrink-wrap every 20")
         full = recipe(truth, measured)
         several(measured)
         short_cut(measured, full)
@@ -59,7 +62,8 @@ def main() -> None:
 def pattern(seed: int) -> tuple[Tensor, Tensor]:
     """Simulate a crystal and its measured amplitude (z, y, x)."""
     rng = np.random.default_rng(seed)
-    one = crystal(rng, size=64, phase_range=2.5, oversampling=3.0)
+    one = crystal(rng, size=64, habit="polyhedron", kind="smooth", regime="medium", phase_range=2.5, oversampling=3.0,
+                  aspect=1.5, rounding=0.2, correlation=0.4)  # fmt: skip
     truth = torch.from_numpy(one.amplitude * np.exp(1j * one.phase)).to(torch.complex64)
     intensity = amplitude_of(truth).double().square().numpy()
     counts = rng.poisson(intensity * (1e7 / intensity.sum()))
@@ -72,7 +76,7 @@ def recipe(truth: Tensor, measured: Tensor) -> float:
     found: dict[str, list[Tensor]] = {"ours": [], "cohere-core": []}
     for number in range(4):
         # The first pair warms up.
-        runs = {"ours": lambda seed=number: retrieve(measured, **USUAL, seed=seed, device="cpu").objects[0]}
+        runs = {"ours": lambda seed=number: retrieve(measured, USUAL.model_copy(update={"seed": seed})).objects[0]}
         if ENGINE:
             runs["cohere-core"] = lambda seed=number: cohere(measured, seed)
         for name, run in runs.items():
@@ -101,7 +105,7 @@ def report(found: dict[str, list[Tensor]], measured: Tensor, truth: Tensor | Non
         line = f"  {name:12} error {min(errors):.4f} at best, {np.mean(errors):.4f} in the mean, at {voxels} voxels;"
         line += f" support before {np.mean(filled):.1f} % of the volume"
         if truth is not None:
-            right = metrics.against_truth(torch.stack(objects), truth).correlation
+            right = comparison.against_truth(torch.stack(objects), truth, threshold=SUPPORT_THRESHOLD).correlation
             line += f"; correlation with the truth {right.max():.4f} at best"
         print(line)
 
@@ -122,9 +126,9 @@ def cohere(measured: Tensor, seed: int, *, shrink: tuple[int, int] = (20, 20)) -
 
     torch.manual_seed(seed)
     params = {
-        "algorithm_sequence": USUAL["recipe"], "hio_beta": USUAL["beta"], "initial_support_area": [0.5, 0.5, 0.5],
-        "shrink_wrap_trigger": list(shrink), "shrink_wrap_type": "GAUSS", "shrink_wrap_threshold": USUAL["threshold"],
-        "shrink_wrap_gauss_sigma": USUAL["sigma"][0],
+        "algorithm_sequence": USUAL.recipe, "hio_beta": USUAL.beta, "initial_support_area": [0.5, 0.5, 0.5],
+        "shrink_wrap_trigger": list(shrink), "shrink_wrap_type": "GAUSS", "shrink_wrap_threshold": USUAL.threshold,
+        "shrink_wrap_gauss_sigma": USUAL.sigma[0],
     }  # fmt: skip
     with TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         path = Path(folder, "data.npy")
@@ -136,8 +140,8 @@ def cohere(measured: Tensor, seed: int, *, shrink: tuple[int, int] = (20, 20)) -
 
 def several(measured: Tensor, count: int = 8) -> None:
     """Compare several starts in one batch with as many runs."""
-    together = seconds(lambda: retrieve(measured, **USUAL, starts=count, device="cpu"))
-    apart = seconds(lambda: [retrieve(measured, **USUAL, starts=[k], device="cpu") for k in range(count)])
+    together = seconds(lambda: retrieve(measured, USUAL.model_copy(update={"starts": count})))
+    apart = seconds(lambda: [retrieve(measured, USUAL, numbers=[k]) for k in range(count)])
     print(f"{count} starts: at once {together:.2f} s, in {count} runs {apart:.2f} s, ratio {apart / together:.2f}")
 
 
@@ -145,15 +149,15 @@ def short_cut(measured: Tensor, full: float) -> None:
     """Time the network's image and 20 iterations that start from its best candidate, against the full run."""
     print("the image of a network (random weights) and 20 iterations from it, with a shrink-wrap, on two cores")
     for architecture, widths in NETWORKS:
-        network = make_network(architecture, widths=widths, seed=0).eval()
+        network = make_network(Train(architecture=architecture, widths=widths, seed=0)).eval()
         exact = images(network, measured, "32-true")
         for precision in ("32-true", "bf16-mixed"):
             away = images(network, measured, precision) - exact
             error = float(torch.linalg.vector_norm(away) / torch.linalg.vector_norm(exact))
-            image = partial(infer, network, measured, precision=precision, device="cpu")
+            image = partial(predict_objects, network, measured, Infer(precision=precision, device="cpu"))
 
             def both(image: Callable[[], Inferred] = image) -> None:
-                refine(measured, image().objects[0], iterations=20, device="cpu")
+                refine_objects(measured, image().objects[0], Refine(iterations=20, device="cpu"))
 
             first, whole = quickest(image), quickest(both)
             name = f"{architecture} {'-'.join(map(str, widths))}"

@@ -24,10 +24,10 @@ import pandas as pd
 import torch
 
 from cathodeflow.bcdi.displacement import REGIMES
-from cathodeflow.bcdi.metrics import success_rates
+from cathodeflow.bcdi.figures_of_merit import success_rates
 from cathodeflow.bcdi.network import PhaseNetwork, restored
-from cathodeflow.bcdi.options import Evaluate
-from cathodeflow.bcdi.simulate import Measurement, Population, block
+from cathodeflow.bcdi.options import Evaluate, Simulate
+from cathodeflow.bcdi.simulation import block
 from cathodeflow.bcdi.trials import best_trials, try_starts
 from cathodeflow.checkpoints import derived_seed
 from cathodeflow.io.models import load_model
@@ -66,39 +66,34 @@ def trained(folder: Path, arguments: argparse.Namespace) -> Path | None:
               "--seed", str(arguments.seed))  # fmt: skip
     if model.exists():
         return model
-    flags = {"--out": model, "--figure": folder / "train.png", "--checkpoint": folder / "train.ckpt",
+    flags = {"--out": model, "--checkpoint": folder / "train.ckpt",
              "--epochs": arguments.epochs, "--threads": arguments.threads, "--seed": arguments.seed}  # fmt: skip
     line = [str(part) for flag in flags.items() for part in flag]
     done = stage(folder, "train", *stores[:2], *line, *arguments.options, limit=60 * arguments.minutes)
     return model if done else None
 
 
-def unseen(
-    count: int, seed: int, size: int, measurement: Measurement
-) -> Iterator[tuple[dict[str, Any], int, torch.Tensor, torch.Tensor]]:
-    """Simulate crystals, one of each regime in turn: what each is, a seed, its measured amplitude, and itself."""
+def unseen(count: int, options: Simulate) -> Iterator[tuple[dict[str, Any], int, torch.Tensor, torch.Tensor]]:
+    """Simulate crystals, one of each regime in turn: their metadata, a seed, the measured amplitude, the object."""
     for turn in range(count):
-        for place, regime in enumerate(REGIMES):
-            number = UNSEEN * (place + 1) + turn
-            population = Population(regimes=(regime,))
-            one = block([number], seed=seed, size=size, population=population, measurement=measurement)
-            about = {"crystal": number, "regime": regime, "photons": float(one.photons[0])}
-            amplitude = torch.from_numpy(np.sqrt(one.counts[0], dtype=np.float32))
-            truth = torch.polar(torch.from_numpy(one.amplitude[0]), torch.from_numpy(one.phase[0]))
-            yield about, derived_seed(seed, number), amplitude, truth
+        for index, regime in enumerate(REGIMES):
+            number = UNSEEN * (index + 1) + turn
+            simulated = block([number], options.model_copy(update={"regimes": (regime,)}))
+            metadata = {"crystal": number, "regime": regime, "photons": float(simulated.photons[0])}
+            amplitude = torch.from_numpy(np.sqrt(simulated.counts[0], dtype=np.float32))
+            truth = torch.polar(torch.from_numpy(simulated.amplitude[0]), torch.from_numpy(simulated.phase[0]))
+            yield metadata, derived_seed(options.seed or 0, number), amplitude, truth
 
 
 def trials(network: PhaseNetwork, arguments: argparse.Namespace) -> pd.DataFrame:
     """Try all starts on unseen crystals; what was tried is kept after each."""
     rows: list[dict[str, Any]] = []
-    settings = ("beta", "shrink_every", "sigma", "threshold", "side")
-    measurement = Measurement(photons=tuple(arguments.photons))
-    for about, seed, amplitude, truth in unseen(arguments.test, arguments.seed, arguments.size, measurement):
-        found = try_starts(
-            network, amplitude, truth, seed=seed, device="cpu",
-            **{name: getattr(arguments, name) for name in ("iterations", "starts", *settings)},
-        )  # fmt: skip
-        rows += [{**about, **trial} for trial in found]
+    names = ("iterations", "starts", "beta", "shrink_every", "sigma", "threshold", "side")
+    options = Evaluate(device="cpu", **{name: getattr(arguments, name) for name in names})
+    crystals = Simulate(photons=arguments.photons, seed=arguments.seed, size=arguments.size)
+    for metadata, seed, amplitude, truth in unseen(arguments.test, crystals):
+        found = try_starts(network, amplitude, truth, options.model_copy(update={"seed": seed}))
+        rows += [{**metadata, **trial} for trial in found]
         pd.DataFrame(rows).to_parquet(arguments.folder / "trials.parquet")
     return pd.DataFrame(rows)
 
@@ -107,7 +102,7 @@ def table(tried: pd.DataFrame, starts: int) -> str:
     """Write shares of successes in %, with Wilson's intervals."""
     # Candidates are sorted by their residual, so the first is the network's one image.
     kinds = {"1": tried[tried["candidate"] == 0]} | ({f"best of {starts}": best_trials(tried)} if starts > 1 else {})
-    rates = pd.concat([success_rates(one).assign(of=name) for name, one in kinds.items()])
+    rates = pd.concat([success_rates(one, Evaluate()).assign(of=name) for name, one in kinds.items()])
     rates["text"] = [f"{100 * share:.0f} ({100 * low:.0f}-{100 * high:.0f})"
                      for share, low, high in zip(rates["share"], rates["low"], rates["high"], strict=True)]  # fmt: skip
     wide = rates.pivot(index=["regime", "of", "start"], columns="iterations", values="text").fillna("")
@@ -125,7 +120,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=60.0, help="after which the training is ended, to go on later")
     parser.add_argument("--test", type=int, default=32, help="unseen crystals of each regime")
-    parser.add_argument("--photons", type=float, nargs=2, default=Measurement().photons, help="of the unseen crystals")
+    parser.add_argument("--photons", type=float, nargs=2, default=Simulate().photons, help="of the unseen crystals")
     parser.add_argument("--starts", type=int, default=4)
     parser.add_argument("--iterations", type=int, nargs="+", default=[10, 20, 50, 100, 200])
     parser.add_argument("--beta", type=float, help="of RAAR; default: by the noise")
@@ -144,9 +139,9 @@ def main() -> None:
     if model is None:
         print("The time is over; the same command goes on from the last whole epoch.")
         return
-    weights, about = load_model(model)
+    weights, metadata = load_model(model)
     began, cpu = time.perf_counter(), time.process_time()
-    tried = trials(restored(about["architecture"], weights), arguments)
+    tried = trials(restored(weights, metadata, where=str(model)), arguments)
     tried.to_parquet(arguments.folder / "trials.parquet")
     print(
         f"{model}: successes [%] by iterations, {arguments.test} unseen crystals of each regime at {arguments.size}^3"

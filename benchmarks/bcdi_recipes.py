@@ -14,15 +14,17 @@ import torch
 from bcdi import USUAL
 from bcdi_network import table, unseen
 
-from cathodeflow.bcdi.phase import retrieve
-from cathodeflow.bcdi.simulate import Measurement
+from cathodeflow.bcdi.options import Phase, Simulate
+from cathodeflow.bcdi.retrieval import retrieve
 from cathodeflow.bcdi.trials import trial_rows
 
-SETTINGS: dict[str, dict[str, Any]] = {
+# All pixels are phased, from `starts` starts.
+OURS = Phase(free_fraction=0, device="cpu")
+SETTINGS = {
     "usual": USUAL,
-    "usual, our support": {"recipe": USUAL["recipe"]},
-    "ours, usual support": {name: value for name, value in USUAL.items() if name != "recipe"},
-    "ours": {},
+    "usual, our support": OURS.model_copy(update={"recipe": USUAL.recipe}),
+    "ours, usual support": USUAL.model_copy(update={"recipe": OURS.recipe}),
+    "ours": OURS,
 }
 
 
@@ -34,11 +36,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows: list[dict[str, Any]] = []
-    for about, seed, amplitude, truth in unseen(arguments.test, arguments.seed, arguments.size, Measurement()):
+    crystals = Simulate(seed=arguments.seed, size=arguments.size)
+    for metadata, seed, amplitude, truth in unseen(arguments.test, crystals):
         for name, options in SETTINGS.items():
-            found = retrieve(amplitude, starts=arguments.starts, seed=seed, device="cpu", **options)
+            found = retrieve(amplitude, options.model_copy(update={"starts": arguments.starts, "seed": seed}))
             tried = trial_rows(name, found.errors.shape[1], found.objects, found.errors[:, -1], truth)
-            rows += [{**about, **trial} for trial in tried]
+            rows += [{**metadata, **trial} for trial in tried]
     print(f"successes [%], {arguments.test} crystals of each regime at {arguments.size}^3")
     print(table(pd.DataFrame(rows), arguments.starts))
 

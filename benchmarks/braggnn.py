@@ -20,13 +20,16 @@ import onnxruntime
 import torch
 from torch import nn
 
-from cathodeflow.bragg.locate import build_locator
 from cathodeflow.bragg.model import BraggNN, from_weights
-from cathodeflow.bragg.patches import TrainingPatches, network_batch, prepare_with_counts
-from cathodeflow.bragg.train import split_blocks, train_braggnn
+from cathodeflow.bragg.options import Locate, Train
+from cathodeflow.bragg.positions import build_locator
+from cathodeflow.bragg.training import split_blocks, train_braggnn
+from cathodeflow.bragg.training_patches import network_batch, prepare_patches
 from cathodeflow.io.models import load_model
+from cathodeflow.io.patches import TrainingPatches
 
 BACKGROUND, THRESHOLD = 2.0, 6.0
+HIDDEN = Train().hidden_units
 DATA = Path(os.environ.get("CATHODEFLOW_DATA", Path(__file__).parents[2] / "shared" / "data")) / "bragg_upstream"
 
 
@@ -95,7 +98,7 @@ def rates(runs: dict[str, Callable[[], Any]], patches: int, rounds: int) -> dict
 
 def speed(count: int, rounds: int) -> None:
     """Print patches per second of every engine, and the ratio to each peer."""
-    model = BraggNN(generator=torch.Generator().manual_seed(0)).eval()
+    model = BraggNN(11, HIDDEN, generator=torch.Generator().manual_seed(0)).eval()
     patches = np.random.default_rng(0).random((count, 11, 11), dtype=np.float32)
     inputs = torch.from_numpy(patches[:, None])
     layers = LayerByLayer(model)
@@ -121,7 +124,9 @@ def speed(count: int, rounds: int) -> None:
                     session.run(None, {"x": patches[start : start + 64, None]})
 
             ours = {
-                f"ours, {engine}": build_locator(model, engine=engine, device="cpu", threads=threads)
+                f"ours, {engine}": build_locator(
+                    model, Locate(engine=engine, device="cpu", uncertainty=False), workers=threads
+                )
                 for engine in ("torch", "onnx")
             }
             runs: dict[str, Callable[[], Any]] = {"layers, eager torch": eager, "layers, onnxruntime": onnx}
@@ -134,7 +139,7 @@ def speed(count: int, rounds: int) -> None:
                 ratios = (rate / found[peer] for peer in ("layers, eager torch", "layers, onnxruntime"))
                 print(f"{name:<40}{rate:>10.0f}" + "".join(f"{ratio:>10.2f}" for ratio in ratios))
     counts = np.tile(np.array([0, 100], np.float32), (count, 1))
-    extra = build_locator(model, device="cpu", uncertainty=True)
+    extra = build_locator(model, Locate(device="cpu", batch_size=64))
     start = time.perf_counter()
     extra(patches, counts)
     print(f"{'with standard errors (torch, 2 threads)':<40}{count / (time.perf_counter() - start):>10.0f}")
@@ -148,7 +153,7 @@ def preparation(rounds: int) -> None:
     table, *_ = training_table(5000, 0)
     zero = np.zeros(5000, np.int64)
     runs: dict[str, Callable[[], Any]] = {
-        "prepare_with_counts": lambda: prepare_with_counts(frame, rows, cols, min_value=5),
+        "prepare_patches": lambda: prepare_patches(frame, rows, cols, patch_size=11, min_value=5),
         "network_batch (x 4)": lambda: [
             network_batch(table, np.arange(5000), zero, zero, zero + 7, patch_size=11) for _ in range(4)
         ],
@@ -174,7 +179,8 @@ def quality(count: int, epochs: int, overlap: float, threads: int, seed: int) ->
     torch.set_num_threads(threads)
     table, *_ = training_table(count, seed)
     start = time.perf_counter()
-    trained = train_braggnn(table, split_blocks(table.fidx, validation=0.1), epochs=epochs, overlap=overlap, seed=seed)
+    held = split_blocks(table.fidx, validation=0.1, block=16)
+    trained = train_braggnn(table, held, Train(epochs=epochs, overlap=overlap, seed=seed), patch_size=11)
     total = time.perf_counter() - start
     zero = np.zeros(count, np.int64)
     start = time.perf_counter()
@@ -195,18 +201,20 @@ def accuracy(model: BraggNN, seed: int, *, neighbours: bool) -> None:
     middle = images[:, 1:-1, 1:-1]
     central = middle[:, 3:8, 3:8].max((1, 2)) == middle.max((1, 2))
     test, images, bound = TrainingPatches(*(column[central] for column in test)), images[central], bound[central]
-    prepared = [prepare_with_counts(image, [6], [6], min_value=THRESHOLD) for image in images]
+    prepared = [prepare_patches(image, [6], [6], patch_size=11, min_value=THRESHOLD) for image in images]
     patches, counts = (np.concatenate(parts) for parts in zip(*prepared, strict=True))
     true = np.stack([test.row - 1, test.col - 1])
     r, c = np.mgrid[:11, :11]
     mass = patches.sum((1, 2))
     found = {"centre of mass": np.stack([(patches * r).sum((1, 2)), (patches * c).sum((1, 2))]) / mass}
     for path in sorted(DATA.glob("*.pth")):
-        located = build_locator(from_weights(load_model(path)[0]))(patches)
+        located = build_locator(
+            from_weights(load_model(path)[0], patch_size=11, where=path.name), Locate(uncertainty=False)
+        )(patches)
         found[f"published {path.stem}"] = np.stack([located.row, located.col])
-    located = build_locator(model, uncertainty=True)(patches, counts)
+    located = build_locator(model, Locate())(patches, counts)
     found["ours"] = np.stack([located.row, located.col])
-    turned = build_locator(model, tta=True)(patches)
+    turned = build_locator(model, Locate(tta=True, uncertainty=False))(patches)
     found["ours, mean of 8 turns"] = np.stack([turned.row, turned.col])
     print(f"\nerror on {len(images)} peaks {'with neighbours' if neighbours else 'alone'} [px]".ljust(45)
           + "median      mean     p95   / bound")  # fmt: skip

@@ -1,4 +1,4 @@
-"""FIB-SEM: stochastic passes, windows for training, and LCGAR over a slice, each against the way it is usually written.
+"""FIB-SEM: stochastic passes, windows for training, and LCGAR on a slice, each compared with its usual implementation.
 
 - Passes: T separate calls of the same network in float32, eager, with torch's own dropout.
 - Windows: how many a second are gathered in batches for training.
@@ -21,18 +21,42 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from cathodeflow.fibsem.dense import predict_dense
 from cathodeflow.fibsem.idk import PixelNetwork, idk_probability
-from cathodeflow.fibsem.local import LCGAR, predict_local
-from cathodeflow.fibsem.networks import initialised
-from cathodeflow.fibsem.pacing import paced
-from cathodeflow.fibsem.passes import entropy, stochastic
-from cathodeflow.fibsem.phases import assemble
+from cathodeflow.fibsem.initial_weights import initialised
+from cathodeflow.fibsem.local import LCGAR, WIDTHS
+from cathodeflow.fibsem.local_prediction import predict_dense, predict_local
+from cathodeflow.fibsem.local_training import paced
+from cathodeflow.fibsem.mc_dropout import Prediction, predict_slices
+from cathodeflow.fibsem.options import PredictGlobal, TrainGlobal, TrainIdk, TrainLocal
+from cathodeflow.fibsem.phases import assemble, entropy
 from cathodeflow.fibsem.unet import UNet
 from cathodeflow.fibsem.windows import gather, pad_slices
 from cathodeflow.learning import resolve_device, resolve_precision
 
 ROWS, COLS, SIDE = 224, 256, 11
+
+
+def unet(kind: type[UNet] = UNet, **changed: Any) -> UNet:
+    """U-Net of the default options, without dropout unless it is given."""
+    architecture = TrainGlobal(**{"dropout": 0.0} | changed).model_dump(
+        include={"context", "widths", "dropout", "dropout_where", "dropout_kind"}
+    )
+    return kind(3, **architecture)
+
+
+def lcgar(**changed: Any) -> LCGAR:
+    """LCGAR of the default options."""
+    architecture = TrainLocal(**changed).model_dump(include={"side", "inputs", "padding", "dropout"})
+    return LCGAR(3, context=1, widths=WIDTHS, **architecture)
+
+
+def predict(network: UNet, x: Tensor, device: torch.device, index: int = 0) -> Prediction:
+    """Average 20 stochastic passes."""
+    options = PredictGlobal()
+    return predict_slices(
+        network, x, indices=[index], passes=TrainGlobal().passes, tta=False, tile=options.tile,
+        overlap=options.overlap, seed=0, precision="auto", device=device,
+    )  # fmt: skip
 
 
 class PlainUNet(UNet):
@@ -102,7 +126,7 @@ def passes(device: torch.device, repeats: int) -> None:
     print("T = 20 stochastic passes over a slice, U-Net 16-32-64-128")
     for where, dropout in (("blocks", 0.5), ("deep", 0.1)):
         options: dict[str, Any] = {"dropout": dropout, "dropout_where": where}
-        peer, ours = PlainUNet(3, **options).to(device), UNet(3, **options).to(device)
+        peer, ours = unet(PlainUNet, **options).to(device), unet(**options).to(device)
         # Batch norms of both see the same.
         with torch.no_grad():
             for _ in range(5):
@@ -116,7 +140,7 @@ def passes(device: torch.device, repeats: int) -> None:
                 return torch.stack([found[:, 0].mean(0), found[:, 0].std(0)]).cpu()
 
         def together(ours: UNet = ours) -> Tensor:
-            return stochastic(ours, x, passes=20, device=device).logits[0]
+            return predict(ours, x, device).logits[0]
 
         slow, (mean, deviation) = seconds(separate, repeats)
         fast, logits = seconds(together, repeats)
@@ -146,26 +170,26 @@ def windows(device: torch.device, repeats: int) -> None:
 def local(device: torch.device, repeats: int) -> None:
     slices, logits, idk = slices_with_idk(1)
     pixels = idk.flatten().nonzero()[:, 0]
-    network = initialised(LCGAR, 0).eval()
-    plain = initialised(LCGAR, 0).eval().to(device)
+    network = initialised(lcgar, 0).eval()
+    plain = initialised(lcgar, 0).eval().to(device)
 
     def ours() -> Tensor:
         padded = pad_slices(slices, logits, idk, side=SIDE, low=0, high=1, device=device)
-        return predict_local(network, padded, pixels)
+        return predict_local(network, padded, pixels, precision="auto")
 
     fast, found = seconds(ours, repeats)
-    seen = initialised(lambda: LCGAR(edges="seen"), 0).eval()
+    seen = initialised(lambda: lcgar(padding="image"), 0).eval()
 
     def whole_slice() -> Tensor:
         padded = pad_slices(slices, logits, idk, side=seen.window, low=0, high=1, device=device)
-        return predict_dense(seen, padded, pixels)
+        return predict_dense(seen, padded, pixels, precision="auto")
 
     shared, _ = seconds(whole_slice, repeats)
     print(
         f"LCGAR over the {len(pixels)} IDK pixels of a slice: ours, windows with zeros beyond them as published, ",
         end="",
     )
-    print(f"{1e3 * fast:.0f} ms; edges seen, features shared, {1e3 * shared:.0f} ms")
+    print(f"{1e3 * fast:.0f} ms; image padding, shared features, {1e3 * shared:.0f} ms")
     for name, kind, batch_size, some in (
         ("NumPy, batches of 1024", NumpyPixels, 1024, pixels),
         ("torch, batches of 1024", TorchPixels, 1024, pixels),
@@ -187,16 +211,18 @@ def local(device: torch.device, repeats: int) -> None:
 
 def volume(device: torch.device, n: int) -> None:
     """Predict a volume slice by slice, as `fibsem_predict` does: what is held is one slice's."""
-    network, classifier = (initialised(make, 0).eval() for make in (lambda: UNet(3, dropout=0.5), PixelNetwork))
-    lcgar = initialised(LCGAR, 0).eval()
+    network = initialised(lambda: unet(dropout=0.5), 0).eval()
+    classifier = initialised(lambda: PixelNetwork(4, 1, hidden=TrainIdk().hidden), 0).eval()
+    local_network = initialised(lcgar, 0).eval()
     random, peaks, start = torch.Generator().manual_seed(0), [], time.perf_counter()
     for number in range(n):
         x = torch.rand(1, ROWS, COLS, generator=random)
-        found = stochastic(network, x, numbers=[number], passes=20, device=device)
+        found = predict(network, x, device, number)
         probability = idk_probability(classifier, *found)
         idk = probability > np.quantile(probability.numpy(), 0.83)
         padded = pad_slices(x, found.logits, idk, side=SIDE, low=0, high=1, device=device)
-        assemble(found.logits, idk, predict_local(lcgar, padded, idk.flatten().nonzero()[:, 0]))
+        pixels = idk.flatten().nonzero()[:, 0]
+        assemble(found.logits, idk, predict_local(local_network, padded, pixels, precision="auto"))
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
     took = time.perf_counter() - start
     few = min(10, n)

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from findpeaks import findpeaks, stats
 
-from cathodeflow.bragg.find_peaks import candidates, persistence_peaks
+from cathodeflow.bragg.options import FindPeaks
+from cathodeflow.bragg.peak_search import candidates, persistence_peaks
 
 
 def detector_frame(size: int, seed: int, *, background: float = 5.0, n_peaks: int = 300) -> np.ndarray:
@@ -58,9 +59,10 @@ def main() -> None:
     for size in arguments.sizes:
         frame = detector_frame(size, arguments.seed)
         peaks = persistence_peaks(frame, threshold=threshold, min_persistence=0)
-        candidates(frame, min_value=threshold, min_persistence=10)
+        options = FindPeaks(min_value=threshold, min_persistence=10, min_area=3)
+        candidates(frame, options)
         ours = best_time(lambda: persistence_peaks(frame, threshold=threshold, min_persistence=0), 30)  # noqa: B023
-        stage = best_time(lambda: candidates(frame, min_value=threshold, min_persistence=10, min_area=3), 30)  # noqa: B023
+        stage = best_time(lambda: candidates(frame, options), 30)  # noqa: B023
         table = finder.fit(frame - threshold)["persistence"]
         theirs = best_time(lambda: stats.topology(np.maximum(frame - threshold, 0), limit=0.5), 1 if size > 1024 else 3)  # noqa: B023
 

@@ -13,7 +13,8 @@ import numba
 import numpy as np
 from scipy.optimize import curve_fit
 
-from cathodeflow.bragg.fit import fit_peaks
+from cathodeflow.bragg.options import Fit
+from cathodeflow.bragg.peak_fits import fit_peaks
 from cathodeflow.bragg.profiles import profile
 
 
@@ -78,7 +79,7 @@ def main() -> None:
     arguments = parser.parse_args()
     peaks, patches = simulated(arguments.patches, arguments.size, arguments.seed)
     few = min(arguments.scipy_patches, arguments.patches)
-    fit_peaks(patches[:10])
+    fit_peaks(patches[:10], Fit())
 
     start = time.perf_counter()
     centres = fit_scipy(patches[:few])
@@ -96,7 +97,7 @@ def main() -> None:
         rates = []
         for _ in range(3):
             start = time.perf_counter()
-            fits = fit_peaks(patches)
+            fits = fit_peaks(patches, Fit())
             rates.append(len(patches) / (time.perf_counter() - start))
         error = np.hypot(fits.row - peaks[:, 0], fits.col - peaks[:, 1])
         name = f"cathodeflow, {threads} thread{'s' * (threads > 1)}"

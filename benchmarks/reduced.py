@@ -22,7 +22,7 @@ bragg:
 sem:
   samples: images.tsv
   crops: {size: 120, pixels: 96, side: 32}
-  train: {epochs: 1, first_share: 0, threads: 1}
+  train: {epochs: 1, progressive_fraction: 0, threads: 1}
   explain: {per_class: 1, whole: 1}
 fibsem:
   samples: volumes.tsv

@@ -35,8 +35,8 @@ OPTIONS = {
 CODE = {
     "bragg": "bragg/profiles.py",
     "sem": "sem/calibration.py",
-    "fibsem": "fibsem/metrics.py",
-    "bcdi": "bcdi/strain.py",
+    "fibsem": "fibsem/evaluation.py",
+    "bcdi": "bcdi/strain_fields.py",
 }
 SCRIPT = """\
 # {rule}

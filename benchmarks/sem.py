@@ -1,4 +1,4 @@
-"""SEM: time spent waiting for crops, whole images in one forward pass, and the published pipeline at equal backbone.
+"""SEM: data loading time, whole images in one forward pass, and the published pipeline with the same backbone.
 
 The published pipeline reads every crop as a file through Pillow, resizes it, and gives the network one at a time. Peer
 and ours run in turns on the same crops with the same EfficientNet-B7 (random weights: the arithmetic is the same).
@@ -19,11 +19,12 @@ from torch.nn.functional import cross_entropy
 from cathodeflow.io.crops import read_crops, write_crops
 from cathodeflow.io.micrographs import read_micrograph
 from cathodeflow.learning import resolve_device, resolve_precision
-from cathodeflow.sem.crops import cut_crops, plan_crops
-from cathodeflow.sem.evaluate import network_outputs
+from cathodeflow.sem.cropping import cut_crops, plan_crops
+from cathodeflow.sem.image_predictions import cut_tiles
 from cathodeflow.sem.model import SemNetwork, as_input, build_model
-from cathodeflow.sem.predict import cut_tiles
-from cathodeflow.sem.train import train_network
+from cathodeflow.sem.options import Crops, Train
+from cathodeflow.sem.predictions import network_outputs
+from cathodeflow.sem.training import train_network
 
 CLASSES = ["333", "811"]
 B7 = "tf_efficientnet_b7"
@@ -52,28 +53,32 @@ def write_images(folder: Path) -> pd.DataFrame:
 
 
 def waiting(folder: Path, images: pd.DataFrame) -> None:
-    table = plan_crops(images, size=800, ratio=0.1, seed=0)
+    options = Crops(size=800, ratio=0.1, seed=0)
+    table = plan_crops(images, options)
     geometry = {"pixels": 448, "side": 224, "margin": 1, "pixel_nm": None}
     write_crops(folder / "crops.zarr", cut_crops(table, read_micrograph, side=224), table, attributes=geometry)
     crops, table = read_crops(folder / "crops.zarr")
-    print("share of an epoch spent waiting for crops, resnet18_half, 720 crops of 224 px, 2 epochs")
+    print("fraction of an epoch spent waiting for crops, resnet18_half, 720 crops of 224 px, 2 epochs")
     for kind, memory in (("crops in memory", 4.0), ("crops read from Zarr", 0.0)):
-        trained = train_network(crops, table, classes=CLASSES, epochs=2, first_share=0, warm_up=0, memory_gb=memory)
+        options = Train(epochs=2, progressive_fraction=0, warm_up=0, memory_gb=memory)
+        trained = train_network(crops, table, options, classes=CLASSES)
         print(f"  {kind:24}{100 * trained.waiting:6.2f} %")
 
 
 def whole_image(images: pd.DataFrame) -> None:
-    network = build_model(CLASSES, backbone="resnet18_half").eval()
-    tiles = cut_tiles(read_micrograph(images["name"][0]), pixels=448, side=224, overlap=0.25, bar_rows=0)
+    network = build_model(CLASSES, Train()).eval()
+    tiles = cut_tiles(read_micrograph(images["name"][0]), pixels=448, side=224, margin=1, overlap=0.25, bar_rows=0)
     crops = tiles.crops
-    together = seconds(lambda: network_outputs(network, crops, batch_size=len(crops)))
-    apart = seconds(lambda: [network_outputs(network, crops[i : i + 1]) for i in range(len(crops))])
+    together = seconds(lambda: network_outputs(network, crops, batch_size=len(crops), device="cpu"))
+    apart = seconds(
+        lambda: [network_outputs(network, crops[i : i + 1], batch_size=1, device="cpu") for i in range(len(crops))]
+    )
     print(f"a 1280 x 960 image, {len(crops)} tiles: in one forward pass {1e3 * together:.0f} ms, ", end="")
     print(f"one by one {1e3 * apart:.0f} ms, ratio {apart / together:.1f}")
 
 
 def published(folder: Path, images: pd.DataFrame) -> None:
-    table = plan_crops(images, size=32, ratio=0.5, seed=1)
+    table = plan_crops(images, Crops(size=32, ratio=0.5, seed=1))
     table = table[table["split"] == "test"].reset_index(drop=True)
     crops = np.asarray(cut_crops(table, read_micrograph, side=224))
     files = []
@@ -81,14 +86,16 @@ def published(folder: Path, images: pd.DataFrame) -> None:
         files.append(folder / f"crop_{number}.png")
         area = read_micrograph(row.name)[row.row : row.row + row.rows, row.col : row.col + row.cols]
         Image.fromarray(area).convert("RGB").save(files[-1])
-    network = build_model(CLASSES, backbone=B7, standardise="none").eval()
+    network = build_model(CLASSES, Train(backbone=B7, normalization="none")).eval()
     arithmetic = resolve_precision("auto", resolve_device("cpu"))
     peer = seconds(lambda: [infer_one(network, path) for path in files[:8]]) / 8
-    ours = seconds(lambda: network_outputs(network, crops, batch_size=16, precision=arithmetic)) / len(crops)
+    ours = seconds(lambda: network_outputs(network, crops, batch_size=16, device="cpu", arithmetic=arithmetic)) / len(
+        crops
+    )
     print(f"{B7}, crops of 224 px, ours in {arithmetic} and batches of 16")
     print(f"  inference: Pillow, one by one {1e3 * peer:.0f} ms a crop, ours {1e3 * ours:.0f}, ratio {peer / ours:.1f}")
     peer = seconds(lambda: [train_step(network, load(path), "32-true") for path in files[:4]], repeats=1) / 4
-    ours = seconds(lambda: train_step(network, as_input(crops), arithmetic), repeats=1) / len(crops)
+    ours = seconds(lambda: train_step(network, as_input(crops, "cpu"), arithmetic), repeats=1) / len(crops)
     print(f"  training: Pillow, one by one {1e3 * peer:.0f} ms a crop, ours {1e3 * ours:.0f}, ratio {peer / ours:.1f}")
 
 

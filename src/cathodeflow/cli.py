@@ -10,25 +10,24 @@ import click
 
 import cathodeflow
 from cathodeflow import cluster
-from cathodeflow.commands import run, start
+from cathodeflow.commands import Technique, start
+from cathodeflow.commands import main as run
+from cathodeflow.io.atomic import is_first_process
 
 
 class Techniques(click.Group):
     """Commands of the techniques' packages, imported only when they are called."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Own commands and every package that has a `cli` module."""
+        """Own commands and every package that has stages."""
         return sorted({*super().list_commands(context), *_packages()})
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """Import the technique's commands."""
-        if name in _packages():
-            group: click.Group = importlib.import_module(f"cathodeflow.{name}.cli").group
-            return group
-        return super().get_command(context, name)
+        """Make the group of a technique."""
+        return Technique(f"cathodeflow.{name}") if name in _packages() else super().get_command(context, name)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing the techniques."""
+        """List the commands without importing the techniques' stages."""
         rows = [(name, (importlib.import_module(f"cathodeflow.{name}").__doc__ or "").strip()) for name in _packages()]
         rows += [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
         with formatter.section("Commands"):
@@ -36,32 +35,31 @@ class Techniques(click.Group):
 
 
 def _packages() -> list[str]:
-    folders = [Path(folder) for folder in cathodeflow.__path__]
     names = [module.name for module in pkgutil.iter_modules(cathodeflow.__path__) if module.ispkg]
-    return [name for name in names if any((folder / name / "cli").is_dir() for folder in folders)]
+    return [name for name in names if Path(cathodeflow.__path__[0], name, "stages").is_dir()]
 
 
 @click.group(cls=Techniques, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(cathodeflow.__version__)
-@click.option("--log", "log_file", metavar="FILE", help="Write the log here; only errors go to the terminal.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads to use (default: all cores).")
+@click.option("--log", "log_file", metavar="FILE", help="Log file. With it, only errors are printed on the terminal.")
+@click.option("--threads", type=click.IntRange(min=1), help="Number of threads. Default: all cores.")
 @cluster.flags
 def cli(log_file: str | None, threads: int | None, **where: Any) -> None:
     """Image data of battery electrodes, from raw files to measurements."""
     cluster.choose(where)
-    start(log_file if cluster.is_first_process() else None, threads)
+    start(log_file if is_first_process() else None, threads)
 
 
 @cli.command()
 @click.argument("config", default="config/config.yaml")
 def check(config: str) -> None:
-    """Check a configuration file, its sample sheets and the headers of the raw files."""
+    """Check the configuration file CONFIG, its sample sheets and the headers of the raw files."""
     from cathodeflow.config import load, samples
 
     settings = load(config)
     for technique, sheet in samples(settings).items():
         getattr(settings, technique).look(sheet)
-        click.echo(f"{config}: {technique}: {len(sheet)} sample{'s' if len(sheet) > 1 else ''}, all well")
+        click.echo(f"{config}: {technique}: {len(sheet)} sample{'s' if len(sheet) > 1 else ''}, no problem found")
 
 
 @cli.command()
@@ -76,7 +74,7 @@ def schema() -> None:
 
 @cli.command()
 def reference() -> None:
-    """Print the reference of all settings (config/README.md)."""
+    """Print the reference of all settings, as in config/README.md."""
     from cathodeflow.reference import markdown
 
     click.echo(markdown(), nl=False)
@@ -85,11 +83,17 @@ def reference() -> None:
 @cli.command()
 @click.argument("results", default="results")
 def verify(results: str) -> None:
-    """Compare every file in the folder RESULTS with its digest, and say how to make anew what is damaged."""
+    """Check every file under RESULTS against its recorded digest.
+
+    Prints the command that rebuilds damaged or missing files. Also lists the results that were made with other versions
+    of Python or of libraries than are installed.
+    """
     from cathodeflow.verify import rebuild_command
     from cathodeflow.verify import verify as compare
 
     found = compare(results)
+    for line in found.versions:
+        click.echo(line)
     for error in found.errors:
         click.echo(str(error), err=True)
     what = f"{found.records} records, {found.files} files, {found.stores} stores"
@@ -105,15 +109,19 @@ def verify(results: str) -> None:
 @cli.command()
 @click.argument("results")
 @click.option(
-    "--sheet", "sheets", multiple=True, required=True, metavar="TECHNIQUE=FILE", help="Sample sheet to record."
+    "--sheet", "sheets", multiple=True, required=True, metavar="TECHNIQUE=FILE", help="Sample sheet of a technique."
 )
 @click.option(
-    "--folder", "folders", multiple=True, metavar="TECHNIQUE=NAME", help="Folder of results of several samples."
+    "--folder",
+    "folders",
+    multiple=True,
+    metavar="TECHNIQUE=NAME",
+    help="Results folder that belongs to several samples, such as that of a model.",
 )
-@click.option("--uri", required=True, help="MLflow tracking address.")
-@click.option("--experiment", required=True, help="Name of the experiment.")
-@click.option("--out", required=True, help="JSON file that lists the imported runs.")
-@click.option("--attempt", default=0, help="Number to write into it: how often a server was away before.")
+@click.option("--uri", required=True, help="MLflow tracking address: a database file or a server.")
+@click.option("--experiment", required=True, help="MLflow experiment.")
+@click.option("--out", required=True, help="JSON file to write with the list of imported runs.")
+@click.option("--attempt", default=0, help="Number of earlier attempts, written to the list.")
 def track(
     results: str,
     sheets: tuple[str, ...],
@@ -123,7 +131,10 @@ def track(
     out: str,
     attempt: int,
 ) -> None:
-    """Bring the records in the folder RESULTS into MLflow, each once; while a server is away they wait."""
+    """Import the run records under RESULTS into MLflow; each is imported once.
+
+    If the server does not answer, the records wait for the next start of the workflow.
+    """
     from cathodeflow.tracking import find_records, record_runs
 
     shared: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Where the work is done: memory and time of jobs on a cluster, schedulers of Dask, processes of a training.
+"""Where the work is done, and who watches it: a cluster, Dask, processes of a training, a tracking server.
 
 None of it is an option of a stage, as it changes no result: the command line takes it before the name of the technique,
 from the environment too, which jobs of a cluster inherit. So another scheduler reruns nothing.
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import click
 from pydantic import field_validator
 
-from cathodeflow.commands import flag
+from cathodeflow.flags import flag
 from cathodeflow.options import Options, OptionsT, from_flags, option
 
 _ADDRESS = r"(tcp|tls|ucx)://\S+:\d+"
@@ -21,9 +21,9 @@ _ADDRESS = r"(tcp|tls|ucx)://\S+:\d+"
 class Cluster(Options):
     """What jobs ask of a cluster, by stage, such as `bragg.fit: 4000`; the rules know a value for every stage."""
 
-    memory: dict[str, int] = option({}, "Memory of the jobs of a stage; every further attempt asks for that much more.",
+    memory: dict[str, int] = option({}, "Memory of a stage's jobs; each retry requests this amount more.",
                                     unit="MB")  # fmt: skip
-    runtime: dict[str, int] = option({}, "Time limit of the jobs of a stage.", unit="min")
+    runtime: dict[str, int] = option({}, "Time limit of a stage's jobs.", unit="min")
 
     @field_validator("memory", "runtime")
     @classmethod
@@ -38,15 +38,15 @@ class Dask(Options):
 
     scheduler: str = option(
         "threads",
-        "`threads` or `processes` of this machine, `tcp://HOST:PORT` of a running Dask scheduler, or `slurm`: workers "
-        "that are Slurm jobs.",
+        "Dask scheduler: `threads` or `processes` on this machine, `tcp://HOST:PORT` of a running scheduler, or "
+        "`slurm` to start workers as Slurm jobs.",
     )
-    workers: int = option(2, "Workers to start with `processes` and `slurm`.", ge=1)
-    cores: int = option(4, "Cores of a worker under `slurm`.", ge=1)
-    memory: int = option(8000, "Memory of a worker under `slurm`.", unit="MB", ge=100)
-    runtime: int = option(240, "Time limit of a worker under `slurm`.", unit="min", ge=1)
-    partition: str | None = option(None, "Slurm partition of the workers (none: the default one).")
-    account: str | None = option(None, "Slurm account that the workers run under.")
+    workers: int = option(2, "Number of workers to start with `processes` and `slurm`.", ge=1)
+    cores: int = option(4, "Cores per Slurm worker.", ge=1)
+    memory: int = option(8000, "Memory per Slurm worker.", unit="MB", ge=100)
+    runtime: int = option(240, "Time limit per Slurm worker.", unit="min", ge=1)
+    partition: str | None = option(None, "Slurm partition of the workers. Default: the cluster's default partition.")
+    account: str | None = option(None, "Slurm account of the workers. Default: the user's default account.")
 
     @field_validator("scheduler")
     @classmethod
@@ -59,24 +59,34 @@ class Dask(Options):
 class Processes(Options):
     """Processes that a network is trained in, each with a share of every batch."""
 
-    devices: int = option(1, "GPUs, or processes on CPUs, of every machine.", ge=1)
-    num_nodes: int = option(1, "Machines.", ge=1)
+    devices: int = option(1, "Number of GPUs per machine, or of processes on a machine without a GPU.", ge=1)
+    num_nodes: int = option(1, "Number of machines.", ge=1)
     strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = option(
         "auto",
-        "How the processes work together, by strategies of lightning-fabric; `ddp` is faster, but for networks all of"
-        " whose parameters take part in the loss.",
+        "Strategy of lightning-fabric for distributed training. `ddp` is faster than `auto`, but requires that all"
+        " parameters contribute to the loss.",
     )
 
 
+class Tracking(Options):
+    """Where runs are recorded."""
+
+    uri: str = option(
+        "sqlite:///results/mlflow.db",
+        "MLflow tracking address: a database file or a server. A server also receives the training curves live.",
+    )
+    experiment: str = option("cathodeflow", "MLflow experiment for the runs.")
+
+
 # Sections of the configuration that the command line takes, and the beginning of their flags.
-SECTIONS: dict[str, type[Options]] = {"dask": Dask, "processes": Processes}
+SECTIONS: dict[str, type[Options]] = {"dask": Dask, "processes": Processes, "tracking": Tracking}
 
 
 def flags(function: Callable[..., None]) -> Callable[..., None]:
     """Add a flag for every option of the sections, which the environment may give too."""
     for section, name, variable in _variables():
         made = flag(f"{section}_{name}", SECTIONS[section].model_fields[name])
-        made.envvar = variable
+        made.name, made.envvar = f"{section}_{name}", variable
         function = _with_parameter(function, made)
     return function
 
@@ -122,11 +132,6 @@ def launcher(processes: Processes) -> str:
     words += [f"--cpus-per-task={cores}"] if (cores := os.environ.get("SLURM_CPUS_PER_TASK")) else []
     words += ["--gpu-bind=none"] if "SLURM_GPUS" in os.environ else []
     return " ".join(words)
-
-
-def is_first_process() -> bool:
-    """Whether this is the process of a training that writes; all others only compute."""
-    return all(int(os.environ.get(name) or 0) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 def _variables() -> Iterator[tuple[str, str, str]]:

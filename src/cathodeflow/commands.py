@@ -1,119 +1,143 @@
-"""How a stage becomes a command: flags from its options class, one line for bad input, a log."""
+"""How a stage becomes a command: its arguments and options as flags, one line for bad input, a log."""
 
+import ast
+import importlib
+import inspect
 import logging
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, get_args, get_origin
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin
 
 import click
-from pydantic.fields import FieldInfo
 
+import cathodeflow
 from cathodeflow.errors import InputError
+from cathodeflow.flags import flag, variable
 from cathodeflow.io.runs import join_as_job
-from cathodeflow.options import Options, flag_name, from_flags, is_tuple, optional
+from cathodeflow.options import Options, flag_name, from_flags, leaves, renamed
+from cathodeflow.stage import Stage, file_argument, stage_names
 
 log = logging.getLogger("cathodeflow")
-T = TypeVar("T")
 
 
-class Stages(click.Group):
-    """Commands in the order of the stages, not of the alphabet."""
+class Technique(click.Group):
+    """Commands of a technique: its stages, each imported only when it is called."""
 
-    section: type[Options]
+    def __init__(self, package: str) -> None:
+        self._package = package
+        self._section = importlib.import_module(f"{package}.options").Section
+        super().__init__(package.rpartition(".")[2], help=importlib.import_module(package).__doc__)
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Names of the commands."""
-        order = [name.replace("_", "-") for name in self.section.model_fields]
-        return sorted(super().list_commands(context), key=order.index)
+        """Names of the stages in the order of the section, not of the alphabet."""
+        return [name.replace("_", "-") for name in stage_names(self._package, self._section.model_fields)]
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Import the stage."""
+        if name not in self.list_commands(context):
+            return None
+        stage = name.replace("-", "_")
+        return command(getattr(importlib.import_module(f"{self._package}.stages.{stage}"), stage))
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the stages with the first line of their docstrings, without importing them."""
+        rows = [(name, self._first_line(name.replace("-", "_"))) for name in self.list_commands(context)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def _first_line(self, stage: str) -> str:
+        folder = Path(cathodeflow.__path__[0], *self._package.split(".")[1:], "stages")
+        tree = ast.parse((folder / f"{stage}.py").read_bytes())
+        functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == stage]
+        return (ast.get_docstring(functions[0]) or "").split("\n")[0]
 
 
-def stage_command(group: click.Group, options: type[Options]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add a function as a command of `group`, with a flag for every option.
+class StageCommand(click.Command):
+    """A command that knows the flags of earlier versions."""
 
-    The function gets its arguments from the decorators below this one, and the options as `options`. The command's
-    name is the function's with dashes. The function itself is returned unchanged.
+    options_class: type[Options]
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Refuse a flag by its old name with the new one."""
+        try:
+            return super().parse_args(context, args)
+        except click.NoSuchOption as error:
+            old = error.option_name.removeprefix("--").removeprefix("no-").replace("-", "_")
+            if now := renamed(self.options_class, (old,)):
+                # One that has moved to another stage begins with its place there.
+                stage, new = (now[1].replace("_", "-"), now[2:]) if now[0] == ".." else (None, now)
+                flags = " and ".join(map(flag_name, ".".join(new).split(" and ")))
+                other = f" of the command {stage}" if stage else ""
+                raise click.UsageError(f"{error.option_name} was renamed to {flags}{other}", context) from None
+            raise
+
+
+def command(stage: Stage) -> click.Command:
+    """Make the command of a stage from its function's signature, its docstring and its options class.
+
+    Positional parameters are arguments, a sequence takes one or more; keyword-only ones are flags, required where they
+    have no default. `--sample` and `--record` are those of every stage.
     """
+    keys = [key for key, _ in leaves(stage.options_class)]
 
-    def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        def run(**arguments: Any) -> None:
-            values = {name: arguments.pop(name) for name in options.model_fields}
-            function(options=from_flags(options, values), **arguments)
+    def run(**arguments: Any) -> None:
+        options = from_flags(stage.options_class, {key: arguments.pop(variable(key)) for key in keys})
+        positional = [
+            arguments.pop(name)
+            for name, parameter in stage.arguments.items()
+            if parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+        ]
+        stage(*positional, options=options, **arguments)
 
-        parameters = list(reversed(getattr(function, "__click_params__", [])))
-        parameters += [flag(name, field) for name, field in options.model_fields.items()]
-        summary = (function.__doc__ or "").strip()
-        group.add_command(
-            click.Command(function.__name__.replace("_", "-"), callback=run, params=parameters, help=summary)
-        )
-        return function
+    texts = stage.help()
+    parameters: list[click.Parameter] = [
+        argument(parameter, texts.get(name, "")) for name, parameter in stage.arguments.items()
+    ]
+    shared = {
+        "sample": "Name of the sample in the record. Default: the name of the record's folder.",
+        "record": "JSON file to write with the options, the figures of merit, and digests of the outputs.",
+    }
+    parameters += [
+        click.Option([f"--{name}"], metavar="FILE" if name == "record" else "NAME", help=text)
+        for name, text in shared.items()
+        if name not in stage.arguments
+    ]
+    parameters += [flag(key, field) for key, field in leaves(stage.options_class)]
+    name = stage.name.rpartition(".")[2].replace("_", "-")
+    made = StageCommand(name, callback=run, params=parameters, help=stage.summary())
+    made.options_class = stage.options_class
+    return made
 
-    return decorate
 
-
-def flag(name: str, field: FieldInfo) -> click.Option:
-    """Command-line flag of one field of an options class."""
-    names = [flag_name(name), name]
-    if field.annotation is bool:
+def argument(parameter: inspect.Parameter, text: str) -> click.Parameter:
+    """Argument or flag of one parameter of a stage's function."""
+    annotation = parameter.annotation
+    file = file_argument(annotation)
+    many = get_origin(annotation) is not None and issubclass(_origin(annotation), Sequence)
+    if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+        return click.Argument([parameter.name], nargs=-1 if many else 1, required=True)
+    given = {} if parameter.default is inspect.Parameter.empty else {"default": parameter.default}
+    names = [flag_name(parameter.name), parameter.name]
+    kinds = [arm for arm in (annotation, *get_args(annotation)) if arm in (int, float, bool)]
+    if kinds == [bool]:
         names[0] += "/--no-" + names[0][2:]
     return click.Option(
         names,
-        default=None,
-        help=describe(field),
-        metavar=None if field.annotation is bool else _metavar(kind(field)),
+        required=not given,
+        type=kinds[0] if kinds else str,
+        metavar=file.metavar if file else None,
+        multiple=many,
+        help=text,
+        show_default=given.get("default") not in (None, "", False),
+        **given,
     )
 
 
-def _metavar(text: str) -> str:
-    return f"[{text}]" if "|" in text else text.upper()
-
-
-def kind(field: FieldInfo) -> str:
-    """Type of a field in words: `integer`, `number`, `text`, `yes or no`, or the choices."""
-    arms = [arm for arm in get_args(field.annotation) if arm is not type(None)] if optional(field.annotation) else None
-    annotation = arms[0] if arms else field.annotation
-    if get_origin(annotation) is dict:
-        return "mapping"
-    if is_tuple(annotation):
-        item = get_args(annotation)[0]
-        item = getattr(item, "__origin__", item)
-        return {int: "integers", float: "numbers"}.get(item, "texts")
-    if choices := get_args(annotation):
-        return "|".join(map(str, choices))
-    names: dict[Any, str] = {int: "integer", float: "number", bool: "yes or no"}
-    return names.get(annotation, "text")
-
-
-def bounds(field: FieldInfo) -> str:
-    """Bounds of a field, such as `>= 0, < 1`."""
-    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    found = [
-        f"{sign} {getattr(item, key)}" for item in field.metadata for key, sign in signs.items() if hasattr(item, key)
-    ]
-    return ", ".join(found)
-
-
-def unit(field: FieldInfo) -> str:
-    """Give the unit of a field, or an empty text."""
-    extra = field.json_schema_extra
-    return str(extra["unit"]) if isinstance(extra, dict) else ""
-
-
-def default(field: FieldInfo) -> str:
-    """Default of a field as it is written in YAML."""
-    value = field.default
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(str, value)) + "]"
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def describe(field: FieldInfo) -> str:
-    """Sentence, unit, bounds and default of a field, for the help text."""
-    known = "" if field.default is None else f"default: {default(field)}"
-    facts = [unit(field) and f"[{unit(field)}]", bounds(field), known]
-    text = "; ".join(fact for fact in facts if fact)
-    return f"{field.description}  ({text})" if text else str(field.description)
+def _origin(annotation: Any) -> type:
+    origin = get_origin(annotation)
+    return origin if isinstance(origin, type) else object
 
 
 def start(log_file: str | None, threads: int | None) -> None:
@@ -137,30 +161,10 @@ def start(log_file: str | None, threads: int | None) -> None:
             os.environ[f"{library}_NUM_THREADS"] = str(threads)
 
 
-def thread_count() -> int:
-    """Threads that this process may use."""
-    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
-
-
-def progress(items: Iterable[T], label: str, *, total: int | None = None) -> Iterable[T]:
-    """Pass items on, showing a bar on a terminal and a plain line in the log now and then elsewhere."""
-    from tqdm import tqdm
-
-    if sys.stderr.isatty():
-        yield from tqdm(items, desc=label, total=total, leave=False, dynamic_ncols=True)
-        return
-    last = time.monotonic()
-    for count, item in enumerate(items, start=1):
-        yield item
-        if time.monotonic() - last > 30:
-            last = time.monotonic()
-            log.info("%s: %d%s", label, count, f" of {total}" if total else "")
-
-
-def run(command: click.Command) -> None:
+def main(entry: click.Command) -> None:
     """Run the command line; bad input is one line and exit status 1, anything unforeseen says that it is our fault."""
     try:
-        command.main(standalone_mode=False)
+        entry.main(standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:

@@ -6,37 +6,42 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import create_model
 
 import cathodeflow
-from cathodeflow.cluster import Cluster, Dask, Processes
+from cathodeflow.cluster import Cluster, Dask, Processes, Tracking
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.text import read_yaml
 from cathodeflow.options import Options, OptionsT, from_config, option, to_flags
+from cathodeflow.provenance import installed
 from cathodeflow.samples import TechniqueSection, read_samples
 
-# A file of a few hundred bytes can stand for billions of values, by aliases of aliases.
-_MOST_VALUES = 100_000
 
+class Reruns(Options):
+    """What makes results stale, besides data, options and code."""
 
-class Tracking(Options):
-    """Where runs are recorded."""
-
-    uri: str = option("sqlite:///results/mlflow.db", "MLflow tracking address: a database file or a server.")
-    experiment: str = option("cathodeflow", "MLflow experiment that the runs belong to.")
+    libraries: tuple[str, ...] = option(
+        (),
+        "Packages whose version counts, such as torch, or python: the stages that use one rerun when its installed "
+        "version changes, and once when it is added here. Default: no package.",
+    )
 
 
 class Settings(Options):
     """Settings of the whole workflow."""
 
-    seed: int = option(0, "Seed of every random number; the same seed gives the same results.", ge=0, le=2**32 - 1)
+    seed: int = option(0, "Random seed of all stages. The same seed gives the same results.", ge=0, le=2**32 - 1)
     device: Literal["auto", "cpu", "cuda"] = option(
-        "auto", "Device of the networks; `auto` takes a GPU if there is one."
+        "auto", "Device for the networks. `auto` uses a GPU if there is one."
     )
-    tracking: Tracking = option(Tracking(), "Where runs are recorded.")
-    cluster: Cluster = option(Cluster(), "What jobs ask of a cluster.")
-    dask: Dask = option(Dask(), "Where array stages compute.")
-    processes: Processes = option(Processes(), "Processes that a network is trained in.")
+    run_name: str | None = option(
+        None, "Name of the run, kept in the records and shown in MLflow. A new name reruns nothing."
+    )
+    reruns: Reruns = option(Reruns(), "What makes results stale, besides data, options and code.")
+    tracking: Tracking = option(Tracking(), "MLflow tracking.")
+    cluster: Cluster = option(Cluster(), "Memory and time limits of cluster jobs.")
+    dask: Dask = option(Dask(), "Dask scheduler of the stages that compute on arrays.")
+    processes: Processes = option(Processes(), "Distributed training.")
 
 
 @cache
@@ -47,6 +52,17 @@ def techniques() -> dict[str, type[TechniqueSection]]:
         if module.ispkg and any(Path(folder, module.name, "options.py").is_file() for folder in cathodeflow.__path__):
             found[module.name] = importlib.import_module(f"cathodeflow.{module.name}.options").Section
     return found
+
+
+@cache
+def stages() -> dict[str, type[Options]]:
+    """Classes of options of all stages, by names such as `bragg.fit`."""
+    return {
+        f"{technique}.{name}": field.annotation
+        for technique, section in techniques().items()
+        for name, field in section.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Options)
+    }
 
 
 @cache
@@ -74,18 +90,16 @@ def validate(values: dict[str, Any], where: str = "configuration") -> Settings:
         InputError(f"{where}: cluster.{key}", f"'{stage}'", "a stage such as bragg.fit")
         for key in ("memory", "runtime")
         for stage in getattr(config.cluster, key)
-        if not _is_stage(stage)
+        if stage not in stages()
+    ]
+    errors += [
+        InputError(f"{where}: reruns.libraries", f"'{name}'", "an installed package such as torch")
+        for name in config.reruns.libraries
+        if installed(name) is None
     ]
     if errors:
         raise InputErrors.of(errors)
     return config
-
-
-def _is_stage(text: str) -> bool:
-    technique, _, name = text.partition(".")
-    fields = techniques()[technique].model_fields if technique in techniques() else {}
-    annotation = fields[name].annotation if name in fields else None
-    return isinstance(annotation, type) and issubclass(annotation, Options)
 
 
 def load(path: str) -> Settings:
@@ -100,31 +114,6 @@ def load(path: str) -> Settings:
     config = validate(values, path)
     samples(config)
     return config
-
-
-def read_yaml(path: str) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping."""
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(path, "no such file", "a configuration file") from None
-    except (OSError, ValueError, TypeError, RecursionError, OverflowError, AttributeError, yaml.YAMLError) as error:
-        raise InputError(path, " ".join(str(error).split())[:300], "a YAML file") from None
-    if not isinstance(values, dict):
-        raise InputError(path, f"a {type(values).__name__}", "a mapping of settings")
-    if _size(values, {}) > _MOST_VALUES:
-        raise InputError(path, "aliases that stand for more and more values", f"at most {_MOST_VALUES} values")
-    return values
-
-
-def _size(value: Any, known: dict[int, float]) -> float:
-    """Count the values in nested mappings and lists, those behind an alias each time; infinitely many in a circle."""
-    if not isinstance(value, dict | list):
-        return 1
-    if id(value) not in known:
-        known[id(value)] = float("inf")
-        known[id(value)] = 1 + sum(_size(one, known) for one in (value.values() if isinstance(value, dict) else value))
-    return known[id(value)]
 
 
 def samples(config: Settings, *, look: bool = True) -> dict[str, dict[str, Any]]:

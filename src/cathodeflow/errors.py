@@ -31,6 +31,20 @@ class InputError(Exception):
         return [self]
 
 
+class RenamedKeyError(InputError):
+    """A key of a configuration, or a flag, by the name that it had in an earlier version.
+
+    Examples
+    --------
+    >>> print(RenamedKeyError("sem.train.average", "sem.train.ema_decay"))
+    sem.train.average was renamed to sem.train.ema_decay
+    """
+
+    def __init__(self, old: str, new: str) -> None:
+        super().__init__(old, "the name of an earlier version", new)
+        self.args = (f"{old} was renamed to {new}",)
+
+
 class InputErrors(InputError):
     """Several input errors at once, a line each, so that all can be mended in one go."""
 

@@ -1,47 +1,89 @@
-"""Flags and arguments that the commands of several techniques share."""
+"""Flags, and the words that describe an option, from the fields of options classes."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import click
+from pydantic.fields import FieldInfo
 
-Decorator = Callable[[Callable[..., None]], Callable[..., None]]
-
-
-def sample_flag(text: str, default: str | None = None) -> Decorator:
-    """Add the flag that names what the job is for."""
-    return click.option("--sample", default=default, required=default is None, help=text)
+from cathodeflow.options import as_flag, flag_name, is_tuple, optional
 
 
-def record_flag(required: bool = True) -> Decorator:
-    """Add the flag of the record."""
-    text = "JSON file for options and figures of merit."
-    return click.option("--record", required=required, metavar="FILE", help=text)
-
-
-def live_flags(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the flags of a tracking server that shows curves while a training goes on."""
-    live = click.option(
-        "--live",
-        metavar="URI",
-        envvar="CATHODEFLOW_LIVE",
-        help="MLflow server that gets the curves while the training goes on.",
+def flag(key: str, field: FieldInfo) -> click.Option:
+    """Command-line flag of one option, by its key."""
+    names = [flag_name(key), variable(key)]
+    if field.annotation is bool:
+        names[0] += "/--no-" + names[0][2:]
+    return click.Option(
+        names,
+        default=None,
+        help=describe(field),
+        metavar=None if field.annotation is bool else _metavar(kind(field)),
     )
-    experiment = click.option(
-        "--experiment", default="cathodeflow", envvar="CATHODEFLOW_EXPERIMENT", help="MLflow experiment for --live."
-    )
-    decorated: Any = live(experiment(function))
-    return decorated
 
 
-def compute_device(device: str | None) -> str:
-    """Name torch's device for the option `device`.
+def variable(key: str) -> str:
+    """Name of an option's parameter in a command; options may be called like arguments of the stage's function.
 
-    Raises
-    ------
-    InputError
-        `cuda` without a GPU that torch can use.
+    Examples
+    --------
+    >>> variable("augment.flip")
+    'option_augment__flip'
     """
-    from cathodeflow.learning import resolve_device
+    return "option_" + key.replace(".", "__")
 
-    return resolve_device(device or "auto").type
+
+def _metavar(text: str) -> str:
+    return f"[{text}]" if "|" in text else text.upper()
+
+
+def kind(field: FieldInfo) -> str:
+    """Type of a field in words: `integer`, `number`, `text`, `yes or no`, or the choices."""
+    arms = [arm for arm in get_args(field.annotation) if arm is not type(None)] if optional(field.annotation) else None
+    annotation = arms[0] if arms else field.annotation
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) is dict:
+        return "mapping"
+    if is_tuple(annotation):
+        item = get_args(annotation)[0]
+        item = getattr(item, "__origin__", item)
+        return {int: "integers", float: "numbers"}.get(item, "texts")
+    if choices := get_args(annotation):
+        return "|".join(map(str, choices))
+    names: dict[Any, str] = {int: "integer", float: "number", bool: "yes or no"}
+    return names.get(annotation, "text")
+
+
+def bounds(field: FieldInfo) -> str:
+    """Bounds of a field, such as `>= 0, < 1`."""
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    found = [
+        f"{sign} {getattr(item, key)}" for item in field.metadata for key, sign in signs.items() if hasattr(item, key)
+    ]
+    return ", ".join(found)
+
+
+def unit(field: FieldInfo) -> str:
+    """Give the unit of a field, or an empty text."""
+    extra = field.json_schema_extra
+    return str(extra["unit"]) if isinstance(extra, dict) else ""
+
+
+def default(field: FieldInfo) -> str:
+    """Default of a field as it is written in YAML."""
+    value = field.default
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(str, value)) + "]"
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _default_flag(field: FieldInfo) -> str:
+    return as_flag(field.default) if isinstance(field.default, tuple) else default(field)
+
+
+def describe(field: FieldInfo) -> str:
+    """Sentence, unit, bounds and default of a field, for the help text."""
+    known = "" if field.default is None or field.is_required() else f"default: {_default_flag(field)}"
+    facts = [unit(field) and f"[{unit(field)}]", bounds(field), known]
+    text = "; ".join(fact for fact in facts if fact)
+    return f"{field.description}  ({text})" if text else str(field.description)

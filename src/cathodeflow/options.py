@@ -5,17 +5,25 @@ import json
 import shlex
 import types
 import typing
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
-from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.errors import InputError, InputErrors, RenamedKeyError
 
 
 class Options(BaseModel):
     """Base of every options class: frozen, no unknown keys, finite numbers only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    #: Keys that earlier versions had, with their present names, such as `{"turn": "augment.rotate90"}`: they are
+    #: refused with the new name, as a value that was ignored or meant something else would change results silently.
+    #: One that became two has both: `{"symmetries": "augment.rotate90 and augment.flip"}`.
+    #: That of an option that has moved to another stage begins with `../`, such as `../figures.isosurface`.
+    renamed: ClassVar[dict[str, str]] = {}
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)
@@ -42,9 +50,24 @@ def is_tuple(annotation: Any) -> bool:
     return any(typing.get_origin(arm) is tuple for arm in arms)
 
 
-def flag_name(field: str) -> str:
-    """Command-line flag of a field: `min_value` is `--min-value`."""
-    return "--" + field.replace("_", "-")
+def options_class(field: FieldInfo) -> type[Options] | None:
+    """Class of a field that holds options of its own, such as `augment` of a training; else None."""
+    annotation = field.annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Options) else None
+
+
+def leaves(cls: type[Options], above: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yield every single option of a class with its key; those of a group are `group.key`."""
+    for name, field in cls.model_fields.items():
+        if nested := options_class(field):
+            yield from leaves(nested, f"{above}{name}.")
+        else:
+            yield above + name, field
+
+
+def flag_name(key: str) -> str:
+    """Command-line flag of a key: `min_value` is `--min-value`, `augment.flip` is `--augment-flip`."""
+    return "--" + key.replace("_", "-").replace(".", "-")
 
 
 def to_flags(options: Options) -> str:
@@ -62,42 +85,66 @@ def to_flags(options: Options) -> str:
     '--model gaussian --radius 7'
     """
     words: list[str] = []
-    for name, value in options:
+    for key, field in leaves(type(options)):
+        value: Any = options
+        for name in key.split("."):
+            value = getattr(value, name)
         if isinstance(value, bool):
-            words.append(flag_name(name) if value else "--no-" + flag_name(name)[2:])
+            words.append(flag_name(key) if value else "--no-" + flag_name(key)[2:])
         elif value is not None:
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            text = as_flag(value)
             # With '=' a value that begins with a minus sign is not taken for a flag.
-            joined = f"{flag_name(name)}={shlex.quote(text)}" if text.startswith("-") else None
-            words += [joined] if joined else [flag_name(name), shlex.quote(text)]
-        elif type(options).model_fields[name].default is not None:
-            words += [flag_name(name), _NONE]
+            joined = f"{flag_name(key)}={shlex.quote(text)}" if text.startswith("-") else None
+            words += [joined] if joined else [flag_name(key), shlex.quote(text)]
+        elif field.default is not None:
+            words += [flag_name(key), _NONE]
     return " ".join(words)
 
 
+def as_flag(value: Any) -> str:
+    """Write a value as its flag takes it; tuples with commas."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def from_flags(cls: type[OptionsT], values: dict[str, Any]) -> OptionsT:
-    """Build options from command-line values; what is None was not given and keeps its default.
+    """Build options from command-line values by key; what is None was not given and keeps its default.
 
     Raises
     ------
     InputError
         Naming the flag, its value and what was expected.
     """
-    given = {name: value for name, value in values.items() if value is not None}
-    for name, value in given.items():
-        annotation = cls.model_fields[name].annotation
-        if value == _NONE and optional(annotation) and cls.model_fields[name].default is not None:
-            given[name] = None
-        elif isinstance(value, str) and is_tuple(annotation):
-            given[name] = [part for part in value.split(",") if part]
-        elif typing.get_origin(annotation) is typing.Literal:
-            # Pydantic takes a choice that is a number for one only as a number.
-            choices = {str(choice): choice for choice in typing.get_args(annotation)}
-            given[name] = choices.get(value, value)
+    given: dict[str, Any] = {}
+    fields = dict(leaves(cls))
+    for key, value in values.items():
+        if value is None:
+            continue
+        *groups, name = key.split(".")
+        inner = given
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[name] = _from_text(value, fields[key])
     try:
         return cls.model_validate(given)
     except ValidationError as error:
-        raise as_input_error(error, cls, lambda location: flag_name(str(location[0]))) from None
+
+        def name_of(location: tuple[Any, ...]) -> str:
+            key = ".".join(map(str, location))
+            return flag_name(next((known for known in fields if key == known or key.startswith(f"{known}.")), key))
+
+        raise as_input_error(error, cls, name_of) from None
+
+
+def _from_text(value: Any, field: FieldInfo) -> Any:
+    annotation = field.annotation
+    if value == _NONE and optional(annotation) and field.default is not None:
+        return None
+    if isinstance(value, str) and is_tuple(annotation):
+        return [part for part in value.split(",") if part]
+    if typing.get_origin(annotation) is typing.Literal:
+        # Pydantic takes a choice that is a number for one only as a number.
+        return {str(choice): choice for choice in typing.get_args(annotation)}.get(value, value)
+    return value
 
 
 def from_config(cls: type[OptionsT], section: Any, where: str) -> OptionsT:
@@ -136,7 +183,9 @@ def as_input_error(
         location = tuple(problem["loc"])
         if problem["type"] == "too_short" and found:
             continue  # what is too short is what was left after the items said before
-        if problem["type"] == "extra_forbidden":
+        if problem["type"] == "extra_forbidden" and (now := renamed(cls, location)):
+            found.append(RenamedKeyError(name(location), name(now).rpartition(": ")[2]))
+        elif problem["type"] == "extra_forbidden":
             known = _fields_at(cls, location[:-1])
             close = difflib.get_close_matches(str(location[-1]), known, 1)
             expected = f"'{close[0]}'" if close else "one of " + ", ".join(known)
@@ -151,12 +200,29 @@ def as_input_error(
     return InputErrors.of(found)
 
 
+def renamed(cls: type[BaseModel], location: tuple[Any, ...]) -> tuple[str, ...] | None:
+    """Present place of the key at `location`, if it is the old name of an option."""
+    *above, key = map(str, location)
+    at = _class_at(cls, tuple(above))
+    now = at.renamed.get(key) if at is not None and issubclass(at, Options) else None
+    if now and now.startswith("../"):
+        return (*(above[:-1] or [".."]), *now[3:].split("."))
+    return (*above, *now.split(".")) if now else None
+
+
 def _fields_at(cls: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    for key in location:
-        field = cls.model_fields.get(str(key))
-        arms = (field.annotation, *typing.get_args(field.annotation)) if field else ()
-        classes = [arm for arm in arms if isinstance(arm, type) and issubclass(arm, BaseModel)]
-        if not classes:
-            return []
-        cls = classes[0]
-    return list(cls.model_fields)
+    at = _class_at(cls, location)
+    return list(at.model_fields) if at else []
+
+
+def _class_at(annotation: Any, location: tuple[Any, ...]) -> type[BaseModel] | None:
+    """Class of the options at a place inside a type, such as that of a section; None for anything else."""
+    if typing.get_origin(annotation) is dict and location:
+        # A mapping of names to options, such as `networks`, has any key.
+        return _class_at(typing.get_args(annotation)[1], location[1:])
+    arms = (annotation, *typing.get_args(annotation))
+    cls = next((arm for arm in arms if isinstance(arm, type) and issubclass(arm, BaseModel)), None)
+    if cls is None or not location:
+        return cls
+    field = cls.model_fields.get(str(location[0]))
+    return _class_at(field.annotation, location[1:]) if field else None

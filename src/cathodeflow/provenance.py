@@ -1,40 +1,89 @@
-"""What a result depends on besides data and options: a digest of the code that makes it, and the commit.
+"""What a result depends on besides data and options: a digest of the code that makes it, libraries, and the commit.
 
 Snakemake does not see what a command imports. `code_digest` therefore follows names: from the function behind a stage
 to every first-party function, class and constant that it reaches, in whatever module, and hashes their syntax trees
-without comments, docstrings and layout. Code that the stage cannot reach does not count, even in the same module.
+without comments, docstrings and layout. Code that the stage cannot reach does not count, even in the same module, nor
+does code that cannot change a number: `OUTSIDE` and `PLOTS` name the modules.
+
+Also left out, wherever they stand: what is logged, the wording of errors, labels of progress bars, and of an option
+its description, unit and bounds. Its default counts, as validators do, since they may replace a value.
 """
 
-import ast
-import copy
 import hashlib
-import importlib.util
+import importlib.metadata
+import platform
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from functools import cache, cached_property
 from pathlib import Path
+from typing import NamedTuple
+
+from cathodeflow.references import Module, is_library, read_module
+from cathodeflow.statements import WHOLE, Statement, Target
 
 PACKAGE = Path(__file__).parent
-DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-WHOLE = "*"
+#: Modules that change no number: commands, errors, progress, records, tracking. Patterns without the package's name.
+OUTSIDE = (
+    "cli", "commands", "errors", "progress", "provenance", "record", "reference", "references", "stage", "statements",
+    "tracking", "verify",
+)  # fmt: skip
+#: Modules that draw: outside too, but for the stages named `FIGURES`.
+PLOTS = ("plotting", "io.figures", "*plots")
+FIGURES = "figures"
+
+Place = tuple[str, str]
 
 
-@dataclass(frozen=True)
-class Module:
-    """A parsed module: statements by the names they bind, imports by local name, statements that run for effect."""
+class Reach(NamedTuple):
+    """What a target reaches: a digest of the first-party code and data files, and other libraries by import name."""
 
-    name: str
-    bound: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imported: dict[str, list[tuple[str, str | None]]] = field(default_factory=dict)
-    effects: list[ast.stmt] = field(default_factory=list)
+    digest: str
+    libraries: frozenset[str]
 
 
-def code_digest(target: str, root: Path = PACKAGE) -> str:
-    """Digest of all first-party code that `target` reaches.
+def stage_target(stage: str, root: Path = PACKAGE) -> str:
+    """Return the function behind a stage, as `package.module:name`.
+
+    Examples
+    --------
+    >>> stage_target("bragg.fit")
+    'cathodeflow.bragg.stages.fit:fit'
+    """
+    technique, name = stage.split(".")
+    return f"{root.name}.{technique}.stages.{name}:{name}"
+
+
+def stage_reach(stage: str, root: Path = PACKAGE) -> Reach:
+    """Return what a stage reaches; plots count for stages named `figures` alone."""
+    return reach(stage_target(stage, root), root, plots=stage.endswith(f".{FIGURES}"))
+
+
+def code_parameter(stage: str, libraries: Iterable[str] = (), root: Path = PACKAGE) -> str:
+    """Return what makes Snakemake run a stage again: its code digest, and the versions of some libraries it reaches.
+
+    Parameters
+    ----------
+    stage : str
+        Such as `bragg.fit`.
+    libraries : iterable of str
+        Names of packages, such as `scikit-image`, or `python`.
+    root : Path
+        Folder of the package.
+    """
+    found = stage_reach(stage, root)
+    chosen = {canonical(name) for name in libraries}
+    made_with = versions(found.libraries) if chosen else {}
+    return " ".join([found.digest, *(f"{name} {made_with[name]}" for name in sorted(chosen & made_with.keys()))])
+
+
+def code_digest(target: str, root: Path = PACKAGE, *, plots: bool = False) -> str:
+    """Digest of all first-party code and data files of the package that `target` reaches.
 
     The decorators of the target itself do not count: they make it a command, with help texts. Not seen is what is
     reached by text alone: names given to `getattr` or `importlib`, and functions that decorators put into a registry.
+    Of a function that reads data files (`__file__`, `importlib.resources`) those count that it names, or else those
+    that its module names, or else all in the module's folder.
 
     Parameters
     ----------
@@ -42,6 +91,8 @@ def code_digest(target: str, root: Path = PACKAGE) -> str:
         `package.module:name`, or `package.module` for all of a module.
     root : Path
         Folder of the package.
+    plots : bool
+        Whether plots count.
 
     Returns
     -------
@@ -53,56 +104,180 @@ def code_digest(target: str, root: Path = PACKAGE) -> str:
     ValueError
         The target is not in the package.
     """
-    module, _, name = target.partition(":")
-    if not (_file(module, root) and (not name or name in _names(_parse(module, root)))):
-        raise ValueError(f"{target} is not in {root}")
-    place = (module, name or WHOLE)
-    while name and place[1] not in _parse(place[0], root).bound:
-        place = _imported(_parse(place[0], root).imported[place[1]][0], root)
-    command = place
-    seen: set[tuple[str, str]] = set()
-    pending = [place]
-    lines = []
-    while pending:
-        place = pending.pop()
-        if place in seen:
-            continue
-        seen.add(place)
-        statements, more = _resolve(*place, root, bare=place == command)
-        pending += more
-        # Places in any order, but the statements of a place in theirs.
-        lines.append(f"{place[0]}:{place[1]}:" + ";".join(map(normalise, statements)))
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
+    return reach(target, root, plots=plots).digest
 
 
-def normalise(node: ast.AST) -> str:
-    r"""Syntax tree as text, without docstrings and positions, the same from every Python version.
+def reach(target: str, root: Path = PACKAGE, *, plots: bool = False) -> Reach:
+    """Follow the names from `target` on; parameters and errors are those of `code_digest`."""
+    return package_code(root, OUTSIDE if plots else (*OUTSIDE, *PLOTS)).reach(target)
 
-    Examples
-    --------
-    >>> one, two = (ast.parse(code) for code in ("def f( a ):\n  'Doc.'\n  return a # why", "def f(a): return a"))
-    >>> normalise(one) == normalise(two)
-    True
-    """
-    parts = []
-    for name, value in ast.iter_fields(node):
-        if name in ("ctx", "kind", "type_comment") or value is None or value == []:
-            continue
-        if (
-            name == "args"
-            and isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Name)
-            and node.func.id == "option"
-        ):
-            value = value[:1]  # the default counts, the sentence that describes an option does not
-        if isinstance(value, list):
-            if name == "body":
-                value = [item for item in value if not _is_text(item)]
-            text = ",".join(normalise(item) if isinstance(item, ast.AST) else repr(item) for item in value)
-        else:
-            text = normalise(value) if isinstance(value, ast.AST) else repr(value)
-        parts.append(f"{name}={text}")
-    return f"{type(node).__name__}({';'.join(parts)})"
+
+@cache
+def package_code(root: Path, outside: tuple[str, ...]) -> "PackageCode":
+    """Give the code of a package, read once in a process."""
+    return PackageCode(root, outside)
+
+
+class PackageCode:
+    """First-party modules of a package, read when they are reached."""
+
+    def __init__(self, root: Path, outside: tuple[str, ...]) -> None:
+        self.root, self.outside = root, outside
+        self._modules: dict[str, Module] = {}
+        self._resolved: dict[tuple[str, str, bool], tuple[str, list[Place], set[str]]] = {}
+        self._reached: dict[str, Reach] = {}
+        self._outside: dict[str, bool] = {}
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """Files of all modules, by name."""
+        found = {}
+        for path in self.root.rglob("*.py"):
+            parts = path.relative_to(self.root).with_suffix("").parts
+            found[".".join((self.root.name, *(parts[:-1] if parts[-1] == "__init__" else parts)))] = path
+        return found
+
+    def module(self, name: str) -> Module:
+        """Parse a module."""
+        if name not in self._modules:
+            path = self.files[name]
+            package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+            self._modules[name] = read_module(name, path.read_bytes(), package, self.outside)
+        return self._modules[name]
+
+    def reach(self, target: str) -> Reach:
+        """Follow the names from a target on."""
+        if target not in self._reached:
+            self._reached[target] = self._follow(target)
+        return self._reached[target]
+
+    def _follow(self, target: str) -> Reach:
+        module, _, name = target.partition(":")
+        if module not in self.files or (name and name not in self.module(module)):
+            raise ValueError(f"{target} is not in {self.root}")
+        place = (module, name or WHOLE)
+        while name and place[1] not in self.module(place[0]).bound:
+            place = self._places(self.module(place[0]).imported[place[1]][0])[0]
+        command = place
+        seen: set[Place] = set()
+        pending = [place]
+        lines, libraries = [], set()
+        while pending:
+            place = pending.pop()
+            if place in seen or self._is_outside(place[0]):
+                continue
+            seen.add(place)
+            text, more, used = self._resolve(*place, bare=place == command)
+            pending += more
+            libraries |= used
+            # Places in any order, but the statements of a place in theirs.
+            lines.append(f"{place[0]}:{place[1]}:{text}")
+        digest = hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
+        return Reach(digest, frozenset(libraries))
+
+    def _is_outside(self, module: str) -> bool:
+        if module not in self._outside:
+            own = module.partition(".")[2]
+            self._outside[module] = any(fnmatch(own, pattern) for pattern in self.outside)
+        return self._outside[module]
+
+    def _resolve(self, name: str, wanted: str, *, bare: bool) -> tuple[str, list[Place], set[str]]:
+        if (name, wanted, bare) not in self._resolved:
+            self._resolved[name, wanted, bare] = self._resolve_anew(name, wanted, bare=bare)
+        return self._resolved[name, wanted, bare]
+
+    def _resolve_anew(self, name: str, wanted: str, *, bare: bool) -> tuple[str, list[Place], set[str]]:
+        """Statements that define a name of a module, without decorators if `bare`; where they lead; libraries."""
+        module = self.module(name)
+        # Importing a module runs it, and the packages above it.
+        statements = list(module.effects)
+        parent = name.rpartition(".")[0]
+        leads: list[Place] = [(parent, "")] if parent else []
+        targets = [target for target in module.unused_imports if target.module.split(".")[0] != self.root.name]
+        # Whatever a star brings in may be what is looked for.
+        targets += module.imported.get(WHOLE, [])
+        if wanted == WHOLE:
+            statements += [statement for group in module.bound.values() for statement in group]
+            targets += [target for found in module.imported.values() for target in found]
+        elif wanted in module:
+            statements += module.bound.get(wanted, [])
+            targets += module.imported.get(wanted, [])
+        elif wanted and f"{name}.{wanted}" in self.files:
+            leads.append((f"{name}.{wanted}", WHOLE))
+        texts = []
+        for statement in statements:
+            read = module.read(statement)
+            plain = bare and statement not in module.effects
+            texts.append(read.text if plain or not read.decorators else f"{read.decorators}@{read.text}")
+            own = read.targets if plain else read.decorator_targets + read.targets
+            texts += self._data(module, read) if read.reads_data else []
+            targets += own
+            if read.lists_modules:
+                # A package that lists its own modules, as `io.formats` does, may run any of them.
+                leads += [(other, WHOLE) for other in sorted(self.files) if other.rpartition(".")[0] == name]
+        libraries = set()
+        for target in targets:
+            places = self._places(target)
+            leads += places
+            if not places and is_library(target.module):
+                libraries.add(target.module.split(".")[0])
+        return ";".join(texts), list(dict.fromkeys(leads)), libraries
+
+    def _places(self, target: Target) -> list[Place]:
+        """Return where in the package a target leads."""
+        base, name, attribute = target
+        if base not in self.files:
+            return []
+        if name is None or name == WHOLE:
+            return [(base, WHOLE)]
+        whole = f"{base}.{name}"
+        return [(whole, attribute or WHOLE) if whole in self.files else (base, name)]
+
+    def _data(self, module: Module, read: Statement) -> list[str]:
+        """Digests of the data files that a statement of a module can read."""
+        near = {module.package} | {text for text in module.texts if text in self.files}
+        near |= {f"{target.module}.{target.name}" for target in read.targets}
+        folders = [self.files[name].parent for name in sorted(near & self.files.keys())]
+        found = {path for folder in folders for path in folder.rglob("*") if _is_data(path)}
+        for texts in (read.texts, module.texts):
+            if named := {path for path in found if any(path.name == text.rpartition("/")[2] for text in texts)}:
+                found = named
+                break
+        return [
+            f"{path.relative_to(self.root).as_posix()}:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+            for path in sorted(found)
+        ]
+
+
+def _is_data(path: Path) -> bool:
+    return path.is_file() and path.suffix not in (".py", ".pyc")
+
+
+def canonical(name: str) -> str:
+    """Name of a package as the index writes it: lower case, with dashes."""
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+def versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Versions of Python and of the packages that some libraries, by import name, come from; by name of the package."""
+    packages = _packages()
+    names = {canonical(package) for library in libraries for package in packages.get(library, ())}
+    return {name: version for name in ("python", *sorted(names)) if (version := installed(name))}
+
+
+def installed(package: str) -> str | None:
+    """Version of Python or of a package, None where it is not installed."""
+    if package == "python":
+        return platform.python_version()
+    try:
+        return importlib.metadata.version(package)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return None
+
+
+@cache
+def _packages() -> dict[str, list[str]]:
+    return dict(importlib.metadata.packages_distributions())
 
 
 def git_commit(folder: Path = PACKAGE) -> str | None:
@@ -116,130 +291,3 @@ def git_commit(folder: Path = PACKAGE) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return runs[0] + ("+" if runs[1] else "")
-
-
-def _is_text(node: object) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-
-
-def _file(module: str, root: Path) -> Path | None:
-    package, *parts = module.split(".")
-    if package != root.name:
-        return None
-    base = root.joinpath(*parts)
-    candidates = (base.with_suffix(".py"), base / "__init__.py") if parts else (base / "__init__.py",)
-    return next((path for path in candidates if path.is_file()), None)
-
-
-@cache
-def _parse(module: str, root: Path) -> Module:
-    path = _file(module, root)
-    assert path is not None
-    parsed = Module(module)
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for statement in ast.parse(path.read_bytes(), str(path)).body:
-        if _is_text(statement):
-            continue
-        if isinstance(statement, ast.Import | ast.ImportFrom):
-            _add_imports(parsed, statement, package)
-        elif isinstance(statement, DEFINITIONS):
-            parsed.bound.setdefault(statement.name, []).append(statement)
-        elif isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
-            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            names = [name for target in targets for name in _changed(target)]
-            for name in dict.fromkeys(names):
-                parsed.bound.setdefault(name, []).append(statement)
-            parsed.effects.extend([] if names else [statement])
-        else:
-            # A condition, a loop or a call at module level may do anything: it always counts.
-            parsed.effects.append(statement)
-            for node in ast.walk(statement):
-                if isinstance(node, ast.Import | ast.ImportFrom):
-                    _add_imports(parsed, node, package)
-    return parsed
-
-
-def _changed(target: ast.expr) -> list[str]:
-    """Names that an assignment to `target` binds or changes: also `table` of `table[0]` and `Class` of `Class.size`."""
-    if isinstance(target, ast.Tuple | ast.List):
-        return [name for item in target.elts for name in _changed(item)]
-    while isinstance(target, ast.Attribute | ast.Subscript | ast.Starred):
-        target = target.value
-    return [target.id] if isinstance(target, ast.Name) else []
-
-
-def _add_imports(parsed: Module, node: ast.Import | ast.ImportFrom, package: str) -> None:
-    for name, target in _imports(node, package):
-        parsed.imported.setdefault(name, []).append(target)
-
-
-def _imports(node: ast.Import | ast.ImportFrom, package: str) -> list[tuple[str, tuple[str, str | None]]]:
-    if isinstance(node, ast.Import):
-        return [(alias.asname or alias.name.split(".")[0], (alias.name, None)) for alias in node.names]
-    base = importlib.util.resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
-    return [(alias.asname or alias.name, (base or "", alias.name)) for alias in node.names]
-
-
-def _names(module: Module) -> set[str]:
-    return set(module.bound) | set(module.imported)
-
-
-def _resolve(module: str, name: str, root: Path, *, bare: bool = False) -> tuple[list[ast.stmt], list[tuple[str, str]]]:
-    """Statements that define a name of a module, without decorators if `bare`, and the places these lead to."""
-    if not _file(module, root):
-        return [], []
-    parsed = _parse(module, root)
-    # Importing a module runs it, and the packages above it.
-    statements = list(parsed.effects)
-    parent = module.rpartition(".")[0]
-    leads = [(parent, "")] if parent else []
-    # Whatever a star brings in may be what is looked for.
-    leads += [_imported(target, root) for target in parsed.imported.get(WHOLE, [])]
-    if name == WHOLE:
-        statements += [statement for group in parsed.bound.values() for statement in group]
-        leads += [_imported(target, root) for targets in parsed.imported.values() for target in targets]
-    elif name in parsed.bound or name in parsed.imported:
-        own = parsed.bound.get(name, [])
-        statements += [_undecorated(statement) if bare else statement for statement in own]
-        leads += [_imported(target, root) for target in parsed.imported.get(name, [])]
-    elif name and _file(f"{module}.{name}", root):
-        leads.append((f"{module}.{name}", WHOLE))
-    for statement in statements:
-        leads += _leads(statement, parsed, root)
-    return statements, leads
-
-
-def _undecorated(statement: ast.stmt) -> ast.stmt:
-    if not isinstance(statement, DEFINITIONS):
-        return statement
-    bare = copy.copy(statement)
-    bare.decorator_list = []
-    return bare
-
-
-def _imported(target: tuple[str, str | None], root: Path) -> tuple[str, str]:
-    module, name = target
-    if name is None or name == WHOLE:
-        return module, WHOLE
-    return (f"{module}.{name}", WHOLE) if _file(f"{module}.{name}", root) else (module, name)
-
-
-def _leads(statement: ast.stmt, module: Module, root: Path) -> Iterator[tuple[str, str]]:
-    """Names of the module, and of first-party modules, that a statement uses."""
-    package = module.name if (root.joinpath(*module.name.split(".")[1:]) / "__init__.py").is_file() else ""
-    through: set[ast.AST] = set()
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            for _, target in _imports(node, package or module.name.rpartition(".")[0]):
-                yield _imported(target, root)
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in module.imported:
-            # `frames.read` of `from package.io import frames` needs `read` alone.
-            for base, name in module.imported[node.value.id]:
-                whole = f"{base}.{name}" if name else base
-                if "." not in base or name:
-                    through.add(node.value)
-                    yield (whole, node.attr) if _file(whole, root) else (base, name or WHOLE)
-                else:
-                    yield base, WHOLE
-        elif isinstance(node, ast.Name) and node not in through and node.id in _names(module):
-            yield module.name, node.id

@@ -1,15 +1,47 @@
-"""The record of a job: what was done, with which options and code, and what came out."""
+"""The record of a job: what was done, with which options, code, inputs and versions, and what came out."""
 
+import getpass
+import os
+import platform
+import resource
+import time
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from cathodeflow.io.digests import content_digest, written_digests
+import psutil
+
+from cathodeflow.io.digests import content_digest, input_digests, written_digests
 from cathodeflow.io.tables import plain, write_json
 from cathodeflow.options import Options
-from cathodeflow.provenance import code_digest, git_commit
+from cathodeflow.provenance import git_commit, stage_reach, versions
 
 FORMAT = "cathodeflow-record-1"
+#: Environment variable with the name of the run, which the workflow sets from `run_name`.
+RUN = "CATHODEFLOW_RUN"
+#: The part that differs between equal jobs, and the digest over all of the file.
+JOB, CHECKSUM = "job", "checksum"
+
+
+class Begun(NamedTuple):
+    """When a job began.
+
+    Attributes
+    ----------
+    time : float
+        Seconds since 1970.
+    cpu : float
+        Processor time that the process and its children had used by then [s].
+    """
+
+    time: float
+    cpu: float
+
+
+def begin() -> Begun:
+    """Return that a job begins now, to be given to `write_record` at its end."""
+    return Begun(time.time(), sum(os.times()[:4]))
 
 
 def write_record(
@@ -21,11 +53,14 @@ def write_record(
     metrics: Mapping[str, Any],
     history: Iterable[Mapping[str, Any]] = (),
     figures: Iterable[str] = (),
+    inputs: Iterable[str | os.PathLike[str]] = (),
+    run_name: str | None = None,
+    begun: Begun | None = None,
 ) -> None:
     """Write the metrics JSON of a job, which the `mlflow` rule imports.
 
-    Nothing in it depends on time or machine, so that equal jobs write equal files. It is the last file of its job, and
-    has the digests of all that the job wrote beside it.
+    It is the last file of its job, and has the digests of all that the job wrote beside it. Equal jobs write equal
+    files, but for the part `job`, which has the times, the user and the machine; `digest` is of all the rest.
 
     Parameters
     ----------
@@ -42,8 +77,13 @@ def write_record(
         A row per epoch or iteration; the key `epoch` is the step.
     figures : iterable of str
         Image files that belong to the job.
+    inputs : iterable of path
+        Files, stores and folders that the job read, raw data too.
+    run_name : str, optional
+        Name that the user gave the run; default: the environment variable `CATHODEFLOW_RUN`.
+    begun : Begun, optional
+        When the job began; default: with the process.
     """
-    technique, name = stage.split(".")
     content = plain(
         {
             "format": FORMAT,
@@ -53,9 +93,38 @@ def write_record(
             "metrics": dict(metrics),
             "history": [dict(row) for row in history],
             "figures": [Path(figure).as_posix() for figure in figures],
-            "code": code_digest(f"cathodeflow.{technique}.cli:{name}"),
+            "code": (reached := stage_reach(stage)).digest,
+            "versions": versions(reached.libraries),
             "commit": git_commit(),
+            "inputs": input_digests(inputs),
             "outputs": written_digests(Path(path).parent),
         }
     )
-    write_json(path, {**content, "digest": content_digest(content)})
+    content |= {"digest": content_digest(content), JOB: _job(begun, run_name)}
+    write_json(path, {**content, CHECKSUM: content_digest(content)})
+
+
+def identity(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a record that is the same for equal jobs, which its `digest` is of."""
+    return {key: value for key, value in record.items() if key not in ("digest", JOB, CHECKSUM)}
+
+
+def _job(begun: Begun | None, run_name: str | None) -> dict[str, Any]:
+    begun, end = begun or Begun(psutil.Process().create_time(), 0.0), begin()
+    return {
+        "run_name": run_name or os.environ.get(RUN) or None,
+        "start": datetime.fromtimestamp(begun.time, UTC).isoformat(timespec="milliseconds"),
+        "end": datetime.fromtimestamp(end.time, UTC).isoformat(timespec="milliseconds"),
+        "cpu_time_s": round(end.cpu - begun.cpu, 2),
+        "max_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "user": user(),
+        "platform": platform.platform(),
+    }
+
+
+def user() -> str | None:
+    """Name of the user, None where the system knows none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return None  # a container may run under a number without a name

@@ -4,8 +4,8 @@ import inspect
 
 from pydantic.fields import FieldInfo
 
-from cathodeflow.commands import bounds, default, kind, unit
 from cathodeflow.config import Settings, config_class, techniques
+from cathodeflow.flags import bounds, default, kind, unit
 from cathodeflow.options import Options
 
 HEAD = """# Settings

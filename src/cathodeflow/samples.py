@@ -2,12 +2,12 @@
 
 import csv
 import re
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import ValidationError, field_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.text import read_lines
 from cathodeflow.options import Options, as_input_error, option
 
 # Regular expression of the name of a sample.
@@ -33,7 +33,7 @@ class Sample(Options):
 class TechniqueSection(Options):
     """Base of a technique's section of the configuration; the options of its stages come with the technique."""
 
-    samples: str = option(..., "Sheet of the samples.")
+    samples: str = option(..., "Path of the sample sheet.")
 
     sample_class: ClassVar[type[Sample]] = Sample
 
@@ -85,13 +85,10 @@ def read_samples(path: str, cls: type[SampleT]) -> dict[str, SampleT]:
     InputError
         No such file, unknown or missing columns, a wrong value, a name given twice, no sample: a line each.
     """
+    lines = read_lines(path, "a sample sheet")
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as stream:
-            lines = [(number, line) for number, line in enumerate(stream, start=1) if _counts(line)]
-            rows = list(csv.reader([line for _, line in lines], delimiter="\t"))
-    except FileNotFoundError:
-        raise InputError(path, "no such file", "a sample sheet") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.reader([line for _, line in lines], delimiter="\t"))
+    except csv.Error as error:
         raise InputError(path, str(error), "a tab-separated sample sheet") from None
     known, header = list(cls.model_fields), rows[0] if rows else []
     errors = [
@@ -124,10 +121,6 @@ def read_samples(path: str, cls: type[SampleT]) -> dict[str, SampleT]:
     if errors:
         raise InputErrors.of(errors)
     return samples
-
-
-def _counts(line: str) -> bool:
-    return bool(line.strip()) and not line.lstrip("\ufeff").startswith("#")
 
 
 def _parse(cells: dict[str, Any], cls: type[SampleT], where: str) -> SampleT:

@@ -10,8 +10,8 @@ from typing import Any
 import dask
 
 from cathodeflow.cluster import Dask, chosen
-from cathodeflow.commands import thread_count
 from cathodeflow.errors import InputError
+from cathodeflow.parallel import thread_count
 
 log = logging.getLogger("cathodeflow.dask")
 # Seconds for a running scheduler to answer, and for the first worker to come: jobs wait in a queue.

@@ -1,7 +1,6 @@
-"""Intervals of shares and of figures of merit, and bins of confidence: what several techniques count alike."""
+"""Statistics that several techniques use: median, intervals of fractions and of metrics, bins of confidence."""
 
 from collections.abc import Callable
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,8 +11,20 @@ Float64 = NDArray[np.float64]
 _TOGETHER = 2**23
 
 
+def median(values: ArrayLike) -> float | None:
+    """Return the median, or None of nothing.
+
+    Examples
+    --------
+    >>> median([1.0, 4.0, 2.0]), median([])
+    (2.0, None)
+    """
+    values = np.asarray(values)
+    return float(np.median(values)) if values.size else None
+
+
 def wilson(right: int, count: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the ends of Wilson's interval of a share, NaN where there is nothing to count.
+    """Return the ends of the Wilson interval of a fraction; NaN if `count` is 0.
 
     Examples
     --------
@@ -22,10 +33,10 @@ def wilson(right: int, count: int, *, confidence: float = 0.95) -> tuple[float, 
     """
     if not count:
         return float("nan"), float("nan")
-    z, share = NormalDist().inv_cdf((1 + confidence) / 2), right / count
-    middle = (share + z**2 / 2 / count) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * (share * (1 - share) / count + z**2 / 4 / count**2) ** 0.5
-    return max(0.0, middle - half), min(1.0, middle + half)
+    from scipy.stats import binomtest  # takes longer to import than most stages that need a median
+
+    interval = binomtest(right, count).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def confidence_bins(confidence: ArrayLike, bins: int) -> NDArray[np.int64]:

@@ -4,27 +4,29 @@ Jobs never import mlflow. One job reads the records after the fact, so that no t
 a server that is away costs no computation, and importing twice adds nothing.
 """
 
-import csv
 import hashlib
 import json
 import logging
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from cathodeflow.cluster import is_first_process
+from cathodeflow.cluster import Tracking, chosen
 from cathodeflow.config import techniques
 from cathodeflow.errors import InputError
-from cathodeflow.io.atomic import atomic_path
+from cathodeflow.io.atomic import atomic_path, is_first_process
+from cathodeflow.io.digests import content_digest
 from cathodeflow.io.guard import one_line
 from cathodeflow.io.tables import read_json, write_json
-from cathodeflow.record import FORMAT
+from cathodeflow.record import CHECKSUM, FORMAT, JOB, user
 from cathodeflow.samples import read_samples
 
 if TYPE_CHECKING:
@@ -32,10 +34,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cathodeflow.tracking")
 
-KEY, PARENT, UNFINISHED, CURRENT, FOLDER = (
-    f"cathodeflow.{name}" for name in ("key", "parent", "unfinished", "current", "folder")
+KEY, PARENT, UNFINISHED, CURRENT, FOLDER, RECORD = (
+    f"cathodeflow.{name}" for name in ("key", "parent", "unfinished", "current", "folder", "record")
 )
-BENCHMARK = {"s": "run_time_s", "max_rss": "max_rss_mb", "cpu_time": "cpu_time_s"}
 SQLITE, SERVERS = "sqlite:///", ("http://", "https://")
 MANIFEST = ".manifest.json"  # of stores beside the records
 BATCH = 900  # MLflow takes at most 1000 metrics in one request
@@ -78,7 +79,7 @@ def import_records(records: Iterable[str], *, results: str = "results", uri: str
     records : iterable of str
         Record files.
     results : str
-        Folder of results; benchmark files lie in its `benchmarks` folder.
+        Folder of results.
     uri, experiment : str
         MLflow tracking address and name of the experiment.
 
@@ -98,16 +99,25 @@ def import_records(records: Iterable[str], *, results: str = "results", uri: str
         runs = [run for run in runs if UNFINISHED not in run.data.tags]
         known = {run.data.tags[KEY]: run for run in runs if KEY in run.data.tags}
         parents = [run.info.run_id for run in runs if PARENT in run.data.tags]
-        parent = parents[0] if parents else _parent(client, experiment_id, experiment)
+        found = list(_records(records))
+        times = [time for _, record in found for time in _times(record) if time]
+        parent = parents[0] if parents else _parent(client, experiment_id, experiment, min(times, default=None))
         imported: dict[str, str] = {}
         added = 0
-        for path, record in _records(records):
+        names = _run_names(found)
+        earlier = Counter(run.data.tags.get(RECORD) for run in runs if run.data.tags.get(FOLDER) == folder)
+        for path, record in found:
             key = _key(path, record)
             if key not in known:
-                imported[path.as_posix()] = _import(client, experiment_id, parent, record, key, Path(results))
+                number = earlier[path.as_posix()] + 1
+                name = names[path] + (f" #{number}" if number > 1 else "")
+                tags = {"mlflow.parentRunId": parent, FOLDER: folder, RECORD: path.as_posix()}
+                imported[path.as_posix()] = _import(client, experiment_id, record, key, name, tags)
                 added += 1
             else:
                 imported[path.as_posix()] = known[key].info.run_id
+        if added:
+            client.set_terminated(parent, end_time=max(times, default=None))
         current = set(imported.values())
         for run in runs:
             old = run.info.run_id not in current and run.data.tags.get(FOLDER) == folder
@@ -170,12 +180,14 @@ def next_attempt(out: str) -> int:
 
 
 @contextmanager
-def live_run(uri: str | None, *, experiment: str, name: str) -> Iterator[Any]:
+def live_run(name: str) -> Iterator[Any]:
     """Give a function `log_epoch(row)` that sends a row of metrics to an MLflow server while training goes on.
 
-    Only with the address of a server (http or https); with a database file, or none, the rows go nowhere, since a
-    database file is filled by the `mlflow` rule after the fact. A server that fails never stops the training.
+    Only where the command line or the environment names a server (http or https); with a database file the rows go
+    nowhere, since it is filled by the `mlflow` rule after the fact. A server that fails never stops the training.
     """
+    tracking = chosen(Tracking)
+    uri, experiment = tracking.uri, tracking.experiment
     if not (uri or "").startswith(SERVERS) or not is_first_process():
         yield lambda row: None
         return
@@ -183,7 +195,8 @@ def live_run(uri: str | None, *, experiment: str, name: str) -> Iterator[Any]:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     try:
         client = _client(str(uri))
-        run = client.create_run(_experiment(client, str(uri), experiment), run_name=f"{name} (live)")
+        tags = _origin(f"cathodeflow {name}", user())
+        run = client.create_run(_experiment(client, str(uri), experiment), run_name=f"{name} (live)", tags=tags)
     except Exception as error:  # whatever the server or the network does, training goes on
         log.warning("no live tracking: %s", str(error).splitlines()[0])
         yield lambda row: None
@@ -258,10 +271,14 @@ def _search(client: "MlflowClient", experiment_id: str) -> Iterator[Any]:
             return
 
 
-def _parent(client: "MlflowClient", experiment_id: str, experiment: str) -> str:
-    run = client.create_run(experiment_id, run_name=experiment, tags={PARENT: "yes"})
-    client.set_terminated(run.info.run_id)
-    return str(run.info.run_id)
+def _parent(client: "MlflowClient", experiment_id: str, experiment: str, start: int | None) -> str:
+    tags = {PARENT: "yes", **_origin("cathodeflow track", user())}
+    return str(client.create_run(experiment_id, start_time=start, run_name=experiment, tags=tags).info.run_id)
+
+
+def _origin(source: str, name: str | None) -> dict[str, str]:
+    """Tags that MLflow shows as the source and the user of a run."""
+    return {"mlflow.source.name": source, "mlflow.source.type": "LOCAL", **({"mlflow.user": name} if name else {})}
 
 
 def _records(paths: Iterable[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -273,54 +290,96 @@ def _records(paths: Iterable[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _key(path: Path, record: dict[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+    same = {key: value for key, value in record.items() if key not in (JOB, CHECKSUM)}
+    digest = hashlib.sha256(json.dumps(same, sort_keys=True).encode())
     for figure in record["figures"]:
         digest.update(Path(figure).read_bytes() if Path(figure).is_file() else b"")
     return f"{record['stage']}:{path.as_posix()}:{digest.hexdigest()}"
 
 
+def _run_names(found: list[tuple[Path, dict[str, Any]]]) -> dict[Path, str]:
+    """Names of runs by record: stage and sample, and the record's name where several have the same."""
+    names = {path: f"{record['stage']} {record['sample']}" for path, record in found}
+    counts = Counter(names.values())
+    return {path: name if counts[name] == 1 else f"{name} {path.stem}" for path, name in names.items()}
+
+
 def _import(
-    client: "MlflowClient", experiment_id: str, parent: str, record: dict[str, Any], key: str, results: Path
+    client: "MlflowClient", experiment_id: str, record: dict[str, Any], key: str, name: str, tags: dict[str, str]
 ) -> str:
     technique, stage = record["stage"].split(".")
-    tags = {
-        "mlflow.parentRunId": parent,
+    job = record.get(JOB) or {}
+    start, end = _times(record)
+    about = {
         "technique": technique,
         "stage": record["stage"],
         "sample": record["sample"],
         "code": record["code"],
-        "mlflow.source.git.commit": record["commit"] or "",
-        FOLDER: os.path.abspath(results),
+        "run_name": job.get("run_name"),
+        "platform": job.get("platform"),
+        **{f"version.{name}": version for name, version in (record.get("versions") or {}).items()},
+        **_origin(f"cathodeflow {technique} {stage.replace('_', '-')}", job.get("user")),
+        "mlflow.source.git.commit": record["commit"],
         UNFINISHED: "yes",
     }
-    run_id: str = client.create_run(
-        experiment_id, run_name=f"{record['stage']} {record['sample']}", tags=tags
-    ).info.run_id
-    for name, value in record["options"].items():
-        client.log_param(run_id, name, str(value)[:5000])
-    final = {**record["metrics"], **_benchmark(results / "benchmarks" / technique / record["sample"] / f"{stage}.tsv")}
-    metrics = _metrics(final, 0)
+    tags = {**tags, **{name: str(value) for name, value in about.items() if value}}
+    run_id: str = client.create_run(experiment_id, start_time=start, run_name=name, tags=tags).info.run_id
+    for option, value in record["options"].items():
+        client.log_param(run_id, option, str(value)[:5000])
+    if data_sets := _data_sets(record.get("inputs") or {}):
+        client.log_inputs(run_id, data_sets)
+    used = {figure: job.get(figure) for figure in ("cpu_time_s", "max_rss_mb")}
+    if start and end:
+        used["run_time_s"] = (end - start) / 1000
+    metrics = _metrics({**record["metrics"], **used}, 0, end)
     for index, row in enumerate(record["history"]):
-        metrics += _metrics(row, int(row.get("epoch", index)))
-    for start in range(0, len(metrics), BATCH):
-        client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+        metrics += _metrics(row, int(row.get("epoch", index)), end)
+    for first in range(0, len(metrics), BATCH):
+        client.log_batch(run_id, metrics=metrics[first : first + BATCH])
     for figure in record["figures"]:
         if Path(figure).is_file():
             client.log_artifact(run_id, figure, "figures")
     client.set_tag(run_id, KEY, key)
     client.set_tag(run_id, CURRENT, "yes")
-    client.set_terminated(run_id)
+    client.set_terminated(run_id, end_time=end)
     # The last step: whatever is killed before leaves a run that is known to be unfinished.
     client.delete_tag(run_id, UNFINISHED)
     return run_id
 
 
-def _metrics(values: dict[str, Any], step: int) -> list[Any]:
+def _times(record: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Start and end of a job in milliseconds since 1970; None in records that have none."""
+    job = record.get(JOB)
+    if not job:
+        return None, None
+    start, end = (round(datetime.fromisoformat(job[name]).timestamp() * 1000) for name in ("start", "end"))
+    return start, end
+
+
+def _data_sets(inputs: dict[str, str | None]) -> list[Any]:
+    """MLflow data sets of the files that a job read: each file one, but files of a kind in a folder one together."""
+    from mlflow.entities import Dataset, DatasetInput
+
+    alike: dict[tuple[str, str], dict[str, str]] = {}
+    for path, digest in inputs.items():
+        if digest:
+            alike.setdefault((os.path.dirname(path), Path(path).suffix), {})[path] = digest
+    found: dict[str, str] = {}
+    for (folder, suffix), files in alike.items():
+        found |= {f"{folder}/*{suffix}": content_digest(files)} if len(files) > 1 else files
+    return [
+        # MLflow takes digests of up to 36 letters.
+        DatasetInput(Dataset(name[-500:], digest[:36], "local", json.dumps({"uri": name})))
+        for name, digest in found.items()
+    ]
+
+
+def _metrics(values: dict[str, Any], step: int, milliseconds: int | None = None) -> list[Any]:
     from mlflow.entities import Metric
 
-    now = int(time.time() * 1000)
+    when = milliseconds or int(time.time() * 1000)
     return [
-        Metric(name, float(value), now, step)
+        Metric(name, float(value), when, step)
         for name, value in values.items()
         if isinstance(value, int | float) and name != "epoch" and math.isfinite(value)
     ]
@@ -335,17 +394,3 @@ def _records_in(folder: Path) -> Iterator[str]:
 
 def _is_record(name: str) -> bool:
     return name.endswith(".json") and not name.endswith(MANIFEST)
-
-
-def _benchmark(path: Path) -> dict[str, float]:
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
-    found = {}
-    for column, name in BENCHMARK.items():
-        try:
-            found[name] = float(rows[-1][column])
-        except (IndexError, KeyError, TypeError, ValueError):
-            continue  # Snakemake writes '-' or NA for jobs too short to be measured
-    return found

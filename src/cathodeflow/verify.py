@@ -11,7 +11,8 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.digests import content_digest, file_digest
 from cathodeflow.io.manifests import SUFFIX, check_store, locate
 from cathodeflow.io.tables import read_json
-from cathodeflow.record import FORMAT
+from cathodeflow.provenance import installed
+from cathodeflow.record import CHECKSUM, FORMAT, JOB, identity
 
 
 class Findings(NamedTuple):
@@ -27,6 +28,8 @@ class Findings(NamedTuple):
         A line for every file that is missing or changed.
     remove : list of str
         What to remove so that Snakemake makes it anew.
+    versions : list of str
+        A line for every result that was made with other versions than are installed; it is not damaged.
     """
 
     records: int
@@ -35,6 +38,7 @@ class Findings(NamedTuple):
     unknown: list[str]
     errors: list[InputError]
     remove: list[str]
+    versions: list[str]
 
 
 def verify(results: str) -> Findings:
@@ -59,10 +63,13 @@ def verify(results: str) -> Findings:
     errors: list[InputError] = []
     remove: list[str] = []
     named: dict[str, str] = {}
+    versions: list[str] = []
     for path in records:
         try:
-            for name, digest in _outputs(path).items():
+            record = _read(path)
+            for name, digest in _strings(record.get("outputs")):
                 named[os.path.join(os.path.dirname(path), name)] = digest
+            versions += _other_versions(path, record)
         except InputError as error:
             errors += error.errors
             remove.append(path)
@@ -81,7 +88,7 @@ def verify(results: str) -> Findings:
     described = {locate(path)[0] for path in files if path.endswith(SUFFIX)}
     unknown = [path for path in files if path not in named and path not in records]
     unknown += [store for store in stores if store not in described]
-    return Findings(len(records), len(named), len(described), unknown, errors, list(dict.fromkeys(remove)))
+    return Findings(len(records), len(named), len(described), unknown, errors, list(dict.fromkeys(remove)), versions)
 
 
 def rebuild_command(remove: list[str]) -> str:
@@ -101,14 +108,28 @@ def _list(results: str) -> tuple[list[str], list[str]]:
     return sorted(files), sorted(stores)
 
 
-def _outputs(path: str) -> dict[str, str]:
+def _read(path: str) -> dict[str, Any]:
     content: Any = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(path, "other JSON", f"a record ({FORMAT})")
-    digest = content.pop("digest", None)
-    if content_digest(content) != digest:
-        raise InputError(path, f"content of sha256 {content_digest(content)}", f"{digest}, as the record itself says")
-    return dict(_strings(content.get("outputs")))
+    checksum = content.pop(CHECKSUM, None)
+    compared = [(content.get("digest"), identity(content))]
+    if checksum or JOB in content:  # records of before have one digest
+        compared.append((checksum, content))
+    for said, part in compared:
+        if (found := content_digest(part)) != said:
+            raise InputError(path, f"content of sha256 {found}", f"{said}, as the record itself says")
+    return content
+
+
+def _other_versions(path: str, record: dict[str, Any]) -> Iterator[str]:
+    other = [
+        f"{name} {version} (installed: {installed(name) or 'none'})"
+        for name, version in _strings(record.get("versions"))
+        if installed(name) != version
+    ]
+    if other:
+        yield f"{path}: made with {', '.join(other)}"
 
 
 def _strings(values: Any) -> Iterator[tuple[str, str]]:

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from cathodeflow.bragg.patches import TrainingPatches
-from cathodeflow.io.patches import write_patches
+from cathodeflow.io.patches import TrainingPatches, write_patches
+from cathodeflow.record import JOB, identity
 
 from ..conftest import ROOT, Project, once
 
@@ -29,7 +29,7 @@ device: cpu
 bragg:
   samples: scans.tsv
   find_peaks: {min_value: 20, min_persistence: 15}
-  train: {epochs: 6, dense: [8, 4]}
+  train: {epochs: 6, hidden_units: [8, 4]}
 """
 SCANS = "sample\trole\tframes\tdark\tmask\nonly\ttrain\traw/only/frame_*.tif\traw/only/dark.tif\traw/only/mask.tif\n"
 BRAGG = "bragg simulate raw/only --state-of-charge 0.1 --seed 3 --n-frames 10 --rows 96 --cols 96 --n-peaks 60"
@@ -127,12 +127,15 @@ def kill_often(begin: Callable[[], subprocess.Popen[Any]], wanted: int, lasts: f
 
 
 def digests(folder: Path, *below: str) -> dict[str, str]:
-    """Digests of all results, without what tells the time: logs, benchmarks and the database of runs."""
+    """Digests of all results, without what tells the time: logs, benchmarks, the database of runs, times in records."""
     found = {}
     for part in below or ("results/bragg", "results/sem", "results/fibsem", "results/bcdi"):
         for path in sorted((folder / part).rglob("*")):
             if path.is_file() and path.name != ".snakemake_timestamp":
-                found[path.relative_to(folder).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+                content = path.read_bytes()
+                if path.suffix == ".json" and JOB in (record := json.loads(content)):
+                    content = json.dumps(identity(record)).encode()
+                found[path.relative_to(folder).as_posix()] = hashlib.sha256(content).hexdigest()
     return found
 
 

@@ -18,30 +18,30 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from cathodeflow.bcdi.cli.network import _load as load_phase_network
-from cathodeflow.bcdi.network import make_network
+from cathodeflow.bcdi.aps_34idc import geometry_of_34idc
+from cathodeflow.bcdi.network import make_network, restored
+from cathodeflow.bcdi.options import Train
 from cathodeflow.bragg.model import BraggNN, from_weights
 from cathodeflow.bragg.options import Scan
-from cathodeflow.bragg.patches import TrainingPatches
-from cathodeflow.config import read_yaml
 from cathodeflow.fibsem.bundle import load_bundle, save_bundle
 from cathodeflow.fibsem.unet import UNet
 from cathodeflow.io.frames import open_series, read_frames
 from cathodeflow.io.frames_file import read_frames_file, write_frames
+from cathodeflow.io.image_lists import read_rows
 from cathodeflow.io.micrographs import embedded_settings, micrograph_header, pixel_size, read_micrograph
 from cathodeflow.io.models import load_checkpoint, load_model, save_checkpoint, save_model
-from cathodeflow.io.patches import read_patches, write_patches
-from cathodeflow.io.peaks import read_peaks, read_peaks_attributes, write_peaks
+from cathodeflow.io.patches import TrainingPatches, read_patches, write_patches
+from cathodeflow.io.peaks import read_peaks, write_peaks
 from cathodeflow.io.phasing import Pattern, Starts, read_pattern, read_starts, write_pattern, write_starts
 from cathodeflow.io.reconstructions import Reconstruction, read_cxi, write_cxi
-from cathodeflow.io.scans import read_scan
+from cathodeflow.io.rocking_scans import read_scan
 from cathodeflow.io.simulated import write_nexus_series
 from cathodeflow.io.slices import open_stack, read_stack
-from cathodeflow.io.spec import geometry_of_34idc, read_spec_scan
+from cathodeflow.io.spec import read_spec_scan
 from cathodeflow.io.tables import read_csv, read_json, read_table, write_csv, write_json, write_table
+from cathodeflow.io.text import read_yaml
 from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
 from cathodeflow.samples import read_samples
-from cathodeflow.sem.data_sets import read_rows
 from cathodeflow.tracking import next_attempt
 from cathodeflow.verify import verify
 
@@ -116,7 +116,7 @@ def beside(path: Path) -> Any:
 
 
 def network(path: Path) -> Any:
-    return from_weights(load_model(path)[0], where=str(path))
+    return from_weights(load_model(path)[0], patch_size=None, where=str(path))
 
 
 def volume(path: Path) -> tuple[Any, ...]:
@@ -179,8 +179,8 @@ def _noise(magic: bytes) -> Callable[[Path], None]:
 
 def _seeds() -> list[Seed]:
     small = BraggNN(7, (4,), generator=torch.Generator().manual_seed(0)).state_dict()
-    unet = {"unet": UNet(2, context=1, widths=(2, 3))}
-    phases = make_network("candidates", widths=(4, 8), candidates=2)
+    unet = {"unet": UNet(2, context=1, widths=(2, 3), dropout=0.0, dropout_where="blocks", dropout_kind="element")}
+    phases = make_network(Train(architecture="candidates", widths=(4, 8), candidates=2))
     found = [
         Seed("zlib.tif", lambda p: tifffile.imwrite(p, STACK, photometric="minisblack", compression="zlib"), frames),
         Seed("plain.tif", lambda p: tifffile.imwrite(p, STACK[0]), frames),
@@ -220,9 +220,9 @@ def _seeds() -> list[Seed]:
         Seed("weights.safetensors", lambda p: save_file(small, p), network),
         Seed("training.ckpt", lambda p: save_checkpoint(p, {"key": "k", "epoch": 3, "model": small}), load_checkpoint, True),
         Seed("bundle.pt", lambda p: save_bundle(p, unet, {"classes": ["a", "b"]}), load_bundle, True),
-        Seed("phases.pt", lambda p: save_model(p, phases.state_dict(), {"architecture": phases.architecture}), lambda p: load_phase_network(str(p)), True),
+        Seed("phases.pt", lambda p: save_model(p, phases.state_dict(), {"architecture": phases.architecture}), lambda p: restored(*load_model(p), where=str(p)), True),
         Seed("own frames.h5", lambda p: write_frames(p, enumerate(STACK), shape=STACK.shape[1:]), frames_h5, True),
-        Seed("own peaks.h5", lambda p: write_peaks(p, *[np.arange(3)] * 5, columns={"x": np.ones(3)}, attributes={"b": 2}), lambda p: (read_peaks(p, None), read_peaks_attributes(p)), True),
+        Seed("own peaks.h5", lambda p: write_peaks(p, *[np.arange(3)] * 5, columns={"x": np.ones(3)}, attributes={"b": 2}), lambda p: read_peaks(p, None), True),
         Seed("own patches.h5", _patches, read_patches, True),
         Seed("own prepared.h5", lambda p: write_pattern(p, Pattern(RNG.random((4, 5, 6), np.float32), np.ones((4, 5, 6), bool), (1, 2, 2))), read_pattern, True),
         Seed("own objects.h5", _starts, read_starts, True),

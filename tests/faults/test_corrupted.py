@@ -56,7 +56,7 @@ def test_verify_finds_every_flipped_bit_and_its_command_mends_it(finished: Proje
         ("results/bragg/only/frames.h5", "bragg find-peaks {} --sample a --out x.parquet --record x.json"),
         (
             "results/bragg/model/braggnn.pt",
-            "bragg locate results/bragg/only/frames.h5 results/bragg/only/candidates.parquet {} --sample a --table x.parquet"
+            "bragg locate results/bragg/only/frames.h5 results/bragg/only/candidates.parquet --model {} --sample a --table x.parquet"
             " --out x.h5 --record x.json",
         ),
     ],

@@ -19,7 +19,7 @@ WRITERS = {
     ),
     "TIFF": ("bragg simulate disk --n-frames 20 --rows 128 --cols 128 --n-peaks 50 --state-of-charge 0.1 --seed 1", 200),
     "torch": (
-        "bragg train patches.h5 --epochs 2 --out disk/model.pt --record disk/a.json --figure disk/a.png --checkpoint disk/c.ckpt",
+        "bragg train patches.h5 --epochs 2 --out disk/model.pt --record disk/a.json --checkpoint disk/c.ckpt",
         40,
     ),
 }  # fmt: skip

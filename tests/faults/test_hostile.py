@@ -18,7 +18,6 @@ import zarr
 from PIL import Image
 
 from cathodeflow.bragg.options import Scan
-from cathodeflow.config import read_yaml
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.bundle import load_bundle
 from cathodeflow.io.frames import open_series, read_frames
@@ -28,6 +27,7 @@ from cathodeflow.io.models import load_checkpoint, load_model, save_model
 from cathodeflow.io.patches import read_patches
 from cathodeflow.io.phasing import read_pattern
 from cathodeflow.io.reconstructions import read_cxi
+from cathodeflow.io.text import read_yaml
 from cathodeflow.io.volumes import read_volume, read_volume_info
 from cathodeflow.samples import read_samples
 from cathodeflow.sem.model import load_network
@@ -279,7 +279,19 @@ def huge_store(path: Path) -> None:
 
 
 def huge_network(path: Path) -> None:
-    kinds = {"unet": ["UNet", {"n_classes": 3, "context": 1, "widths": [10**6, 10**6, 10**6]}]}
+    kinds = {
+        "unet": [
+            "UNet",
+            {
+                "n_classes": 3,
+                "context": 1,
+                "widths": [10**6] * 3,
+                "dropout": 0.0,
+                "dropout_where": "blocks",
+                "dropout_kind": "element",
+            },
+        ]
+    }
     save_model(path, {"unet.a": torch.ones(1)}, {"networks": kinds})
 
 

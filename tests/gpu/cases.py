@@ -7,12 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from cathodeflow.bcdi.network import make_network
+from cathodeflow.bcdi.options import Train as TrainPhases
 from cathodeflow.bragg.model import BraggNN
+from cathodeflow.bragg.options import Train as TrainBragg
+from cathodeflow.fibsem.architectures import build_network
 from cathodeflow.fibsem.idk import PixelNetwork
-from cathodeflow.fibsem.local import LCGAR
-from cathodeflow.fibsem.networks import initialised
-from cathodeflow.fibsem.unet import UNet
+from cathodeflow.fibsem.initial_weights import initialised
+from cathodeflow.fibsem.local import LCGAR, WIDTHS
+from cathodeflow.fibsem.options import TrainGlobal, TrainIdk, TrainLocal
 from cathodeflow.sem.model import build_model
+from cathodeflow.sem.options import Train as TrainSem
 
 
 class Case(NamedTuple):
@@ -26,26 +30,37 @@ def _random(*shape: int) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(1))
 
 
+def bragg() -> BraggNN:
+    """Make BraggNN with random weights."""
+    return BraggNN(11, TrainBragg().hidden_units, generator=torch.Generator().manual_seed(0))
+
+
 def _phases(architecture: str) -> Case:
-    network = make_network(architecture, widths=(8, 16), seed=0)
+    network = make_network(TrainPhases(architecture=architecture, widths=(8, 16), seed=0))
     return Case(network, (_random(2, 16, 16, 16),))
 
 
 def _lcgar() -> Case:
-    network = initialised(lambda: LCGAR(3), 0)
+    chosen = TrainLocal().model_dump(include={"side", "inputs", "padding", "dropout"})
+    network = initialised(lambda: LCGAR(3, context=1, widths=WIDTHS, **chosen), 0)
     network.set_grey(0.0, 1.0)
     return Case(network, (_random(64, 4, 11, 11), _random(64, 3)))
 
 
 CASES: dict[str, Callable[[], Case]] = {
-    "BraggNN": lambda: Case(BraggNN(generator=torch.Generator().manual_seed(0)), (_random(64, 1, 11, 11),)),
+    "BraggNN": lambda: Case(bragg(), (_random(64, 1, 11, 11),)),
     "AutoPhaseNN": lambda: _phases("autophasenn"),
     "Candidates": lambda: _phases("candidates"),
     "Unrolled": lambda: _phases("unrolled"),
-    "UNet": lambda: Case(initialised(lambda: UNet(3, widths=(8, 16)), 0), (_random(2, 1, 32, 32),)),
+    "UNet": lambda: Case(
+        initialised(lambda: build_network(TrainGlobal(widths=(8, 16), dropout=0), n_classes=3), 0),
+        (_random(2, 1, 32, 32),),
+    ),
     "LCGAR": _lcgar,
-    "PixelNetwork": lambda: Case(initialised(lambda: PixelNetwork(4, 1), 0), (_random(64, 4),)),
-    "ResNet": lambda: Case(build_model(["a", "b"], backbone="resnet18_half"), (_random(2, 1, 64, 64),)),
+    "PixelNetwork": lambda: Case(
+        initialised(lambda: PixelNetwork(4, 1, hidden=TrainIdk().hidden), 0), (_random(64, 4),)
+    ),
+    "ResNet": lambda: Case(build_model(["a", "b"], TrainSem(backbone="resnet18_half")), (_random(2, 1, 64, 64),)),
 }
 
 

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from cathodeflow.bcdi.simulate import Population, block
-from cathodeflow.bcdi.train import train_network
-from cathodeflow.fibsem.train_global import LabelledSlices, train_unet
+from cathodeflow.bcdi.options import Simulate, Train
+from cathodeflow.bcdi.simulation import block
+from cathodeflow.bcdi.training import train_network
+from cathodeflow.fibsem.global_training import LabelledSlices
+from cathodeflow.fibsem.global_training import train_network as train_global
+from cathodeflow.fibsem.options import TrainGlobal
 
 from .training_alone import train
 
@@ -57,13 +60,13 @@ def test_an_interrupted_training_goes_on(device, tmp_path):
 
 
 def test_phase_network_training_goes_as_on_a_cpu(device):
-    crystals = block(range(6), seed=1, size=16, population=Population(oversampling=(2.2, 3.8)))
+    crystals = block(range(6), Simulate(size=16, seed=1, oversampling=(2.2, 3.8)))
     amplitudes = np.sqrt(crystals.counts, dtype=np.float32)
+    options = Train(architecture="candidates", widths=(4, 8), candidates=2, epochs=2, batch_size=2, precision="32-true")
     found = [
-        losses(train_network(amplitudes, architecture="candidates", widths=(4, 8), candidates=2, epochs=2, batch_size=2,
-                             device=place, precision="32-true", seed=0))
+        losses(train_network(amplitudes, None, options.model_copy(update={"device": place})))
         for place in ("cpu", device.type)
-    ]  # fmt: skip
+    ]
     np.testing.assert_allclose(found[1], found[0], rtol=0.02)
 
 
@@ -74,8 +77,10 @@ def test_unet_training_goes_as_on_a_cpu(device):
     parts = [
         LabelledSlices(grey, torch.from_numpy(labels), torch.arange(6)[some, None]) for some in (slice(4), slice(4, 6))
     ]
+    # Dropout draws other numbers on a card.
+    options = TrainGlobal(widths=(4, 8), dropout=0, epochs=2, batch_size=2, precision="32-true")
     found = [
-        losses(train_unet(*parts, widths=(4, 8), epochs=2, batch_size=2, device=place, precision="32-true", seed=0))
+        losses(train_global(*parts, options.model_copy(update={"device": place}), n_classes=3))
         for place in ("cpu", device.type)
     ]
     np.testing.assert_allclose(found[1], found[0], rtol=0.02)

@@ -4,11 +4,12 @@ import sys
 
 import numpy as np
 
-from cathodeflow.bragg.patches import TrainingPatches
-from cathodeflow.bragg.train import train_braggnn
+from cathodeflow.bragg.options import Train
+from cathodeflow.bragg.training import train_braggnn
+from cathodeflow.io.patches import TrainingPatches
 
 
-def train(device: str, *, epochs: int = 2, **options):
+def train(device: str, *, epochs: int = 2, precision: str = "32-true", **words):
     """Train on spots whose place is known."""
     random = np.random.default_rng(0)
     count = 256
@@ -17,7 +18,8 @@ def train(device: str, *, epochs: int = 2, **options):
     spots = random.poisson(200 * np.exp(-((r - row) ** 2 + (c - col) ** 2) / 3)).astype(np.float32)
     number = np.arange(count)
     table = TrainingPatches(spots, row.ravel().astype("f4"), col.ravel().astype("f4"), number, number)
-    return train_braggnn(table, number % 4 == 0, epochs=epochs, seed=0, accelerator=device, **options)
+    options = Train(epochs=epochs, precision=precision, seed=0, device=device)
+    return train_braggnn(table, number % 4 == 0, options, patch_size=11, **words)
 
 
 if __name__ == "__main__":

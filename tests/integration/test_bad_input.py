@@ -89,7 +89,9 @@ def other_patch_size(folder: Path) -> None:
     write_frames(folder / "frames.h5", [(0, FRAME)], shape=FRAME.shape)
     columns = {name: np.array([5]) for name in ("row", "col", "persistence", "npeaks")}
     write_table(folder / "candidates.parquet", {"frame": np.array([0]), **columns, "central": np.array([True])})
-    save_model(folder / "weights.pth", BraggNN(9, generator=torch.Generator().manual_seed(0)).state_dict(), {})
+    save_model(
+        folder / "weights.pth", BraggNN(9, (16, 8, 4, 2), generator=torch.Generator().manual_seed(0)).state_dict(), {}
+    )
 
 
 def foreign_weights(folder: Path) -> None:
@@ -103,7 +105,7 @@ def pickled_object(folder: Path) -> None:
 
 
 FRAMES_TIFF = f"bragg frames raw/*.tif {OUTPUTS}"
-LOCATE = f"bragg locate frames.h5 candidates.parquet weights.pth --table out/table.parquet {OUTPUTS}"
+LOCATE = f"bragg locate frames.h5 candidates.parquet --model weights.pth --table out/table.parquet {OUTPUTS}"
 CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "truncated HDF5": (truncated_hdf5, f"bragg frames raw.h5::/data {OUTPUTS}", r"raw\.h5: found .*truncated"),
     "a TIFF that is not one": (text_as_tiff, FRAMES_TIFF, r"raw/f1\.tif: found .*expected"),
@@ -122,6 +124,9 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     ),
     "weights of another network": (foreign_weights, LOCATE, r"weights\.pth: found no dense_layers, expected"),
     "weights that hold objects": (pickled_object, LOCATE, r"weights\.pth: found .*expected"),
+    "no model": (
+        other_patch_size, LOCATE.replace("--model weights.pth ", ""), r"--model: found nothing, expected a trained BraggNN",
+    ),
     "a missing file": (empty_scan, f"bragg find-peaks none.h5 {OUTPUTS}", r"none\.h5: found .*expected"),
 }  # fmt: skip
 
@@ -169,7 +174,7 @@ def test_all_bad_files_are_told_at_once_or_skipped(tmp_path: Path) -> None:
         ("bragg: {samples: s.tsv}", "a\tmeasure\tsimulated\n", "s.tsv: found no scan to train the network on"),
         ("bragg: {samples: s.tsv}", "a\tteach\tsimulated\n", "s.tsv line 2: role: found 'teach', expected 'train' or"),
         ("bragg: {samples: s.tsv}", "a\ttrain\tsimulated\n" * 2, "s.tsv line 3: found sample 'a' a second time"),
-        ("bragg: {samples: s.tsv, locate: {weights: w.pth}}", "a\tmeasure\tsimulated\n", "bragg.locate.weights: w.pth: found no"),
+        ("bragg: {samples: s.tsv, locate: {model: w.pth}}", "a\tmeasure\tsimulated\n", "bragg.locate.model: w.pth: found no"),
     ],
 )  # fmt: skip
 def test_wrong_configuration_stops_the_workflow_before_any_job(

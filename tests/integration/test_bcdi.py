@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import tifffile
 
+from cathodeflow import bcdi
 from cathodeflow.io.phasing import read_pattern
 from cathodeflow.io.reconstructions import read_cxi
 
@@ -94,10 +95,9 @@ def test_a_simulated_scan_becomes_strain(tmp_path: Path) -> None:
     run("simulate-scan", "raw", *size, "--offset", "1,-3,2")
     raw = ("--dark", "raw/dark.tif", "--whitefield", "raw/whitefield.tif", "--mask", "raw/mask.tif")
     run("prepare", "raw/frames", *raw, "--sample", "s", "--out", "p.h5", "--record", "p.json", "--size", "32,32,32")
-    out = ("--sample", "s", "--out", "o.h5", "--record", "o.json", "--figure", "o.png")
+    out = ("--sample", "s", "--out", "o.h5", "--record", "o.json")
     run("phase", "p.h5", *out, "--starts", "2", "--sigma", "1,0.5", "--shrink-every", "10", "--threads", "1")
-    out = ("--sample", "s", "--out", "s.cxi", "--vti", "s.vti", "--statistics", "s.csv", "--figure", "s.png")
-    out = (*out, "--page", "s.html", "--record", "s.json")
+    out = ("--sample", "s", "--out", "s.cxi", "--vti", "s.vti", "--statistics", "s.csv", "--record", "s.json")
     run("strain", "o.h5", *out)
     assert "no geometry (energy_kev" in (tmp_path / "log.txt").read_text()
     assert not read_cxi(tmp_path / "s.cxi").fields and pd.read_csv(tmp_path / "s.csv").empty
@@ -108,22 +108,47 @@ def test_a_simulated_scan_becomes_strain(tmp_path: Path) -> None:
     extent = json.loads((tmp_path / "s.json").read_text())["metrics"]
     assert 300 < max(extent[f"extent_{axis}_nm"] for axis in "xyz") < 550
     out = ("--sample", "s", "--out", "m.csv", "--curves", "c.csv", "--record", "m.json")
-    out = (*out, "--diffraction", "d.png", "--resolution", "r.png")
     run("metrics", "p.h5", "o.h5", "s.cxi", "--truth", "raw/truth.cxi", *out)
     best = pd.read_csv(tmp_path / "m.csv").iloc[0]
     assert best["true_correlation"] > 0.98 and best["phase_error"] < 0.15
     assert best["strain_error"] < 0.7 * best["true_strain_deviation"]
     assert set(pd.read_csv(tmp_path / "c.csv")["curve"]) == {"PRTF", "FSC of the best two"}
-    # One command gives the same.
+    drawn = ("--pattern", "p.h5", "--objects", "o.h5", "--phasing", "o.json", "--reconstruction", "s.cxi")
+    run("figures", *drawn, "--curves", "c.csv", "--sample", "all", "--out", ".")
+    # One command gives the same, with the options of a file or of its own.
     (tmp_path / "c.yaml").write_text(
         "bcdi: {samples: none, prepare: {size: [32, 32, 32]}, phase: {starts: 2, sigma: [1, 0.5], shrink_every: 10,"
         " threads: 1}}"
     )
-    run("reconstruct", "raw/frames", *raw, "--out", "all", "--geometry", "raw/geometry.yaml", "--config", "c.yaml")
-    for mine, theirs in (
-        ("p.h5", "prepared.h5"),
-        ("o.h5", "objects.h5"),
-        ("c.csv", "curves.csv"),
-        ("s.png", "slices.png"),
-    ):
-        assert (tmp_path / mine).read_bytes() == (tmp_path / "all" / theirs).read_bytes(), theirs
+    whole = ("reconstruct", "raw/frames", *raw, "--out", "all", "--geometry", "raw/geometry.yaml")
+    options = ("--prepare-size", "32,32,32", "--phase-starts", "2", "--phase-threads", "1")
+    for given in (("--config", "c.yaml"), options):
+        run(*whole, *given, "--record", "all/reconstruct.json")
+        record = json.loads((tmp_path / "all/reconstruct.json").read_text())
+        assert {"prepared.h5", "objects.h5", "reconstruction.cxi", "slices.png"} <= set(record["outputs"])
+        for mine, theirs in (
+            ("p.h5", "prepared.h5"),
+            ("o.h5", "objects.h5"),
+            ("c.csv", "curves.csv"),
+            ("errors.png", "errors.png"),
+            ("slices.png", "slices.png"),
+            ("particle.html", "particle.html"),
+            ("diffraction.png", "diffraction.png"),
+            ("resolution.png", "resolution.png"),
+        ):
+            assert (tmp_path / mine).read_bytes() == (tmp_path / "all" / theirs).read_bytes(), theirs
+    both = run_stage(tmp_path, "bcdi", *whole, "--config", "c.yaml", *options)
+    assert both.returncode == 1 and "one of both" in both.stderr
+
+
+def test_a_stage_is_a_function_that_writes_what_its_command_writes(tmp_path: Path) -> None:
+    raw = {name: tmp_path / f"raw/{name}.tif" for name in ("dark", "whitefield", "mask")}
+    bcdi.simulate_scan(tmp_path / "raw", options=bcdi.SimulateScan(frames=32, rows=32, cols=32))
+    size = bcdi.Prepare(size=(32, 32, 32))
+    metrics = bcdi.prepare(tmp_path / "raw/frames", **raw, out=tmp_path / "mine.h5", options=size)
+    line = [word for name, path in raw.items() for word in (f"--{name}", str(path))]
+    run = run_stage(tmp_path, "bcdi", "prepare", "raw/frames", *line, "--out", "out.h5", "--record", "out.json",
+                    "--size", "32,32,32")  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "mine.h5").read_bytes() == (tmp_path / "out.h5").read_bytes()
+    assert json.loads((tmp_path / "out.json").read_text())["metrics"] == metrics

@@ -52,7 +52,7 @@ def test_standard_errors_of_the_network_are_those_of_counting(demo: Project) -> 
 def test_every_job_has_a_log_and_a_benchmark(demo: Project) -> None:
     results = demo.folder / "results"
     jobs = [path.relative_to(results / "logs").with_suffix("") for path in (results / "logs").rglob("*.log")]
-    bragg, sem, mlflow = 5 * len(SCANS) + len(SCANS) + 2 + 1, 10, 1
+    bragg, sem, mlflow = 7 * len(SCANS) + 2 + 2, 12, 1
     assert len(jobs) == bragg + sem + mlflow
     for job in jobs:
         rows = pd.read_csv(results / "benchmarks" / job.with_suffix(".tsv"), sep="\t")
@@ -86,8 +86,8 @@ def test_mlflow_has_a_run_for_every_record(demo: Project) -> None:
     history = record(demo, "bragg/model/train.json")["history"]
     assert len(client.get_metric_history(train.info.run_id, "validation_loss")) == len(history) > 20
     assert train.data.metrics["run_time_s"] > 1
-    compare = client.get_run(imported["runs"]["results/bragg/charge_055/compare.json"])
-    assert len(client.list_artifacts(compare.info.run_id, "figures")) == 4
+    figures = client.get_run(imported["runs"]["results/bragg/charge_055/figures.json"])
+    assert len(client.list_artifacts(figures.info.run_id, "figures")) == 4
 
 
 def test_report_holds_every_figure(demo: Project, tmp_path: Path) -> None:
@@ -103,8 +103,8 @@ def test_positions_do_not_depend_on_the_number_of_cores(demo: Project, tmp_path:
 
     scan = "results/bragg/charge_090"
     for threads in ("1", "2"):
-        arguments = f"--threads {threads} bragg locate {scan}/frames.h5 {scan}/candidates.parquet results/bragg/model/braggnn.pt"
-        outputs = f"--device cpu --sample x --table {tmp_path}/{threads}.parquet --out {tmp_path}/{threads}.h5 --record {tmp_path}/r.json"
+        arguments = f"--threads {threads} bragg locate {scan}/frames.h5 {scan}/candidates.parquet"
+        outputs = f"--model results/bragg/model/braggnn.pt --device cpu --sample x --table {tmp_path}/{threads}.parquet --out {tmp_path}/{threads}.h5 --record {tmp_path}/r.json"
         command = [sys.executable, "-m", "cathodeflow", *arguments.split(), *outputs.split()]
         subprocess.run(command, cwd=demo.folder, check=True)
     one, two = ((tmp_path / f"{threads}.parquet").read_bytes() for threads in "12")
@@ -146,7 +146,8 @@ def test_every_column_of_sem_is_explained(demo: Project) -> None:
     sem = demo.folder / "results" / "sem"
     names = set(pd.read_parquet(sem / "cathodes/index.parquet")) | set(pd.read_parquet(sem / "pooled/split.parquet"))
     names |= set(pd.read_parquet(sem / "pooled/crops.parquet"))
-    for table in ("model/predictions.csv", "model/predictions_crops.csv", "model/audit.csv", "additives/model.csv"):
+    tables = ["predictions", "predictions_crops", "metrics", "calibration", "audit", "explain_crops", "explain_images"]
+    for table in (*(f"model/{name}.csv" for name in tables), "additives/model.csv"):
         names |= {name for name in pd.read_csv(sem / table) if not name.startswith("p_")}
     assert not [name for name in sorted(names) if f"`{name}`" not in text]
 

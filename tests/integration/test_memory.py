@@ -65,20 +65,7 @@ def test_training_from_frames_larger_than_the_memory(tmp_path: Path) -> None:
         [*run, "patches", "frames.h5", "peaks.h5", *["--sample", "a", "--out", "p.h5", "--record", "p.json"]], tmp_path
     )
     assert made.returncode == 0, made.stderr
-    arguments = [
-        "--out",
-        "m.pt",
-        "--record",
-        "t.json",
-        "--figure",
-        "t.png",
-        "--epochs",
-        "3",
-        "--device",
-        "cpu",
-        "--threads",
-        "2",
-    ]
+    arguments = ["--out", "m.pt", "--record", "t.json", "--epochs", "3", "--device", "cpu", "--threads", "2"]
     trained = limited([*run, "train", "p.h5", *arguments], tmp_path)
     assert trained.returncode == 0, trained.stderr
     assert (tmp_path / "m.pt").is_file()

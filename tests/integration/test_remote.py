@@ -23,7 +23,7 @@ seed: 5
 device: cpu
 bragg:
   samples: scans.tsv
-  locate: {weights: unused.pt}
+  locate: {model: unused.pt}
 tracking: {experiment: remote}
 """
 SHEET = "sample\trole\tframes\tdark\n{rows}"
@@ -107,4 +107,4 @@ def test_an_address_with_a_secret_is_refused_without_showing_it(address: str, tm
     result = project(tmp_path, f"a\tmeasure\t{address}\t\n").snakemake("-n", check=False)
     text = result.stdout + result.stderr
     assert result.returncode == 1 and "hidden" not in text
-    assert re.search(r"scan 'a', frames: \w+://\.\.\.: found an address of another form, expected one file", text)
+    assert re.search(r"scan 'a', frames: \w+://\.\.\.: found an unsupported address, expected one file", text)

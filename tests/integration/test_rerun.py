@@ -18,10 +18,12 @@ MEASURED = {
     "bragg_fit": 1,
     "bragg_locate": 1,
     "bragg_compare": 1,
+    "bragg_figures": 1,
     "mlflow": 1,
 }
-TRAINED = {**MEASURED, "bragg_patches": 1, "bragg_train": 1, "bragg_locate": 2, "bragg_compare": 2}
-NETWORK = {"bragg_train": 1, "bragg_locate": 2, "bragg_compare": 2, "mlflow": 1}
+FIGURES = {"bragg_figures": 2, "bragg_training_figures": 1, "mlflow": 1}
+NETWORK = {"bragg_train": 1, "bragg_locate": 2, "bragg_compare": 2, **FIGURES}
+TRAINED = {**MEASURED, "bragg_patches": 1, **NETWORK}
 FIT = {"bragg_fit": 2, "bragg_patches": 1, **NETWORK}
 
 
@@ -118,20 +120,35 @@ CASES = {
         NETWORK,
     ),
     "the module of the fit edited": (
-        edit_source("bragg/fit.py", r"^(def fit_peaks\()", r"EDITED = 1\n\n\n\1"),
+        edit_source("bragg/peak_fits.py", r"^(def fit_peaks\()", r"EDITED = 1\n\n\n\1"),
         {},
     ),
     "the fit itself edited": (
         edit_source("bragg/profiles.py", r"^(def \w+\(.*\n)", r"\1    edited = True\n"),
         FIT,
     ),
+    "a colour of a figure edited": (edit_source("bragg/plots.py", r"COLOURS\[2\]", "COLOURS[3]"), FIGURES),
     "comments, layout and docstrings edited": (reformat_sources, {}),
+    "the wording of an error edited": (
+        edit_source("bragg/peak_fits.py", r"(raise InputError\(.*)\"", r'\1 indeed"'),
+        {},
+    ),
+    "the format of records edited": (edit_source("record.py", r"cathodeflow-record-1", "cathodeflow-record-2"), {}),
+    "the run given a name": (change_option("^bragg:", "run_name: again\nbragg:"), {}),
+    "versions compared of a library of one stage": (
+        change_option("^bragg:", "reruns: {libraries: [findpeaks]}\nbragg:"),
+        {"bragg_find_peaks": 2, **FIT},
+    ),
+    "versions compared of a library of no stage": (
+        change_option("^bragg:", "reruns: {libraries: [mypy]}\nbragg:"),
+        {},
+    ),
     "a table deleted": (
         delete("results/bragg/second/candidates.parquet"),
-        {"bragg_find_peaks": 1, "bragg_fit": 1, "bragg_locate": 1, "bragg_compare": 1, "mlflow": 1},
+        {name: number for name, number in MEASURED.items() if name != "bragg_frames"},
     ),
     "the network deleted": (delete("results/bragg/model/braggnn.pt"), NETWORK),
-    "a figure deleted": (delete("results/bragg/second/figures/frame.png"), {"bragg_compare": 1, "mlflow": 1}),
+    "a figure deleted": (delete("results/bragg/second/figures/frame.png"), {"bragg_figures": 1, "mlflow": 1}),
 }
 
 

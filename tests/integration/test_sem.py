@@ -1,4 +1,4 @@
-"""SEM in the demo: classes told from particles, honest splits, reruns, and bad input in one clear line each."""
+"""SEM in the demo: classes recognised by particles, honest splits, reruns, and bad input in one clear line each."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def copied(demo: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project(folder, demo.checkout)
 
 
-def test_the_network_tells_most_images_of_a_later_time(demo: Project) -> None:
+def test_the_network_classifies_most_images_of_a_later_time(demo: Project) -> None:
     test = json.loads((results(demo) / "model/test.json").read_text())["metrics"]
     assert test["image_accuracy"] > 0.75 and test["crop_accuracy"] > 0.6
     assert test["image_accuracy_low"] <= test["image_accuracy"] <= test["image_accuracy_high"]
@@ -54,7 +54,7 @@ def test_no_crop_crosses_and_the_test_is_later(demo: Project) -> None:
         assert (images["split"] == "test").sum() == round(0.2 * len(images))
 
 
-def test_the_audit_sets_the_network_beside_what_is_not_of_the_particles(demo: Project) -> None:
+def test_the_audit_compares_the_network_with_trivial_features(demo: Project) -> None:
     audit = pd.read_csv(results(demo) / "model/audit.csv").set_index(["method", "scope"])
     overall = audit.xs("all", level="scope")["accuracy"]
     test = json.loads((results(demo) / "model/test.json").read_text())["metrics"]
@@ -63,11 +63,11 @@ def test_the_audit_sets_the_network_beside_what_is_not_of_the_particles(demo: Pr
     assert {"instrument settings", "information bar", "network, histograms matched"} <= set(overall.index)
 
 
-def test_what_is_of_no_class_is_the_strangest(demo: Project) -> None:
+def test_images_of_no_class_have_the_highest_scores(demo: Project) -> None:
     table = pd.read_csv(results(demo) / "additives/model.csv")
     assert table["strangeness"].is_monotonic_decreasing and table["rank"].tolist() == list(range(1, len(table) + 1))
     assert table["problem"].isna().all() and (table["bar_rows"] == 16).all() and (table["tiles"] > 1).all()
-    # Every fourth image is of particles unlike those of any class, and is told so.
+    # Every fourth image shows particles unlike those of any class, and is out of distribution.
     foreign = table["image"].str.extract(r"(\d+)\.jpg$")[0].astype(int) % 4 == 3
     assert foreign.sum() >= 3 and foreign[: foreign.sum()].all() and (table["foreign"] == foreign).all()
     assert np.log(len(CLASSES)) >= table["entropy"].max() and table["entropy"].min() >= 0
@@ -75,16 +75,18 @@ def test_what_is_of_no_class_is_the_strangest(demo: Project) -> None:
 
 def test_only_what_became_invalid_runs_again(copied: Project) -> None:
     assert copied.planned() == {}
-    after_train = {"sem_train": 1, "sem_test": 1, "sem_audit": 1, "sem_explain": 1, "sem_predict": 1, "mlflow": 1}
+    stages = ("train", "test", "audit", "explain", "predict", "figures", "prediction_figures")
+    after_train = {"mlflow": 1, **{f"sem_{name}": 1 for name in stages}}
+    after_predict = {"sem_predict": 1, "sem_prediction_figures": 1, "mlflow": 1}
     config = copied.folder / "config.yaml"
     text = config.read_text()
     for old, new, jobs in (
         ("    side: 96\n", "    side: 96\n    seed: 5\n", {"sem_crops": 1, **after_train}),
-        ("    first_side: 64\n", "    first_side: 64\n    gamma: 1.2\n", after_train),
+        ("      blur: 0.5\n", "      blur: 0.5\n      gamma: 1.2\n", after_train),
         (
             "  train:\n    epochs: 40\n",
             "  predict:\n    overlap: 0.5\n  train:\n    epochs: 40\n",
-            {"sem_predict": 1, "mlflow": 1},
+            after_predict,
         ),
     ):
         assert text.count(old) == 1
@@ -95,10 +97,10 @@ def test_only_what_became_invalid_runs_again(copied: Project) -> None:
     config.write_text(
         text.replace("  train:\n    epochs: 40\n", "  predict:\n    model: given.pt\n  train:\n    epochs: 40\n")
     )
-    assert copied.planned() == {"sem_predict": 1, "mlflow": 1}
+    assert copied.planned() == after_predict
     config.write_text(text)
     (copied.folder / "results/sem/model/predictions.csv").unlink()
-    assert copied.planned() == {"sem_test": 1, "sem_audit": 1, "sem_explain": 1, "mlflow": 1}
+    assert copied.planned() == {"sem_test": 1, "sem_audit": 1, "sem_explain": 1, "sem_figures": 1, "mlflow": 1}
 
 
 def images(folder: Path, counts: dict[str, int]) -> None:

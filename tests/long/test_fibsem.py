@@ -139,7 +139,7 @@ def test_slices_of_other_kinds_are_segmented_in_one_command(electrode: Project, 
     tifffile.imwrite(tmp_path / "wide.tif", wide)
     run = run_stage(
         tmp_path, "fibsem", "predict", "wide.tif", "--model", model, "--out", "wide.zarr", "--tile", "96", "--overlap", "32",
-        "--grey", "own", "--pixel-nm", "20", "--slice-nm", "200",
+        "--match-intensity", "never", "--pixel-nm", "20", "--slice-nm", "200",
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert read_volume(tmp_path / "wide.zarr").shape == wide.shape
@@ -169,13 +169,18 @@ def test_only_what_became_invalid_runs_again(copied: Project) -> None:
     text = config.read_text()
     assert text.count("\nfibsem:\n") == 1
     # Pacing concerns the local models alone: two methods, three seeds.
-    config.write_text(text.replace("  train_local:\n", "  train_local:\n    pacing: root\n"))
+    config.write_text(text.replace("  train_local:\n", "  train_local:\n    curriculum: {pacing: root}\n"))
     after = {"fibsem_test": 3, "fibsem_metrics": 1, "fibsem_predict": 1, "mlflow": 1}
-    assert copied.planned() == {"fibsem_train_local": 6, **after}
+    drawn = {"fibsem_training_figures": 3, "fibsem_figures": 1, "fibsem_predict_figures": 1}
+    assert copied.planned() == {"fibsem_train_local": 6, **after, **drawn}
     config.write_text(text.replace("\nfibsem:\n", "\nfibsem:\n  metrics:\n    tolerance_px: 3.0\n"))
-    assert copied.planned() == {"fibsem_metrics": 1, "mlflow": 1}
+    assert copied.planned() == {"fibsem_metrics": 1, "fibsem_figures": 1, "mlflow": 1}
+    # Another figure trains nothing.
+    config.write_text(text.replace("\nfibsem:\n", "\nfibsem:\n  figures:\n    zoom_px: 40\n"))
+    assert copied.planned() == {**drawn, "mlflow": 1}
     config.write_text(text)
     (results(copied) / "electrode/grouped/seed1/matphase_idk.pt").unlink()
     assert copied.planned() == {
-        "fibsem_train_idk": 1, "fibsem_train_local": 1, "fibsem_test": 1, "fibsem_metrics": 1, "mlflow": 1
+        "fibsem_train_idk": 1, "fibsem_train_local": 1, "fibsem_test": 1, "fibsem_metrics": 1, "mlflow": 1,
+        "fibsem_training_figures": 1, "fibsem_figures": 1,
     }  # fmt: skip

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cathodeflow.bragg.locate import locate
 from cathodeflow.bragg.matching import match
 from cathodeflow.bragg.model import from_weights
-from cathodeflow.bragg.patches import prepare_patches
+from cathodeflow.bragg.options import Locate
+from cathodeflow.bragg.positions import build_locator
+from cathodeflow.bragg.training_patches import prepare_patches
 from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.models import load_model
 
@@ -29,13 +30,17 @@ def test_median_error_against_the_truth_is_below_half(demo: Project, scan: str, 
     patches = []
     with read_frames_file(results / f"bragg/{scan}/frames.h5") as file:
         for number, rows in candidates.groupby("frame"):
-            patches.append(prepare_patches(file.frames[int(number)], rows["row"], rows["col"], min_value=20))
+            frame = file.frames[int(number)]
+            patches.append(prepare_patches(frame, rows["row"], rows["col"], patch_size=11, min_value=20)[0])
     pixels = candidates[["row", "col"]].to_numpy()
     near = match(pixels, truth[["row", "col"]], max_distance=2, a_frame=candidates["frame"], b_frame=truth["frame"])
     assert len(near.a) > 1000
 
     def median_error(path: Path) -> float:
-        found = locate(np.concatenate(patches), from_weights(load_model(path)[0]))
+        locator = build_locator(
+            from_weights(load_model(path)[0], patch_size=11, where=path.name), Locate(uncertainty=False)
+        )
+        found = locator(np.concatenate(patches))
         position = pixels - 5 + np.column_stack([found.row, found.col])
         return float(np.median(np.hypot(*(position[near.a] - truth[["row", "col"]].to_numpy()[near.b]).T)))
 

@@ -8,15 +8,16 @@ import pandas as pd
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from cathodeflow.io.instrument_settings import parse_sidecar
 from cathodeflow.io.micrographs import read_micrograph, sidecar_text
-from cathodeflow.sem.audit import (
+from cathodeflow.sem.baselines import (
     accuracy_table,
     trivial_scores,
 )
-from cathodeflow.sem.grey import bar_thumbnail, grey_histogram, match_histogram, reference_quantiles
+from cathodeflow.sem.intensity import bar_thumbnail, intensity_histogram, match_histogram, reference_quantiles
+from cathodeflow.sem.options import Split
 from cathodeflow.sem.overlap import MIN_SCORE, find_overlap, shared_area, shrink
-from cathodeflow.sem.sidecar import parse_sidecar
-from cathodeflow.sem.split import split_originals
+from cathodeflow.sem.splits import split_originals
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("CATHODEFLOW_DATA", ROOT.parent / "shared" / "data")) / "sem_ncm"
@@ -41,7 +42,7 @@ def images():
                 "mean": grey.mean() / 255,
                 "deviation": grey.std() / 255,
                 "thumbnail": np.rint(shrink(grey, 4)).astype(np.uint8),
-                "histogram": grey_histogram(grey, 32),
+                "histogram": intensity_histogram(grey, 32),
                 "bar": bar_thumbnail(image, BAR_ROWS, 64),
             }
         )
@@ -51,8 +52,8 @@ def images():
 @pytest.fixture(scope="module")
 def splits(images):
     """Split and shared area, by the kind of split."""
-    tables = {by: split_originals(images, by=by, seed=1) for by in ("time-block", "image")}
-    tables["gap"] = split_originals(images, by="time-block", gap=3, seed=1)
+    tables = {by: split_originals(images, Split(by=by, seed=1)) for by in ("time-block", "image")}
+    tables["gap"] = split_originals(images, Split(by="time-block", gap=3, seed=1))
     return {by: (table, shared_area(list(table["thumbnail"]), table)) for by, table in tables.items()}
 
 
@@ -85,12 +86,12 @@ def test_images_at_random_show_what_training_shows_and_blocks_of_time_less_and_l
 
 def test_the_microscope_tells_the_class_until_histograms_are_matched(splits):
     table, seen = splits["time-block"]
-    quantiles = reference_quantiles([grey_histogram(image, 256) for image in table["thumbnail"]])
-    matched = [grey_histogram(match_histogram(image, quantiles), 32) for image in table["thumbnail"]]
+    quantiles = reference_quantiles([intensity_histogram(image, 256) for image in table["thumbnail"]])
+    matched = [intensity_histogram(match_histogram(image, quantiles), 32) for image in table["thumbnail"]]
     scores = trivial_scores(
         table, np.stack(table["histogram"].to_list()), bars=np.stack(table["bar"].to_list()), matched=np.stack(matched)
     )
-    result = accuracy_table(scores, table, seen=seen).set_index(["method", "scope"])
+    result = accuracy_table(scores, table, confidence=0.95, seen=seen).set_index(["method", "scope"])
     accuracy = result["accuracy"]
     assert accuracy["instrument settings", "all"] > 0.98
     assert accuracy["grey histogram", "all"] > 0.65

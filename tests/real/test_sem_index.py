@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cathodeflow.sem.index import build_index, list_images
+from cathodeflow.sem.image_table import build_index, list_images
+from cathodeflow.sem.options import Index
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("CATHODEFLOW_DATA", ROOT.parent / "shared" / "data")) / "sem_ncm"
@@ -17,8 +18,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no {DATA}: set CATHO
 @pytest.fixture(scope="module")
 def index() -> pd.DataFrame:
     """Table of all images."""
-    compositions, states = ("333", "523", "622", "811"), ("pristine", "formation", "cycled")
-    return build_index(list_images(str(DATA), compositions=compositions, states=states))
+    return build_index(list_images(str(DATA), Index()), Index())
 
 
 def test_all_images_of_all_classes_are_there(index: pd.DataFrame) -> None:

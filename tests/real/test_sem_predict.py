@@ -32,7 +32,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     section = {
         "samples": "sem.tsv",
         "crops": {"size": 600, "pixels": 448, "side": 112},
-        "train": {"epochs": 8, "first_share": 0},
+        "train": {"epochs": 8, "progressive_fraction": 0},
         "explain": {"whole": 0},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump({"sem": section}))

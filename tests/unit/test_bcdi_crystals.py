@@ -4,13 +4,13 @@ from scipy.ndimage import label
 from scipy.spatial import ConvexHull, Delaunay
 from scipy.spatial.transform import Rotation
 
+from cathodeflow.bcdi import crystals
 from cathodeflow.bcdi.crystals import (
     HABITS,
     Grid,
     Polyhedron,
     amplitude,
     bounds,
-    draw_polyhedron,
     grid,
     moved,
     positions,
@@ -20,11 +20,16 @@ from cathodeflow.bcdi.crystals import (
     window,
     winterbottom,
 )
-from cathodeflow.bcdi.simulate import Population, draw_crystal
+from cathodeflow.bcdi.options import Simulate
+from cathodeflow.bcdi.simulation import draw_crystal
 from cathodeflow.errors import InputError
 
 CUBE = Polyhedron(np.concatenate([np.eye(3), -np.eye(3)]), np.full(6, 10.0))
 SKEWED = np.array([[0.8, 0.1, 0.0], [-0.3, 0.9, 0.2], [0.1, 0.4, 1.1]])
+
+
+def draw_polyhedron(rng, *, habit="polyhedron", aspect=1.5, rounding=0.2):
+    return crystals.draw_polyhedron(rng, habit=habit, aspect=aspect, rounding=rounding)
 
 
 def turned(polyhedron, seed=0, size=1.0):
@@ -145,7 +150,7 @@ def test_bounds_are_the_farthest_points_of_a_rounded_crystal(seed: int) -> None:
 def test_a_crystal_is_drawn_anew_where_facets_leave_a_side_open() -> None:
     # As those of the first draw of this number do.
     rng = np.random.default_rng(np.random.SeedSequence(20, spawn_key=(10_499, 0)))
-    assert draw_crystal(rng, size=32, population=Population()).support.any()
+    assert draw_crystal(rng, Simulate(size=32)).support.any()
 
 
 def test_drawn_crystals_are_whole_and_compact():

@@ -93,8 +93,8 @@ def test_overlap_resolves_shift_phase_and_twin():
 
 def test_the_best_candidate_is_trained_and_the_others_follow():
     losses = torch.tensor([[3.0, 1.0], [2.0, 6.0]], requires_grad=True)
-    assert best(losses, share=0).tolist() == [1.0, 2.0]
-    best(losses, share=0.1).sum().backward()
+    assert best(losses, mean_fraction=0).tolist() == [1.0, 2.0]
+    best(losses, mean_fraction=0.1).sum().backward()
     torch.testing.assert_close(losses.grad, torch.tensor([[0.05, 0.95], [0.95, 0.05]]))
 
 

@@ -1,16 +1,25 @@
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from cathodeflow.bcdi.infer import infer
-from cathodeflow.bcdi.network import ARCHITECTURES, make_network, padded, restored
+from cathodeflow.bcdi.network import PhaseNetwork, padded, restored
+from cathodeflow.bcdi.network import make_network as make_from
 from cathodeflow.bcdi.operators import amplitude as amplitude_of
 from cathodeflow.bcdi.operators import fourier
+from cathodeflow.bcdi.options import Architecture, Infer, Train
+from cathodeflow.bcdi.prediction import predict_objects
 from cathodeflow.errors import InputError
 
 SMALL = {"widths": (4, 8, 16, 32), "candidates": 3}
+ARCHITECTURES = get_args(Architecture)
+PLAIN = Infer(device="cpu", precision="32-true")
+
+
+def make_network(architecture, *, threshold=0.1, **options):
+    return make_from(Train(architecture=architecture, threshold=(0.07, threshold), **options))
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +98,9 @@ def test_the_scale_of_the_amplitude_does_not_matter(architecture):
 def test_bfloat16_agrees_with_float32_and_trains_where_volumes_are_small(architecture):
     measured = patterns(2, (32, 32, 32))
     model = make_network(architecture, **SMALL)
-    exact, fast = (infer(model, measured, device="cpu", precision=one) for one in ("32-true", "bf16-mixed"))
+    exact, fast = (
+        predict_objects(model, measured, Infer(device="cpu", precision=one)) for one in ("32-true", "bf16-mixed")
+    )
     assert exact.objects.dtype == fast.objects.dtype == torch.complex64
     # Candidates may change places where their residuals are equal but for rounding.
     assert (exact.residuals - fast.residuals).abs().max() < 1e-2 * exact.residuals.max()
@@ -110,11 +121,11 @@ def test_bfloat16_agrees_with_float32_and_trains_where_volumes_are_small(archite
 def test_stored_weights_make_the_same_network(architecture):
     model = spread(make_network(architecture, seed=3, threshold=0.2, stages=1, **SMALL)).eval()
     model.threshold = 0.25
-    again = restored(model.architecture, model.state_dict())
+    again = restored(model.state_dict(), {"architecture": model.architecture})
     assert again.threshold == 0.25 and torch.equal(again(patterns()), model(patterns()))
     other = "candidates" if architecture == "autophasenn" else "autophasenn"
     with pytest.raises(InputError, match="weights: found "):
-        restored(model.architecture | {"architecture": other}, model.state_dict())
+        restored(model.state_dict(), {"architecture": model.architecture | {"architecture": other}})
 
 
 def test_initial_weights_depend_on_the_seed_alone():
@@ -142,7 +153,7 @@ def test_a_stage_sees_the_measured_amplitude():
 def test_inference_gives_sorted_candidates_on_the_scale_of_the_measurement():
     measured = patterns(3)
     model = spread(make_network("candidates", **SMALL))
-    many = infer(model, measured.numpy(), device="cpu", precision="32-true")
+    many = predict_objects(model, measured.numpy(), PLAIN)
     assert many.objects.shape == many.supports.shape == (3, 3, 16, 16, 16) and many.residuals.shape == (3, 3)
     assert (many.residuals.diff(dim=1) >= 0).all() and many.residuals.max() > many.residuals.min()
     assert torch.equal(many.supports, many.objects != 0)
@@ -150,7 +161,7 @@ def test_inference_gives_sorted_candidates_on_the_scale_of_the_measurement():
     torch.testing.assert_close(far.norm(dim=2), measured_far.norm(dim=2).expand(3, 3))
     distance = (far - measured_far).norm(dim=2) / measured_far.norm(dim=2)
     torch.testing.assert_close(distance, many.residuals, atol=1e-5, rtol=1e-4)
-    one = infer(model, measured[1], device="cpu", precision="32-true")
+    one = predict_objects(model, measured[1], PLAIN)
     torch.testing.assert_close(one.objects, many.objects[1], atol=1e-3, rtol=1e-3)
 
 
@@ -158,9 +169,8 @@ def test_a_network_may_see_the_middle_of_a_larger_pattern_alone():
     model, small = spread(make_network("candidates", **SMALL)), patterns()[0]
     large = torch.nn.functional.pad(small, [8] * 6)
     mask = torch.ones(32, 32, 32, dtype=torch.bool)
-    options = {"device": "cpu", "precision": "32-true"}
-    coarse = infer(model, small, **options)
-    fine = infer(model, large, mask=mask, side=16, **options)
+    coarse = predict_objects(model, small, PLAIN)
+    fine = predict_objects(model, large, PLAIN.model_copy(update={"side": 16}), mask=mask)
     assert fine.objects.shape == (3, 32, 32, 32) and torch.equal(fine.residuals, coarse.residuals)
     assert torch.equal(fine.supports, fine.objects != 0)
     waves = fourier(fine.objects)
@@ -169,7 +179,9 @@ def test_a_network_may_see_the_middle_of_a_larger_pattern_alone():
     assert within.norm() > 0.95 * waves.norm()
     assert (within - fourier(coarse.objects)).norm() < 0.25 * within.norm()
     for same in (16, 40):
-        torch.testing.assert_close(infer(model, small, side=same, **options).objects, coarse.objects)
+        torch.testing.assert_close(
+            predict_objects(model, small, PLAIN.model_copy(update={"side": same})).objects, coarse.objects
+        )
 
 
 def test_pixels_that_were_not_measured_do_not_matter():
@@ -177,8 +189,11 @@ def test_pixels_that_were_not_measured_do_not_matter():
     measured, mask = patterns()[0], torch.ones(16, 16, 16, dtype=torch.bool)
     mask[:, 2] = False
     spoilt = torch.where(mask, measured, 1e4)
-    options = {"mask": mask, "device": "cpu", "precision": "32-true"}
-    for a, b in zip(infer(model, measured, **options), infer(model, spoilt, **options), strict=True):
+    for a, b in zip(
+        predict_objects(model, measured, PLAIN, mask=mask),
+        predict_objects(model, spoilt, PLAIN, mask=mask),
+        strict=True,
+    ):
         assert torch.equal(a, b)
 
 
@@ -195,12 +210,12 @@ def test_pixels_that_were_not_measured_do_not_matter():
 def test_bad_volumes_are_named(volume, named):
     model = make_network("autophasenn", widths=(2, 2, 2, 2))
     with pytest.raises(InputError, match=named):
-        infer(model, volume, device="cpu")
+        predict_objects(model, volume, PLAIN)
 
 
 def test_a_mask_of_another_shape_is_named():
     with pytest.raises(InputError, match="mask: found shape"):
-        infer(make_network("autophasenn", widths=(2, 2, 2, 2)), patterns()[0], mask=torch.ones(16, 16), device="cpu")
+        predict_objects(make_network("autophasenn", widths=(2, 2, 2, 2)), patterns()[0], PLAIN, mask=torch.ones(16, 16))
 
 
 @pytest.mark.parametrize(
@@ -209,4 +224,4 @@ def test_a_mask_of_another_shape_is_named():
 )
 def test_bad_options_are_named(options):
     with pytest.raises(InputError, match=f"^{next(iter(options))}: found"):
-        make_network(**options)
+        PhaseNetwork(**{"architecture": "unrolled", "threshold": 0.1, "stages": 2, **SMALL} | options)

@@ -3,20 +3,22 @@
 import typing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from cathodeflow import bcdi
 from cathodeflow.bcdi import options
-from cathodeflow.bcdi.cli.shared import find_geometry
 from cathodeflow.bcdi.crystals import HABITS
 from cathodeflow.bcdi.displacement import REGIMES
 from cathodeflow.bcdi.fields import KINDS
 from cathodeflow.bcdi.geometry import Geometry
-from cathodeflow.bcdi.losses import LossName
-from cathodeflow.bcdi.network import ARCHITECTURES
-from cathodeflow.bcdi.options import Simulate, SimulateScan, Strain, Train
-from cathodeflow.bcdi.simulate import Measurement, Population
+from cathodeflow.bcdi.losses import LOSSES
+from cathodeflow.bcdi.options import Strain
+from cathodeflow.bcdi.scans import simulated_files
 from cathodeflow.config import samples, stage_flags, validate
 from cathodeflow.errors import InputError
+from cathodeflow.io.phasing import Starts, write_starts
+from cathodeflow.io.reconstructions import read_cxi
 
 HEAD = "sample\trole\tframes\tdark\tspec\tscan\tgeometry\n"
 SHEET = HEAD + "one\tphase\tsimulated\t\t\t\t\n"
@@ -31,9 +33,7 @@ def test_names_are_those_of_the_modules():
     assert typing.get_args(options.Habit) == tuple(HABITS)
     assert typing.get_args(options.Kind) == tuple(KINDS)
     assert typing.get_args(options.Regime) == tuple(REGIMES)
-    assert typing.get_args(options.Loss) == typing.get_args(LossName)
-    assert typing.get_args(Train.model_fields["architecture"].annotation) == ARCHITECTURES
-    assert set(Population._fields) | set(Measurement._fields) < set(Simulate.model_fields)
+    assert typing.get_args(options.Loss) == tuple(LOSSES)
     assert set(Geometry._fields) < set(Strain.model_fields)
 
 
@@ -42,6 +42,10 @@ def test_names_are_those_of_the_modules():
     [
         ({"phase": {"recipe": "20*ER+HOI"}}, "bcdi.phase.recipe", "HOI"),
         ({"refine": {"recipe": "0*ER"}}, "bcdi.refine.recipe", "0"),
+        ({"train": {"least_photons": 0.3}}, "bcdi.train.least_photons", "bcdi.train.min_photon_fraction"),
+        ({"train": {"readers": 2}}, "bcdi.train.readers", "bcdi.train.num_workers"),
+        ({"phase": {"free_share": 0}}, "bcdi.phase.free_share", "bcdi.phase.free_fraction"),
+        ({"strain": {"level": 0.3}}, "bcdi.strain.level", "bcdi.figures.isosurface"),
         ({"prepare": {"size": [32, 32, 31]}}, "bcdi.prepare.size", "31"),
         ({"prepare": {"rows": [40, 20]}}, "bcdi.prepare.rows", "40"),
         ({"infer": {"model": "no.pt"}}, "bcdi.infer.model", "no such file"),
@@ -63,7 +67,7 @@ def test_what_does_not_fit_is_one_line(tmp_path, more, where, found):
         ("one\tphase\tno_folder\t\t\t\t", "no_folder"),
         ("one\tphase\tsimulated\tdark.tif\t\t\t", "dark of a simulated scan"),
         ("one\tphase\ta.tif\t\ta.tif\t\t", "SPEC file or the number"),
-        ("one\tphase\ta.tif\t\ta.tif\t3\ta.tif", "a SPEC file and a file of the geometry"),
+        ("one\tphase\ta.tif\t\ta.tif\t3\ta.tif", "a SPEC file and a geometry file"),
         ("one\tphase\ta{b}.tif\t\t\t\t", "a{b}.tif"),
         ("one\tguess\ta.tif\t\t\t\t", "guess"),
     ],
@@ -94,26 +98,35 @@ def test_seed_reaches_the_stages_with_random_numbers_alone(tmp_path):
         assert "seed" not in stage_flags(config, f"bcdi.{stage}")
 
 
-def test_geometry_is_of_the_file_unless_an_option_says_otherwise(tmp_path):
+GEOMETRY = (
+    "energy_kev: 9\ndistance_m: 0.5\npixel_um: 55\ndelta_deg: 30\ngamma_deg: 10\ntheta_deg: 0\nchi_deg: 90\n"
+    "phi_deg: 0\nrocking_axis: theta\n"
+)
+
+
+def test_geometry_is_of_the_file_unless_an_option_says_otherwise(tmp_path, caplog):
+    side = 8
+    inside = (abs(np.indices((side,) * 3) - side // 2) < 3).all(0)
+    starts = Starts(inside[None].astype(np.complex64), inside[None], np.zeros((1, 1), np.float32),
+                    np.zeros(1, np.float32), np.zeros((1, 3), np.float32), (1, 1, 1))  # fmt: skip
+    write_starts(tmp_path / "o.h5", starts)
     path = tmp_path / "g.yaml"
-    path.write_text(
-        "energy_kev: 9\ndistance_m: 0.5\npixel_um: 55\ndelta_deg: 30\ngamma_deg: 10\ntheta_deg: 0\nchi_deg: 90\n"
-        "phi_deg: 0\nrocking_axis: theta\n"
-    )
-    geometry, missing = find_geometry(None, str(path), Strain())
-    assert geometry is None and missing == ["rocking_step_deg"]
-    geometry, missing = find_geometry(None, str(path), Strain(rocking_step_deg=0.01, energy_kev=10))
-    assert geometry == Geometry(10, 0.5, 55, 30, 10, 0, 90, 0, "theta", 0.01) and not missing
-    path.write_text("energy_kev: -9\n")
+
+    def found(text, **options):
+        path.write_text(text)
+        outputs = {name: tmp_path / name for name in ("vti", "statistics")}
+        bcdi.strain(tmp_path / "o.h5", geometry=path, out=tmp_path / "o.cxi", **outputs, options=Strain(**options))
+        return read_cxi(tmp_path / "o.cxi").geometry
+
+    assert not found(GEOMETRY) and "rocking_step_deg" in caplog.text
+    expected = Geometry(10, 0.5, 55, 30, 10, 0, 90, 0, "theta", 0.05)._asdict()
+    assert found(GEOMETRY, rocking_step_deg=0.05, energy_kev=10) == expected
     with pytest.raises(InputError, match=r"g\.yaml: energy_kev"):
-        find_geometry(None, str(path), Strain())
-    path.write_text("energy: 9\n")
+        found("energy_kev: -9\n")
     with pytest.raises(InputError, match=r"g\.yaml: energy: found an unknown key"):
-        find_geometry(None, str(path), Strain())
+        found("energy: 9\n")
 
 
 def test_files_of_a_simulated_scan_are_named_by_its_options():
-    from cathodeflow.bcdi.data_sets import simulated_files
-
-    files = simulated_files("raw", SimulateScan(frames=12))
+    files = simulated_files("raw", 12)
     assert len(files["frames"]) == 12 and files["dark"] == "raw/dark.tif"

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from cathodeflow.bcdi import plots, surface
-from cathodeflow.bcdi.metrics import Curve, success_rates
+from cathodeflow.bcdi.figures_of_merit import success_rates
+from cathodeflow.bcdi.options import Evaluate
+from cathodeflow.bcdi.resolution import Curve
 from cathodeflow.errors import InputError
 from cathodeflow.io.figures import save_figure
 
@@ -49,15 +51,15 @@ def figures():
         "diffraction": plots.diffraction_figure(MEASURED, 1.1 * MEASURED, valid=valid),
         "diffraction of nothing": plots.diffraction_figure(0 * MEASURED, 0 * MEASURED),
         "diffraction of one level": plots.diffraction_figure(0 * MEASURED + 1, 0 * MEASURED + 1),
-        "errors": plots.errors_figure([np.geomspace(1, 0.1, 30), np.geomspace(1, 0.01, 50)], chosen=1),
-        "errors above noise": plots.errors_figure([np.geomspace(1, 0.1, 30)], chosen=0, noise=0.08),
+        "errors": plots.errors_figure([np.geomspace(1, 0.01, 50), np.geomspace(1, 0.1, 30)], best=1),
+        "errors above noise": plots.errors_figure([np.geomspace(1, 0.1, 30)], best=0, noise=0.08),
         "errors down to 0": plots.errors_figure([[1, 0.5, 0]]),
         "no errors": plots.errors_figure([[], []]),
         "resolution": plots.resolution_figure({"PRTF": curve(np.linspace(1.1, 0, 12)), "FSC": curve(np.linspace(1, -0.2, 12))}),
         "resolution beyond": plots.resolution_figure({"PRTF": curve(np.ones(12)), "FSC": curve(np.zeros(12))}),
         "no resolution": plots.resolution_figure({}),
-        "success": plots.success_figure(success_rates(trials())),
-        "no success": plots.success_figure(success_rates(trials().head(0))),
+        "success": plots.success_figure(success_rates(trials(), Evaluate())),
+        "no success": plots.success_figure(success_rates(trials().head(0), Evaluate())),
     }  # fmt: skip
 
 
@@ -116,13 +118,13 @@ def test_measured_and_calculated_have_one_scale_and_the_difference_is_in_deviati
 
 
 def test_the_kept_start_stands_out():
-    axes = plots.errors_figure([[1, 0.5], [1, 0.2], [1, 0.4]], chosen=1).axes[0]
+    axes = plots.errors_figure([[1, 0.2], [1, 0.5], [1, 0.4]], best=1).axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["other starts (2)", "kept: start 2"]
     assert axes.lines[-1].get_ydata().tolist() == [1, 0.2] and axes.lines[-1].get_xdata().tolist() == [1, 2]
     assert axes.get_yscale() == "log" and len(axes.lines) == 3
     noisy = plots.errors_figure([[1, 0.5]], noise=0.3).axes[0]
     assert list(noisy.lines[-1].get_ydata()) == [0.3, 0.3]
-    assert [text.get_text() for text in noisy.get_legend().get_texts()] == ["starts (1)", "noise of counting"]
+    assert [text.get_text() for text in noisy.get_legend().get_texts()] == ["starts (1)", "counting noise"]
 
 
 def test_resolutions_stand_where_curves_cross():
@@ -135,7 +137,7 @@ def test_resolutions_stand_where_curves_cross():
 
 
 def test_successes_are_drawn_by_regime_in_the_order_of_iterations():
-    rates = success_rates(trials())
+    rates = success_rates(trials(), Evaluate())
     figure = plots.success_figure(rates)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["weak (16 crystals)", "strong (16 crystals)"]
     for axes, regime in zip(figure.axes, ("weak", "strong"), strict=True):
@@ -217,6 +219,6 @@ def test_the_page_holds_all_that_it_draws():
 def test_the_page_of_a_large_particle_is_small():
     distance = np.sqrt(((np.indices((64, 64, 64)) - 32) ** 2).sum(0))
     page = surface.surface_page(
-        np.clip(20.5 - distance, 0, 1).astype(complex), distance < 21, [("strain", "1", distance)]
+        np.clip(20.5 - distance, 0, 1).astype(complex), distance < 21, [("strain", "1", distance)], level=0.3
     )
     assert 100_000 < len(page.encode()) < 1_000_000

@@ -8,9 +8,10 @@ import torch
 
 from cathodeflow.bcdi.diffraction import expected_intensity
 from cathodeflow.bcdi.fields import KINDS
+from cathodeflow.bcdi.options import Simulate
 from cathodeflow.bcdi.outlines import draw_outlines, drawing_pool, outline_stream
 from cathodeflow.bcdi.rendering import render, render_crystals, render_intensity
-from cathodeflow.bcdi.simulate import Measurement, Population, block
+from cathodeflow.bcdi.simulation import block
 from cathodeflow.errors import InputError
 
 SIZE = 32
@@ -18,15 +19,15 @@ SIZE = 32
 
 def populations():
     for kind in KINDS:
-        yield kind, Population(kinds=(kind,), regimes=("extreme",))
-    yield "weak", Population(regimes=("weak",), kinds=("smooth", "surface"))
+        yield kind, Simulate(size=SIZE, seed=3, kinds=(kind,), regimes=("extreme",))
+    yield "weak", Simulate(size=SIZE, seed=3, regimes=("weak",), kinds=("smooth", "surface"))
 
 
-@pytest.mark.parametrize(("name", "population"), populations(), ids=lambda one: one if isinstance(one, str) else "")
-def test_a_batch_is_made_of_the_crystals_of_the_stream(name, population):
+@pytest.mark.parametrize(("name", "options"), populations(), ids=lambda one: one if isinstance(one, str) else "")
+def test_a_batch_is_made_of_the_crystals_made_one_by_one(name, options):
     numbers = range(4)
-    one_by_one = block(numbers, seed=3, size=SIZE, population=population)
-    amplitude, phase = render_crystals(draw_outlines(numbers, seed=3, size=SIZE, population=population), size=SIZE)
+    one_by_one = block(numbers, options)
+    amplitude, phase = render_crystals(draw_outlines(numbers, options), size=SIZE, device="cpu")
     before = SIZE // 2 - amplitude.shape[-1] // 2
     window = np.s_[:, *[slice(before, before + amplitude.shape[-1])] * 3]
     outside = one_by_one.amplitude.copy()
@@ -42,26 +43,29 @@ def test_a_batch_is_made_of_the_crystals_of_the_stream(name, population):
 
 
 def test_intensities_are_those_of_the_same_objects():
-    measurement = Measurement(photons=(1e5, 1e7), coherence=(0.1, 0.9), background=(0.0, 0.5))
-    outlines = draw_outlines(range(5), seed=1, size=SIZE, measurement=measurement)
+    options = Simulate(size=SIZE, seed=1, photons=(1e5, 1e7), coherence=(0.1, 0.9), background=(0.0, 0.5))
+    outlines = draw_outlines(range(5), options)
     outlines.coherence[0] = 0.0
-    amplitude, phase = render_crystals(outlines, size=SIZE)
+    amplitude, phase = render_crystals(outlines, size=SIZE, device="cpu")
     found = render_intensity(outlines, torch.polar(amplitude, phase), size=SIZE).numpy()
     before = SIZE // 2 - amplitude.shape[-1] // 2
     pads = [(before, SIZE - before - amplitude.shape[-1])] * 3
     for row in range(5):
-        options = {name: float(getattr(outlines, name)[row]) for name in ("photons", "coherence", "background")}
-        wanted = expected_intensity(np.pad(amplitude[row], pads), np.pad(phase[row], pads), **options)
+        exposure = {name: float(getattr(outlines, name)[row]) for name in ("photons", "coherence", "background")}
+        wanted = expected_intensity(np.pad(amplitude[row], pads), np.pad(phase[row], pads), **exposure)
         np.testing.assert_allclose(found[row], wanted, rtol=1e-3, atol=1e-5 * wanted.max())
 
 
 def test_counts_have_the_noise_of_counting_and_repeat_with_their_seed():
-    outlines = draw_outlines(range(2), seed=1, size=SIZE)
-    first, again = (render(outlines, size=SIZE, generator=torch.Generator().manual_seed(5)) for _ in range(2))
+    outlines = draw_outlines(range(2), Simulate(size=SIZE, seed=1))
+    first, again = (
+        render(outlines, size=SIZE, device="cpu", generator=torch.Generator().manual_seed(5)) for _ in range(2)
+    )
     assert torch.equal(first.amplitudes, again.amplitudes)
     counts = first.amplitudes.double().square()
     np.testing.assert_allclose(counts, counts.round(), atol=1e-2, rtol=1e-6)
-    mean = render_intensity(outlines, torch.polar(*render_crystals(outlines, size=SIZE)), size=SIZE).double()
+    objects = torch.polar(*render_crystals(outlines, size=SIZE, device="cpu"))
+    mean = render_intensity(outlines, objects, size=SIZE).double()
     bright = mean > 20
     # Of a Poisson distribution the variance is the mean.
     ratio = ((counts - mean).square() / mean)[bright].mean()
@@ -74,10 +78,11 @@ def test_counts_have_the_noise_of_counting_and_repeat_with_their_seed():
 
 def test_other_processes_draw_the_same_in_order_and_without_end():
     batches = [range(0, 3), range(3, 6), range(6, 7)]
-    here = list(outline_stream(batches, seed=2, size=SIZE))
+    options = Simulate(size=SIZE, seed=2)
+    here = list(outline_stream(batches, options))
     with drawing_pool(2) as pool:
-        there = list(outline_stream(batches, seed=2, size=SIZE, pool=pool, ahead=2))
-        endless = outline_stream(((number,) for number in itertools.count()), seed=2, size=SIZE, pool=pool, ahead=2)
+        there = list(outline_stream(batches, options, pool=pool, ahead=2))
+        endless = outline_stream(((number,) for number in itertools.count()), options, pool=pool, ahead=2)
         first = next(endless)
         endless.close()
     assert len(here) == len(there) == 3
@@ -87,6 +92,6 @@ def test_other_processes_draw_the_same_in_order_and_without_end():
     np.testing.assert_array_equal(first.phases[0], here[0].phases[0])
 
 
-def test_bad_pixels_are_refused():
-    with pytest.raises(InputError, match="bad pixels"):
-        draw_outlines([0], seed=0, size=SIZE, measurement=Measurement(gap=2))
+def test_masked_pixels_are_refused():
+    with pytest.raises(InputError, match="gap"):
+        draw_outlines([0], Simulate(size=SIZE, gap=2))

@@ -1,18 +1,27 @@
 import numpy as np
 import pytest
 
+from cathodeflow.bcdi.fields import KINDS
 from cathodeflow.bcdi.geometry import q_vector, reciprocal_basis
+from cathodeflow.bcdi.options import SimulateScan
 from cathodeflow.bcdi.rocking import GEOMETRY, rocking_scan
-from cathodeflow.bcdi.simulate import KINDS
 from cathodeflow.errors import InputError
+from cathodeflow.options import from_config
 
 SHAPE = (24, 48, 48)
 # Coarser steps than the default, so that the small region holds the peak.
 COARSE = GEOMETRY._replace(rocking_step_deg=0.03, pixel_um=110.0)
 
 
-def scan(**options):
-    return rocking_scan(**({"seed": 1, "shape": SHAPE, "geometry": COARSE, "size_nm": 200.0} | options))
+#: All values but those of a small region are those that the tests were made for.
+USUAL = {"seed": 1, "size_nm": 200.0, "offset": (2.3, -9.4, 6.7), "rocking_step_deg": COARSE.rocking_step_deg}
+
+
+def scan(shape=SHAPE, **given):
+    keywords = {name: given.pop(name) for name in ("voxel_nm", "phase_range") if name in given}
+    frames, rows, cols = shape
+    options = SimulateScan(frames=frames, rows=rows, cols=cols, **USUAL | given)
+    return rocking_scan(options, geometry=COARSE, **keywords)
 
 
 def laboratory(truth):
@@ -81,7 +90,7 @@ def test_the_detector_is_as_its_images_say():
     assert blind.sum() == round(0.01 * 48 * 48) and not frames[:, blind].any()
     hot = dark > 0
     assert good.sum() == 48 * 48 - 2 * round(0.01 * 48 * 48) and not good[blind | hot].any()
-    empty = scan(hot_fraction=0.01, dark=0.3, photons=0.0)
+    empty = scan(hot_fraction=0.01, dark=0.3, photons=1e-9)
     assert empty.frames[:, good].mean() == pytest.approx(0.3 + 0.005, rel=0.02)
     np.testing.assert_allclose(empty.frames[:, hot].mean(axis=0), dark[hot], atol=1, rtol=0.4)
     assert 0.04 < white[~blind].std() / white[~blind].mean() < 0.06
@@ -103,16 +112,26 @@ def test_a_seed_gives_one_scan(kind):
     ("wrong", "match"),
     [
         ({"size_nm": 3000.0}, "oversampling"),
-        ({"size_nm": 0.0}, "size_nm"),
         ({"voxel_nm": 100.0}, "voxels of 100.0 nm"),
-        ({"dark": -1.0}, "dark"),
-        ({"hot_fraction": 0.9}, "hot_fraction"),
-        ({"regime": "mad"}, "regime"),
-        ({"geometry": COARSE._replace(rocking_step_deg=0)}, "rocking_step_deg"),
-        ({"photons": -1.0}, "photons"),
         ({"offset": (30.0, 0.0, 0.0)}, "offset"),
     ],
 )
 def test_impossible_scans_are_told(wrong, match):
     with pytest.raises(InputError, match=match):
         scan(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"size_nm": 0.0},
+        {"dark": -1.0},
+        {"hot_fraction": 0.9},
+        {"regime": "mad"},
+        {"rocking_step_deg": 0},
+        {"photons": -1.0},
+    ],
+)
+def test_options_out_of_range_are_refused(wrong):
+    with pytest.raises(InputError, match=f"bcdi.simulate_scan: {next(iter(wrong))}"):
+        from_config(SimulateScan, wrong, "bcdi.simulate_scan")

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cathodeflow.bragg import plots
-from cathodeflow.bragg.compare import detection, error_by_intensity
+from cathodeflow.bragg.comparison import detection, error_by_intensity
 from cathodeflow.bragg.matching import compare_peaks
-from cathodeflow.bragg.simulate import expected_frame, simulate_scan
+from cathodeflow.bragg.options import Simulate
+from cathodeflow.bragg.simulation import expected_frame, simulate_scan
 from cathodeflow.errors import InputError
 from cathodeflow.io.figures import save_figure
 from cathodeflow.plotting import training_curves
@@ -18,7 +19,7 @@ from cathodeflow.plotting import training_curves
 
 @pytest.fixture(scope="module")
 def scan():
-    return simulate_scan(state_of_charge=0.2, seed=5, n_frames=6, shape=(64, 96), n_peaks=60)
+    return simulate_scan(Simulate(seed=5, n_frames=6, rows=64, cols=96, n_peaks=60), state_of_charge=0.2)
 
 
 def figures(scan, n):

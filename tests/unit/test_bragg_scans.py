@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cathodeflow.bragg.options import Scan, Simulate
-from cathodeflow.bragg.scans import correction_files, raw_files, source
+from cathodeflow.bragg.raw_data import correction_files, raw_files, source
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import pytest
 from cathodeflow import cluster
 from cathodeflow.config import validate
 from cathodeflow.errors import InputError
+from cathodeflow.io.atomic import is_first_process
 
 BRAGG = {"bragg": {"samples": "scans.tsv"}}
 
@@ -26,7 +27,7 @@ def test_what_the_configuration_says_reaches_the_jobs_by_the_environment() -> No
 def test_without_any_word_everything_is_done_here_and_alone() -> None:
     assert cluster.chosen(cluster.Dask) == cluster.Dask()
     assert cluster.chosen(cluster.Processes) == cluster.Processes()
-    assert cluster.is_first_process() and cluster.launcher(cluster.Processes()) == ""
+    assert is_first_process() and cluster.launcher(cluster.Processes()) == ""
 
 
 @pytest.mark.parametrize(
@@ -46,9 +47,9 @@ def test_a_wrong_word_is_named(section: dict, where: str) -> None:
 
 def test_only_the_first_of_all_processes_writes() -> None:
     os.environ.update(NODE_RANK="1", LOCAL_RANK="0")
-    assert not cluster.is_first_process()
+    assert not is_first_process()
     os.environ.update(NODE_RANK="0", SLURM_PROCID="3")
-    assert not cluster.is_first_process()
+    assert not is_first_process()
 
 
 def test_under_slurm_a_training_is_started_as_tasks_of_its_job() -> None:

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cathodeflow.bragg.compare import compare, detection, error_by_intensity, summary
-from cathodeflow.bragg.matching import compare_peaks, match, pair, to_binned
-from cathodeflow.bragg.simulate import simulate_scan
+from cathodeflow.bragg.binning import to_binned
+from cathodeflow.bragg.comparison import compare_positions, detection, error_by_intensity, summary
+from cathodeflow.bragg.matching import compare_peaks, match, pair
+from cathodeflow.bragg.options import Compare, Simulate
+from cathodeflow.bragg.simulation import simulate_scan
 
 
 def brute_force(a, b, a_frame, b_frame, max_distance):
@@ -105,7 +107,7 @@ def found_peaks(truth, rng, sigma):
 
 @pytest.fixture(scope="module")
 def truth():
-    return simulate_scan(state_of_charge=0.2, seed=5, n_frames=20, shape=(128, 128), n_peaks=150).truth
+    return simulate_scan(Simulate(seed=5, n_frames=20, rows=128, cols=128, n_peaks=150), state_of_charge=0.2).truth
 
 
 @pytest.mark.parametrize("keyed", [True, False])
@@ -116,7 +118,7 @@ def test_compare_finds_the_errors_that_were_put_in(truth, keyed):
     located["col"] += 0.1
     if not keyed:
         fitted = fitted.drop(columns="candidate").sample(frac=1, random_state=1)
-    result = compare(fitted, located, truth, rng=rng)
+    result = compare_positions(fitted, located, truth, Compare(), binning=1)
     metrics = result.metrics
     assert metrics["network_truth_count"] == metrics["fit_truth_count"] == metrics["found"] == len(seen)
     assert metrics["fit_truth_median"] == pytest.approx(0.02 * np.sqrt(2 * np.log(2)), rel=0.1)
@@ -180,7 +182,7 @@ def test_nothing_found_gives_nulls_and_no_warning(truth, with_truth, empty_truth
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         given = (truth.iloc[:0] if empty_truth else truth) if with_truth else None
-        result = compare(none, none, given, rng=np.random.default_rng(0))
+        result = compare_positions(none, none, given, Compare(), binning=1)
     assert result.peaks.empty and all(table.empty for table in result.by_intensity.values())
     assert result.metrics["network_fit_count"] == 0 and result.metrics["network_fit_median"] is None
     if with_truth:

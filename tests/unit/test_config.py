@@ -12,21 +12,13 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from cathodeflow.config import config_class, samples, stage_flags, stage_options, techniques, validate
+from cathodeflow.config import config_class, samples, stage_flags, stage_options, stages, techniques, validate
 from cathodeflow.errors import InputError
+from cathodeflow.options import leaves
 from cathodeflow.reference import markdown
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "config" / "config.yaml"
-
-
-def stages() -> list[str]:
-    return [
-        f"{technique}.{name}"
-        for technique, section in techniques().items()
-        for name, field in section.model_fields.items()
-        if hasattr(field.annotation, "model_fields")
-    ]
 
 
 def test_reference_is_in_step() -> None:
@@ -36,11 +28,11 @@ def test_reference_is_in_step() -> None:
 def test_reference_names_every_option_with_its_meaning() -> None:
     text = markdown()
     for section in techniques().values():
-        for name, field in section.model_fields.items():
-            for option, inner in getattr(field.annotation, "model_fields", {name: field}).items():
-                assert re.search(
-                    rf"^\| `[a-z.]*{option}` \|.*\| {re.escape(inner.description)} \|$", text, re.MULTILINE
-                )
+        for key, field in leaves(section):
+            option = key.rpartition(".")[2]
+            assert re.search(rf"^\| `[a-z.]*{option}` \|.*\| {re.escape(field.description)} \|$", text, re.MULTILINE), (
+                key
+            )
 
 
 def test_demo_configuration_is_valid_and_fits_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +102,20 @@ def test_schema_command_prints_json() -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     heavy = "'torch', 'mlflow', 'dask', 'numba', 'pandas', 'matplotlib', 'h5py', 'onnxruntime', 'scipy'"
-    code = f"import sys, cathodeflow.cli, cathodeflow.bragg.cli; print([m for m in ({heavy}) if m in sys.modules])"
+    code = (
+        "import sys; from cathodeflow.cli import cli; cli(['bragg', '--help'], standalone_mode=False); "
+        f"print([m for m in ({heavy}) if m in sys.modules])"
+    )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert output.stdout.strip() == "[]"
+    lines = output.stdout.splitlines()
+    assert any(line.split()[:3] == ["find-peaks", "Find", "the"] for line in lines) and lines[-1] == "[]"
+
+
+def test_libraries_that_make_results_stale_are_installed_ones() -> None:
+    demo = yaml.safe_load(DEMO.read_text())
+    config = validate({**demo, "reruns": {"libraries": ["torch", "scikit-learn"]}}, "c.yaml")
+    assert config.reruns.libraries == ("torch", "scikit-learn")
+    with pytest.raises(InputError, match=r"c\.yaml: reruns\.libraries: found 'torhc', expected an installed package"):
+        validate({**demo, "reruns": {"libraries": ["torhc"]}}, "c.yaml")
+    with pytest.raises(InputError, match=r"found '', expected an installed package"):
+        validate({**demo, "reruns": {"libraries": [""]}}, "c.yaml")

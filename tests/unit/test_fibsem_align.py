@@ -4,7 +4,8 @@ from scipy.ndimage import fourier_shift
 
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.align import common, offsets, shift
-from cathodeflow.fibsem.appearance import Look, render
+from cathodeflow.fibsem.appearance import render
+from cathodeflow.fibsem.options import Simulate
 from cathodeflow.fibsem.structure import generate
 
 EDGE = 20
@@ -13,7 +14,7 @@ EDGE = 20
 @pytest.fixture(scope="module")
 def stack():
     """Slices of an electrode, larger than what is cut out of them."""
-    return render(generate((12, 128 + 2 * EDGE, 112 + 2 * EDGE), seed=1), Look(gain_drift=0.05), seed=1)
+    return render(generate((12, 128 + 2 * EDGE, 112 + 2 * EDGE), Simulate(), seed=1), Simulate(gain_drift=0.05), seed=1)
 
 
 def walk(n, rng, step, whole):
@@ -43,15 +44,15 @@ def noisy(slices, seed=0, deviation=12.0):
 
 def test_known_whole_shifts_are_found(stack):
     drift = walk(12, np.random.default_rng(2), 5, whole=True)
-    found = offsets(noisy(repeated(stack, drift)), subpixel=False)
+    found = offsets(noisy(repeated(stack, drift)), subpixel=False, max_drift=16)
     np.testing.assert_array_equal(found.drift, drift)
     assert found.quality.shape == (12,) and found.quality[0] == 1 and found.quality.min() > 0.05
 
 
 def test_shifts_of_the_same_content_are_found_within_a_twentieth_of_a_pixel(stack):
     drift = walk(12, np.random.default_rng(3), 3, whole=False)
-    np.testing.assert_allclose(offsets(repeated(stack, drift)).drift, drift, atol=0.05)
-    np.testing.assert_allclose(offsets(noisy(repeated(stack, drift))).drift, drift, atol=0.15)
+    np.testing.assert_allclose(offsets(repeated(stack, drift), max_drift=16).drift, drift, atol=0.05)
+    np.testing.assert_allclose(offsets(noisy(repeated(stack, drift)), max_drift=16).drift, drift, atol=0.15)
 
 
 def test_more_comparisons_are_more_exact(stack):
@@ -60,14 +61,14 @@ def test_more_comparisons_are_more_exact(stack):
     for seed in range(4):
         slices = noisy(repeated(stack, drift), seed, deviation=20.0)
         for reach in errors:
-            errors[reach] += np.sum((offsets(slices, reach=reach).drift - drift) ** 2)
+            errors[reach] += np.sum((offsets(slices, reach=reach, max_drift=16).drift - drift) ** 2)
     assert errors[5] < 0.7 * errors[1]
 
 
 @pytest.mark.parametrize("step", [0, 3])
 def test_changing_content_misleads_by_a_fraction_of_a_pixel(stack, step):
     drift = walk(12, np.random.default_rng(4), step, whole=False)
-    wrong = offsets(drifted(stack, drift)).drift - drift
+    wrong = offsets(drifted(stack, drift), max_drift=16).drift - drift
     # Inclined boundaries move from slice to slice; in a slice of few particles that does not average out.
     assert np.abs(np.diff(wrong, axis=0)).mean() < 0.2 and np.abs(wrong).max() < 1.5
 
@@ -76,7 +77,7 @@ def test_changing_content_misleads_by_a_fraction_of_a_pixel(stack, step):
 def test_a_bad_slice_does_not_move_the_others(stack, bad):
     drift = walk(12, np.random.default_rng(5), 4, whole=False)
     slices = drifted(stack, drift)
-    undisturbed = offsets(slices).drift
+    undisturbed = offsets(slices, max_drift=16).drift
     rng = np.random.default_rng(0)
     shape = slices[0].shape
     slices[6] = {
@@ -84,7 +85,7 @@ def test_a_bad_slice_does_not_move_the_others(stack, bad):
         "noise": rng.normal(size=shape),
         "other": np.roll(slices[6][::-1], 9, axis=1),
     }[bad]
-    found = offsets(slices)
+    found = offsets(slices, max_drift=16)
     others = np.arange(12) != 6
     np.testing.assert_allclose(found.drift[others], undisturbed[others], atol=0.5)
     assert found.quality[6] < 0.5 * np.median(found.quality)
@@ -94,7 +95,7 @@ def test_brightness_and_contrast_do_not_matter(stack):
     drift = walk(6, np.random.default_rng(6), 3, whole=False)
     slices = drifted(stack[:6], drift)
     changed = [image * (1 + 0.2 * k) + 40 * k for k, image in enumerate(slices)]
-    np.testing.assert_allclose(offsets(changed).drift, offsets(slices).drift, atol=0.01)
+    np.testing.assert_allclose(offsets(changed, max_drift=16).drift, offsets(slices, max_drift=16).drift, atol=0.01)
 
 
 def test_slices_come_one_at_a_time(stack):
@@ -105,30 +106,30 @@ def test_slices_come_one_at_a_time(stack):
             held.append(image)
             yield image
 
-    assert offsets(one_by_one()).drift.shape == (12, 2)
-    assert offsets(iter(stack[:1])).drift.tolist() == [[0, 0]]
-    assert offsets(iter(())).drift.shape == (0, 2)
+    assert offsets(one_by_one(), max_drift=16).drift.shape == (12, 2)
+    assert offsets(iter(stack[:1]), max_drift=16).drift.tolist() == [[0, 0]]
+    assert offsets(iter(()), max_drift=16).drift.shape == (0, 2)
 
 
 def test_no_drift_beyond_the_largest_is_reported(stack):
     drift = np.array([[0, 0], [12.0, 0]])
-    found = offsets(drifted(stack[:2], drift), largest=5).drift
+    found = offsets(drifted(stack[:2], drift), max_drift=5).drift
     assert np.abs(found).max() <= 5.5
-    np.testing.assert_allclose(offsets(drifted(stack[:2], drift), largest=13).drift, drift, atol=1)
+    np.testing.assert_allclose(offsets(drifted(stack[:2], drift), max_drift=13).drift, drift, atol=1)
 
 
 def test_constant_slices_do_not_drift():
-    found = offsets([np.full((32, 32), 9, dtype=np.uint8)] * 4)
+    found = offsets([np.full((32, 32), 9, dtype=np.uint8)] * 4, max_drift=16)
     assert not found.drift.any() and found.quality.tolist() == [1, 0, 0, 0]
 
 
 def test_slices_of_another_size_are_named(stack):
     with pytest.raises(InputError, match="slice 2: found 100 x 152, expected 168 x 152 px"):
-        offsets([stack[0], stack[1], stack[2, :100]])
+        offsets([stack[0], stack[1], stack[2, :100]], max_drift=16)
 
 
 def test_alignment_brings_slices_and_labels_back(stack):
-    labels = generate((12, 128 + 2 * EDGE, 112 + 2 * EDGE), seed=1)
+    labels = generate((12, 128 + 2 * EDGE, 112 + 2 * EDGE), Simulate(), seed=1)
     drift = walk(12, np.random.default_rng(7), 4, whole=True)
     moved = [np.roll(image, by.astype(int), axis=(0, 1)) for image, by in zip(stack, drift, strict=True)]
     moved_labels = [np.roll(image, by.astype(int), axis=(0, 1)) for image, by in zip(labels, drift, strict=True)]

@@ -4,18 +4,25 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.appearance import DEFAULT, QUIET, Look, class_greys, render, render_slice
+from cathodeflow.fibsem.appearance import class_greys, render, render_slice
+from cathodeflow.fibsem.options import Simulate
 from cathodeflow.fibsem.structure import ACTIVE, BINDER, PORE, generate
+
+DEFAULT = Simulate()
+#: Classes at their grey levels, without artefacts.
+QUIET = Simulate(
+    texture=0, shine_through=0, charging=0, psf_sigma=0, shading=0, curtaining=0, gain_drift=0, shot=0, read=0
+)
 
 
 @pytest.fixture(scope="module")
 def labels():
-    return generate((10, 64, 80), seed=1)
+    return generate((10, 64, 80), Simulate(), seed=1)
 
 
 def grey(labels, seed=1, **effects):
     """Slices in 0..1 with the given effects alone."""
-    return render(labels, QUIET._replace(**effects), bits=16, seed=seed).astype(np.float64) / 65535
+    return render(labels, QUIET.model_copy(update={**effects, "bits": 16}), seed=seed).astype(np.float64) / 65535
 
 
 def solid(*shape):
@@ -31,24 +38,24 @@ def test_the_defaults_are_those_of_the_reference_rendering():
 
 @pytest.mark.parametrize(("bits", "kind"), [(8, np.uint8), (16, np.uint16)])
 def test_without_effects_classes_have_their_grey(labels, bits, kind):
-    image = render(labels, QUIET, bits=bits, seed=0)
+    image = render(labels, QUIET.model_copy(update={"bits": bits}), seed=0)
     assert image.dtype == kind and image.shape == labels.shape
     expected = np.rint(np.array([0.40, 0.60, 0.475]) * np.iinfo(kind).max)
     np.testing.assert_allclose(image, expected[labels], atol=1 if bits == 16 else 0)
 
 
 def test_contrast_scales_distances_and_keeps_the_average():
-    greys = class_greys(Look(means=(0.2, 0.8, 0.3, 0.5), contrast=0.4))
+    greys = class_greys(Simulate(means=(0.2, 0.8, 0.3, 0.5), contrast=0.4))
     assert greys.mean() == pytest.approx(0.45)
     np.testing.assert_allclose(np.diff(greys), 0.4 * np.diff([0.2, 0.8, 0.3, 0.5]), rtol=1e-5)
 
 
 def test_all_effects_together_leave_classes_near_their_grey(labels):
-    image = render(labels, seed=2) / 255
+    image = render(labels, DEFAULT, seed=2) / 255
     means = [image[labels == phase].mean() for phase in (PORE, ACTIVE, BINDER)]
     # Blur and shine-through bring classes together, but leave their order.
     assert 0.40 < means[PORE] < 0.475 < means[BINDER] < means[ACTIVE] < 0.61
-    low, high = (render(labels, Look(contrast=c), seed=2) / 255 for c in (0.5, 1.0))
+    low, high = (render(labels, Simulate(contrast=c), seed=2) / 255 for c in (0.5, 1.0))
     gaps = [image[labels == ACTIVE].mean() - image[labels == PORE].mean() for image in (low, high)]
     assert gaps[0] == pytest.approx(0.5 * gaps[1], abs=0.012)
 
@@ -108,7 +115,7 @@ def test_only_pores_show_what_is_below(labels):
 
 
 def test_texture_has_its_deviation_and_size_in_all_directions():
-    image = grey(solid(24, 96, 96), texture=0.012, texture_size=2.0) - 0.6
+    image = grey(solid(24, 96, 96), texture=0.012) - 0.6
     assert image.std() == pytest.approx(0.012, rel=0.05)
     # Noise made by a Gauss filter of deviation s is correlated by exp(-1/4) at a distance of s.
     for axis in range(3):
@@ -134,15 +141,15 @@ def test_charging_brightens_solid_next_to_pores_and_nothing_else(labels):
 
 
 def test_slices_do_not_depend_on_the_chunks(labels):
-    whole = render(labels, seed=5)
+    whole = render(labels, DEFAULT, seed=5)
     lazy = da.from_array(labels, chunks=(2, 64, 80))
     for number in (0, 3, 9):
-        np.testing.assert_array_equal(render_slice(lazy, number, seed=5), whole[number])
+        np.testing.assert_array_equal(render_slice(lazy, number, DEFAULT, seed=5), whole[number])
     # A slice reads itself and the one three below.
     changed = labels.copy()
     changed[[5, 6, 8, 9]] = BINDER
-    np.testing.assert_array_equal(render_slice(changed, 4, seed=5), whole[4])
-    assert (render(labels, seed=6)[4] != whole[4]).mean() > 0.5
+    np.testing.assert_array_equal(render_slice(changed, 4, DEFAULT, seed=5), whole[4])
+    assert (render(labels, DEFAULT, seed=6)[4] != whole[4]).mean() > 0.5
 
 
 def test_no_effect_changes_what_is_drawn_for_another(labels):
@@ -153,7 +160,7 @@ def test_no_effect_changes_what_is_drawn_for_another(labels):
 
 
 def test_grey_stays_in_range():
-    bright = render(solid(1, 32, 32), Look(means=(0.0, 1.0), read=0.2), seed=0)
+    bright = render(solid(1, 32, 32), Simulate(means=(0.0, 1.0), read=0.2), seed=0)
     assert bright.max() == 255 and bright.min() > 0
 
 
@@ -161,4 +168,4 @@ def test_a_label_without_a_grey_value_is_named(labels):
     labels = labels.copy()
     labels[2, 0, :2] = 3, 7
     with pytest.raises(InputError, match="labels of slice 2: found classes 3, 7, expected 0 to 2"):
-        render(labels, seed=0)
+        render(labels, DEFAULT, seed=0)

@@ -1,21 +1,32 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
 from cathodeflow.checkpoints import generator
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem import idk
 from cathodeflow.fibsem.bundle import load_bundle, save_bundle
 from cathodeflow.fibsem.idk import (
     Pixels,
-    choose_threshold,
     classify_pixels,
     evaluate_threshold,
     features,
     idk_probability,
-    train_pixels,
 )
+from cathodeflow.fibsem.options import TrainIdk
 from cathodeflow.fibsem.phases import entropy
+
+
+def train_pixels(train, validation, *, n_outputs=1, weight=None, **options):
+    """Train on all pixels in every epoch unless a number is given."""
+    options = TrainIdk(**{"pixels_per_epoch": None, "device": "cpu"} | options)
+    return idk.train_pixels(train, validation, options, n_outputs=n_outputs, weight=weight)
+
+
+def choose_threshold(probability, wrong, *, by="f1", **target):
+    return idk.choose_threshold(probability, wrong, TrainIdk(threshold=by, **target))
 
 
 def outputs(n=2, side=48, seed=0):
@@ -107,7 +118,7 @@ def test_thresholds_are_the_best_of_all(levels):
     assert 2 * found.precision * found.recall / (found.precision + found.recall) == pytest.approx(np.nanmax(f1))
     assert found == evaluate_threshold(probability, wrong, found.value)
     for share in (0.05, 0.2, 0.9):
-        found = choose_threshold(probability, wrong, by="share", target=share)
+        found = choose_threshold(probability, wrong, by="fraction", target=share)
         shares = np.array([(probability >= one).mean() for one in value])
         expected = shares[shares <= share].max(initial=0)
         assert found.share == pytest.approx(expected)
@@ -120,8 +131,8 @@ def test_where_nothing_is_wrong_nothing_is_idk():
     for by in ("f1", "recall"):
         found = choose_threshold(np.array([0.1, 0.2, 0.2], np.float32), [False] * 3, by=by)
         assert found.share == 0 and np.isnan(found.precision) and np.isnan(found.recall)
-    assert choose_threshold([0.5, 0.5], [True, False], by="share", target=0.5).share == 0
+    assert choose_threshold([0.5, 0.5], [True, False], by="fraction", target=0.5).share == 0
     with pytest.raises(InputError, match="finite"):
         choose_threshold([np.nan, 0.5], [True, False])
-    with pytest.raises(InputError, match="target"):
-        choose_threshold([0.5], [True], by="share", target=0)
+    with pytest.raises(ValidationError, match="target"):
+        choose_threshold([0.5], [True], by="fraction", target=0)

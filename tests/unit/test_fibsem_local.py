@@ -5,14 +5,34 @@ from torch import nn
 
 from cathodeflow.checkpoints import generator
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem import local_prediction
 from cathodeflow.fibsem.bundle import load_bundle, save_bundle
-from cathodeflow.fibsem.dense import predict_dense
-from cathodeflow.fibsem.local import LCGAR, predict_local
-from cathodeflow.fibsem.networks import initialised
+from cathodeflow.fibsem.initial_weights import initialised
+from cathodeflow.fibsem.local import LCGAR, WIDTHS
+from cathodeflow.fibsem.local_training import LocalPixels, fit_local
+from cathodeflow.fibsem.neighbours import neighbours
+from cathodeflow.fibsem.options import TrainLocal
 from cathodeflow.fibsem.phases import assemble, entropy, subtract_prior
-from cathodeflow.fibsem.train_local import LocalPixels, train_local
-from cathodeflow.fibsem.unet import neighbours
-from cathodeflow.fibsem.windows import gather, pad_slices
+from cathodeflow.fibsem.windows import gather
+from tests.unit.test_fibsem_windows import pad_slices
+
+
+def lcgar(**changed):
+    """The published network; it differs in what is given."""
+    published = {"context": 1, "side": 11, "inputs": "all", "padding": "zeros", "dropout": 0.2, "widths": WIDTHS}
+    return LCGAR(**{"n_classes": 3} | published | changed)
+
+
+def predict_local(*arguments, precision="auto", **more):
+    return local_prediction.predict_local(*arguments, precision=precision, **more)
+
+
+def predict_dense(*arguments, precision="auto", **more):
+    return local_prediction.predict_dense(*arguments, precision=precision, **more)
+
+
+def train_local(train, validation, *, low, high, **options):
+    return fit_local(train, validation, TrainLocal.model_validate(options), low=low, high=high)
 
 
 def data(seed=0, n=2, side=40, high=1.0):
@@ -54,7 +74,7 @@ def as_published(network):
 
 @pytest.mark.parametrize("side", [5, 11, 17, 25])
 def test_it_is_the_published_network(side):
-    network = LCGAR(side=side).eval()
+    network = lcgar(side=side).eval()
     assert [tuple(layer.weight.shape) for layer in network.convolutions] == [
         (32, 4, 3, 3), (32, 32, 3, 3), (16, 32, 3, 3), (16, 16, 3, 3), (8, 16, 1, 1), (8, 8, 1, 1)
     ]  # fmt: skip
@@ -71,7 +91,7 @@ def test_it_is_the_published_network(side):
     [("image", (1, 0, 0)), ("image+classes", (1, 1, 0)), ("image+logits", (1, 0, 1)), ("all", (1, 1, 1))],
 )
 def test_variants_see_what_they_are_named_after(inputs, sees):
-    network = LCGAR(inputs=inputs).eval()
+    network = lcgar(inputs=inputs).eval()
     windows, logits = torch.randn(5, 4, 11, 11, requires_grad=True), torch.randn(5, 3, requires_grad=True)
     network(windows, logits).sum().backward()
     gradient = torch.zeros_like(logits) if logits.grad is None else logits.grad
@@ -81,7 +101,14 @@ def test_variants_see_what_they_are_named_after(inputs, sees):
 
 def test_training_learns_what_the_image_shows_and_depends_on_the_seed_alone():
     (train, *_), (validation, *_), (test, truth, idk, logits) = data(0, side=64), data(1), data(2)
-    options = {"low": 0.0, "high": 1.0, "epochs": 4, "batch_size": 64, "start_share": 0.4, "precision": "32-true"}
+    options = {
+        "low": 0.0,
+        "high": 1.0,
+        "epochs": 4,
+        "batch_size": 64,
+        "curriculum": {"start_fraction": 0.4},
+        "precision": "32-true",
+    }
     trained = train_local(train, validation, **options)
     found = predict_local(trained.model, test.padded, test.pixels)
     assert (found.argmax(1) == test.labels).float().mean() > 0.85
@@ -91,7 +118,7 @@ def test_training_learns_what_the_image_shows_and_depends_on_the_seed_alone():
     again = train_local(train, validation, **options).model.state_dict()
     assert all(torch.equal(value, again[name]) for name, value in trained.model.state_dict().items())
     # The ablation is another training with as many steps.
-    without = train_local(train, validation, **options, pacing="none").model.state_dict()
+    without = train_local(train, validation, **options | {"curriculum": {"pacing": "none"}}).model.state_dict()
     assert not torch.equal(without["output.weight"], again["output.weight"])
 
 
@@ -108,7 +135,7 @@ def test_windows_are_mirrored_in_training():
     right = []
     for flips in (False, True):
         trained = train_local(
-            all_of_them, all_of_them, low=0.0, high=1.0, side=5, epochs=4, batch_size=256, flips=flips
+            all_of_them, all_of_them, low=0.0, high=1.0, side=5, epochs=4, batch_size=256, augment={"flip": flips}
         )
         right.append(
             float((predict_local(trained.model, padded, pixels).argmax(1) == all_of_them.labels).float().mean())
@@ -118,7 +145,7 @@ def test_windows_are_mirrored_in_training():
 
 def test_prediction_does_not_depend_on_batches_and_hardly_on_bfloat16(tmp_path):
     test, *_ = data()
-    network = initialised(LCGAR, 0).eval()
+    network = initialised(lcgar, 0).eval()
     network.set_grey(0.0, 1.0)
     whole = predict_local(network, test.padded, test.pixels, precision="32-true")
     parts = predict_local(network, test.padded, test.pixels, together=100, precision="32-true")
@@ -143,8 +170,8 @@ def test_whole_slices_give_what_windows_do_where_edges_are_seen(side, context):
     # A strip without any, and the corners.
     idk[1, :16] = False
     idk[:, [0, 0, -1, -1], [0, -1, 0, -1]] = True
-    network = initialised(lambda: LCGAR(side=side, context=context, edges="seen"), 0).eval()
-    options = {"side": network.window, "low": 0, "high": 1, "neighbours": neighbours(3, context)}
+    network = initialised(lambda: lcgar(side=side, context=context, padding="image"), 0).eval()
+    options = {"side": network.window, "low": 0, "high": 1, "near": neighbours(3, context)}
     padded, pixels = pad_slices(slices, logits, idk, **options), idk.flatten().nonzero()[:, 0]
     expected = predict_local(network, padded, pixels, precision="32-true")
     for strip in (16, 256):
@@ -156,7 +183,7 @@ def test_whole_slices_give_what_windows_do_where_edges_are_seen(side, context):
 
 
 def test_the_pixel_itself_is_in_the_middle_of_what_is_seen():
-    network = initialised(lambda: LCGAR(edges="seen"), 0).eval()
+    network = initialised(lambda: lcgar(padding="image"), 0).eval()
     assert network.window == 21
     windows = torch.rand(4, 4, 21, 21, requires_grad=True)
     network(windows, torch.zeros(4, 3)).square().sum().backward()
@@ -166,20 +193,20 @@ def test_the_pixel_itself_is_in_the_middle_of_what_is_seen():
 
 def test_bad_input_is_named():
     test, *_ = data()
-    with pytest.raises(InputError, match="edges 'zero'"):
-        predict_dense(LCGAR(), test.padded, test.pixels)
+    with pytest.raises(InputError, match="padding 'zeros'"):
+        predict_dense(lcgar(), test.padded, test.pixels)
     with pytest.raises(InputError, match="found a side of 10 px"):
-        LCGAR(side=10)
+        lcgar(side=10)
     with pytest.raises(InputError, match="windows of 11 px"):
-        predict_local(LCGAR(side=17), test.padded, test.pixels)
+        predict_local(lcgar(side=17), test.padded, test.pixels)
     with pytest.raises(InputError, match="contrast"):
-        LCGAR().set_grey(3, 3)
+        lcgar().set_grey(3, 3)
     order = torch.arange(len(test.pixels)).flip(0)
     wide = pad_slices(
         torch.rand(2, 40, 40), torch.rand(2, 3, 40, 40), torch.ones(2, 40, 40) > 0, side=21, low=0, high=1
     )
     with pytest.raises(InputError, match="not ascending"):
-        predict_dense(LCGAR(edges="seen"), wide, test.pixels[order])
+        predict_dense(lcgar(padding="image"), wide, test.pixels[order])
     nothing = test._replace(pixels=test.pixels[:0], labels=test.labels[:0], entropy=test.entropy[:0])
     with pytest.raises(InputError, match="validation pixels"):
         train_local(test, nothing, low=0, high=1, epochs=1)

@@ -8,7 +8,8 @@ from matplotlib.colors import to_rgb
 from scipy import ndimage
 
 from cathodeflow.fibsem import plots, slice_plots
-from cathodeflow.fibsem.metrics import evaluate
+from cathodeflow.fibsem.evaluation import evaluate
+from cathodeflow.fibsem.options import Curriculum, Metrics
 from cathodeflow.io.figures import save_figure
 
 CLASSES = ("pore", "active", "binder")
@@ -34,7 +35,7 @@ def table(models=("unet", "ugsm", "my_net"), splits=("grouped", "paper"), seeds=
             for number, model in enumerate(models):
                 found = evaluate(
                     truth, spoilt(truth, 0.1 + 0.1 * number, seed), classes=CLASSES, model=model, seed=seed,
-                    split=split, rng=np.random.default_rng(0), bootstrap_samples=50, originals=originals,
+                    split=split, rng=np.random.default_rng(0), options=Metrics(bootstrap_samples=100), originals=originals,
                 )  # fmt: skip
                 rows.append(found.overall)
     return pd.concat(rows, ignore_index=True)
@@ -45,7 +46,9 @@ def figures():
     entropy = np.random.default_rng(0).random(truth.shape)
     known = {"truth": truth, "entropy": entropy, "idk": entropy > 0.9, "names": ["1, worst", "2", "3"]}
     two = {"ugsm": spoilt(truth, 0.3), "matphase": spoilt(truth, 0.1)}
-    shares = {"linear": np.linspace(0.1, 1, 15), "none": np.ones(15), "short": np.linspace(0.1, 0.6, 4)}
+    slow = Curriculum(full_at=1.0)
+    pacings = {"linear": Curriculum(), "none": Curriculum(pacing="none"), "never full": slow}
+    epochs = {"n_epochs": 15, "n_pixels": 5000}
     one = {"unet": truth}
     flat = np.zeros((1, 9, 9), np.uint8)
     unlike = table().query("model != 'unet' or split != 'grouped'")
@@ -56,14 +59,14 @@ def figures():
         "no methods": plots.methods_figure(table().head(0)),
         "fractions": plots.fractions_figure(table(), CLASSES),
         "no fractions": plots.fractions_figure(table().head(0), CLASSES),
-        **{f"pacing {name}": plots.pacing_figure(shares, entropy.ravel()[:500], chosen=name) for name in shares},
-        "pacing of one entropy": plots.pacing_figure(shares, np.full(9, 0.5), chosen="linear"),
-        "pacing without pixels": plots.pacing_figure(shares, [], chosen="linear"),
+        **{f"pacing {name}": plots.pacing_figure(entropy.ravel()[:500], one, **epochs) for name, one in pacings.items()},
+        "pacing of one entropy": plots.pacing_figure(np.full(9, 0.5), slow, **epochs),
+        "pacing without pixels": plots.pacing_figure([], slow, n_epochs=15, n_pixels=0),
         "slices": slice_plots.segmentation_figure(grey, two, classes=CLASSES, zoom_px=20, pixel_nm=200.0, **known),
         "new slices": slice_plots.segmentation_figure(grey, two, classes=CLASSES, zoom_px=0, entropy=entropy),
         "one model": slice_plots.segmentation_figure(grey, one, classes=CLASSES, truth=truth, zoom_px=26),
-        "constant": slice_plots.segmentation_figure(flat, {"unet": flat}, classes=[*"abcdefghij"], idk=flat > 0),
-        "no slices": slice_plots.segmentation_figure(grey[:0], one, classes=CLASSES),
+        "constant": slice_plots.segmentation_figure(flat, {"unet": flat}, classes=[*"abcdefghij"], idk=flat > 0, zoom_px=56),
+        "no slices": slice_plots.segmentation_figure(grey[:0], one, classes=CLASSES, zoom_px=56),
     }  # fmt: skip
 
 
@@ -82,7 +85,7 @@ def test_methods_are_drawn_at_their_means_in_their_order():
     figure = plots.methods_figure(rows, figures=("miu", "specks"))
     left, right = figure.axes
     assert [text.get_text() for text in left.get_yticklabels()] == ["U-Net", "UGSM", "my net"]
-    assert left.get_ylim()[0] > left.get_ylim()[1] and left.get_xlabel() == "Mean IU [%]"
+    assert left.get_ylim()[0] > left.get_ylim()[1] and left.get_xlabel() == "Mean IoU [%]"
     for axes, name, factor in ((left, "miu", 100), (right, "specks", 1)):
         means = factor * rows.groupby(["split", "model"], sort=False)[name].mean()
         assert [float(text.get_text()) for text in axes.texts] == pytest.approx(means.tolist(), abs=0.051)
@@ -99,7 +102,7 @@ def test_fractions_stand_at_their_error_from_the_truth():
         texts = [float(text.get_text().replace("−", "-")) for text in axes.texts]
         assert texts == pytest.approx(mean.tolist(), abs=0.051)
         true = 100 * rows[f"true_fraction_{name}"][0]
-        assert axes.get_title(loc="left") == f"{name}, in truth {true:.1f} %"
+        assert axes.get_title(loc="left") == f"{name}, reference {true:.1f} %"
         marks = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
         fractions = 100 * rows.groupby("model", sort=False)[f"fraction_{name}"].mean()
         assert marks == pytest.approx(fractions.tolist())
@@ -107,13 +110,15 @@ def test_fractions_stand_at_their_error_from_the_truth():
 
 def test_pixels_come_in_by_entropy_as_the_pool_grows():
     entropy = np.random.default_rng(0).permutation(np.linspace(0, 1, 1000))
-    figure = plots.pacing_figure({"step": [0.3, 0.3, 0.8]}, entropy, chosen="step")
+    # The fractions of the pool are 0.3, 0.3 and 0.65 in three epochs; it would be full in the fifth.
+    options = Curriculum(pacing="step", start_fraction=0.3, full_at=1.0, stages=3)
+    figure = plots.pacing_figure(entropy, options, n_epochs=3, n_pixels=1000)
     left, right, bar = figure.axes
     assert [text.get_text() for text in bar.get_yticklabels()] == ["1", "3", "never"]
     heights = [sum(patch.get_height() for patch in bars) for bars in right.containers]
-    assert heights == pytest.approx([30, 50, 20])
+    assert heights == pytest.approx([30, 35, 35])
     reach = [[patch.get_x() for patch in bars if patch.get_height() > 0] for bars in right.containers]
-    assert max(reach[0]) < 0.31 < 0.27 + min(reach[1]) and min(reach[2]) > 0.75
+    assert max(reach[0]) < 0.31 < 0.27 + min(reach[1]) and min(reach[2]) > 0.6
     assert "[nat]" in right.get_xlabel() and "[%]" in left.get_ylabel()
 
 
@@ -134,17 +139,17 @@ def test_a_sheet_has_a_column_for_each_thing_and_says_how_many_pixels_are_right(
         grey, {"ugsm": first, "matphase": last}, classes=CLASSES, truth=truth, entropy=entropy, idk=entropy < 0, zoom_px=20,
     )  # fmt: skip
     grid = np.array(figure.axes[:28]).reshape(4, 7)
-    titles = ["Slice", "Truth", "UGSM", "MatPhase", "Difference", "Entropy", "I don't know"]
+    titles = ["Slice", "Reference", "UGSM", "MatPhase", "Difference", "Entropy", "I don't know"]
     assert [axes.get_title() for axes in grid[0]] == titles
     right = [100 * np.mean(one[1] == truth[1]) for one in (first, last)]
     assert [axes.get_xlabel() for axes in grid[2, 2:]] == [
-        f"{right[0]:.1f} % right", f"{right[1]:.1f} % right", f"gains {right[1] - right[0]:.1f} %", "mean 0.25 nat", "0.0 %"
+        f"{right[0]:.1f} % correct", f"{right[1]:.1f} % correct", f"gain {right[1] - right[0]:.1f} %", "mean 0.25 nat", "0.0 %"
     ]  # fmt: skip
     np.testing.assert_allclose(
         grid[2, 1].images[0].get_array(), np.array([to_rgb(one) for one in slice_plots.PHASE_COLOURS])[truth[1]]
     )
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == [*CLASSES, "both right", "MatPhase alone right", "UGSM alone right", "both wrong"]
+    assert labels == [*CLASSES, "both correct", "only MatPhase correct", "only UGSM correct", "both wrong"]
 
 
 @pytest.mark.parametrize("at", [(0, 0), (17, 31), (30, 40)])

@@ -3,7 +3,19 @@ import pandas as pd
 import pytest
 
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.split import folds, grouped, paper
+from cathodeflow.fibsem import split
+from cathodeflow.fibsem.options import Augment
+from cathodeflow.fibsem.split import folds
+
+
+def paper(slices, *, copies=10, test=50, unseen=40, seed):
+    """The published split, with a tenth of the remaining slices for validation."""
+    options = Augment(copies=copies, paper_test=test, paper_unseen=unseen, validation=0.1, seed=seed)
+    return split.paper(slices, options)
+
+
+def grouped(slices, **options):
+    return split.grouped(slices, Augment(**{"copies": 10} | options))
 
 
 def slices_of(table, role):
@@ -120,9 +132,12 @@ def test_folds_are_blocks_of_neighbours():
         (lambda: paper(4, seed=0), "split.paper: found 4 slices of 10 copies, expected enough for 50 test pairs, 40"),
         (lambda: paper(133, test=30, seed=0), "split.paper: found 133 slices of 10 copies"),
         (lambda: paper(50, copies=1, test=10, unseen=5, seed=0), "split.paper: found 50 slices of 1 copies"),
-        (lambda: grouped(10, gap=4), "split.grouped: found 10 slices in 1 blocks, expected more: 2 are for the test"),
-        (lambda: grouped(8, blocks=3, gap=0), "split.grouped: found 2 slices to test on and 1 to validate on"),
-        (lambda: grouped(8, blocks=0, gap=0), "split.grouped: found"),
+        (
+            lambda: grouped(10, gap=4),
+            "split.grouped: found 10 slices in 1 blocks, expected more: 2 are in the test set",
+        ),
+        (lambda: grouped(8, blocks=3, gap=0), "split.grouped: found 2 test slices and 1 validation slices"),
+        (lambda: split.grouped(8, Augment.model_construct(blocks=0, gap=0)), "split.grouped: found"),
         (lambda: folds([1, 2, 3], 4), "folds: found 4 folds of 3 slices"),
         (lambda: folds([1, 2, 3], 1), "folds: found 1 folds of 3 slices"),
     ],

@@ -3,6 +3,7 @@ import pytest
 from scipy.ndimage import distance_transform_edt, label, uniform_filter
 
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.options import Simulate
 from cathodeflow.fibsem.structure import ACTIVE, BINDER, PORE, generate
 
 SHAPE = (32, 64, 72)
@@ -22,28 +23,30 @@ def changes(labels, axis):
     "fractions", [(0.14, 0.60, 0.26), SPARSE, (0.0, 0.5, 0.5), (0.3, 0.7, 0.0), (1, 0, 0), (0, 1, 0), (0.02, 0.9, 0.08)]
 )
 def test_every_phase_fills_its_share_to_a_voxel(fractions):
-    labels = generate(SHAPE, fractions=fractions, seed=3)
+    labels = generate(SHAPE, Simulate(fractions=fractions), seed=3)
     assert labels.shape == SHAPE and labels.dtype == np.uint8
     np.testing.assert_allclose(shares(labels), fractions, atol=2 / labels.size)
 
 
 def test_shares_are_exact_where_halves_of_a_voxel_round():
-    assert shares(generate((3, 3, 3), fractions=(0, 0.5, 0.5), seed=0)).sum() == 1
+    assert shares(generate((3, 3, 3), Simulate(fractions=(0, 0.5, 0.5)), seed=0)).sum() == 1
 
 
 def test_a_seed_gives_one_volume_and_another_gives_another():
-    one, again, other = (generate(SHAPE, seed=seed) for seed in (1, 1, 2))
+    one, again, other = (generate(SHAPE, Simulate(), seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, again)
     assert np.mean(one != other) > 0.3
 
 
 def test_the_structure_is_alike_along_all_axes():
-    found = np.mean([[changes(generate(SHAPE, seed=seed), axis) for axis in range(3)] for seed in range(4)], axis=0)
+    found = np.mean(
+        [[changes(generate(SHAPE, Simulate(), seed=seed), axis) for axis in range(3)] for seed in range(4)], axis=0
+    )
     assert found.max() / found.min() < 1.1
 
 
 def test_particles_are_as_large_as_asked_for():
-    small, large = (generate((64, 96, 96), diameter=(d, 1.5 * d), seed=4) for d in (10, 20))
+    small, large = (generate((64, 96, 96), Simulate(diameter=(d, 1.5 * d)), seed=4) for d in (10, 20))
     # Surface goes with the inverse of the size.
     assert changes(small, 1) / changes(large, 1) == pytest.approx(2, rel=0.2)
     # Nowhere is a sphere inside the active material much larger than the largest particle.
@@ -53,7 +56,7 @@ def test_particles_are_as_large_as_asked_for():
 
 def test_elongated_particles_are_not_round():
     round_ones, long_ones = (
-        generate(SHAPE, fractions=(0.9, 0.1, 0), diameter=(9, 11), elongation=e, roughness=0, seed=5)
+        generate(SHAPE, Simulate(fractions=(0.9, 0.1, 0), diameter=(9, 11)), elongation=e, roughness=0, seed=5)
         for e in (1.0, 3.0)
     )
 
@@ -72,7 +75,7 @@ def test_elongated_particles_are_not_round():
 
 
 def test_binder_is_at_contacts_and_on_particles_pores_are_not():
-    labels = generate((48, 96, 96), fractions=SPARSE, seed=6)
+    labels = generate((48, 96, 96), Simulate(fractions=SPARSE), seed=6)
     distance = distance_transform_edt(labels != ACTIVE)
     assert distance[labels == BINDER].mean() < 0.6 * distance[labels == PORE].mean()
     # Among the voxels next to a particle, binder has more active material around it: it is where particles meet.
@@ -82,7 +85,7 @@ def test_binder_is_at_contacts_and_on_particles_pores_are_not():
 
 
 def test_films_get_patchy():
-    even, patchy = (generate(SHAPE, fractions=SPARSE, patchiness=p, seed=7) for p in (0.0, 0.5))
+    even, patchy = (generate(SHAPE, Simulate(fractions=SPARSE), patchiness=p, seed=7) for p in (0.0, 0.5))
     # Patches bare of binder: more pore touches active material.
     touching = [distance_transform_edt(labels != ACTIVE) <= 1 for labels in (even, patchy)]
     bare = [
@@ -95,7 +98,7 @@ def test_films_get_patchy():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fractions": (0.5, 0.6, 0.1)}, "fractions: found 0.5, 0.6, 0.1, expected shares of pore, active, binder"),
+        ({"fractions": (0.5, 0.6, 0.1)}, "fractions: found 0.5, 0.6, 0.1, expected fractions of pore, active, binder"),
         ({"fractions": (-0.1, 0.6, 0.5)}, "fractions: found -0.1"),
         ({"fractions": (0.4, 0.6)}, "fractions: found 0.4, 0.6"),
         ({"diameter": (20, 10)}, "diameter: found 20 to 10 px"),
@@ -104,4 +107,4 @@ def test_films_get_patchy():
 )
 def test_settings_that_cannot_be_met_are_named(options, message):
     with pytest.raises(InputError, match=message):
-        generate((4, 8, 8), seed=0, **options)
+        generate((4, 8, 8), Simulate.model_construct(**options), seed=0)

@@ -7,15 +7,29 @@ from torch.nn import functional as F
 
 from cathodeflow.checkpoints import generator
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem import mc_dropout
 from cathodeflow.fibsem.bundle import load_bundle, save_bundle
-from cathodeflow.fibsem.folded import FoldedUNet
-from cathodeflow.fibsem.networks import initialised
-from cathodeflow.fibsem.unet import UNet, keep_mask, neighbours
+from cathodeflow.fibsem.initial_weights import initialised
+from cathodeflow.fibsem.neighbours import neighbours
+from cathodeflow.fibsem.unet import UNet, keep_mask
+from cathodeflow.fibsem.unet_passes import FoldedUNet
+
+
+def unet(**changed):
+    """A U-Net with the widths of the defaults, without dropout."""
+    plain = {"context": 1, "widths": (16, 32, 64, 128), "dropout": 0.0, "dropout_where": "blocks"}
+    return UNet(**{"n_classes": 3, "dropout_kind": "element"} | plain | changed)
+
+
+def predict_slices(network, slices, **changed):
+    """`mc_dropout.predict_slices` with the settings that most tests share."""
+    settings = {"passes": 20, "tta": False, "tile": 512, "overlap": 64, "seed": 0, "precision": "auto", "device": "cpu"}
+    return mc_dropout.predict_slices(network, slices, **settings | changed)
 
 
 def small(seed=0, **options):
     """A network whose batch norms have seen something, so that folding them is not trivial."""
-    network = initialised(lambda: UNet(3, **{"widths": (8, 16, 24)} | options), seed)
+    network = initialised(lambda: unet(**{"widths": (8, 16, 24)} | options), seed)
     network.train()
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
@@ -34,12 +48,12 @@ def test_any_size_gives_logits_of_every_pixel():
 def test_standardised_networks_ignore_the_scale_of_grey():
     first, second = small(), small()
     x = torch.rand(1, 1, 16, 24)
-    first.standardise(0.5, 0.3)
-    second.standardise(0.5 * 65535, 0.3 * 65535)
+    first.set_normalization(0.5, 0.3)
+    second.set_normalization(0.5 * 65535, 0.3 * 65535)
     with torch.no_grad():
         assert torch.allclose(first(x), second(x * 65535), atol=1e-4)
     with pytest.raises(InputError, match="some contrast"):
-        first.standardise(3.0, 0.0)
+        first.set_normalization(3.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +67,7 @@ def test_standardised_networks_ignore_the_scale_of_grey():
 )
 def test_parameters_out_of_range_are_named(options, named):
     with pytest.raises(InputError, match=named):
-        UNet(**options)
+        unet(**options)
 
 
 def test_dropout_stays_on_in_evaluation_and_only_where_it_should():
@@ -138,16 +152,16 @@ def test_initial_weights_depend_on_the_seed_alone():
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    first = initialised(UNet, 1).state_dict()
+    first = initialised(unet, 1).state_dict()
     assert torch.equal(torch.rand(4), expected)
-    again, other = (initialised(UNet, seed).state_dict() for seed in (1, 2))
+    again, other = (initialised(unet, seed).state_dict() for seed in (1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])
 
 
 def test_a_file_gives_the_same_network_and_other_files_are_refused(tmp_path):
     network = small(context=3, dropout=0.2, dropout_where="deep")
-    network.standardise(7.0, 2.0)
+    network.set_normalization(7.0, 2.0)
     save_bundle(tmp_path / "unet.pth", {"global": network}, {"classes": ["pore", "active", "binder"]})
     networks, metadata = load_bundle(tmp_path / "unet.pth")
     read = networks["global"]
@@ -155,7 +169,7 @@ def test_a_file_gives_the_same_network_and_other_files_are_refused(tmp_path):
     state = network.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in read.state_dict().items())
     torch.save({"a": torch.zeros(2)}, tmp_path / "other.pth")
-    with pytest.raises(InputError, match="FIB-SEM networks of this program"):
+    with pytest.raises(InputError, match="FIB-SEM networks of Cathodeflow"):
         load_bundle(tmp_path / "other.pth")
 
 

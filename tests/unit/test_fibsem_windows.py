@@ -3,8 +3,13 @@ import pytest
 import torch
 
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.unet import neighbours
-from cathodeflow.fibsem.windows import gather, pad_slices
+from cathodeflow.fibsem import windows
+from cathodeflow.fibsem.neighbours import neighbours
+from cathodeflow.fibsem.windows import gather
+
+
+def pad_slices(*arguments, device="cpu", **more):
+    return windows.pad_slices(*arguments, device=device, **more)
 
 
 def volume(n=3, rows=20, cols=26, seed=0):
@@ -35,7 +40,7 @@ def one_by_one(slices, logits, idk, pixels, side, context):
 @pytest.mark.parametrize(("side", "context"), [(11, 1), (5, 3), (25, 1), (11, 5), (1, 1)])
 def test_windows_are_those_cut_one_by_one(side, context):
     slices, logits, idk = volume()
-    padded = pad_slices(slices, logits, idk, side=side, low=10, high=240, neighbours=neighbours(3, context))
+    padded = pad_slices(slices, logits, idk, side=side, low=10, high=240, near=neighbours(3, context))
     pixels = torch.cat([idk.flatten().nonzero()[:, 0], torch.tensor([0, 25, idk.numel() - 1])])
     windows, found = gather(padded, pixels)
     assert windows.shape == (len(pixels), context + 3, side, side) and padded.shape == (3, 20, 26)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
-from cathodeflow.bragg.find_peaks import candidates, findpeaks_peaks, persistence_peaks
+from cathodeflow.bragg.options import FindPeaks
+from cathodeflow.bragg.peak_search import candidates, findpeaks_peaks, persistence_peaks
 
 EIGHT = np.ones((3, 3), int)
 SHAPES = array_shapes(min_dims=2, max_dims=2, max_side=9)
@@ -154,45 +155,46 @@ def test_candidates_carry_their_component():
     frame = spots((10, 10, 90.0), (10, 18, 60.0), (30, 8, 50.0))
     frame[35, 35] = 80
     # Between the first two the frame falls to about 3.
-    found = candidates(frame, min_value=1, min_persistence=10, min_area=2, patch_size=11)
+    found = candidates(frame, FindPeaks(min_value=1, min_persistence=10, min_area=2, patch_size=11))
     labels, _ = ndimage.label(frame > 1, EIGHT)
     assert found[["row", "col"]].tolist() == [(10, 10), (10, 18), (30, 8)]
     assert found["npeaks"].tolist() == [2, 2, 1]
     assert found["component"].tolist() == [labels[r, c] - 1 for r, c in found[["row", "col"]]]
     assert found["area"].tolist() == [(labels == labels[r, c]).sum() for r, c in found[["row", "col"]]]
     assert found["area"].dtype == found["component"].dtype == np.int32 and found["npeaks"].dtype == np.uint16
-    assert len(candidates(frame, min_value=1, min_persistence=10, min_area=1)) == 4
-    assert candidates(np.zeros((5, 5)), min_value=0, min_persistence=0).shape == (0,)
+    assert len(candidates(frame, FindPeaks(min_value=1, min_persistence=10, min_area=1))) == 4
+    assert candidates(np.zeros((5, 5)), FindPeaks(min_value=0, min_persistence=0)).shape == (0,)
 
 
 @few
 @given(TIED, st.sampled_from(["none", "uint8"]), st.integers(0, 2**16))
 def test_candidates_by_either_engine_are_the_same(image, scale, bits):
     mask = np.random.default_rng(bits).random(image.shape) < 0.2
-    options = dict(scale=scale, min_value=1, min_persistence=0, patch_size=5, centre_tolerance=1, mask=mask)
-    assert np.array_equal(candidates(image, **options), candidates(image, engine="findpeaks", **options))
+    options = FindPeaks(scale=scale, min_value=1, min_persistence=0, min_area=1, patch_size=5, centre_tolerance=1)
+    theirs = options.model_copy(update={"engine": "findpeaks"})
+    assert np.array_equal(candidates(image, options, mask=mask), candidates(image, theirs, mask=mask))
     labels, count = ndimage.label((image > 1) & ~mask, EIGHT)
     if scale == "none":
-        found = candidates(image, **{**options, "patch_size": 1})
+        found = candidates(image, options.model_copy(update={"patch_size": 1}), mask=mask)
         assert np.array_equal(found["component"], labels[found["row"], found["col"]] - 1)
         assert sum(found["npeaks"] / found["npeaks"].astype(int) ** 2) == pytest.approx(count)
 
 
 def test_patch_filter_marks_the_shoulder_of_a_brighter_spot():
     frame = spots((20, 20, 90.0), (20, 25, 60.0))
-    options = dict(min_value=1, min_persistence=1)
-    found = candidates(frame, **options)
+    options = dict(min_value=1, min_persistence=1, min_area=1)
+    found = candidates(frame, FindPeaks(**options))
     assert found[["row", "col", "npeaks", "central"]].tolist() == [(20, 20, 2, True), (20, 25, 2, False)]
     for wide in (dict(patch_size=1), dict(patch_size=7), dict(centre_tolerance=5)):
-        assert candidates(frame, **options, **wide)["central"].all()
+        assert candidates(frame, FindPeaks(**options, **wide))["central"].all()
     frame[20, 20] = np.nan
-    ring = candidates(frame, **options, mask=frame > 65)
+    ring = candidates(frame, FindPeaks(**options), mask=frame > 65)
     assert (20, 25) in ring[ring["central"]][["row", "col"]].tolist(), "pixels that do not count do not outshine"
 
 
 def test_peaks_at_the_corner_are_central():
     frame = spots((0, 0, 50.0), (39, 39, 40.0))
-    found = candidates(frame, min_value=1, min_persistence=1)
+    found = candidates(frame, FindPeaks(min_value=1, min_persistence=1, min_area=1))
     assert found[["row", "col", "central"]].tolist() == [(0, 0, True), (39, 39, True)]
 
 
@@ -202,15 +204,15 @@ def test_masked_pixels_never_count():
     mask = np.zeros(frame.shape, np.uint8)
     mask[:, 20] = 1
     for scale in ("none", "uint8"):
-        found = candidates(frame, scale=scale, min_value=1, min_persistence=1, mask=mask)
+        found = candidates(frame, FindPeaks(scale=scale, min_value=1, min_persistence=1, min_area=1), mask=mask)
         assert found[["row", "col"]].tolist() == [(10, 10)]
     assert found["birth"] == 255
     with pytest.raises(ValueError, match="mask"):
-        candidates(frame, min_value=1, min_persistence=1, mask=mask[:-1])
+        candidates(frame, FindPeaks(min_value=1, min_persistence=1), mask=mask[:-1])
 
 
 @few
-@given(arrays(np.float64, SHAPES, elements=st.floats(-50, 5e4, width=32)), st.floats(-2, 260))
+@given(arrays(np.float64, SHAPES, elements=st.floats(-50, 5e4, width=32)), st.floats(0, 260))
 def test_uint8_scale_is_that_of_findpeaks(image, threshold):
     from findpeaks import stats
 
@@ -219,7 +221,8 @@ def test_uint8_scale_is_that_of_findpeaks(image, threshold):
         scaled = np.nan_to_num(stats.scale(np.clip(image, 0, None)))
     if np.ptp(np.clip(image, 0, None)) == 0:
         scaled = np.zeros(image.shape)
-    found = candidates(image, scale="uint8", min_value=threshold, min_persistence=0, patch_size=1)
+    options = FindPeaks(scale="uint8", min_value=threshold, min_persistence=0, min_area=1, patch_size=1)
+    found = candidates(image, options)
     peaks = np.sort(persistence_peaks(scaled, threshold=threshold, min_persistence=0), order=["row", "col"])
     assert found[list(peaks.dtype.names)].tolist() == peaks.tolist()
 
@@ -229,4 +232,4 @@ def test_uint8_scale_is_that_of_findpeaks(image, threshold):
 )
 def test_unknown_options_are_named(option):
     with pytest.raises(ValueError, match=next(iter(option))):
-        candidates(np.zeros((4, 4)), min_value=0, min_persistence=0, **option)
+        FindPeaks(**option)

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import minimize
 
-from cathodeflow.bragg.fit import PeakFits, deviations, fit_frame, fit_peaks
+from cathodeflow.bragg.options import Fit
+from cathodeflow.bragg.peak_fits import PeakFits, deviations, fit_frame, fit_peaks
 from cathodeflow.bragg.profiles import PARAMETERS, profile
 from cathodeflow.errors import InputError
+from cathodeflow.options import from_flags
 
 SIZE = 11
 
@@ -83,7 +85,7 @@ def test_centres_reach_the_cramer_rao_bound(model, height, width, floor, off):
     rng = np.random.default_rng(1)
     eta = (0.1, 0.9) if model == "pseudo_voigt" else (0, 0)
     peaks, patches = draw(rng, 6000, height=height, width=width, floor=floor, off=off, eta=eta)
-    fits = fit_peaks(patches, model=model)
+    fits = fit_peaks(patches, Fit(model=model))
     assert fits.converged.mean() > 0.998
     median, bound = np.median(radial(fits, peaks)), bound_of_median(peaks, 7 if model == "pseudo_voigt" else 6, rng)
     assert 0.95 < median / bound < 1.05
@@ -92,20 +94,20 @@ def test_centres_reach_the_cramer_rao_bound(model, height, width, floor, off):
 def test_errors_are_the_scatter_and_chi_square_is_one():
     rng = np.random.default_rng(2)
     peaks, patches = draw(rng, 4000, height=(500, 5000), eta=(0.3, 0.7))
-    fits = fit_peaks(patches)
+    fits = fit_peaks(patches, Fit())
     for i, name in enumerate(PARAMETERS):
         pull = (fits[i] - peaks[:, i]) / getattr(fits, f"{name}_err")
         assert abs(pull.std() - 1) < 0.05, name
         assert abs(pull.mean()) < 0.1, name
     assert abs(fits.chi2.mean() - 1) < 0.01
     # A wrong shape must show.
-    assert np.median(fit_peaks(patches, model="gaussian").chi2) > 1.2
+    assert np.median(fit_peaks(patches, Fit(model="gaussian")).chi2) > 1.2
 
 
 def test_the_optimum_is_that_of_an_independent_minimiser():
     rng = np.random.default_rng(3)
     peaks, patches = draw(rng, 12, height=(100, 3000))
-    fits = fit_peaks(patches, tolerance=1e-5, max_iterations=500)
+    fits = fit_peaks(patches, Fit(max_iterations=500), tolerance=1e-5)
     bounds = [(-0.5, SIZE - 0.5)] * 2 + [(0, None), (1e-6, None), (0.8, 2 * SIZE), (0.8, 2 * SIZE), (0, 1)]
     for counts, start, found in zip(patches, peaks, table(fits), strict=True):
 
@@ -135,7 +137,7 @@ def test_the_profile_is_the_documented_one():
 
 def test_noiseless_peaks_come_back_exactly():
     peaks, _ = draw(np.random.default_rng(5), 200, height=(50, 1e5), width=(1.2, 6), off=3)
-    fits = fit_peaks(pseudo_voigt(peaks, *GRID), tolerance=1e-6, max_iterations=300)
+    fits = fit_peaks(pseudo_voigt(peaks, *GRID), Fit(max_iterations=300), tolerance=1e-6)
     assert fits.converged.all()
     np.testing.assert_allclose(table(fits), peaks, rtol=1e-3, atol=1e-3)
     assert radial(fits, peaks).max() < 1e-5
@@ -143,10 +145,10 @@ def test_noiseless_peaks_come_back_exactly():
 
 def test_turning_and_mirroring_the_patch_turns_the_result():
     _, patches = draw(np.random.default_rng(6), 300, height=(100, 2000))
-    settings = {"tolerance": 1e-5, "max_iterations": 500}
-    fits = fit_peaks(patches, **settings)
-    turned = fit_peaks(patches.transpose(0, 2, 1), **settings)
-    mirrored = fit_peaks(patches[:, ::-1], **settings)
+    options = Fit(max_iterations=500)
+    fits = fit_peaks(patches, options, tolerance=1e-5)
+    turned = fit_peaks(patches.transpose(0, 2, 1), options, tolerance=1e-5)
+    mirrored = fit_peaks(patches[:, ::-1], options, tolerance=1e-5)
     for one, other in [
         (fits.row, turned.col),
         (fits.col, turned.row),
@@ -165,11 +167,11 @@ def test_results_depend_neither_on_threads_nor_on_company_nor_on_the_type():
     try:
         for threads in {1, numba.config.NUMBA_NUM_THREADS}:
             numba.set_num_threads(threads)
-            results.append(fit_peaks(patches))
+            results.append(fit_peaks(patches, Fit()))
     finally:
         numba.set_num_threads(before)
-    results += [fit_peaks(patches.astype(dtype)) for dtype in (np.uint16, np.float32, np.int64)]
-    alone = [fit_peaks(patches[i : i + 1]) for i in range(20)]
+    results += [fit_peaks(patches.astype(dtype), Fit()) for dtype in (np.uint16, np.float32, np.int64)]
+    alone = [fit_peaks(patches[i : i + 1], Fit()) for i in range(20)]
     for other in results[1:]:
         np.testing.assert_array_equal(np.array(other), np.array(results[0]))
     np.testing.assert_array_equal(
@@ -180,8 +182,9 @@ def test_results_depend_neither_on_threads_nor_on_company_nor_on_the_type():
 def test_results_do_not_depend_on_where_the_code_was_compiled(tmp_path):
     """The first process compiles, the second reads what the first has kept."""
     np.save(tmp_path / "patches.npy", draw(np.random.default_rng(7), 200, height=(100, 2000))[1])
-    script = "import sys, numpy as np; from cathodeflow.bragg.fit import fit_peaks; "
-    script += "np.save(sys.argv[1], np.array(fit_peaks(np.load('patches.npy'))))"
+    script = "import sys, numpy as np; from cathodeflow.bragg.peak_fits import fit_peaks; "
+    script += "from cathodeflow.bragg.options import Fit; "
+    script += "np.save(sys.argv[1], np.array(fit_peaks(np.load('patches.npy'), Fit())))"
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     for name in ("compiled", "kept"):
         subprocess.run([sys.executable, "-c", script, name], cwd=tmp_path, env=environment, check=True)
@@ -193,25 +196,25 @@ def test_pixels_that_are_nan_are_left_out():
     peaks, patches = draw(rng, 3000, height=(500, 1000))
     holes = rng.random(patches.shape) < 0.1
     holed = np.where(holes, np.nan, patches)
-    fits = fit_peaks(holed)
-    np.testing.assert_array_equal(np.array(fit_peaks(np.where(holes, np.inf, patches))), np.array(fits))
-    whole = np.median(radial(fit_peaks(patches), peaks))
+    fits = fit_peaks(holed, Fit())
+    np.testing.assert_array_equal(np.array(fit_peaks(np.where(holes, np.inf, patches), Fit())), np.array(fits))
+    whole = np.median(radial(fit_peaks(patches, Fit()), peaks))
     # A tenth of the pixels less is a little less information; holes taken for zeros would be far worse.
     assert whole < np.median(radial(fits, peaks)) < 1.15 * whole
-    assert np.median(radial(fit_peaks(np.where(holes, 0, patches)), peaks)) > 2 * whole
+    assert np.median(radial(fit_peaks(np.where(holes, 0, patches), Fit()), peaks)) > 2 * whole
 
 
 def test_read_noise_and_subtracted_dark_frames():
     rng = np.random.default_rng(9)
     peaks, patches = draw(rng, 3000, height=(100, 300), floor=(0.5, 1))
     noisy = patches + rng.normal(0, 5, patches.shape)
-    fits = fit_peaks(noisy, read_noise=5)
+    fits = fit_peaks(noisy, Fit(read_noise=5))
     assert fits.converged.mean() > 0.99
     assert abs(np.median((fits.row - peaks[:, 0]) / fits.row_err)) < 0.05
     pull = (fits.row - peaks[:, 0]) / fits.row_err
     assert 0.9 < np.diff(np.quantile(pull, [0.159, 0.841]))[0] / 2 < 1.1
     # Clipping at zero alone lifts the background; the centre stays right.
-    clipped = fit_peaks(noisy)
+    clipped = fit_peaks(noisy, Fit())
     assert np.median(clipped.background) > np.median(fits.background)
     assert np.median(radial(clipped, peaks)) < 1.3 * np.median(radial(fits, peaks))
 
@@ -223,15 +226,15 @@ def test_thresholded_frames(cut, floor, height):
     rng = np.random.default_rng(10)
     peaks, patches = draw(rng, 3000, height=height, floor=(floor, floor), width=(1.5, 3))
     kept = np.where(patches < cut, 0, patches)
-    fits = fit_peaks(kept, threshold=cut)
+    fits = fit_peaks(kept, Fit(threshold=cut))
     assert fits.converged.mean() > 0.999
     bound = bound_of_median(peaks, 7, rng)
     assert np.median(radial(fits, peaks)) < 1.08 * bound
     assert np.isfinite(fits.row_err).mean() > 0.99
     assert 0.95 < np.nanstd((fits.row - peaks[:, 0]) / fits.row_err) < 1.05
     # What stands below the threshold is irrelevant; taken for counts, the zeros cost accuracy but break nothing.
-    np.testing.assert_array_equal(np.array(fit_peaks(patches, threshold=cut)), np.array(fits))
-    zeros = fit_peaks(kept)
+    np.testing.assert_array_equal(np.array(fit_peaks(patches, Fit(threshold=cut))), np.array(fits))
+    zeros = fit_peaks(kept, Fit())
     assert zeros.converged.mean() > 0.99
     assert np.median(radial(zeros, peaks)) > 1.15 * bound
 
@@ -252,14 +255,14 @@ def degenerate():
 @pytest.mark.parametrize("name", ["constant", "zero", "nan", "negative", "few pixels"])
 @pytest.mark.parametrize("model", ["pseudo_voigt", "gaussian"])
 def test_nothing_to_fit_is_said(name, model):
-    fits = fit_peaks(degenerate()[name][None], model=model)
+    fits = fit_peaks(degenerate()[name][None], Fit(model=model))
     assert not fits.converged[0]
     assert all(np.isnan(values[0]) for values in fits[:-1])
 
 
 @pytest.mark.parametrize("model", ["pseudo_voigt", "gaussian"])
 def test_a_single_bright_pixel_is_found(model):
-    fits = fit_peaks(degenerate()["single"][None], model=model)
+    fits = fit_peaks(degenerate()["single"][None], Fit(model=model))
     assert fits.converged[0]
     np.testing.assert_allclose([fits.row[0], fits.col[0]], 5, atol=0.05)
 
@@ -272,7 +275,7 @@ def test_a_single_bright_pixel_is_found(model):
     st.sampled_from(["pseudo_voigt", "gaussian"]),
 )
 def test_whatever_the_patch_holds_results_keep_the_bounds(patches, model):
-    fits = fit_peaks(patches, model=model)
+    fits = fit_peaks(patches, Fit(model=model))
     good = fits.converged
     for values in fits[:7]:
         assert np.isfinite(values[good]).all()
@@ -312,13 +315,13 @@ def frame_of_pairs(rng, apart, pairs=150, cell=30):
 @pytest.mark.parametrize("apart", [3.5, 5])
 def test_overlapping_pairs(apart):
     peaks, frame, places = frame_of_pairs(np.random.default_rng(11), apart)
-    masked = fit_frame(frame, *places.T, neighbours="mask")
-    subtracted = fit_frame(frame, *places.T)
+    masked = fit_frame(frame, *places.T, Fit(neighbours="mask"))
+    subtracted = fit_frame(frame, *places.T, Fit())
     alone = np.empty(len(peaks))
     for half in (slice(0, None, 2), slice(1, None, 2)):
-        alone[half] = radial(fit_frame(frame, *places[half].T), peaks[half])
+        alone[half] = radial(fit_frame(frame, *places[half].T, Fit()), peaks[half])
     lonely, lonely_frame, lonely_places = frame_of_pairs(np.random.default_rng(11), 14)
-    isolated = np.median(radial(fit_frame(lonely_frame, *lonely_places.T), lonely))
+    isolated = np.median(radial(fit_frame(lonely_frame, *lonely_places.T, Fit()), lonely))
     errors = [np.median(e) for e in (radial(subtracted, peaks), radial(masked, peaks), alone)]
     assert errors[0] < 0.5 * errors[1] < 0.25 * errors[2]
     assert errors[0] < 2 * isolated
@@ -333,31 +336,31 @@ def test_candidates_at_edges_and_masked_pixels():
     mask[27, 21] = mask[29, 18] = 1
     spoilt = np.where(mask, 1e6, frame)
     places = np.rint(peaks[:, :2]).astype(int)
-    fits = fit_frame(spoilt, *places.T, mask=mask)
+    fits = fit_frame(spoilt, *places.T, Fit(), mask=mask)
     assert fits.converged.all()
     assert radial(fits, peaks).max() < 0.1
-    unseen = fit_frame(np.where(mask, np.nan, frame), *places.T)
+    unseen = fit_frame(np.where(mask, np.nan, frame), *places.T, Fit())
     np.testing.assert_array_equal(np.array(unseen), np.array(fits))
 
 
 def test_two_candidates_on_one_peak_do_no_harm():
     peak = np.array([15.2, 15.1, 1000, 2, 3, 3, 0.3])
     frame = np.random.default_rng(13).poisson(pseudo_voigt(peak, *np.mgrid[:31, :31])).astype(np.float64)
-    fits = fit_frame(frame, [15, 16], [15, 17])
+    fits = fit_frame(frame, [15, 16], [15, 17], Fit())
     assert abs(fits.row[0] - 15.2) < 0.5
     assert abs(fits.col[0] - 15.1) < 0.5
 
 
 def test_no_candidates():
-    fits = fit_frame(np.zeros((20, 20)), [], [])
+    fits = fit_frame(np.zeros((20, 20)), [], [], Fit())
     assert all(values.shape == (0,) for values in fits)
-    assert fit_peaks(np.zeros((0, 11, 11))).converged.dtype == bool
+    assert fit_peaks(np.zeros((0, 11, 11)), Fit()).converged.dtype == bool
 
 
 def test_deviations():
     peaks, frame, places = frame_of_pairs(np.random.default_rng(14), 14, pairs=4)
     frame[places[2, 0] - 6 : places[2, 0] + 7, places[2, 1] - 6 : places[2, 1] + 7] = 0
-    fits = fit_frame(frame, *places.T)
+    fits = fit_frame(frame, *places.T, Fit())
     npeaks = np.ones(len(places), int)
     npeaks[0] = 2
     found = deviations(fits, *places.T, npeaks)
@@ -369,14 +372,14 @@ def test_deviations():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: fit_peaks(np.zeros((3, 11))),
-        lambda: fit_peaks(np.zeros((3, 11, 9))),
-        lambda: fit_peaks(np.zeros((3, 11, 11), complex)),
-        lambda: fit_peaks(np.zeros((3, 11, 11)), model="moffat"),
-        lambda: fit_frame(np.zeros((30, 30)), [5], [5], size=10),
-        lambda: fit_frame(np.zeros((30, 30)), [5], [30]),
-        lambda: fit_frame(np.zeros((30, 30)), [5, 6], [5]),
-        lambda: fit_frame(np.zeros((30, 30)), [5], [5], mask=np.zeros((30, 29))),
+        lambda: fit_peaks(np.zeros((3, 11)), Fit()),
+        lambda: fit_peaks(np.zeros((3, 11, 9)), Fit()),
+        lambda: fit_peaks(np.zeros((3, 11, 11), complex), Fit()),
+        lambda: from_flags(Fit, {"model": "moffat"}),
+        lambda: from_flags(Fit, {"patch_size": "10"}),
+        lambda: fit_frame(np.zeros((30, 30)), [5], [30], Fit()),
+        lambda: fit_frame(np.zeros((30, 30)), [5, 6], [5], Fit()),
+        lambda: fit_frame(np.zeros((30, 30)), [5], [5], Fit(), mask=np.zeros((30, 29))),
     ],
 )
 def test_bad_input_is_one_line(call):

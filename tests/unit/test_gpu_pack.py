@@ -51,13 +51,15 @@ sys.meta_path[:] = map(Hiding, sys.meta_path)
 for step in ("machine", "tests", "bragg", "phase", "crystals", "matphase", "efficientnet"):
     importlib.import_module(f"steps.{step}")
 import hypothesis
-from cathodeflow.bragg.locate import build_locator
+from cathodeflow.bragg.options import Locate
+from cathodeflow.bragg.positions import build_locator
 from cathodeflow.bragg.model import BraggNN
 import numpy
-build_locator(BraggNN(), engine="torch", device="cpu", uncertainty=True)(
+build_locator(BraggNN(11, (16, 8, 4, 2)), Locate(engine="torch", device="cpu", uncertainty=True))(
     numpy.ones((1, 11, 11), "f4"), numpy.ones((1, 2), "f4"))
 from cathodeflow.sem.model import build_model
-build_model(["a", "b"], backbone="tf_efficientnet_b0")
+from cathodeflow.sem.options import Train
+build_model(["a", "b"], Train(backbone="tf_efficientnet_b0"))
 print("all imported", "onnx" in sys.modules, "matplotlib" in sys.modules, "pyarrow" in sys.modules)
 """
 

@@ -374,7 +374,7 @@ def truncated_cbf(folder, stack):
     ("write", "found", "expected"),
     [
         (text_tiff, "text", "TIFF content"),
-        (truncated_tiff, "truncated", "a whole TIFF"),
+        (truncated_tiff, "truncated", "a complete TIFF"),
         (rgb_tiff, "(8, 9, 3)", "grey"),
         (complex_tiff, "complex64", "real numbers"),
         (pages_of_two_shapes, "page 1 of (5, 17)", "(12, 17)"),

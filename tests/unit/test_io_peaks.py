@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.peaks import read_peaks, read_peaks_attributes, write_peaks
+from cathodeflow.io.peaks import read_peaks, write_peaks
 
 PEAKS = ([0, 0, 3], [1.5, 2.25, 8], [4, 5.5, 0.125], [0.25, -1, -1], [1, 2, 70_000])
 LAYOUT = {"peak_fidx": "u4", "peak_row": "f4", "peak_col": "f4", "deviations": "f4", "npeaks": "u2"}
@@ -30,7 +30,8 @@ def test_what_is_written_is_read(tmp_path):
     assert peaks["npeaks"].tolist() == [1, 2, 65535]
     assert list(read_peaks(path, ["angle"])) == [*LAYOUT, "angle"]
     assert read_peaks(path, None)["amplitude"].tolist() == [1, 2, 3]
-    assert read_peaks_attributes(path) == {"patch": 11, "by": "us"}
+    with h5py.File(path) as file:
+        assert dict(file.attrs) == {"patch": 11, "by": "us"}
 
 
 def test_no_peaks_are_peaks_too(tmp_path):

@@ -114,7 +114,7 @@ def add_a_chunk(store):
     [
         (flip_a_byte, "0/c/1/0/1", "sha256", False),
         (lambda store: chunk(store).unlink(), "0/c/1/0/1", "no such file", True),
-        (add_a_chunk, "0/c/9/0", "a file that the manifest does not have", True),
+        (add_a_chunk, "0/c/9/0", "a file that is not in the manifest", True),
         (lambda store: (store / "zarr.json").write_text("{}"), "zarr.json", "sha256", False),
     ],
     ids=["flipped", "missing", "added", "metadata"],
@@ -146,7 +146,7 @@ def test_an_edited_manifest_is_refused(store):
     manifest = json.loads(manifest_text(store))
     manifest["files"]["0/c/1/0/1"] = "0" * 64
     Path(manifest_path(store)).write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match="an overall digest that does not fit"):
+    with pytest.raises(InputError, match="an overall digest that does not match"):
         read_volume(store)
 
 

@@ -3,17 +3,24 @@ import onnx
 import pytest
 import torch
 
-from cathodeflow.bragg import locate as module
-from cathodeflow.bragg.locate import build_locator, locate, locate_frames
+from cathodeflow.bragg import positions as module
 from cathodeflow.bragg.model import BraggNN
 from cathodeflow.bragg.onnx_graph import onnx_model
-from cathodeflow.bragg.patches import prepare_patches, prepare_with_counts
+from cathodeflow.bragg.options import Locate
+from cathodeflow.bragg.positions import build_locator, locate_frames
+from cathodeflow.bragg.training_patches import prepare_patches
 from cathodeflow.errors import InputError
+
+PLAIN = Locate(uncertainty=False)
+
+
+def locate(patches, model, counts=None, **options):
+    return build_locator(model, Locate(**{"uncertainty": False} | options))(patches, counts)
 
 
 def random_model(patch_size=11, seed=0):
     random = torch.Generator().manual_seed(seed)
-    model = BraggNN(patch_size, generator=random)
+    model = BraggNN(patch_size, (16, 8, 4, 2), generator=random)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=random)
@@ -40,10 +47,10 @@ def test_both_engines_give_the_network_output_in_pixels(patch_size):
 
 def test_threads_and_the_other_patches_of_a_batch_do_not_change_a_result():
     model, patches = random_model(), random_patches(300)
-    one = build_locator(model, engine="onnx", threads=1, batch_size=64)(patches)
-    many = build_locator(model, engine="onnx", threads=3, batch_size=64)(patches)
+    one = build_locator(model, Locate(engine="onnx", uncertainty=False), workers=1)(patches)
+    many = build_locator(model, Locate(engine="onnx", uncertainty=False), workers=3)(patches)
     np.testing.assert_array_equal(one.row, many.row)
-    alone = build_locator(model, engine="onnx", batch_size=1)(patches)
+    alone = locate(patches, model, engine="onnx", batch_size=1)
     np.testing.assert_allclose(alone.row, one.row, atol=1e-5)
 
 
@@ -85,7 +92,7 @@ def test_standard_errors_are_the_scatter_over_repeated_measurements(background):
     mean[0, 10] *= 0.2
     gain = 2.5
     frames = random.poisson(mean / gain, (1500, 11, 11)) * gain
-    prepared = [prepare_with_counts(frame, [5], [5]) for frame in frames]
+    prepared = [prepare_patches(frame, [5], [5], patch_size=11, min_value=0) for frame in frames]
     patches, counts = (np.concatenate(parts) for parts in zip(*prepared, strict=True))
     found = locate(patches, model, counts, uncertainty=True, gain=gain)
     assert found.row_std is not None and found.col_std is not None
@@ -95,17 +102,17 @@ def test_standard_errors_are_the_scatter_over_repeated_measurements(background):
 
 def test_positions_in_a_frame_follow_the_peak_to_the_corners():
     model = random_model()
-    locator = build_locator(model)
+    locator = build_locator(model, PLAIN)
     random = np.random.default_rng(0)
     frame = random.poisson(5.0, (40, 50)).astype(np.float32)
     rows, cols = np.array([0, 0, 39, 39, 20]), np.array([0, 49, 0, 49, 20])
-    found = locate_frames([(frame, rows, cols)], locator, min_value=2)
-    inside = locator(prepare_patches(frame, rows, cols, min_value=2))
+    found = locate_frames([(frame, rows, cols)], locator, patch_size=11, min_value=2)
+    inside = locator(prepare_patches(frame, rows, cols, patch_size=11, min_value=2)[0])
     np.testing.assert_allclose(found.row, rows - 5 + inside.row, atol=1e-5)
     np.testing.assert_allclose(found.col, cols - 5 + inside.col, atol=1e-5)
     # The same peaks further inside a larger frame of zeros lie as much further.
     larger = np.pad(frame, ((3000, 9), (4000, 9)))
-    moved = locate_frames([(larger, rows + 3000, cols + 4000)], locator, min_value=2)
+    moved = locate_frames([(larger, rows + 3000, cols + 4000)], locator, patch_size=11, min_value=2)
     np.testing.assert_allclose(moved.row - 3000, found.row, atol=1e-6)
     np.testing.assert_allclose(moved.col - 4000, found.col, atol=1e-6)
 
@@ -113,22 +120,22 @@ def test_positions_in_a_frame_follow_the_peak_to_the_corners():
 @pytest.mark.parametrize("uncertainty", [False, True])
 def test_peaks_of_many_frames_come_in_the_order_of_the_candidates(monkeypatch, uncertainty):
     monkeypatch.setattr(module, "_TOGETHER", 10)
-    locator = build_locator(random_model(), uncertainty=uncertainty)
+    locator = build_locator(random_model(), Locate(uncertainty=uncertainty))
     random = np.random.default_rng(0)
     frames = [
         (random.poisson(5.0, (30, 20)).astype(np.float32), random.integers(0, 30, n), random.integers(0, 20, n))
         for n in (4, 0, 7, 1, 12, 3)
     ]
-    together = locate_frames(iter(frames), locator, min_value=3)
-    alone = [locate_frames([frame], locator, min_value=3) for frame in frames]
+    together = locate_frames(iter(frames), locator, patch_size=11, min_value=3)
+    alone = [locate_frames([frame], locator, patch_size=11, min_value=3) for frame in frames]
     for column, parts in zip(together, zip(*alone, strict=True), strict=True):
         if column is not None:
             np.testing.assert_allclose(column, np.concatenate(parts), atol=1e-5)
     assert len(together.row) == 27 and (together.row_std is not None) is uncertainty
-    assert locate_frames([], locator).row.shape == (0,)
+    assert locate_frames([], locator, patch_size=11, min_value=0).row.shape == (0,)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
 def test_a_missing_gpu_is_named():
-    with pytest.raises(InputError, match="device: found gpu, but no GPU"):
-        build_locator(random_model(), device="gpu")
+    with pytest.raises(InputError, match="device: found cuda, but no GPU"):
+        build_locator(random_model(), Locate(device="cuda"))

@@ -10,6 +10,7 @@ from cathodeflow.bragg.model import BraggNN, from_weights
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import load_model, save_model
 
+HIDDEN = (16, 8, 4, 2)
 SHAPES = {
     "cnn_layers.0": (64, 1, 3, 3), "cnn_layers.2": (32, 64, 3, 3), "cnn_layers.4": (8, 32, 3, 3),
     "nlb.theta_layer": (32, 64, 1, 1), "nlb.phi_layer": (32, 64, 1, 1), "nlb.g_layer": (32, 64, 1, 1),
@@ -19,10 +20,10 @@ SHAPES = {
 }  # fmt: skip
 
 
-def random_model(patch_size=11, dense=(16, 8, 4, 2), seed=0):
+def random_model(patch_size=11, hidden_units=HIDDEN, seed=0):
     """Weights and biases all different from zero, in double precision."""
     generator = torch.Generator().manual_seed(seed)
-    model = BraggNN(patch_size, dense, generator=generator).double()
+    model = BraggNN(patch_size, hidden_units, generator=generator).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
@@ -53,15 +54,15 @@ def reference(weights, x):
 
 
 def test_parameters_are_those_of_the_published_network():
-    model = BraggNN()
+    model = BraggNN(11, HIDDEN)
     assert sum(parameter.numel() for parameter in model.parameters()) == 33_172
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     assert shapes == {n + ".weight": s for n, s in SHAPES.items()} | {n + ".bias": s[:1] for n, s in SHAPES.items()}
 
 
-@pytest.mark.parametrize(("patch_size", "dense"), [(11, (16, 8, 4, 2)), (7, (4,)), (15, (64, 32, 16, 8))])
-def test_forward_and_gradients_are_those_of_the_layers_one_by_one(patch_size, dense):
-    model = random_model(patch_size, dense)
+@pytest.mark.parametrize(("patch_size", "hidden_units"), [(11, (16, 8, 4, 2)), (7, (4,)), (15, (64, 32, 16, 8))])
+def test_forward_and_gradients_are_those_of_the_layers_one_by_one(patch_size, hidden_units):
+    model = random_model(patch_size, hidden_units)
     x = torch.rand(5, 1, patch_size, patch_size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     weights = {name: tensor.detach().clone().requires_grad_() for name, tensor in model.named_parameters()}
     found, expected = model(x), reference(weights, x)
@@ -76,9 +77,9 @@ def test_forward_and_gradients_are_those_of_the_layers_one_by_one(patch_size, de
 
 
 def test_initial_weights_are_xavier_uniform_from_the_generator_alone():
-    first, again = (BraggNN(generator=torch.Generator().manual_seed(3)).state_dict() for _ in range(2))
+    first, again = (BraggNN(11, HIDDEN, generator=torch.Generator().manual_seed(3)).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], again[name]) for name in first)
-    other = BraggNN(generator=torch.Generator().manual_seed(4)).state_dict()
+    other = BraggNN(11, HIDDEN, generator=torch.Generator().manual_seed(4)).state_dict()
     assert not torch.equal(first["cnn_layers.2.weight"], other["cnn_layers.2.weight"])
     bound = (6 / (9 * (64 + 32))) ** 0.5
     weight = first["cnn_layers.2.weight"]
@@ -92,8 +93,8 @@ def test_initial_weights_are_xavier_uniform_from_the_generator_alone():
 
 def test_weights_bring_their_architecture():
     model = random_model(13, (32, 16)).float()
-    rebuilt = from_weights(model.state_dict(), patch_size=13)
-    assert (rebuilt.patch_size, rebuilt.dense, rebuilt.training) == (13, (32, 16), False)
+    rebuilt = from_weights(model.state_dict(), patch_size=13, where="w")
+    assert (rebuilt.patch_size, rebuilt.hidden_units, rebuilt.training) == (13, (32, 16), False)
     x = torch.rand(3, 1, 13, 13)
     assert torch.equal(rebuilt(x), model(x))
 
@@ -101,7 +102,7 @@ def test_weights_bring_their_architecture():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w: BraggNN(9).state_dict(), "w.pth: found weights for patch size 9, expected 11"),
+        (lambda w: BraggNN(9, HIDDEN).state_dict(), "w.pth: found weights for patch size 9, expected 11"),
         (lambda w: {"conv.weight": torch.zeros(3)}, "w.pth: found no dense_layers, expected the weights of a BraggNN"),
         (lambda w: w | {"dense_layers.0.weight": torch.zeros(16, 201)}, "a first dense layer of 201 inputs"),
         (lambda w: {n: t for n, t in w.items() if not n.startswith("nlb")}, "nlb.theta_layer.weight"),
@@ -110,14 +111,14 @@ def test_weights_bring_their_architecture():
 )
 def test_weights_that_do_not_fit_are_named(change, message):
     with pytest.raises(InputError) as caught:
-        from_weights(change(BraggNN().state_dict()), patch_size=11, where="w.pth")
+        from_weights(change(BraggNN(11, HIDDEN).state_dict()), patch_size=11, where="w.pth")
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("patch_size", [5, 10])
 def test_impossible_patch_sizes_are_refused(patch_size):
     with pytest.raises(InputError, match="an odd number, at least 7"):
-        BraggNN(patch_size)
+        BraggNN(patch_size, HIDDEN)
 
 
 def test_a_model_file_is_a_plain_state_dict_with_metadata(tmp_path):
@@ -125,7 +126,7 @@ def test_a_model_file_is_a_plain_state_dict_with_metadata(tmp_path):
     path = tmp_path / "deep" / "model.pth"
     save_model(path, model.state_dict(), {"patch_size": 11, "note": "ä"})
     plain = torch.load(path, weights_only=True)
-    BraggNN().load_state_dict(plain, strict=True)
+    BraggNN(11, HIDDEN).load_state_dict(plain, strict=True)
     weights, metadata = load_model(path)
     assert metadata == {"patch_size": 11, "note": "ä"}
     assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
@@ -136,9 +137,11 @@ def test_a_model_file_is_a_plain_state_dict_with_metadata(tmp_path):
 
 
 def test_foreign_weights_have_no_metadata(tmp_path):
-    torch.save({"module." + name: tensor for name, tensor in BraggNN().state_dict().items()}, tmp_path / "w.pth")
+    torch.save(
+        {"module." + name: tensor for name, tensor in BraggNN(11, HIDDEN).state_dict().items()}, tmp_path / "w.pth"
+    )
     weights, metadata = load_model(tmp_path / "w.pth")
-    assert metadata == {} and from_weights(weights).patch_size == 11
+    assert metadata == {} and from_weights(weights, patch_size=None, where="w").patch_size == 11
 
 
 class Malicious:
@@ -150,7 +153,7 @@ def test_unsafe_damaged_and_missing_files_are_refused_in_one_line(tmp_path):
     files = {name: tmp_path / name for name in ("missing", "empty", "text", "cut", "code", "list", "pickle")}
     files["empty"].write_bytes(b"")
     files["text"].write_text("not weights")
-    torch.save(BraggNN().state_dict(), files["cut"])
+    torch.save(BraggNN(11, HIDDEN).state_dict(), files["cut"])
     files["cut"].write_bytes(files["cut"].read_bytes()[:70_000])
     torch.save({"a": Malicious()}, files["code"])
     torch.save([1, 2], files["list"])

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cathodeflow.bragg.patches import TrainingPatches, cut_training_patches, network_batch, prepare_patches
+from cathodeflow.bragg.options import Patches
+from cathodeflow.bragg.training_patches import cut_training_patches, network_batch, prepare_patches
 from cathodeflow.errors import InputError
-from cathodeflow.io.patches import read_patches, write_patches
+from cathodeflow.io.patches import TrainingPatches, read_patches, write_patches
 
 SHAPE = (24, 31)
 SIGMA, THRESHOLD = 1.1, 0.02
@@ -19,8 +20,12 @@ def gaussian(shape, row, col, sigma=SIGMA):
 
 
 def cut(frames, fidx, rows, cols, **options):
-    count = len(fidx)
-    return list(cut_training_patches(frames, fidx, rows, cols, np.full(count, 0.3), np.ones(count), **options))
+    count, options = len(fidx), Patches(**{"min_value": 0} | options)
+    return list(cut_training_patches(frames, fidx, rows, cols, np.full(count, 0.3), np.ones(count), options=options))
+
+
+def prepared(frame, rows, cols, *, patch_size=11, min_value=0.0):
+    return prepare_patches(frame, rows, cols, patch_size=patch_size, min_value=min_value)[0]
 
 
 def inside(shape, corner_row, corner_col, size):
@@ -72,8 +77,8 @@ def test_a_neighbour_is_removed_and_the_peak_nearest_the_given_position_stays():
     row, col = 12.0, 12.0
     alone = gaussian(SHAPE, row, col, 0.8) * 100
     both = alone + gaussian(SHAPE, row + 1, col + 6, 0.6) * 900
-    peak, neighbour = prepare_patches(both, [12, 13], [12, 18], patch_size=15, min_value=1)
-    (expected,) = prepare_patches(alone, [12], [12], patch_size=15, min_value=1)
+    peak, neighbour = prepared(both, [12, 13], [12, 18], patch_size=15, min_value=1)
+    (expected,) = prepared(alone, [12], [12], patch_size=15, min_value=1)
     np.testing.assert_allclose(peak, expected, atol=1e-3)
     assert neighbour[7, 7] == 1 and neighbour[6, 1] == 0
     # In training the label decides, not the middle of the crop: here the brighter peak is as near the middle.
@@ -116,7 +121,7 @@ def test_an_added_neighbour_lies_where_it_was_put_and_moves_no_label(offset, shi
 def test_pixels_that_touch_at_a_corner_belong_together():
     frame = np.zeros((11, 11))
     frame[5, 5], frame[6, 6], frame[7, 7], frame[5, 8] = 4, 3, 2, 9
-    (patch,) = prepare_patches(frame, [5], [5])
+    (patch,) = prepared(frame, [5], [5])
     assert {tuple(p) for p in np.argwhere(patch)} == {(5, 5), (6, 6), (7, 7)}
     assert patch[5, 5] == 1 and patch[7, 7] == 0.5
 
@@ -124,13 +129,13 @@ def test_pixels_that_touch_at_a_corner_belong_together():
 def test_threshold_empty_constant_and_bad_pixels():
     frame = np.full((13, 13), 5.0)
     frame[6, 6], frame[6, 7], frame[6, 5], frame[5, 6] = 10, 9.99, np.nan, -3
-    (patch,) = prepare_patches(frame, [6], [6], min_value=10)
+    (patch,) = prepared(frame, [6], [6], min_value=10)
     assert patch[5, 5] == 1 and patch.sum() == 1
-    assert not prepare_patches(np.full((13, 13), 5.0), [6], [6], min_value=6).any()
-    assert not prepare_patches(np.full((13, 13), 5.0), [6], [6], min_value=1).any()
-    (patch,) = prepare_patches(frame, [6], [6])
+    assert not prepared(np.full((13, 13), 5.0), [6], [6], min_value=6).any()
+    assert not prepared(np.full((13, 13), 5.0), [6], [6], min_value=1).any()
+    (patch,) = prepared(frame, [6], [6])
     assert np.isfinite(patch).all() and patch[5, 4] == 0 and patch[4, 5] == 0
-    assert prepare_patches(frame, np.zeros(0, int), np.zeros(0, int)).shape == (0, 11, 11)
+    assert prepared(frame, np.zeros(0, int), np.zeros(0, int)).shape == (0, 11, 11)
 
 
 def many_peaks(seed=0, frames=7, count=40):
@@ -181,7 +186,8 @@ class OneAtATime:
 def test_each_frame_with_peaks_is_read_once_in_order_and_let_go():
     frames = OneAtATime(1000)
     fidx = np.array([700, 3, 700, 12, 3, 999])
-    parts = cut_training_patches(frames, fidx, np.full(6, 9.0), np.full(6, 9.0), np.zeros(6), np.ones(6), min_value=1)
+    columns = np.full(6, 9.0), np.full(6, 9.0), np.zeros(6), np.ones(6)
+    parts = cut_training_patches(frames, fidx, *columns, options=Patches(min_value=1))
     assert [(int(part.fidx[0]), len(part.row)) for part in parts] == [(3, 2), (12, 1), (700, 2), (999, 1)]
     assert frames.read == [3, 12, 700, 999] and frames.most <= 1
 
@@ -189,9 +195,9 @@ def test_each_frame_with_peaks_is_read_once_in_order_and_let_go():
 def test_only_single_well_fitted_peaks_are_kept():
     images, fidx, rows, cols = many_peaks(count=6)
     deviations, npeaks = np.array([-1, 0, 0.99, 1.0, 0.2, np.nan]), np.array([1, 1, 1, 1, 2, 1])
-    table = joined(cut_training_patches(images, fidx, rows, cols, deviations, npeaks))
+    table = joined(cut_training_patches(images, fidx, rows, cols, deviations, npeaks, options=Patches()))
     assert set(table.peak) == {1, 2}
-    assert list(cut_training_patches(images, fidx, rows, cols, np.full(6, -1.0), np.ones(6))) == []
+    assert list(cut_training_patches(images, fidx, rows, cols, np.full(6, -1.0), np.ones(6), options=Patches())) == []
 
 
 def test_a_peak_on_a_missing_frame_is_an_error():

@@ -6,13 +6,13 @@ import pytest
 from scipy import ndimage
 
 from cathodeflow.errors import InputError
-from cathodeflow.sem.audit import (
+from cathodeflow.sem.baselines import (
     accuracy_table,
     nearest_scores,
     settings_features,
     trivial_scores,
 )
-from cathodeflow.sem.grey import bar_thumbnail, grey_histogram, match_histogram, reference_quantiles
+from cathodeflow.sem.intensity import bar_thumbnail, intensity_histogram, match_histogram, reference_quantiles
 
 CLASSES = ("333", "333_cycled", "811", "811_cycled")
 
@@ -48,12 +48,12 @@ def figure(result, method, scope, column="accuracy"):
 def test_histogram_counts_shares_of_equal_bins(bins):
     image = np.random.default_rng(0).integers(0, 256, (30, 40)).astype(np.uint8)
     expected = np.histogram(image, np.ceil(np.arange(bins + 1) * 256 / bins))[0] / image.size
-    np.testing.assert_allclose(grey_histogram(image, bins), expected)
+    np.testing.assert_allclose(intensity_histogram(image, bins), expected)
 
 
 def test_histogram_of_another_depth_is_refused():
     with pytest.raises(InputError, match="found uint16, expected uint8"):
-        grey_histogram(np.zeros((3, 3), np.uint16), 8)
+        intensity_histogram(np.zeros((3, 3), np.uint16), 8)
 
 
 def test_bar_thumbnail_sees_the_bar_alone():
@@ -71,13 +71,13 @@ def test_matching_gives_the_reference_distribution_and_keeps_the_order():
     texture = ndimage.gaussian_filter(random.standard_normal((120, 150)), 2)
     texture = (texture - texture.min()) / np.ptp(texture)
     dark, bright = (60 * texture).astype(np.uint8), (150 + 105 * texture**2).astype(np.uint8)
-    histograms = [grey_histogram(image, 256) for image in (dark, bright)]
+    histograms = [intensity_histogram(image, 256) for image in (dark, bright)]
     quantiles = reference_quantiles(histograms)
     matched = [match_histogram(image, quantiles) for image in (dark, bright, dark.astype(np.uint16) * 200)]
     for image in matched:
         assert image.dtype == np.uint8
         # The same distribution, level by level: no gaps tell the one that an image came from.
-        difference = np.cumsum(grey_histogram(image, 256) - np.mean(histograms, axis=0))
+        difference = np.cumsum(intensity_histogram(image, 256) - np.mean(histograms, axis=0))
         assert np.abs(difference).max() < 0.003
     # What is left is the texture, nearly the same from both.
     assert np.corrcoef(matched[0].ravel(), matched[1].ravel())[0, 1] > 0.98
@@ -88,7 +88,7 @@ def test_matching_gives_the_reference_distribution_and_keeps_the_order():
 
 def test_an_image_matched_to_itself_stays():
     image = np.random.default_rng(1).normal(120, 30, (80, 80)).clip(0, 255).astype(np.uint8)
-    matched = match_histogram(image, reference_quantiles([grey_histogram(image, 256)]))
+    matched = match_histogram(image, reference_quantiles([intensity_histogram(image, 256)]))
     # The few pixels at the ends lie between two quantiles.
     assert np.mean(np.abs(matched.astype(int) - image) <= 1) > 0.998
 
@@ -132,7 +132,7 @@ def test_trivial_methods_see_what_they_are_given():
     histograms = np.eye(4)[number]
     bars = np.zeros((len(table), 8, 8)) + 255 * session[:, None, None]
     same = np.ones((len(table), 4)) / 4
-    result = accuracy_table(trivial_scores(table, histograms, bars=bars, matched=same), table)
+    result = accuracy_table(trivial_scores(table, histograms, bars=bars, matched=same), table, confidence=0.95)
     expected = {
         "majority class": 0.25,
         "mean and deviation": 1,
@@ -153,7 +153,7 @@ def test_within_a_session_only_its_classes_are_answers():
     table = split_table()
     # It mixes up sessions, never compositions.
     wrong_session = answers(table, lambda row: row.label.split("_")[0] + ("" if "_" in row.label else "_cycled"))
-    result = accuracy_table({"network": wrong_session}, table)
+    result = accuracy_table({"network": wrong_session}, table, confidence=0.95)
     assert list(result["scope"]) == [
         "all",
         "within sessions",
@@ -173,12 +173,12 @@ def test_sessions_of_one_class_and_images_without_one_do_not_count_within():
     table = split_table()
     table.loc[table["label"] == "811_cycled", "session"] = "3"
     table.loc[table["label"] == "333_cycled", "session"] = None
-    result = accuracy_table({"network": answers(table, lambda row: row.label)}, table)
+    result = accuracy_table({"network": answers(table, lambda row: row.label)}, table, confidence=0.95)
     assert list(result["scope"]) == ["all", "within sessions", "session 1", "session 1, its classes", "session 3"]
     assert result["n"].tolist() == [16, 8, 8, 8, 4]
     # A class that has only images left out in a session is no answer there.
     table.loc[table["label"] == "811", "split"] = "left out"
-    result = accuracy_table({"network": answers(table, lambda row: row.label)}, table)
+    result = accuracy_table({"network": answers(table, lambda row: row.label)}, table, confidence=0.95)
     assert list(result["scope"]) == ["all", "session 1", "session 3"]
 
 
@@ -191,7 +191,7 @@ def test_images_that_training_shows_are_counted_apart():
     scores = {"network": answers(table, lambda row: row.label if row.name in known else "333")}
     scores["network"] = scores["network"].sample(frac=1, random_state=0)
     seen = pd.DataFrame({"name": tests["name"], "seen": np.where(shown, 0.4, 0.01)})
-    result = accuracy_table(scores, table, seen=seen)
+    result = accuracy_table(scores, table, confidence=0.95, seen=seen)
     assert figure(result, "network", "seen in training") == 1
     assert figure(result, "network", "not seen in training") == 0.25
     assert figure(result, "network", "not seen in training", "n") == 8
@@ -202,7 +202,7 @@ def test_all_that_is_missing_in_predictions_is_named():
     full = answers(table, lambda row: row.label)
     scores = {"one": full.drop(columns="p_811"), "two": full.iloc[1:], "three": pd.concat([full, full[:1]])}
     with pytest.raises(InputError) as error:
-        accuracy_table(scores, table)
+        accuracy_table(scores, table, confidence=0.95)
     assert str(error.value).splitlines() == [
         "one: found no column p_811, expected one for each class",
         "two: found no row for 333/6, expected a row for each of the 16 test images",

@@ -11,7 +11,8 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.crops import crops_geometry, crops_table_path, read_crops, write_crops
 from cathodeflow.io.tables import write_table
 from cathodeflow.io.volumes import manifest_path, read_volume, write_volume
-from cathodeflow.sem.crops import cut_crops, plan_crops
+from cathodeflow.sem.cropping import cut_crops, plan_crops
+from cathodeflow.sem.options import Crops
 from cathodeflow.sem.resample import shrink, to_uint8
 
 SIZE = {"rows": 120, "cols": 160, "bar_rows": 10}
@@ -33,7 +34,7 @@ def originals(train=4, validation=2, test=2, labels=("333", "811"), **columns):
 
 def plan(table=None, **options):
     table = originals() if table is None else table
-    return plan_crops(table, **({"size": 100, "pixels": 40, "side": 20, "seed": 5} | options))
+    return plan_crops(table, Crops(**{"size": 100, "pixels": 40, "side": 20, "seed": 5} | options))
 
 
 def image_of(name):
@@ -160,7 +161,7 @@ def test_without_room_the_image_that_lacks_most_is_named():
     # 80 crops in the four training images of each class, 20 in the two of validation and of test.
     with pytest.raises(InputError) as caught:
         plan(size=200, overlap=0.0)
-    message = "crops.overlap: found room for 8 crops in 811/03.jpg, which is to have 20, and too little in 16 images"
+    message = "crops.overlap: found room for 8 of 20 crops in 811/03.jpg, and too little room in 16 images"
     assert str(caught.value).startswith(message)
 
 
@@ -170,7 +171,7 @@ def test_images_smaller_than_a_crop_are_named():
     with pytest.raises(InputError) as caught:
         plan(table)
     assert str(caught.value).splitlines() == [
-        f"333/0{k}.jpg: found 39 x 160 px without a bar, expected at least a crop, 40 x 40 px: lower crops.pixels"
+        f"333/0{k}.jpg: found 39 x 160 px without a bar, expected at least a crop, 40 x 40 px: decrease crops.pixels"
         for k in (0, 3)
     ]
 
@@ -240,7 +241,7 @@ def test_shrinking_large_images_does_not_overflow():
 
 def test_eight_bits_stay_and_sixteen_are_scaled_without_the_bar():
     image = np.random.default_rng(2).integers(0, 256, (100, 100), dtype=np.uint8)
-    np.testing.assert_array_equal(to_uint8(image), image)
+    np.testing.assert_array_equal(to_uint8(image, bar_rows=0), image)
     wide = image.astype(np.uint16) * 50 + 3000
     bar = np.full((30, 100), 65535, np.uint16)
     scaled = to_uint8(np.concatenate([wide, bar]), bar_rows=30)
@@ -248,8 +249,8 @@ def test_eight_bits_stay_and_sixteen_are_scaled_without_the_bar():
     assert np.abs(scaled[:100].astype(int) - image).max() <= 1 and (scaled[100:] == 255).all()
     # One hot pixel does not take the contrast away.
     wide[50, 50] = 65535
-    assert np.abs(np.delete(to_uint8(wide).astype(int) - image, 5050)).max() <= 1
-    assert not to_uint8(np.full((5, 5), 700, np.uint16)).any()
+    assert np.abs(np.delete(to_uint8(wide, bar_rows=0).astype(int) - image, 5050)).max() <= 1
+    assert not to_uint8(np.full((5, 5), 700, np.uint16), bar_rows=0).any()
 
 
 def test_a_store_of_crops_is_read_with_its_table(tmp_path):
@@ -288,5 +289,5 @@ def test_a_store_tells_what_its_crops_were_cut_with(tmp_path):
     write_crops(store, cut_crops(table, image_of, side=20), table, attributes=GEOMETRY)
     assert crops_geometry(store) == crops_geometry(manifest_path(store)) == GEOMETRY
     write_volume(store, cut_crops(table, image_of, side=20), axes=("crop", "y", "x"))
-    with pytest.raises(InputError, match="found no word of how the crops were cut"):
+    with pytest.raises(InputError, match="found no attributes that describe how the crops were cut"):
         crops_geometry(store)

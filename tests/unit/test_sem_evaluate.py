@@ -11,7 +11,10 @@ from torch import nn
 from cathodeflow.errors import InputError
 from cathodeflow.sem.backbones import Backbone
 from cathodeflow.sem.calibration import expected_calibration_error, negative_log_likelihood
-from cathodeflow.sem.evaluate import (
+from cathodeflow.sem.model import SemNetwork
+from cathodeflow.sem.options import Test as EvaluationOptions
+from cathodeflow.sem.options import Train
+from cathodeflow.sem.predictions import (
     FIGURES,
     bootstrap,
     crop_predictions,
@@ -20,7 +23,6 @@ from cathodeflow.sem.evaluate import (
     network_outputs,
     original_predictions,
 )
-from cathodeflow.sem.model import SemNetwork
 from cathodeflow.statistics import wilson
 
 CLASSES = ["333", "333_cycled", "622", "622_cycled"]
@@ -29,9 +31,8 @@ CLASSES = ["333", "333_cycled", "622", "622_cycled"]
 def small_network(classes=CLASSES, channels=6, seed=0):
     torch.manual_seed(seed)
     network = nn.Sequential(nn.Conv2d(1, channels, 5, stride=2), nn.BatchNorm2d(channels), nn.ReLU())
-    return SemNetwork(
-        Backbone(network, channels, 0.5, 0.2), "small", classes, heads="joint", dropout=0.5, standardise="none"
-    )
+    options = Train(backbone="small", heads="joint", dropout=0.5, normalization="none")
+    return SemNetwork(Backbone(network, channels, 0.5, 0.2), classes, options)
 
 
 def random_crops(n, side=24, seed=0):
@@ -46,7 +47,7 @@ def predictions(n_originals=40, crops=5, seed=0, skill=1.5, classes=CLASSES):
     logits[np.arange(len(label)), label] += np.repeat(rng.normal(skill, 1, n_originals), crops)
     name = np.repeat([f"{number:03d}" for number in rng.permutation(n_originals)], crops)
     table = pd.DataFrame({"crop": np.arange(len(label)), "name": name, "label": np.array(classes)[label]})
-    return crop_predictions(logits, table, classes)
+    return crop_predictions(logits, table, classes, temperature=1.0)
 
 
 @pytest.mark.parametrize("kind", ["numpy", "dask"])
@@ -56,9 +57,9 @@ def test_outputs_are_the_networks_in_the_order_asked_for_whatever_the_batch(kind
         expected = model.eval()(torch.from_numpy(crops[:, None]).float() / 255).numpy()
     source = crops if kind == "numpy" else da.from_array(crops, chunks=(7, 24, 24))
     model.train()
-    found = network_outputs(model, source, batch_size=4)
+    found = network_outputs(model, source, batch_size=4, device="cpu")
     np.testing.assert_allclose(found.logits, expected, atol=1e-5)
-    some = network_outputs(model, source, [3, 9, 21], batch_size=64)
+    some = network_outputs(model, source, [3, 9, 21], batch_size=64, device="cpu")
     np.testing.assert_allclose(some.logits, expected[[3, 9, 21]], atol=1e-5)
     assert some.features.shape == (3, 6) and found.logits.dtype == np.float32
     assert not torch.is_inference(next(model.parameters())) and np.ptp(expected) > 0.05
@@ -66,17 +67,18 @@ def test_outputs_are_the_networks_in_the_order_asked_for_whatever_the_batch(kind
 
 def test_half_precision_stays_near_and_no_crops_give_empty_outputs():
     model, crops = small_network(), random_crops(9)
-    full, half = (network_outputs(model, crops, precision=name) for name in ("32-true", "bf16-mixed"))
+    where = {"batch_size": 64, "device": "cpu"}
+    full, half = (network_outputs(model, crops, arithmetic=name, **where) for name in ("32-true", "bf16-mixed"))
     np.testing.assert_allclose(half.logits, full.logits, atol=0.02)
     assert (half.logits != full.logits).any()
-    nothing = network_outputs(model, crops[:0])
+    nothing = network_outputs(model, crops[:0], **where)
     assert nothing.logits.shape == (0, 4) and nothing.features.shape == (0, 6)
 
 
 def test_predictions_of_crops_and_of_originals_by_hand():
     table = pd.DataFrame({"crop": [4, 7, 9], "name": ["b", "a", "b"], "label": ["622", "333", "622"]}, index=[5, 6, 8])
     p = np.array([[0.5, 0.3, 0.1, 0.1], [0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.7, 0.1]])
-    crops = crop_predictions(np.log(p), table, CLASSES)
+    crops = crop_predictions(np.log(p), table, CLASSES, temperature=1.0)
     assert crops["crop"].tolist() == [4, 7, 9] and crops["prediction"].tolist() == ["333", "333", "622"]
     assert crops["correct"].tolist() == [False, True, True]
     np.testing.assert_allclose(crops[[f"p_{name}" for name in CLASSES]], p)
@@ -84,7 +86,7 @@ def test_predictions_of_crops_and_of_originals_by_hand():
     sharp = crop_predictions(np.log(p), table, CLASSES, temperature=0.5)
     assert sharp["confidence"][1] == pytest.approx(0.49 / 0.52)
 
-    originals = original_predictions(crops, CLASSES)
+    originals = original_predictions(crops, CLASSES, temperature=1.0)
     assert originals["name"].tolist() == ["a", "b"] and originals["crops"].tolist() == [1, 2]
     assert originals["prediction"].tolist() == ["333", "622"] and originals["correct"].all()
     np.testing.assert_allclose(originals.loc[1, [f"p_{name}" for name in CLASSES]].astype(float), [0.3, 0.2, 0.4, 0.1])
@@ -95,10 +97,12 @@ def test_predictions_of_crops_and_of_originals_by_hand():
 def test_composition_is_that_of_the_summed_probabilities_not_of_the_predicted_class():
     table = pd.DataFrame({"crop": [0, 1], "name": ["a", "b"], "label": ["622", "622_cycled"]})
     p = np.array([[0.4, 0.0, 0.3, 0.3], [0.05, 0.45, 0.0, 0.5]])
-    merit = figures_of_merit(crop_predictions(np.log(p + 1e-12), table, CLASSES), CLASSES, bins=10)
+    merit = figures_of_merit(crop_predictions(np.log(p + 1e-12), table, CLASSES, temperature=1.0), CLASSES, bins=10)
     assert merit["accuracy"] == 0.5 and merit["composition_accuracy"] == 0.5
     # The first one's composition is right though its class is wrong; the second one's is a tie of sums.
-    first = figures_of_merit(crop_predictions(np.log(p + 1e-12), table, CLASSES).head(1), CLASSES, bins=10)
+    first = figures_of_merit(
+        crop_predictions(np.log(p + 1e-12), table, CLASSES, temperature=1.0).head(1), CLASSES, bins=10
+    )
     assert (first["accuracy"], first["composition_accuracy"], first["state_accuracy"]) == (0, 1, 1)
     states = marginals(p, CLASSES, axis="state")
     assert states.names == ["", "cycled"]
@@ -129,7 +133,7 @@ def test_figures_are_those_of_scikit_learn(originals, crops, seed, skill):
 
 def test_resampling_is_that_of_rows_drawn_one_by_one():
     table = predictions(27, 3, seed=3)
-    fast = bootstrap(table, CLASSES, bins=10, bootstrap_samples=4000, confidence=0.9, rng=np.random.default_rng(0))
+    fast = bootstrap(table, CLASSES, EvaluationOptions(bins=10, bootstrap_samples=4000, confidence=0.9, seed=0))
     rng = np.random.default_rng(1)
     by_class = {name: one["name"].unique() for name, one in table.groupby("label")}
     rows = table.groupby("name").indices
@@ -146,7 +150,7 @@ def test_resampling_is_that_of_rows_drawn_one_by_one():
         slow.append(figures_of_merit(table.iloc[np.concatenate(chosen)], CLASSES, bins=10))
     slow = pd.DataFrame(slow)
     for figure in FIGURES:
-        row = fast[(fast["figure"] == figure) & fast["class"].isna()].iloc[0]
+        row = fast[(fast["figure"] == figure) & fast["label"].isna()].iloc[0]
         spread = slow[figure].std()
         np.testing.assert_allclose(
             row[["low", "high"]].astype(float), slow[figure].quantile([0.05, 0.95]), atol=0.3 * spread
@@ -162,10 +166,9 @@ def test_intervals_hold_the_true_accuracy_as_often_as_they_say():
         right = np.repeat(rng.random(48) < 0.8, 20)
         table = pd.DataFrame({"crop": 0, "name": np.repeat([f"{n}" for n in range(48)], 20)})
         table["label"] = np.array(CLASSES)[label]
-        table = crop_predictions(5 * np.eye(4)[np.where(right, label, (label + 1) % 4)], table, CLASSES)
-        found = bootstrap(
-            table, CLASSES, bins=5, bootstrap_samples=300, confidence=0.9, rng=np.random.default_rng(trial)
-        )
+        logits = 5 * np.eye(4)[np.where(right, label, (label + 1) % 4)]
+        table = crop_predictions(logits, table, CLASSES, temperature=1.0)
+        found = bootstrap(table, CLASSES, EvaluationOptions(bins=5, bootstrap_samples=300, confidence=0.9, seed=trial))
         low, high = found.loc[0, ["low", "high"]]
         inside += low <= 0.8 <= high
         widths += (high - low) / 150
@@ -175,17 +178,17 @@ def test_intervals_hold_the_true_accuracy_as_often_as_they_say():
 
 def test_what_is_all_right_gets_an_interval_of_that_many_originals_and_one_seed_one_result():
     table = predictions(40, 5, skill=40)
-    arguments = {"bins": 10, "bootstrap_samples": 200, "confidence": 0.95}
-    for one in (table, original_predictions(table, CLASSES)):
-        found = bootstrap(one, CLASSES, **arguments, rng=np.random.default_rng(0))
-        overall = found[found["class"].isna()].set_index("figure")
+    options = EvaluationOptions(bins=10, bootstrap_samples=200, confidence=0.95, seed=0)
+    for predicted in (table, original_predictions(table, CLASSES, temperature=1.0)):
+        found = bootstrap(predicted, CLASSES, options)
+        overall = found[found["label"].isna()].set_index("figure")
         for figure in ("accuracy", "composition_accuracy", "state_accuracy", "macro_f1"):
             assert overall.loc[figure, ["value", "low", "high"]].tolist() == pytest.approx([1, 0.9124, 1], abs=1e-3)
-        each = found[found["class"].notna()]
-        assert each["class"].tolist() == CLASSES and (each["originals"] == 10).all()
+        each = found[found["label"].notna()]
+        assert each["label"].tolist() == CLASSES and (each["originals"] == 10).all()
         assert each["low"].to_numpy() == pytest.approx(wilson(10, 10)[0])
     mixed = predictions(40, 5)
-    again = [bootstrap(mixed, CLASSES, **arguments, rng=np.random.default_rng(4)) for _ in range(2)]
+    again = [bootstrap(mixed, CLASSES, options.model_copy(update={"seed": 4})) for _ in range(2)]
     pd.testing.assert_frame_equal(*again)
     values = figures_of_merit(mixed, CLASSES, bins=10)
     assert again[0].head(len(FIGURES)).set_index("figure")["value"].to_dict() == pytest.approx(values)
@@ -195,8 +198,8 @@ def test_what_is_all_right_gets_an_interval_of_that_many_originals_and_one_seed_
 
 def test_classes_without_originals_or_with_one():
     table = predictions(3, 6)
-    found = bootstrap(table, CLASSES, bins=5, bootstrap_samples=100, confidence=0.95, rng=np.random.default_rng(0))
-    assert found["class"].dropna().tolist() == CLASSES[:3]
+    found = bootstrap(table, CLASSES, EvaluationOptions(bins=5, bootstrap_samples=100, confidence=0.95, seed=0))
+    assert found["label"].dropna().tolist() == CLASSES[:3]
     # One original in each class is drawn every time: calibration has no interval then, rather than one of no width.
     known = found[~found["figure"].isin(["ece", "nll"])]
     assert (known["low"] < known["high"]).all() and found["value"].notna().all()

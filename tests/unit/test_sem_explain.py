@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from cathodeflow.sem.backbones import Backbone
-from cathodeflow.sem.explain import attention_maps, choose_crops, choose_originals, enlarged, whole_map
+from cathodeflow.sem.gradcam import activation_maps, choose_crops, choose_originals, enlarged, whole_map
+from cathodeflow.sem.image_predictions import Tiles, cut_tiles
 from cathodeflow.sem.model import SemNetwork
-from cathodeflow.sem.predict import Tiles, cut_tiles
+from cathodeflow.sem.options import Train
 
 METHODS = ["gradcam", "gradcam++"]
 
@@ -21,9 +22,8 @@ class Grey(nn.Module):
 
 def network():
     """The second class is that of bright places, the first that of dark ones."""
-    model = SemNetwork(
-        Backbone(Grey(), 2, 0.5, 0.2), "grey", ["333", "622"], heads="joint", dropout=0.5, standardise="none"
-    )
+    options = Train(backbone="grey", dropout=0.5, normalization="none")
+    model = SemNetwork(Backbone(Grey(), 2, 0.5, 0.2), ["333", "622"], options)
     with torch.no_grad():
         model.heads[0].weight.copy_(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
         model.heads[0].bias.zero_()
@@ -38,13 +38,13 @@ def test_a_network_that_decides_by_one_corner_has_its_maps_there(method):
         crop[row : row + 8, col : col + 8] = 250
         crop[12:20, 12:20] = 5
     model = network()
-    maps = attention_maps(model, crops, [1, 1, 1, 1], method=method, batch_size=3)
+    maps = activation_maps(model, crops, [1, 1, 1, 1], method=method, device="cpu")
     assert maps.shape == (4, 8, 8)
     for one, (row, col) in zip(enlarged(maps, (32, 32)), corners, strict=True):
         place = np.s_[row : row + 8, col : col + 8]
         assert one[place].mean() > 0.7 * one.max() > 0 and one.min() >= 0
         assert one[place].sum() > 0.7 * one.sum() and one[10:22, 10:22].max() < 0.01 * one.max()
-    dark = enlarged(attention_maps(model, crops, [0, 0, 0, 0], method=method), (32, 32))
+    dark = enlarged(activation_maps(model, crops, [0, 0, 0, 0], method=method, device="cpu"), (32, 32))
     assert np.unravel_index(dark[0].argmax(), (32, 32)) in [(r, c) for r in range(12, 20) for c in range(12, 20)]
     with torch.no_grad():
         batch = torch.from_numpy(crops[:1, None]).float() / 255
@@ -60,11 +60,10 @@ def test_a_network_that_decides_by_one_corner_has_its_maps_there(method):
 def test_maps_are_the_published_formulas_written_out(method, heads):
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Conv2d(1, 5, 3, stride=4), nn.ReLU())
-    model = SemNetwork(
-        Backbone(backbone, 5, 0.5, 0.2), "r", ["333", "622_cycled"], heads=heads, dropout=0.5, standardise="crop"
-    )
+    options = Train(backbone="r", heads=heads, dropout=0.5, normalization="crop")
+    model = SemNetwork(Backbone(backbone, 5, 0.5, 0.2), ["333", "622_cycled"], options)
     crops = np.random.default_rng(0).integers(0, 256, (3, 20, 20), dtype=np.uint8)
-    found = attention_maps(model, crops, [0, 1, 1], method=method)
+    found = activation_maps(model, crops, [0, 1, 1], method=method, device="cpu")
     for crop, target, one in zip(crops, [0, 1, 1], found, strict=True):
         with torch.no_grad():
             maps = model.maps(torch.from_numpy(crop[None, None]).float() / 255)[0].double().numpy()
@@ -101,14 +100,14 @@ def test_a_map_over_the_whole_image_follows_the_image_and_shows_no_tiles():
     image[60:] = 0
     image[30:42, 70:86] = 250
     tiles = cut_tiles(image, pixels=32, side=32, overlap=0.5, margin=0, bar_rows=12)
-    found = whole_map(network(), tiles, 1)
+    found = whole_map(network(), tiles, 1, method="gradcam", device="cpu")
     assert found.shape == (60, 110)
     assert 30 <= np.unravel_index(found.argmax(), found.shape)[0] < 42
     inside = found[32:40, 72:84].mean()
     assert inside > 10 * found[:20].mean() and inside > 10 * found[:, :50].mean()
     # Tiles of the same grey have the same map everywhere, up to the edges.
     flat = Tiles(np.full((4, 32, 32), 200, np.uint8), np.array([[0, 0], [0, 18], [9, 0], [9, 18]]), (32, 32), 0)
-    even = whole_map(network(), flat, 1)
+    even = whole_map(network(), flat, 1, method="gradcam", device="cpu")
     assert even.shape == (41, 50)
     np.testing.assert_allclose(even, even[0, 0], rtol=1e-5)
 

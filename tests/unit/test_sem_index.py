@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cathodeflow.errors import InputError
+from cathodeflow.io.image_lists import image_files, raw_files
 from cathodeflow.io.tables import read_table, write_table
-from cathodeflow.sem.data_sets import image_files, raw_files, simulated_files
-from cathodeflow.sem.index import ImageRow, build_index, list_images, odd_images
+from cathodeflow.sem.data_sets import simulated_files
+from cathodeflow.sem.image_table import ImageRow, build_index, list_images, odd_images
+from cathodeflow.sem.options import Index
 
-KNOWN = {"compositions": ("333", "811"), "states": ("pristine", "formation", "cycled")}
+KNOWN = Index(compositions=("333", "811"))
 
 
 def write_image(path: Path, seed: int, *, bar: int = 6, time: str | None = None) -> NDArray[np.uint8]:
@@ -41,8 +43,9 @@ def folders(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def index_of(source: Path, **options: object) -> pd.DataFrame:
-    return build_index(list_images(str(source), **KNOWN), **options)  # type: ignore[arg-type]
+def index_of(source: Path, bad: list[InputError] | None = None, **options: object) -> pd.DataFrame:
+    known = Index.model_validate(KNOWN.model_dump() | options)
+    return build_index(list_images(str(source), known), known, bad=bad)
 
 
 def lines(error: pytest.ExceptionInfo[InputError]) -> list[str]:
@@ -75,8 +78,8 @@ def test_rows_are_in_order_of_class_time_and_natural_name(folders: Path) -> None
 
 
 def test_the_index_does_not_depend_on_the_order_of_files(folders: Path) -> None:
-    rows = list_images(str(folders), **KNOWN)
-    pd.testing.assert_frame_equal(build_index(rows), build_index(rows[::-1]))
+    rows = list_images(str(folders), KNOWN)
+    pd.testing.assert_frame_equal(build_index(rows, KNOWN), build_index(rows[::-1], KNOWN))
 
 
 def test_the_table_survives_parquet(folders: Path, tmp_path: Path) -> None:
@@ -128,7 +131,7 @@ def test_everything_wrong_with_folders_is_told_at_once(folders: Path) -> None:
     write_image(folders / "NCM" / "a.png", 3)
     (folders / ".hidden").mkdir()
     with pytest.raises(InputError) as error:
-        list_images(str(folders), **KNOWN)
+        list_images(str(folders), KNOWN)
     assert [line.removeprefix(str(folders)).split(", expected")[0] for line in lines(error)] == [
         ": found 1 images outside of class folders",
         "/811_cycled/deep: found a folder in a class folder",
@@ -142,7 +145,7 @@ def test_everything_wrong_with_folders_is_told_at_once(folders: Path) -> None:
 def test_no_data_is_named(source: str, found: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=found):
-        list_images(str(tmp_path / source), **KNOWN)
+        list_images(str(tmp_path / source), KNOWN)
 
 
 def test_bad_files_and_small_classes_are_told_at_once(folders: Path) -> None:
@@ -184,8 +187,8 @@ def test_a_given_bar_is_taken_and_must_leave_something(folders: Path) -> None:
 
 def test_several_data_sets_are_pooled_under_names_of_their_own(folders: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "more" / "333" / "i_0.png", 500)
-    rows = list_images(str(folders), **KNOWN, data_set="a") + list_images(str(tmp_path / "more"), **KNOWN, data_set="b")
-    index = build_index(rows)
+    rows = list_images(str(folders), KNOWN, data_set="a") + list_images(str(tmp_path / "more"), KNOWN, data_set="b")
+    index = build_index(rows, KNOWN)
     assert index["name"].is_unique and {"a/333/i_0.png", "b/333/i_0.png"} < set(index["name"])
 
 
@@ -204,12 +207,12 @@ def test_a_table_says_class_session_and_split(separator: str, tmp_path: Path) ->
     table = tmp_path / ("table.tsv" if separator == "\t" else "table.csv")
     table.write_text(text.replace(",", separator), encoding="utf-8-sig")
     images = [str(tmp_path / "images" / f"{number}.png") for number in range(3)]
-    assert list_images(str(table), **KNOWN) == [
+    assert list_images(str(table), KNOWN) == [
         ImageRow(images[0], "333/0.png", "333", "pristine", "333", "s1", "train"),
         ImageRow(images[1], "333_cycled/1.png", "333", "cycled", "333_cycled"),
         ImageRow(images[2], "811/2.png", "811", "pristine", "811", "s2", "test"),
     ]
-    index = build_index(list_images(str(table), **KNOWN), min_images=1)
+    index = index_of(table, min_images=1)
     assert index["session"].tolist()[::2] == ["s1", "s2"] and index["split"].tolist()[::2] == ["train", "test"]
     assert index["session"].isna().tolist() == index["split"].isna().tolist() == [False, True, False]
 
@@ -218,7 +221,7 @@ def test_equal_file_names_in_a_table_get_names_of_their_own(tmp_path: Path) -> N
     for folder in ("a", "b"):
         write_image(tmp_path / folder / "i.png", ord(folder))
     (tmp_path / "t.csv").write_text("image,composition\na/i.png,333\nb/i.png,333\n")
-    names = [row.name for row in list_images(str(tmp_path / "t.csv"), **KNOWN)]
+    names = [row.name for row in list_images(str(tmp_path / "t.csv"), KNOWN)]
     assert len(set(names)) == 2
 
 
@@ -226,7 +229,7 @@ def test_everything_wrong_with_a_table_is_told_at_once(tmp_path: Path) -> None:
     write_image(tmp_path / "0.png", 0)
     (tmp_path / "t.csv").write_text(TABLE + "0.png,334,old,,\n1.png,333,,,training\n")
     with pytest.raises(InputError) as error:
-        list_images(str(tmp_path / "t.csv"), **KNOWN)
+        list_images(str(tmp_path / "t.csv"), KNOWN)
     assert [line.split("found ")[1].split(", expected")[0] for line in lines(error)] == [
         "composition '334'",
         "state 'old'",
@@ -243,8 +246,8 @@ def test_everything_wrong_with_a_table_is_told_at_once(tmp_path: Path) -> None:
         ("image,composition\n", "no rows"),
         ("composition\n333\n", "no such column, expected a column 'image'"),
         ("image,colour\n0.png,red\n", "column 'colour', expected one of image, composition, state, session, split"),
-        ("image,image\n0.png,0.png\n", "a second time"),
-        ("image,composition\n0.png,333\n./0.png,333\n", "line 3: found image .* a second time"),
+        ("image,image\n0.png,0.png\n", "the same column twice"),
+        ("image,composition\n0.png,333\n./0.png,333\n", "line 3: found image .* twice"),
         ("image,composition\n,333\n", "no image"),
         ("image\n0.png,333\n", "2 cells, expected 1 cells"),
         ('image\n"0.png\n', "an error"),
@@ -282,5 +285,5 @@ def test_simulated_files_are_named_as_they_are_written() -> None:
 
 
 def test_listing_raw_files_is_light() -> None:
-    code = "import sys, cathodeflow.sem.data_sets; print([m for m in ('numpy', 'pandas', 'tifffile', 'torch') if m in sys.modules])"
+    code = "import sys, cathodeflow.io.image_lists, cathodeflow.sem.data_sets; print([m for m in ('numpy', 'pandas', 'tifffile', 'torch') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

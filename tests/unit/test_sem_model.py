@@ -16,8 +16,9 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.models import save_model
 from cathodeflow.sem.backbones import create_backbone
 from cathodeflow.sem.model import as_input, build_model, load_network, save_network
+from cathodeflow.sem.ood import feature_statistics
+from cathodeflow.sem.options import Train
 from cathodeflow.sem.packaged import packaged_weights
-from cathodeflow.sem.strangeness import feature_statistics
 
 CLASSES = ["333", "333_cycled", "523", "523_cycled"]
 SMALL = "mobilenetv3_small_050"
@@ -32,22 +33,22 @@ def probabilities(model, x):
         return torch.softmax(model.eval()(x), 1)
 
 
-def test_standardised_crops_are_free_of_brightness_and_contrast_and_others_not():
+def test_normalized_crops_are_free_of_brightness_and_contrast_and_others_not():
     x = crops()
     for how, same in (("crop", True), ("imagenet", False), ("none", False)):
-        model = build_model(CLASSES, standardise=how).eval()
+        model = build_model(CLASSES, Train(normalization=how)).eval()
         with torch.no_grad():
             apart = (model(x) - model(0.5 * x + 0.3)).abs().max() / model(x).std()
         assert (apart < 1e-3) == same, how
     # Without contrast there is nothing to stretch: no infinities, and no noise blown up.
     flat = torch.full((1, 1, 64, 64), 0.3)
-    model = build_model(CLASSES).eval()
+    model = build_model(CLASSES, Train()).eval()
     assert torch.allclose(model(flat), model(flat + 1e-7), atol=1e-3)
 
 
 @pytest.mark.parametrize("classes", [CLASSES, CLASSES[:3], ["811", "622_formation", "622"]])
 def test_probabilities_of_two_heads_are_a_product_over_the_classes_that_exist(classes):
-    model = build_model(classes, heads="axes")
+    model = build_model(classes, Train(heads="axes"))
     found = model.logits(torch.randn(5, 256, generator=torch.Generator().manual_seed(1))).exp()
     assert torch.allclose(found.sum(1), torch.ones(5), atol=1e-5)
     assert found.shape == (5, len(classes)) and model.classes == classes
@@ -61,8 +62,8 @@ def test_probabilities_of_two_heads_are_a_product_over_the_classes_that_exist(cl
 
 
 def test_the_parts_of_the_network_are_the_network():
-    model = build_model(CLASSES).eval()
-    x = as_input(np.full((2, 96, 64), 51, np.uint8))
+    model = build_model(CLASSES, Train()).eval()
+    x = as_input(np.full((2, 96, 64), 51, np.uint8), "cpu")
     assert x.shape == (2, 1, 96, 64) and torch.allclose(x, torch.tensor(0.2))
     x = crops(2, 96)
     with torch.no_grad():
@@ -76,16 +77,17 @@ def test_initial_weights_depend_on_the_seed_alone():
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    first = build_model(CLASSES, backbone=SMALL, seed=1).state_dict()
+    first = build_model(CLASSES, Train(backbone=SMALL, seed=1)).state_dict()
     assert torch.equal(torch.rand(4), expected)
-    again, other = (build_model(CLASSES, backbone=SMALL, seed=seed).state_dict() for seed in (1, 2))
+    again, other = (build_model(CLASSES, Train(backbone=SMALL, seed=seed)).state_dict() for seed in (1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["heads.0.weight"], other["heads.0.weight"])
 
 
 @pytest.mark.parametrize(("backbone", "heads"), [("resnet18_half", "joint"), (SMALL, "axes")])
 def test_a_file_holds_all_that_the_network_needs(tmp_path, backbone, heads):
-    model = build_model(CLASSES, backbone=backbone, heads=heads, standardise="imagenet", dropout=0.3, seed=4)
+    options = Train(backbone=backbone, heads=heads, normalization="imagenet", dropout=0.3, seed=4)
+    model = build_model(CLASSES, options)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean += 0.1
@@ -97,10 +99,19 @@ def test_a_file_holds_all_that_the_network_needs(tmp_path, backbone, heads):
     assert torch.equal(probabilities(again, crops()), probabilities(model, crops())) and not again.training
     assert all(np.array_equal(one, other) for one, other in zip(metadata.pop("statistics"), statistics, strict=True))
     assert metadata == given | {
-        "classes": CLASSES, "backbone": backbone, "heads": heads, "dropout": 0.3, "standardise": "imagenet"
+        "classes": CLASSES, "backbone": backbone, "heads": heads, "dropout": 0.3, "normalization": "imagenet"
     }  # fmt: skip
     save_network(tmp_path / "bare.pt", model, {})
     assert load_network(tmp_path / "bare.pt")[1]["statistics"] is None
+
+
+def test_a_file_of_an_earlier_version_is_read(tmp_path):
+    model = build_model(CLASSES, Train(normalization="imagenet", seed=4))
+    described = {"classes": CLASSES, "backbone": "resnet18_half", "heads": "joint", "dropout": 0.1}
+    save_model(tmp_path / "old.pt", model.state_dict(), described | {"standardise": "imagenet", "temperature": 1.5})
+    again, metadata = load_network(tmp_path / "old.pt")
+    assert torch.equal(probabilities(again, crops()), probabilities(model, crops()))
+    assert metadata["normalization"] == "imagenet" and metadata["temperature"] == 1.5
 
 
 class Trap:
@@ -146,16 +157,16 @@ def test_weights_for_colours_do_the_same_on_grey_images(tmp_path, name, suffix):
 
 def test_training_may_start_from_a_trained_network_with_other_classes(tmp_path):
     for name in ("resnet18_half", SMALL):
-        first = build_model(CLASSES, backbone=name, seed=1)
+        first = build_model(CLASSES, Train(backbone=name, seed=1))
         save_network(tmp_path / "first.pt", first, {})
-        second = build_model(CLASSES[:2], backbone=name, weights=tmp_path / "first.pt", seed=2)
+        second = build_model(CLASSES[:2], Train(backbone=name, weights=str(tmp_path / "first.pt"), seed=2))
         assert torch.equal(first.eval().features(crops()), second.eval().features(crops()))
 
 
 def test_weights_of_another_network_are_named_in_one_line(tmp_path):
     torch.save(timm.create_model("resnet34").state_dict(), tmp_path / "resnet34.pth")
     torch.save(timm.create_model("mobilenetv3_small_075").state_dict(), tmp_path / "wider.pth")
-    half = create_backbone("resnet18_half").network.state_dict()
+    half = create_backbone("resnet18_half", weights="none").network.state_dict()
     torch.save(half | {"stem.0.weight": torch.ones(32, 3, 7, 7)}, tmp_path / "colour.pth")
     cases = [
         ("resnet18", "resnet34.pth", r"weights with layer1.2.conv1.weight \(0 missing, 96 unknown\)"),
@@ -177,11 +188,11 @@ def test_networks_that_do_not_exist_or_give_no_maps_are_refused():
         ("vit_tiny_patch16_224", "images of one size only, expected a convolutional network"),
     ):
         with pytest.raises(InputError, match=text):
-            create_backbone(name)
+            create_backbone(name, weights="none")
     with pytest.raises(InputError, match=r"imagenet for efficientnet_b7, of which timm has none.*tf_efficientnet_b7"):
         create_backbone("efficientnet_b7", weights="imagenet")
     with pytest.raises(InputError, match="classes: found 333, 333, expected"):
-        build_model(["333", "333"])
+        build_model(["333", "333"], Train())
 
 
 IMAGENET = f"""
@@ -226,8 +237,8 @@ def test_imagenet_weights_of_an_installed_package_know_what_they_see(monkeypatch
     prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
     pictures = [prepare(Image.fromarray(picture)) for picture in load_sample_images().images]
     with torch.no_grad():
-        answers = network(torch.stack(pictures)).argmax(1)
-        assert [timm.data.ImageNetInfo().index_to_description(int(one)) for one in answers] == ["palace", "daisy"]
+        classes = network(torch.stack(pictures)).argmax(1)
+        assert [timm.data.ImageNetInfo().index_to_description(int(number)) for number in classes] == ["palace", "daisy"]
         # As a backbone for grey images, the stem is summed over the colours.
         ours = create_backbone("tf_efficientnet_lite0", weights="imagenet").network.eval()
         grey = pictures[0].mean(0, keepdim=True)[None]

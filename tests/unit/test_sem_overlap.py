@@ -53,7 +53,7 @@ def test_other_particles_do_not_overlap():
 def test_large_images_are_compared_small_and_the_shift_is_in_their_own_pixels():
     area = surface(3)
     a, b = (np.kron(cut(area, *at), np.ones((4, 4))) for at in ((100, 100), (120, 70)))
-    found = find_overlap(a, b, side=160)
+    found = find_overlap(a, b, longest=160)
     assert found[:2] == (80, -120) and found.score > 0.95
 
 

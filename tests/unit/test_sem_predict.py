@@ -9,11 +9,13 @@ from torch import nn
 from cathodeflow.errors import InputError
 from cathodeflow.sem.backbones import Backbone
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
+from cathodeflow.sem.image_predictions import cut_tiles, predict_image, predict_images, tile_places
 from cathodeflow.sem.model import SemNetwork
-from cathodeflow.sem.predict import cut_tiles, predict_image, predict_images, tile_places
-from cathodeflow.sem.strangeness import feature_statistics, strangeness
+from cathodeflow.sem.ood import feature_statistics, ood_score
+from cathodeflow.sem.options import Predict, Train
 
 CLASSES = ["333", "622", "811"]
+CPU = Predict(device="cpu")
 
 
 def grain(rng, size, rows=96, cols=128, bar=12):
@@ -33,9 +35,11 @@ class Roughness(nn.Module):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A network that tells grains of 1, 2 and 4 pixels, and what goes with it."""
+    """A network that classifies grains of 1, 2 and 4 pixels, with its metadata."""
     rng = np.random.default_rng(0)
-    model = SemNetwork(Backbone(Roughness(), 4, 0.5, 0.2), "r", CLASSES, heads="joint", dropout=0, standardise="none")
+    model = SemNetwork(
+        Backbone(Roughness(), 4, 0.5, 0.2), CLASSES, Train(backbone="r", dropout=0, normalization="none")
+    )
     images = [grain(rng, size, 32, 32, 0) for size in (1, 2, 4) for _ in range(60)]
     labels, groups = np.repeat(np.arange(3), 60), np.arange(180) // 4
     with torch.no_grad():
@@ -67,31 +71,32 @@ def test_tiles_cover_everything_overlap_enough_and_are_the_fewest(rows, cols, hi
 def test_a_published_image_has_twelve_tiles_above_its_bar():
     image = np.random.default_rng(0).integers(20, 220, (960, 1280), dtype=np.uint8)
     image[896:] = 0
-    tiles = cut_tiles(image, pixels=448, side=224, overlap=0.25)
+    tiles = cut_tiles(image, pixels=448, side=224, margin=1, overlap=0.25)
     assert tiles.crops.shape == (12, 224, 224) and tiles.bar_rows == 64 and tiles.extent == (448, 448)
     assert tiles.places.max(axis=0).tolist() == [895 - 448, 1280 - 448]
     row, col = tiles.places[6]
     block = image[row : row + 448, col : col + 448].reshape(224, 2, 224, 2).mean((1, 3))
     assert np.abs(tiles.crops[6] - block).max() <= 0.5
-    half = cut_tiles(image, pixels=None, side=224, overlap=0.25)
+    half = cut_tiles(image, pixels=None, side=224, margin=1, overlap=0.25)
     assert half.extent == (480, 640) and len(half.places) == 3 * 3
-    finer = cut_tiles(image, pixels=448, side=224, overlap=0.25, pixel_nm=20.0, own_pixel_nm=40.0)
+    finer = cut_tiles(image, pixels=448, side=224, margin=1, overlap=0.25, pixel_nm=20.0, own_pixel_nm=40.0)
     assert finer.extent == (224, 224)
 
 
 def test_an_image_is_the_mean_of_its_tiles_calibrated_and_its_depth_does_not_matter(trained):
     model, metadata = trained
     image = grain(np.random.default_rng(5), 2)
-    tiles = cut_tiles(image, pixels=32, side=32, overlap=0.25)
-    found = predict_image(model, metadata, tiles)
+    tiles = cut_tiles(image, pixels=32, side=32, margin=1, overlap=0.25)
+    found = predict_image(model, metadata, tiles, device="cpu")
     with torch.no_grad():
         batch = torch.from_numpy(tiles.crops[:, None]).float() / 255
         features, logits = model.features(batch).numpy(), model(batch).numpy()
     of_tiles = apply_temperature(logits, 0.7)
     np.testing.assert_allclose(found.of_tiles, of_tiles, atol=1e-5)
     np.testing.assert_allclose(found.probabilities, apply_mean_temperature(of_tiles.mean(0)[None], 0.6)[0], atol=1e-5)
-    assert found.strangeness == pytest.approx(strangeness(features.mean(0)[None], metadata["statistics"])[0], rel=1e-4)
-    deep = predict_image(model, metadata, cut_tiles(image.astype(np.uint16) * 257, pixels=32, side=32, overlap=0.25))
+    assert found.ood_score == pytest.approx(ood_score(features.mean(0)[None], metadata["statistics"])[0], rel=1e-4)
+    deep_tiles = cut_tiles(image.astype(np.uint16) * 257, pixels=32, side=32, margin=1, overlap=0.25)
+    deep = predict_image(model, metadata, deep_tiles, device="cpu")
     assert np.argmax(deep.probabilities) == 1
 
 
@@ -99,13 +104,13 @@ def test_all_tiles_go_through_the_network_together(trained):
     model, metadata = trained
     sizes = []
     handle = model.backbone.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
-    tiles = cut_tiles(grain(np.random.default_rng(5), 2, 73, 100), pixels=32, side=32, overlap=0.25)
-    predict_image(model, metadata, tiles)
+    tiles = cut_tiles(grain(np.random.default_rng(5), 2, 73, 100), pixels=32, side=32, margin=1, overlap=0.25)
+    predict_image(model, metadata, tiles, device="cpu")
     handle.remove()
     assert len(tiles.crops) == 12 and sizes == [12]
 
 
-def test_images_of_any_size_are_told_and_ranked_and_the_foreign_one_is_first(trained):
+def test_images_of_any_size_are_classified_and_ranked_and_the_one_out_of_distribution_is_first(trained):
     rng = np.random.default_rng(1)
     images = {f"{label} {number}": grain(rng, size, *shape, 12) for size, label in zip((1, 2, 4), CLASSES, strict=True)
               for number, shape in enumerate([(96, 128), (61, 45), (200, 33)])}  # fmt: skip
@@ -118,7 +123,7 @@ def test_images_of_any_size_are_told_and_ranked_and_the_foreign_one_is_first(tra
             raise InputError("broken", "text", "an image")
         return images[name], None
 
-    table = predict_images(model, metadata, ["broken", *images], read)
+    table = predict_images(model, metadata, ["broken", *images], read, CPU)
     assert table["rank"].tolist() == list(range(1, 13))
     assert table["image"][0] == "foreign" and table["foreign"][0]
     good = table[table["problem"].isna() & (table["image"] != "foreign")]
@@ -134,26 +139,26 @@ def test_images_of_any_size_are_told_and_ranked_and_the_foreign_one_is_first(tra
     assert bad["image"].tolist() == ["broken", "small"] and bad["tiles"].tolist() == [0, 0]
     assert bad["problem"].tolist() == [
         "broken: found text, expected an image",
-        "small: found 29 x 128 px above a bar of 12 rows, expected at least 32 x 32 px, which the network sees at once",
+        "small: found 29 x 128 px above a bar of 12 rows, expected at least 32 x 32 px, the input of the network",
     ]
     assert bad[["prediction", "confidence", "foreign"]].isna().all().all()
     with pytest.raises(InputError, match=r"broken: found text.*\nsmall: found 29 x 128"):
-        predict_images(model, metadata, ["broken", *images], read, on_bad_file="fail")
-    again = predict_images(model, metadata, [*reversed(images), "broken"], read)
+        predict_images(model, metadata, ["broken", *images], read, Predict(device="cpu", on_bad_file="fail"))
+    again = predict_images(model, metadata, [*reversed(images), "broken"], read, CPU)
     pd.testing.assert_frame_equal(table, again)
 
 
 def test_a_given_bar_is_taken_and_a_needed_pixel_size_asked_for(trained):
     model, metadata = trained
     image = grain(np.random.default_rng(2), 2)
-    table = predict_images(model, metadata, ["a"], lambda _: (image, None), bar_rows=40)
+    table = predict_images(model, metadata, ["a"], lambda _: (image, None), Predict(device="cpu", bar_rows=40))
     assert table["bar_rows"].tolist() == [40]
     scaled = metadata | {"pixel_nm": 10.0}
-    table = predict_images(model, scaled, ["a"], lambda _: (image, None))
+    table = predict_images(model, scaled, ["a"], lambda _: (image, None), CPU)
     assert "no pixel size" in table["problem"][0]
-    table = predict_images(model, scaled, ["a"], lambda _: (np.kron(image, np.ones((2, 2), np.uint8)), 5.0))
+    table = predict_images(model, scaled, ["a"], lambda _: (np.kron(image, np.ones((2, 2), np.uint8)), 5.0), CPU)
     assert table["prediction"][0] == "622" and table["bar_rows"][0] == 24
     with pytest.raises(InputError, match="network: found no statistics"):
-        predict_images(model, metadata | {"statistics": None}, ["a"], lambda _: (image, None))
+        predict_images(model, metadata | {"statistics": None}, ["a"], lambda _: (image, None), CPU)
     with pytest.raises(InputError, match="images: found none"):
-        predict_images(model, metadata, [], lambda _: (image, None))
+        predict_images(model, metadata, [], lambda _: (image, None), CPU)

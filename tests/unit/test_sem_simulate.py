@@ -6,23 +6,26 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from cathodeflow.io.instrument_settings import parse_sidecar
 from cathodeflow.io.micrographs import read_micrograph, sidecar_text
 from cathodeflow.io.simulated import write_micrograph
-from cathodeflow.sem.appearance import Look, render
 from cathodeflow.sem.info_bar import find_info_bar
-from cathodeflow.sem.sidecar import parse_sidecar
-from cathodeflow.sem.simulate import CLASSES, FOREIGN, simulate_foreign, simulate_micrographs
+from cathodeflow.sem.options import Simulate
+from cathodeflow.sem.rendering import Appearance, render
+from cathodeflow.sem.simulation import CLASSES, FOREIGN, simulate_micrographs, simulate_unlabelled
 
 SIZE = {"rows": 240, "cols": 320, "bar_rows": 16}
 
 
 @pytest.fixture(scope="module")
 def micrographs():
-    return list(simulate_micrographs(n_images=6, seed=1, **SIZE))
+    return list(simulate_micrographs(Simulate(n_images=6, seed=1, **SIZE)))
 
 
 def few(n_images=1, seed=1, **size):
-    return list(simulate_micrographs(n_images=n_images, seed=seed, **({"rows": 96, "cols": 96, "bar_rows": 16} | size)))
+    """Fewer images per class than a configuration may ask for."""
+    options = Simulate(seed=seed, **{"rows": 96, "cols": 96, "bar_rows": 16} | size)
+    return list(simulate_micrographs(options.model_copy(update={"n_images": n_images})))
 
 
 def particles(micrograph):
@@ -118,7 +121,7 @@ def test_particles_are_seen_as_large_as_they_are():
     """The first minimum of the autocorrelation of a packing lies between its particles and their neighbours."""
     for diameter in (14, 20, 28):
         rng = np.random.default_rng(0)
-        scene = render(Look(diameter, 0.02), rows=400, cols=400, focus_blur=0.5, noise=0.1, rng=rng)
+        scene = render(Appearance(diameter, 0.02), rows=400, cols=400, focus_blur=0.5, noise=0.1, rng=rng)
         power = np.abs(np.fft.fft2(scene.emission)) ** 2
         correlation = np.fft.ifft2(power).real
         distance = np.round(np.hypot(*np.meshgrid(*(np.minimum(np.arange(400), 400 - np.arange(400)),) * 2))).astype(
@@ -177,7 +180,7 @@ def test_bytes_repeat(tmp_path, suffix):
 
 
 def test_foreign_particles_are_unlike_those_of_any_class(micrographs):
-    foreign = list(simulate_foreign(n_images=8, seed=1, **SIZE))
+    foreign = list(simulate_unlabelled(Simulate(n_images=8, seed=1, **SIZE)))
     assert [m.name for m in foreign[:2]] == ["additive_000", "additive_001"]
     assert [m.label == FOREIGN for m in foreign] == [False, False, False, True] * 2
     assert {m.label for m in foreign} - {FOREIGN} <= set(CLASSES)

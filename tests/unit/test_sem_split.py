@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 
 from cathodeflow.errors import InputError
-from cathodeflow.sem.split import shares, split_originals
+from cathodeflow.sem.options import Split
+from cathodeflow.sem.splits import set_sizes, split_originals
 
 CLASSES = {"333": "2019-09-02 00:09", "333_cycled": "2019-12-03 20:00", "811": "2019-09-02 16:20"}
 
@@ -27,7 +28,7 @@ def images(count=20, classes=CLASSES, minutes=1):
 
 
 def divide(index, **options):
-    return split_originals(index, **({"seed": 7} | options))
+    return split_originals(index, Split(**{"seed": 7} | options))
 
 
 def names(table, label, split):
@@ -60,7 +61,7 @@ def test_every_class_has_the_shares_that_were_asked_for(by, count, test, validat
 @pytest.mark.parametrize("count", range(3, 60))
 def test_the_test_is_rounded_and_no_part_is_empty(count):
     for test in (0.01, 0.2, 0.5, 0.99):
-        n_test, n_validation = shares(count, test, 0.2)
+        n_test, n_validation = set_sizes(count, test, 0.2)
         assert abs(n_test - test * count) <= 0.5 or n_test in (1, count - 2)
         assert n_test >= 1 and n_validation >= 1 and count - n_test - n_validation >= 1
 

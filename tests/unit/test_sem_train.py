@@ -15,20 +15,21 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from cathodeflow.errors import InputError
 from cathodeflow.learning import resolve_device, resolve_precision
 from cathodeflow.sem.batches import Source, timed
-from cathodeflow.sem.learning import (
+from cathodeflow.sem.losses import (
     balanced_weights,
-    build_optimizer,
-    build_schedule,
     classification_loss,
     macro_f1,
 )
 from cathodeflow.sem.model import SemNetwork, as_input, load_network, save_network
-from cathodeflow.sem.strangeness import group_means, strangeness
-from cathodeflow.sem.train import train_network
+from cathodeflow.sem.ood import group_means, ood_score
+from cathodeflow.sem.options import Train
+from cathodeflow.sem.training import train_network
+from cathodeflow.training.optimizers import build_optimizer
+from cathodeflow.training.schedules import build_schedule
 
 CLASSES = ["523_cycled", "523"]
-OPTIONS = {"classes": CLASSES, "epochs": 4, "batch_size": 16, "learning_rate": 4e-3, "first_side": 24, "threads": 1,
-           "average": 0.0, "precision": "32-true", "device": "cpu", "seed": 3}  # fmt: skip
+OPTIONS = Train(epochs=4, batch_size=16, learning_rate=4e-3, progressive_size=24, threads=1, ema_decay=0.0,
+                precision="32-true", device="cpu", seed=3)  # fmt: skip
 
 
 def texture(random, deviation, side):
@@ -47,6 +48,12 @@ def textures(count=192, side=32, seed=0):
     return images, pd.DataFrame({"crop": number, "name": name, "label": label, "split": split})
 
 
+def train(images, table, *, classes=CLASSES, checkpoint=None, on_epoch=None, **changed):
+    """Train with some options changed, which are validated as those of a configuration are."""
+    options = Train.model_validate(OPTIONS.model_dump() | changed)
+    return train_network(images, table, options, classes=classes, checkpoint=checkpoint, on_epoch=on_epoch)
+
+
 def same(first, second):
     return all(torch.equal(value, second[name]) for name, value in first.items())
 
@@ -55,16 +62,16 @@ def same(first, second):
 def trained():
     torch.manual_seed(5)
     before, threads = torch.get_rng_state(), torch.get_num_threads()
-    result = train_network(*textures(), **OPTIONS)
+    result = train(*textures())
     assert torch.equal(torch.get_rng_state(), before) and torch.get_num_threads() == threads
     return result
 
 
-def test_textures_are_told_apart_within_seconds(trained, tmp_path):
+def test_textures_are_distinguished_within_seconds(trained, tmp_path):
     images, table = textures(96, seed=7)
     labels = np.array([CLASSES.index(label) for label in table.label])
     with torch.no_grad():
-        logits = trained.model(as_input(images))
+        logits = trained.model(as_input(images, "cpu"))
     assert (logits.argmax(1).numpy() == labels).mean() > 0.95
     assert trained.metrics.keys() == {"accuracy", "macro_f1", "original_accuracy", "original_macro_f1"}
     best = trained.training.best
@@ -72,17 +79,17 @@ def test_textures_are_told_apart_within_seconds(trained, tmp_path):
     assert trained.metrics["macro_f1"] == pytest.approx(best["validation_macro_f1"])
     assert best["validation_shortfall"] == min(record["validation_shortfall"] for record in trained.training.history)
     assert {"train_loss", "train_accuracy", "validation_loss"} <= best.keys()
-    # All that is needed later is in the file, and nothing else is.
+    # The file holds all that is needed later.
     save_network(tmp_path / "model.pt", trained.model, trained.metadata)
     model, metadata = load_network(tmp_path / "model.pt")
     assert 0.01 <= metadata["temperature"] <= 100 and 0.01 <= metadata["original_temperature"] <= 100
     statistics = metadata["statistics"]
-    # The originals that strangeness is compared with are those of the validation.
+    # The OOD threshold comes from the originals of the validation set.
     images, table = textures()
     chosen = (table.split == "validation").to_numpy()
     with torch.no_grad():
-        features = model.features(as_input(images[chosen])).numpy()
-    expected = np.sort(strangeness(group_means(features, table.name[chosen]), statistics))
+        features = model.features(as_input(images[chosen], "cpu")).numpy()
+    expected = np.sort(ood_score(group_means(features, table.name[chosen]), statistics))
     assert statistics.reference == pytest.approx(expected, rel=1e-3) and len(expected) == 8
 
 
@@ -101,13 +108,13 @@ def stop_after(epoch):
 @pytest.mark.parametrize("memory_gb", [4.0, 0.0])
 def test_a_training_that_was_interrupted_ends_with_the_same_weights(trained, tmp_path, memory_gb):
     images, table = textures()
-    options = OPTIONS | {"memory_gb": memory_gb}
-    unbroken = trained if memory_gb else train_network(images, table, **options)
+    options = {"memory_gb": memory_gb}
+    unbroken = trained if memory_gb else train(images, table, **options)
     # Windows end after epoch 2, so both kinds of epochs come after the resumption.
     with pytest.raises(Killed):
-        train_network(images, table, **options, checkpoint=tmp_path / "c.pt", on_epoch=stop_after(1))
+        train(images, table, **options, checkpoint=tmp_path / "c.pt", on_epoch=stop_after(1))
     epochs = []
-    resumed = train_network(
+    resumed = train(
         images, table, **options, checkpoint=tmp_path / "c.pt", on_epoch=lambda record: epochs.append(record["epoch"])
     )
     assert epochs == [2, 3, 4] and same(resumed.model.state_dict(), unbroken.model.state_dict())
@@ -116,50 +123,50 @@ def test_a_training_that_was_interrupted_ends_with_the_same_weights(trained, tmp
     other = images.copy()
     other[0, 0, 0] ^= 1
     with pytest.raises(Killed):
-        train_network(other, table, **options, checkpoint=tmp_path / "c.pt", on_epoch=stop_after(1))
+        train(other, table, **options, checkpoint=tmp_path / "c.pt", on_epoch=stop_after(1))
 
 
 def test_the_order_of_the_table_decides_nothing_and_the_seed_does(trained):
     images, table = textures()
-    again = train_network(images, table.sample(frac=1, random_state=1), **OPTIONS)
+    again = train(images, table.sample(frac=1, random_state=1))
     assert same(again.model.state_dict(), trained.model.state_dict()) and again.metadata["temperature"] > 0
-    other = train_network(images, table, **OPTIONS | {"seed": 4, "epochs": 1})
+    other = train(images, table, seed=4, epochs=1)
     assert other.training.history[0] != trained.training.history[0]
 
 
 def sides(**options):
-    """Sides of what the network sees in each epoch of training, and in validation."""
+    """Sides of the inputs of the network in each epoch of training, and in validation."""
     seen = {True: [], False: []}
     images, table = textures(48)
 
-    def look(module, inputs):
+    def record(module, inputs):
         if isinstance(module, SemNetwork):
             seen[module.training].append(tuple(inputs[0].shape[2:]))
 
-    handle = register_module_forward_pre_hook(look)
+    handle = register_module_forward_pre_hook(record)
     try:
-        train_network(images, table, **OPTIONS | {"batch_size": 32} | options)
+        train(images, table, batch_size=32, **options)
     finally:
         handle.remove()
     return [side for side, _ in seen[True]], set(seen[False])
 
 
 def test_windows_in_the_first_epochs_only_and_never_in_validation():
-    assert sides(first_side=24, first_share=0.5) == ([24, 24, 32, 32], {(32, 32)})
-    assert sides(first_side=24, first_share=0.0) == ([32] * 4, {(32, 32)})
-    assert sides(first_side=64, first_share=0.5) == ([32] * 4, {(32, 32)})
+    assert sides(progressive_size=24, progressive_fraction=0.5) == ([24, 24, 32, 32], {(32, 32)})
+    assert sides(progressive_size=24, progressive_fraction=0.0) == ([32] * 4, {(32, 32)})
+    assert sides(progressive_size=64, progressive_fraction=0.5) == ([32] * 4, {(32, 32)})
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {"heads": "axes", "loss": "focal", "optimizer": "sgd", "learning_rate": 0.02, "class_weights": "balanced"},
-        {"optimizer": "adam", "schedule": "constant", "monitor": "loss", "weight_decay": 0.0, "standardise": "none"},
+        {"optimizer": "adam", "schedule": "constant", "monitor": "loss", "weight_decay": 0.0, "normalization": "none"},
         {"precision": "bf16-mixed", "backbone": "mobilenetv3_small_050"},
     ],
 )
 def test_other_choices_train_too(options):
-    result = train_network(*textures(96), **OPTIONS | {"epochs": 2} | options)
+    result = train(*textures(96), **{"epochs": 2} | options)
     assert all(math.isfinite(record["train_loss"]) for record in result.training.history)
     assert result.model.architecture["heads"] == options.get("heads", "joint")
     if options.get("monitor") == "loss":
@@ -178,7 +185,7 @@ def test_what_cannot_be_trained_on_is_named():
     ]
     for bad, options, text in cases:
         with pytest.raises(InputError, match=text):
-            train_network(images, bad, **OPTIONS | options)
+            train(images, bad, **options)
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="device: found cuda, but no GPU"):
             resolve_device("cuda")
@@ -270,12 +277,15 @@ def test_losses_by_name():
     p = torch.softmax(logits, 1)[torch.arange(3), labels]
     weight = torch.tensor([1.0, 3.0, 0.5])
     mine = weight[labels]
-    assert classification_loss(logits, labels) == pytest.approx(float(-p.log().mean()))
-    assert classification_loss(logits, labels, loss="focal") == pytest.approx(float((-p.log() * (1 - p) ** 2).mean()))
+    assert classification_loss(logits, labels, loss="cross_entropy", label_smoothing=0) == pytest.approx(
+        float(-p.log().mean())
+    )
+    focal = classification_loss(logits, labels, loss="focal", label_smoothing=0)
+    assert focal == pytest.approx(float((-p.log() * (1 - p) ** 2).mean()))
     for name, factor in (("cross_entropy", torch.ones(3)), ("focal", (1 - p) ** 2)):
-        found = classification_loss(logits, labels, loss=name, weight=weight)
+        found = classification_loss(logits, labels, loss=name, label_smoothing=0, weight=weight)
         assert found == pytest.approx(float((-p.log() * factor * mine).sum() / mine.sum())), name
-    smoothed = classification_loss(logits, labels, label_smoothing=0.3)
+    smoothed = classification_loss(logits, labels, loss="cross_entropy", label_smoothing=0.3)
     expected = -(0.7 * p.log() + 0.1 * torch.log_softmax(logits, 1).sum(1)).mean()
     assert smoothed == pytest.approx(float(expected))
     assert balanced_weights([0, 0, 0, 1, 2, 2], 3).tolist() == pytest.approx([2 / 3, 2, 1])
@@ -292,7 +302,7 @@ def test_macro_f1_counts_classes_alike():
 def test_optimisers_and_schedules_by_name():
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     for name, kind in (("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)):
-        stepper = build_optimizer(list(module.parameters()), name=name, learning_rate=0.1, weight_decay=0.5)
+        stepper = build_optimizer(module.parameters(), name, learning_rate=0.1, weight_decay=0.5)
         assert type(stepper) is kind and stepper.defaults["lr"] == 0.1
         for parameter in module.parameters():
             nn.init.ones_(parameter)
@@ -301,19 +311,19 @@ def test_optimisers_and_schedules_by_name():
         # Without a gradient only decay moves anything.
         assert float(module[0].weight.detach().max()) < 0.96
         assert all(torch.equal(one, torch.ones_like(one)) for one in (module[0].bias, module[1].weight, module[1].bias))
-    constant = build_schedule("constant", epochs=9, warm_up=1)
+    constant = build_schedule("constant", 9, warm_up=1)
     assert [constant(epoch) for epoch in range(4)] == [0.5, 1, 1, 1]
-    cosine = build_schedule("cosine", epochs=9, warm_up=0)
+    cosine = build_schedule("cosine", 9, warm_up=0)
     factors = [cosine(epoch) for epoch in range(9)]
     assert factors[0] == 1 and factors == sorted(factors, reverse=True) and factors[-1] < 0.1
 
 
 def test_mixed_crops_are_trained_on_with_both_labels_and_differ_from_single_ones(trained):
     images, table = textures()
-    single = train_network(images, table, **(OPTIONS | {"mixup": 0.0, "epochs": 1}))
-    mixed = train_network(images, table, **(OPTIONS | {"mixup": 1.0, "epochs": 1}))
+    single = train(images, table, mixup=0.0, epochs=1)
+    mixed = train(images, table, mixup=1.0, epochs=1)
     assert not same(single.model.state_dict(), mixed.model.state_dict())
     # Half of the crops are mostly of another class than the label that is counted: the loss is higher.
     assert mixed.training.best["train_loss"] > single.training.best["train_loss"] - 0.05
-    again = train_network(images, table, **(OPTIONS | {"mixup": 1.0, "epochs": 1}))
+    again = train(images, table, mixup=1.0, epochs=1)
     assert same(again.model.state_dict(), mixed.model.state_dict())

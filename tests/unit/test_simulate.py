@@ -6,16 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
-from cathodeflow.bragg import simulate
+from cathodeflow.bragg import simulation as simulate
+from cathodeflow.bragg.options import Simulate
 from cathodeflow.bragg.particles import REFLECTIONS, geometry_of, lattice, ring_radius
-from cathodeflow.io.simulated import NEXUS_DATA, write_nexus_series, write_poni, write_tiff, write_tiff_series
+from cathodeflow.io.simulated import NEXUS_DATA, write_nexus_series, write_tiff, write_tiff_series
 
-SMALL = {"n_frames": 12, "shape": (96, 128), "n_peaks": 120, "seed": 3}
+SMALL = Simulate(n_frames=12, rows=96, cols=128, n_peaks=120, seed=3)
 HKL = {"".join(map(str, hkl)): hkl for hkl in REFLECTIONS}
 
 
-def a_scan(state_of_charge=0.3, **changes):
-    return simulate.simulate_scan(state_of_charge=state_of_charge, **(SMALL | changes))
+def a_scan(state_of_charge=0.3, *, scan=0, heterogeneity=0.03, fading=0.6, **changes):
+    options = SMALL.model_copy(update=changes)
+    physics = {"heterogeneity": heterogeneity, "fading": fading}
+    return simulate.simulate_scan(options, state_of_charge=state_of_charge, scan=scan, **physics)
 
 
 def radius(truth, geometry):
@@ -51,7 +54,7 @@ def test_the_truth_is_where_an_independent_fit_finds_the_peak():
 def test_flat_regions_are_poisson_once_the_dark_is_subtracted():
     scan = a_scan(n_peaks=1, ring=0.0, n_frames=200, background=30.0)
     good = scan.mask == 0
-    counts = np.stack([simulate.frame(scan, number).astype(float) - scan.dark for number in range(100, 200)])
+    counts = np.stack([simulate.raw_frame(scan, number).astype(float) - scan.dark for number in range(100, 200)])
     quiet = good & (np.abs(np.arange(96)[:, None] - scan.truth["row"].iloc[0]) > 20)
     mean, variance = counts.mean(0)[quiet], counts.var(0, ddof=1)[quiet]
     # 100 frames: relative standard error of the summed variance is sqrt(2 / 99 / pixels), of 4000 pixels 0.2 %.
@@ -62,17 +65,17 @@ def test_flat_regions_are_poisson_once_the_dark_is_subtracted():
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not():
     first, again, other = a_scan(), a_scan(), a_scan(seed=4)
     assert first.truth.equals(again.truth) and not first.truth.equals(other.truth)
-    assert all((x == y).all() for x, y in zip(simulate.frames(first), simulate.frames(again), strict=True))
-    assert (simulate.frame(first, 5) != simulate.frame(other, 5)).any()
-    assert (simulate.frame(first, 5) != simulate.frame(a_scan(scan=1), 5)).any()
+    assert all((x == y).all() for x, y in zip(simulate.raw_frames(first), simulate.raw_frames(again), strict=True))
+    assert (simulate.raw_frame(first, 5) != simulate.raw_frame(other, 5)).any()
+    assert (simulate.raw_frame(first, 5) != simulate.raw_frame(a_scan(scan=1), 5)).any()
 
 
 def test_a_frame_does_not_depend_on_the_frames_before():
     scan = a_scan()
-    streamed = list(simulate.frames(scan))
+    streamed = list(simulate.raw_frames(scan))
     assert len(streamed) == 12
     for number in (7, 0, 11, 7):
-        assert (simulate.frame(scan, number) == streamed[number]).all()
+        assert (simulate.raw_frame(scan, number) == streamed[number]).all()
 
 
 def test_other_states_of_charge_see_the_same_particles_moved_as_the_lattice_says():
@@ -131,7 +134,7 @@ def test_spots_broaden_and_fade_at_high_charge():
 
 def test_bad_pixels_are_in_the_mask_and_nowhere_else():
     scan = a_scan(bad_fraction=0.01, gap=4)
-    raw = np.stack(list(simulate.frames(scan))).astype(float)
+    raw = np.stack(list(simulate.raw_frames(scan))).astype(float)
     good = scan.mask == 0
     assert (scan.mask == 1).sum() == pytest.approx(0.01 * 96 * 124 + 4 * 96, abs=25)
     assert (scan.mask[:, 62:66] == 1).all() and (raw[:, :, 62:66] == 0).all()
@@ -174,7 +177,7 @@ def test_the_truth_keeps_to_the_ranges_asked_for():
     assert scan.truth[["fwhm_row", "fwhm_col"]].stack().between(1.5, 3.2).all()
     assert scan.truth["row"].between(-0.5, 95.5).all() and scan.truth["col"].between(-0.5, 127.5).all()
     # Detectors of other sizes see the same particles: everything scales with the width.
-    twice = a_scan(n_peaks=400, shape=(192, 256)).truth.merge(scan.truth, on=["frame", "peak"])
+    twice = a_scan(n_peaks=400, rows=192, cols=256).truth.merge(scan.truth, on=["frame", "peak"])
     for axis in ("row", "col"):
         assert twice[f"{axis}_x"].to_numpy() + 0.5 == pytest.approx(2 * (twice[f"{axis}_y"].to_numpy() + 0.5))
 
@@ -182,20 +185,20 @@ def test_the_truth_keeps_to_the_ranges_asked_for():
 def test_an_empty_population_gives_background_alone():
     scan = a_scan(n_peaks=0)
     assert scan.truth.empty and tuple(scan.truth.columns) == simulate.TRUTH
-    assert simulate.frame(scan, 0).shape == (96, 128)
+    assert simulate.raw_frame(scan, 0).shape == (96, 128)
 
 
 def test_raw_files_are_read_by_others_and_repeat_byte_for_byte(tmp_path):
     scan = a_scan()
-    raw = np.stack(list(simulate.frames(scan)))
-    files = write_tiff_series(tmp_path / "raw", simulate.frames(scan))
+    raw = np.stack(list(simulate.raw_frames(scan)))
+    files = write_tiff_series(tmp_path / "raw", simulate.raw_frames(scan))
     assert [path.name for path in files[:2]] == ["frame_00000.tif", "frame_00001.tif"]
     assert sorted((tmp_path / "raw").iterdir()) == files
     read = tifffile.imread(files)
     assert read.dtype == np.uint16 and (read == raw).all()
 
     for name in ("one", "two"):
-        write_nexus_series(tmp_path / f"{name}.h5", simulate.frames(scan), n_frames=12, shape=(96, 128))
+        write_nexus_series(tmp_path / f"{name}.h5", simulate.raw_frames(scan), n_frames=12, shape=(96, 128))
         write_tiff(tmp_path / f"{name}.tif", scan.dark)
     with h5py.File(tmp_path / "one.h5") as file:
         data = file[NEXUS_DATA]
@@ -204,11 +207,3 @@ def test_raw_files_are_read_by_others_and_repeat_byte_for_byte(tmp_path):
     assert (tifffile.imread(tmp_path / "one.tif") == scan.dark).all()
     for kind in ("h5", "tif"):
         assert (tmp_path / f"one.{kind}").read_bytes() == (tmp_path / f"two.{kind}").read_bytes()
-
-
-def test_poni_gives_the_beam_from_the_corner_of_the_first_pixel(tmp_path):
-    write_poni(tmp_path / "g.poni", **geometry_of((96, 128))._asdict(), shape=(96, 128), pixel_size=75e-6)
-    facts = dict(line.split(": ", 1) for line in (tmp_path / "g.poni").read_text().splitlines())
-    assert float(facts["Poni1"]) == pytest.approx(48 * 75e-6)
-    assert float(facts["Poni2"]) == pytest.approx(-1.41 * 128 * 75e-6)
-    assert float(facts["Wavelength"]) == pytest.approx(0.4e-10)

@@ -11,12 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cathodeflow.bragg.patches import TrainingPatches
-from cathodeflow.bragg.train import join_patches, split_blocks, train_braggnn
+from cathodeflow.bragg.options import Augment, Train
+from cathodeflow.bragg.training import join_patches, split_blocks, train_braggnn
 from cathodeflow.checkpoints import generator, training_key
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import discard_checkpoint, load_checkpoint, save_checkpoint
-from cathodeflow.training import fit, warm_up_cosine
+from cathodeflow.io.patches import TrainingPatches
+from cathodeflow.options import option
+from cathodeflow.training.base_options import TrainingOptions
+from cathodeflow.training.loop import fit
+from cathodeflow.training.optimizers import build_optimizer
 
 
 def small_network():
@@ -29,21 +33,21 @@ def small_network():
     return layers
 
 
-def small_training(checkpoint=None, *, model=None, on_epoch=None, epochs=12, **options):
+def small_training(checkpoint=None, *, model=None, on_epoch=None, key="k", **options):
     x = torch.randn(256, 6, generator=generator(1))
     y = x[:, :1] * x[:, 1:2] + 0.1 * torch.randn(256, 1, generator=generator(2))
 
-    def train_batches(random):
-        order = torch.randperm(192, generator=random)
+    def train_batches(epoch):
+        order = torch.randperm(192, generator=epoch.random)
         return ((x[rows], y[rows]) for rows in order.split(32))
 
     model = small_network() if model is None else model
     result = fit(
         model, lambda network, batch: {"loss": (network(batch[0]) - batch[1]).square().mean()},
         train_batches, lambda: [(x[192:], y[192:])],
-        epochs=epochs, seed=7, checkpoint=checkpoint, on_epoch=on_epoch, accelerator="cpu",
-        **{"optimizer": lambda p: torch.optim.AdamW(p, lr=0.02), "schedule": warm_up_cosine(12, warm_up=2), "key": "k"}
-        | options,
+        TrainingOptions(**{"epochs": 12, "seed": 7, "device": "cpu", "optimizer": "adamw", "learning_rate": 0.02,
+                           "weight_decay": 0.01, "warm_up": 2} | options),
+        checkpoint=checkpoint, on_epoch_end=on_epoch, key=key,
     )  # fmt: skip
     return model.state_dict(), result
 
@@ -103,8 +107,8 @@ def test_averaged_weights_are_validated_and_training_goes_on_from_the_last_ones(
     model = small_network()
     x, y = torch.randn(64, 6, generator=generator(1)), torch.randn(64, 1, generator=generator(2))
     fit(
-        model, loss_function, lambda random: [(x, y)] * 40, lambda: [(x, y)], epochs=2, seed=7, accelerator="cpu",
-        optimizer=lambda p: torch.optim.SGD(p, lr=0.01), key="k", average=0.9,
+        model, loss_function, lambda epoch: [(x, y)] * 40, lambda: [(x, y)],
+        TrainingOptions(epochs=2, seed=7, device="cpu", optimizer="sgd", learning_rate=0.01, ema_decay=0.9),
     )  # fmt: skip
     # What a step of the second epoch begins with is what the last of the first ended with.
     for name, found in validated[0].items():
@@ -117,7 +121,7 @@ def test_averaged_weights_are_validated_and_training_goes_on_from_the_last_ones(
 
 
 def test_a_training_with_averaged_weights_goes_on_to_the_same_ones(tmp_path):
-    unbroken, result = small_training(average=0.95)
+    unbroken, result = small_training(ema_decay=0.95)
     checkpoint = tmp_path / "t.ckpt"
 
     class Stop(Exception):
@@ -128,8 +132,8 @@ def test_a_training_with_averaged_weights_goes_on_to_the_same_ones(tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        small_training(checkpoint, on_epoch=stop, average=0.95)
-    resumed, again = small_training(checkpoint, average=0.95)
+        small_training(checkpoint, on_epoch=stop, ema_decay=0.95)
+    resumed, again = small_training(checkpoint, ema_decay=0.95)
     assert equal(resumed, unbroken) and again == result
     assert not equal(unbroken, small_training()[0])
 
@@ -195,10 +199,16 @@ class Scalar(nn.Module):
         return self.value * x
 
 
+PLAIN = {"epochs": 9, "schedule": "constant", "device": "cpu"}
+
+
+def plain_sgd(parameters):
+    return torch.optim.SGD(parameters, lr=0.1)
+
+
 def walk(target=0.45, **options):
     """The weight climbs from 0 by 0.1 per epoch, however the validation fares."""
     model = Scalar()
-    options = {"epochs": 9, "optimizer": lambda p: torch.optim.SGD(p, lr=0.1), "seed": 0} | options
     one = torch.ones(1, 1)
 
     def loss_function(network, batch):
@@ -206,8 +216,8 @@ def walk(target=0.45, **options):
         return {"loss": -found.mean() if batch[1].isnan().all() else (found - batch[1]).abs().mean()}
 
     result = fit(
-        model, loss_function, lambda random: [(one, one * torch.nan)], lambda: [(one, one * target)],
-        accelerator="cpu", **options,
+        model, loss_function, lambda epoch: [(one, one * torch.nan)], lambda: [(one, one * target)],
+        TrainingOptions(**PLAIN | options), optimizer=plain_sgd,
     )  # fmt: skip
     return model.value.item(), result
 
@@ -235,9 +245,8 @@ def test_figures_over_the_whole_validation_decide_where_a_mean_over_batches_woul
 
     model = Scalar()
     result = fit(
-        model, loss_function, lambda random: [(torch.ones(1, 1),)], lambda: [(targets[:3],), (targets[3:],)],
-        epochs=9, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), seed=0, accelerator="cpu",
-        monitor="worst", whole=whole,
+        model, loss_function, lambda epoch: [(torch.ones(1, 1),)], lambda: [(targets[:3],), (targets[3:],)],
+        TrainingOptions(**PLAIN), optimizer=plain_sgd, monitor="worst", whole=whole,
     )  # fmt: skip
     # Half way between the outermost targets, 0.45, is nearest to 0.4 and 0.5; the mean error is least from 0.3 to 0.4.
     assert result.best_epoch in (4, 5) and result.best["validation_worst"] == pytest.approx(0.3, abs=1e-5)
@@ -251,9 +260,71 @@ def test_figures_over_the_whole_validation_decide_where_a_mean_over_batches_woul
 
 
 def test_the_schedule_multiplies_the_learning_rate():
-    value, result = walk(9.0, schedule=lambda epoch: 0.5**epoch, epochs=3)
-    assert value == pytest.approx(0.1 * 1.75)
-    assert [record["learning_rate"] for record in result.history] == pytest.approx([0.1, 0.05, 0.025])
+    value, result = walk(9.0, schedule="cosine", warm_up=1, final_rate=0.2, epochs=3)
+    assert value == pytest.approx(0.1 * (0.5 + 1 + 0.6))
+    assert [record["learning_rate"] for record in result.history] == pytest.approx([0.05, 0.1, 0.06])
+    assert [record["learning_rate"] for record in walk(9.0)[1].history] == [0.1] * 9
+
+
+def test_callers_are_told_the_epoch_also_of_a_training_that_goes_on(tmp_path):
+    """State of the network that a hook sets, and batches that depend on the epoch."""
+    x = torch.ones(4, 1)
+
+    def training(last, **options):
+        model, seen = Scalar(), []
+
+        def start(network, index):
+            network.shift = 0.25 * index
+            seen.append(index)
+
+        def batches(epoch):
+            assert epoch.random.initial_seed() == epoch.seed == generator(3, epoch.index).initial_seed()
+            return [(x * (epoch.index + 1),)]
+
+        def loss_function(network, batch):
+            return {"loss": network(batch[0]).mean() - model.shift, "shift": torch.tensor(model.shift)}
+
+        result = fit(
+            model, loss_function, batches, lambda: [(x,)], TrainingOptions(**PLAIN | {"epochs": 4, "seed": 3}),
+            optimizer=plain_sgd, on_epoch_start=start, on_epoch_end=stop_after(last), **options,
+        )  # fmt: skip
+        return model.value.item(), seen, result
+
+    value, seen, unbroken = training(None)
+    assert value == pytest.approx(-0.1 * (1 + 2 + 3 + 4)) and seen == [0, 1, 2, 3]
+    assert [record["validation_shift"] for record in unbroken.history] == [0, 0.25, 0.5, 0.75]
+    with pytest.raises(Killed):
+        training(2, checkpoint=tmp_path / "c.pt")
+    again, seen, resumed = training(None, checkpoint=tmp_path / "c.pt")
+    assert again == value and resumed == unbroken and seen == [2, 3]
+
+
+def test_options_decide_whether_a_checkpoint_is_resumed_and_the_device_does_not(tmp_path):
+    epochs = []
+    for options in ({}, {"device": "auto"}, {"weight_decay": 0.02}, {"batch_size": 7}):
+        epochs.append([])
+        small_training(
+            tmp_path / "c.pt", epochs=1, on_epoch=lambda record: epochs[-1].append(record["epoch"]), **options
+        )
+    assert epochs == [[1], [1] if torch.cuda.is_available() else [], [1], [1]]
+
+
+def test_a_technique_inherits_options_and_the_published_optimizers():
+    class Train(TrainingOptions):
+        epochs: int = option(12, "Maximum number of epochs.", ge=1)
+
+    assert Train().epochs == 12 and Train().model_dump(exclude={"epochs"}) == TrainingOptions().model_dump(
+        exclude={"epochs"}
+    )
+    # One step each by hand: a matrix decays, a bias does not.
+    for name, exempt, bias in (("adamw", True, 1.9), ("adamw", False, 1.8), ("sgd", True, 1.81)):
+        matrix, vector = nn.Parameter(torch.full((2, 2), 2.0)), nn.Parameter(torch.full((2,), 2.0))
+        stepper = build_optimizer([matrix, vector], name, learning_rate=0.1, weight_decay=0.5, exempt=exempt)
+        (matrix.sum() + vector.sum()).backward()
+        stepper.step()
+        decayed = {"adamw": 1.8, "sgd": 2 - 0.1 * 1.9 * (1 + 0.5 * 2)}[name]
+        assert matrix[0, 0].item() == pytest.approx(decayed, rel=1e-5)
+        assert vector[0].item() == pytest.approx(bias, rel=1e-5)
 
 
 def test_long_gradients_are_shortened_and_infinite_ones_left_out():
@@ -263,8 +334,8 @@ def test_long_gradients_are_shortened_and_infinite_ones_left_out():
     model = Scalar(1.0)
     result = fit(
         model, lambda network, batch: {"loss": network(batch[0]).mean()},
-        lambda random: [(bad,), (torch.ones(1, 1),)], lambda: [(torch.ones(1, 1),)],
-        epochs=1, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), seed=0, clip_norm=10.0, accelerator="cpu",
+        lambda epoch: [(bad,), (torch.ones(1, 1),)], lambda: [(torch.ones(1, 1),)],
+        TrainingOptions(**PLAIN | {"epochs": 1, "clip_norm": 10.0}), optimizer=plain_sgd,
     )  # fmt: skip
     assert model.value.item() == pytest.approx(0.9) and result.best["skipped_steps"] == 1
 
@@ -272,12 +343,11 @@ def test_long_gradients_are_shortened_and_infinite_ones_left_out():
 def test_nothing_to_train_on_or_nothing_finite_is_an_error():
     with pytest.raises(InputError, match="no finite validation loss in 9 epochs"):
         walk(torch.inf)
-    arguments = {"epochs": 2, "optimizer": torch.optim.SGD, "seed": 0, "accelerator": "cpu"}
     one = [(torch.ones(1, 1),)]
     for train, validation, kind in (([], one, "train"), (one, [], "validation")):
         with pytest.raises(InputError, match=f"{kind} data: found no samples"):
             fit(Scalar(), lambda network, batch: {"loss": network(batch[0]).mean()},
-                lambda random, train=train: train, lambda validation=validation: validation, **arguments)  # fmt: skip
+                lambda epoch, train=train: train, lambda validation=validation: validation, TrainingOptions(**PLAIN))  # fmt: skip
 
 
 def test_keys_see_values_shapes_types_and_order():
@@ -310,7 +380,7 @@ def test_validation_takes_whole_blocks_of_frames_of_every_scan(lengths, share, b
 
 
 def test_a_scan_of_one_frame_is_for_training():
-    assert not split_blocks([4, 4, 4]).any()
+    assert not split_blocks([4, 4, 4], validation=0.2, block=16).any()
 
 
 def simulated_peaks(count, seed, size=13):
@@ -339,13 +409,16 @@ def test_a_short_training_beats_the_centre_of_mass():
     trained = train_braggnn(
         table,
         held,
-        epochs=10,
-        batch_size=32,
-        final_rate=0.05,
-        symmetries=False,
-        overlap=0.0,
-        loss="mse",
-        accelerator="cpu",
+        Train(
+            epochs=10,
+            batch_size=32,
+            final_rate=0.05,
+            augment=Augment(rotate90=False, flip=False),
+            overlap=0.0,
+            loss="mse",
+            device="cpu",
+        ),
+        patch_size=11,
     )
     losses = [record["train_loss"] for record in trained.training.history]
     assert losses[-1] < 0.2 * losses[0]
@@ -355,31 +428,40 @@ def test_a_short_training_beats_the_centre_of_mass():
 
 def test_braggnn_resumes_to_the_same_weights_and_starts_from_given_ones(tmp_path):
     table = simulated_peaks(200, 2)
-    held, options = split_blocks(table.fidx), {"epochs": 3, "batch_size": 32, "accelerator": "cpu", "seed": 4}
-    unbroken = train_braggnn(table, held, **options)
+    held, options = (
+        split_blocks(table.fidx, validation=0.2, block=16),
+        Train(epochs=3, batch_size=32, device="cpu", seed=4),
+    )
+    unbroken = train_braggnn(table, held, options, patch_size=11)
     with pytest.raises(Killed):
-        train_braggnn(table, held, **options, checkpoint=tmp_path / "c.pt", on_epoch=stop_after(2))
+        train_braggnn(table, held, options, patch_size=11, checkpoint=tmp_path / "c.pt", on_epoch=stop_after(2))
     epochs: list[float] = []
     resumed = train_braggnn(
-        table, held, **options, checkpoint=tmp_path / "c.pt", on_epoch=lambda record: epochs.append(record["epoch"])
+        table,
+        held,
+        options,
+        patch_size=11,
+        checkpoint=tmp_path / "c.pt",
+        on_epoch=lambda record: epochs.append(record["epoch"]),
     )
     assert epochs == [3] and equal(resumed.model.state_dict(), unbroken.model.state_dict())
     assert resumed.training == unbroken.training
-    other = train_braggnn(table._replace(row=table.row + 0.01), held, **options, checkpoint=tmp_path / "c.pt")
-    assert not equal(other.model.state_dict(), unbroken.model.state_dict())
-    tuned = train_braggnn(
-        table, held, **options | {"epochs": 1}, learning_rate=1e-9, initial=unbroken.model.state_dict()
+    other = train_braggnn(
+        table._replace(row=table.row + 0.01), held, options, patch_size=11, checkpoint=tmp_path / "c.pt"
     )
+    assert not equal(other.model.state_dict(), unbroken.model.state_dict())
+    little = options.model_copy(update={"epochs": 1, "learning_rate": 1e-9})
+    tuned = train_braggnn(table, held, little, patch_size=11, pretrained=unbroken.model.state_dict())
     assert tuned.metrics["distance_mean"] == pytest.approx(unbroken.metrics["distance_mean"], rel=1e-3)
 
 
 def test_unusable_training_data_is_named():
     table = simulated_peaks(20, 3)
-    held = split_blocks(table.fidx, validation=0.5)
+    held = split_blocks(table.fidx, validation=0.5, block=16)
     with pytest.raises(InputError, match="a margin of 1 px around 11 px, expected at least 3 px"):
-        train_braggnn(table, held, max_shift=3)
+        train_braggnn(table, held, Train(max_shift=3), patch_size=11)
     with pytest.raises(InputError, match="20 to train and 0 to validate on"):
-        train_braggnn(table, np.zeros(20, bool))
+        train_braggnn(table, np.zeros(20, bool), Train(), patch_size=11)
 
 
 def test_paths_may_be_strings(tmp_path):

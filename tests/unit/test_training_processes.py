@@ -13,7 +13,8 @@ import sys, torch
 from torch import nn
 from torch.nn import functional as F
 from cathodeflow.io.tables import write_json
-from cathodeflow.training import fit
+from cathodeflow.training.loop import fit
+from cathodeflow.training.base_options import TrainingOptions
 
 data = torch.Generator().manual_seed(3)
 inputs = torch.randn(43, 5, generator=data)
@@ -21,8 +22,8 @@ labels = inputs @ torch.randn(5, 2, generator=data)
 # Batches of 8, of 3 and of 1: shares of 4 and 4, of 2 and 1, and of 1 and none.
 cuts = (8, 8, 8, 8, 7, 3, 1)
 
-def train_batches(random):
-    order = torch.randperm(43, generator=random)
+def train_batches(epoch):
+    order = torch.randperm(43, generator=epoch.random)
     return zip(inputs[order].split(cuts), labels[order].split(cuts))
 
 def loss(network, batch):
@@ -35,8 +36,9 @@ for number in range(2):
     model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 2))
     # As BraggNN has one: it has no part in the loss.
     model.register_parameter("spare", nn.Parameter(torch.ones(2)))
-    result = fit(model, loss, train_batches, lambda: [(inputs, labels)], epochs=4, seed=1, accelerator="cpu",
-                 optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.05), clip_norm=1.0,
+    result = fit(model, loss, train_batches, lambda: [(inputs, labels)],
+                 TrainingOptions(epochs=4, schedule="constant", clip_norm=1.0, precision="32-true", device="cpu", seed=1),
+                 optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.05),
                  checkpoint=f"{number}.ckpt")
     weights = {name: value.tolist() for name, value in model.state_dict().items()}
     write_json(f"{number}.json", {"history": result.history, "weights": weights})

@@ -1,29 +1,34 @@
 include: "bcdi_common.smk"
 
 
+BCDI_FIGURES = {
+    "errors.png": "error",
+    "slices.png": "slices",
+    "particle.html": "surface in 3D",
+    "diffraction.png": "diffraction",
+    "resolution.png": "resolution",
+}
+
 # Everything that is kept, so that whatever is deleted is made again.
 TARGETS += expand("results/bcdi/{particle}/{file}", particle=PARTICLES, file=["prepared.h5", "prepare.json"])
-for particle, way in BCDI_WAYS:
+for particle, route in BCDI_ROUTES:
     TARGETS += expand(
-        f"results/bcdi/{particle}/{way}/{{file}}",
+        f"results/bcdi/{particle}/{route}/{{file}}",
         file=[
             "objects.h5",
-            f"{way}.json",
-            "errors.png",
+            f"{route}.json",
             "reconstruction.cxi",
             "reconstruction.vti",
             "statistics.csv",
-            "slices.png",
-            "particle.html",
             "strain.json",
             "metrics.csv",
             "curves.csv",
-            "diffraction.png",
-            "resolution.png",
             "metrics.json",
+            "figures.json",
+            *BCDI_FIGURES,
         ],
     )
-    if way == "refine":
+    if route == "refine":
         TARGETS += expand(f"results/bcdi/{particle}/{{file}}", file=["inferred.h5", "infer.json"])
 if BCDI_TRAINED:
     TARGETS += expand(
@@ -45,14 +50,14 @@ if BCDI_TRAINED:
             "trials.parquet",
             "success.png",
             "evaluate.json",
+            "figures.json",
         ],
     )
 
 
-# Of its own, since constraints hold for all techniques.
 wildcard_constraints:
     particle=names("bcdi"),
-    way="phase|refine",
+    route="phase|refine",
     part="train|test",
 
 
@@ -67,24 +72,24 @@ rule bcdi_simulate:
         table=f"{BCDI_FOLDER}/{{part}}/crystals.parquet",
         record=f"{BCDI_FOLDER}/{{part}}/simulate.json",
     log:
-        f"results/logs/bcdi/{BCDI_MODEL_FOLDER}/{{part}}/simulate.log",
+        logs("bcdi.simulate", f"{BCDI_MODEL_FOLDER}/{{part}}"),
     benchmark:
-        f"results/benchmarks/bcdi/{BCDI_MODEL_FOLDER}/{{part}}/simulate.tsv"
+        benchmarks("bcdi.simulate", f"{BCDI_MODEL_FOLDER}/{{part}}")
     conda:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=memory("bcdi.simulate", 4000),
-        runtime=minutes("bcdi.simulate", 480),
+        **resources("bcdi.simulate", mem_mb=4000, runtime=480),
     params:
         options=lambda wildcards: bcdi_simulate_options(wildcards.part),
         code=code("bcdi.simulate"),
     message:
         "Simulating crystals and their diffraction ({wildcards.part})"
     shell:
-        "cathodeflow --log {log} --threads {threads} bcdi simulate --sample model/{wildcards.part}"
-        " --out {output.amplitudes} --objects {output.objects} --good {output.good} --table {output.table}"
-        " --record {output.record} {params.options}"
+        command(
+            "bcdi simulate --out {output.amplitudes} --objects {output.objects} --good {output.good} --table {output.table}",
+            f"{BCDI_MODEL_FOLDER}/{{wildcards.part}}",
+        )
 
 
 rule bcdi_train:
@@ -94,34 +99,27 @@ rule bcdi_train:
     output:
         model=f"{BCDI_FOLDER}/model.pt",
         record=f"{BCDI_FOLDER}/train.json",
-        figure=report(
-            f"{BCDI_FOLDER}/train.png",
-            category="BCDI",
-            subcategory="network",
-            labels={"figure": "training"},
-            caption="../report/bcdi_train.rst",
-        ),
     log:
-        f"results/logs/bcdi/{BCDI_MODEL_FOLDER}/train.log",
+        logs("bcdi.train", BCDI_MODEL_FOLDER),
     benchmark:
-        f"results/benchmarks/bcdi/{BCDI_MODEL_FOLDER}/train.tsv"
+        benchmarks("bcdi.train", BCDI_MODEL_FOLDER)
     conda:
         ENVIRONMENT
     threads: BCDI.train.threads
     resources:
         **PARALLEL,
-        mem_mb=memory("bcdi.train", 8000),
-        runtime=minutes("bcdi.train", 2880),
+        **resources("bcdi.train", mem_mb=8000, runtime=2880),
         gpu=gpus("bcdi.train"),
     params:
-        options=options("bcdi.train"),
-        code=code("bcdi.train"),
+        **stage_params("bcdi.train"),
     message:
         "Training the network on simulated crystals"
     shell:
-        "$CATHODEFLOW_LAUNCHER cathodeflow --log {log} bcdi train results/bcdi/model/train/amplitudes.zarr"
-        " results/bcdi/model/train/objects.zarr --sample model --out {output.model} --record {output.record}"
-        " --figure {output.figure} --checkpoint results/checkpoints/bcdi.ckpt {params.options}"
+        training_command(
+            f"bcdi train {BCDI_FOLDER}/train/amplitudes.zarr {BCDI_FOLDER}/train/objects.zarr --out {{output.model}}",
+            sample=BCDI_MODEL_FOLDER,
+            checkpoint="bcdi",
+        )
 
 
 rule bcdi_evaluate:
@@ -133,58 +131,47 @@ rule bcdi_evaluate:
         table=f"{BCDI_FOLDER}/success.csv",
         trials=f"{BCDI_FOLDER}/trials.parquet",
         record=f"{BCDI_FOLDER}/evaluate.json",
-        figure=report(
-            f"{BCDI_FOLDER}/success.png",
-            category="BCDI",
-            subcategory="network",
-            labels={"figure": "success against iterations"},
-            caption="../report/bcdi_success.rst",
-        ),
     log:
-        f"results/logs/bcdi/{BCDI_MODEL_FOLDER}/evaluate.log",
+        logs("bcdi.evaluate", BCDI_MODEL_FOLDER),
     benchmark:
-        f"results/benchmarks/bcdi/{BCDI_MODEL_FOLDER}/evaluate.tsv"
+        benchmarks("bcdi.evaluate", BCDI_MODEL_FOLDER)
     conda:
         ENVIRONMENT
     threads: BCDI.evaluate.threads
     resources:
-        mem_mb=memory("bcdi.evaluate", 4000),
-        runtime=minutes("bcdi.evaluate", 480),
+        **resources("bcdi.evaluate", mem_mb=4000, runtime=480),
         gpu=gpus("bcdi.evaluate"),
     params:
-        options=options("bcdi.evaluate"),
-        code=code("bcdi.evaluate"),
+        **stage_params("bcdi.evaluate"),
     message:
-        "Phasing unseen crystals from the network's image and from random starts"
+        "Phasing unseen crystals from the prediction of the network and from random starts"
     shell:
-        "cathodeflow --log {log} bcdi evaluate {input.model} results/bcdi/model/test/amplitudes.zarr"
-        " results/bcdi/model/test/objects.zarr results/bcdi/model/test/good.zarr {input.table} --sample model"
-        " --out {output.table} --trials {output.trials} --record {output.record} --figure {output.figure}"
-        " {params.options}"
+        command(
+            f"bcdi evaluate {{input.model}} {BCDI_FOLDER}/test/amplitudes.zarr {BCDI_FOLDER}/test/objects.zarr"
+            f" {BCDI_FOLDER}/test/good.zarr {{input.table}} --out {{output.table}} --trials {{output.trials}}",
+            BCDI_MODEL_FOLDER,
+        )
 
 
 rule bcdi_simulate_scan:
     output:
-        **bcdi_data_sets.simulated_files("results/raw/bcdi/{particle}", BCDI.simulate_scan),
+        **bcdi_scans.simulated_files("results/raw/bcdi/{particle}", BCDI.simulate_scan.frames),
     log:
-        "results/logs/bcdi/{particle}/simulate_scan.log",
+        logs("bcdi.simulate_scan", "{particle}"),
     benchmark:
-        "results/benchmarks/bcdi/{particle}/simulate_scan.tsv"
+        benchmarks("bcdi.simulate_scan", "{particle}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("bcdi.simulate_scan", 4000),
-        runtime=minutes("bcdi.simulate_scan", 20),
+        **resources("bcdi.simulate_scan", mem_mb=4000, runtime=20),
     params:
+        **stage_params("bcdi.simulate_scan"),
         number=lambda wildcards: list(PARTICLES).index(wildcards.particle),
-        options=options("bcdi.simulate_scan"),
-        code=code("bcdi.simulate_scan"),
     message:
         "Simulating the raw frames of scan {wildcards.particle}"
     shell:
-        "cathodeflow --log {log} --threads {threads} bcdi simulate-scan results/raw/bcdi/{wildcards.particle}"
-        " --number {params.number} {params.options}"
+        command("bcdi simulate-scan results/raw/bcdi/{wildcards.particle} --number {params.number}")
 
 
 rule bcdi_prepare:
@@ -194,25 +181,22 @@ rule bcdi_prepare:
         prepared="results/bcdi/{particle}/prepared.h5",
         record="results/bcdi/{particle}/prepare.json",
     log:
-        "results/logs/bcdi/{particle}/prepare.log",
+        logs("bcdi.prepare", "{particle}"),
     benchmark:
-        "results/benchmarks/bcdi/{particle}/prepare.tsv"
+        benchmarks("bcdi.prepare", "{particle}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("bcdi.prepare", 8000),
-        runtime=minutes("bcdi.prepare", 60),
+        **resources("bcdi.prepare", mem_mb=8000, runtime=60),
     params:
+        **stage_params("bcdi.prepare"),
         frames=lambda wildcards: fetched(bcdi_source(wildcards.particle, "frames")),
         files=lambda wildcards: bcdi_flags(wildcards.particle, "dark", "whitefield", "mask", "spec"),
-        options=options("bcdi.prepare"),
-        code=code("bcdi.prepare"),
     message:
         "Preparing the frames of scan {wildcards.particle}"
     shell:
-        "cathodeflow --log {log} --threads {threads} bcdi prepare {params.frames:q} {params.files}"
-        " --sample {wildcards.particle} --out {output.prepared} --record {output.record} {params.options}"
+        command("bcdi prepare {params.frames:q} {params.files} --out {output.prepared}", "{wildcards.particle}")
 
 
 rule bcdi_phase:
@@ -221,32 +205,22 @@ rule bcdi_phase:
     output:
         objects="results/bcdi/{particle}/phase/objects.h5",
         record="results/bcdi/{particle}/phase/phase.json",
-        figure=report(
-            "results/bcdi/{particle}/phase/errors.png",
-            category="BCDI",
-            subcategory="scan {particle}",
-            labels={"figure": "error", "way": "phase"},
-            caption="../report/bcdi_errors.rst",
-        ),
     log:
-        "results/logs/bcdi/{particle}/phase/phase.log",
+        logs("bcdi.phase", "{particle}/phase"),
     benchmark:
-        "results/benchmarks/bcdi/{particle}/phase/phase.tsv"
+        benchmarks("bcdi.phase", "{particle}/phase")
     conda:
         ENVIRONMENT
     threads: BCDI.phase.threads
     resources:
-        mem_mb=memory("bcdi.phase", 8000),
-        runtime=minutes("bcdi.phase", 480),
+        **resources("bcdi.phase", mem_mb=8000, runtime=480),
         gpu=gpus("bcdi.phase"),
     params:
-        options=options("bcdi.phase"),
-        code=code("bcdi.phase"),
+        **stage_params("bcdi.phase"),
     message:
         "Phasing scan {wildcards.particle} from random starts"
     shell:
-        "cathodeflow --log {log} bcdi phase {input} --sample {wildcards.particle}/phase --out {output.objects}"
-        " --record {output.record} --figure {output.figure} {params.options}"
+        command("bcdi phase {input} --out {output.objects}", "{wildcards.particle}/phase")
 
 
 rule bcdi_infer:
@@ -257,25 +231,22 @@ rule bcdi_infer:
         objects="results/bcdi/{particle}/inferred.h5",
         record="results/bcdi/{particle}/infer.json",
     log:
-        "results/logs/bcdi/{particle}/infer.log",
+        logs("bcdi.infer", "{particle}"),
     benchmark:
-        "results/benchmarks/bcdi/{particle}/infer.tsv"
+        benchmarks("bcdi.infer", "{particle}")
     conda:
         ENVIRONMENT
     threads: BCDI.infer.threads
     resources:
-        mem_mb=memory("bcdi.infer", 8000),
-        runtime=minutes("bcdi.infer", 60),
+        **resources("bcdi.infer", mem_mb=8000, runtime=60),
         gpu=gpus("bcdi.infer"),
     params:
-        model=lambda wildcards, input: "" if BCDI.infer.model else f"--model {shlex.quote(str(input.model))}",
-        options=options("bcdi.infer"),
+        options=lambda wildcards, input: bcdi_infer_options(str(input.model)),
         code=code("bcdi.infer"),
     message:
-        "Telling the object of scan {wildcards.particle} by the network"
+        "Predicting the object of scan {wildcards.particle} with the network"
     shell:
-        "cathodeflow --log {log} bcdi infer {input.prepared} {params.model} --sample {wildcards.particle}"
-        " --out {output.objects} --record {output.record} {params.options}"
+        command("bcdi infer {input.prepared} --out {output.objects}", "{wildcards.particle}")
 
 
 rule bcdi_refine:
@@ -285,122 +256,163 @@ rule bcdi_refine:
     output:
         objects="results/bcdi/{particle}/refine/objects.h5",
         record="results/bcdi/{particle}/refine/refine.json",
-        figure=report(
-            "results/bcdi/{particle}/refine/errors.png",
-            category="BCDI",
-            subcategory="scan {particle}",
-            labels={"figure": "error", "way": "refine"},
-            caption="../report/bcdi_errors.rst",
-        ),
     log:
-        "results/logs/bcdi/{particle}/refine/refine.log",
+        logs("bcdi.refine", "{particle}/refine"),
     benchmark:
-        "results/benchmarks/bcdi/{particle}/refine/refine.tsv"
+        benchmarks("bcdi.refine", "{particle}/refine")
     conda:
         ENVIRONMENT
     threads: BCDI.refine.threads
     resources:
-        mem_mb=memory("bcdi.refine", 8000),
-        runtime=minutes("bcdi.refine", 60),
+        **resources("bcdi.refine", mem_mb=8000, runtime=60),
         gpu=gpus("bcdi.refine"),
     params:
-        options=options("bcdi.refine"),
-        code=code("bcdi.refine"),
+        **stage_params("bcdi.refine"),
     message:
-        "Refining the network's object of scan {wildcards.particle}"
+        "Refining the predicted object of scan {wildcards.particle}"
     shell:
-        "cathodeflow --log {log} bcdi refine {input.prepared} {input.objects} --sample {wildcards.particle}/refine"
-        " --out {output.objects} --record {output.record} --figure {output.figure} {params.options}"
+        command("bcdi refine {input.prepared} {input.objects} --out {output.objects}", "{wildcards.particle}/refine")
 
 
 rule bcdi_strain:
     input:
-        objects="results/bcdi/{particle}/{way}/objects.h5",
+        objects="results/bcdi/{particle}/{route}/objects.h5",
         geometry=lambda wildcards: bcdi_raw(wildcards.particle, "spec", "geometry"),
     output:
-        cxi="results/bcdi/{particle}/{way}/reconstruction.cxi",
-        vti="results/bcdi/{particle}/{way}/reconstruction.vti",
-        statistics="results/bcdi/{particle}/{way}/statistics.csv",
-        record="results/bcdi/{particle}/{way}/strain.json",
-        figure=report(
-            "results/bcdi/{particle}/{way}/slices.png",
-            category="BCDI",
-            subcategory="scan {particle}",
-            labels={"figure": "slices", "way": "{way}"},
-            caption="../report/bcdi_slices.rst",
-        ),
-        page=report(
-            "results/bcdi/{particle}/{way}/particle.html",
-            category="BCDI",
-            subcategory="scan {particle}",
-            labels={"figure": "surface in 3D", "way": "{way}"},
-            caption="../report/bcdi_particle.rst",
-        ),
+        cxi="results/bcdi/{particle}/{route}/reconstruction.cxi",
+        vti="results/bcdi/{particle}/{route}/reconstruction.vti",
+        statistics="results/bcdi/{particle}/{route}/statistics.csv",
+        record="results/bcdi/{particle}/{route}/strain.json",
     log:
-        "results/logs/bcdi/{particle}/{way}/strain.log",
+        logs("bcdi.strain", "{particle}/{route}"),
     benchmark:
-        "results/benchmarks/bcdi/{particle}/{way}/strain.tsv"
+        benchmarks("bcdi.strain", "{particle}/{route}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("bcdi.strain", 4000),
-        runtime=minutes("bcdi.strain", 30),
+        **resources("bcdi.strain", mem_mb=4000, runtime=30),
     params:
+        **stage_params("bcdi.strain"),
         files=lambda wildcards: bcdi_flags(wildcards.particle, "spec", "geometry"),
-        options=options("bcdi.strain"),
-        code=code("bcdi.strain"),
     message:
-        "Strain of the object of scan {wildcards.particle} ({wildcards.way})"
+        "Computing the strain of scan {wildcards.particle} ({wildcards.route})"
     shell:
-        "cathodeflow --log {log} --threads {threads} bcdi strain {input.objects} {params.files}"
-        " --sample {wildcards.particle}/{wildcards.way} --out {output.cxi} --vti {output.vti}"
-        " --statistics {output.statistics} --figure {output.figure} --page {output.page} --record {output.record}"
-        " {params.options}"
+        command(
+            "bcdi strain {input.objects} {params.files} --out {output.cxi} --vti {output.vti}"
+            " --statistics {output.statistics}",
+            "{wildcards.particle}/{wildcards.route}",
+        )
 
 
 rule bcdi_metrics:
     input:
         prepared="results/bcdi/{particle}/prepared.h5",
-        objects="results/bcdi/{particle}/{way}/objects.h5",
-        cxi="results/bcdi/{particle}/{way}/reconstruction.cxi",
+        objects="results/bcdi/{particle}/{route}/objects.h5",
+        cxi="results/bcdi/{particle}/{route}/reconstruction.cxi",
         truth=lambda wildcards: bcdi_raw(wildcards.particle, "truth") if PARTICLES[wildcards.particle].simulated else [],
     output:
-        table="results/bcdi/{particle}/{way}/metrics.csv",
-        curves="results/bcdi/{particle}/{way}/curves.csv",
-        record="results/bcdi/{particle}/{way}/metrics.json",
-        diffraction=report(
-            "results/bcdi/{particle}/{way}/diffraction.png",
-            category="BCDI",
-            subcategory="scan {particle}",
-            labels={"figure": "diffraction", "way": "{way}"},
-            caption="../report/bcdi_diffraction.rst",
-        ),
-        resolution=report(
-            "results/bcdi/{particle}/{way}/resolution.png",
-            category="BCDI",
-            subcategory="scan {particle}",
-            labels={"figure": "resolution", "way": "{way}"},
-            caption="../report/bcdi_resolution.rst",
-        ),
+        table="results/bcdi/{particle}/{route}/metrics.csv",
+        curves="results/bcdi/{particle}/{route}/curves.csv",
+        record="results/bcdi/{particle}/{route}/metrics.json",
     log:
-        "results/logs/bcdi/{particle}/{way}/metrics.log",
+        logs("bcdi.metrics", "{particle}/{route}"),
     benchmark:
-        "results/benchmarks/bcdi/{particle}/{way}/metrics.tsv"
+        benchmarks("bcdi.metrics", "{particle}/{route}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("bcdi.metrics", 8000),
-        runtime=minutes("bcdi.metrics", 60),
+        **resources("bcdi.metrics", mem_mb=8000, runtime=60),
     params:
+        **stage_params("bcdi.metrics"),
         truth=lambda wildcards, input: f"--truth {input.truth}" if input.truth else "",
-        options=options("bcdi.metrics"),
-        code=code("bcdi.metrics"),
     message:
-        "Figures of merit of scan {wildcards.particle} ({wildcards.way})"
+        "Computing the figures of merit of scan {wildcards.particle} ({wildcards.route})"
     shell:
-        "cathodeflow --log {log} --threads {threads} bcdi metrics {input.prepared} {input.objects} {input.cxi}"
-        " {params.truth} --sample {wildcards.particle}/{wildcards.way} --out {output.table} --curves {output.curves}"
-        " --diffraction {output.diffraction} --resolution {output.resolution} --record {output.record}"
-        " {params.options}"
+        command(
+            "bcdi metrics {input.prepared} {input.objects} {input.cxi} {params.truth} --out {output.table}"
+            " --curves {output.curves}",
+            "{wildcards.particle}/{wildcards.route}",
+        )
+
+
+rule bcdi_figures:
+    input:
+        prepared="results/bcdi/{particle}/prepared.h5",
+        objects="results/bcdi/{particle}/{route}/objects.h5",
+        phasing="results/bcdi/{particle}/{route}/{route}.json",
+        cxi="results/bcdi/{particle}/{route}/reconstruction.cxi",
+        curves="results/bcdi/{particle}/{route}/curves.csv",
+    output:
+        record="results/bcdi/{particle}/{route}/figures.json",
+        figures=[
+            report(
+                f"results/bcdi/{{particle}}/{{route}}/{file}",
+                category="BCDI",
+                subcategory="scan {particle}",
+                labels={"figure": figure, "route": "{route}"},
+                caption=f"../report/bcdi_{Path(file).stem}.rst",
+            )
+            for file, figure in BCDI_FIGURES.items()
+        ],
+    log:
+        logs("bcdi.figures", "{particle}/{route}"),
+    benchmark:
+        benchmarks("bcdi.figures", "{particle}/{route}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bcdi.figures", mem_mb=8000, runtime=30),
+    params:
+        **stage_params("bcdi.figures"),
+    message:
+        "Drawing the figures of scan {wildcards.particle} ({wildcards.route})"
+    shell:
+        command(
+            "bcdi figures --pattern {input.prepared} --objects {input.objects} --phasing {input.phasing}"
+            " --reconstruction {input.cxi} --curves {input.curves}"
+            " --out results/bcdi/{wildcards.particle}/{wildcards.route}",
+            "{wildcards.particle}/{wildcards.route}",
+        )
+
+
+rule bcdi_training_figures:
+    input:
+        training=f"{BCDI_FOLDER}/train.json",
+        success=f"{BCDI_FOLDER}/success.csv",
+    output:
+        record=f"{BCDI_FOLDER}/figures.json",
+        training=report(
+            f"{BCDI_FOLDER}/train.png",
+            category="BCDI",
+            subcategory="network",
+            labels={"figure": "training"},
+            caption="../report/bcdi_train.rst",
+        ),
+        success=report(
+            f"{BCDI_FOLDER}/success.png",
+            category="BCDI",
+            subcategory="network",
+            labels={"figure": "success rate against iterations"},
+            caption="../report/bcdi_success.rst",
+        ),
+    log:
+        logs("bcdi.figures", BCDI_MODEL_FOLDER),
+    benchmark:
+        benchmarks("bcdi.figures", BCDI_MODEL_FOLDER)
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bcdi.figures", mem_mb=1000, runtime=10),
+    params:
+        **stage_params("bcdi.figures"),
+    message:
+        "Drawing the training curves and success rates of the network"
+    shell:
+        command(
+            f"bcdi figures --training {{input.training}} --success-rates {{input.success}} --out {BCDI_FOLDER}",
+            BCDI_MODEL_FOLDER,
+        )

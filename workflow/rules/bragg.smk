@@ -2,7 +2,8 @@ include: "bragg_common.smk"
 
 
 TRAINING_SCANS = [name for name, scan in SCANS.items() if scan.role == "train"]
-MODEL = CONFIG.bragg.locate.weights or "results/bragg/model/braggnn.pt"
+MODEL = CONFIG.bragg.locate.model or "results/bragg/model/braggnn.pt"
+LOCATE_OPTIONS = settings.to_flags(settings.stage_options(CONFIG, "bragg.locate").model_copy(update={"model": MODEL}))
 FIGURES = ["patches", "distances", "intensity", "frame"]
 
 # Everything that is kept, so that whatever is deleted is made again.
@@ -20,12 +21,16 @@ TARGETS += expand(
         "located.h5",
         "locate.json",
         "compare.csv",
+        "compare_by_intensity.csv",
+        "compare_by_amplitude.csv",
         "compare.json",
+        "figures.json",
         *(f"figures/{figure}.png" for figure in FIGURES),
     ],
 )
-if not CONFIG.bragg.locate.weights:
-    TARGETS += [MODEL, "results/bragg/model/train.json", "results/bragg/model/train.png"]
+if not CONFIG.bragg.locate.model:
+    TARGETS += [MODEL, "results/bragg/model/train.json"]
+    TARGETS += ["results/bragg/model/figures.json", "results/bragg/model/train.png"]
     TARGETS += expand("results/bragg/{scan}/{file}", scan=TRAINING_SCANS, file=["patches.h5", "patches.json"])
 
 
@@ -35,58 +40,52 @@ wildcard_constraints:
 
 rule bragg_simulate:
     output:
-        frames=[f"results/raw/bragg/{{scan}}/{file}" for file in scans.simulated_files(SIMULATE)],
+        frames=[f"results/raw/bragg/{{scan}}/{file}" for file in raw_data.simulated_files(SIMULATE)],
         dark="results/raw/bragg/{scan}/dark.tif",
         mask="results/raw/bragg/{scan}/mask.tif",
         truth="results/raw/bragg/{scan}/truth.parquet",
     log:
-        "results/logs/bragg/{scan}/simulate.log",
+        logs("bragg.simulate", "{scan}"),
     benchmark:
-        "results/benchmarks/bragg/{scan}/simulate.tsv"
+        benchmarks("bragg.simulate", "{scan}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("bragg.simulate", 1000),
-        runtime=minutes("bragg.simulate", 10),
+        **resources("bragg.simulate", mem_mb=1000, runtime=10),
     params:
+        **stage_params("bragg.simulate"),
         state=lambda wildcards: SCANS[wildcards.scan].state_of_charge or 0.0,
-        options=options("bragg.simulate"),
-        code=code("bragg.simulate"),
     message:
         "Simulating the raw frames of scan {wildcards.scan}"
     shell:
-        "cathodeflow --log {log} --threads {threads} bragg simulate results/raw/bragg/{wildcards.scan}"
-        " --state-of-charge {params.state} {params.options}"
+        command("bragg simulate results/raw/bragg/{wildcards.scan} --state-of-charge {params.state}")
 
 
 rule bragg_frames:
     input:
         raw=lambda wildcards: bragg_raw(wildcards.scan),
-        corrections=lambda wildcards: stored(scans.correction_files(SCANS[wildcards.scan])),
+        corrections=lambda wildcards: stored(raw_data.correction_files(SCANS[wildcards.scan])),
     output:
         frames="results/bragg/{scan}/frames.h5",
         record="results/bragg/{scan}/frames.json",
     log:
-        "results/logs/bragg/{scan}/frames.log",
+        logs("bragg.frames", "{scan}"),
     benchmark:
-        "results/benchmarks/bragg/{scan}/frames.tsv"
+        benchmarks("bragg.frames", "{scan}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("bragg.frames", 2000),
-        runtime=minutes("bragg.frames", 60),
+        **resources("bragg.frames", mem_mb=2000, runtime=60),
     params:
-        source=lambda wildcards: fetched(scans.source(SCANS[wildcards.scan], SIMULATE)),
-        corrections=lambda wildcards: fetched(scans.correction_flags(SCANS[wildcards.scan])),
-        options=options("bragg.frames"),
-        code=code("bragg.frames"),
+        **stage_params("bragg.frames"),
+        source=lambda wildcards: fetched(raw_data.source(SCANS[wildcards.scan], SIMULATE)),
+        corrections=lambda wildcards: fetched(raw_data.correction_flags(SCANS[wildcards.scan])),
     message:
         "Correcting the raw frames of scan {wildcards.scan}"
     shell:
-        "cathodeflow --log {log} --threads {threads} bragg frames {params.source:q} {params.corrections}"
-        " --sample {wildcards.scan} --out {output.frames} --record {output.record} {params.options}"
+        command("bragg frames {params.source:q} {params.corrections} --out {output.frames}", "{wildcards.scan}")
 
 
 rule bragg_find_peaks:
@@ -96,23 +95,20 @@ rule bragg_find_peaks:
         peaks="results/bragg/{scan}/candidates.parquet",
         record="results/bragg/{scan}/candidates.json",
     log:
-        "results/logs/bragg/{scan}/find_peaks.log",
+        logs("bragg.find_peaks", "{scan}"),
     benchmark:
-        "results/benchmarks/bragg/{scan}/find_peaks.tsv"
+        benchmarks("bragg.find_peaks", "{scan}")
     conda:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=memory("bragg.find_peaks", 2000),
-        runtime=minutes("bragg.find_peaks", 60),
+        **resources("bragg.find_peaks", mem_mb=2000, runtime=60),
     params:
-        options=options("bragg.find_peaks"),
-        code=code("bragg.find_peaks"),
+        **stage_params("bragg.find_peaks"),
     message:
         "Finding Bragg peaks in scan {wildcards.scan}"
     shell:
-        "cathodeflow --log {log} --threads {threads} bragg find-peaks {input.frames}"
-        " --sample {wildcards.scan} --out {output.peaks} --record {output.record} {params.options}"
+        command("bragg find-peaks {input.frames} --out {output.peaks}", "{wildcards.scan}")
 
 
 rule bragg_fit:
@@ -123,23 +119,20 @@ rule bragg_fit:
         peaks="results/bragg/{scan}/peaks.h5",
         record="results/bragg/{scan}/fit.json",
     log:
-        "results/logs/bragg/{scan}/fit.log",
+        logs("bragg.fit", "{scan}"),
     benchmark:
-        "results/benchmarks/bragg/{scan}/fit.tsv"
+        benchmarks("bragg.fit", "{scan}")
     conda:
         ENVIRONMENT
     threads: 8
     resources:
-        mem_mb=memory("bragg.fit", 2000),
-        runtime=minutes("bragg.fit", 60),
+        **resources("bragg.fit", mem_mb=2000, runtime=60),
     params:
-        options=options("bragg.fit"),
-        code=code("bragg.fit"),
+        **stage_params("bragg.fit"),
     message:
         "Fitting the peaks of scan {wildcards.scan}"
     shell:
-        "cathodeflow --log {log} --threads {threads} bragg fit {input.frames} {input.candidates}"
-        " --sample {wildcards.scan} --out {output.peaks} --record {output.record} {params.options}"
+        command("bragg fit {input.frames} {input.candidates} --out {output.peaks}", "{wildcards.scan}")
 
 
 rule bragg_patches:
@@ -150,23 +143,20 @@ rule bragg_patches:
         patches="results/bragg/{scan}/patches.h5",
         record="results/bragg/{scan}/patches.json",
     log:
-        "results/logs/bragg/{scan}/patches.log",
+        logs("bragg.patches", "{scan}"),
     benchmark:
-        "results/benchmarks/bragg/{scan}/patches.tsv"
+        benchmarks("bragg.patches", "{scan}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("bragg.patches", 2000),
-        runtime=minutes("bragg.patches", 60),
+        **resources("bragg.patches", mem_mb=2000, runtime=60),
     params:
-        options=options("bragg.patches"),
-        code=code("bragg.patches"),
+        **stage_params("bragg.patches"),
     message:
         "Cutting training patches from scan {wildcards.scan}"
     shell:
-        "cathodeflow --log {log} --threads {threads} bragg patches {input.frames} {input.peaks}"
-        " --sample {wildcards.scan} --out {output.patches} --record {output.record} {params.options}"
+        command("bragg patches {input.frames} {input.peaks} --out {output.patches}", "{wildcards.scan}")
 
 
 rule bragg_train:
@@ -176,34 +166,23 @@ rule bragg_train:
     output:
         model="results/bragg/model/braggnn.pt",
         record="results/bragg/model/train.json",
-        figure=report(
-            "results/bragg/model/train.png",
-            category="Bragg peaks",
-            subcategory="network",
-            labels={"figure": "training"},
-            caption="../report/bragg_train.rst",
-        ),
     log:
-        "results/logs/bragg/model/train.log",
+        logs("bragg.train", "model"),
     benchmark:
-        "results/benchmarks/bragg/model/train.tsv"
+        benchmarks("bragg.train", "model")
     conda:
         ENVIRONMENT
     threads: CONFIG.bragg.train.threads
     resources:
         **PARALLEL,
-        mem_mb=memory("bragg.train", 4000),
-        runtime=minutes("bragg.train", 240),
+        **resources("bragg.train", mem_mb=4000, runtime=240),
         gpu=gpus("bragg.train"),
     params:
-        options=options("bragg.train"),
-        code=code("bragg.train"),
+        **stage_params("bragg.train"),
     message:
         "Training BraggNN on {input.patches}"
     shell:
-        "$CATHODEFLOW_LAUNCHER cathodeflow --log {log} bragg train {input.patches}"
-        " --out {output.model} --record {output.record} --figure {output.figure}"
-        " --checkpoint results/checkpoints/bragg.ckpt {params.options}"
+        training_command("bragg train {input.patches} --out {output.model}", sample="model", checkpoint="bragg")
 
 
 rule bragg_locate:
@@ -216,24 +195,25 @@ rule bragg_locate:
         peaks="results/bragg/{scan}/located.h5",
         record="results/bragg/{scan}/locate.json",
     log:
-        "results/logs/bragg/{scan}/locate.log",
+        logs("bragg.locate", "{scan}"),
     benchmark:
-        "results/benchmarks/bragg/{scan}/locate.tsv"
+        benchmarks("bragg.locate", "{scan}")
     conda:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=memory("bragg.locate", 2000),
-        runtime=minutes("bragg.locate", 60),
+        **resources("bragg.locate", mem_mb=2000, runtime=60),
         gpu=gpus("bragg.locate"),
     params:
-        options=options("bragg.locate"),
+        options=LOCATE_OPTIONS,
         code=code("bragg.locate"),
     message:
         "Locating the peaks of scan {wildcards.scan} with the network"
     shell:
-        "cathodeflow --log {log} --threads {threads} bragg locate {input.frames} {input.candidates} {input.model:q}"
-        " --sample {wildcards.scan} --table {output.table} --out {output.peaks} --record {output.record} {params.options}"
+        command(
+            "bragg locate {input.frames} {input.candidates} --table {output.table} --out {output.peaks}",
+            "{wildcards.scan}",
+        )
 
 
 rule bragg_compare:
@@ -241,10 +221,44 @@ rule bragg_compare:
         frames="results/bragg/{scan}/frames.h5",
         fitted="results/bragg/{scan}/peaks.h5",
         located="results/bragg/{scan}/located.parquet",
-        truth=lambda wildcards: scans.truth_files(SCANS[wildcards.scan]),
+        truth=lambda wildcards: raw_data.truth_files(SCANS[wildcards.scan]),
     output:
         table="results/bragg/{scan}/compare.csv",
         record="results/bragg/{scan}/compare.json",
+        by_intensity="results/bragg/{scan}/compare_by_intensity.csv",
+        by_amplitude="results/bragg/{scan}/compare_by_amplitude.csv",
+    log:
+        logs("bragg.compare", "{scan}"),
+    benchmark:
+        benchmarks("bragg.compare", "{scan}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.compare", mem_mb=2000, runtime=30),
+    params:
+        **stage_params("bragg.compare"),
+        truth=lambda wildcards, input: f"--truth {input.truth[0]}" if input.truth else "",
+    message:
+        "Comparing network, fit and truth in scan {wildcards.scan}"
+    shell:
+        command(
+            "bragg compare {input.frames} {input.fitted} {input.located} {params.truth} --table {output.table}"
+            " --by-intensity {output.by_intensity} --by-amplitude {output.by_amplitude}",
+            "{wildcards.scan}",
+        )
+
+
+rule bragg_figures:
+    input:
+        frames="results/bragg/{scan}/frames.h5",
+        fitted="results/bragg/{scan}/peaks.h5",
+        located="results/bragg/{scan}/located.parquet",
+        comparison="results/bragg/{scan}/compare.csv",
+        by_intensity="results/bragg/{scan}/compare_by_intensity.csv",
+        by_amplitude="results/bragg/{scan}/compare_by_amplitude.csv",
+    output:
+        record="results/bragg/{scan}/figures.json",
         figures=[
             report(
                 f"results/bragg/{{scan}}/figures/{figure}.png",
@@ -256,22 +270,51 @@ rule bragg_compare:
             for figure in FIGURES
         ],
     log:
-        "results/logs/bragg/{scan}/compare.log",
+        logs("bragg.figures", "{scan}"),
     benchmark:
-        "results/benchmarks/bragg/{scan}/compare.tsv"
+        benchmarks("bragg.figures", "{scan}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("bragg.compare", 2000),
-        runtime=minutes("bragg.compare", 30),
+        **resources("bragg.figures", mem_mb=2000, runtime=30),
     params:
-        truth=lambda wildcards, input: f"--truth {input.truth[0]}" if input.truth else "",
-        options=options("bragg.compare"),
-        code=code("bragg.compare"),
+        **stage_params("bragg.figures"),
     message:
-        "Comparing network, fit and truth in scan {wildcards.scan}"
+        "Drawing the figures of scan {wildcards.scan}"
     shell:
-        "cathodeflow --log {log} --threads {threads} bragg compare {input.frames} {input.fitted} {input.located}"
-        " {params.truth} --sample {wildcards.scan} --table {output.table} --record {output.record}"
-        " --figures results/bragg/{wildcards.scan}/figures {params.options}"
+        command(
+            "bragg figures --frames {input.frames} --fitted {input.fitted} --located {input.located}"
+            " --comparison {input.comparison} --by-intensity {input.by_intensity} --by-amplitude {input.by_amplitude}"
+            " --out results/bragg/{wildcards.scan}/figures",
+            "{wildcards.scan}",
+        )
+
+
+rule bragg_training_figures:
+    input:
+        training="results/bragg/model/train.json",
+    output:
+        record="results/bragg/model/figures.json",
+        figure=report(
+            "results/bragg/model/train.png",
+            category="Bragg peaks",
+            subcategory="network",
+            labels={"figure": "training"},
+            caption="../report/bragg_train.rst",
+        ),
+    log:
+        logs("bragg.figures", "model"),
+    benchmark:
+        benchmarks("bragg.figures", "model")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.figures", mem_mb=1000, runtime=10),
+    params:
+        **stage_params("bragg.figures"),
+    message:
+        "Drawing the training curves of BraggNN"
+    shell:
+        command("bragg figures --training {input.training} --out results/bragg/model", "model")

@@ -1,4 +1,4 @@
-from cathodeflow.bragg import scans
+from cathodeflow.bragg import raw_data
 
 SCANS = SAMPLES["bragg"]
 SIMULATE = CONFIG.bragg.simulate
@@ -7,4 +7,4 @@ SIMULATE = CONFIG.bragg.simulate
 @cache
 def bragg_raw(name):
     """Raw files of a scan; Snakemake asks several times."""
-    return stored(scans.raw_files(SCANS[name], SIMULATE))
+    return stored(raw_data.raw_files(SCANS[name], SIMULATE))

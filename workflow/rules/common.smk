@@ -12,7 +12,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.runs import join_as_run
 from cathodeflow.io.sources import is_remote
 from cathodeflow.parallel import graphics_card
-from cathodeflow.provenance import code_digest
+from cathodeflow.provenance import code_parameter
 from cathodeflow.samples import SAMPLE_NAME
 
 # Jobs are processes of their own in some modes, and parse the workflow too.
@@ -43,9 +43,14 @@ def options(stage):
 
 
 def code(stage):
-    """Digest of the code that a stage reaches."""
-    technique, name = stage.split(".")
-    return code_digest(f"cathodeflow.{technique}.cli:{name}")
+    """Digest of the code that a stage reaches, and the versions of the libraries of `reruns.libraries` among it."""
+    return code_parameter(stage, CONFIG.reruns.libraries)
+
+
+def rule_files(technique):
+    """Further files of a technique's rules, beside <technique>.smk and what that includes itself."""
+    found = sorted(Path(workflow.basedir, "workflow", "rules").glob(f"{technique}_*.smk"))
+    return [str(path) for path in found if path.stem != f"{technique}_common"]
 
 
 def names(technique):
@@ -81,27 +86,53 @@ def fetched(text):
     return text and re.sub(address, lambda found: str(storage(found.group())), text)
 
 
-def memory(stage, megabytes):
-    """Memory of a stage's jobs, more with every attempt."""
-    asked = CONFIG.cluster.memory.get(stage, megabytes)
-    return lambda wildcards, attempt: asked * attempt
+def stage_params(stage):
+    """Parameters of a stage's rule: its options as flags, and the digest of its code."""
+    return dict(options=options(stage), code=code(stage))
 
 
-def minutes(stage, runtime):
-    """Time limit of a stage's jobs."""
-    return CONFIG.cluster.runtime.get(stage, runtime)
+def logs(stage, folder):
+    """Log of a stage, in the folder of the sample or model."""
+    technique, name = stage.split(".")
+    return f"results/logs/{technique}/{folder}/{name}.log"
 
 
-# Where array stages and trainings compute is no parameter of a job: it changes no result.
+def benchmarks(stage, folder):
+    """Run time and memory of a stage, in the folder of the sample or model."""
+    technique, name = stage.split(".")
+    return f"results/benchmarks/{technique}/{folder}/{name}.tsv"
+
+
+def resources(stage, *, mem_mb, runtime):
+    """Memory [MB] and time limit [min] of a stage's jobs, unless `cluster` sets others; more memory each attempt."""
+    asked = CONFIG.cluster.memory.get(stage, mem_mb)
+    return dict(mem_mb=lambda wildcards, attempt: asked * attempt, runtime=CONFIG.cluster.runtime.get(stage, runtime))
+
+
+def command(words, sample=None):
+    """Shell command of a stage; with a `sample` it writes its record to the output `record`."""
+    record = f" --sample {sample} --record {{output.record}}" if sample else ""
+    return f"cathodeflow --log {{log}} --threads {{threads}} {words}{record} {{params.options}}"
+
+
+def training_command(words, sample, checkpoint):
+    """Shell command of a training, which may be several processes and is resumed from its checkpoint."""
+    return (
+        f"$CATHODEFLOW_LAUNCHER cathodeflow --log {{log}} {words} --sample {sample} --record {{output.record}}"
+        f" --checkpoint results/checkpoints/{checkpoint}.ckpt {{params.options}}"
+    )
+
+
+# Where array stages and trainings compute, and who watches, is no parameter of a job: it changes no result.
 os.environ.update(cluster.environment(CONFIG))
 PROCESSES = CONFIG.processes.devices * CONFIG.processes.num_nodes
 # What a training in several processes asks of Slurm, which starts them itself; elsewhere they start each other.
 PARALLEL = dict(mpi="srun", nodes=CONFIG.processes.num_nodes, tasks=PROCESSES, tasks_per_gpu=1) if PROCESSES > 1 else {}
 os.environ.update(CATHODEFLOW_LAUNCHER=cluster.launcher(CONFIG.processes))
 
-# A tracking server gets the curves while a network trains. This is no parameter of a job: it changes no result.
-if CONFIG.tracking.uri.startswith("http"):
-    os.environ.update(CATHODEFLOW_LIVE=CONFIG.tracking.uri, CATHODEFLOW_EXPERIMENT=CONFIG.tracking.experiment)
+# The name of the run is kept in the records; it is no parameter of a job either.
+if CONFIG.run_name:
+    os.environ.update(CATHODEFLOW_RUN=CONFIG.run_name)
 
 # In environments that Snakemake makes, the package itself comes from this checkout.
 if workflow.deployment_settings.deployment_method:

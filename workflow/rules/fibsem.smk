@@ -6,45 +6,64 @@ TARGETS += fibsem_stores("results/fibsem", TRAINED, ["slices", "labels", "images
 TARGETS += expand(
     "results/fibsem/{volume}/{file}",
     volume=TRAINED,
-    file=["volume.json", "pairs.parquet", "augment.json", *FIBSEM_METRICS],
+    file=[
+        "volume.json",
+        "pairs.parquet",
+        "augment.json",
+        "metrics.csv",
+        "metrics_slices.csv",
+        "differences.csv",
+        "metrics.json",
+        "figures.json",
+        "methods.png",
+        "fractions.png",
+    ],
 )
 TARGETS += expand(
-    f"{RUN}/{{network}}{{suffix}}",
+    [
+        f"{RUN}/{{network}}.pt",
+        f"{RUN}/{{network}}.json",
+        f"{RUN}/{{network}}.png",
+        f"{RUN}/{{network}}_images.parquet",
+        f"{RUN}/{{network}}_global.json",
+        *fibsem_stores(RUN, ["{network}"], ["logits", "entropy", "labels"], between="_"),
+    ],
     volume=TRAINED,
     split=SPLITS,
     seed=FIBSEM.seeds,
     network=FIBSEM.networks,
-    suffix=[
-        ".pt",
-        ".json",
-        ".png",
-        "_images.parquet",
-        "_global.json",
-        *(f"_{part}.zarr{suffix}" for part in ("logits", "entropy", "labels") for suffix in STORE),
-    ],
 )
 TARGETS += expand(
-    f"{RUN}/{{method}}_{{file}}",
+    [
+        f"{RUN}/{{method}}_idk.pt",
+        f"{RUN}/{{method}}_idk.json",
+        f"{RUN}/{{method}}_local.pt",
+        f"{RUN}/{{method}}_local.json",
+        f"{RUN}/{{method}}_entropy.parquet",
+        f"{RUN}/{{method}}_local.png",
+        f"{RUN}/{{method}}_pacing.png",
+    ],
     volume=TRAINED,
     split=SPLITS,
     seed=FIBSEM.seeds,
     method=FIBSEM.methods,
-    file=["idk.pt", "idk.json", "local.pt", "local.json", "local.png", "pacing.png"],
 )
 TARGETS += expand(
-    f"{RUN}/{{file}}",
+    [
+        f"{RUN}/model.pt",
+        f"{RUN}/test.parquet",
+        f"{RUN}/test.json",
+        *fibsem_stores(RUN, ["test"], ["labels", "probabilities", "uncertainty", "idk"], between="_"),
+        f"{RUN}/figures.json",
+        f"{RUN}/slices.png",
+    ],
     volume=TRAINED,
     split=SPLITS,
     seed=FIBSEM.seeds,
-    file=[
-        "model.pt",
-        "test.parquet",
-        "test.json",
-        "slices.png",
-        *(f"test_{part}.zarr{suffix}" for part in ("labels", "probabilities", "uncertainty") for suffix in STORE),
-    ],
 )
-TARGETS += expand("results/fibsem/{volume}/{file}", volume=NEW, file=["predict.json", "predict.png"])
+TARGETS += expand(
+    "results/fibsem/{volume}/{file}", volume=NEW, file=["predict.json", "predict_figures.json", "predict.png"]
+)
 TARGETS += fibsem_stores("results/fibsem", NEW, ["phases", "probabilities", "uncertainty"])
 
 
@@ -58,27 +77,24 @@ wildcard_constraints:
 
 rule fibsem_simulate:
     output:
-        slices=fibsem_data_sets.simulated_files("results/raw/fibsem/{volume}", FIBSEM.simulate)[0],
-        labels=fibsem_data_sets.simulated_files("results/raw/fibsem/{volume}", FIBSEM.simulate)[1],
+        slices=FIBSEM.simulate.files("results/raw/fibsem/{volume}")[0],
+        labels=FIBSEM.simulate.files("results/raw/fibsem/{volume}")[1],
     log:
-        "results/logs/fibsem/{volume}/simulate.log",
+        logs("fibsem.simulate", "{volume}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/simulate.tsv"
+        benchmarks("fibsem.simulate", "{volume}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("fibsem.simulate", 2000),
-        runtime=minutes("fibsem.simulate", 20),
+        **resources("fibsem.simulate", mem_mb=2000, runtime=20),
     params:
+        **stage_params("fibsem.simulate"),
         number=lambda wildcards: list(VOLUMES).index(wildcards.volume),
-        options=options("fibsem.simulate"),
-        code=code("fibsem.simulate"),
     message:
         "Simulating the slices of volume {wildcards.volume}"
     shell:
-        "cathodeflow --log {log} --threads {threads} fibsem simulate results/raw/fibsem/{wildcards.volume}"
-        " --number {params.number} {params.options}"
+        command("fibsem simulate results/raw/fibsem/{wildcards.volume} --number {params.number}")
 
 
 rule fibsem_volume:
@@ -92,26 +108,25 @@ rule fibsem_volume:
         labels_manifest="results/fibsem/{volume}/labels.zarr.manifest.json",
         record="results/fibsem/{volume}/volume.json",
     log:
-        "results/logs/fibsem/{volume}/volume.log",
+        logs("fibsem.volume", "{volume}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/volume.tsv"
+        benchmarks("fibsem.volume", "{volume}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("fibsem.volume", 4000),
-        runtime=minutes("fibsem.volume", 60),
+        **resources("fibsem.volume", mem_mb=4000, runtime=60),
     params:
+        **stage_params("fibsem.volume"),
         images=lambda wildcards: fetched(fibsem_source(wildcards.volume, "images")),
         labels=lambda wildcards: fetched(fibsem_source(wildcards.volume, "labels")),
-        options=options("fibsem.volume"),
-        code=code("fibsem.volume"),
     message:
-        "Bringing the slices and labels of volume {wildcards.volume} into stores"
+        "Writing the slices and labels of volume {wildcards.volume} to stores"
     shell:
-        "cathodeflow --log {log} --threads {threads} fibsem volume {params.images:q} --labels {params.labels:q}"
-        " --sample {wildcards.volume} --out {output.slices} --labels-out {output.labels} --record {output.record}"
-        " {params.options}"
+        command(
+            "fibsem volume {params.images:q} --labels {params.labels:q} --out {output.slices} --labels-out {output.labels}",
+            "{wildcards.volume}",
+        )
 
 
 rule fibsem_augment:
@@ -125,24 +140,24 @@ rule fibsem_augment:
         pairs="results/fibsem/{volume}/pairs.parquet",
         record="results/fibsem/{volume}/augment.json",
     log:
-        "results/logs/fibsem/{volume}/augment.log",
+        logs("fibsem.augment", "{volume}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/augment.tsv"
+        benchmarks("fibsem.augment", "{volume}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("fibsem.augment", 4000),
-        runtime=minutes("fibsem.augment", 60),
+        **resources("fibsem.augment", mem_mb=4000, runtime=60),
     params:
-        options=options("fibsem.augment"),
-        code=code("fibsem.augment"),
+        **stage_params("fibsem.augment"),
     message:
-        "Making and dividing the images of volume {wildcards.volume}"
+        "Making and splitting the images of volume {wildcards.volume}"
     shell:
-        "cathodeflow --log {log} --threads {threads} fibsem augment results/fibsem/{wildcards.volume}/slices.zarr"
-        " results/fibsem/{wildcards.volume}/labels.zarr --sample {wildcards.volume} --out {output.images}"
-        " --labels-out {output.labels} --pairs {output.pairs} --record {output.record} {params.options}"
+        command(
+            "fibsem augment results/fibsem/{wildcards.volume}/slices.zarr results/fibsem/{wildcards.volume}/labels.zarr"
+            " --out {output.images} --labels-out {output.labels} --pairs {output.pairs}",
+            "{wildcards.volume}",
+        )
 
 
 rule fibsem_train_global:
@@ -152,27 +167,19 @@ rule fibsem_train_global:
     output:
         model=f"{RUN}/{{network}}.pt",
         record=f"{RUN}/{{network}}.json",
-        figure=report(
-            f"{RUN}/{{network}}.png",
-            category="FIB-SEM",
-            subcategory="volume {volume}, {split}",
-            labels={"figure": "training of {network}", "seed": "{seed}"},
-            caption="../report/fibsem_train.rst",
-        ),
     log:
-        "results/logs/fibsem/{volume}/{split}/seed{seed}/{network}/train_global.log",
+        logs("fibsem.train_global", "{volume}/{split}/seed{seed}/{network}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/{split}/seed{seed}/{network}/train_global.tsv"
+        benchmarks("fibsem.train_global", "{volume}/{split}/seed{seed}/{network}")
     conda:
         ENVIRONMENT
     threads: lambda wildcards: fibsem_network_options(wildcards.network).threads
     resources:
         **PARALLEL,
-        mem_mb=memory("fibsem.train_global", 8000),
-        runtime=minutes("fibsem.train_global", 1440),
+        **resources("fibsem.train_global", mem_mb=8000, runtime=1440),
         gpu=lambda wildcards: gpus_of(fibsem_network_options(wildcards.network)),
     params:
-        crosswise=lambda wildcards: (
+        cross_fit=lambda wildcards: (
             "--cross-fit" if wildcards.network in FIBSEM.methods.values() else "--no-cross-fit"
         ),
         options=lambda wildcards: to_flags(fibsem_network_options(wildcards.network)),
@@ -180,13 +187,12 @@ rule fibsem_train_global:
     message:
         "Training the network {wildcards.network} on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
-        "$CATHODEFLOW_LAUNCHER cathodeflow --log {log} fibsem train-global results/fibsem/{wildcards.volume}/images.zarr"
-        " results/fibsem/{wildcards.volume}/image_labels.zarr {input.pairs}"
-        " --sample {wildcards.volume}/{wildcards.split}/seed{wildcards.seed}/{wildcards.network} --split {wildcards.split}"
-        " --repeat {wildcards.seed} {params.crosswise} --out {output.model} --record {output.record}"
-        " --figure {output.figure} --checkpoint"
-        " results/checkpoints/fibsem_{wildcards.volume}_{wildcards.split}_{wildcards.seed}_{wildcards.network}.ckpt"
-        " {params.options}"
+        training_command(
+            f"fibsem train-global {FIBSEM_IMAGES} {{input.pairs}} --split {{wildcards.split}} --repeat {{wildcards.seed}}"
+            " {params.cross_fit} --out {output.model}",
+            sample=f"{FIBSEM_SAMPLE}/{{wildcards.network}}",
+            checkpoint="fibsem_{wildcards.volume}_{wildcards.split}_{wildcards.seed}_{wildcards.network}",
+        )
 
 
 rule fibsem_predict_global:
@@ -204,26 +210,26 @@ rule fibsem_predict_global:
         table=f"{RUN}/{{network}}_images.parquet",
         record=f"{RUN}/{{network}}_global.json",
     log:
-        "results/logs/fibsem/{volume}/{split}/seed{seed}/{network}/predict_global.log",
+        logs("fibsem.predict_global", "{volume}/{split}/seed{seed}/{network}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/{split}/seed{seed}/{network}/predict_global.tsv"
+        benchmarks("fibsem.predict_global", "{volume}/{split}/seed{seed}/{network}")
     conda:
         ENVIRONMENT
     threads: FIBSEM.predict_global.threads
     resources:
-        mem_mb=memory("fibsem.predict_global", 4000),
-        runtime=minutes("fibsem.predict_global", 240),
+        **resources("fibsem.predict_global", mem_mb=4000, runtime=240),
         gpu=gpus("fibsem.predict_global"),
     params:
-        options=options("fibsem.predict_global"),
-        code=code("fibsem.predict_global"),
+        **stage_params("fibsem.predict_global"),
     message:
-        "Applying the network {wildcards.network} to volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
+        "Predicting with the network {wildcards.network} on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
-        "cathodeflow --log {log} fibsem predict-global {input.model} results/fibsem/{wildcards.volume}/images.zarr"
-        " {input.pairs} --sample {wildcards.volume}/{wildcards.split}/seed{wildcards.seed}/{wildcards.network}"
-        " --split {wildcards.split} --out {output.logits} --entropy {output.entropy} --labels {output.labels}"
-        " --table {output.table} --record {output.record} {params.options}"
+        command(
+            "fibsem predict-global {input.model} results/fibsem/{wildcards.volume}/images.zarr {input.pairs}"
+            " --split {wildcards.split} --out {output.logits} --entropy {output.entropy} --labels {output.labels}"
+            " --table {output.table}",
+            f"{FIBSEM_SAMPLE}/{{wildcards.network}}",
+        )
 
 
 rule fibsem_train_idk:
@@ -235,29 +241,28 @@ rule fibsem_train_idk:
         model=f"{RUN}/{{method}}_idk.pt",
         record=f"{RUN}/{{method}}_idk.json",
     log:
-        "results/logs/fibsem/{volume}/{split}/seed{seed}/{method}/train_idk.log",
+        logs("fibsem.train_idk", "{volume}/{split}/seed{seed}/{method}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/{split}/seed{seed}/{method}/train_idk.tsv"
+        benchmarks("fibsem.train_idk", "{volume}/{split}/seed{seed}/{method}")
     conda:
         ENVIRONMENT
     threads: FIBSEM.train_idk.threads
     resources:
         **PARALLEL,
-        mem_mb=memory("fibsem.train_idk", 8000),
-        runtime=minutes("fibsem.train_idk", 240),
+        **resources("fibsem.train_idk", mem_mb=8000, runtime=240),
         gpu=gpus("fibsem.train_idk"),
     params:
+        **stage_params("fibsem.train_idk"),
         network=lambda wildcards: FIBSEM.methods[wildcards.method],
-        options=options("fibsem.train_idk"),
-        code=code("fibsem.train_idk"),
     message:
-        "Training where {params.network} is wrong on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
+        "Training the IDK classifier of {params.network} on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
-        "$CATHODEFLOW_LAUNCHER cathodeflow --log {log} fibsem train-idk"
-        " results/fibsem/{wildcards.volume}/{wildcards.split}/seed{wildcards.seed}/{params.network}_logits.zarr"
-        " {input.table} results/fibsem/{wildcards.volume}/image_labels.zarr"
-        " --sample {wildcards.volume}/{wildcards.split}/seed{wildcards.seed}/{wildcards.method}"
-        " --repeat {wildcards.seed} --out {output.model} --record {output.record} {params.options}"
+        training_command(
+            f"fibsem train-idk {FIBSEM_RUN}/{{params.network}}_logits.zarr {{input.table}}"
+            " results/fibsem/{wildcards.volume}/image_labels.zarr --repeat {wildcards.seed} --out {output.model}",
+            sample=f"{FIBSEM_SAMPLE}/{{wildcards.method}}",
+            checkpoint="fibsem_{wildcards.volume}_{wildcards.split}_{wildcards.seed}_{wildcards.method}_idk",
+        )
 
 
 rule fibsem_train_local:
@@ -270,47 +275,31 @@ rule fibsem_train_local:
     output:
         model=f"{RUN}/{{method}}_local.pt",
         record=f"{RUN}/{{method}}_local.json",
-        figure=report(
-            f"{RUN}/{{method}}_local.png",
-            category="FIB-SEM",
-            subcategory="volume {volume}, {split}",
-            labels={"figure": "training of {method}", "seed": "{seed}"},
-            caption="../report/fibsem_train.rst",
-        ),
-        pacing=report(
-            f"{RUN}/{{method}}_pacing.png",
-            category="FIB-SEM",
-            subcategory="volume {volume}, {split}",
-            labels={"figure": "curriculum of {method}", "seed": "{seed}"},
-            caption="../report/fibsem_pacing.rst",
-        ),
+        entropies=f"{RUN}/{{method}}_entropy.parquet",
     log:
-        "results/logs/fibsem/{volume}/{split}/seed{seed}/{method}/train_local.log",
+        logs("fibsem.train_local", "{volume}/{split}/seed{seed}/{method}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/{split}/seed{seed}/{method}/train_local.tsv"
+        benchmarks("fibsem.train_local", "{volume}/{split}/seed{seed}/{method}")
     conda:
         ENVIRONMENT
     threads: FIBSEM.train_local.threads
     resources:
         **PARALLEL,
-        mem_mb=memory("fibsem.train_local", 8000),
-        runtime=minutes("fibsem.train_local", 480),
+        **resources("fibsem.train_local", mem_mb=8000, runtime=480),
         gpu=gpus("fibsem.train_local"),
     params:
+        **stage_params("fibsem.train_local"),
         network=lambda wildcards: FIBSEM.methods[wildcards.method],
-        options=options("fibsem.train_local"),
-        code=code("fibsem.train_local"),
     message:
         "Training LCGAR for {wildcards.method} on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
-        "$CATHODEFLOW_LAUNCHER cathodeflow --log {log} fibsem train-local {input.network} {input.idk}"
-        " results/fibsem/{wildcards.volume}/{wildcards.split}/seed{wildcards.seed}/{params.network}_logits.zarr"
-        " {input.table} results/fibsem/{wildcards.volume}/images.zarr results/fibsem/{wildcards.volume}/image_labels.zarr"
-        " --sample {wildcards.volume}/{wildcards.split}/seed{wildcards.seed}/{wildcards.method}"
-        " --repeat {wildcards.seed} --out {output.model} --record {output.record} --figure {output.figure}"
-        " --pacing-figure {output.pacing} --checkpoint"
-        " results/checkpoints/fibsem_{wildcards.volume}_{wildcards.split}_{wildcards.seed}_{wildcards.method}.ckpt"
-        " {params.options}"
+        training_command(
+            f"fibsem train-local {{input.network}} {{input.idk}} {FIBSEM_RUN}/{{params.network}}_logits.zarr"
+            f" {{input.table}} {FIBSEM_IMAGES} --repeat {{wildcards.seed}} --out {{output.model}}"
+            " --entropies {output.entropies}",
+            sample=f"{FIBSEM_SAMPLE}/{{wildcards.method}}",
+            checkpoint="fibsem_{wildcards.volume}_{wildcards.split}_{wildcards.seed}_{wildcards.method}",
+        )
 
 
 rule fibsem_test:
@@ -330,39 +319,32 @@ rule fibsem_test:
         probabilities_manifest=f"{RUN}/test_probabilities.zarr.manifest.json",
         uncertainty=directory(f"{RUN}/test_uncertainty.zarr"),
         uncertainty_manifest=f"{RUN}/test_uncertainty.zarr.manifest.json",
+        idk=directory(f"{RUN}/test_idk.zarr"),
+        idk_manifest=f"{RUN}/test_idk.zarr.manifest.json",
         table=f"{RUN}/test.parquet",
         record=f"{RUN}/test.json",
-        figure=report(
-            f"{RUN}/slices.png",
-            category="FIB-SEM",
-            subcategory="volume {volume}, {split}",
-            labels={"figure": "slices", "seed": "{seed}"},
-            caption="../report/fibsem_slices.rst",
-        ),
     log:
-        "results/logs/fibsem/{volume}/{split}/seed{seed}/test.log",
+        logs("fibsem.test", "{volume}/{split}/seed{seed}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/{split}/seed{seed}/test.tsv"
+        benchmarks("fibsem.test", "{volume}/{split}/seed{seed}")
     conda:
         ENVIRONMENT
     threads: FIBSEM.test.threads
     resources:
-        mem_mb=memory("fibsem.test", 8000),
-        runtime=minutes("fibsem.test", 240),
+        **resources("fibsem.test", mem_mb=8000, runtime=240),
         gpu=gpus("fibsem.test"),
     params:
+        **stage_params("fibsem.test"),
         networks=",".join(FIBSEM.networks),
         methods=",".join(f"{method}={network}" for method, network in FIBSEM.methods.items()),
-        options=options("fibsem.test"),
-        code=code("fibsem.test"),
     message:
         "Testing all methods on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
-        "cathodeflow --log {log} fibsem test results/fibsem/{wildcards.volume}/{wildcards.split}/seed{wildcards.seed}"
-        " results/fibsem/{wildcards.volume}/images.zarr results/fibsem/{wildcards.volume}/image_labels.zarr"
-        " --sample {wildcards.volume}/{wildcards.split}/seed{wildcards.seed} --networks {params.networks:q}"
-        " --methods {params.methods:q} --split {wildcards.split} --repeat {wildcards.seed}"
-        " --record {output.record} {params.options}"
+        command(
+            f"fibsem test {FIBSEM_RUN} {FIBSEM_IMAGES} --networks {{params.networks:q}} --methods {{params.methods:q}}"
+            " --split {wildcards.split} --repeat {wildcards.seed}",
+            FIBSEM_SAMPLE,
+        )
 
 
 rule fibsem_metrics:
@@ -381,6 +363,69 @@ rule fibsem_metrics:
         slices="results/fibsem/{volume}/metrics_slices.csv",
         differences="results/fibsem/{volume}/differences.csv",
         record="results/fibsem/{volume}/metrics.json",
+    log:
+        logs("fibsem.metrics", "{volume}"),
+    benchmark:
+        benchmarks("fibsem.metrics", "{volume}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("fibsem.metrics", mem_mb=4000, runtime=60),
+    params:
+        **stage_params("fibsem.metrics"),
+        folders=lambda wildcards: expand(RUN, volume=wildcards.volume, split=SPLITS, seed=FIBSEM.seeds),
+    message:
+        "Comparing all methods with the reference on volume {wildcards.volume}"
+    shell:
+        command(
+            "fibsem metrics {params.folders} --truth results/fibsem/{wildcards.volume}/image_labels.zarr"
+            " --out {output.table} --per-slice {output.slices} --differences {output.differences}",
+            "{wildcards.volume}",
+        )
+
+
+rule fibsem_predict:
+    input:
+        raw=lambda wildcards: fibsem_raw(wildcards.volume, "images"),
+        model=fibsem_model(),
+    output:
+        labels=directory("results/fibsem/{volume}/phases.zarr"),
+        labels_manifest="results/fibsem/{volume}/phases.zarr.manifest.json",
+        probabilities=directory("results/fibsem/{volume}/probabilities.zarr"),
+        probabilities_manifest="results/fibsem/{volume}/probabilities.zarr.manifest.json",
+        uncertainty=directory("results/fibsem/{volume}/uncertainty.zarr"),
+        uncertainty_manifest="results/fibsem/{volume}/uncertainty.zarr.manifest.json",
+        record="results/fibsem/{volume}/predict.json",
+    log:
+        logs("fibsem.predict", "{volume}"),
+    benchmark:
+        benchmarks("fibsem.predict", "{volume}")
+    conda:
+        ENVIRONMENT
+    threads: FIBSEM.predict.threads
+    resources:
+        **resources("fibsem.predict", mem_mb=4000, runtime=480),
+        gpu=gpus("fibsem.predict"),
+    params:
+        options=lambda wildcards: to_flags(fibsem_predict_options()),
+        code=code("fibsem.predict"),
+        images=lambda wildcards: fetched(fibsem_source(wildcards.volume, "images")),
+    message:
+        "Segmenting the slices of volume {wildcards.volume}"
+    shell:
+        command(
+            "fibsem predict {params.images:q} --out {output.labels} --probabilities {output.probabilities}"
+            " --uncertainty {output.uncertainty}",
+            "{wildcards.volume}",
+        )
+
+
+rule fibsem_figures:
+    input:
+        comparison="results/fibsem/{volume}/metrics.csv",
+    output:
+        record="results/fibsem/{volume}/figures.json",
         methods=report(
             "results/fibsem/{volume}/methods.png",
             category="FIB-SEM",
@@ -396,40 +441,91 @@ rule fibsem_metrics:
             caption="../report/fibsem_fractions.rst",
         ),
     log:
-        "results/logs/fibsem/{volume}/metrics.log",
+        logs("fibsem.figures", "{volume}"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/metrics.tsv"
+        benchmarks("fibsem.figures", "{volume}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("fibsem.metrics", 4000),
-        runtime=minutes("fibsem.metrics", 60),
+        **resources("fibsem.figures", mem_mb=2000, runtime=30),
     params:
-        folders=lambda wildcards: expand(RUN, volume=wildcards.volume, split=SPLITS, seed=FIBSEM.seeds),
-        options=options("fibsem.metrics"),
-        code=code("fibsem.metrics"),
+        **stage_params("fibsem.figures"),
     message:
-        "Comparing all methods with the truth on volume {wildcards.volume}"
+        "Drawing the comparison of all methods on volume {wildcards.volume}"
     shell:
-        "cathodeflow --log {log} --threads {threads} fibsem metrics {params.folders}"
-        " --truth results/fibsem/{wildcards.volume}/image_labels.zarr --sample {wildcards.volume} --out {output.table}"
-        " --per-slice {output.slices} --differences {output.differences} --record {output.record}"
-        " --figures results/fibsem/{wildcards.volume} {params.options}"
+        command(
+            "fibsem figures --comparison {input.comparison} --out results/fibsem/{wildcards.volume}",
+            "{wildcards.volume}",
+        )
 
 
-rule fibsem_predict:
+rule fibsem_training_figures:
+    input:
+        records=[
+            *expand(f"{RUN}/{{network}}.json", network=FIBSEM.networks, allow_missing=True),
+            *expand(f"{RUN}/{{method}}_local.json", method=FIBSEM.methods, allow_missing=True),
+        ],
+        entropies=expand(f"{RUN}/{{method}}_entropy.parquet", method=FIBSEM.methods, allow_missing=True),
+        test=f"{RUN}/test.parquet",
+        stores=fibsem_manifests(f"{RUN}/test_", ["labels", "uncertainty", "idk"]),
+        manifests=fibsem_manifests("results/fibsem/{volume}/", ["images", "image_labels"]),
+    output:
+        record=f"{RUN}/figures.json",
+        slices=report(
+            f"{RUN}/slices.png",
+            category="FIB-SEM",
+            subcategory="volume {volume}, {split}",
+            labels={"figure": "slices", "seed": "{seed}"},
+            caption="../report/fibsem_slices.rst",
+        ),
+        training=[
+            report(
+                f"{RUN}/{name}.png",
+                category="FIB-SEM",
+                subcategory="volume {volume}, {split}",
+                labels={"figure": f"training of {name.removesuffix('_local')}", "seed": "{seed}"},
+                caption="../report/fibsem_train.rst",
+            )
+            for name in [*FIBSEM.networks, *(f"{method}_local" for method in FIBSEM.methods)]
+        ],
+        pacing=[
+            report(
+                f"{RUN}/{method}_pacing.png",
+                category="FIB-SEM",
+                subcategory="volume {volume}, {split}",
+                labels={"figure": f"curriculum of {method}", "seed": "{seed}"},
+                caption="../report/fibsem_pacing.rst",
+            )
+            for method in FIBSEM.methods
+        ],
+    log:
+        logs("fibsem.figures", "{volume}/{split}/seed{seed}"),
+    benchmark:
+        benchmarks("fibsem.figures", "{volume}/{split}/seed{seed}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("fibsem.figures", mem_mb=2000, runtime=30),
+    params:
+        **stage_params("fibsem.figures"),
+    message:
+        "Drawing the trainings and test slices of volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
+    shell:
+        command(
+            f"fibsem figures --run {FIBSEM_RUN} --images results/fibsem/{{wildcards.volume}}/images.zarr"
+            f" --labels results/fibsem/{{wildcards.volume}}/image_labels.zarr --out {FIBSEM_RUN}",
+            FIBSEM_SAMPLE,
+        )
+
+
+rule fibsem_predict_figures:
     input:
         raw=lambda wildcards: fibsem_raw(wildcards.volume, "images"),
-        model=fibsem_model,
+        manifests=fibsem_manifests("results/fibsem/{volume}/", ["phases", "uncertainty"]),
     output:
-        labels=directory("results/fibsem/{volume}/phases.zarr"),
-        labels_manifest="results/fibsem/{volume}/phases.zarr.manifest.json",
-        probabilities=directory("results/fibsem/{volume}/probabilities.zarr"),
-        probabilities_manifest="results/fibsem/{volume}/probabilities.zarr.manifest.json",
-        uncertainty=directory("results/fibsem/{volume}/uncertainty.zarr"),
-        uncertainty_manifest="results/fibsem/{volume}/uncertainty.zarr.manifest.json",
-        record="results/fibsem/{volume}/predict.json",
+        record="results/fibsem/{volume}/predict_figures.json",
         figure=report(
             "results/fibsem/{volume}/predict.png",
             category="FIB-SEM",
@@ -438,24 +534,22 @@ rule fibsem_predict:
             caption="../report/fibsem_predict.rst",
         ),
     log:
-        "results/logs/fibsem/{volume}/predict.log",
+        logs("fibsem.figures", "{volume}/predict"),
     benchmark:
-        "results/benchmarks/fibsem/{volume}/predict.tsv"
+        benchmarks("fibsem.figures", "{volume}/predict")
     conda:
         ENVIRONMENT
-    threads: FIBSEM.predict.threads
+    threads: 1
     resources:
-        mem_mb=memory("fibsem.predict", 4000),
-        runtime=minutes("fibsem.predict", 480),
-        gpu=gpus("fibsem.predict"),
+        **resources("fibsem.figures", mem_mb=2000, runtime=30),
     params:
+        **stage_params("fibsem.figures"),
         images=lambda wildcards: fetched(fibsem_source(wildcards.volume, "images")),
-        model=lambda wildcards, input: "" if FIBSEM.predict.model else f"--model {shlex.quote(str(input.model))}",
-        options=options("fibsem.predict"),
-        code=code("fibsem.predict"),
     message:
-        "Segmenting the slices of volume {wildcards.volume}"
+        "Drawing slices of volume {wildcards.volume} with their phases"
     shell:
-        "cathodeflow --log {log} fibsem predict {params.images:q} {params.model} --sample {wildcards.volume}"
-        " --out {output.labels} --probabilities {output.probabilities} --uncertainty {output.uncertainty}"
-        " --record {output.record} --figure {output.figure} {params.options}"
+        command(
+            "fibsem figures --slices {params.images:q} --phases results/fibsem/{wildcards.volume}/phases.zarr"
+            " --uncertainty results/fibsem/{wildcards.volume}/uncertainty.zarr --out results/fibsem/{wildcards.volume}",
+            "{wildcards.volume}/predict",
+        )

@@ -1,23 +1,18 @@
-from cathodeflow.fibsem import data_sets as fibsem_data_sets
 from cathodeflow.io.sources import list_files
 from cathodeflow.options import to_flags
 
 FIBSEM = CONFIG.fibsem
 VOLUMES = SAMPLES["fibsem"]
-TRAINED = [name for name, one in VOLUMES.items() if one.role == "train"]
-NEW = [name for name, one in VOLUMES.items() if one.role == "predict"]
+TRAINED = [name for name, volume in VOLUMES.items() if volume.role == "train"]
+NEW = [name for name, volume in VOLUMES.items() if volume.role == "predict"]
 SPLITS = list(FIBSEM.augment.splits)
 RUN = "results/fibsem/{volume}/{split}/seed{seed}"
 # Of a store: itself, and its manifest.
 STORE = ["", ".manifest.json"]
-FIBSEM_METRICS = [
-    "metrics.csv",
-    "metrics_slices.csv",
-    "differences.csv",
-    "metrics.json",
-    "methods.png",
-    "fractions.png",
-]
+# The same folder, its name in records, and the stores of its images and their labels, in shell commands.
+FIBSEM_RUN = "results/fibsem/{wildcards.volume}/{wildcards.split}/seed{wildcards.seed}"
+FIBSEM_SAMPLE = "{wildcards.volume}/{wildcards.split}/seed{wildcards.seed}"
+FIBSEM_IMAGES = "results/fibsem/{wildcards.volume}/images.zarr results/fibsem/{wildcards.volume}/image_labels.zarr"
 
 
 def fibsem_source(name, part):
@@ -29,18 +24,18 @@ def fibsem_source(name, part):
 def fibsem_raw(name, part):
     """Raw files themselves, so that Snakemake sees each of them change, come and go."""
     if VOLUMES[name].simulated:
-        return fibsem_data_sets.simulated_files(f"results/raw/fibsem/{name}", FIBSEM.simulate)[part == "labels"]
+        return FIBSEM.simulate.files(f"results/raw/fibsem/{name}")[part == "labels"]
     source = fibsem_source(name, part)
     return stored(list_files(source)) if source else []
 
 
-def fibsem_stores(folder, names, parts):
-    """Stores of some volumes, with the manifests that stand for them."""
-    return [f"{folder}/{name}/{part}.zarr{suffix}" for name in names for part in parts for suffix in STORE]
+def fibsem_stores(folder, names, parts, between="/"):
+    """Stores of volumes (or of networks, with `_` between), with their manifests."""
+    return [f"{folder}/{name}{between}{part}.zarr{suffix}" for name in names for part in parts for suffix in STORE]
 
 
 def fibsem_manifests(pattern, names):
-    """Manifests alone, which downstream rules wait for."""
+    """Manifests of stores, which downstream rules wait for."""
     return [f"{pattern}{name}.zarr.manifest.json" for name in names]
 
 
@@ -54,7 +49,12 @@ def fibsem_network(wildcards):
     return f"{RUN}/{FIBSEM.methods[wildcards.method]}".format(**wildcards)
 
 
-def fibsem_model(wildcards):
-    """Model that segments slices without labels: one that is given, or the first one trained here."""
+def fibsem_model():
+    """Model that segments slices without labels: that of the options, or the first one trained here."""
     first = RUN.format(volume=TRAINED[0], split=SPLITS[0], seed=FIBSEM.seeds[0]) if TRAINED else ""
     return FIBSEM.predict.model or f"{first}/model.pt"
+
+
+def fibsem_predict_options():
+    """Options of the prediction, completed with the trained model."""
+    return settings.stage_options(CONFIG, "fibsem.predict").model_copy(update={"model": fibsem_model()})

@@ -22,21 +22,30 @@ TARGETS += expand(
     file=[
         "model.pt",
         "train.json",
-        "train.png",
         "predictions.csv",
         "predictions_crops.csv",
+        "metrics.csv",
+        "calibration.csv",
         "test.json",
         "audit.csv",
         "audit.json",
-        "audit.png",
+        "explain.h5",
+        "explain_crops.csv",
+        "explain_images.csv",
         "explain.json",
-        "explain.png",
-        *(f"map_{number}.png" for number in range(1, SEM.explain.whole + 1)),
+        "figures.json",
         *(f"{figure}.png" for figure in SEM_FIGURES),
+        *(f"map_{number}.png" for number in SEM_MAPS),
     ],
 )
 TARGETS += expand(
-    "results/sem/{set}/{version}.{suffix}", set=UNLABELLED, version=PREDICTORS, suffix=["csv", "json", "png"]
+    "results/sem/{set}/{file}",
+    set=UNLABELLED,
+    file=[
+        name
+        for version in PREDICTORS
+        for name in (f"{version}.csv", f"{version}.json", f"{version}.png", f"figures_{version}.json")
+    ],
 )
 
 
@@ -49,44 +58,40 @@ rule sem_simulate:
     output:
         images=sem_data_sets.simulated_files("results/raw/sem/{set}", SEM.simulate),
     log:
-        "results/logs/sem/{set}/simulate.log",
+        logs("sem.simulate", "{set}"),
     benchmark:
-        "results/benchmarks/sem/{set}/simulate.tsv"
+        benchmarks("sem.simulate", "{set}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("sem.simulate", 1000),
-        runtime=minutes("sem.simulate", 10),
+        **resources("sem.simulate", mem_mb=1000, runtime=10),
     params:
-        options=options("sem.simulate"),
-        code=code("sem.simulate"),
+        **stage_params("sem.simulate"),
     message:
         "Simulating the labelled micrographs of data set {wildcards.set}"
     shell:
-        "cathodeflow --log {log} --threads {threads} sem simulate results/raw/sem/{wildcards.set} --labelled {params.options}"
+        command("sem simulate results/raw/sem/{wildcards.set} --labelled")
 
 
-rule sem_simulate_foreign:
+rule sem_simulate_unlabelled:
     output:
-        images=sem_data_sets.foreign_files("results/raw/sem/{set}", SEM.simulate),
+        images=sem_data_sets.unlabelled_files("results/raw/sem/{set}", SEM.simulate),
     log:
-        "results/logs/sem/{set}/simulate.log",
+        logs("sem.simulate", "{set}"),
     benchmark:
-        "results/benchmarks/sem/{set}/simulate.tsv"
+        benchmarks("sem.simulate", "{set}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("sem.simulate", 1000),
-        runtime=minutes("sem.simulate", 10),
+        **resources("sem.simulate", mem_mb=1000, runtime=10),
     params:
-        options=options("sem.simulate"),
-        code=code("sem.simulate"),
+        **stage_params("sem.simulate"),
     message:
-        "Simulating the micrographs of data set {wildcards.set}, some of them of no class"
+        "Simulating the micrographs of data set {wildcards.set}, some of which belong to no class"
     shell:
-        "cathodeflow --log {log} --threads {threads} sem simulate results/raw/sem/{wildcards.set} --no-labelled {params.options}"
+        command("sem simulate results/raw/sem/{wildcards.set} --no-labelled")
 
 
 rule sem_index:
@@ -97,24 +102,24 @@ rule sem_index:
         readable="results/sem/{set}/index.csv",
         record="results/sem/{set}/index.json",
     log:
-        "results/logs/sem/{set}/index.log",
+        logs("sem.index", "{set}"),
     benchmark:
-        "results/benchmarks/sem/{set}/index.tsv"
+        benchmarks("sem.index", "{set}")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("sem.index", 2000),
-        runtime=minutes("sem.index", 60),
+        **resources("sem.index", mem_mb=2000, runtime=60),
     params:
+        **stage_params("sem.index"),
         images=lambda wildcards: sem_images(wildcards.set),
-        options=options("sem.index"),
-        code=code("sem.index"),
     message:
         "Listing the images of data set {wildcards.set}"
     shell:
-        "cathodeflow --log {log} --threads {threads} sem index {params.images:q} --sample {wildcards.set} --out {output.table}"
-        " --readable {output.readable} --record {output.record} {params.options}"
+        command(
+            "sem index {params.images:q} --out {output.table} --readable {output.readable}",
+            "{wildcards.set}",
+        )
 
 
 rule sem_split:
@@ -125,23 +130,20 @@ rule sem_split:
         readable="results/sem/pooled/split.csv",
         record="results/sem/pooled/split.json",
     log:
-        "results/logs/sem/pooled/split.log",
+        logs("sem.split", "pooled"),
     benchmark:
-        "results/benchmarks/sem/pooled/split.tsv"
+        benchmarks("sem.split", "pooled")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("sem.split", 1000),
-        runtime=minutes("sem.split", 10),
+        **resources("sem.split", mem_mb=1000, runtime=10),
     params:
-        options=options("sem.split"),
-        code=code("sem.split"),
+        **stage_params("sem.split"),
     message:
         "Splitting the images into training, validation and test"
     shell:
-        "cathodeflow --log {log} --threads {threads} sem split {input.tables} --out {output.table} --readable {output.readable}"
-        " --record {output.record} {params.options}"
+        command("sem split {input.tables} --out {output.table} --readable {output.readable}", "pooled")
 
 
 rule sem_crops:
@@ -154,23 +156,20 @@ rule sem_crops:
         table="results/sem/pooled/crops.parquet",
         record="results/sem/pooled/crops.json",
     log:
-        "results/logs/sem/pooled/crops.log",
+        logs("sem.crops", "pooled"),
     benchmark:
-        "results/benchmarks/sem/pooled/crops.tsv"
+        benchmarks("sem.crops", "pooled")
     conda:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=memory("sem.crops", 4000),
-        runtime=minutes("sem.crops", 60),
+        **resources("sem.crops", mem_mb=4000, runtime=60),
     params:
-        options=options("sem.crops"),
-        code=code("sem.crops"),
+        **stage_params("sem.crops"),
     message:
         "Cutting crops from the labelled images"
     shell:
-        "cathodeflow --log {log} --threads {threads} sem crops {input.table} --out {output.store} --record {output.record}"
-        " {params.options}"
+        command("sem crops {input.table} --out {output.store}", "pooled")
 
 
 rule sem_train:
@@ -181,34 +180,28 @@ rule sem_train:
     output:
         model="results/sem/{version}/model.pt",
         record="results/sem/{version}/train.json",
-        figure=report(
-            "results/sem/{version}/train.png",
-            category="SEM",
-            subcategory="network {version}",
-            labels={"figure": "training"},
-            caption="../report/sem_train.rst",
-        ),
     log:
-        "results/logs/sem/{version}/train.log",
+        logs("sem.train", "{version}"),
     benchmark:
-        "results/benchmarks/sem/{version}/train.tsv"
+        benchmarks("sem.train", "{version}")
     conda:
         ENVIRONMENT
     threads: lambda wildcards: SEM.networks[wildcards.version].threads
     resources:
         **PARALLEL,
-        mem_mb=memory("sem.train", 8000),
-        runtime=minutes("sem.train", 1440),
-        gpu=lambda wildcards: sem_gpus(wildcards.version),
+        **resources("sem.train", mem_mb=8000, runtime=1440),
+        gpu=lambda wildcards: gpus_of(sem_train_options(wildcards.version)),
     params:
-        options=lambda wildcards: sem_train_flags(wildcards.version),
+        options=lambda wildcards: to_flags(sem_train_options(wildcards.version)),
         code=code("sem.train"),
     message:
         "Training the SEM network {wildcards.version}"
     shell:
-        "$CATHODEFLOW_LAUNCHER cathodeflow --log {log} sem train results/sem/pooled/crops.zarr --sample {wildcards.version}"
-        " --out {output.model} --record {output.record} --figure {output.figure}"
-        " --checkpoint results/checkpoints/sem_{wildcards.version}.ckpt {params.options}"
+        training_command(
+            "sem train results/sem/pooled/crops.zarr --out {output.model}",
+            sample="{wildcards.version}",
+            checkpoint="sem_{wildcards.version}",
+        )
 
 
 rule sem_test:
@@ -219,37 +212,29 @@ rule sem_test:
     output:
         images="results/sem/{version}/predictions.csv",
         crops="results/sem/{version}/predictions_crops.csv",
+        metrics="results/sem/{version}/metrics.csv",
+        calibration="results/sem/{version}/calibration.csv",
         record="results/sem/{version}/test.json",
-        figures=[
-            report(
-                f"results/sem/{{version}}/{figure}.png",
-                category="SEM",
-                subcategory="network {version}",
-                labels={"figure": figure},
-                caption=f"../report/sem_{figure}.rst",
-            )
-            for figure in SEM_FIGURES
-        ],
     log:
-        "results/logs/sem/{version}/test.log",
+        logs("sem.test", "{version}"),
     benchmark:
-        "results/benchmarks/sem/{version}/test.tsv"
+        benchmarks("sem.test", "{version}")
     conda:
         ENVIRONMENT
     threads: SEM.test.threads
     resources:
-        mem_mb=memory("sem.test", 4000),
-        runtime=minutes("sem.test", 60),
+        **resources("sem.test", mem_mb=4000, runtime=60),
         gpu=gpus("sem.test"),
     params:
-        options=options("sem.test"),
-        code=code("sem.test"),
+        **stage_params("sem.test"),
     message:
         "Testing the SEM network {wildcards.version}"
     shell:
-        "cathodeflow --log {log} sem test {input.model} results/sem/pooled/crops.zarr"
-        " --sample {wildcards.version} --out {output.images} --crops-table {output.crops} --record {output.record}"
-        " --figures results/sem/{wildcards.version} {params.options}"
+        command(
+            "sem test {input.model} results/sem/pooled/crops.zarr --out {output.images} --crops-table {output.crops}"
+            " --metrics-table {output.metrics} --calibration {output.calibration}",
+            "{wildcards.version}",
+        )
 
 
 rule sem_audit:
@@ -263,33 +248,25 @@ rule sem_audit:
     output:
         table="results/sem/{version}/audit.csv",
         record="results/sem/{version}/audit.json",
-        figure=report(
-            "results/sem/{version}/audit.png",
-            category="SEM",
-            subcategory="network {version}",
-            labels={"figure": "audit"},
-            caption="../report/sem_audit.rst",
-        ),
     log:
-        "results/logs/sem/{version}/audit.log",
+        logs("sem.audit", "{version}"),
     benchmark:
-        "results/benchmarks/sem/{version}/audit.tsv"
+        benchmarks("sem.audit", "{version}")
     conda:
         ENVIRONMENT
     threads: SEM.audit.threads
     resources:
-        mem_mb=memory("sem.audit", 4000),
-        runtime=minutes("sem.audit", 60),
+        **resources("sem.audit", mem_mb=4000, runtime=60),
         gpu=gpus("sem.audit"),
     params:
-        options=options("sem.audit"),
-        code=code("sem.audit"),
+        **stage_params("sem.audit"),
     message:
-        "Auditing what the SEM network {wildcards.version} can have learnt"
+        "Comparing the SEM network {wildcards.version} with trivial features"
     shell:
-        "cathodeflow --log {log} sem audit {input.split} {input.model} results/sem/pooled/crops.zarr"
-        " {input.images} --sample {wildcards.version} --out {output.table}"
-        " --record {output.record} --figure {output.figure} {params.options}"
+        command(
+            "sem audit {input.split} {input.model} results/sem/pooled/crops.zarr {input.images} --out {output.table}",
+            "{wildcards.version}",
+        )
 
 
 rule sem_explain:
@@ -302,14 +279,81 @@ rule sem_explain:
         images="results/sem/{version}/predictions.csv",
         predicted="results/sem/{version}/predictions_crops.csv",
     output:
+        maps="results/sem/{version}/explain.h5",
+        crops="results/sem/{version}/explain_crops.csv",
+        images="results/sem/{version}/explain_images.csv",
         record="results/sem/{version}/explain.json",
-        sheet=report(
-            "results/sem/{version}/explain.png",
-            category="SEM",
-            subcategory="network {version}",
-            labels={"figure": "where it looks"},
-            caption="../report/sem_explain.rst",
-        ),
+    log:
+        logs("sem.explain", "{version}"),
+    benchmark:
+        benchmarks("sem.explain", "{version}")
+    conda:
+        ENVIRONMENT
+    threads: SEM.explain.threads
+    resources:
+        **resources("sem.explain", mem_mb=4000, runtime=60),
+        gpu=gpus("sem.explain"),
+    params:
+        **stage_params("sem.explain"),
+    message:
+        "Computing class activation maps of the SEM network {wildcards.version}"
+    shell:
+        command(
+            "sem explain {input.split} {input.model} results/sem/pooled/crops.zarr {input.images} {input.predicted}"
+            " --out {output.maps} --crops-table {output.crops} --images-table {output.images}",
+            "{wildcards.version}",
+        )
+
+
+rule sem_predict:
+    input:
+        raw=lambda wildcards: sem_raw([wildcards.set]),
+        model=lambda wildcards: sem_model(wildcards.version),
+    output:
+        table="results/sem/{set}/{version}.csv",
+        record="results/sem/{set}/{version}.json",
+    log:
+        logs("sem.predict", "{set}/{version}"),
+    benchmark:
+        benchmarks("sem.predict", "{set}/{version}")
+    conda:
+        ENVIRONMENT
+    threads: SEM.predict.threads
+    resources:
+        **resources("sem.predict", mem_mb=4000, runtime=60),
+        gpu=gpus("sem.predict"),
+    params:
+        options=lambda wildcards: sem_predict_flags(wildcards.version),
+        code=code("sem.predict"),
+        images=lambda wildcards: sem_images(wildcards.set),
+    message:
+        "Classifying the images of data set {wildcards.set} with the SEM network {wildcards.version}"
+    shell:
+        command("sem predict {params.images:q} --out {output.table}", "{wildcards.set}")
+
+
+rule sem_figures:
+    input:
+        training="results/sem/{version}/train.json",
+        images="results/sem/{version}/predictions.csv",
+        metrics="results/sem/{version}/metrics.csv",
+        calibration="results/sem/{version}/calibration.csv",
+        audit="results/sem/{version}/audit.csv",
+        maps="results/sem/{version}/explain.h5",
+        mapped_crops="results/sem/{version}/explain_crops.csv",
+        mapped_images="results/sem/{version}/explain_images.csv",
+    output:
+        record="results/sem/{version}/figures.json",
+        figures=[
+            report(
+                f"results/sem/{{version}}/{figure}.png",
+                category="SEM",
+                subcategory="network {version}",
+                labels={"figure": title},
+                caption=f"../report/sem_{figure}.rst",
+            )
+            for figure, title in SEM_FIGURES.items()
+        ],
         maps=[
             report(
                 f"results/sem/{{version}}/map_{number}.png",
@@ -318,37 +362,36 @@ rule sem_explain:
                 labels={"figure": f"whole image {number}"},
                 caption="../report/sem_maps.rst",
             )
-            for number in range(1, SEM.explain.whole + 1)
+            for number in SEM_MAPS
         ],
     log:
-        "results/logs/sem/{version}/explain.log",
+        logs("sem.figures", "{version}"),
     benchmark:
-        "results/benchmarks/sem/{version}/explain.tsv"
+        benchmarks("sem.figures", "{version}")
     conda:
         ENVIRONMENT
-    threads: SEM.explain.threads
+    threads: 1
     resources:
-        mem_mb=memory("sem.explain", 4000),
-        runtime=minutes("sem.explain", 60),
-        gpu=gpus("sem.explain"),
+        **resources("sem.figures", mem_mb=2000, runtime=30),
     params:
-        options=options("sem.explain"),
-        code=code("sem.explain"),
+        **stage_params("sem.figures"),
     message:
-        "Drawing where the SEM network {wildcards.version} looks"
+        "Drawing the figures of the SEM network {wildcards.version}"
     shell:
-        "cathodeflow --log {log} sem explain {input.split} {input.model} results/sem/pooled/crops.zarr"
-        " {input.images} {input.predicted} --sample {wildcards.version} --sheet {output.sheet} --maps results/sem/{wildcards.version}"
-        " --record {output.record} {params.options}"
+        command(
+            "sem figures --training {input.training} --images {input.images} --metrics-table {input.metrics}"
+            " --calibration {input.calibration} --audited {input.audit} --maps {input.maps}"
+            " --mapped-crops {input.mapped_crops} --mapped-images {input.mapped_images}"
+            " --out results/sem/{wildcards.version}",
+            "{wildcards.version}",
+        )
 
 
-rule sem_predict:
+rule sem_prediction_figures:
     input:
-        raw=lambda wildcards: sem_raw([wildcards.set]),
-        model=SEM.predict.model or "results/sem/{version}/model.pt",
+        predictions="results/sem/{set}/{version}.csv",
     output:
-        table="results/sem/{set}/{version}.csv",
-        record="results/sem/{set}/{version}.json",
+        record="results/sem/{set}/figures_{version}.json",
         figure=report(
             "results/sem/{set}/{version}.png",
             category="SEM",
@@ -357,23 +400,17 @@ rule sem_predict:
             caption="../report/sem_predict.rst",
         ),
     log:
-        "results/logs/sem/{set}/predict_{version}.log",
+        logs("sem.figures", "{set}/{version}"),
     benchmark:
-        "results/benchmarks/sem/{set}/predict_{version}.tsv"
+        benchmarks("sem.figures", "{set}/{version}")
     conda:
         ENVIRONMENT
-    threads: SEM.predict.threads
+    threads: 1
     resources:
-        mem_mb=memory("sem.predict", 4000),
-        runtime=minutes("sem.predict", 60),
-        gpu=gpus("sem.predict"),
+        **resources("sem.figures", mem_mb=2000, runtime=30),
     params:
-        images=lambda wildcards: sem_images(wildcards.set),
-        model=lambda wildcards, input: "" if SEM.predict.model else f"--model {shlex.quote(str(input.model))}",
-        options=options("sem.predict"),
-        code=code("sem.predict"),
+        **stage_params("sem.figures"),
     message:
-        "Predicting the images of data set {wildcards.set}"
+        "Drawing the predictions for data set {wildcards.set} by the SEM network {wildcards.version}"
     shell:
-        "cathodeflow --log {log} sem predict {params.images:q} {params.model} --sample {wildcards.set}"
-        " --out {output.table} --record {output.record} --figure {output.figure} {params.options}"
+        command("sem figures --predictions {input.predictions} --out results/sem/{wildcards.set}", "{wildcards.set}")

@@ -1,47 +1,62 @@
+from cathodeflow.io.image_lists import raw_files
 from cathodeflow.options import to_flags
 from cathodeflow.sem import data_sets as sem_data_sets
 
 SEM = CONFIG.sem
 SETS = SAMPLES["sem"]
-LABELLED = [name for name, one in SETS.items() if one.role == "train"]
-UNLABELLED = [name for name, one in SETS.items() if one.role == "predict"]
-# Networks that are trained here, and those that predict.
+LABELLED = [name for name, data_set in SETS.items() if data_set.role == "train"]
+UNLABELLED = [name for name, data_set in SETS.items() if data_set.role == "predict"]
+# Networks that are trained here, and those that classify images without labels.
 VERSIONS = list(SEM.networks) if LABELLED else []
 PREDICTORS = VERSIONS if SEM.predict.model is None else ["given"]
-SEM_FIGURES = ["confusion", "calibration", "classes"]
+SEM_FIGURES = {
+    "train": "training",
+    "confusion": "confusion",
+    "calibration": "calibration",
+    "classes": "classes",
+    "audit": "audit",
+    "explain": "class activation maps",
+}
+SEM_MAPS = range(1, SEM.explain.whole + 1)
 
 
 def sem_images(name):
-    """Images of a data set as `cathodeflow sem` takes them."""
+    """Images of a data set as the stages take them."""
     return f"results/raw/sem/{name}" if SETS[name].simulated else SETS[name].images
 
 
 def sem_simulated(name):
     """Files that a simulated data set consists of."""
-    list_files = sem_data_sets.simulated_files if SETS[name].role == "train" else sem_data_sets.foreign_files
+    list_files = sem_data_sets.simulated_files if SETS[name].role == "train" else sem_data_sets.unlabelled_files
     return list_files(f"results/raw/sem/{name}", SEM.simulate)
 
 
 def sem_raw(names):
-    """Raw files themselves, so that Snakemake sees each of them change, come and go."""
+    """Raw files of data sets, so that Snakemake sees each of them change, appear and disappear."""
     return [
         file
         for name in names
-        for file in (sem_simulated(name) if SETS[name].simulated else sem_data_sets.raw_files(SETS[name].images))
+        for file in (sem_simulated(name) if SETS[name].simulated else raw_files(SETS[name].images))
     ]
 
 
-def sem_train_flags(version):
-    """Options of a version's training as one string."""
-    return to_flags(settings.complete(CONFIG, SEM.networks[version]))
+def sem_train_options(version):
+    """Options of the training of a version, with the workflow's seed and device."""
+    return settings.complete(CONFIG, SEM.networks[version])
 
 
 def sem_weights(version):
-    """File of the weights that a version starts from, if it is one."""
+    """File of the initial weights of a version, if they come from a file."""
     weights = SEM.networks[version].weights
     return [] if weights in ("none", "imagenet") else [weights]
 
 
-def sem_gpus(version):
-    """GPUs that a version's training asks for."""
-    return gpus_of(settings.complete(CONFIG, SEM.networks[version]))
+def sem_model(version):
+    """Model file of a version, or the given one."""
+    return SEM.predict.model or f"results/sem/{version}/model.pt"
+
+
+def sem_predict_flags(version):
+    """Options of the prediction with a version, as one string."""
+    options = settings.stage_options(CONFIG, "sem.predict")
+    return to_flags(options.model_copy(update={"model": sem_model(version)}))

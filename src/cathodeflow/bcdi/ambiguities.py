@@ -1,4 +1,4 @@
-"""What a diffraction pattern cannot tell: shift, global phase and twin; resolved here and nowhere else.
+"""Ambiguities of a diffraction pattern: shift, global phase and twin; resolved here and nowhere else.
 
 An object o(r), its shifted copies, o(r) exp(i c) and its twin conj(o(-r)) have the same diffraction amplitude.
 """
@@ -20,7 +20,7 @@ _ZOOM = ((1 / 8, 6), (1 / 64, 9), (1 / 512, 9))
 
 
 def align(objects: Tensor, reference: Tensor, *, twin: bool = True) -> tuple[Tensor, Tensor]:
-    """Bring objects to the position, the global phase and the orientation of a reference.
+    """Align objects to the position, the global phase and the orientation of a reference.
 
     The cross-correlation is found on whole voxels by FFT, then around its peak on ever finer grids by matrix products
     [1]_, down to 1/512 voxel. Of an object and its twin the one that correlates better is kept.
@@ -143,7 +143,7 @@ def centred(objects: Tensor) -> Tensor:
 def unwrapped(phase: NDArray[np.floating], support: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Unwrap a phase inside a support, along the most reliable path [1]_ [2]_.
 
-    Neighbours are joined in the order of their reliability, that is of how little the phase's wrapped second
+    Neighbours are linked in the order of their reliability, that is of how little the phase's wrapped second
     differences are, so that a path leads around noise. True for any range of phase as long as neighbours differ by less
     than pi and there is no dislocation; at one the jump stays where the phase is least reliable.
 
@@ -171,13 +171,13 @@ def unwrapped(phase: NDArray[np.floating], support: NDArray[np.bool_]) -> NDArra
         return result
     number = np.full(phase.shape, -1)
     number[support] = np.arange(count)
-    doubt = _doubt(phase, support)[support]
+    unreliability = _unreliability(phase, support)[support]
     first, second = _neighbours(number)
     # A weight of 0 would be no edge.
-    weights = doubt[first] + doubt[second] + 1.0
+    weights = unreliability[first] + unreliability[second] + 1.0
     tree = minimum_spanning_tree(coo_array((weights, (first, second)), shape=(count + 1, count + 1)).tocsr())
     parts, part = connected_components(tree[:count, :count], directed=False)
-    # A root beside the voxels, joined to one of each connected part, lets one search walk through all of them.
+    # A root besides the voxels, linked to one voxel of each connected part: one search then visits all voxels.
     starts = np.unique(part, return_index=True)[1]
     links = coo_array((np.ones(parts), (np.full(parts, count), starts)), shape=tree.shape)
     above = breadth_first_order(tree + links.tocsr(), count, directed=False)[1]
@@ -189,8 +189,8 @@ def unwrapped(phase: NDArray[np.floating], support: NDArray[np.bool_]) -> NDArra
         total = np.where(above == count, total, total + total[above])
         above = above[above]
     total = total[:count]
-    for one in range(parts):
-        inside = part == one
+    for index in range(parts):
+        inside = part == index
         total[inside] -= 2 * np.pi * np.round(np.median(total[inside]) / (2 * np.pi))
     result[support] = total
     return result
@@ -268,7 +268,7 @@ def _without_ramp(objects: Tensor) -> Tensor:
     return objects
 
 
-def _doubt(phase: NDArray[np.floating], support: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _unreliability(phase: NDArray[np.floating], support: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Root of the sum of squares of the wrapped second differences, pi for those that reach out of the support."""
     padded, inside = np.pad(np.asarray(phase, np.float64), 1), np.pad(support, 1)
     squares = np.zeros(phase.shape)

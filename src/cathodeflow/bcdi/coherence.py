@@ -1,4 +1,4 @@
-"""Partial coherence: the intensity of a coherent wave, blurred on the detector by a Gauss function.
+"""Partial coherence: the intensity of a coherent wave, blurred on the detector by a Gaussian.
 
 A Gaussian mutual coherence function multiplies the autocorrelation of the object, so the measured intensity is the
 coherent one convolved with its transform (J. N. Clark et al., Nat. Commun. 3, 993 (2012), equation 2). Volumes here are
@@ -11,28 +11,14 @@ import torch
 from torch import Tensor
 
 from cathodeflow.bcdi.operators import VOLUME
-from cathodeflow.errors import InputError
+from cathodeflow.bcdi.operators import amplitude as coherent_amplitude
 
 #: Widest blur that is estimated [px]: the speckles of a pattern sampled well enough to be phased are not narrower.
 WIDEST = 2.0
 
 
-def checked_widths(widths: float | tuple[float, float, float]) -> tuple[float, float, float]:
-    """Give the standard deviations along (z, y, x) [px] of one or three numbers.
-
-    Raises
-    ------
-    InputError
-        When one is negative, or there are not one or three.
-    """
-    given = tuple(widths) if isinstance(widths, (tuple, list)) else (widths,) * 3
-    if len(given) != 3 or not all(0 <= width < math.inf for width in given):
-        raise InputError("coherence", f"{widths} px", "one or three widths, at least 0")
-    return float(given[0]), float(given[1]), float(given[2])
-
-
 class Blur:
-    """Gauss functions, one for each start.
+    """Gaussian blurs, one for each start.
 
     Parameters
     ----------
@@ -44,12 +30,12 @@ class Blur:
     def __init__(self, shape: tuple[int, ...], widths: Tensor) -> None:
         self.sides = shape[1:]
         width, height, depth = self.sides
-        place = widths.device
+        device = widths.device
         # Along z, y, x, as the widths are.
         self.squares = [
-            torch.fft.rfftfreq(depth, device=place).square(),
-            torch.fft.fftfreq(height, device=place).square()[:, None],
-            torch.fft.fftfreq(width, device=place).square()[:, None, None],
+            torch.fft.rfftfreq(depth, device=device).square(),
+            torch.fft.fftfreq(height, device=device).square()[:, None],
+            torch.fft.fftfreq(width, device=device).square()[:, None, None],
         ]
         self.widths = widths
 
@@ -73,7 +59,7 @@ class Blur:
         return torch.fft.irfftn(spectrum, self.sides, VOLUME)
 
     def fit(self, intensity: Tensor, amplitude: Tensor, weight: Tensor) -> None:
-        """Bring the widths nearer to those with which the intensities agree with what was measured.
+        """Improve the widths, so that the intensities agree better with the measured ones.
 
         One step of Gauss and Newton on the squared difference of amplitudes, in the three variances.
 
@@ -96,3 +82,25 @@ class Blur:
         normal += 1e-6 * normal.diagonal(dim1=1, dim2=2).amax(1)[:, None, None] * torch.eye(3, device=normal.device)
         step = torch.linalg.solve(normal, gradient).float()
         self.widths = (self.widths.square() + step).clamp_(0, WIDEST**2).sqrt_()
+
+
+def detected_amplitude(objects: Tensor, widths: Tensor) -> Tensor:
+    """Calculate the amplitude of objects on the detector, blurred where the coherence is partial.
+
+    Parameters
+    ----------
+    objects : (start, z, y, x) complex64
+    widths : (start, 3) float32
+        Standard deviations of the blur along (z, y, x) [px]; 0 for full coherence.
+
+    Returns
+    -------
+    (start, z, y, x) float32
+        Zero frequency at index n // 2.
+    """
+    calculated = coherent_amplitude(objects)
+    if not bool(widths.any()):
+        return calculated
+    # The blur is periodic: the position of the zero frequency does not matter to it.
+    intensity = calculated.square().permute(0, 3, 2, 1)
+    return Blur(tuple(intensity.shape), widths)(intensity).permute(0, 3, 2, 1).sqrt()

@@ -22,7 +22,7 @@ Vectors = NDArray[np.float64]
 #: {100} over {111} distance of the truncated octahedron whose edges are all equal.
 ARCHIMEDEAN = 2 / np.sqrt(3)
 
-# Least share of its bounding box that a crystal fills, so that it is neither a needle nor a plate on edge.
+# Minimum fraction of its bounding box that a crystal fills, so that it is neither a needle nor a tilted plate.
 _FILL = 0.2
 _DRAWS = 200
 # Radius of the sphere around the centre that no half space cuts, over that of the farthest vertex.
@@ -90,10 +90,10 @@ def window(on: Grid, polyhedron: Polyhedron) -> tuple[tuple[slice, slice, slice]
 
 
 def amplitude(polyhedron: Polyhedron, on: Grid) -> Floats:
-    """Share of every voxel that is inside (z, y, x), 0 to 1.
+    """Fraction of every voxel that is inside (z, y, x), 0 to 1.
 
     Edges are rounded where t = sqrt(sum_i max(n_i . r - d_i + rounding, 0)^2) reaches the radius: facets stay flat,
-    right-angled edges become cylinders. The share falls linearly over the width that a voxel has along the normal,
+    right-angled edges become cylinders. The fraction falls linearly over the width that a voxel has along the normal,
     which keeps the volume. Edges are at least as round as a voxel is wide.
     """
     normals = polyhedron.normals.astype(np.float32)
@@ -131,13 +131,13 @@ def _closed(polyhedron: Polyhedron) -> bool:
 
 
 def bounds(polyhedron: Polyhedron) -> Vectors:
-    """Least and largest coordinate (2, 3) of the polyhedron with its rounded edges.
+    """Minimum and maximum coordinates (2, 3) of the polyhedron with its rounded edges.
 
     Notes
     -----
     Where e . r is largest on t = rounding (see `amplitude`), sum_i t_i n_i is along e. With the facets A that have
-    t_i > 0 both are solved in closed form; A is found by repetition, from the corner of the sharp polyhedron. Where the
-    repetition goes in circles, a general solver finds the place.
+    t_i > 0 both are solved in closed form; A is found by iteration, from the corner of the sharp polyhedron. Where the
+    iteration does not converge, a general solver finds the point.
     """
     corners = vertices(polyhedron)
     found = np.stack([corners.min(axis=0), corners.max(axis=0)])
@@ -248,16 +248,14 @@ def winterbottom(polyhedron: Polyhedron, normal: Sequence[float] | Vectors, dist
 def transformed(
     polyhedron: Polyhedron, matrix: Vectors, *, shift: Sequence[float] | Vectors = (0.0, 0.0, 0.0)
 ) -> Polyhedron:
-    """Polyhedron of the points (r + shift) @ matrix; the rounding goes with the third root of the volume."""
+    """Polyhedron of the points (r + shift) @ matrix; the rounding scales with the third root of the volume."""
     normals = polyhedron.normals @ np.linalg.inv(matrix).T
     length = np.linalg.norm(normals, axis=1)
     distances = (polyhedron.distances + polyhedron.normals @ np.asarray(shift)) / length
     return Polyhedron(normals / length[:, None], distances, polyhedron.rounding * abs(np.linalg.det(matrix)) ** (1 / 3))
 
 
-def draw_polyhedron(
-    rng: np.random.Generator, *, habit: str = "polyhedron", aspect: float = 1.5, rounding: float = 0.2
-) -> Polyhedron:
+def draw_polyhedron(rng: np.random.Generator, *, habit: str, aspect: float, rounding: float) -> Polyhedron:
     """Draw a crystal in a random orientation.
 
     Parameters
@@ -266,7 +264,7 @@ def draw_polyhedron(
     habit : str
         Of `HABITS`: a polyhedron of 8 to 20 facets at random, a truncated octahedron, or that on a substrate.
     aspect : float
-        Facets grow apart as an ellipsoid whose longest axis is at most this many times the shortest; 1 to 3.
+        Maximum aspect ratio: facets are placed on an ellipsoid whose axes differ by at most this factor; 1 to 3.
     rounding : float
         Radius of edges over the distance of the nearest facet, 0 to less than 1.
 

@@ -1,4 +1,4 @@
-"""What a detector counts of a crystal's coherent diffraction: photons, coherence, noise, bad pixels."""
+"""Detector counts of a crystal's coherent diffraction: photons, coherence, noise, bad pixels."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,7 +20,7 @@ class Pattern(NamedTuple):
 
 
 def expected_intensity(
-    amplitude: Floats, phase: Floats, *, photons: float, coherence: float = 0.0, background: float = 0.0
+    amplitude: Floats, phase: Floats, *, photons: float, coherence: float, background: float
 ) -> Floats:
     """Mean counts of an object's far field, |F|^2 with the unitary transform, zero frequency at n // 2.
 
@@ -31,8 +31,8 @@ def expected_intensity(
     photons : float
         Of the object in the whole window, without background: by Parseval's theorem the object is scaled to them.
     coherence : float
-        Partial coherence: deviation of the Gauss function with which the intensity is folded [voxel]. The number of
-        photons stays.
+        Partial coherence: standard deviation of the Gaussian that blurs the intensity [voxel]. The number of photons
+        is unchanged.
     background : float
         Added to every voxel [counts].
 
@@ -68,11 +68,11 @@ def expected_intensity(
 def detector_mask(
     shape: tuple[int, int],
     *,
-    stop_radius: float = 0.0,
+    stop_radius: float,
     row_gaps: Sequence[tuple[int, int]] = (),
     col_gaps: Sequence[tuple[int, int]] = (),
 ) -> NDArray[np.bool_]:
-    """Pixels (y, x) that see something: not behind the beam stop nor in a gap between modules.
+    """Pixels (y, x) that are illuminated: neither behind the beam stop nor in a gap between modules.
 
     Parameters
     ----------
@@ -112,9 +112,9 @@ def measure(
     *,
     rng: np.random.Generator,
     good: NDArray[np.bool_] | None = None,
-    hot_fraction: float = 0.0,
+    hot_fraction: float,
 ) -> Pattern:
-    """Count photons: Poisson noise of the intensity, nothing where the detector is blind, hot pixels.
+    """Count photons: Poisson noise of the intensity, no counts at masked pixels, hot pixels.
 
     Parameters
     ----------
@@ -122,9 +122,9 @@ def measure(
         Mean counts.
     rng : Generator
     good : (y, x) bool, optional
-        Pixels that see something; others count 0.
+        Pixels that are illuminated; others count 0.
     hot_fraction : float
-        Share of the detector's pixels that count too much, in all frames alike: log-uniformly from 10 to the
+        Fraction of hot pixels, which count too much in all frames: log-uniformly from 10 to the
         intensity's maximum, with its own Poisson noise.
 
     Returns
@@ -135,11 +135,11 @@ def measure(
     Raises
     ------
     InputError
-        The intensity is negative or not finite, the mask of another size, or the share not of 0 to 1.
+        The intensity is negative or not finite, the mask of another size, or the fraction is not between 0 and 1.
     """
-    least, most = float(intensity.min()), float(intensity.max())
-    if not (least >= 0 and most < np.iinfo(np.int32).max / 2):
-        raise InputError("intensity", f"values from {least:.3g} to {most:.3g}", "0 to 1e9 counts")
+    lowest, highest = float(intensity.min()), float(intensity.max())
+    if not (lowest >= 0 and highest < np.iinfo(np.int32).max / 2):
+        raise InputError("intensity", f"values from {lowest:.3g} to {highest:.3g}", "0 to 1e9 counts")
     shape = intensity.shape[1:]
     if good is not None and good.shape != shape:
         raise InputError("good", f"shape {good.shape}", f"that of a frame, {shape}")
@@ -151,7 +151,7 @@ def measure(
     hot = rng.choice(good.size, round(hot_fraction * good.size), replace=False)
     hot = hot[good.flat[hot]]
     if len(hot):
-        rates = np.exp(rng.uniform(np.log(10), np.log(max(most, 20.0)), len(hot)))
+        rates = np.exp(rng.uniform(np.log(10), np.log(max(highest, 20.0)), len(hot)))
         counts.reshape(len(counts), -1)[:, hot] += rng.poisson(rates, (len(counts), len(hot))).astype(np.int32)
         good.flat[hot] = False
     return Pattern(counts, good)

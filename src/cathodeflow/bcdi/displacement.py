@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cathodeflow.bcdi.crystals import Floats, Grid, Polyhedron, Vectors
 from cathodeflow.errors import InputError
 
-#: Ranges that the phase's range in the crystal [rad] is drawn from, by regime of strain.
+#: Intervals from which the range of the phase in the crystal [rad] is drawn, by strain regime.
 REGIMES: dict[str, tuple[float, float]] = {
     "weak": (0.1, 1.0),
     "medium": (2.0, 3.0),
@@ -176,14 +176,14 @@ def relaxation(points: Floats, *, polyhedron: Polyhedron, depth: float, moves: V
 def share_for_range(
     field: Floats, phase_range: float, *, inside: NDArray[np.bool_], base: Floats | None = None
 ) -> float:
-    """Share a > 0 of a field with which `base + a field` has a given range in the crystal.
+    """Factor a > 0 of a field for which `base + a field` has a given range in the crystal.
 
     Parameters
     ----------
     field, base : (...)
         Phases; no base is 0. The base has no larger range than asked for.
     phase_range : float
-        Largest less least phase [rad], more than 0.
+        Maximum minus minimum phase [rad], above 0.
     inside : (...) bool
         The crystal.
 
@@ -200,7 +200,7 @@ def share_for_range(
         raise InputError("phase_range", f"{phase_range:.3g} rad", f"at least the defect's, {np.ptp(start):.3g} rad")
     if np.ptp(values) == 0:
         raise InputError("displacement", "the same in the whole crystal", "a field that changes")
-    # The range is a convex function of the share, in straight pieces: from above, Newton's steps end at the root.
+    # The range is a convex, piecewise linear function of the factor: from above, Newton's method ends at the root.
     share = (phase_range + np.ptp(start)) / np.ptp(values)
     for _ in range(100):
         phase = start + share * values

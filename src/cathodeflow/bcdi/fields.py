@@ -20,9 +20,9 @@ from cathodeflow.bcdi.displacement import (
 )
 from cathodeflow.errors import InputError
 
-#: What displaces the lattice; all but the first with a smooth field beside it.
+#: Kinds of displacement; all but the first are added to a smooth field.
 KINDS = ("smooth", "surface", "twin", "fault", "edge", "screw")
-#: Those around which the phase grows by 2 pi, so that its range is larger.
+#: Kinds around which the phase grows by 2 pi, so that its range is larger.
 DISLOCATIONS = ("edge", "screw")
 
 
@@ -158,9 +158,9 @@ def scaled(
     inside : (z, y, x) bool
         The crystal on the grid.
     regime : str
-        Of `REGIMES`, whose range the phase range is drawn from; where there is a dislocation, from its own on.
+        Of `REGIMES`, from whose interval the phase range is drawn, above that of a dislocation.
     phase_range : float, optional
-        This one instead [rad].
+        Phase range in place of that of the regime [rad].
     rng : Generator
 
     Returns

@@ -16,6 +16,7 @@ References
 .. [2] S. Maddali et al., J. Appl. Cryst. 53, 393 (2020): bases of sampling in both spaces
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ _FLAT = 0.01
 
 
 class Geometry(NamedTuple):
-    """Where the detector and the sample stand, and what a step of the scan is."""
+    """Geometry of a rocking scan: detector, sample, and rocking step."""
 
     energy_kev: float
     #: From the sample to the detector [m].
@@ -51,7 +52,7 @@ class Geometry(NamedTuple):
     #: Angle that is scanned, and its change from frame to frame [degrees].
     rocking_axis: Literal["theta", "chi", "phi"]
     rocking_step_deg: float
-    #: Where the detector's rows and columns count to, seen at zero angles of the arm.
+    #: Directions in which row and column numbers of the detector increase, at zero angles of the arm.
     row_direction: Literal["down", "up"] = "down"
     col_direction: Literal["outboard", "inboard"] = "outboard"
 
@@ -93,7 +94,7 @@ def reciprocal_basis(geometry: Geometry, *, binning: tuple[int, int, int] = (1, 
     ----------
     geometry : Geometry
     binning : (int, int, int)
-        Frames, rows and columns that were joined to one.
+        Frames, rows and columns that were binned to one.
 
     Returns
     -------
@@ -164,7 +165,7 @@ def to_laboratory(
     within: NDArray[np.bool_] | None = None,
     order: int = 1,
 ) -> tuple[NDArray[Any], float]:
-    """Bring an object from the skewed frame of its scan to cubic voxels along the axes of the laboratory.
+    """Interpolate an object from the skewed frame of its scan to cubic voxels along the axes of the laboratory.
 
     Amplitude and phase are interpolated apart, the phase as a complex number: where the phase changes from voxel to
     voxel a complex average would be too small, and an average of angles wrong where they wrap.
@@ -200,7 +201,7 @@ def to_laboratory(
     centre = np.array(volume.shape) // 2
     filled = np.argwhere(volume if within is None else within)
     if not len(filled):
-        raise InputError("object", "0 everywhere", "something to bring to the laboratory frame")
+        raise InputError("object", "0 everywhere", "an object")
     # Corners of the box that holds it, a voxel farther for the interpolation.
     low, high = filled.min(axis=0) - 1 - centre, filled.max(axis=0) + 1 - centre
     corners = np.stack(np.meshgrid(*zip(low, high, strict=True)), axis=-1).reshape(-1, 3) @ basis
@@ -233,6 +234,45 @@ def laboratory_basis(voxel_nm: float) -> Floats:
     """
     basis: Floats = voxel_nm * np.eye(3)[::-1]
     return basis
+
+
+def frequency_scale(
+    geometry: Geometry | None, shape: Sequence[int], binning: tuple[int, int, int]
+) -> tuple[Floats, str]:
+    """Sizes (3,) whose inverse is the range of spatial frequency along each axis of a pattern, and its unit.
+
+    In nm with a geometry, else in voxels: the unit of the frequency is "1/nm" or "1/voxel".
+    """
+    if geometry is None:
+        return np.ones(3), "1/voxel"
+    steps = np.linalg.norm(reciprocal_basis(geometry, binning=binning), axis=1)
+    sizes: Floats = 2 * np.pi / (steps * np.array(shape))
+    return sizes, "1/nm"
+
+
+def geometry_of(*sources: Mapping[str, Any]) -> tuple[Geometry | None, list[str]]:
+    """Combine the values of several sources by the names of the fields; later sources override earlier ones.
+
+    Parameters
+    ----------
+    *sources : mapping
+        What is None in a source is not given there; other keys are ignored.
+
+    Returns
+    -------
+    geometry : Geometry, optional
+        None where a field is missing.
+    missing : list of str
+        Names of the missing fields.
+
+    Examples
+    --------
+    >>> geometry_of({"energy_kev": 9.0, "distance_m": 0.5}, {"energy_kev": 10.0})[1][:2]
+    ['pixel_um', 'delta_deg']
+    """
+    values = {name: source[name] for source in sources for name in Geometry._fields if source.get(name) is not None}
+    missing = [name for name in Geometry._fields if name not in values and name not in Geometry._field_defaults]
+    return (None if missing else Geometry(**values)), missing
 
 
 def _arm(geometry: Geometry) -> Rotation:

@@ -1,4 +1,4 @@
-"""The loop of iterative phasing, ordered so that little but two short Fourier transforms is left of an iteration.
+"""The loop of iterative phasing, ordered so that an iteration is little more than two short Fourier transforms.
 
 With y = P_M x, every algorithm here is x' = a x + c z + u, where u is zero outside the support, and z = y but for the
 difference map; outside HIO leaves x - beta y, for example, and inside u = (1 + beta) y - x makes it y. So the iterate
@@ -8,7 +8,7 @@ transforms but those along z are pruned to it.
 
 Objects are (start, z, y, x), waves and columns (start, x, y, z), so that every transform goes along memory or comes out
 that way. Objects have their centre at index n // 2, waves the zero frequency at index 0; that shifts the object by half
-the volume and only multiplies its wave by phases, which no step of an iteration looks at.
+the volume and only multiplies its wave by phases, which no step of an iteration depends on.
 """
 
 from typing import NamedTuple
@@ -18,17 +18,18 @@ from torch import Tensor
 
 from cathodeflow.bcdi.coherence import Blur
 from cathodeflow.bcdi.operators import bounding_box, within_phase
+from cathodeflow.bcdi.options import Phase
 from cathodeflow.bcdi.recipe import Step, total_iterations
 from cathodeflow.bcdi.support import shrink_wrap, sigma_at
 
-#: Least share of a pixel's coherent intensity that a blur leaves in it.
+#: Minimum fraction of a pixel's coherent intensity that a blur leaves in it.
 _OWN_SHARE = 0.1
 
 
 class Measured(NamedTuple):
-    """What the waves are held to.
+    """Measured amplitude, the constraint of the waves.
 
-    amplitude : (x, y, z) float32, zero frequency at index 0; 0 where nothing is to be held to.
+    amplitude : (x, y, z) float32, zero frequency at index 0; 0 where there is no constraint.
     weight : (x, y, z) float32, 1 where it is, else 0.
     norm : float, of the amplitude.
     """
@@ -36,18 +37,6 @@ class Measured(NamedTuple):
     amplitude: Tensor
     weight: Tensor
     norm: float
-
-
-class Settings(NamedTuple):
-    """Options of `cathodeflow.bcdi.phase.retrieve` that concern the iterations."""
-
-    beta: float
-    shrink_every: int
-    sigma: tuple[float, float]
-    threshold: float
-    phase_limits: tuple[float, float] | None
-    poisson: bool
-    fit_coherence: bool
 
 
 class Found(NamedTuple):
@@ -101,7 +90,7 @@ class _Box:
 
 
 class _Detector:
-    """Modulus of waves (start, x, y, z) against the measured one; the memory for it is used again and again."""
+    """Modulus of waves (start, x, y, z) against the measured one; its memory is reused."""
 
     def __init__(self, measured: Measured, shape: torch.Size, blur: Blur | None, poisson: bool) -> None:
         self.measured, self.blur, self.poisson = measured, blur, poisson
@@ -120,13 +109,13 @@ class _Detector:
         """Calculate the modulus, keep it, and give the error of each start (start,)."""
         intensity = self.intensity(waves)
         if self.blur is not None:
-            # Of a positive blur the pixel's own share alone is as much; without it rounding could pass for darkness.
+            # A positive blur leaves at least this in a pixel; without the bound, rounding could make it dark.
             intensity = torch.maximum(self.blur(intensity), intensity.mul_(_OWN_SHARE))
         modulus = intensity.sqrt_()
         if self.missing is not None:
             modulus.view(-1).index_fill_(0, self.missing, 0)
         self.modulus = modulus
-        # In memory that is written next anyway.
+        # In memory that is overwritten next.
         scratch = torch.view_as_real(self.projected).view(-1)[: modulus.numel()].view(modulus.shape)
         difference = torch.sub(modulus, self.measured.amplitude, out=scratch)
         return torch.linalg.vector_norm(difference.flatten(1), dim=1) / self.measured.norm
@@ -148,7 +137,14 @@ class _Detector:
 
 
 def iterate(
-    objects: Tensor, supports: Tensor, measured: Measured, steps: list[Step], settings: Settings, blur: Blur | None
+    objects: Tensor,
+    supports: Tensor,
+    measured: Measured,
+    steps: list[Step],
+    options: Phase,
+    blur: Blur | None,
+    *,
+    usual_beta: float,
 ) -> Found:
     """Do all iterations of a recipe.
 
@@ -159,14 +155,16 @@ def iterate(
     supports : (start, z, y, x) bool
     measured : Measured
     steps : list of Step
-    settings : Settings
+    options : Phase
     blur : Blur, optional
-        Of partially coherent intensities; its widths are changed where they are to be fitted.
+        Of partially coherent intensities; its widths are changed where they are fitted.
+    usual_beta : float
+        Feedback or relaxation where the step sets none.
     """
     total, device = total_iterations(steps), objects.device
     errors = torch.empty(total + 1, len(objects), device=device)
     shape = torch.Size((len(objects), *measured.amplitude.shape))
-    detector = _Detector(measured, shape, blur, settings.poisson)
+    detector = _Detector(measured, shape, blur, options.likelihood == "poisson")
     box, inside = _boxed(supports, device)
     x = torch.where(inside, box.cut(objects), 0)
     columns = box.filled(x)
@@ -176,8 +174,8 @@ def iterate(
         errors[number - 1] = detector.compare(waves)
         back = _back_along_z(detector.project(waves))
         y = box.inverse(back)
-        allowed = inside & within_phase(y, settings.phase_limits) if settings.phase_limits else inside
-        beta = settings.beta if step.beta is None else step.beta
+        allowed = inside & within_phase(y, options.phase_limits) if options.phase_limits else inside
+        beta = usual_beta if step.beta is None else step.beta
         if step.algorithm == "ER":
             x = torch.where(allowed, y, 0)
             columns.zero_()[..., box.box[0]] = box.columns(x)
@@ -197,14 +195,14 @@ def iterate(
             columns.add_(back, alpha=mix)[..., box.box[0]].add_(box.columns(update).contiguous())
         if number == total:
             break
-        if settings.shrink_every and number % settings.shrink_every == 0:
+        if options.shrink_every and number % options.shrink_every == 0:
             # The projected iterate: the iterate itself carries the feedback outside, and its support would grow.
             current = torch.where(allowed, y, 0)
-            if blur is not None and settings.fit_coherence:
+            if blur is not None and options.coherence == "fit":
                 intensity = detector.intensity(_along_z(box.filled(current)))
                 blur.fit(intensity, measured.amplitude, measured.weight)
-            sigma = sigma_at(settings.sigma, number / total)
-            supports = shrink_wrap(box.whole(current.abs()), sigma=sigma, threshold=settings.threshold)
+            sigma = sigma_at(options.sigma, number / total)
+            supports = shrink_wrap(box.whole(current.abs()), sigma=sigma, threshold=options.threshold)
             box, inside = _boxed(supports, device)
             x = box.inverse(columns)
     final = torch.where(allowed, y, 0)

@@ -1,28 +1,26 @@
-"""What a network for phases is trained by: how far the diffraction of its objects is from the measured one.
+"""Losses of a phase-retrieval network: distances between the diffraction of its objects and the measured one.
 
-All but `overlap_loss` need no truth, and none can tell an object from its shifted copies or its twin. Losses are one
-number for each candidate of each pattern, 0 at best; `best` makes one for each pattern of them.
+All but `overlap_loss` and `placed_loss` need no truth, and do not distinguish an object from its shifted copies or its
+twin. Losses are one number for each candidate of each pattern, 0 at best; `best` combines those of a pattern.
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from cathodeflow.bcdi.operators import VOLUME, fourier
 from cathodeflow.bcdi.operators import amplitude as amplitude_of
+from cathodeflow.bcdi.options import Loss
 from cathodeflow.errors import InputError
 
-LossName = Literal["l1", "pearson", "poisson", "mix"]
-
-#: Counts of a voxel besides what an object gives: without any, a single photon where it gives none would decide.
+#: Background counts of a voxel: without it, a single photon where the object gives none would dominate.
 BACKGROUND = 0.01
 # Below the norm of any object; its square still has a reciprocal in float32, for gradients where all is 0.
 _TINY = 1e-12
 
 
-def diffraction_loss(objects: Tensor, measured: Tensor, loss: LossName = "l1", *, mask: Tensor | None = None) -> Tensor:
+def diffraction_loss(objects: Tensor, measured: Tensor, loss: Loss, *, mask: Tensor | None = None) -> Tensor:
     """Compare the far-field amplitude of objects with the measured one.
 
     Parameters
@@ -58,10 +56,10 @@ def diffraction_loss(objects: Tensor, measured: Tensor, loss: LossName = "l1", *
 
 
 def l1(calculated: Tensor, measured: Tensor) -> Tensor:
-    """Mean distance of amplitudes that are each divided by their maximum, as a share of the mean of the measured one.
+    """Mean distance of amplitudes that are each divided by their maximum, divided by the mean of the measured one.
 
-    The loss of Y. Yao et al., npj Comput. Mater. 8, 124 (2022), but for the share: with it strongly and weakly peaked
-    patterns count alike, and it is the R factor of such amplitudes.
+    The loss of Y. Yao et al., npj Comput. Mater. 8, 124 (2022), except for the division: with it strongly and weakly
+    peaked patterns have the same weight, and it is the R factor of such amplitudes.
 
     Parameters
     ----------
@@ -76,16 +74,16 @@ def l1(calculated: Tensor, measured: Tensor) -> Tensor:
 
 
 def pearson(calculated: Tensor, measured: Tensor) -> Tensor:
-    """1 less Pearson's correlation of the amplitudes (..., z, y, x); on their scale and a background it is blind."""
+    """1 - Pearson's correlation of the amplitudes (..., z, y, x); ignores their scale and a constant background."""
     calculated, measured = (part - part.mean(VOLUME, keepdim=True) for part in (calculated, measured))
     norms = torch.linalg.vector_norm(calculated, dim=VOLUME) * torch.linalg.vector_norm(measured, dim=VOLUME)
     return 1 - (calculated * measured).sum(VOLUME) / norms.clamp_min(_TINY)
 
 
 def poisson(calculated: Tensor, measured: Tensor) -> Tensor:
-    """Negative Poisson log-likelihood of the counts, less that of a perfect object, for each photon [nat].
+    """Negative Poisson log-likelihood of the counts, minus that of a perfect object, per photon [nat].
 
-    The calculated intensity is brought to as many photons as were measured, and both have `BACKGROUND` added. For equal
+    The calculated intensity is scaled to as many photons as were measured, and both have `BACKGROUND` added. For equal
     sums it is the Kullback-Leibler divergence of the two intensities.
 
     Parameters
@@ -116,7 +114,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def overlap_loss(objects: Tensor, truth: Tensor) -> Tensor:
-    """1 less the correlation with the truth, where shift, global phase and twin are those that suit best.
+    """1 - correlation with the truth, at the best shift, global phase and twin.
 
     The highest modulus of the cross-correlation with the truth and with its twin, over all shifts by whole voxels: the
     modulus leaves out the global phase. All shifts come from one Fourier transform, whose gradient is that of the best.
@@ -140,9 +138,9 @@ def overlap_loss(objects: Tensor, truth: Tensor) -> Tensor:
 
 
 def placed_loss(objects: Tensor, truth: Tensor) -> Tensor:
-    """1 less the correlation with the truth or its twin, whichever suits better, where they stand: no shift is tried.
+    """1 - correlation with the truth or its twin, the better of them, without a search for shifts.
 
-    A network learns sooner when all truths stand in the middle and an object elsewhere is wrong; and it costs little,
+    Training converges faster if all true objects are centred and an object elsewhere is wrong; and it costs little,
     without the Fourier transforms of `overlap_loss`.
 
     Parameters
@@ -163,7 +161,7 @@ def placed_loss(objects: Tensor, truth: Tensor) -> Tensor:
 
 
 def residuals(objects: Tensor, measured: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Norm of the difference of amplitudes as a share of that of the measured one, where objects have its norm.
+    """Norm of the difference of amplitudes divided by that of the measured one, for objects scaled to its norm.
 
     Parameters
     ----------
@@ -181,14 +179,14 @@ def residuals(objects: Tensor, measured: Tensor, *, mask: Tensor | None = None) 
     return torch.linalg.vector_norm(scaled, dim=VOLUME)
 
 
-def best(losses: Tensor, *, share: float = 0.05) -> Tensor:
-    """Loss of the best candidate, and a share of the mean, by which the others follow instead of being forgotten.
+def best(losses: Tensor, *, mean_fraction: float) -> Tensor:
+    """Loss of the best candidate with a fraction of the mean, so that the others improve too instead of being lost.
 
     Parameters
     ----------
     losses : (n, candidates) float32
-    share : float
-        Of the mean, in [0, 1].
+    mean_fraction : float
+        Weight of the mean over the candidates, in [0, 1].
 
     Returns
     -------
@@ -196,10 +194,10 @@ def best(losses: Tensor, *, share: float = 0.05) -> Tensor:
 
     Examples
     --------
-    >>> best(torch.tensor([[1.0, 3.0]]), share=0.5).tolist()
+    >>> best(torch.tensor([[1.0, 3.0]]), mean_fraction=0.5).tolist()
     [1.5]
     """
-    return (1 - share) * losses.amin(1) + share * losses.mean(1)
+    return (1 - mean_fraction) * losses.amin(1) + mean_fraction * losses.mean(1)
 
 
 def _amplitudes(objects: Tensor, measured: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,15 @@
-"""The best of several reconstructions, and what they have in common."""
+"""Ranking of several reconstructions, and their common modes."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from cathodeflow.bcdi.ambiguities import align
-from cathodeflow.bcdi.phase import Retrieval
+from cathodeflow.bcdi.figures_of_merit import support_fraction
+from cathodeflow.bcdi.noise import counting_noise
+from cathodeflow.bcdi.options import SUPPORT_THRESHOLD
+from cathodeflow.bcdi.retrieval import Retrieval
 from cathodeflow.errors import InputError
 
 
@@ -15,16 +18,16 @@ class Modes(NamedTuple):
 
     modes : (n, z, y, x) complex64
         Strongest first, on the scale of the objects: of n equal objects the first mode is that object.
-    shares : (n,) float32
-        Of the objects' power, sum 1.
+    fractions : (n,) float32
+        Fractions of the objects' power, sum 1.
     """
 
     modes: Tensor
-    shares: Tensor
+    fractions: Tensor
 
 
 def best_of(found: Retrieval, count: int = 1) -> list[int]:
-    """Rank the starts by their free log-likelihood, or by their last error where no pixel was held out.
+    """Rank the starts by their free log-likelihood, or by their last error where no pixel was excluded.
 
     The error alone prefers supports that are too large; free pixels do not.
 
@@ -52,7 +55,7 @@ def best_of(found: Retrieval, count: int = 1) -> list[int]:
 
 
 def mode_decomposition(objects: Tensor) -> Modes:
-    """Decompose objects into orthogonal modes: the first is what they share, the others how they differ.
+    """Decompose objects into orthogonal modes: the first is common to them, the others are their differences.
 
     The objects are aligned to the first of them (shift, global phase, twin); then the singular value decomposition of
     their matrix (object, voxel) is taken (V. Favre-Nicolin, S. Leake, Y. Chushkin, Sci. Rep. 10, 2664 (2020)).
@@ -81,3 +84,32 @@ def mode_decomposition(objects: Tensor) -> Modes:
     modes = vectors * (torch.polar(strengths / len(flat) ** 0.5, overlap.angle()))[:, None]
     power = strengths.square()
     return Modes(modes.reshape(objects.shape), power / power.sum())
+
+
+def summary(found: Retrieval, order: list[int], *, amplitude: Tensor, mask: Tensor) -> dict[str, Any]:
+    """Figures of merit of the best start, and how far the others agree with it.
+
+    Parameters
+    ----------
+    found : Retrieval
+    order : list of int
+        Starts, the best first (`best_of`).
+    amplitude : (z, y, x) float32
+        Measured amplitude, the square root of counts.
+    mask : (z, y, x) bool
+        True where a pixel was measured.
+    """
+    best = order[0]
+    objects = found.objects[order]
+    metrics = {
+        "starts": len(order),
+        "best_start": best,
+        "error": float(found.errors[best, -1]),
+        "counting_noise": counting_noise(amplitude, valid=mask),
+        "support_fraction": float(support_fraction(objects[:1], threshold=SUPPORT_THRESHOLD)[0]),
+    }
+    if not bool(found.free_log_likelihood.isnan().any()):
+        metrics["free_log_likelihood"] = float(found.free_log_likelihood[best])
+    if len(order) > 1:
+        metrics["median_correlation_with_best"] = float(align(objects[1:], objects[0])[1].median())
+    return metrics

@@ -1,26 +1,20 @@
-"""Networks that turn the diffraction amplitude of a crystal into its complex image, by name."""
+"""Networks that predict the complex object of a crystal from its diffraction amplitude, by name."""
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cathodeflow.bcdi.candidates import Candidates, channels_last, computed
 from cathodeflow.bcdi.operators import VOLUME
+from cathodeflow.bcdi.options import Architecture, Train
+from cathodeflow.bcdi.unrolled import Candidates, channels_last, computed
 from cathodeflow.checkpoints import derived_seed
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import restore
-
-Architecture = Literal["autophasenn", "candidates", "unrolled"]
-ARCHITECTURES = ("autophasenn", "candidates", "unrolled")
-#: Channels of the published network, from the highest to the lowest resolution.
-WIDTHS = (32, 64, 128, 256)
-#: Voxels fainter than this part of the brightest possible are set to 0 (T of the paper).
-THRESHOLD = 0.1
 
 _INITIALISATION = 2**32 - 1
 
@@ -37,7 +31,7 @@ class PhaseNetwork(nn.Module):  # type: ignore[misc]
         Channels from the highest to the lowest resolution; each halves it, so sides are multiples of 2 to the power of
         their number.
     threshold : float
-        Voxels whose amplitude is below are 0, the shape constraint; 1 is the highest amplitude that a network can give.
+        Voxels whose amplitude is below are 0, the shape constraint (T of the paper); the maximum amplitude is 1.
     candidates : int
         Objects for each pattern; the published network gives one.
     stages : int
@@ -51,16 +45,16 @@ class PhaseNetwork(nn.Module):  # type: ignore[misc]
 
     def __init__(
         self,
-        architecture: Architecture = "unrolled",
+        architecture: Architecture,
         *,
-        widths: Sequence[int] = WIDTHS,
-        threshold: float = THRESHOLD,
-        candidates: int = 4,
-        stages: int = 2,
+        widths: Sequence[int],
+        threshold: float,
+        candidates: int,
+        stages: int,
     ) -> None:
         super().__init__()
-        if architecture not in ARCHITECTURES:
-            raise InputError("architecture", str(architecture), "one of " + ", ".join(ARCHITECTURES))
+        if architecture not in get_args(Architecture):
+            raise InputError("architecture", str(architecture), "one of " + ", ".join(get_args(Architecture)))
         if len(widths) < 2 or min(widths) < 1:
             raise InputError("widths", str(list(widths)), "channels of two or more resolutions")
         if not 0 <= threshold < 1:
@@ -188,42 +182,51 @@ class _Decoder(nn.Module):  # type: ignore[misc]
             return self.last(x.float())
 
 
-def make_network(architecture: Architecture = "unrolled", *, seed: int = 0, **options: Any) -> PhaseNetwork:
-    """Make a network whose initial weights depend on the seed alone; global random state stays as it was.
+def make_network(options: Train) -> PhaseNetwork:
+    """Make a network with the threshold of the last epoch, whose initial weights depend on the seed alone.
 
-    Parameters
-    ----------
-    architecture, **options
-        Of `PhaseNetwork`.
-    seed : int
+    Global random state stays as it was.
 
     Examples
     --------
-    >>> published = make_network("autophasenn")
+    >>> published = make_network(Train(architecture="autophasenn"))
     >>> round(sum(weights.numel() for weights in published.parameters()) / 1e6, 1)
     7.0
     """
+    architecture = options.model_dump(include={"architecture", "widths", "candidates", "stages"})
+    return _seeded(architecture | {"threshold": options.threshold[1]}, options.seed or 0)
+
+
+def _seeded(architecture: Mapping[str, Any], seed: int) -> PhaseNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(derived_seed(seed, _INITIALISATION))
-        return PhaseNetwork(architecture, **options)
+        return PhaseNetwork(**architecture)
 
 
-def restored(architecture: Mapping[str, Any], weights: Mapping[str, Tensor]) -> PhaseNetwork:
-    """Make the network of stored weights, in evaluation mode.
+def restored(weights: Mapping[str, Tensor], metadata: Mapping[str, Any], *, where: str = "weights") -> PhaseNetwork:
+    """Make the network of a model file, in evaluation mode.
 
     Parameters
     ----------
-    architecture : mapping
-        The network's `architecture`, stored beside its weights.
     weights : mapping of str to Tensor
-        Its `state_dict`.
+        The network's `state_dict`.
+    metadata : mapping
+        What is stored beside them; `architecture` is that of the network.
+    where : str
+        The file, for messages.
 
     Raises
     ------
     InputError
-        When they do not belong together.
+        It is no model of `cathodeflow bcdi train`, or weights and architecture do not belong together.
     """
-    return restore(lambda: make_network(**architecture), weights, where="weights", expected="a network for phases")
+    architecture = metadata.get("architecture")
+    if not isinstance(architecture, dict):
+        raise InputError(where, "weights without an architecture", "a model of `cathodeflow bcdi train`")
+    try:
+        return restore(lambda: _seeded(architecture, 0), weights, where=where, expected="a phase-retrieval network")
+    except InputError as error:
+        raise InputError(where, error.found, error.expected) from None
 
 
 def padded(objects: Tensor) -> Tensor:

@@ -1,28 +1,28 @@
-"""How much of a measured amplitude is counting noise, and how firmly phasing may hold to it."""
+"""Counting noise of a measured amplitude, and the relaxation of phasing that suits it."""
 
 import torch
 from torch import Tensor
 
-# Relaxation below which RAAR is hardly more than error reduction.
+# Minimum relaxation; below it RAAR is hardly more than error reduction.
 _LEAST_RELAXATION = 0.5
-# Counts that the brightest pixel has of anything that can be phased.
+# Minimum counts of the brightest pixel of a pattern that can be phased.
 _BRIGHTEST = 10.0
 
 
 def counting_noise(amplitude: Tensor, *, valid: Tensor | None = None) -> float:
-    """Estimate how far counting took an amplitude from the true one, relative to its norm.
+    """Estimate the distance between an amplitude and the true one by counting noise, relative to its norm.
 
     The root of n counts varies by 1/4 where n is large. Where few are expected it varies by as much as is expected: so
     do the pixels with one count, and as many photons again are expected in those around them that have none. On
     simulated crystals of 1e5 to 1e8 photons the estimate is within some percent of the distance to the true amplitude.
-    Where few counts were taken for background and dropped it is too low, by a factor of about two.
+    Where small counts were removed as background it is too low, by a factor of about two.
 
     Parameters
     ----------
     amplitude : (z, y, x) float32
         Roots of counts. On another scale the estimate is wrong.
     valid : (z, y, x) bool, optional
-        True where a pixel was measured; what stands in the others does not matter. Default: all.
+        True where a pixel was measured; the values of the others are ignored. Default: all.
 
     Returns
     -------

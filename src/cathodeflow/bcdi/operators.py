@@ -1,9 +1,11 @@
-"""Wave of an object on the detector, and the projections that phase retrieval is built of.
+"""Wave of an object on the detector, and limits of its phase and its box.
 
 Objects and waves are complex (..., z, y, x) with the object's centre and the zero frequency at index n // 2 of every
 axis. The Fourier transform is unitary, with the sign of numpy's `fftn` from object to detector; axes before the last
 three are a batch.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -46,46 +48,7 @@ def amplitude(objects: Tensor) -> Tensor:
     return fourier(objects).abs()
 
 
-def intensity(objects: Tensor) -> Tensor:
-    """Calculate the far-field intensity |F(o)|^2, (..., z, y, x) real."""
-    waves = fourier(objects)
-    return waves.real.square() + waves.imag.square()
-
-
-def project_modulus(objects: Tensor, measured: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Replace the far-field amplitude by the measured one and keep the phase.
-
-    The nearest object with that amplitude (R. W. Gerchberg and W. O. Saxton, Optik 35, 237 (1972)).
-
-    Parameters
-    ----------
-    objects : (..., z, y, x) complex
-    measured : (z, y, x) or (..., z, y, x) float
-        Amplitude, at least 0.
-    mask : (z, y, x) bool, optional
-        True where something was measured; elsewhere the wave stays as it is.
-
-    Returns
-    -------
-    (..., z, y, x) complex
-
-    Notes
-    -----
-    Where the wave is 0 its phase is undefined, and it is taken as 0.
-    """
-    waves = fourier(objects)
-    modulus = waves.abs()
-    phases = torch.where(modulus > 0, waves / modulus, 1)
-    replaced = measured * phases
-    return inverse_fourier(replaced if mask is None else torch.where(mask, replaced, waves))
-
-
-def project_support(objects: Tensor, supports: Tensor) -> Tensor:
-    """Set objects (..., z, y, x) to 0 outside their supports, (z, y, x) or (..., z, y, x) bool."""
-    return torch.where(supports, objects, 0)
-
-
-def within_phase(objects: Tensor, limits: tuple[float, float]) -> Tensor:
+def within_phase(objects: Tensor, limits: Sequence[float]) -> Tensor:
     """Find the voxels whose phase lies between two limits.
 
     Parameters

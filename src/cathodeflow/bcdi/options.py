@@ -1,28 +1,28 @@
-"""Options of the stages of coherent diffraction imaging, and the columns of the sheet of scans."""
+"""Options of the stages of Bragg coherent diffraction imaging."""
 
+import math
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from cathodeflow.bcdi.recipe import DEFAULT, parse
+from cathodeflow.bcdi.scans import Scan, require_readable, sheet_errors
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.sources import is_remote, list_files
 from cathodeflow.options import Options, option
 from cathodeflow.samples import Sample, TechniqueSection
+from cathodeflow.training.base_options import Device, TrainingOptions
 
-Device = Literal["auto", "cpu", "cuda"]
+Architecture = Literal["autophasenn", "candidates", "unrolled"]
 Precision = Literal["auto", "bf16-mixed", "32-true"]
 Habit = Literal["polyhedron", "truncated_octahedron", "winterbottom"]
 Kind = Literal["smooth", "surface", "twin", "fault", "edge", "screw"]
 Regime = Literal["weak", "medium", "strong", "extreme"]
-Likelihood = Literal["amplitude", "poisson"]
 Loss = Literal["l1", "pearson", "poisson", "mix"]
-SIMULATED = "simulated"
 #: Folder beside the scans' folders in results/bcdi, so no scan's name.
 MODEL_FOLDER = "model"
-#: Ways to an object: iterative phasing from random starts, and from the network's image.
-WAYS = {"measure": ("phase", "refine"), "phase": ("phase",), "predict": ("refine",)}
+#: Threshold of the supports whose size and phases are compared, as a fraction of the maximum amplitude.
+SUPPORT_THRESHOLD = 0.1
 
 
 def _range(default: tuple[float, float], description: str, *, unit: str | None = None) -> tuple[float, float]:
@@ -31,117 +31,154 @@ def _range(default: tuple[float, float], description: str, *, unit: str | None =
     return both
 
 
-class Scan(Sample):
-    """A rocking scan of one peak of one particle."""
-
-    role: Literal["measure", "phase", "predict"] = option(
-        "measure", "`phase`: from random starts; `predict`: by the network, refined; `measure`: both, side by side."
-    )
-    frames: str = option(..., "Frames: folder, pattern or file; or `simulated`: made by `bcdi_simulate_scan`.")
-    dark: str | None = option(None, "Dark frame, or several to average; of the frames or of the whole detector.")
-    whitefield: str | None = option(None, "Image of even light, likewise.")
-    mask: str | None = option(None, "Image that is 0 where nothing can be used, likewise, or one for each frame.")
-    spec: str | None = option(None, "SPEC file of 34-ID-C, for the geometry and the region of the detector.")
-    scan: int | None = option(None, "Number of the scan in it.", ge=0)
-    geometry: str | None = option(None, "YAML or JSON file of the geometry, by the names of `strain`.")
-
-    @property
-    def simulated(self) -> bool:
-        """Whether the scan is made by the workflow itself."""
-        return self.frames == SIMULATED
-
-    @property
-    def ways(self) -> tuple[str, ...]:
-        """Ways to an object that are gone."""
-        return WAYS[self.role]
-
-
 class Simulate(Options):
-    """Strained crystals and their diffraction, to train and to test the network on."""
+    """Strained crystals and their diffraction patterns, to train and to test the network.
 
-    crystals: int = option(2000, "Crystals.", ge=2, le=10_000_000)
-    first: int = option(0, "Number of the first one in the endless stream of a seed.", ge=0)
-    size: int = option(32, "Side of the volumes.", unit="px", ge=16, le=512)
-    habits: tuple[Habit, ...] = option(("polyhedron", "truncated_octahedron", "winterbottom"), "Shapes.", min_length=1)
+    Choices, and numbers within a range, are drawn uniformly for each crystal; of the photons, the logarithm.
+    """
+
+    crystals: int = option(2000, "Number of crystals.", ge=2, le=10_000_000)
+    first: int = option(
+        0, "Number of the first crystal; a crystal depends on `seed` and its number, not on the others.", ge=0
+    )
+    size: int = option(32, "Side of the cubic volumes.", unit="px", ge=16, le=512)
+    habits: tuple[Habit, ...] = option(
+        ("polyhedron", "truncated_octahedron", "winterbottom"),
+        "Crystal habits (shapes); `winterbottom`: a truncated octahedron on a substrate.",
+        min_length=1,
+    )
     kinds: tuple[Kind, ...] = option(
         ("smooth", "surface", "twin", "fault", "edge", "screw"),
-        "Displacements; dislocations (edge, screw) in the regime `extreme` alone.",
+        "Kinds of displacement field; edge and screw dislocations occur only in the regime `extreme`.",
         min_length=1,
     )
     regimes: tuple[Regime, ...] = option(
         ("weak", "medium", "strong", "extreme"),
-        "Strain: phase ranges of 0.1-1, 2-3, 4-6, and 2 pi to 3 pi rad.",
+        "Strain regimes, by the range of the phase: 0.1-1, 2-3, 4-6, and 2 pi to 3 pi rad.",
         min_length=1,
     )
-    oversampling: tuple[float, ...] = _range((2.2, 5.0), "Of the axis with the least.")
-    aspect: float = option(1.5, "Largest ratio of the axes.", ge=1, le=3)
-    rounding: tuple[float, ...] = _range((0.05, 0.4), "Radius of edges over the distance of the nearest facet.")
-    correlation: tuple[float, ...] = _range((0.25, 0.6), "Correlation length of smooth strain over the extent.")
-    photons: tuple[float, ...] = _range((1e5, 1e8), "Photons of a pattern; the logarithm is drawn evenly.")
-    coherence: tuple[float, ...] = _range((0.0, 0.4), "Deviation of the blur by partial coherence.", unit="px")
-    background: tuple[float, ...] = _range((0.0, 0.02), "Mean counts of a voxel besides.")
-    hot_fraction: float = option(0.0, "Share of hot pixels, which are masked.", ge=0, le=0.25)
-    stop_radius: float = option(0.0, "Radius of the beam stop on the peak.", unit="px", ge=0)
-    gap: int = option(0, "Width of a gap along the rows and of one along the columns.", unit="px", ge=0)
-    seed: int | None = option(None, "Seed; default: the workflow's.", ge=0)
+    oversampling: tuple[float, ...] = _range(
+        (2.2, 5.0), "Oversampling along the axis where it is lowest (minimum, maximum)."
+    )
+    aspect: float = option(1.5, "Maximum aspect ratio of the crystals.", ge=1, le=3)
+    rounding: tuple[float, ...] = _range(
+        (0.05, 0.4), "Radius of the edges, as a fraction of the distance of the nearest facet (minimum, maximum)."
+    )
+    correlation: tuple[float, ...] = _range(
+        (0.25, 0.6), "Correlation length of smooth strain, as a fraction of the crystal's extent (minimum, maximum)."
+    )
+    photons: tuple[float, ...] = _range((1e5, 1e8), "Photons per pattern (minimum, maximum).")
+    coherence: tuple[float, ...] = _range(
+        (0.0, 0.4), "Standard deviation of the blur by partial coherence (minimum, maximum).", unit="px"
+    )
+    background: tuple[float, ...] = _range((0.0, 0.02), "Mean background counts per voxel (minimum, maximum).")
+    hot_fraction: float = option(0.0, "Fraction of hot pixels, which are masked.", ge=0, le=0.25)
+    stop_radius: float = option(0.0, "Radius of the beam stop on the peak; 0: no beam stop.", unit="px", ge=0)
+    gap: int = option(0, "Width of a gap along the rows and of another along the columns; 0: no gaps.", unit="px", ge=0)
+    seed: int | None = option(None, "Random seed. Default: the workflow seed.", ge=0)
 
 
 class SimulateScan(Options):
-    """A strained crystal as raw frames with dark, whitefield, mask and geometry, for scans that are `simulated`."""
+    """Raw frames of a strained crystal with dark, whitefield, mask and geometry, for scans that are `simulated`."""
 
-    frames: int = option(48, "Frames.", ge=8, le=4096)
+    frames: int = option(48, "Number of frames.", ge=8, le=4096)
     rows: int = option(64, "Rows of a frame.", unit="px", ge=16, le=8192)
     cols: int = option(64, "Columns of a frame.", unit="px", ge=16, le=8192)
-    size_nm: float = option(400.0, "Largest extent of the crystal.", unit="nm", gt=0)
-    habit: Habit = option("winterbottom", "Shape.")
-    kind: Kind = option("smooth", "Displacement.")
-    regime: Regime = option("medium", "Strain.")
-    aspect: float = option(1.5, "Largest ratio of the axes.", ge=1, le=3)
-    rounding: float = option(0.2, "Radius of edges over the distance of the nearest facet.", ge=0, lt=1)
-    correlation: float = option(0.4, "Correlation length of smooth strain over the extent.", gt=0)
-    rocking_step_deg: float = option(0.012, "Change of angle from frame to frame.", unit="degrees", gt=0)
-    offset: tuple[float, ...] = option(
-        (1.3, -4.4, 3.7), "Of the peak from the middle: frames, rows, columns.", unit="px", min_length=3, max_length=3
+    size_nm: float = option(400.0, "Maximum extent of the crystal along an axis of the laboratory.", unit="nm", gt=0)
+    habit: Habit = option("winterbottom", "Crystal habit (shape).")
+    kind: Kind = option("smooth", "Kind of displacement field.")
+    regime: Regime = option("medium", "Strain regime.")
+    aspect: float = option(1.5, "Maximum aspect ratio of the crystal.", ge=1, le=3)
+    rounding: float = option(
+        0.2, "Radius of the edges, as a fraction of the distance of the nearest facet.", ge=0, lt=1
     )
-    photons: float = option(1e7, "Photons of the peak.", gt=0)
-    coherence: float = option(0.3, "Deviation of the blur by partial coherence.", unit="px", ge=0)
-    background: float = option(0.005, "Mean counts of a pixel in a frame by scattering.", ge=0)
-    dark: float = option(0.02, "Mean counts of a pixel in a frame without beam.", ge=0)
-    hot_fraction: float = option(0.0005, "Share of hot pixels; as many are blind.", ge=0, le=0.25)
-    unevenness: float = option(0.05, "Relative deviation of the pixels' sensitivity.", ge=0)
-    seed: int | None = option(None, "Seed; default: the workflow's.", ge=0)
+    correlation: float = option(
+        0.4, "Correlation length of smooth strain, as a fraction of the crystal's extent.", gt=0
+    )
+    rocking_step_deg: float = option(0.012, "Rocking angle between neighbouring frames.", unit="degrees", gt=0)
+    offset: tuple[float, ...] = option(
+        (1.3, -4.4, 3.7),
+        "Offset of the peak from the centre of the scan, as (frames, rows, columns).",
+        unit="px",
+        min_length=3,
+        max_length=3,
+    )
+    photons: float = option(1e7, "Photons of the whole peak.", gt=0)
+    coherence: float = option(0.3, "Standard deviation of the blur by partial coherence.", unit="px", ge=0)
+    background: float = option(0.005, "Mean counts of background scattering per pixel and frame.", ge=0)
+    dark: float = option(0.02, "Mean dark counts per pixel and frame.", ge=0)
+    hot_fraction: float = option(
+        0.0005, "Fraction of hot pixels; the fraction of dead pixels is the same.", ge=0, le=0.25
+    )
+    unevenness: float = option(0.05, "Relative standard deviation of the pixels' sensitivity.", ge=0)
+    seed: int | None = option(None, "Random seed. Default: the workflow seed.", ge=0)
 
 
 class Prepare(Options):
-    """Raw frames -> amplitudes, corrected, centred on the peak, binned as far as their oversampling allows, cut."""
+    """Raw frames -> diffraction amplitudes: corrected, centred on the peak, binned, cut to size."""
 
-    frames: tuple[int, ...] | None = option(None, "First frame to use, and the one after the last; default: all.",
-                                            min_length=2, max_length=2)  # fmt: skip
-    rows: tuple[int, ...] | None = option(None, "Likewise rows.", unit="px", min_length=2, max_length=2)
-    cols: tuple[int, ...] | None = option(None, "Likewise columns.", unit="px", min_length=2, max_length=2)
+    frames: tuple[int, ...] | None = option(
+        None, "First frame to use, and the one after the last. Default: all frames.", min_length=2, max_length=2
+    )
+    rows: tuple[int, ...] | None = option(
+        None,
+        "First row to use, and the one after the last. Default: all rows.",
+        unit="px",
+        min_length=2,
+        max_length=2,
+    )
+    cols: tuple[int, ...] | None = option(
+        None,
+        "First column to use, and the one after the last. Default: all columns.",
+        unit="px",
+        min_length=2,
+        max_length=2,
+    )
     region: tuple[int, ...] | None = option(
         None,
-        "Part of the detector that the frames show: first row, end, first column, end; default: as the SPEC file says.",
+        "Region of the detector that the frames show, as (first row, end, first column, end). Default: that of the "
+        "SPEC file.",
         unit="px",
         min_length=4,
         max_length=4,
     )
-    saturation: float | None = option(None, "Counts from which on a pixel is not used; default: none.", gt=0)
-    dark_limit: float = option(10.0, "Dark counts above or below the median that make a pixel bad.", ge=0)
-    hot_ratio: float | None = option(10.0, "Ratio to its neighbours that makes a voxel hot.", gt=1)
-    threshold: float = option(0.0, "Counts below which there is but background.", ge=0)
-    oversampling: float = option(3.0, "Frames or pixels are joined as long as it stays above this.", ge=2)
-    size: tuple[int, ...] | None = option(
-        None, "Sides of the volume: frames, rows, columns; default: about all.", unit="px", min_length=3, max_length=3
+    saturation: float | None = option(
+        None, "Saturation level: pixels at or above it are masked. Default: no pixel is masked.", unit="counts", gt=0
     )
-    divisor: int = option(16, "Of the sides where no size is given; 2 to the resolutions of the network.", ge=2)
+    dark_limit: float = option(
+        10.0, "Pixels whose dark counts differ from the median by more than this are masked.", unit="counts", ge=0
+    )
+    hot_ratio: float | None = option(
+        10.0,
+        "Voxels above this multiple of their second-highest neighbour in the frame are masked; `none` masks no voxel.",
+        gt=1,
+    )
+    threshold: float = option(0.0, "Set intensities below this number of counts to zero.", unit="counts", ge=0)
+    oversampling: float = option(3.0, "Bin frames and pixels only while the oversampling stays above this ratio.", ge=2)
+    size: tuple[int, ...] | None = option(
+        None,
+        "Size of the volume, as (frames, rows, columns), after binning. Default: about all that was measured.",
+        unit="px",
+        min_length=3,
+        max_length=3,
+    )
+    divisor: int = option(
+        16, "Divisor of the default size; a network needs 2 to the power of its number of resolutions.", ge=2
+    )
 
     @field_validator("size")
     @classmethod
-    def _even(cls, size: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    def _even_sides(cls, size: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if size is not None and any(side < 2 or side % 2 for side in size):
             raise ValueError("even numbers")
         return size
+
+    @field_validator("divisor")
+    @classmethod
+    def _even(cls, divisor: int) -> int:
+        if divisor % 2:
+            raise ValueError("an even number")
+        return divisor
 
     @field_validator("frames", "rows", "cols")
     @classmethod
@@ -151,136 +188,229 @@ class Prepare(Options):
         return ends
 
 
-class Phase(Options):
-    """Amplitudes -> objects by iterative phasing from several random starts, and the best of them."""
+class ShrinkWrap(Options):
+    """Shrink-wrap of the support, in every stage that retrieves phases."""
 
-    recipe: str = option(DEFAULT, "Algorithms (ER, HIO, RAAR, DM) and their iterations.")
-    starts: int = option(5, "Random starts.", ge=1, le=1000)
-    modes: int = option(5, "Best starts that are decomposed into modes.", ge=1)
+    shrink_every: int = option(
+        10, "Iterations between two shrink-wrap updates of the support; 0 keeps the first support.", ge=0
+    )
+    sigma: tuple[float, ...] = _range(
+        (1.0, 0.5),
+        "Standard deviation (sigma) of the shrink-wrap Gaussian at the first and last iteration, linear in between.",
+        unit="px",
+    )
+    threshold: float = option(0.13, "Shrink-wrap threshold, as a fraction of the maximum amplitude.", gt=0, lt=1)
+
+    @field_validator("sigma")
+    @classmethod
+    def _not_negative(cls, sigma: tuple[float, ...]) -> tuple[float, ...]:
+        if min(sigma) < 0:
+            raise ValueError("two numbers, at least 0")
+        return sigma
+
+
+_LIKELIHOOD: Any = option(
+    "amplitude",
+    "Data term: `amplitude` (modulus constraint) or `poisson` (maximum likelihood; better at low counts).",
+)
+
+
+class Phase(ShrinkWrap):
+    """Amplitudes -> objects, by iterative phase retrieval from several random starts."""
+
+    renamed: ClassVar[dict[str, str]] = {"free_share": "free_fraction"}
+
+    recipe: str = option(DEFAULT, "Recipe: algorithms (ER, HIO, RAAR, DM) with their numbers of iterations.")
+    starts: int = option(5, "Number of random starts.", ge=1, le=1000)
+    modes: int = option(5, "Number of best starts for the mode decomposition.", ge=1)
     beta: float | None = option(
         0.9,
-        "Feedback of HIO, relaxation of RAAR and DM, where `recipe` sets none; null: 1 minus the noise by counting.",
+        "Feedback of HIO and relaxation of RAAR and DM, where `recipe` sets none; `null` (on the command line `none`): "
+        "1 minus the relative counting noise.",
         gt=0,
         le=1,
     )
-    shrink_every: int = option(10, "Iterations between two shrink-wraps of the support; 0: none.", ge=0)
-    sigma: tuple[float, ...] = _range((1.0, 0.5), "Deviation of its Gauss function at first and at last.", unit="px")
-    threshold: float = option(0.13, "Its share of the highest amplitude.", gt=0, lt=1)
-    support: float = option(0.5, "First support: a box of this share of each axis.", gt=0, le=1)
+    support: float = option(0.5, "First support: a centred box of this fraction of each axis.", gt=0, le=1)
     phase_limits: tuple[float, ...] | None = option(
-        None, "Phases within which the object is; default: any.", unit="rad", min_length=2, max_length=2
+        None,
+        "Range of the object's phase; voxels outside it leave the support. Default: any phase.",
+        unit="rad",
+        min_length=2,
+        max_length=2,
     )
-    likelihood: Likelihood = option("amplitude", "What the wave is held to; `poisson` pays at few counts.")
+    likelihood: Literal["amplitude", "poisson"] = _LIKELIHOOD
     coherence: Literal["full", "fixed", "fit"] = option(
-        "full", "Whether the intensity is blurred by partial coherence."
+        "full", "Partial coherence: none (`full`), a Gaussian blur of fixed width, or of a fitted width."
     )
-    coherence_px: float = option(0.5, "Deviation of that blur, where it is `fixed`.", unit="px", ge=0)
-    free_share: float = option(
-        0.02, "Share of the pixels held out to judge the starts; 0: their errors do.", ge=0, le=0.5
+    coherence_px: float = option(
+        0.5, "Standard deviation of the coherence blur, for `coherence: fixed`.", unit="px", ge=0
     )
-    threads: int = option(2, "Threads on a CPU.", ge=1)
-    device: Device | None = option(None, "Device; default: the workflow's.")
-    seed: int | None = option(None, "Seed; default: the workflow's.", ge=0)
+    free_fraction: float = option(
+        0.02,
+        "Fraction of pixels excluded from phasing and used to rank the starts (free log-likelihood); 0 ranks by the "
+        "residual.",
+        ge=0,
+        le=0.5,
+    )
+    threads: int = option(2, "CPU threads.", ge=1)
+    device: Device | None = option(None, "Compute device. Default: the device of the workflow.")
+    seed: int | None = option(None, "Random seed. Default: the workflow seed.", ge=0)
 
     @field_validator("recipe")
     @classmethod
     def _readable(cls, recipe: str) -> str:
         return readable(recipe)
 
+    @field_validator("phase_limits")
+    @classmethod
+    def _phases(cls, limits: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if limits is not None and not -math.pi <= limits[0] < limits[1] <= math.pi:
+            raise ValueError("two rising phases between -pi and pi")
+        return limits
 
-class Train(Options):
-    """Amplitudes of simulated crystals -> a network that tells the object, trained on diffraction alone.
 
-    As published: `architecture: autophasenn`, `loss: l1`, `threshold: [0.1, 0.1]`, `batch_size: 16`, `turns: false`.
+class Augment(Options):
+    """Augmentation of the training volumes; rotations of a pattern are those of its object."""
+
+    rotate90: bool = option(
+        True, "Exchange axes of equal length at random; together with `flip`: all rotations by 90 degrees."
+    )
+    flip: bool = option(True, "Mirror along each axis at random.")
+
+
+class Train(TrainingOptions):
+    """Simulated crystals -> phase-retrieval network, trained without ground truth unless `supervised` is above 0.
+
+    As published: `architecture: autophasenn`, `loss: l1`, `threshold: [0.1, 0.1]`, `batch_size: 16`,
+    `augment: {rotate90: false, flip: false}`.
     """
 
-    architecture: Literal["autophasenn", "candidates", "unrolled"] = option(
-        "unrolled", "As published; several candidates; these corrected through the measured modulus."
+    renamed: ClassVar[dict[str, str]] = {
+        "average": "ema_decay",
+        "turns": "augment.rotate90 and augment.flip",
+        "least_photons": "min_photon_fraction",
+        "readers": "num_workers",
+        "mean_share": "mean_fraction",
+        "validation_share": "validation",
+    }
+
+    architecture: Architecture = option(
+        "unrolled",
+        "Network: AutoPhaseNN as published (`autophasenn`), several `candidates` per pattern, or these with `unrolled` "
+        "corrections by the measured modulus.",
     )
-    widths: tuple[int, ...] = option((32, 64, 128, 256), "Channels of each resolution.", min_length=2)
-    candidates: int = option(4, "Objects for each pattern, of those that are ours.", ge=1)
-    stages: int = option(2, "Corrections of `unrolled`.", ge=1)
-    initial: str | None = option(None, "Model to begin with, of the same architecture.")
-    loss: Loss = option("mix", "On the amplitudes.")
-    supervised: float = option(0.0, "Share in the loss of 1 less the correlation with the true object.", ge=0, le=1)
-    mean_share: float = option(0.05, "Of the candidates' mean in the loss, beside the best one.", ge=0, le=1)
+    widths: tuple[int, ...] = option((32, 64, 128, 256), "Channels at each resolution, finest first.", min_length=2)
+    candidates: int = option(4, "Candidate objects per pattern; `autophasenn` predicts one.", ge=1)
+    stages: int = option(2, "Number of correction stages of `unrolled`.", ge=1)
+    initial: str | None = option(
+        None, "Pretrained model of the same architecture to start from. Default: random weights."
+    )
+    loss: Loss = option(
+        "mix",
+        "Loss between calculated and measured amplitudes: `l1`, `pearson` (1 - correlation), `poisson` "
+        "(log-likelihood) or the mean of these three (`mix`).",
+    )
+    supervised: float = option(
+        0.0, "Weight of the supervised loss term, 1 - correlation with the true object.", ge=0, le=1
+    )
+    mean_fraction: float = option(
+        0.05, "Weight of the mean over the candidates in the loss; the rest is that of the best candidate.", ge=0, le=1
+    )
     threshold: tuple[float, ...] = _range(
-        (0.07, 0.10), "Amplitude below which voxels are 0, in the first and last epoch."
+        (0.07, 0.10),
+        "Amplitude below which voxels are set to 0, in the first and the last epoch, linear in between; the maximum "
+        "amplitude is 1.",
     )
-    validation_share: float = option(0.1, "Share of the crystals to validate on.", gt=0, lt=1)
-    turns: bool = option(True, "Mirror and turn at random.")
-    least_photons: float = option(1.0, "Share of its photons that a pattern keeps at least, at random.", gt=0, le=1)
-    epochs: int = option(100, "Epochs.", ge=1)
-    batch_size: int = option(16, "Crystals in a step.", ge=1)
-    learning_rate: float = option(1e-3, "Learning rate at its highest.", gt=0)
+    validation: float = option(0.1, "Fraction of the crystals used for validation.", gt=0, lt=1)
+    augment: Augment = option(Augment(), "Augmentation of the training volumes.")
+    min_photon_fraction: float = option(
+        1.0,
+        "Minimum fraction of photons that a training pattern keeps at random, as in a shorter exposure; 1 keeps all.",
+        gt=0,
+        le=1,
+    )
+    batch_size: int = option(16, "Crystals per training step.", ge=1)
+    warm_up: int = option(
+        1, "Warm-up of the cosine schedule: epochs in which the learning rate rises linearly to its peak.", ge=0
+    )
     optimizer: Literal["adam", "adamw"] = option("adam", "Optimizer.")
-    weight_decay: float = option(0.01, "Of adamw.", ge=0)
-    schedule: Literal["constant", "cosine", "cyclic"] = option("cosine", "Of the learning rate.")
-    clip_norm: float = option(1.0, "Largest norm of a gradient.", gt=0)
-    average: float = option(
-        0.0, "Weights are the mean over the steps before, counted this factor less each.", ge=0, lt=1
+    weight_decay: float = option(0.01, "Weight decay of `adamw`, of all parameters.", ge=0)
+    clip_norm: float = option(1.0, "Maximum norm of the gradient.", gt=0)
+    num_workers: int = option(2, "Threads that load and augment crystals.", ge=1)
+    precision: Precision = option(
+        "auto", "Floating-point precision; `auto` uses bfloat16 where the hardware supports it, else float32."
     )
-    patience: int | None = option(None, "Epochs without a better validation after which training ends.", ge=1)
-    readers: int = option(2, "Threads that read crystals.", ge=1)
-    precision: Precision = option("auto", "Arithmetic; `auto`: bfloat16 where it pays.")
-    threads: int = option(2, "Threads on a CPU.", ge=1)
-    device: Device | None = option(None, "Device; default: the workflow's.")
-    seed: int | None = option(None, "Seed; default: the workflow's.", ge=0)
+    threads: int = option(2, "CPU threads.", ge=1)
+
+    @field_validator("threshold")
+    @classmethod
+    def _below_one(cls, threshold: tuple[float, ...]) -> tuple[float, ...]:
+        if not 0 <= min(threshold) <= max(threshold) < 1:
+            raise ValueError("two numbers, at least 0 and below 1")
+        return threshold
+
+    @field_validator("widths")
+    @classmethod
+    def _some_channels(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        if min(widths) < 1:
+            raise ValueError("numbers of channels, at least 1")
+        return widths
 
 
-class Evaluate(Options):
-    """A trained network and unseen crystals -> success of phasing from its image, and from random starts."""
+class Evaluate(ShrinkWrap):
+    """Trained network and unseen crystals -> success rate of phasing from its prediction and from random starts."""
 
-    crystals: int = option(96, "Crystals that were not trained on.", ge=2)
+    crystals: int = option(96, "Number of test crystals, which are not trained on.", ge=2)
     iterations: tuple[Annotated[int, Field(ge=1)], ...] = option(
-        (10, 20, 50, 100, 200), "Numbers of iterations, each tried anew.", min_length=1
+        (10, 20, 50, 100, 200), "Numbers of iterations; each is a separate trial.", min_length=1
     )
-    starts: int = option(1, "Random starts, and candidates of the network, the best of which counts.", ge=1)
-    beta: float | None = option(None, "Relaxation of RAAR; default: 1 minus the noise by counting.", gt=0, le=1)
-    shrink_every: int = option(10, "Iterations between two shrink-wraps.", ge=0)
-    sigma: tuple[float, ...] = _range((1.0, 0.5), "Deviation of their Gauss function at first and at last.", unit="px")
-    threshold: float = option(0.13, "Their share of the highest amplitude.", gt=0, lt=1)
+    starts: int = option(
+        1, "Random starts per trial, and candidates of the network; the one of the lowest error counts.", ge=1
+    )
+    beta: float | None = option(None, "Relaxation of RAAR. Default: 1 minus the relative counting noise.", gt=0, le=1)
     side: int | None = option(
-        None, "Side of the middle of a pattern that the network sees; default: all of it.", unit="px", ge=16
+        None, "Side of the central crop that the network is applied to. Default: the whole pattern.", unit="px", ge=16
     )
-    success: float = option(0.95, "Correlation with the truth above which it is a success.", gt=0, lt=1)
-    confidence: float = option(0.95, "Level of the intervals.", gt=0.5, lt=1)
-    precision: Precision = option("auto", "Arithmetic of the network.")
-    threads: int = option(2, "Threads on a CPU.", ge=1)
-    device: Device | None = option(None, "Device; default: the workflow's.")
-    seed: int | None = option(None, "Seed of the random starts; default: the workflow's.", ge=0)
+    success: float = option(0.95, "Correlation with the truth above which a trial is a success.", gt=0, lt=1)
+    confidence: float = option(0.95, "Confidence level of the intervals.", gt=0.5, lt=1)
+    precision: Precision = option("auto", "Floating-point precision of the network.")
+    threads: int = option(2, "CPU threads.", ge=1)
+    device: Device | None = option(None, "Compute device. Default: the device of the workflow.")
+    seed: int | None = option(None, "Random seed of the random starts. Default: the workflow seed.", ge=0)
 
 
 class Infer(Options):
-    """A network and amplitudes -> candidate objects."""
+    """Amplitudes -> candidate objects, predicted by a network."""
 
-    model: str | None = option(None, "Model to use; default: the one trained here.")
+    model: str | None = option(None, "Trained model. Default: the model trained in this workflow.")
     side: int | None = option(
-        None, "Side of the middle of a pattern that the network sees; default: all of it.", unit="px", ge=16
+        None, "Side of the central crop that the network is applied to. Default: the whole pattern.", unit="px", ge=16
     )
-    fine_tune: int = option(0, "Steps in which the network is first trained on this one pattern.", ge=0)
-    learning_rate: float = option(1e-4, "Of these steps.", gt=0)
-    loss: Loss = option("mix", "Of these steps.")
-    precision: Precision = option("auto", "Arithmetic.")
-    threads: int = option(2, "Threads on a CPU.", ge=1)
-    device: Device | None = option(None, "Device; default: the workflow's.")
+    fine_tune: int = option(
+        0, "Training steps on the pattern itself before the prediction; 0 disables fine-tuning.", ge=0
+    )
+    learning_rate: float = option(1e-4, "Learning rate of the fine-tuning.", gt=0)
+    loss: Loss = option("mix", "Loss of the fine-tuning.")
+    precision: Precision = option("auto", "Floating-point precision of the network.")
+    threads: int = option(2, "CPU threads.", ge=1)
+    device: Device | None = option(None, "Compute device. Default: the device of the workflow.")
 
 
-class Refine(Options):
-    """Candidate objects and amplitudes -> objects after a few iterations of phasing, the best first."""
+class Refine(ShrinkWrap):
+    """Candidate objects and amplitudes -> objects after a few iterations of phase retrieval, the best first."""
 
-    candidates: int = option(4, "Most candidates that are refined.", ge=1)
-    iterations: int = option(50, "Iterations: RAAR, and the last fifth, at most 20, ER.", ge=1)
-    recipe: str | None = option(None, "In their place, a recipe as of `phase`.")
+    candidates: int = option(4, "Maximum number of candidates that are refined.", ge=1)
+    iterations: int = option(50, "Number of iterations: RAAR, and ER for the last fifth (at most 20 iterations).", ge=1)
+    recipe: str | None = option(None, "Recipe in place of `iterations`, as in `phase`.")
     beta: float | None = option(
-        None, "Feedback of HIO, relaxation of RAAR and DM; default: 1 minus the noise by counting.", gt=0, le=1
+        None,
+        "Feedback of HIO and relaxation of RAAR and DM. Default: 1 minus the relative counting noise.",
+        gt=0,
+        le=1,
     )
-    shrink_every: int = option(10, "Iterations between two shrink-wraps of the support; 0: none.", ge=0)
-    sigma: tuple[float, ...] = _range((1.0, 0.5), "Deviation of their Gauss function at first and at last.", unit="px")
-    threshold: float = option(0.13, "Their share of the highest amplitude.", gt=0, lt=1)
-    likelihood: Likelihood = option("amplitude", "What the wave is held to; `poisson` pays at few counts.")
-    threads: int = option(2, "Threads on a CPU.", ge=1)
-    device: Device | None = option(None, "Device; default: the workflow's.")
+    likelihood: Literal["amplitude", "poisson"] = _LIKELIHOOD
+    threads: int = option(2, "CPU threads.", ge=1)
+    device: Device | None = option(None, "Compute device. Default: the device of the workflow.")
 
     @field_validator("recipe")
     @classmethod
@@ -288,56 +418,109 @@ class Refine(Options):
         return recipe if recipe is None else readable(recipe)
 
 
-class Strain(Options):
-    """Best object -> displacement and strain along the scattering vector, in the laboratory, with statistics.
+def phasing_options(options: Evaluate | Refine, **more: Any) -> Phase:
+    """Options of the phase retrieval within another stage: those that it shares with `Phase`, and further ones.
 
-    The options of the geometry go before what the SPEC file or the file of the geometry says.
+    All pixels are phased; none is excluded to rank the starts.
+    """
+    shared = set(Phase.model_fields) & set(type(options).model_fields)
+    return Phase(**options.model_dump(include=shared) | {"free_fraction": 0.0} | more)
+
+
+class Strain(Options):
+    """Best object -> displacement and strain along the scattering vector in the laboratory frame, with statistics.
+
+    Options of the geometry override the SPEC file or the geometry file.
     """
 
-    energy_kev: float | None = option(None, "Energy of the photons.", unit="keV", gt=0)
-    distance_m: float | None = option(None, "From the sample to the detector.", unit="m", gt=0)
-    pixel_um: float | None = option(None, "Side of a pixel; with a SPEC file 55 by default.", unit="um", gt=0)
-    delta_deg: float | None = option(None, "Angle of the detector's arm outboard.", unit="degrees")
-    gamma_deg: float | None = option(None, "Angle of the detector's arm up.", unit="degrees")
-    theta_deg: float | None = option(None, "Angle of the sample about the vertical, outermost.", unit="degrees")
-    chi_deg: float | None = option(None, "Angle of the sample about the beam.", unit="degrees")
-    phi_deg: float | None = option(None, "Angle of the sample, innermost.", unit="degrees")
-    rocking_axis: Literal["theta", "chi", "phi"] | None = option(None, "Angle that is scanned.")
-    rocking_step_deg: float | None = option(None, "Its change from frame to frame.", unit="degrees")
-    row_direction: Literal["down", "up"] | None = option(None, "Where rows count to; default: down.")
-    col_direction: Literal["outboard", "inboard"] | None = option(None, "Where columns count to; default: outboard.")
-    threshold: float = option(
-        0.2, "Share of the highest amplitude from which on a voxel is the particle's.", gt=0, lt=1
+    renamed: ClassVar[dict[str, str]] = {"level": "../figures.isosurface"}
+
+    energy_kev: float | None = option(None, "Photon energy.", unit="keV", gt=0)
+    distance_m: float | None = option(None, "Distance from sample to detector.", unit="m", gt=0)
+    pixel_um: float | None = option(None, "Side of a detector pixel. Default: 55 um with a SPEC file.", unit="um", gt=0)
+    delta_deg: float | None = option(None, "Detector arm angle delta, outboard.", unit="degrees")
+    gamma_deg: float | None = option(None, "Detector arm angle gamma, upward.", unit="degrees")
+    theta_deg: float | None = option(
+        None, "Sample angle theta about the vertical axis, the outermost rotation.", unit="degrees"
     )
-    voxel_nm: float | None = option(None, "Side of a voxel; default: that of the measurement.", unit="nm", gt=0)
-    erosion: int = option(1, "Layers of voxels at the surface without strain.", unit="px", ge=1)
-    shells: tuple[float, ...] = option((10.0, 20.0), "Depths at which statistics are divided.", unit="nm")
-    level: float = option(0.3, "Share of the highest amplitude at which the surface is drawn.", gt=0, lt=1)
+    chi_deg: float | None = option(None, "Sample angle chi about the beam.", unit="degrees")
+    phi_deg: float | None = option(None, "Sample angle phi, the innermost rotation.", unit="degrees")
+    rocking_axis: Literal["theta", "chi", "phi"] | None = option(None, "Sample angle that is scanned.")
+    rocking_step_deg: float | None = option(None, "Rocking angle between neighbouring frames.", unit="degrees")
+    row_direction: Literal["down", "up"] | None = option(
+        None, "Direction in which row numbers increase. Default: down."
+    )
+    col_direction: Literal["outboard", "inboard"] | None = option(
+        None, "Direction in which column numbers increase. Default: outboard."
+    )
+    threshold: float = option(
+        0.2, "Isosurface level of the particle, as a fraction of the maximum amplitude.", gt=0, lt=1
+    )
+    voxel_nm: float | None = option(
+        None, "Side of the cubic voxels. Default: that of the volume of a measured voxel.", unit="nm", gt=0
+    )
+    erosion: int = option(1, "Voxel layers removed from the surface before strain is computed.", unit="px", ge=1)
+    shells: tuple[float, ...] = option(
+        (10.0, 20.0), "Depths below the surface at which the statistics are divided.", unit="nm"
+    )
+
+    @field_validator("shells")
+    @classmethod
+    def _ascending(cls, shells: tuple[float, ...]) -> tuple[float, ...]:
+        if any(low >= high for low, high in zip((0.0, *shells), shells, strict=False)):
+            raise ValueError("depths that ascend from above 0")
+        return shells
 
 
 class Metrics(Options):
-    """Objects, amplitudes and, where there is one, the truth -> figures of merit."""
+    """Objects, amplitudes and, where it is known, the truth -> figures of merit."""
 
-    threshold: float = option(0.1, "Share of the highest amplitude of supports that are compared.", gt=0, lt=1)
+    threshold: float = option(
+        SUPPORT_THRESHOLD,
+        "Threshold of the supports that are compared, as a fraction of the maximum amplitude.",
+        gt=0,
+        lt=1,
+    )
+
+
+class Figures(Options):
+    """Figures and the 3D page of every reconstruction, and figures of the network."""
+
+    isosurface: float = option(
+        0.3, "Isosurface level of the 3D page, as a fraction of the maximum amplitude.", gt=0, lt=1
+    )
+
+
+class Reconstruct(Options):
+    """Options of all stages from raw frames to figures, for `cathodeflow bcdi reconstruct`."""
+
+    prepare: Prepare = option(Prepare(), "Amplitudes.")
+    phase: Phase = option(Phase(), "Iterative phase retrieval.")
+    infer: Infer = option(Infer(), "Prediction of the network.")
+    refine: Refine = option(Refine(), "Refinement of the prediction.")
+    strain: Strain = option(Strain(), "Strain.")
+    metrics: Metrics = option(Metrics(), "Figures of merit.")
+    figures: Figures = option(Figures(), "Figures and the 3D page.")
 
 
 class Section(TechniqueSection):
-    """3D image and strain of one particle from coherent diffraction (phase retrieval, AutoPhaseNN).
+    """Bragg coherent diffraction imaging: 3D shape and strain of a single particle.
 
-    Every scan goes the ways that its role says. A network is trained on simulated crystals, and tested on others, where
-    a scan needs one and `infer.model` names none.
+    The role of a scan selects iterative phase retrieval, refinement of a network prediction, or both. If a scan needs a
+    network and `infer.model` names none, one is trained on simulated crystals and tested on others.
     """
 
     simulate: Simulate = option(Simulate(), "Simulated crystals.")
     simulate_scan: SimulateScan = option(SimulateScan(), "Simulated scans.")
-    prepare: Prepare = option(Prepare(), "Amplitudes.")
-    phase: Phase = option(Phase(), "Iterative phasing.")
-    train: Train = option(Train(), "Network.")
-    evaluate: Evaluate = option(Evaluate(), "Success on unseen crystals.")
-    infer: Infer = option(Infer(), "Image by the network.")
-    refine: Refine = option(Refine(), "Its refinement.")
-    strain: Strain = option(Strain(), "Strain.")
+    prepare: Prepare = option(Prepare(), "Diffraction amplitudes.")
+    phase: Phase = option(Phase(), "Iterative phase retrieval.")
+    train: Train = option(Train(), "Training of the network.")
+    evaluate: Evaluate = option(Evaluate(), "Success rate on unseen crystals.")
+    infer: Infer = option(Infer(), "Prediction of the network.")
+    refine: Refine = option(Refine(), "Refinement of the prediction.")
+    strain: Strain = option(Strain(), "Displacement and strain.")
     metrics: Metrics = option(Metrics(), "Figures of merit.")
+    figures: Figures = option(Figures(), "Figures and the 3D page.")
 
     sample_class: ClassVar[type[Sample]] = Scan
 
@@ -358,11 +541,11 @@ class Section(TechniqueSection):
             where = f"{self.samples}: scan '{name}'"
             if name == MODEL_FOLDER:
                 errors.append(InputError(self.samples, f"a scan named '{name}'", "another name: it is the network's"))
-            errors += _columns(where, scan)
+            errors += sheet_errors(where, scan)
         for key, path in (("infer.model", self.infer.model), ("train.initial", self.train.initial)):
             if path is not None and not Path(path).is_file():
                 errors.append(InputError(f"bcdi.{key}: {path}", "no such file", "a model"))
-        if self.infer.model is None and any("refine" in scan.ways for scan in samples.values()):
+        if self.infer.model is None and any("refine" in scan.routes for scan in samples.values()):
             stride = 2 ** len(self.train.widths)
             sides = {"simulate.size": [self.simulate.size], "prepare.size": self.prepare.size or [],
                      "prepare.divisor": [] if self.prepare.size else [self.prepare.divisor]}  # fmt: skip
@@ -381,50 +564,7 @@ class Section(TechniqueSection):
         InputError
             A line for everything that is not what it should be.
         """
-        from cathodeflow.io.frames import open_series
-        from cathodeflow.io.spec import read_spec_scan
-
-        errors = []
-        for name, scan in samples.items():
-            try:
-                local = not scan.simulated and not is_remote(scan.frames)
-                if local and open_series(scan.frames).n_frames < 2:
-                    raise InputError(scan.frames, "one frame", "a rocking scan, of many frames")
-                if scan.spec is not None and scan.scan is not None and not is_remote(scan.spec):
-                    read_spec_scan(scan.spec, scan.scan)
-            except InputError as error:
-                for one in error.errors:
-                    errors.append(InputError(f"{self.samples}: scan '{name}': {one.where}", one.found, one.expected))
-        if errors:
-            raise InputErrors.of(errors)
-
-
-def _columns(where: str, scan: Scan) -> list[InputError]:
-    """Find what is wrong in a row of the sheet."""
-    errors = []
-    files = ("dark", "whitefield", "mask", "spec", "geometry")
-    if scan.simulated:
-        given = [column for column in files if getattr(scan, column)]
-        if given:
-            errors.append(InputError(where, f"{', '.join(given)} of a simulated scan", "nothing: they are simulated"))
-        return errors
-    if (scan.spec is None) != (scan.scan is None):
-        errors.append(InputError(where, "a SPEC file or the number of a scan alone", "both of spec and scan, or none"))
-    if scan.spec is not None and scan.geometry is not None:
-        errors.append(InputError(where, "a SPEC file and a file of the geometry", "one of them"))
-    for column in ("frames", *files):
-        source = getattr(scan, column)
-        if source is None:
-            continue
-        if set("{}") & set(source):
-            # Snakemake takes what stands in braces for a wildcard.
-            errors.append(InputError(f"{where}, {column}", source, "a path without { and }"))
-            continue
-        try:
-            list_files(source)
-        except InputError as error:
-            errors.append(InputError(f"{where}, {column}: {error.where}", error.found, error.expected))
-    return errors
+        require_readable(samples, self.samples)
 
 
 def readable(recipe: str) -> str:

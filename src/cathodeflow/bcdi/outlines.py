@@ -1,10 +1,10 @@
-"""Crystals of a stream without their voxels, as arrays: what `rendering` needs to make them on a device, in batches."""
+"""Simulated crystals without their voxels, as arrays: what `rendering` needs to make them on a device, in batches."""
 
 import multiprocessing
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +12,8 @@ from numpy.typing import NDArray
 from cathodeflow.bcdi.crystals import Floats
 from cathodeflow.bcdi.displacement import REGIMES
 from cathodeflow.bcdi.fields import KINDS
-from cathodeflow.bcdi.simulate import (
-    Measurement,
-    Outline,
-    Population,
-    draw_exposure,
-    draw_options,
-    generators,
-    outline,
-)
+from cathodeflow.bcdi.options import Simulate
+from cathodeflow.bcdi.simulation import Outline, draw_exposure, draw_properties, generators, outline
 from cathodeflow.errors import InputError
 
 Doubles = NDArray[np.float64]
@@ -73,33 +66,27 @@ class Outlines(NamedTuple):
     background: Doubles
 
 
-def draw_outlines(
-    numbers: Sequence[int] | NDArray[np.integer],
-    *,
-    seed: int,
-    size: int,
-    population: Population = Population(),  # noqa: B008
-    measurement: Measurement = Measurement(),  # noqa: B008
-) -> Outlines:
-    """Draw the crystals of a stream that have these numbers: those of `simulate.block`, before their voxels.
+def draw_outlines(numbers: Sequence[int] | NDArray[np.integer], options: Simulate) -> Outlines:
+    """Draw the crystals with these numbers: those of `simulation.block`, before their voxels.
 
     Raises
     ------
     InputError
-        As of `simulate.block`, or the measurement has bad pixels, which are left to it.
+        As of `simulation.block`, or the options ask for masked pixels, which only `simulation.block` has.
     """
-    if measurement.hot_fraction or measurement.stop_radius or measurement.gap:
-        raise InputError("measurement", "bad pixels", "none: crystals made on a device are measured with all pixels")
+    for name in ("hot_fraction", "stop_radius", "gap"):
+        if getattr(options, name):
+            raise InputError(name, f"{getattr(options, name):g}", "0, as no pixel is masked on a device")
     if not len(numbers):
         raise InputError("numbers", "none", "numbers of crystals")
     shapes, regimes, draws, exposures = [], [], [], []
     for number in numbers:
-        one, noise = generators(seed, number)
-        regime, options = draw_options(one, size=size, population=population)
-        shapes.append(outline(one, size=size, **options))
+        rng, noise = generators(options.seed or 0, number)
+        regime, properties = draw_properties(rng, options)
+        shapes.append(outline(rng, **properties))
         regimes.append(list(REGIMES).index(regime))
-        draws.append(one.random())
-        exposures.append(draw_exposure(noise, measurement))
+        draws.append(rng.random())
+        exposures.append(draw_exposure(noise, options))
     normals, distances, pulls = _facets(shapes)
     parameters = [one.parameters for one in shapes]
     return Outlines(
@@ -127,11 +114,8 @@ def draw_outlines(
 
 def outline_stream(
     batches: Iterable[Sequence[int]],
+    options: Simulate,
     *,
-    seed: int,
-    size: int,
-    population: Population = Population(),  # noqa: B008
-    measurement: Measurement = Measurement(),  # noqa: B008
     pool: ProcessPoolExecutor | None = None,
     ahead: int = 32,
 ) -> Iterator[Outlines]:
@@ -141,22 +125,21 @@ def outline_stream(
     ----------
     batches : iterable of sequence of int
         Numbers of the crystals of each batch; may be endless.
-    seed, size, population, measurement
+    options : Simulate
         Of `draw_outlines`.
     pool : ProcessPoolExecutor, optional
         Processes that draw (`drawing_pool`); default: this one.
     ahead : int
         Batches that are drawn before they are asked for.
     """
-    options: dict[str, Any] = {"seed": seed, "size": size, "population": population, "measurement": measurement}
     if pool is None:
         for numbers in batches:
-            yield draw_outlines(numbers, **options)
+            yield draw_outlines(numbers, options)
         return
     pending: deque[Future[Outlines]] = deque()
     try:
         for numbers in batches:
-            pending.append(pool.submit(draw_outlines, numbers, **options))
+            pending.append(pool.submit(draw_outlines, numbers, options))
             if len(pending) >= ahead:
                 yield pending.popleft().result()
         while pending:

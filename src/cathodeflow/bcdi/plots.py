@@ -1,6 +1,6 @@
 """Figures of coherent diffraction imaging: slices of a particle, its diffraction, errors, resolution, success."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from cathodeflow.bcdi.metrics import Curve
+from cathodeflow.bcdi.resolution import Curve
 from cathodeflow.plotting import (
     COLOURS,
     MAP,
@@ -30,13 +30,13 @@ Floats = NDArray[np.floating]
 #: Maps of angles, whose ends are the same, and of what is above or below 0.
 CYCLIC, DIVERGING = "twilight_shifted", "RdBu_r"
 _AXES = "zyx"
-# In none of the maps.
+# A colour in none of the maps.
 _NOTHING = "#A6A6A6"
 # Orders of magnitude of intensity that are shown.
 _DECADES = 6.0
-# Magnitude of the phase [rad] from which on its ends may meet.
+# Magnitude of the phase [rad] above which it may wrap.
 _WRAPS = 0.75 * np.pi
-# End of its scale [rad] at least: what is less is noise.
+# Minimum end of the scale of the phase [rad]: smaller values are noise.
 _LEAST_PHASE = 0.1
 
 
@@ -118,7 +118,7 @@ def slices_figure(
 
 @styled
 def diffraction_figure(measured: Floats, calculated: Floats, *, valid: NDArray[np.bool_] | None = None) -> Figure:
-    """Draw intensities in the three slices through zero frequency, measured and calculated alike, and their difference.
+    """Draw intensities in the three slices through zero frequency, measured and calculated, and their difference.
 
     The difference is 2 (A_calculated - A_measured), whose standard deviation is 1 under counting noise, and less where
     there is hardly a count.
@@ -170,9 +170,9 @@ def diffraction_figure(measured: Floats, calculated: Floats, *, valid: NDArray[n
 
 @styled
 def errors_figure(
-    errors: Sequence[ArrayLike],
+    errors: Iterable[ArrayLike],
     *,
-    chosen: int | None = None,
+    best: int | None = None,
     noise: float = 0.0,
     unit: str = "relative to the amplitude",
 ) -> Figure:
@@ -180,32 +180,30 @@ def errors_figure(
 
     Parameters
     ----------
-    errors : sequence of (iterations,)
-        A curve for each start.
-    chosen : int, optional
-        The start that was kept, drawn strong.
+    errors : iterable of (iterations,)
+        A curve for each start, that of the best start first.
+    best : int, optional
+        Number of the best start among the random starts, from 0; its curve is highlighted. Default: none is.
     noise : float
-        Distance of the measured from the true amplitude by counting, drawn as a level where it is above 0.
+        Counting noise: distance of the measured from the true amplitude, drawn as a level if above 0.
     unit : str
         Of the error.
     """
     figure = Figure(figsize=(ONE_COLUMN * 1.4, 2.9))
     axes = figure.subplots()
-    curves = [np.asarray(one, np.float64) for one in errors]
-    if not any(len(one) for one in curves):
+    curves = [np.asarray(curve, np.float64) for curve in errors]
+    if not any(len(curve) for curve in curves):
         nothing_to_show(axes, "no iteration was made")
         return figure
-    others = [number for number in range(len(curves)) if number != chosen]
-    for number in others:
-        text = f"{'other ' if chosen is not None else ''}starts ({len(others)})" if number == others[0] else None
-        axes.plot(np.arange(1, len(curves[number]) + 1), curves[number], color="#9A9A9A", linewidth=0.7, label=text)
-    if chosen is not None:
-        axes.plot(
-            np.arange(1, len(curves[chosen]) + 1), curves[chosen], color=COLOURS[0], label=f"kept: start {chosen + 1}"
-        )
+    others = curves if best is None else curves[1:]
+    for number, curve in enumerate(others):
+        text = f"{'' if best is None else 'other '}starts ({len(others)})" if number == 0 else None
+        axes.plot(np.arange(1, len(curve) + 1), curve, color="#9A9A9A", linewidth=0.7, label=text)
+    if best is not None:
+        axes.plot(np.arange(1, len(curves[0]) + 1), curves[0], color=COLOURS[0], label=f"kept: start {best + 1}")
     if noise > 0:
-        axes.axhline(noise, color="#4A4A4A", linewidth=0.9, linestyle="--", label="noise of counting")
-    if min(float(np.nanmin(one)) for one in curves if len(one)) > 0:
+        axes.axhline(noise, color="#4A4A4A", linewidth=0.9, linestyle="--", label="counting noise")
+    if min(float(np.nanmin(curve)) for curve in curves if len(curve)) > 0:
         axes.set_yscale("log")
         plain_log(axes.yaxis)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -248,12 +246,12 @@ def resolution_figure(curves: Mapping[str, Curve]) -> Figure:
 
 @styled
 def success_figure(rates: pd.DataFrame) -> Figure:
-    """Draw the share of successes against iterations, a panel for each regime of strain, a line for each kind of start.
+    """Draw success rates against iterations, a panel for each strain regime, a line for each kind of start.
 
     Parameters
     ----------
     rates : DataFrame
-        Of `metrics.success_rates`: start, regime, iterations, count, share, low, high.
+        Of `figures_of_merit.success_rates`: start, regime, iterations, count, share, low, high.
     """
     regimes = list(dict.fromkeys(rates["regime"]))
     if not regimes:
@@ -286,10 +284,10 @@ def success_figure(rates: pd.DataFrame) -> Figure:
     return figure
 
 
-def _limit(values: Floats, share: float) -> float:
-    """Magnitude that this share of the known values does not exceed."""
+def _limit(values: Floats, fraction: float) -> float:
+    """Magnitude that this fraction of the known values does not exceed."""
     known = np.abs(values[np.isfinite(values)])
-    return float(np.quantile(known, share)) or 1e-12 if known.size else 1.0
+    return float(np.quantile(known, fraction)) or 1e-12 if known.size else 1.0
 
 
 def _without_ticks(axes: Axes) -> None:

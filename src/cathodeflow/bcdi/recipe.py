@@ -8,12 +8,12 @@ from cathodeflow.errors import InputError
 #: Error reduction, hybrid input-output, relaxed averaged alternating reflections, difference map.
 ALGORITHMS = ("ER", "HIO", "RAAR", "DM")
 
-#: Hybrid input-output, to leave wrong minima, then relaxed averaged alternating reflections that stay ever nearer to
-#: what was measured: its noise and other errors keep the first, and a relaxation near 1, from ending in the right one.
+#: Hybrid input-output, to leave wrong minima, then relaxed averaged alternating reflections of decreasing relaxation:
+#: because of noise and other errors, HIO and a relaxation near 1 do not converge to the right minimum.
 #: As many iterations as the usual 3*(20*ER+180*HIO)+20*ER.
 DEFAULT = "20*ER+180*HIO+200*RAAR(beta=0.9)+200*RAAR(beta=0.8)+20*ER"
 
-#: Iterations that a recipe may come to: beyond it stands a slip of the keyboard.
+#: Maximum number of iterations of a recipe: more are a typing error.
 MOST_ITERATIONS = 1_000_000
 
 _EXPECTED = "for example 3*(20*ER+180*HIO)+20*ER"

@@ -1,6 +1,6 @@
-"""Crystals and their diffraction made in batches by torch, on a graphics card or a CPU: the physics of `simulate`.
+"""Crystals and their diffraction made in batches by torch, on a graphics card or a CPU: the physics of `simulation`.
 
-The numbers are those of `simulate.block` up to rounding, but for the noise of counting, whose random numbers differ.
+The numbers are those of `simulation.block` up to rounding, but for the noise of counting, whose random numbers differ.
 """
 
 import math
@@ -40,7 +40,7 @@ class Rendered(NamedTuple):
 
 
 def render(
-    outlines: Outlines, *, size: int, device: torch.device | str = "cpu", generator: torch.Generator | None = None
+    outlines: Outlines, *, size: int, device: torch.device | str, generator: torch.Generator | None = None
 ) -> Rendered:
     """Make crystals and count their photons.
 
@@ -62,13 +62,11 @@ def render(
     return Rendered(counts.sqrt(), F.pad(objects, (before, after) * 3))
 
 
-def render_crystals(
-    outlines: Outlines, *, size: int, device: torch.device | str = "cpu"
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+def render_crystals(outlines: Outlines, *, size: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
     """Amplitude and phase [rad] (n, side, side, side) float32 in the middle of the window, which all crystals fit in.
 
     Index side // 2 is that of the window's middle. Amplitudes as of `crystals.amplitude`, phases as of
-    `simulate.Crystal`; where a dislocation's own phase range is larger than was drawn, its own is taken.
+    `simulation.Crystal`; where a dislocation's own phase range is larger than was drawn, its own is taken.
     """
     place = torch.device(device)
     half = min(size // 4 + 2, (size - 1) // 2)

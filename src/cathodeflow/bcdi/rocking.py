@@ -24,6 +24,7 @@ from cathodeflow.bcdi.diffraction import expected_intensity
 from cathodeflow.bcdi.displacement import regime_of
 from cathodeflow.bcdi.fields import draw_displacement, phase_on, scaled
 from cathodeflow.bcdi.geometry import Geometry, q_vector, real_basis, reciprocal_basis
+from cathodeflow.bcdi.options import SimulateScan
 from cathodeflow.errors import InputError
 
 #: The 111 reflection of gold at a beamline such as 34-ID-C of the Advanced Photon Source.
@@ -40,7 +41,7 @@ GEOMETRY = Geometry(
     rocking_step_deg=0.01,
 )
 
-# Counts of a good pixel in the image of an even field.
+# Counts of a good pixel under uniform illumination.
 _WHITE = 15000
 
 
@@ -50,7 +51,7 @@ class Truth(NamedTuple):
     Attributes
     ----------
     amplitude : (z, y, x) float32
-        Share of each voxel that is crystal.
+        Fraction of each voxel that is crystal.
     displacement : (z, y, x) float32
         Along the scattering vector [nm], of mean 0 where the amplitude is at least 1/2; 0 where it is 0.
     strain : (z, y, x) float32
@@ -60,7 +61,7 @@ class Truth(NamedTuple):
         [rad]
     regime : str
     object : (frame, row, col) complex64
-        On the skewed grid that belongs to the scan: its centred transform is what the detector sees, without the
+        On the skewed grid that belongs to the scan: its centred transform is the wave on the detector, without the
         peak's shift. As large as the frames and what the shift adds.
     """
 
@@ -74,7 +75,7 @@ class Truth(NamedTuple):
 
 
 class RockingScan(NamedTuple):
-    """Raw frames and what a beamline gives with them.
+    """Raw frames and the files that a beamline gives with them.
 
     Attributes
     ----------
@@ -82,9 +83,9 @@ class RockingScan(NamedTuple):
     dark : (row, col) int32
         Mean counts without beam; high in hot pixels.
     whitefield : (row, col) float32
-        Counts in even light; 0 in blind pixels.
+        Counts under uniform illumination; 0 in dead pixels.
     good : (row, col) bool
-        Neither blind nor hot.
+        Neither dead nor hot.
     geometry : Geometry
     centre : (3,) float64
         Where the peak of the crystal without strain is: frame, row, column.
@@ -101,26 +102,11 @@ class RockingScan(NamedTuple):
 
 
 def rocking_scan(
+    options: SimulateScan,
     *,
-    seed: int,
-    shape: tuple[int, int, int] = (64, 128, 128),
     geometry: Geometry = GEOMETRY,
-    size_nm: float = 300.0,
     voxel_nm: float | None = None,
-    habit: str = "winterbottom",
-    kind: str = "smooth",
-    regime: str = "medium",
     phase_range: float | None = None,
-    aspect: float = 1.5,
-    rounding: float = 0.2,
-    correlation: float = 0.4,
-    offset: tuple[float, float, float] = (2.3, -9.4, 6.7),
-    photons: float = 1e7,
-    coherence: float = 0.3,
-    background: float = 0.005,
-    dark: float = 0.02,
-    hot_fraction: float = 0.0005,
-    unevenness: float = 0.05,
 ) -> RockingScan:
     """Simulate the frames of a rocking scan, as they come from the detector.
 
@@ -129,28 +115,13 @@ def rocking_scan(
 
     Parameters
     ----------
-    seed : int
-    shape : (int, int, int)
-        Frames, rows and columns of the region that is read out.
+    options : SimulateScan
     geometry : Geometry
-    size_nm : float
-        Largest extent of the crystal along an axis of the laboratory [nm].
+        With the rocking step of the options.
     voxel_nm : float, optional
-        Of the truth [nm]; by default a 32nd of the size.
-    habit, kind, regime, phase_range, aspect, rounding, correlation
-        As of `cathodeflow.bcdi.simulate.crystal`.
-    offset : (float, float, float)
-        Of the peak from the middle, n // 2, of the frames, rows and columns.
-    photons : float
-        Of the whole peak.
-    coherence : float
-        Deviation of the Gauss function that the intensity is folded with [voxel].
-    background, dark : float
-        Mean counts of a pixel in a frame, scattered and without beam.
-    hot_fraction : float
-        Share of pixels that count too much without beam, 1 to 1000 a frame; as many are blind.
-    unevenness : float
-        Relative deviation of the pixels' sensitivity.
+        Of the truth [nm]; by default a 32nd of the crystal's size.
+    phase_range : float, optional
+        Range of the phase in place of that of the regime [rad].
 
     Returns
     -------
@@ -159,18 +130,18 @@ def rocking_scan(
     Raises
     ------
     InputError
-        An option is out of its range, or the fringes of the crystal are finer than two voxels.
+        The peak is outside the frames, or the fringes of the crystal are finer than two voxels.
     """
-    for name, value in (("background", background), ("dark", dark), ("unevenness", unevenness)):
-        if not value >= 0:
-            raise InputError(name, f"{value}", "at least 0")
+    shape, size_nm = (options.frames, options.rows, options.cols), options.size_nm
+    offset = (options.offset[0], options.offset[1], options.offset[2])
+    geometry = geometry._replace(rocking_step_deg=options.rocking_step_deg)
     if any(abs(shift) >= side / 2 for side, shift in zip(shape, offset, strict=True)):
         raise InputError("offset", f"{offset} in frames of {shape}", "the peak inside")
     step = size_nm / 32 if voxel_nm is None else voxel_nm
     if not 0 < 4 * step <= size_nm:
         raise InputError("size_nm", f"{size_nm} nm in voxels of {step} nm", "at least 4 voxels")
-    rng, noise = (np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(key,))) for key in (0, 1))
-    polyhedron = draw_polyhedron(rng, habit=habit, aspect=aspect, rounding=rounding)
+    rng, noise = (np.random.default_rng(np.random.SeedSequence(options.seed or 0, spawn_key=(key,))) for key in (0, 1))
+    polyhedron = draw_polyhedron(rng, habit=options.habit, aspect=options.aspect, rounding=options.rounding)
     polyhedron = transformed(polyhedron, np.eye(3) * size_nm / np.ptp(bounds(polyhedron), axis=0).max())
     q = q_vector(geometry)
     length = float(np.linalg.norm(q))
@@ -180,9 +151,11 @@ def rocking_scan(
     depth, height, width = (2 * half + 1).tolist()
     laboratory = grid((depth, height, width), axes=step * np.eye(3)[::-1])
     share = amplitude(polyhedron, laboratory)
-    displacement = draw_displacement(rng, kind, polyhedron=polyhedron, q=q, length=correlation * size_nm)
+    displacement = draw_displacement(
+        rng, options.kind, polyhedron=polyhedron, q=q, length=options.correlation * size_nm
+    )
     displacement, phase = scaled(
-        displacement, laboratory, inside=share >= 0.5, regime=regime, phase_range=phase_range, rng=rng
+        displacement, laboratory, inside=share >= 0.5, regime=options.regime, phase_range=phase_range, rng=rng
     )
     reach = step / 4 * q / length
     change = phase_on(moved(laboratory, reach), displacement) - phase_on(moved(laboratory, -reach), displacement)
@@ -193,7 +166,7 @@ def rocking_scan(
     where, part = window(on, polyhedron)
     volume = np.zeros(on.shape, dtype=np.complex64)
     volume[where] = amplitude(polyhedron, part) * np.exp(np.complex64(-1j) * phase_on(part, displacement))
-    intensity = _on_detector(volume, shape, offset, photons=photons, coherence=coherence)
+    intensity = _on_detector(volume, shape, offset, photons=options.photons, coherence=options.coherence)
     found = float(np.ptp(phase[share >= 0.5]))
     truth = Truth(
         amplitude=share,
@@ -204,9 +177,7 @@ def rocking_scan(
         regime=regime_of(found),
         object=volume,
     )
-    frames, white, darkness, good = _read_out(
-        intensity + np.float32(background), dark=dark, bad=hot_fraction, unevenness=unevenness, rng=noise
-    )
+    frames, white, darkness, good = _read_out(intensity + np.float32(options.background), options, noise)
     return RockingScan(frames, darkness, white, good, geometry, np.array(shape) // 2 + np.asarray(offset), truth)
 
 
@@ -238,21 +209,19 @@ def _on_detector(
     for axis, (side, shift) in enumerate(zip(volume.shape, offset, strict=True)):
         ramp = 2 * np.pi * shift * (np.arange(side) - side // 2) / side
         phase += np.expand_dims(ramp.astype(np.float32), [other for other in range(3) if other != axis])
-    intensity = expected_intensity(np.abs(volume), phase, photons=photons, coherence=coherence)
+    intensity = expected_intensity(np.abs(volume), phase, photons=photons, coherence=coherence, background=0)
     starts = [whole // 2 - side // 2 for whole, side in zip(volume.shape, shape, strict=True)]
     return intensity[tuple(slice(start, start + side) for start, side in zip(starts, shape, strict=True))]
 
 
 def _read_out(
-    intensity: Floats, *, dark: float, bad: float, unevenness: float, rng: np.random.Generator
+    intensity: Floats, options: SimulateScan, rng: np.random.Generator
 ) -> tuple[NDArray[np.int32], Floats, NDArray[np.int32], NDArray[np.bool_]]:
-    """Frames, whitefield, dark image and mask of a detector with a share `bad` of hot pixels and as many blind ones."""
+    """Frames, whitefield, dark image and mask of a detector with hot pixels and as many dead ones."""
     shape = intensity.shape[1:]
-    if not 0 <= bad <= 0.25:
-        raise InputError("hot_fraction", f"{bad}", "0 to 0.25")
-    sensitivity = np.maximum(1 + unevenness * rng.normal(size=shape), 0.1).astype(np.float32)
-    current, good = np.full(shape, dark), np.ones(shape, dtype=bool)
-    hot, blind = np.split(rng.choice(good.size, 2 * round(bad * good.size), replace=False), 2)
+    sensitivity = np.maximum(1 + options.unevenness * rng.normal(size=shape), 0.1).astype(np.float32)
+    current, good = np.full(shape, options.dark), np.ones(shape, dtype=bool)
+    hot, blind = np.split(rng.choice(good.size, 2 * round(options.hot_fraction * good.size), replace=False), 2)
     current.flat[hot] += np.exp(rng.uniform(0, np.log(1000), len(hot)))
     current.flat[blind], sensitivity.flat[blind] = 0, 0
     good.flat[hot], good.flat[blind] = False, False

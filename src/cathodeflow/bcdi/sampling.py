@@ -1,8 +1,8 @@
-"""How a measured peak is sampled: its centre, how much of it was measured, its oversampling, and how to bin it.
+"""Sampling of a measured peak: centre, measured fraction, oversampling, and binning.
 
-The object's autocorrelation is the Fourier transform of the intensity and twice as wide as the object: how much of the
-transform's window it fills tells the oversampling along each axis [1]_ [2]_. Joining b frames or pixels to one divides
-it by b, cropping does not change it.
+The object's autocorrelation is the Fourier transform of the intensity and twice as wide as the object: the part of
+the transform's window that it fills gives the oversampling along each axis [1]_ [2]_. Binning of b frames or pixels
+divides it by b, cropping does not change it.
 
 References
 ----------
@@ -23,13 +23,13 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Triple = tuple[int, int, int]
 
-#: Least oversampling along an axis with which a phase can be found.
+#: Minimum oversampling along an axis for phase retrieval.
 LEAST = 2.0
-#: Share of the intensity outside a window from which on that is warned of.
+#: Fraction of the intensity outside a window above which a warning is given.
 LOST = 0.01
-# Height of the autocorrelation, of its top, at which the object ends. What is lower is noise and incoherent scattering.
+# Level of the autocorrelation at which the object ends, relative to its maximum; below it is noise.
 _END = 0.03
-# Half of the box around the maximum whose centre of mass is the peak's centre, as a share of the axis.
+# Half of the box around the maximum whose centre of mass is the peak's centre, as a fraction of the axis.
 _AROUND = 1 / 16
 
 
@@ -39,7 +39,7 @@ def find_centre(values: Floats) -> tuple[Triple, dict[str, Any]]:
     Returns
     -------
     centre : (int, int, int)
-        Nearest voxel. What is left is a ramp in the object's phase, which its centring removes.
+        Nearest voxel. The rest is a ramp in the object's phase, which is removed later.
     figures : dict
         With the exact place `at` and the `maximum` (both in voxels).
 
@@ -68,9 +68,9 @@ def find_centre(values: Floats) -> tuple[Triple, dict[str, Any]]:
 
 
 def cut_share(values: Floats, centre: Sequence[int]) -> dict[str, Any]:
-    """Estimate the share of the peak beyond the edges of what was measured, as its mirror image about the centre.
+    """Estimate the fraction of the peak beyond the measured edges, from its mirror image about the centre.
 
-    Strain makes a peak unlike its mirror image, but not in how much there is far from its centre.
+    Strain makes a peak unlike its mirror image, but hardly changes the intensity far from its centre.
     """
     mirrored = np.ones(values.shape, bool)
     per_axis = []
@@ -85,7 +85,7 @@ def cut_share(values: Floats, centre: Sequence[int]) -> dict[str, Any]:
     figures: dict[str, Any] = {"step": "edge", "share_lost": share, "share_lost_by_axis": per_axis}
     if share > LOST:
         where = ("frames", "rows", "columns")[int(np.argmax(per_axis))]
-        figures["warning"] = f"the peak is cut at the edge of the {where}: about {share:.1%} of it were not measured"
+        figures["warning"] = f"the peak is cut at the edge of the {where}: about {share:.1%} of it was not measured"
     return figures
 
 
@@ -118,7 +118,7 @@ def estimate_oversampling(values: Floats) -> list[float]:
 
 
 def good_size(n: int, divisor: int) -> int:
-    """Return the size next to n that the divisor divides and fast transforms like; of two the smaller.
+    """Return the size nearest to n that is divisible and suits fast transforms; of two the smaller.
 
     Examples
     --------
@@ -151,7 +151,7 @@ def window_of(values: NDArray[Any], starts: Sequence[int], lengths: Sequence[int
 
 
 def binned(values: Floats, known: Bools, binning: Sequence[int]) -> tuple[Floats, Bools]:
-    """Join voxels to blocks: the mean of those that are known times their number, where at least half are known.
+    """Bin voxels to blocks: the mean of the known voxels times the size of a block, where at least half are known.
 
     Parameters
     ----------

@@ -1,39 +1,29 @@
 """Phasing of crystals whose truth is known, from a network's images and from random starts, with the same settings."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 from torch import Tensor
 
-from cathodeflow.bcdi.infer import infer
-from cathodeflow.bcdi.metrics import against_truth, support_fraction
+from cathodeflow.bcdi.comparison import against_truth
+from cathodeflow.bcdi.displacement import REGIMES
+from cathodeflow.bcdi.figures_of_merit import support_fraction
 from cathodeflow.bcdi.network import PhaseNetwork
-from cathodeflow.bcdi.phase import retrieve
-from cathodeflow.bcdi.refine import refine, refinement
+from cathodeflow.bcdi.options import SUPPORT_THRESHOLD, Evaluate, phasing_options
+from cathodeflow.bcdi.prediction import predict_objects
+from cathodeflow.bcdi.refinement import refinement
+from cathodeflow.bcdi.retrieval import retrieve
 
-#: What phasing starts from.
+#: Kinds of start.
 NETWORK, RANDOM = "network", "random"
 
 Row = dict[str, Any]
 
 
 def try_starts(
-    network: PhaseNetwork,
-    amplitude: Tensor,
-    truth: Tensor,
-    *,
-    iterations: Sequence[int],
-    starts: int = 1,
-    seed: int = 0,
-    mask: Tensor | None = None,
-    side: int | None = None,
-    beta: float | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    **settings: Any,
+    network: PhaseNetwork, amplitude: Tensor, truth: Tensor, options: Evaluate, *, mask: Tensor | None = None
 ) -> list[Row]:
-    """Phase one crystal anew for each number of iterations, from both kinds of start.
+    """Phase one crystal separately for each number of iterations, from both kinds of start with the same settings.
 
     Parameters
     ----------
@@ -41,46 +31,37 @@ def try_starts(
     amplitude : (z, y, x) float32
         Square root of counts, zero frequency at index n // 2.
     truth : (z, y, x) complex64
-    iterations : sequence of int
-        Divided as of `refine.refinement`.
-    starts : int
-        Random starts; and candidates of the network, those of the lowest residual, as far as it gives as many.
-    seed : int
-        Of the random starts.
+    options : Evaluate
+        As many random starts, and candidates of the network (those of the lowest residual) as far as it predicts as
+        many.
     mask : (z, y, x) bool, optional
         True where a pixel was measured. Default: all.
-    side, device, precision
-        Of `infer.infer`.
-    beta
-        Of `phase.retrieve`, by default by the noise.
-    **settings
-        Of `phase.retrieve`, the same for all.
 
     Returns
     -------
     list of dict
         A row for each start: `start` (`NETWORK` or `RANDOM`), `iterations`, `candidate` (its number), `correlation`,
-        `phase_error` [rad], `error` and `support_fraction`. At 0 iterations the network alone. A network that gives
+        `phase_error` [rad], `error` and `support_fraction`. At 0 iterations the network alone. A network that predicts
         nothing to start from has a row of correlation 0 for each number of iterations.
     """
-    guess = infer(network, amplitude.numpy(), mask=mask, side=side, device=device, precision=precision)
+    guess = predict_objects(network, amplitude.numpy(), options, mask=mask)
     usable = guess.objects.abs().amax((1, 2, 3)) > 0
-    candidates = guess.objects[usable][:starts]
-    rows = trial_rows(NETWORK, 0, guess.objects[:starts], guess.residuals[:starts], truth)
-    settings |= {"mask": mask, "beta": beta, "device": device}
-    for count in iterations:
-        found = {RANDOM: retrieve(amplitude, recipe=refinement(count), starts=starts, seed=seed, **settings)}
+    candidates = guess.objects[usable][: options.starts]
+    rows = trial_rows(NETWORK, 0, guess.objects[: options.starts], guess.residuals[: options.starts], truth)
+    for count in options.iterations:
+        phasing = phasing_options(options, recipe=refinement(count))
+        found = {RANDOM: retrieve(amplitude, phasing, mask=mask)}
         if len(candidates):
-            found[NETWORK] = refine(amplitude, candidates, iterations=count, **settings)
+            found[NETWORK] = retrieve(amplitude, phasing, mask=mask, initial=candidates)
         else:
             rows += [{**rows[0], "iterations": count}]
-        for start, one in found.items():
-            rows += trial_rows(start, count, one.objects, one.errors[:, -1], truth)
+        for start, result in found.items():
+            rows += trial_rows(start, count, result.objects, result.errors[:, -1], truth)
     return rows
 
 
 def best_trials(trials: pd.DataFrame) -> pd.DataFrame:
-    """Keep of the starts of each crystal that of the least error, as one has to choose who has no truth.
+    """Keep the start of the lowest error of each crystal: the choice that can be made without the truth.
 
     Parameters
     ----------
@@ -97,8 +78,11 @@ def best_trials(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def trial_rows(start: str, iterations: int, objects: Tensor, errors: Tensor, truth: Tensor) -> list[Row]:
-    """Compare objects (candidate, z, y, x) of one kind of start with the truth: the rows that `try_starts` tells of."""
-    agreement, fractions = against_truth(objects, truth), support_fraction(objects)
+    """Compare objects (candidate, z, y, x) of one kind of start with the truth: rows as those of `try_starts`."""
+    agreement, fractions = (
+        against_truth(objects, truth, threshold=SUPPORT_THRESHOLD),
+        support_fraction(objects, threshold=SUPPORT_THRESHOLD),
+    )
     columns = zip(agreement.correlation, agreement.phase_error, errors, fractions, strict=True)
     names = ("correlation", "phase_error", "error", "support_fraction")
     return [
@@ -106,7 +90,13 @@ def trial_rows(start: str, iterations: int, objects: Tensor, errors: Tensor, tru
             "start": start,
             "iterations": iterations,
             "candidate": number,
-            **dict(zip(names, map(float, one), strict=True)),
+            **dict(zip(names, map(float, values), strict=True)),
         }
-        for number, one in enumerate(columns)
+        for number, values in enumerate(columns)
     ]
+
+
+def by_regime(trials: pd.DataFrame) -> pd.DataFrame:
+    """Sort trials by regime, from weak to strong strain, then by crystal; the order of its trials stays."""
+    ranks = trials["regime"].map(list(REGIMES).index)
+    return trials.assign(rank=ranks).sort_values(["rank", "crystal"], kind="stable").drop(columns="rank")

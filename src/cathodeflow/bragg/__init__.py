@@ -1,1 +1,5 @@
-"""Bragg peaks on X-ray detector frames: found, fitted, and located by a network."""
+"""Bragg peaks on X-ray detector frames: find them, fit them, and locate them with a neural network."""
+
+from cathodeflow.stage import exported
+
+__getattr__, __dir__ = exported(__name__)

@@ -51,7 +51,7 @@ def _gather(patch, known, threshold, variance, work):
 def _start(work, n, size, search, grid, x):
     """Start values: background from the border's lower quartile, the rest from the region above half maximum.
 
-    The brightest pixel is sought after smoothing by (1, 2, 1) / 4 along both axes, so that one noisy pixel does not
+    The brightest pixel is searched after smoothing by (1, 2, 1) / 4 along both axes, so that one noisy pixel does not
     decide; the widths are corrected for that smoothing.
     """
     grid[:, :] = 0.0
@@ -212,7 +212,7 @@ def _solve(factor, k, y):
 
 @njit(forceinline=True)
 def _step(gradient, fisher, damping, lowest, highest, k, fixed, factor, step):
-    """Damped scoring step inside a box: what would leave it is put on its side, and the rest solved again for that."""
+    """Damped scoring step inside a box: parameters that would leave it stay at its side, the rest is solved again."""
     for a in range(k):
         fixed[a] = (
             not fisher[a, a] > 0.0
@@ -265,7 +265,7 @@ def _fit(
     upper[0] = upper[1] = size - 0.5
     lower[2], upper[2] = 0.0, np.inf
     lower[3], upper[3] = floor, np.inf
-    # The pixel itself is 1 px wide: below this the height and the centre of a narrow peak cannot be told apart.
+    # The pixel itself is 1 px wide: below this the height and the centre of a narrow peak cannot be separated.
     lower[4] = lower[5] = 0.8
     upper[4] = upper[5] = 2.0 * size
     lower[6], upper[6] = 0.0, 1.0
@@ -366,7 +366,7 @@ def fit_all(patches, known, starts, k, search, threshold, variance, tolerance, m
     patches : (n, size, size) float64
         Counts; pixels that are not finite are left out.
     known : (1 or n, size, size) float64
-        Intensity that the model holds besides the peak [counts/px].
+        Known intensity in addition to the peak [counts/px].
     starts : (1 or n, 7) float64
         Start values; NaN for those found from the patch.
     k : int

@@ -1,4 +1,4 @@
-"""Match peak positions of network, fit and truth, and put them side by side."""
+"""Match the peak positions of network, fit and truth, and join them in one table."""
 
 from typing import NamedTuple
 
@@ -32,11 +32,11 @@ def match(
     Parameters
     ----------
     a, b : (n, 2), (m, 2) float
-        Points (row, col) [px]; those that are not finite match nothing.
+        Points (row, col) [px]; points that are not finite are never matched.
     max_distance : float
         Largest distance of a pair [px].
     a_frame, b_frame : (n,), (m,) int, optional
-        Frames of the points; without them all points are of one.
+        Frames of the points. Default: all points are on one frame.
 
     Returns
     -------
@@ -47,12 +47,12 @@ def match(
     >>> match([[0, 0], [0, 3]], [[0, 2], [0, 9]], max_distance=5).distance
     array([1.])
     """
-    points = [_points(xy, frame, max_distance) for xy, frame in ((a, a_frame), (b, b_frame))]
-    kept = [np.flatnonzero(np.isfinite(one).all(axis=1)) for one in points]
-    points = [one[index] for one, index in zip(points, kept, strict=True)]
+    points = [points_by_frame(xy, frame, max_distance) for xy, frame in ((a, a_frame), (b, b_frame))]
+    kept = [np.flatnonzero(np.isfinite(found).all(axis=1)) for found in points]
+    points = [found[index] for found, index in zip(points, kept, strict=True)]
     if not (len(points[0]) and len(points[1])):
         return Match(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-    trees = [cKDTree(one) for one in points]
+    trees = [cKDTree(found) for found in points]
     near = trees[0].sparse_distance_matrix(trees[1], max_distance, output_type="ndarray")
     near = near[np.lexsort((near["j"], near["i"], near["v"]))]
     free_a, free_b, chosen = np.ones(len(points[0]), bool), np.ones(len(points[1]), bool), []
@@ -64,16 +64,33 @@ def match(
     return Match(kept[0][near["i"]], kept[1][near["j"]], near["v"].astype(np.float64))
 
 
-def to_binned(truth: pd.DataFrame, binning: int) -> pd.DataFrame:
-    """Truth in the pixels of frames binned by `binning`: positions and widths [px]."""
-    positions = {axis: (truth[axis] + 0.5) / binning - 0.5 for axis in ("row", "col")}
-    return truth.assign(**positions, **{width: truth[width] / binning for width in ("fwhm_row", "fwhm_col")})
+def points_by_frame(xy: ArrayLike, frame: ArrayLike | None, distance: float) -> NDArray[np.float64]:
+    """Return points (frame, row, col) for a search of neighbours in frames.
+
+    Frames are so far apart along the first axis that no pair within the distance crosses them.
+
+    Parameters
+    ----------
+    xy : (n, 2) float
+        Positions (row, col) [px].
+    frame : (n,) int, optional
+        Frame of each point; None: all are on one frame.
+    distance : float
+        Largest distance of the search [px].
+
+    Returns
+    -------
+    (n, 3) float64
+    """
+    rowcol = np.asarray(xy, dtype=np.float64).reshape(-1, 2)
+    number = np.zeros(len(rowcol)) if frame is None else np.asarray(frame, dtype=np.float64)
+    return np.column_stack([number * 2 * (distance + 1), rowcol])
 
 
 def pair(fitted: pd.DataFrame, located: pd.DataFrame, *, max_distance: float, intensity: str) -> pd.DataFrame:
-    """Put the fit's and the network's positions of the same peaks side by side.
+    """Join the positions of the same peaks by the fit and by the network.
 
-    Tables that both have a column `candidate` are joined by it, however far apart the positions are; others by `match`.
+    If both tables have a column `candidate` they are joined by it, at any distance; otherwise with `match`.
 
     Parameters
     ----------
@@ -103,10 +120,10 @@ def pair(fitted: pd.DataFrame, located: pd.DataFrame, *, max_distance: float, in
 
 
 def compare_peaks(pairs: pd.DataFrame, truth: pd.DataFrame | None = None, *, max_distance: float) -> pd.DataFrame:
-    """Distances between network, fit and truth, peak by peak.
+    """Compute the distances between network, fit and truth of every peak.
 
-    The truth of a peak is found from the mean of both positions, so that it favours neither; where they are further
-    apart than `max_distance`, from the one that is nearer to a true peak.
+    The truth of a peak is found from the mean of both positions, which favours neither; where these are more than
+    `max_distance` apart, from the position that is closer to a true peak.
 
     Parameters
     ----------
@@ -127,8 +144,8 @@ def compare_peaks(pairs: pd.DataFrame, truth: pd.DataFrame | None = None, *, max
     if truth is not None:
         network, fit = (table[[f"{who}_row", f"{who}_col"]].to_numpy(np.float64) for who in ("network", "fit"))
         to = truth[["row", "col"]].to_numpy(np.float64)
-        tree = cKDTree(_points(to, truth["frame"], max_distance))
-        reach = [_reach(tree, _points(xy, table["frame"], max_distance)) for xy in (network, fit)]
+        tree = cKDTree(points_by_frame(to, truth["frame"], max_distance))
+        reach = [_reach(tree, points_by_frame(xy, table["frame"], max_distance)) for xy in (network, fit)]
         apart = np.hypot(*(network - fit).T)
         where = np.where((reach[1] < reach[0])[:, None], fit, network)
         where = np.where((apart <= max_distance)[:, None], (network + fit) / 2, where)
@@ -138,10 +155,10 @@ def compare_peaks(pairs: pd.DataFrame, truth: pd.DataFrame | None = None, *, max
         table["peak"], table["isolated"] = np.int64(-1), False
         table.loc[found, "peak"] = truth["peak"].to_numpy()[true]
         table.loc[found, "isolated"] = truth["isolated"].to_numpy()[true]
-    for one, other in PAIRS:
-        if f"{other}_row" in table:
-            rows, cols = (table[f"{one}_{axis}"] - table[f"{other}_{axis}"] for axis in ("row", "col"))
-            table[f"{one}_{other}"] = np.hypot(rows, cols)
+    for first, second in PAIRS:
+        if f"{second}_row" in table:
+            rows, cols = (table[f"{first}_{axis}"] - table[f"{second}_{axis}"] for axis in ("row", "col"))
+            table[f"{first}_{second}"] = np.hypot(rows, cols)
     return table
 
 
@@ -149,13 +166,6 @@ def _scatter(values: NDArray[np.float64], where: NDArray[np.int64], length: int)
     column = np.full(length, np.nan)
     column[where] = values
     return column
-
-
-def _points(xy: ArrayLike, frame: ArrayLike | None, max_distance: float) -> NDArray[np.float64]:
-    """Points (frame, row, col), the frames so far apart that no pair within the distance crosses them."""
-    rowcol = np.asarray(xy, dtype=np.float64).reshape(-1, 2)
-    number = np.zeros(len(rowcol)) if frame is None else np.asarray(frame, dtype=np.float64)
-    return np.column_stack([number * 2 * (max_distance + 1), rowcol])
 
 
 def _reach(tree: cKDTree, points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""BraggNN: the network that reads a Bragg peak's centre from a small patch."""
+"""BraggNN: the network that predicts the centre of a Bragg peak from a small patch."""
 
 import itertools
 from collections.abc import Mapping
@@ -36,8 +36,8 @@ class BraggNN(nn.Module):  # type: ignore[misc]
     ----------
     patch_size : int
         Odd side of the patches [px], at least 7.
-    dense : tuple of int
-        Widths of the dense layers before the last.
+    hidden_units : tuple of int
+        Units of each hidden dense layer; (16, 8, 4, 2) as published.
     generator : torch.Generator, optional
         Draws the initial weights (`initialise`).
 
@@ -50,19 +50,19 @@ class BraggNN(nn.Module):  # type: ignore[misc]
     """
 
     def __init__(
-        self, patch_size: int = 11, dense: tuple[int, ...] = (16, 8, 4, 2), *, generator: torch.Generator | None = None
+        self, patch_size: int, hidden_units: tuple[int, ...], *, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
         if patch_size < 7 or patch_size % 2 == 0:
             raise InputError("patch_size", str(patch_size), "an odd number, at least 7")
-        self.patch_size, self.dense = patch_size, tuple(dense)
+        self.patch_size, self.hidden_units = patch_size, tuple(hidden_units)
         self.cnn_layers = nn.Sequential(
             nn.Conv2d(1, 64, 3), nn.LeakyReLU(SLOPE),
             nn.Conv2d(64, 32, 3), nn.LeakyReLU(SLOPE),
             nn.Conv2d(32, LAST_CHANNELS, 3), nn.LeakyReLU(SLOPE),
         )  # fmt: skip
         self.nlb = NonLocal(64, 32)
-        widths = (LAST_CHANNELS * (patch_size - BORDER) ** 2, *self.dense)
+        widths = (LAST_CHANNELS * (patch_size - BORDER) ** 2, *self.hidden_units)
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(widths):
             layers += [nn.Linear(before, after), nn.LeakyReLU(SLOPE)]
@@ -76,7 +76,7 @@ class BraggNN(nn.Module):  # type: ignore[misc]
         Parameters
         ----------
         patches : (n, 1, patch_size, patch_size) float
-            Prepared patches, in [0, 1] (`cathodeflow.bragg.patches.prepare_patches`).
+            Prepared patches, in [0, 1] (`cathodeflow.bragg.training_patches.prepare_patches`).
 
         Returns
         -------
@@ -124,8 +124,8 @@ class BraggNN(nn.Module):  # type: ignore[misc]
 def initialise(model: BraggNN, generator: torch.Generator) -> None:
     """Draw Xavier-uniform weights (Glorot and Bengio, AISTATS 2010); biases are 0, or 0.1 in the hidden dense layers.
 
-    The last hidden layers have 4 and 2 units: where one starts on the flat side of its activation for most patches,
-    training stalls, which zero biases let happen to every other seed.
+    The last hidden layers have 4 and 2 units: if one starts on the flat side of its activation for most patches,
+    training stalls; with zero biases this happens for every second seed.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -136,22 +136,22 @@ def initialise(model: BraggNN, generator: torch.Generator) -> None:
         nn.init.constant_(module.bias, 0.1)
 
 
-def from_weights(weights: Mapping[str, Any], *, patch_size: int | None = None, where: str = "weights") -> BraggNN:
-    """Build the network that some weights belong to, ours or upstream's.
+def from_weights(weights: Mapping[str, Any], *, patch_size: int | None, where: str) -> BraggNN:
+    """Build the network for given weights, trained here or published.
 
     Parameters
     ----------
     weights : mapping of str to Tensor
         A state_dict; the patch size and the dense layers are read from the shapes.
-    patch_size : int, optional
-        What the weights must be for.
+    patch_size : int or None
+        Patch size that the weights must have; None: any.
     where : str
-        What errors call the weights.
+        Name of the weights in errors.
 
     Raises
     ------
     InputError
-        When they are weights of another network or another patch size.
+        The weights are those of another network or another patch size.
     """
     expected = "the weights of a BraggNN"
     dense: list[Tensor] = []

@@ -8,11 +8,12 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.file_arguments import InputFile
 from cathodeflow.io.sources import is_remote, list_files
 from cathodeflow.options import Options, option
 from cathodeflow.samples import Sample, TechniqueSection
+from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 
-Device = Literal["auto", "cpu", "cuda"]
 Width = Annotated[int, Field(ge=1)]
 SIMULATED = "simulated"
 #: Folder beside the scans' folders in results/bragg, so no scan's name.
@@ -49,40 +50,48 @@ def require_apart(sources: Mapping[str, str | None]) -> None:
 class Scan(Sample):
     """A scan: the detector frames taken at one state of charge."""
 
-    role: Literal["train", "measure"] = option("measure", "`train`: the network learns from this scan's peaks too.")
+    role: Literal["train", "measure"] = option(
+        "measure", "`train`: the peaks of this scan are also used to train the network; `measure`: they are not."
+    )
     frames: str = option(
         ...,
-        "Raw frames: a file, a folder or a pattern, for HDF5 with `::/path/of/the/dataset`; "
-        "or `simulated`: made by `bragg_simulate`.",
+        "Raw frames: a file, a folder or a glob pattern, for HDF5 with `::/path/of/the/dataset`; "
+        "`simulated`: the workflow simulates them (`bragg.simulate`).",
     )
-    dark: str | None = option(None, "Dark image, or series of them, whose mean is subtracted.")
-    mask: str | None = option(None, "Image that is not zero at bad pixels and gaps.")
+    dark: str | None = option(
+        None, "Dark image, or a series of dark images, whose mean is subtracted from every frame. Default: none."
+    )
+    mask: str | None = option(
+        None, "Mask image: 0 at good pixels, any other value at bad pixels and gaps. Default: none."
+    )
     state_of_charge: float | None = option(
-        None, "Share of the lithium taken out of the cathode: 0 discharged, 1 charged.", ge=0, le=1
+        None, "State of charge of the cell, 0 (discharged) to 1 (charged).", ge=0, le=1
     )
 
     @property
     def simulated(self) -> bool:
-        """Whether the raw frames are made by the workflow itself."""
+        """Whether the workflow simulates the raw frames."""
         return self.frames == SIMULATED
 
 
 class Simulate(Options):
-    """Raw frames of an operando series with known peaks, for scans whose frames are `simulated`."""
+    """Simulated raw frames with known peak positions, for scans whose `frames` are `simulated`."""
 
-    format: Literal["tiff", "hdf5"] = option("tiff", "A TIFF file per frame, or one NeXus file.")
-    n_frames: int = option(48, "Frames of a scan, a rocking series.", ge=1, le=100_000)
-    rows: int = option(256, "Rows of the detector.", unit="px", ge=64, le=4096)
-    cols: int = option(256, "Columns of the detector.", unit="px", ge=64, le=4096)
-    n_peaks: int = option(800, "Particles that diffract somewhere in the scan.", ge=1)
-    amplitude_min: float = option(30.0, "Faintest peak's maximum.", unit="counts", gt=0)
-    amplitude_max: float = option(5000.0, "Brightest peak's maximum.", unit="counts", gt=0)
-    background: float = option(8.0, "Smooth scattering.", unit="counts", ge=0)
-    ring: float = option(4.0, "Height of the powder rings.", unit="counts", ge=0)
-    dark: float = option(20.0, "Offset of the detector.", unit="counts", ge=0)
-    bad_fraction: float = option(0.001, "Share of hot and dead pixels.", ge=0, lt=0.5)
-    gap: int = option(0, "Width of a gap between detector modules.", unit="px", ge=0)
-    seed: int | None = option(None, "Seed of the particles and the noise; default: the workflow's.", ge=0)
+    format: Literal["tiff", "hdf5"] = option("tiff", "File format: one TIFF file per frame, or one NeXus (HDF5) file.")
+    n_frames: int = option(48, "Number of frames in a rocking scan.", ge=1, le=100_000)
+    rows: int = option(256, "Number of detector rows.", unit="px", ge=64, le=4096)
+    cols: int = option(256, "Number of detector columns.", unit="px", ge=64, le=4096)
+    n_peaks: int = option(800, "Number of particles that diffract during the scan.", ge=1)
+    amplitude_min: float = option(30.0, "Amplitude of the weakest peaks, at their maximum.", unit="counts", gt=0)
+    amplitude_max: float = option(5000.0, "Amplitude of the strongest peaks, at their maximum.", unit="counts", gt=0)
+    background: float = option(8.0, "Level of the smooth diffuse background.", unit="counts", ge=0)
+    ring: float = option(4.0, "Height of the powder rings above the background.", unit="counts", ge=0)
+    dark: float = option(20.0, "Dark level of the detector.", unit="counts", ge=0)
+    bad_fraction: float = option(0.001, "Fraction of pixels that are hot or dead.", ge=0, lt=0.5)
+    gap: int = option(0, "Width of the gap between two detector modules. 0: no gap.", unit="px", ge=0)
+    seed: int | None = option(
+        None, "Random seed of the particles, the detector and the noise. Default: the workflow's seed.", ge=0
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -94,19 +103,31 @@ class Simulate(Options):
 
 
 class Frames(Options):
-    """Raw frames -> corrected, binned frames in frames.h5."""
+    """Raw frames -> corrected and binned frames in frames.h5."""
 
-    binning: Literal[1, 2, 4] = option(1, "Side of the blocks of pixels that are summed.", unit="px")
-    start: int = option(0, "First frame.", ge=0)
-    stop: int | None = option(None, "Frame to stop before; default: the end.", ge=1)
-    step: int = option(1, "Take every so many frames.", ge=1)
-    gap_value: int | None = option(None, "Value that stands for no measurement, such as -1 or 4294967295.")
-    allow_negative: bool = option(False, "Take counts below zero for noise around a dark level subtracted before.")
-    saturation: float | None = option(
-        None, "Least value of a saturated pixel; default: the largest of the integer type.", unit="counts", gt=0
+    binning: Literal[1, 2, 4] = option(1, "Binning: side of the blocks of pixels that are summed.", unit="px")
+    start: int = option(0, "Index of the first frame.", ge=0)
+    stop: int | None = option(None, "Index of the frame to stop before. Default: all frames to the end.", ge=1)
+    step: int = option(1, "Step between the frames that are used; 2 uses every second frame.", ge=1)
+    gap_value: int | None = option(
+        None, "Value that the detector writes into gaps, such as -1 or 4294967295. Default: no such value."
     )
-    max_saturated: float = option(0.01, "Share of saturated pixels above which a frame is refused.", ge=0, le=1)
-    on_bad_file: Literal["fail", "skip"] = option("fail", "What becomes of files and frames that cannot be used.")
+    allow_negative: bool = option(
+        False, "Accept negative counts, which occur as noise if a dark image was subtracted before storage."
+    )
+    saturation: float | None = option(
+        None,
+        "Saturation level: pixels at or above it are saturated. Default: the maximum of an integer data type; floating-"
+        "point frames are not checked.",
+        unit="counts",
+        gt=0,
+    )
+    max_saturated: float = option(
+        0.01, "Maximum fraction of saturated pixels; frames with more are rejected.", ge=0, le=1
+    )
+    on_bad_file: Literal["fail", "skip"] = option(
+        "fail", "What to do with unusable files and frames: stop with an error, or leave them out with a warning."
+    )
 
     @model_validator(mode="after")
     def _some(self) -> Self:
@@ -116,20 +137,34 @@ class Frames(Options):
 
 
 class FindPeaks(Options):
-    """Frames -> candidate peaks, by persistent homology."""
+    """Frames -> candidate peaks, found by persistent homology."""
 
     engine: Literal["union_find", "findpeaks"] = option(
-        "union_find", "Our own, or the package findpeaks (the same peaks, many times slower)."
+        "union_find",
+        "`union_find`: our implementation; `findpeaks`: the package of that name (same peaks, much slower).",
     )
-    scale: Literal["none", "uint8"] = option("none", "`uint8`: bring each frame to 0..255 first, as findpeaks does.")
-    min_value: float = option(20.0, "Only pixels of more count.", unit="counts", ge=0)
-    min_persistence: float = option(15.0, "Least rise of a peak above its saddle.", unit="counts", ge=0)
-    min_area: int = option(2, "Least size of a connected component with peaks.", unit="px", ge=1)
+    scale: Literal["none", "uint8"] = option(
+        "none", "`uint8` rescales each frame to 0..255 before the search, as findpeaks does; `none` keeps the counts."
+    )
+    min_value: float = option(20.0, "Ignore pixels at or below this intensity.", unit="counts", ge=0)
+    min_persistence: float = option(
+        15.0,
+        "Minimum persistence: height of a peak above the saddle that joins it to a higher one. Increase it if noise is "
+        "found as peaks.",
+        unit="counts",
+        ge=0,
+    )
+    min_area: int = option(
+        2, "Minimum area of a connected component (pixels above `min_value`) that contains peaks.", unit="px", ge=1
+    )
     patch_size: int = option(
-        11, "Side of the patch that the network needs the peak in the middle of.", unit="px", ge=1, le=101
+        11, "Side of the patch around a peak in which it must be the brightest to be central.", unit="px", ge=1, le=101
     )
     centre_tolerance: int = option(
-        2, "How far, in rows and columns, its brightest pixel may be from the centre.", unit="px", ge=0
+        2,
+        "Maximum offset, in rows and columns, between the patch centre and its brightest pixel for a central peak.",
+        unit="px",
+        ge=0,
     )
 
     _odd = field_validator("patch_size")(odd)
@@ -138,106 +173,160 @@ class FindPeaks(Options):
 class Fit(Options):
     """Candidates -> fitted peaks in peaks.h5, by Poisson maximum likelihood."""
 
-    model: Literal["pseudo_voigt", "gaussian"] = option("pseudo_voigt", "Shape of a peak.")
-    patch_size: int = option(11, "Side of the fitted patch.", unit="px", ge=3, le=101)
+    model: Literal["pseudo_voigt", "gaussian"] = option("pseudo_voigt", "Peak profile.")
+    patch_size: int = option(11, "Side of the patch that is fitted around each peak.", unit="px", ge=3, le=101)
     neighbours: Literal["subtract", "mask"] = option(
-        "subtract", "Overlapping neighbours: fitted together, or their pixels left out."
+        "subtract",
+        "Overlapping peaks: `subtract` includes the fitted neighbours in the model; `mask` leaves their pixels out.",
     )
     threshold: float = option(
         0.0,
-        "What the raw frames were cut at: pixels below are only known to lie below.",
+        "Threshold that was applied to the frames before storage; pixels below it enter the fit as censored, not as "
+        "zero. 0: none was applied.",
         unit="counts",
         ge=0,
     )
-    read_noise: float = option(0.0, "Standard deviation of the detector's read-out noise.", unit="counts", ge=0)
-    max_iterations: int = option(100, "Steps after which a fit is given up.", ge=1)
+    read_noise: float = option(0.0, "Standard deviation (sigma) of the detector's read-out noise.", unit="counts", ge=0)
+    max_iterations: int = option(100, "Maximum number of iterations per fit.", ge=1)
 
     _odd = field_validator("patch_size")(odd)
 
 
 class Patches(Options):
-    """Frames and fitted peaks -> patches with labels that the network learns from."""
+    """Frames and fitted peaks -> labelled patches for the training."""
 
-    patch_size: int = option(11, "Side of the network's patches.", unit="px", ge=7, le=101)
-    max_shift: int = option(1, "Margin kept around a patch for random shifts.", unit="px", ge=0, le=10)
-    min_value: float = option(20.0, "Pixels of less count as zero.", unit="counts", ge=0)
+    patch_size: int = option(11, "Side of the patches that the network takes as input.", unit="px", ge=7, le=101)
+    max_shift: int = option(
+        1, "Margin stored around each patch, for random shifts in training.", unit="px", ge=0, le=10
+    )
+    min_value: float = option(20.0, "Set pixels below this intensity to zero.", unit="counts", ge=0)
 
     _odd = field_validator("patch_size")(odd)
 
 
-class Train(Options):
+class Augment(Options):
+    """Augmentation of the training patches, drawn anew in every epoch."""
+
+    rotate90: bool = option(True, "Augment with random rotations by multiples of 90 degrees.")
+    flip: bool = option(True, "Augment with random reflections of rows and columns.")
+
+
+class Train(TrainingOptions):
     """Training patches of all scans with the role `train` -> BraggNN.
 
-    The defaults reach a median error several times below that of the published recipe, which is: `epochs: 500`,
+    The defaults reach a median error several times below that of the published settings, which are: `epochs: 500`,
     `patience: 500`, `batch_size: 512`, `learning_rate: 0.0003`, `warm_up: 0`, `final_rate: 1`, `loss: mse`,
-    `overlap: 0`, `symmetries: false`.
+    `overlap: 0`, `augment: {rotate90: false, flip: false}`.
     """
 
-    epochs: int = option(100, "Most epochs; the learning rate falls until then. 20 do for 20,000 peaks.", ge=1)
-    patience: int = option(30, "Epochs without a better validation after which training ends.", ge=1)
-    batch_size: int = option(128, "Patches in a step.", ge=1)
-    learning_rate: float = option(3e-3, "Adam's learning rate, at its highest.", gt=0)
-    warm_up: int = option(1, "Epochs in which the learning rate rises.", ge=0)
-    final_rate: float = option(0.01, "Factor of the learning rate at the end of a cosine over all epochs.", gt=0, le=1)
+    renamed: ClassVar[dict[str, str]] = {"symmetries": "augment.rotate90 and augment.flip", "dense": "hidden_units"}
+
+    epochs: int = option(
+        100,
+        "Maximum number of epochs; the learning-rate schedule spans all of them. 20 are enough for 20,000 peaks.",
+        ge=1,
+    )
+    patience: int | None = option(
+        30, "Early stopping: epochs without improvement on the validation set. none: training runs all epochs.", ge=1
+    )
+    batch_size: int = option(128, "Patches per training step.", ge=1)
+    learning_rate: float = option(3e-3, "Peak learning rate.", gt=0)
+    warm_up: int = option(1, "Warm-up: epochs in which the learning rate rises linearly to its peak.", ge=0)
+    precision: Precision = option(
+        "32-true", "Floating-point precision; `auto` uses bfloat16 where the hardware supports it, else float32."
+    )
     loss: Literal["huber", "mse"] = option(
-        "huber", "Huber's loss, linear beyond 0.1 px, or the published mean squared error."
+        "huber",
+        "Loss function: `huber` (Huber loss, linear beyond 0.1 px) or `mse` (mean squared error, as published).",
     )
     overlap: float = option(
-        0.3, "Share of the training patches to which another peak is added as a neighbour.", ge=0, le=1
+        0.3, "Fraction of training patches that are augmented with a second, overlapping peak.", ge=0, le=1
     )
-    max_shift: int = option(1, "Largest random shift of a patch.", unit="px", ge=0, le=10)
-    symmetries: bool = option(True, "Turn and mirror patches at random.")
-    dense: tuple[Width, ...] = option((16, 8, 4, 2), "Widths of the dense layers before the last.", min_length=1)
-    validation: float = option(0.2, "Share of each scan's frames, in blocks, to validate on.", gt=0, lt=1)
-    block: int = option(8, "Neighbouring frames that are never divided between training and validation.", ge=1)
-    initial: str | None = option(None, "Weights to start from, ours or BraggNN's own; default: random ones.")
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = option("32-true", "Precision of the arithmetic.")
-    threads: int = option(2, "Threads on a CPU; their number changes the last bits of the result.", ge=1)
-    device: Device | None = option(None, "Device; default: the workflow's.")
-    seed: int | None = option(None, "Seed of weights, order and shifts; default: the workflow's.", ge=0)
+    max_shift: int = option(1, "Augment with random shifts of up to this distance.", unit="px", ge=0, le=10)
+    augment: Augment = option(Augment(), "Rotations and reflections.")
+    hidden_units: tuple[Width, ...] = option((16, 8, 4, 2), "Units of each hidden dense layer.", min_length=1)
+    validation: float = option(0.2, "Fraction of each scan's frames in the validation set.", gt=0, lt=1)
+    block: int = option(
+        8, "Frames per block; a block goes to training or to validation as a whole, as its peaks are correlated.", ge=1
+    )
+    initial: InputFile | None = option(
+        None,
+        "Pretrained weights to start from: a model trained here or published BraggNN weights. Default: random weights.",
+    )
+    threads: int = option(
+        2, "CPU threads of the training; another number changes the result within rounding errors.", ge=1
+    )
 
 
 class Locate(Options):
-    """Candidates and BraggNN -> positions in the pixels of frames and of the detector."""
+    """Candidates and BraggNN -> peak positions in pixels of the frames and of the detector."""
 
-    weights: str | None = option(None, "Weights to use, ours or BraggNN's own; default: those trained here.")
-    patch_size: int = option(11, "Side of the patches, which must be the network's.", unit="px", ge=7, le=101)
+    renamed: ClassVar[dict[str, str]] = {"weights": "model"}
+
+    model: InputFile | None = option(
+        None,
+        "Trained model: one trained here, or published BraggNN weights. Default: the model that the workflow trains.",
+    )
+    patch_size: int = option(
+        11, "Side of the patches; must be the size that the model was trained with.", unit="px", ge=7, le=101
+    )
     min_value: float | None = option(
         None,
-        "Pixels of less count as zero; default: as in training (0 for BraggNN's own weights).",
+        "Set pixels below this intensity to zero. Default: the value used in training (0 for published weights).",
         unit="counts",
         ge=0,
     )
-    engine: Literal["auto", "torch", "onnx"] = option("auto", "`auto`: torch on a GPU, onnxruntime on a CPU.")
-    batch_size: int = option(64, "Patches at a time on a CPU.", ge=1)
-    tta: bool = option(False, "Locate the 8 turns of each patch and take their mean, which is better.")
-    uncertainty: bool = option(True, "Standard errors from counting noise, for each peak; several times slower.")
-    gain: float = option(1.0, "Detector counts per photon, for the standard errors.", unit="counts", gt=0)
-    device: Device | None = option(None, "Device; default: the workflow's.")
+    engine: Literal["auto", "torch", "onnx"] = option(
+        "auto", "Inference engine; `auto`: torch on a GPU, onnxruntime on a CPU."
+    )
+    batch_size: int = option(64, "Patches per batch on a CPU (on a GPU: 4096).", ge=1)
+    tta: bool = option(
+        False,
+        "Test-time augmentation: average the predictions over the 8 rotations and reflections of each patch. More "
+        "accurate, 8 times slower.",
+    )
+    uncertainty: bool = option(
+        True, "Compute the standard errors due to counting noise for every peak; several times slower."
+    )
+    gain: float = option(1.0, "Detector gain, in counts per photon, for the standard errors.", unit="counts", gt=0)
+    device: Device | None = option(None, "Compute device. Default: the device of the workflow.")
 
     _odd = field_validator("patch_size")(odd)
 
 
 class Compare(Options):
-    """Distances between network, fit and, where it is known, truth: tables and figures."""
+    """Network, fit and, where known, truth -> distances between their positions, as tables."""
 
-    max_distance: float = option(3.0, "Largest distance at which two positions are of one peak.", unit="px", gt=0)
-    n_bins: int = option(8, "Bins of intensity.", ge=1, le=100)
-    min_amplitude: float = option(30.0, "Least true amplitude that counts for the recall.", unit="counts", ge=0)
-    seed: int | None = option(None, "Seed of the bootstrap; default: the workflow's.", ge=0)
+    max_distance: float = option(3.0, "Matching radius: positions closer than this are the same peak.", unit="px", gt=0)
+    n_bins: int = option(8, "Number of intensity bins.", ge=1, le=100)
+    min_amplitude: float = option(
+        30.0, "Minimum true amplitude of the peaks that enter the recall.", unit="counts", ge=0
+    )
+    seed: int | None = option(
+        None, "Random seed of the bootstrap confidence intervals. Default: the workflow's seed.", ge=0
+    )
+
+
+class Figures(Options):
+    """Tables and records -> figures of every scan and of the training."""
+
+    patch_size: int = option(11, "Side of the patches that are shown.", unit="px", ge=3, le=101)
+
+    _odd = field_validator("patch_size")(odd)
 
 
 class Section(TechniqueSection):
-    """Bragg peaks on X-ray detector frames, located to a fraction of a pixel."""
+    """Bragg peaks on X-ray detector frames, located with subpixel accuracy."""
 
-    simulate: Simulate = option(Simulate(), "Simulated raw frames.")
-    frames: Frames = option(Frames(), "Corrected frames.")
-    find_peaks: FindPeaks = option(FindPeaks(), "Candidates.")
-    fit: Fit = option(Fit(), "Fits.")
+    simulate: Simulate = option(Simulate(), "Simulation of raw frames.")
+    frames: Frames = option(Frames(), "Correction of raw frames.")
+    find_peaks: FindPeaks = option(FindPeaks(), "Peak search.")
+    fit: Fit = option(Fit(), "Peak fits.")
     patches: Patches = option(Patches(), "Training patches.")
-    train: Train = option(Train(), "Network.")
-    locate: Locate = option(Locate(), "Network's positions.")
-    compare: Compare = option(Compare(), "Comparison.")
+    train: Train = option(Train(), "Training of the network.")
+    locate: Locate = option(Locate(), "Peak positions by the network.")
+    compare: Compare = option(Compare(), "Comparison of network, fit and truth.")
+    figures: Figures = option(Figures(), "Figures.")
 
     sample_class: ClassVar[type[Sample]] = Scan
 
@@ -254,9 +343,9 @@ class Section(TechniqueSection):
             A line for everything that is missing.
         """
         errors = []
-        if self.locate.weights is None:
+        if self.locate.model is None:
             if not any(scan.role == "train" for scan in samples.values()):
-                expected = "the role 'train' for at least one, or bragg.locate.weights"
+                expected = "the role 'train' for at least one, or bragg.locate.model"
                 errors.append(InputError(self.samples, "no scan to train the network on", expected))
             if self.patches.patch_size != self.locate.patch_size:
                 found = f"{self.locate.patch_size} in locate and {self.patches.patch_size} in patches"
@@ -264,9 +353,9 @@ class Section(TechniqueSection):
             if self.train.max_shift > self.patches.max_shift:
                 found = f"{self.train.max_shift} in train and {self.patches.max_shift} in patches"
                 errors.append(InputError("bragg: max_shift", found, "at most the margin of the patches"))
-        for key, path in (("locate.weights", self.locate.weights), ("train.initial", self.train.initial)):
+        for key, path in (("locate.model", self.locate.model), ("train.initial", self.train.initial)):
             if path and not Path(path).is_file():
-                errors.append(InputError(f"bragg.{key}: {path}", "no such file", "weights of a BraggNN"))
+                errors.append(InputError(f"bragg.{key}: {path}", "no such file", "a model file or weights of BraggNN"))
         for name, scan in samples.items():
             where = f"{self.samples}: scan '{name}'"
             if name == MODEL_FOLDER:
@@ -305,8 +394,8 @@ class Section(TechniqueSection):
                 if not scan.simulated and not is_remote(scan.frames):
                     open_series(scan.frames, on_bad_file=self.frames.on_bad_file)
             except InputError as error:
-                for one in error.errors:
-                    where = f"{self.samples}: scan '{name}': {one.where}"
-                    errors.append(InputError(where, one.found, one.expected))
+                for problem in error.errors:
+                    where = f"{self.samples}: scan '{name}': {problem.where}"
+                    errors.append(InputError(where, problem.found, problem.expected))
         if errors:
             raise InputErrors.of(errors)

@@ -36,7 +36,7 @@ def lattice(charge: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]
     """Lattice parameters (a, c) [A] of a nickel-rich layered oxide against the fraction of lithium removed.
 
     a shrinks; c grows while lithium leaves, since the oxygen layers repel each other, and collapses below about 40 %
-    lithium [1]_. The values are rounded, typical ones and no measurement of one compound.
+    lithium [1]_. The values are rounded and typical, not measured on one compound.
 
     References
     ----------
@@ -75,7 +75,7 @@ def draw_population(
     heterogeneity: float,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """Particles, one reflection each, in units that do not depend on the detector or the number of frames.
+    """Draw particles with one reflection each, in units that do not depend on the detector or the number of frames.
 
     `azimuth` is -1 to 1 from the detector's top to its bottom, `offset` is in detector widths, `centre` in lengths of
     the scan, `charge_offset` in state of charge, `rocking_fwhm` in frames.
@@ -108,14 +108,14 @@ def phases(
     fading: float,
     shape: tuple[int, int],
 ) -> pd.DataFrame:
-    """Spots of a population at a state of charge: one for each particle and phase, with position [px] and shape.
+    """Return the spots of a population at a state of charge: one per particle and phase, with position [px] and shape.
 
     Within the coexistence range a particle holds both end members in the amounts of the lever rule, as nickel oxides do
     between H2 and H3; outside it holds one phase at its own charge. Phase 0 is rich in lithium, 1 poor. Strain disorder
     sets in beyond the lower end of the range, where c collapses.
     """
     low, high = coexistence
-    # Particles differ most half-way: all are full at 0 and empty at 1.
+    # Particles differ most at half charge: all are full at 0 and empty at 1.
     spread = 4 * state_of_charge * (1 - state_of_charge)
     own = np.clip(state_of_charge + spread * population["charge_offset"], 0, 1)
     poor = np.clip((own - low) / (high - low), 0, 1)
@@ -124,7 +124,7 @@ def phases(
     # Each arc spans the detector's height; the azimuth of a particle does not change with its charge.
     widest = np.arcsin(0.5 * shape[0] / ring_radius(hkl, 0.0, geometry))
     spots = []
-    for phase, share, charge in ((0, 1 - poor, np.minimum(own, low)), (1, poor, np.maximum(own, high))):
+    for phase, fraction, charge in ((0, 1 - poor, np.minimum(own, low)), (1, poor, np.maximum(own, high))):
         radius = ring_radius(hkl, charge, geometry) + population["offset"] * shape[1]
         spots.append(
             population.assign(
@@ -132,9 +132,9 @@ def phases(
                 phase=phase,
                 row=geometry.beam_row + radius * np.sin(widest * population["azimuth"]),
                 col=geometry.beam_col + radius * np.cos(widest * population["azimuth"]),
-                amplitude=population["amplitude"] * share * (1 - fading * strain),
+                amplitude=population["amplitude"] * fraction * (1 - fading * strain),
                 fwhm_row=population["fwhm_row"] * (1 + broadening * strain),
                 fwhm_col=population["fwhm_col"] * (1 + broadening * strain),
-            )[share > 0]
+            )[fraction > 0]
         )
     return pd.concat(spots, ignore_index=True)

@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numba import njit
 
-_BLOCK = 32  # [px] looked over at once: long enough for vector instructions, short enough to be skipped often
+_BLOCK = 32  # [px] searched at once: long enough for vector instructions, short enough to be skipped often
 
 
 @njit(cache=True, nogil=True)
@@ -64,7 +64,7 @@ def gather(image, threshold):
 
 @njit(cache=True, nogil=True)
 def basins(places, values, stride):
-    """Lead every pixel up its steepest ascent to a local maximum.
+    """Assign every pixel to the local maximum at the end of its steepest ascent.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def merge(values, top, low, high, order, threshold):
 
 @njit(cache=True, nogil=True)
 def central(image, mask, rows, cols, half, tolerance):
-    """Tell which peaks hold, near the centre, the greatest value of the patch around them.
+    """Return for which peaks the maximum of the patch around them is near its centre.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def central(image, mask, rows, cols, half, tolerance):
 
 @njit(cache=True, nogil=True)
 def extremes(image, mask):
-    """Least and greatest finite value of the pixels that count; (inf, -inf) where there is none."""
+    """Return the lowest and highest finite value of the unmasked pixels; (inf, -inf) without any."""
     least, greatest = math.inf, -math.inf
     for r in range(image.shape[0]):
         for c in range(image.shape[1]):

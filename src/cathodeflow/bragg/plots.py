@@ -12,10 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.compare import PERCENTILES, summary
+from cathodeflow.bragg.comparison import PERCENTILES, summary
 from cathodeflow.plotting import COLOURS, MAP, ONE_COLUMN, TWO_COLUMNS, label, nothing_to_show, plain_log, styled
 
-# Marker, size [pt] and colour of each kind of position, of such sizes that all are seen where they coincide.
+# Marker, size [pt] and colour of each kind of position; the sizes keep all visible where they coincide.
 POSITIONS = {"truth": ("o", 11.0, COLOURS[2]), "fit": ("+", 9.0, COLOURS[0]), "network": ("x", 6.0, COLOURS[1])}
 NAMES = {"network_fit": "network to fit", "network_truth": "network to truth", "fit_truth": "fit to truth"}
 PAIR_COLOURS = dict(zip(NAMES, COLOURS, strict=False))
@@ -23,9 +23,9 @@ CASES = ("nearest", "median", "furthest")
 
 
 def choose_cases(distance: Sequence[float] | NDArray[np.float64] | pd.Series, *, columns: int = 7) -> NDArray[np.int64]:
-    """Choose the peaks of `patch_sheet`: (case, column), the nearest, those about the median, and the furthest.
+    """Choose the peaks of `patch_sheet`, (case, column): smallest, median and largest distances.
 
-    Fewer columns where there are fewer than 3 `columns` finite distances, so that no peak comes twice.
+    There are fewer columns with fewer than 3 `columns` finite distances, so that no peak is shown twice.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def choose_cases(distance: Sequence[float] | NDArray[np.float64] | pd.Series, *,
 def patch_sheet(
     patches: NDArray[np.floating], corners: NDArray[np.integer], peaks: pd.DataFrame, *, distance: str = "network_fit"
 ) -> Figure:
-    """Patches with the positions found in them: a row of the nearest, one about the median, one of the furthest.
+    """Draw patches with the positions in them: rows with the smallest, the median and the largest distances.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def patch_sheet(
     axes = figure.subplots(3, columns, squeeze=False)
     shown = [name for name in POSITIONS if f"{name}_row" in peaks]
     for index, (axis, patch, corner) in enumerate(zip(axes.flat, patches, corners, strict=True)):
-        # Grey up to two thirds, so that the marks are seen on the brightest pixels too.
+        # The darkest grey is two thirds, so that the marks are visible on the brightest pixels too.
         axis.imshow(patch, cmap="gray_r", vmin=patch.min(), vmax=patch.min() + 1.5 * max(float(np.ptp(patch)), 1e-9))
         for name in shown:
             row, col = peaks[f"{name}_row"].iloc[index] - corner[0], peaks[f"{name}_col"].iloc[index] - corner[1]
@@ -87,7 +87,7 @@ def patch_sheet(
 
 @styled
 def distances(peaks: pd.DataFrame) -> Figure:
-    """Histogram of the distance between network and fit, and cumulative distributions of all distances.
+    """Draw the histogram of the distance between network and fit, and cumulative distributions of all distances.
 
     Parameters
     ----------
@@ -97,14 +97,14 @@ def distances(peaks: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(TWO_COLUMNS, 2.9))
     left, right = figure.subplots(1, 2)
     values = {name: np.sort(peaks[name].dropna().to_numpy()) for name in NAMES if name in peaks}
-    values = {name: one for name, one in values.items() if one.size}
+    values = {name: found for name, found in values.items() if found.size}
     if "network_fit" not in values:
         for axis in (left, right):
             nothing_to_show(axis, "no peaks to compare")
         return figure
     main, facts = values["network_fit"], summary(values["network_fit"])
-    least = max(min(float(np.quantile(one, 0.002)) for one in values.values()), 1e-4)
-    greatest = max(1.1 * max(float(one[-1]) for one in values.values()), 10 * least)
+    least = max(min(float(np.quantile(found, 0.002)) for found in values.values()), 1e-4)
+    greatest = max(1.1 * max(float(found[-1]) for found in values.values()), 10 * least)
     left.hist(
         np.maximum(main, least), bins=np.geomspace(least, greatest, 51), color=PAIR_COLOURS["network_fit"], alpha=0.8
     )
@@ -123,10 +123,10 @@ def distances(peaks: pd.DataFrame) -> Figure:
             fontsize=8,
         )
     label(left, x="Distance network to fit [px]", y="Peaks", title=f"a  {main.size:,} peaks", grid=False)
-    for name, one in values.items():
-        steps = np.arange(1, one.size + 1) / one.size
+    for name, found in values.items():
+        steps = np.arange(1, found.size + 1) / found.size
         right.step(
-            one, 100 * steps, where="post", color=PAIR_COLOURS[name], label=f"{NAMES[name]}: {np.median(one):.3f}"
+            found, 100 * steps, where="post", color=PAIR_COLOURS[name], label=f"{NAMES[name]}: {np.median(found):.3f}"
         )
     right.set(xscale="log", xlim=(least, greatest), ylim=(0, 100.5))
     right.axhline(50, color="#333333", linewidth=0.8, linestyle=(0, (4, 2)))
@@ -139,14 +139,14 @@ def distances(peaks: pd.DataFrame) -> Figure:
 
 @styled
 def error_against_intensity(series: Mapping[str, pd.DataFrame], found: pd.DataFrame | None = None) -> Figure:
-    """Median distance against intensity, one line for each of `series`; with a truth also how many peaks were found.
+    """Draw the median distance against intensity, a line for each of `series`; with a truth also recall and precision.
 
     Parameters
     ----------
     series : mapping
-        Tables of `compare.error_by_intensity` by the name of their distance, such as `network_fit`.
+        Tables of `comparison.error_by_intensity` by the name of their distance, such as `network_fit`.
     found : DataFrame, optional
-        As `compare.detection` returns it: recall against the true amplitude, precision against the intensity found.
+        As `comparison.detection` returns it: recall against true amplitude, precision against measured intensity.
     """
     figure = Figure(figsize=(ONE_COLUMN * 1.25 if found is None else TWO_COLUMNS, 3.1))
     axes = figure.subplots(1, 1 if found is None else 2, squeeze=False)[0]
@@ -185,7 +185,7 @@ def _draw_found(axes: Axes, table: pd.DataFrame) -> None:
     axes.set(xscale="log", ylim=(0, 103))
     plain_log(axes.xaxis)
     axes.legend(loc="lower right", title="95 % Wilson interval", title_fontsize=8, alignment="left")
-    label(axes, x="Amplitude or, for precision, intensity [counts]", y="Share of the peaks [%]")
+    label(axes, x="Amplitude or, for precision, intensity [counts]", y="Fraction of the peaks [%]")
 
 
 @styled
@@ -197,21 +197,21 @@ def frame_with_peaks(
     title: str | None = None,
     persistence: str = "intensity",
 ) -> Figure:
-    """Frame on a logarithmic scale, with a cross at every peak, the larger the more persistent the peak.
+    """Draw a frame on a logarithmic scale, with a cross at every peak whose size increases with persistence.
 
     Parameters
     ----------
     frame : (row, col)
         [counts], 0 at bad pixels.
     peaks : DataFrame
-        The frame's peaks: network_row, network_col [px] and the column that `persistence` names [counts].
+        Peaks of the frame: network_row, network_col [px] and the column named by `persistence` [counts].
     others : DataFrame, optional
-        Peaks that were fitted only: row, col [px]; shown as dots.
+        Peaks that are only fitted: row, col [px]; shown as dots.
     title : str, optional
     persistence : str
     """
     rows, cols = frame.shape
-    # A long frame stays legible and a square one fits a column and a half.
+    # Long frames stay legible, and square ones are one and a half columns wide.
     width = ONE_COLUMN * 1.45
     figure = Figure(figsize=(width, float(np.clip((width - 1.0) * rows / cols + 0.7, 2.0, 8.0))))
     axes = figure.subplots()
@@ -282,5 +282,5 @@ def _position(name: str, x: float, y: float) -> Line2D:
 
 
 def _area(strength: float | NDArray[np.float64]) -> Any:
-    """Area of a cross [pt^2]: its arms grow with the logarithm of the persistence [counts]."""
+    """Return the area of a cross [pt^2]: its arms grow with the logarithm of the persistence [counts]."""
     return (2.0 + 2.0 * np.log10(np.maximum(strength, 1.0))) ** 2

@@ -1,4 +1,4 @@
-"""Peak profiles: what a Bragg peak on flat background looks like on the detector."""
+"""Profile of a Bragg peak on flat background on the detector."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,13 +12,13 @@ MODELS = {"pseudo_voigt": 7, "gaussian": 6}
 
 
 def profile(parameters: ArrayLike, rows: ArrayLike, cols: ArrayLike) -> NDArray[np.float64]:
-    """Two-dimensional pseudo-Voigt peak on flat background, at points of the detector.
+    """Compute a two-dimensional pseudo-Voigt peak on flat background at points of the detector.
 
     ``background + amplitude * (mixing * L + (1 - mixing) * G)`` with ``L = 1 / (1 + q)``, ``G = exp(-ln(2) q)`` and
-    ``q = 4 (r - row)^2 / fwhm_row^2 + 4 (c - col)^2 / fwhm_col^2``. So L and G share the full width at half maximum
+    ``q = 4 (r - row)^2 / fwhm_row^2 + 4 (c - col)^2 / fwhm_col^2``. L and G have the same full width at half maximum
     along each axis, and `amplitude` is the height above the background. The axes of the ellipse are those of the
-    detector: the profile is symmetric about its centre whatever its orientation, so a turned peak changes the fitted
-    widths, not the centre.
+    detector: the profile is symmetric about its centre at any orientation, so the rotation of a peak affects the fitted
+    widths, but not the centre.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Standard errors of BraggNN's positions, carried from the counts through the network."""
+"""Standard errors of BraggNN's positions, by propagation of the counting noise through the network."""
 
 import numpy as np
 import torch
@@ -10,13 +10,13 @@ Float32 = NDArray[np.float32]
 
 
 def counting_errors(
-    model: BraggNN, patches: Float32, counts: Float32, *, gain: float = 1.0, batch_size: int = 128
+    model: BraggNN, patches: Float32, counts: Float32, *, gain: float, batch_size: int
 ) -> tuple[Float32, Float32]:
     """Propagate the counting noise of each pixel to the position, to first order.
 
     The variance is the sum over pixels of gain * counts * (d position / d counts)^2; the derivative comes from one
-    backward pass per axis and includes that a patch is scaled by its least and its greatest pixel. What the network
-    itself gets wrong is not part of it: on bright peaks, add the error in validation.
+    backward pass per axis and includes the scaling of a patch by its lowest and highest pixel. The prediction error of
+    the network is not included: for bright peaks, add its error on the validation set.
 
     Parameters
     ----------
@@ -24,16 +24,16 @@ def counting_errors(
     patches : (n, patch_size, patch_size) float32
         Prepared patches.
     counts : (n, 2) float32
-        What 0 and 1 stand for in each patch [counts].
+        Intensities that 0 and 1 correspond to in each patch [counts].
     gain : float
         Detector counts per photon.
     batch_size : int
-        Patches at a time.
+        Patches per batch.
 
     Returns
     -------
     row_std, col_std : (n,) float32
-        [px]; NaN where a patch has fewer than two pixels: there it has no derivative.
+        [px]; NaN for patches with fewer than two pixels, where the derivative does not exist.
     """
     device = next(model.parameters()).device
     errors = np.empty((2, len(patches)), np.float32)

@@ -1,4 +1,4 @@
-"""Drift between slices measured by phase correlation, and slices brought to register.
+"""Drift between slices by phase correlation, and alignment of slices.
 
 Kuglin and Hines, The phase correlation image alignment method, Proc. IEEE Int. Conf. Cybernetics and Society (1975).
 """
@@ -17,46 +17,46 @@ from cathodeflow.errors import InputError
 
 Floats = NDArray[np.float64]
 
-# Share of the image over which it fades at its edges, so that these correlate with nothing.
+# Fraction of the image that is tapered at its edges, so that the edges do not correlate.
 _FADE = 0.25
 # Rounds of the robust least squares, and the residual [px] from which on a pair of slices loses weight.
 _ROUNDS, _TOLERANCE = 30, 0.3
-# Weight of slices staying where their neighbour is: decides only where a slice shows nothing.
+# Weight of zero drift between neighbours: matters only for a slice without content.
 _STAY = 1e-6
 
 
 class Offsets(NamedTuple):
-    """Where slices lie, and how sure that is."""
+    """Positions of slices, and the quality of their measurement."""
 
-    #: (n, 2) row and column [px] by which the content of each slice lies lower and more to the right than in the first.
+    #: (n, 2) displacement of the content of each slice from the first slice, down and to the right [px].
     drift: Floats
-    #: (n,) height of the correlation peak with the slice before, 1 for the same content; 1 for the first.
+    #: (n,) height of the correlation peak with the previous slice, 1 for equal content; 1 for the first slice.
     quality: Floats
 
 
 def offsets(
-    slices: Iterable[NDArray[Any]], *, reach: int = 3, largest: float = 16.0, smooth: float = 1.5, subpixel: bool = True
+    slices: Iterable[NDArray[Any]], *, max_drift: float, reach: int = 3, smooth: float = 1.5, subpixel: bool = True
 ) -> Offsets:
-    """Measure the drift of slices by phase correlation with the ones before.
+    """Measure the drift of slices by phase correlation with the slices before them.
 
-    Every slice is compared with the `reach` slices before it, and the offsets are those that fit all comparisons best
-    in the sense of a robust norm: one bad slice or comparison does not shift what follows.
+    Every slice is compared with the `reach` slices before it. The offsets are fitted to all comparisons with a robust
+    norm, so that one bad slice or comparison does not shift the slices after it.
 
-    Structure that itself moves from slice to slice, such as inclined boundaries, is taken for drift where a slice shows
-    too few particles for that to average out: about 0.1 px from slice to slice where it shows fifty.
+    Structure that moves from slice to slice, such as inclined boundaries, appears as drift if a slice shows too few
+    particles for it to average out: about 0.1 px from slice to slice for fifty particles.
 
     Parameters
     ----------
     slices : iterable of (row, col) real
         One after the other; `reach` of them are kept.
+    max_drift : float
+        Maximum drift between two slices that are compared [px].
     reach : int
-        Slices before each that it is compared with.
-    largest : float
-        Largest drift looked for between two slices that are compared [px].
+        Number of previous slices that each slice is compared with.
     smooth : float
-        Deviation of the Gauss curve that the correlation peak is made to be [px]: the noise in finer detail is ignored.
+        Standard deviation of the Gaussian shape of the correlation peak [px]; noise in finer detail is suppressed.
     subpixel : bool
-        False: whole pixels.
+        False rounds the drift to whole pixels.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def offsets(
         spectrum = _spectrum(image, window)
         for distance, earlier in enumerate(reversed(kept), start=1):
             pairs.append((number - distance, number))
-            found.append(_drift(earlier, spectrum, shape, largest, smooth, subpixel))
+            found.append(_drift(earlier, spectrum, shape, max_drift, smooth, subpixel))
         kept.append(spectrum)
     measured = np.array(found).reshape(-1, 3)
     quality = np.ones(number + 1)
@@ -92,21 +92,21 @@ def offsets(
 
 
 def shift(image: NDArray[Any], drift: tuple[float, float] | Floats, *, order: int = 1) -> NDArray[Any]:
-    """Move the content of a slice back by its drift, so that it lies as in the first slice.
+    """Shift a slice back by its drift, so that it is aligned with the first slice.
 
     Parameters
     ----------
     image : (row, col)
-        Grey slice or labels.
+        Slice or labels.
     drift : (float, float)
         Row and column of `Offsets.drift` [px].
     order : {0, 1, 3}
-        Of the interpolation: 0 for labels, 1 linear, 3 cubic.
+        Order of the interpolation: 0 for labels, 1 linear, 3 cubic.
 
     Returns
     -------
     (row, col) of the same type
-        What comes in from outside repeats the edge; `common` tells where nothing does.
+        Pixels from outside repeat the edge; `common` returns the region without them.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def shift(image: NDArray[Any], drift: tuple[float, float] | Floats, *, order: in
 
 
 def common(drift: Floats, shape: tuple[int, int]) -> tuple[slice, slice]:
-    """Return rows and columns that every slice has after `shift`.
+    """Return the rows and columns that all slices show after `shift`.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def _drift(
     first: NDArray[np.complex64],
     second: NDArray[np.complex64],
     shape: tuple[int, ...],
-    largest: float,
+    max_drift: float,
     smooth: float,
     subpixel: bool,
 ) -> tuple[float, float, float]:
@@ -171,14 +171,14 @@ def _drift(
     rows, cols = shape
     cross = second * np.conj(first)
     size = np.abs(cross)
-    # Detail of no strength has no phase.
+    # Frequencies without power have no phase.
     cross /= np.maximum(size, 1e-6 * size.max() + np.finfo(np.float32).tiny)
     falloff = -2 * (np.pi * smooth) ** 2
     weight = np.exp(falloff * fft.fftfreq(rows)[:, None] ** 2) * np.exp(falloff * fft.rfftfreq(cols)[None] ** 2)
     # Height of the peak if the content were the same.
     full = fft.irfft2(weight, s=shape)[0, 0]
     peaks = fft.irfft2(cross * weight, s=shape) / full
-    down, across = (min(int(largest), (n - 1) // 2) for n in (rows, cols))
+    down, across = (min(int(max_drift), (n - 1) // 2) for n in (rows, cols))
     near = np.roll(peaks, (down, across), axis=(0, 1))[: 2 * down + 1, : 2 * across + 1]
     row, col = (int(at) for at in np.unravel_index(np.argmax(near), near.shape))
     height = float(near[row, col])
@@ -188,7 +188,7 @@ def _drift(
 
 
 def _vertex(values: NDArray[np.floating[Any]], at: int) -> float:
-    """Return how far the peak of a Gauss curve lies from its highest sample, from its logarithm's parabola [px]."""
+    """Return the distance of the peak of a Gaussian from its highest sample, by a parabola of its logarithm [px]."""
     if not 0 < at < len(values) - 1 or values[at - 1 : at + 2].min() <= 0:
         return 0.0
     before, here, after = np.log(values[at - 1 : at + 2])
@@ -197,7 +197,7 @@ def _vertex(values: NDArray[np.floating[Any]], at: int) -> float:
 
 
 def _positions(count: int, pairs: NDArray[np.intp], measured: Floats) -> Floats:
-    """Fit positions to the differences of pairs by least squares, reweighted so that outliers count little."""
+    """Fit positions to the differences of pairs by iteratively reweighted least squares."""
     drift = np.zeros((count, 2))
     if not len(pairs):
         return drift

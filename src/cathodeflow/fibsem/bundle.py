@@ -1,4 +1,4 @@
-"""Several networks in one file: those trained crosswise, or all that a method needs."""
+"""Several networks in one file: a network with its cross-fitted copies, or all networks of a method."""
 
 import os
 from collections.abc import Mapping
@@ -8,12 +8,10 @@ from typing import Any
 from torch import nn
 
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.architectures import FAMILIES
 from cathodeflow.fibsem.idk import PixelNetwork
 from cathodeflow.fibsem.local import LCGAR
-from cathodeflow.fibsem.unet import UNet
 from cathodeflow.io.models import load_model, restore, save_model
-
-_KINDS = {kind.__name__: kind for kind in (UNet, PixelNetwork, LCGAR)}
 
 
 def save_bundle(path: str | os.PathLike[str], networks: Mapping[str, nn.Module], metadata: Mapping[str, Any]) -> None:
@@ -23,12 +21,14 @@ def save_bundle(path: str | os.PathLike[str], networks: Mapping[str, nn.Module],
     ----------
     path : path
     networks : mapping
-        `UNet`, `PixelNetwork` and `LCGAR`, by names without a dot.
+        Global networks (`architectures.FAMILIES`), `PixelNetwork` and `LCGAR`, by names without a dot.
     metadata : mapping
-        What JSON can hold. `networks`, the kind and architecture of each, is added.
+        JSON data. `networks`, the kind and architecture of each network, is added.
     """
-    weights = {f"{name}.{key}": value for name, one in networks.items() for key, value in one.state_dict().items()}
-    kinds = {name: [type(one).__name__, one.architecture] for name, one in networks.items()}
+    weights = {
+        f"{name}.{key}": value for name, network in networks.items() for key, value in network.state_dict().items()
+    }
+    kinds = {name: [type(network).__name__, network.architecture] for name, network in networks.items()}
     save_model(path, weights, {**metadata, "networks": kinds})
 
 
@@ -44,12 +44,12 @@ def load_bundle(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str,
     Raises
     ------
     InputError
-        The file is missing, damaged or holds something else.
+        The file is missing, damaged or has other content.
     """
     weights, metadata = load_model(path)
     where, kinds = os.fspath(path), metadata.get("networks")
     if not isinstance(kinds, dict) or not all(map(_is_known, kinds.values())):
-        raise InputError(where, "a model of something else", "FIB-SEM networks of this program")
+        raise InputError(where, "another model", "FIB-SEM networks of Cathodeflow")
     networks = {}
     for name, (kind, architecture) in kinds.items():
         prefix = f"{name}."
@@ -59,9 +59,16 @@ def load_bundle(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str,
     return networks, metadata
 
 
+def _kinds() -> dict[str, type[nn.Module]]:
+    return {kind.__name__: kind for kind in (*FAMILIES.values(), PixelNetwork, LCGAR)}
+
+
 def _build(kind: str, architecture: Mapping[str, Any]) -> nn.Module:
-    return _KINDS[kind](**architecture)
+    given = dict(architecture)
+    if "edges" in given:  # in files of earlier versions
+        given["padding"] = {"zero": "zeros", "seen": "image"}[given.pop("edges")]
+    return _kinds()[kind](**given)
 
 
 def _is_known(entry: object) -> bool:
-    return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and entry[0] in _KINDS
+    return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and entry[0] in _kinds()

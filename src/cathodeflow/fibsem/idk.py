@@ -1,8 +1,8 @@
-"""Pixels on which the global model is not to be trusted (HCL-IDK), and the control that sees the same few numbers."""
+"""IDK classifier: pixels where the global model is wrong (HCL-IDK), and the control with the same inputs."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,31 +12,33 @@ from torch.nn import functional as F
 
 from cathodeflow.checkpoints import training_key
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.networks import initialised
+from cathodeflow.fibsem.initial_weights import initialised
+from cathodeflow.fibsem.options import TrainIdk
 from cathodeflow.learning import held, resolve_device
-from cathodeflow.training import Record, TrainingResult, fit, warm_up_cosine
+from cathodeflow.training.epochs import Epoch, Record
+from cathodeflow.training.loop import TrainingResult, fit
 
 # Pixels classified at a time.
 _TOGETHER = 2**16
 
 
 class PixelNetwork(nn.Module):  # type: ignore[misc]
-    """Feed-forward network on what the global model says of one pixel: its logits and their entropy.
+    """Feed-forward network on the output of the global model for one pixel: its logits and their entropy.
 
     Parameters
     ----------
     n_inputs : int
         n_classes + 1.
     n_outputs : int
-        1: the logit of being wrong (HCL-IDK); n_classes: logits of the phases (the control `ugsm_mlp`).
+        1: logit of the global model being wrong (HCL-IDK); n_classes: logits of the classes (the control `ugsm_mlp`).
     hidden : sequence of int
-        Widths of the hidden layers; the paper does not give them.
+        Hidden units of each layer; the paper does not state them.
     """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, n_inputs: int = 4, n_outputs: int = 1, *, hidden: Sequence[int] = (64, 64)) -> None:
+    def __init__(self, n_inputs: int, n_outputs: int, *, hidden: Sequence[int]) -> None:
         super().__init__()
         self.architecture: dict[str, Any] = {"n_inputs": n_inputs, "n_outputs": n_outputs, "hidden": list(hidden)}
         self.register_buffer("mean", torch.zeros(n_inputs))
@@ -56,7 +58,7 @@ class Pixels(NamedTuple):
     """Pixels to train on.
 
     features : (n, n_classes + 1) float32 (`features`).
-    target : (n,), whether the global model is wrong, or the phase.
+    target : (n,), whether the global model is wrong, or the class.
     """
 
     features: Tensor
@@ -71,11 +73,11 @@ class TrainedPixelNetwork(NamedTuple):
 
 
 class Threshold(NamedTuple):
-    """From which probability on a pixel is IDK, and what that gives on the pixels where it was chosen.
+    """Probability above which a pixel is IDK, and its quality on the pixels where it was chosen.
 
-    precision : share of IDK pixels that are wrong; NaN where none is IDK.
-    recall : share of wrong pixels that are IDK; NaN where none is wrong.
-    share : of pixels that are IDK.
+    precision : fraction of the IDK pixels that are wrong; NaN if no pixel is IDK.
+    recall : fraction of the wrong pixels that are IDK; NaN if no pixel is wrong.
+    share : fraction of all pixels that are IDK.
     """
 
     value: float
@@ -85,80 +87,69 @@ class Threshold(NamedTuple):
 
 
 def features(logits: Tensor, entropy: Tensor) -> Tensor:
-    """Table (n * row * col, n_classes + 1) of logits (n, n_classes, row, col) and entropy (n, row, col)."""
+    """Arrange logits (n, n_classes, row, col) and entropy (n, row, col) as a table (n * row * col, n_classes + 1)."""
     return torch.cat([logits.movedim(1, -1), entropy[..., None]], -1).flatten(0, -2)
 
 
 def train_pixels(
     train: Pixels,
     validation: Pixels,
+    options: TrainIdk,
     *,
     n_outputs: int = 1,
-    hidden: Sequence[int] = (64, 64),
     weight: Sequence[float] | None = None,
-    epochs: int = 15,
-    batch_size: int = 1024,
-    pixels_per_epoch: int | None = None,
-    learning_rate: float = 2e-3,
-    patience: int | None = None,
-    seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
-    accelerator: str = "cpu",
     on_epoch: Callable[[Record], None] | None = None,
     label: str = "IDK classifier",
 ) -> TrainedPixelNetwork:
-    """Train on single pixels; the best epoch in validation is kept.
+    """Train a network on single pixels; the epoch with the lowest validation loss is kept.
 
-    Train on outputs for slices that the global model was not trained on: on its own training slices it is wrong less
-    often, and in other places.
+    Train on out-of-fold predictions: on its own training slices the global model is wrong less often, and at other
+    pixels.
 
     Parameters
     ----------
     train, validation : Pixels
+    options : TrainIdk
     n_outputs : int
-        1: `target` says whether the global model is wrong, and the loss is the binary cross-entropy. More: `target` is
-        the phase, and the loss the cross-entropy.
-    hidden
-        Of `PixelNetwork`.
+        1: `target` is whether the global model is wrong, and the loss is the binary cross-entropy. More: `target` is
+        the class, and the loss is the cross-entropy.
     weight : sequence of float, optional
-        Of the classes in the cross-entropy; of wrong pixels, the others having 1, where there is one output.
-    epochs, batch_size
-        15 and 1024 in the paper.
-    pixels_per_epoch : int, optional
-        Of the training pixels, drawn anew in every epoch; default: all.
-    learning_rate : float
-        Adam's at first; it follows half a cosine.
-    patience, seed, checkpoint, accelerator, on_epoch, label
-        Of `cathodeflow.training.fit`.
+        Class weights of the cross-entropy; with one output, the weight of wrong pixels relative to the others.
+    checkpoint, on_epoch, label
+        Of `cathodeflow.training.loop.fit`; `on_epoch` is called at the end of each epoch.
 
     Raises
     ------
     InputError
-        When there are no pixels, or not two kinds of them, to train on.
+        There are no pixels, or all training pixels have the same target.
     """
     for name, pixels in (("training", train), ("validation", validation)):
         if not len(pixels.features) or len(pixels.features) != len(pixels.target):
             found = f"{len(pixels.features)} with {len(pixels.target)} targets"
-            raise InputError(f"{name} pixels", found, "some, each with a target")
-    if len(torch.unique(train.target)) < 2:
-        kinds = "right and wrong ones" if n_outputs == 1 else "at least two phases"
-        raise InputError("training pixels", "all of one kind", kinds)
+            raise InputError(f"{name} pixels", found, "at least one, each with a target")
+    kinds = torch.unique(train.target)
+    if len(kinds) < 2:
+        found = f"a single class, {int(kinds[0])}"
+        if n_outputs == 1:
+            found = "only wrong pixels" if kinds[0] else "no wrong pixel, so there is nothing to learn"
+        expected = "right and wrong pixels: use more slices" if n_outputs == 1 else "at least two classes"
+        raise InputError(f"{label}: training pixels", found, expected)
     count = len(train.target)
-    per_epoch = min(pixels_per_epoch or count, count)
+    per_epoch = min(options.pixels_per_epoch or count, count)
     model = initialised(
-        lambda: PixelNetwork(train.features.shape[1], n_outputs, hidden=hidden), seed
-    )  # fmt: skip
+        lambda: PixelNetwork(train.features.shape[1], n_outputs, hidden=options.hidden), options.seed or 0
+    )
     deviation, mean = torch.std_mean(train.features, 0)
     model.mean.copy_(mean)
     model.deviation.copy_(torch.where(deviation > 0, deviation, 1.0))
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)
-    settings = [weight, batch_size, per_epoch, learning_rate]
-    key = training_key(settings, *train, *validation)
-    place = resolve_device("cpu" if accelerator == "cpu" else "auto")
-    train, validation = Pixels(*held(train, place)), Pixels(*held(validation, place))
+    key = training_key(weight, *train, *validation)
+    device = resolve_device(options.device or "auto")
+    train, validation = Pixels(*held(train, device)), Pixels(*held(validation, device))
 
-    def train_batches(random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        for rows in torch.randperm(count, generator=random)[:per_epoch].split(batch_size):
+    def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
+        for rows in torch.randperm(count, generator=epoch.random)[:per_epoch].split(options.batch_size):
             yield train.features[rows], train.target[rows]
 
     def validation_batches() -> Iterator[tuple[Tensor, Tensor]]:
@@ -166,16 +157,14 @@ def train_pixels(
 
     def loss_function(network: nn.Module, batch: Sequence[Tensor]) -> dict[str, Tensor]:
         found, target = network(batch[0]), batch[1]
-        place = None if scale is None else scale.to(found.device)
+        weights = None if scale is None else scale.to(found.device)
         if n_outputs == 1:
-            return {"loss": F.binary_cross_entropy_with_logits(found[:, 0], target.float(), pos_weight=place)}
-        return {"loss": F.cross_entropy(found, target.long(), weight=place)}
+            return {"loss": F.binary_cross_entropy_with_logits(found[:, 0], target.float(), pos_weight=weights)}
+        return {"loss": F.cross_entropy(found, target.long(), weight=weights)}
 
     result = fit(
-        model, loss_function, train_batches, validation_batches,
-        epochs=epochs, patience=patience, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch, label=label,
-        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=learning_rate),
-        schedule=warm_up_cosine(epochs), key=key, accelerator=accelerator,
+        model, loss_function, train_batches, validation_batches, options, checkpoint=checkpoint, key=key,
+        on_epoch_end=on_epoch, label=label,
     )  # fmt: skip
     return TrainedPixelNetwork(model, result)
 
@@ -195,7 +184,7 @@ def idk_probability(model: PixelNetwork, logits: Tensor, entropy: Tensor) -> Ten
 
 
 def evaluate_threshold(probability: ArrayLike, wrong: ArrayLike, value: float) -> Threshold:
-    """Precision, recall and share of IDK pixels, those with a probability of at least `value`."""
+    """Compute precision, recall and fraction of the IDK pixels, those with a probability of at least `value`."""
     chosen = np.asarray(probability).ravel() >= value
     bad = np.asarray(wrong, dtype=bool).ravel()
     both, n_chosen, n_bad = (float(np.count_nonzero(part)) for part in (chosen & bad, chosen, bad))
@@ -203,61 +192,57 @@ def evaluate_threshold(probability: ArrayLike, wrong: ArrayLike, value: float) -
     return Threshold(value, precision, recall, n_chosen / max(len(bad), 1))
 
 
-def choose_threshold(
-    probability: ArrayLike, wrong: ArrayLike, *, by: Literal["f1", "share", "recall"] = "f1", target: float = 0.2
-) -> Threshold:
-    """Choose from which probability on pixels are IDK. On validation pixels: those of the test must not decide.
+def choose_threshold(probability: ArrayLike, wrong: ArrayLike, options: TrainIdk) -> Threshold:
+    """Choose the probability above which a pixel is IDK, on pixels of the validation set.
 
     Parameters
     ----------
     probability : (n,) float
-        Of being wrong.
+        Probability of being wrong.
     wrong : (n,) bool
-    by : {"f1", "share", "recall"}
-        The highest F1 of finding wrong pixels; the lowest threshold by which at most `target` of all pixels are IDK;
-        or the highest one by which at least `target` of the wrong pixels are.
-    target : float
-        In (0, 1].
+    options : TrainIdk
+        `threshold`: "f1", the highest F1 of finding wrong pixels; "fraction", the lowest probability for which at most
+        the fraction `target` of all pixels is IDK; "recall", the highest for which at least the fraction `target` of
+        the wrong pixels is IDK.
 
     Returns
     -------
     Threshold
-        Where nothing is wrong, or the share allows no pixel, just above the highest probability.
+        If no pixel is wrong, or the fraction is less than one pixel, just above the highest probability.
 
     Raises
     ------
     InputError
-        When there are no pixels, a probability is not finite, or `target` is out of range.
+        There are no pixels, or a probability is not finite.
 
     Examples
     --------
-    >>> choose_threshold([0.9, 0.8, 0.4, 0.1], [True, False, True, False], by="share", target=0.5)
+    >>> choose_threshold([0.9, 0.8, 0.4, 0.1], [True, False, True, False], TrainIdk(target=0.5))
     Threshold(value=0.8, precision=0.5, recall=0.5, share=0.5)
     """
     values = np.asarray(probability).ravel()
     bad = np.asarray(wrong, dtype=bool).ravel()
     if not len(values) or len(values) != len(bad) or not np.isfinite(values).all():
-        raise InputError("validation pixels", f"{len(values)} probabilities, {len(bad)} answers", "as many, all finite")
-    if not 0 < target <= 1:
-        raise InputError("target", str(target), "above 0, at most 1")
-    cut, found, chosen = _cuts(values, bad)
-    if by == "share":
-        allowed = np.flatnonzero(chosen <= target * len(values))
-        place = int(allowed[-1]) if len(allowed) else -1
+        found = f"{len(values)} probabilities, {len(bad)} references"
+        raise InputError("validation pixels", found, "the same number, all finite")
+    cut, n_found, n_chosen = _cuts(values, bad)
+    if options.threshold == "fraction":
+        allowed = np.flatnonzero(n_chosen <= options.target * len(values))
+        index = int(allowed[-1]) if len(allowed) else -1
     elif not bad.any():
-        place = -1
-    elif by == "recall":
-        place = int(np.argmax(found >= target * bad.sum()))
+        index = -1
+    elif options.threshold == "recall":
+        index = int(np.argmax(n_found >= options.target * bad.sum()))
     else:
-        place = int(np.argmax(2 * found / (chosen + bad.sum())))
-    value = cut[place] if place >= 0 else np.nextafter(cut[0], np.inf, dtype=cut.dtype)
+        index = int(np.argmax(2 * n_found / (n_chosen + bad.sum())))
+    value = cut[index] if index >= 0 else np.nextafter(cut[0], np.inf, dtype=cut.dtype)
     return evaluate_threshold(values, bad, float(value))
 
 
 def _cuts(
     values: NDArray[Any], bad: NDArray[np.bool_]
 ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:  # fmt: skip
-    """Distinct probabilities, descending, with the number of wrong ones and of all from each on."""
+    """Distinct probabilities, descending, with the numbers of wrong pixels and of all pixels at or above each."""
     order = np.argsort(-values, kind="stable")
     ordered = values[order]
     last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))

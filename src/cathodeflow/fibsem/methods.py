@@ -1,4 +1,4 @@
-"""From the global network's mean logits to phases, by every method that is compared."""
+"""Methods that are compared: each computes a segmentation from the mean logits of a global network."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -6,22 +6,21 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from cathodeflow.fibsem.dense import predict_dense
 from cathodeflow.fibsem.idk import classify_pixels, idk_probability
-from cathodeflow.fibsem.local import predict_local
+from cathodeflow.fibsem.local_prediction import predict_dense, predict_local
 from cathodeflow.fibsem.phases import Phases, assemble, entropy, subtract_prior
 from cathodeflow.fibsem.windows import pad_slices
 
-#: What is done with the logits: nothing; the loss's class weights undone; a network on each pixel's outputs; LCGAR.
+#: Processing of the logits: none; class weights of the loss removed; a network on the output of each pixel; LCGAR.
 Kind = Literal["network", "prior", "mlp", "local"]
 
 
 class Method(NamedTuple):
-    """A way to phases.
+    """A segmentation method.
 
     name : str, as in the tables.
-    network : str, the global network that it is built on.
-    kind : what is done with its logits.
+    network : str, its global network.
+    kind : processing of the logits.
     helpers : str, the method with a local model whose pixel networks are used; "" for `network` and `prior`.
     """
 
@@ -31,15 +30,15 @@ class Method(NamedTuple):
     helpers: str = ""
 
 
-class Answer(NamedTuple):
-    """Phases, and where the global network did not know: (n, row, col) bool, None where that was not asked."""
+class Segmentation(NamedTuple):
+    """A segmentation, and its IDK pixels: (n, row, col) bool, None for methods without a local model."""
 
     phases: Phases
     idk: Tensor | None
 
 
 def all_methods(weights: Mapping[str, Sequence[float]], local: Mapping[str, str]) -> list[Method]:
-    """List everything that is compared, controls beside what they control.
+    """List all methods that are compared, with their controls.
 
     Parameters
     ----------
@@ -50,7 +49,7 @@ def all_methods(weights: Mapping[str, Sequence[float]], local: Mapping[str, str]
 
     Examples
     --------
-    >>> [one.name for one in all_methods({"unet": [1, 1], "ugsm": [1.5, 0.5]}, {"matphase": "ugsm"})]
+    >>> [method.name for method in all_methods({"unet": [1, 1], "ugsm": [1.5, 0.5]}, {"matphase": "ugsm"})]
     ['unet', 'ugsm', 'ugsm_prior', 'ugsm_mlp', 'matphase']
     """
     found = []
@@ -65,17 +64,17 @@ def all_methods(weights: Mapping[str, Sequence[float]], local: Mapping[str, str]
     return found
 
 
-def answer(
+def apply_method(
     method: Method,
     logits: Tensor,
     networks: Mapping[str, Any],
     metadata: Mapping[str, Any],
     *,
-    grey: Tensor | None = None,
-    neighbours: Tensor | None = None,
-    device: torch.device | str = "cpu",
-) -> Answer:
-    """Tell the phases of some images.
+    device: torch.device | str,
+    images: Tensor | None = None,
+    near: Tensor | None = None,
+) -> Segmentation:
+    """Segment some images.
 
     Parameters
     ----------
@@ -86,34 +85,35 @@ def answer(
         Of a bundle, by `<method>-idk`, `<method>-mlp`, `<method>-local`.
     metadata : mapping
         Of the bundle: `class_weights` by global network, `threshold` by method.
-    grey : (m, row, col), optional
-        For local models: the n images, then those beside them that only they need.
-    neighbours : (n, context) int, optional
-        Places in `grey` of what each image is seen with.
     device : torch.device or str
-
-    Returns
-    -------
-    Answer
+    images : (m, row, col), optional
+        For local models: the n images, then further neighbours that enter with them [grey].
+    near : (n, context) int, optional
+        Indices in `images` of the slices that enter with each image.
     """
     if method.kind == "network":
-        return Answer(assemble(logits), None)
+        return Segmentation(assemble(logits), None)
     if method.kind == "prior":
-        return Answer(assemble(subtract_prior(logits.float(), metadata["class_weights"][method.network])), None)
-    doubt = entropy(logits.float())
+        return Segmentation(assemble(subtract_prior(logits.float(), metadata["class_weights"][method.network])), None)
+    uncertainty = entropy(logits.float())
     if method.kind == "mlp":
-        return Answer(assemble(classify_pixels(networks[f"{method.helpers}-mlp"], logits.float(), doubt)), None)
-    assert grey is not None and neighbours is not None
-    idk = idk_probability(networks[f"{method.name}-idk"], logits.float(), doubt) >= metadata["threshold"][method.name]
-    local, beside = networks[f"{method.name}-local"], len(grey) - len(logits)
-    # Of the images beside these only the grey is looked at.
+        return Segmentation(
+            assemble(classify_pixels(networks[f"{method.helpers}-mlp"], logits.float(), uncertainty)), None
+        )
+    assert images is not None and near is not None
+    idk = (
+        idk_probability(networks[f"{method.name}-idk"], logits.float(), uncertainty)
+        >= metadata["threshold"][method.name]
+    )
+    local, further = networks[f"{method.name}-local"], len(images) - len(logits)
+    # Of further neighbours only the intensity is used.
     padded = pad_slices(
-        grey, torch.cat([logits.float(), logits.new_zeros((beside, *logits.shape[1:])).float()]),
-        torch.cat([idk, idk.new_zeros((beside, *idk.shape[1:]))]), side=local.window,
+        images, torch.cat([logits.float(), logits.new_zeros((further, *logits.shape[1:])).float()]),
+        torch.cat([idk, idk.new_zeros((further, *idk.shape[1:]))]), side=local.window,
         low=float(local.grey_low), high=float(local.grey_high),
-        neighbours=torch.cat([neighbours, neighbours.new_zeros((beside, neighbours.shape[1]))]), device=device,
+        near=torch.cat([near, near.new_zeros((further, near.shape[1]))]), device=device,
     )  # fmt: skip
-    # Where windows overlap unchanged, a whole slice is computed at once.
-    settle = predict_dense if local.architecture["edges"] == "seen" else predict_local
+    # Features that do not depend on the window are computed for a whole slice at once.
+    predict = predict_dense if local.architecture["padding"] == "image" else predict_local
     pixels = idk.flatten().nonzero()[:, 0]
-    return Answer(assemble(logits, idk, settle(local, padded, pixels)), idk)
+    return Segmentation(assemble(logits, idk, predict(local, padded, pixels, precision="auto")), idk)

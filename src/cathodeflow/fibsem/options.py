@@ -1,5 +1,6 @@
 """Options of the FIB-SEM stages and the columns of the sheet of volumes."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -9,267 +10,394 @@ from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.sources import list_files
 from cathodeflow.options import Options, as_tuples, option
 from cathodeflow.samples import Sample, TechniqueSection
+from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 
-Device = Literal["auto", "cpu", "cuda"]
 SIMULATED = "simulated"
 #: Networks that are trained unless others are named: what of `train_global` differs.
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {"dropout": 0.0, "class_weights": "none"},
     "ugsm": {},
-    "context": {"context": 3, "dropout": 0.2, "dropout_where": "deep", "class_weights": "none", "test_flips": True},
+    "context": {"context": 3, "dropout": 0.2, "dropout_where": "deep", "class_weights": "none", "tta": True},
 }
-#: Names of files that are no network's and no method's.
-TAKEN = ("model", "test")
-#: Methods with a local model, and the network whose doubts it settles.
+#: Names of files in the folder of a run that belong to no network and no method.
+TAKEN = ("model", "test", "figures", "slices")
+#: Methods with a local model, and the global network that each is built on.
 METHODS = {"matphase": "ugsm", "matphase_context": "context"}
+
+_THREADS = "CPU threads; their number changes the last digits of the result."
+_DEVICE = "Compute device. Default: the device of the workflow."
+_SEED = "Random seed. Default: the workflow seed."
+_SEED_OFFSET = "Offset added to every entry of `seeds`. Default: the workflow seed."
+_TILE = "Maximum side of a slice that is segmented as a whole; larger slices are cut into tiles of this side."
+_OVERLAP = "Overlap of neighbouring tiles, in which their predictions are blended."
+_SLICE_NM = "Distance between slices. Default: the pixel size."
 
 
 class Slices(Sample):
-    """A stack of slices: labelled ones to learn from and test on, or others to segment."""
+    """A stack of slices: labelled ones for training and testing, or new ones to segment."""
 
-    role: Literal["train", "predict"] = option("train", "`train`: labelled slices to learn from and test on.")
-    images: str = option(..., "Slices: folder, pattern or stack; or `simulated`: made by `fibsem_simulate`.")
-    labels: str | None = option(None, "Labels of the slices, as many, or of the slices of the same file names.")
+    role: Literal["train", "predict"] = option(
+        "train", "`train`: labelled slices for training and testing; `predict`: slices to segment."
+    )
+    images: str = option(
+        ..., "Slices: a folder, pattern, stack file or dataset; or `simulated` for slices that the workflow simulates."
+    )
+    labels: str | None = option(
+        None, "Label images: one for each slice in the same order, or fewer that are named like their slices."
+    )
 
     @property
     def simulated(self) -> bool:
-        """Whether the slices are made by the workflow itself."""
+        """Whether the workflow simulates the slices."""
         return self.images == SIMULATED
 
 
 class Simulate(Options):
-    """A three-phase electrode as a stack of slices of low contrast, for volumes that are `simulated`."""
+    """A simulated three-phase electrode as a stack of low-contrast slices, for volumes that are `simulated`."""
 
-    labels: str | None = option(None, "Label volume to render (TIFF); default: one that is generated.")
-    n_slices: int = option(48, "Slices.", ge=8, le=10000)
+    labels: str | None = option(None, "Label volume to render (TIFF). Default: an electrode is generated.")
+    n_slices: int = option(48, "Number of slices.", ge=8, le=10000)
     rows: int = option(96, "Rows of a slice.", unit="px", ge=32, le=8192)
     cols: int = option(96, "Columns of a slice.", unit="px", ge=32, le=8192)
     fractions: tuple[float, ...] = option(
-        (0.14, 0.60, 0.26), "Shares of pore, active material and binder.", min_length=3, max_length=3
+        (0.14, 0.60, 0.26), "Volume fractions of pore, active material and binder.", min_length=3, max_length=3
     )
     diameter: tuple[float, ...] = option(
-        (14.0, 30.0), "Smallest and largest diameter of the particles.", unit="px", min_length=2, max_length=2
+        (14.0, 30.0), "Minimum and maximum diameter of the particles.", unit="px", min_length=2, max_length=2
     )
-    means: tuple[float, ...] = option((0.40, 0.60, 0.475), "Grey of the classes, in 0..1.", min_length=2)
-    contrast: float = option(1.0, "Factor on the distances of these from their average.", gt=0)
-    texture: float = option(0.012, "Deviation of the grey within a phase.", ge=0)
-    shine_through: float = option(0.30, "Share of what a pore shows that lies below it.", ge=0, le=1)
-    shine_depth: int = option(3, "How many slices below.", ge=1)
-    charging: float = option(0.02, "Extra brightness of solid at the edge of a pore.", ge=0)
-    psf_sigma: float = option(1.5, "Deviation of the point spread.", unit="px", ge=0)
-    shading: float = option(0.03, "Largest relative change by uneven brightness.", ge=0)
-    curtaining: float = option(0.012, "Relative deviation of vertical streaks.", ge=0)
-    gain_drift: float = option(0.015, "Relative deviation of the brightness from slice to slice.", ge=0)
-    shot: float = option(0.001, "Variance of the shot noise at full grey.", ge=0)
-    read: float = option(0.02, "Deviation of the read noise.", ge=0)
-    bits: Literal[8, 16] = option(8, "Bits of a pixel.")
-    seed: int | None = option(None, "Seed; default: the workflow's.", ge=0)
+    means: tuple[float, ...] = option((0.40, 0.60, 0.475), "Mean grey level of each class, 0 to 1.", min_length=2)
+    contrast: float = option(1.0, "Contrast: factor on the differences between `means` and their average.", gt=0)
+    texture: float = option(0.012, "Standard deviation of grey levels within a phase (texture).", ge=0)
+    shine_through: float = option(
+        0.30, "Fraction of the signal inside a pore that comes from deeper slices (shine-through artefact).", ge=0, le=1
+    )
+    shine_depth: int = option(3, "Depth of the slice that shines through pores.", unit="slices", ge=1)
+    charging: float = option(0.02, "Grey level added to solid at the edge of a pore (charging artefact).", ge=0)
+    psf_sigma: float = option(1.5, "Standard deviation of the point spread function.", unit="px", ge=0)
+    shading: float = option(0.03, "Maximum relative intensity change by uneven illumination.", ge=0)
+    curtaining: float = option(0.012, "Relative standard deviation of vertical streaks (curtaining artefact).", ge=0)
+    gain_drift: float = option(0.015, "Relative standard deviation of the intensity from slice to slice.", ge=0)
+    shot: float = option(0.001, "Variance of the shot noise at grey level 1.", ge=0)
+    read: float = option(0.02, "Standard deviation of the read noise.", ge=0)
+    bits: Literal[8, 16] = option(8, "Bits per pixel.")
+    seed: int | None = option(None, _SEED, ge=0)
+
+    def files(self, folder: str) -> tuple[list[str], list[str]]:
+        """Name the files of the slices and of their labels that the simulation writes to a folder.
+
+        Examples
+        --------
+        >>> [files[0] for files in Simulate(n_slices=8).files("raw")]
+        ['raw/slices/slice_0000.tif', 'raw/labels/slice_0000.tif']
+        """
+        slices, labels = (
+            [f"{folder}/{part}/slice_{number:04d}.tif" for number in range(self.n_slices)]
+            for part in ("slices", "labels")
+        )
+        return slices, labels
 
 
 class Volume(Options):
-    """Slices and labels -> chunked Zarr with axes and scale."""
+    """Slices and labels -> chunked Zarr stores with axes and scale."""
+
+    renamed: ClassVar[dict[str, str]] = {"largest_drift": "max_drift"}
 
     classes: tuple[str, ...] = option(
-        ("pore", "active", "binder"), "Classes in the order of the label values 0, 1, ...", min_length=2
+        ("pore", "active", "binder"), "Names of the classes, in the order of the label values.", min_length=2
     )
-    label_values: tuple[int, ...] | None = option(None, "Values of the classes in the label files, if not 0, 1, ...")
-    pixel_nm: float | None = option(None, "Size of a pixel in the slices; default: unknown.", unit="nm", gt=0)
-    slice_nm: float | None = option(None, "Distance of the slices; default: as the pixels.", unit="nm", gt=0)
-    align: bool = option(False, "Shift the slices onto each other by phase correlation; crop what not all show.")
-    largest_drift: float = option(16.0, "Largest drift between neighbours that is looked for.", unit="px", gt=0)
+    label_values: tuple[int, ...] | None = option(
+        None, "Values of the classes in the label files. Default: 0, 1, 2, ... in the order of `classes`."
+    )
+    pixel_nm: float | None = option(None, "Pixel size in the slices. Default: unknown.", unit="nm", gt=0)
+    slice_nm: float | None = option(None, _SLICE_NM, unit="nm", gt=0)
+    align: bool = option(
+        False, "Align the slices by phase correlation and crop them to the region that all slices show."
+    )
+    max_drift: float = option(
+        16.0, "Maximum drift between neighbouring slices that alignment searches for.", unit="px", gt=0
+    )
 
 
 class Augment(Options):
-    """Volume -> k images of each slice without their first rows, stretched; roles for training and test.
+    """Volume -> k images of each slice, cropped at the top and stretched, with their roles in training and test.
 
     As published: `copies: 10`, `splits: [paper]`.
     """
 
-    copies: int = option(4, "Images of each slice, itself included.", ge=1, le=100)
-    step: int = option(1, "Rows removed from one copy to the next.", unit="px", ge=1)
-    interpolation: Literal["linear", "cubic"] = option("linear", "Between rows of the slices.")
-    level: bool = option(
+    renamed: ClassVar[dict[str, str]] = {"level": "normalize_slices"}
+
+    copies: int = option(4, "Images per slice, including the slice itself.", ge=1, le=100)
+    step: int = option(1, "Rows cropped per augmented copy.", unit="px", ge=1)
+    interpolation: Literal["linear", "cubic"] = option("linear", "Interpolation between rows of the slices.")
+    normalize_slices: bool = option(
         False,
-        "Bring every slice to the same mean and deviation of grey, new slices too: for images that are no stack, and "
-        "stacks of uneven brightness.",
+        "Normalise each slice to a common mean and standard deviation, in training and prediction. Use it for single "
+        "images and for stacks of uneven brightness.",
     )
-    neighbours: int = option(8, "Neighbours of a pixel that smooth stretched labels; 0: none.", ge=0, le=48)
+    neighbours: int = option(
+        8, "Neighbouring pixels that vote on each label of a stretched image; 0 disables this smoothing.", ge=0, le=48
+    )
     splits: tuple[Literal["grouped", "paper"], ...] = option(
         ("grouped",),
-        "`grouped`: whole blocks of neighbouring slices are tested, none of them seen; `paper`: as published, slices "
-        "at random, and some copies of slices that are trained on.",
+        "Splits into training, validation and test set. `grouped`: whole blocks of neighbouring slices, so that no "
+        "test slice resembles a training slice; `paper`: random slices, and some copies of training slices, as "
+        "published.",
         min_length=1,
     )
-    test: float = option(0.25, "Share of the slices to test on, in `grouped`.", gt=0, lt=1)
-    validation: float = option(0.15, "Share of the others to validate on.", gt=0, lt=1)
-    blocks: int = option(1, "Blocks along the stack, each with its test, in `grouped`.", ge=1)
-    gap: int = option(3, "Slices left out between training and other blocks, in `grouped`.", ge=0)
-    paper_test: int = option(50, "Pairs to test on, in `paper`.", ge=1)
-    paper_unseen: int = option(40, "Those of them whose slice is not trained on, in `paper`.", ge=0)
-    seed: int | None = option(None, "Seed of the choice in `paper`; default: the workflow's.", ge=0)
+    test: float = option(0.25, "Fraction of the slices in the test set (split `grouped`).", gt=0, lt=1)
+    validation: float = option(0.15, "Fraction of the remaining slices in the validation set.", gt=0, lt=1)
+    blocks: int = option(
+        1, "Sections of the stack, each with its own test and validation slices (split `grouped`).", ge=1
+    )
+    gap: int = option(
+        3, "Slices left out between the training set and the other sets (split `grouped`).", unit="slices", ge=0
+    )
+    paper_test: int = option(50, "Image-label pairs in the test set (split `paper`).", ge=1)
+    paper_unseen: int = option(
+        40, "Test pairs whose slice is in no copy part of the training set (split `paper`).", ge=0
+    )
+    seed: int | None = option(None, "Random seed of the split `paper`. Default: the workflow seed.", ge=0)
 
 
-class TrainGlobal(Options):
-    """Images -> a U-Net that sees whole slices (UGSM).
+class Flips(Options):
+    """Random changes of the training images."""
+
+    flip: bool = option(True, "Augment with random reflections along rows and columns.")
+
+
+class TrainGlobal(TrainingOptions):
+    """Images -> a network that segments whole slices (UGSM).
 
     As published: `dropout: 0.5`, `dropout_where: blocks`, `class_weights: balanced`, `epochs: 100`, `batch_size: 20`,
     `crop: none`.
     """
 
-    context: Literal[1, 3, 5] = option(1, "Neighbouring slices that enter together.")
-    widths: tuple[int, ...] = option((16, 32, 64, 128), "Channels of each resolution.", min_length=1)
-    dropout: float = option(0.5, "Dropout.", ge=0, lt=1)
+    renamed: ClassVar[dict[str, str]] = {"flips": "augment.flip", "test_flips": "tta"}
+
+    architecture: str = option(
+        "unet",
+        "Network architecture: `unet`, or `smp.<architecture>/<encoder>` of segmentation-models-pytorch, such as "
+        "`smp.fpn/resnet18` (needs the extra `fibsem-architectures`).",
+    )
+    context: Literal[1, 3, 5] = option(
+        1, "Neighbouring slices, including the slice itself, that enter the network as channels."
+    )
+    widths: tuple[int, ...] = option(
+        (16, 32, 64, 128), "Channels at each resolution of `unet`, from the highest resolution on.", min_length=1
+    )
+    dropout: float = option(0.5, "Dropout probability; 0 makes the network deterministic.", ge=0, lt=1)
     dropout_where: Literal["blocks", "deep"] = option(
-        "blocks", "After every block, or those of the lowest two resolutions."
+        "blocks", "Position of dropout: after every block, or only after the blocks of the two lowest resolutions."
     )
-    dropout_kind: Literal["element", "channel"] = option("element", "Single numbers, or whole channels.")
-    class_weights: Literal["balanced", "none"] = option("balanced", "Weigh rare classes more in the loss.")
-    epochs: int = option(100, "Most epochs.", ge=1)
-    patience: int = option(100, "Epochs without a better validation after which training ends.", ge=1)
-    batch_size: int = option(20, "Images in a step.", ge=1)
+    dropout_kind: Literal["element", "channel"] = option(
+        "element", "Unit that dropout removes: single features, or whole channels."
+    )
+    class_weights: Literal["balanced", "none"] = option(
+        "balanced", "Class weights of the loss; `balanced` gives all classes the same total weight."
+    )
+    patience: int | None = option(
+        100,
+        "Early stopping: epochs without improvement on the validation set; `none` runs all epochs.",
+        ge=1,
+    )
+    batch_size: int = option(20, "Images per training step.", ge=1)
     crop: int | None = option(
-        None, "Side of crops drawn from the images in training; default: whole images.", unit="px", ge=16
+        None,
+        "Side of the random crops that are trained on. Default: whole images.",
+        unit="px",
+        ge=16,
     )
-    learning_rate: float = option(2e-3, "Learning rate at its highest.", gt=0)
-    flips: bool = option(True, "Mirror at random.")
+    learning_rate: float = option(2e-3, "Peak learning rate.", gt=0)
+    warm_up: int = option(1, "Warm-up: epochs in which the learning rate rises linearly to its peak.", ge=0)
+    augment: Flips = option(Flips(), "Augmentation.")
     folds: int = option(
-        2, "Networks that are each trained without a part of the slices, to learn from where they err on it.", ge=2
+        2, "Number of cross-validation folds; the IDK classifier is trained on out-of-fold predictions.", ge=2
     )
-    passes: int = option(20, "Stochastic passes whose mean is taken, where there is dropout.", ge=1)
-    test_flips: bool = option(False, "Take the mean over mirror images too.")
-    precision: Literal["auto", "32-true", "bf16-mixed"] = option("auto", "Arithmetic; `auto`: bfloat16 where it pays.")
-    threads: int = option(2, "Threads on a CPU.", ge=1)
-    device: Device | None = option(None, "Device; default: the workflow's.")
-    seed: int | None = option(None, "Added to each seed of `seeds`; default: the workflow's.", ge=0)
+    passes: int = option(20, "Monte Carlo dropout passes averaged per prediction.", ge=1)
+    tta: bool = option(False, "Test-time augmentation: average the predictions over reflections of the slice.")
+    threads: int = option(2, _THREADS, ge=1)
+    seed: int | None = option(None, _SEED_OFFSET, ge=0)
+
+    @field_validator("architecture")
+    @classmethod
+    def _architecture(cls, name: str) -> str:
+        if not re.fullmatch(r"unet|smp\.\w+/[\w.-]+", name):
+            raise ValueError("unet, or smp.<architecture>/<encoder> such as smp.fpn/resnet18")
+        return name
 
 
 class PredictGlobal(Options):
-    """U-Nets and images -> mean logits and entropy of every pixel."""
+    """Global networks and images -> mean logits and entropy of every pixel."""
 
-    tile: int = option(512, "Slices with a longer side are cut into tiles of this side.", unit="px", ge=32)
-    overlap: int = option(64, "Shared rows or columns of neighbouring tiles.", unit="px", ge=0)
-    threads: int = option(2, "Threads on a CPU.", ge=1)
-    device: Device | None = option(None, "Device; default: the workflow's.")
+    tile: int = option(512, _TILE, unit="px", ge=32)
+    overlap: int = option(64, _OVERLAP, unit="px", ge=0)
+    threads: int = option(2, _THREADS, ge=1)
+    device: Device | None = option(None, _DEVICE)
 
 
-class TrainIdk(Options):
-    """Logits and entropy of pixels -> where the U-Net is wrong (HCL-IDK)."""
+class TrainIdk(TrainingOptions):
+    """Logits and entropy of pixels -> a classifier of the pixels where the global network is wrong (HCL-IDK)."""
 
-    hidden: tuple[int, ...] = option((64, 64), "Widths of the hidden layers.", min_length=1)
-    epochs: int = option(15, "Epochs.", ge=1)
-    batch_size: int = option(1024, "Pixels in a step.", ge=2)
-    pixels_per_epoch: int | None = option(200_000, "Pixels of an epoch; default: all.", ge=2)
-    learning_rate: float = option(2e-3, "Learning rate at first.", gt=0)
-    threshold: Literal["f1", "share", "recall"] = option(
-        "share", "What the threshold is chosen by, on validation: best F1, a share of all pixels, or of the wrong ones."
+    hidden: tuple[int, ...] = option((64, 64), "Hidden units of each layer of the classifier.", min_length=1)
+    epochs: int = option(15, "Maximum number of epochs; the learning-rate schedule spans all of them.", ge=1)
+    batch_size: int = option(1024, "Pixels per training step.", ge=2)
+    pixels_per_epoch: int | None = option(
+        200_000, "Pixels per epoch, drawn at random; `none` uses all pixels in every epoch.", ge=2
     )
-    target: float = option(0.2, "That share.", gt=0, le=1)
-    threads: int = option(2, "Threads on a CPU.", ge=1)
-    device: Device | None = option(None, "Device; default: the workflow's.")
-    seed: int | None = option(None, "Added to each seed of `seeds`; default: the workflow's.", ge=0)
+    learning_rate: float = option(2e-3, "Peak learning rate.", gt=0)
+    precision: Precision = option("32-true", "Floating-point precision; `auto` uses bfloat16 where it is supported.")
+    threshold: Literal["f1", "fraction", "recall"] = option(
+        "fraction",
+        "Criterion, on the validation set, of the probability above which a pixel is IDK: highest F1, fraction of all "
+        "pixels that are IDK, or fraction of the wrong pixels that are IDK.",
+    )
+    target: float = option(
+        0.2, "Fraction for `threshold`: maximum for `fraction`, minimum for `recall`; unused for `f1`.", gt=0, le=1
+    )
+    threads: int = option(2, _THREADS, ge=1)
+    seed: int | None = option(None, _SEED_OFFSET, ge=0)
 
 
-class TrainLocal(Options):
-    """Windows around doubtful pixels -> a network that settles them (LCGAR), from easy to hard (HCL-USI)."""
+class Curriculum(Options):
+    """Order of the training pixels: from low to high entropy, in a pool that grows with the epochs (HCL-USI)."""
+
+    pacing: Literal["linear", "root", "step", "none"] = option(
+        "linear", "Growth of the pool over the epochs; `none` trains on all pixels from the start."
+    )
+    start_fraction: float = option(
+        0.3, "Fraction of the pixels, those of the lowest entropy, in the pool at the start.", gt=0, le=1
+    )
+    full_at: float = option(0.5, "Fraction of the epochs after which the pool contains all pixels.", gt=0, le=1)
+    stages: int = option(3, "Number of pool sizes of the pacing `step`.", ge=2)
+
+
+class TrainLocal(TrainingOptions):
+    """Windows around IDK pixels -> a network that classifies these pixels (LCGAR), from easy to hard (HCL-USI)."""
+
+    renamed: ClassVar[dict[str, str]] = {
+        "edges": "padding",
+        "pacing": "curriculum.pacing",
+        "start_share": "curriculum.start_fraction",
+        "full_at": "curriculum.full_at",
+        "stages": "curriculum.stages",
+        "flips": "augment.flip",
+        "average": "ema_decay",
+    }
 
     side: int = option(11, "Side of a window, odd.", unit="px", ge=5, le=101)
-    inputs: Literal["image", "image+classes", "image+logits", "all"] = option("all", "What the network sees.")
-    edges: Literal["zero", "seen"] = option(
-        "zero", "What convolutions find beyond a window: zeros, as published; or what is there, which is faster."
+    inputs: Literal["image", "image+classes", "image+logits", "all"] = option(
+        "all",
+        "Inputs of the network: the window of the image, with the classes of the global network, with its logits at "
+        "the pixel, or all of these.",
     )
-    dropout: float = option(0.2, "Dropout before the last layer.", ge=0, lt=1)
-    class_weights: Literal["balanced", "none"] = option("none", "Weigh rare classes more in the loss.")
-    pacing: Literal["linear", "root", "step", "none"] = option("linear", "How the pool of pixels grows; none: all.")
-    start_share: float = option(
-        0.3, "Share of the pixels in the pool at first, those of the least entropy.", gt=0, le=1
+    padding: Literal["zeros", "image"] = option(
+        "zeros", "Padding at window borders: `zeros` (as published) or `image` (the neighbouring pixels; faster)."
     )
-    full_at: float = option(0.5, "Share of the epochs after which the pool holds all.", gt=0, le=1)
-    stages: int = option(3, "Sizes of the pool with the pacing `step`.", ge=2)
-    flips: bool = option(True, "Mirror windows at random.")
+    dropout: float = option(0.2, "Dropout probability before the last layer.", ge=0, lt=1)
+    class_weights: Literal["balanced", "none"] = option(
+        "none", "Class weights of the loss; `balanced` gives all classes the same total weight."
+    )
+    curriculum: Curriculum = option(Curriculum(), "Curriculum.")
+    augment: Flips = option(Flips(), "Augmentation.")
     calibrate: bool = option(
-        True, "Fit the scale of the logits and an offset of each class on validation; not published."
+        True,
+        "Calibrate the logits on the validation set with one scale and an offset per class; not part of the published "
+        "method.",
     )
-    average: float = option(
-        0.0,
-        "Weights are the mean over the steps before, each counted this factor less than the next; 0: the last.",
-        ge=0,
-        lt=1,
+    epochs: int = option(15, "Maximum number of epochs; the learning-rate schedule spans all of them.", ge=1)
+    batch_size: int = option(1024, "Windows per training step.", ge=2)
+    pixels_per_epoch: int | None = option(
+        None, "Windows per epoch. Default: as many as there are IDK pixels in the training set.", ge=2
     )
-    epochs: int = option(15, "Epochs.", ge=1)
-    batch_size: int = option(1024, "Windows in a step.", ge=2)
-    pixels_per_epoch: int | None = option(None, "Windows of an epoch; default: as many as there are.", ge=2)
-    learning_rate: float = option(2e-3, "Learning rate at first.", gt=0)
-    threads: int = option(2, "Threads on a CPU.", ge=1)
-    device: Device | None = option(None, "Device; default: the workflow's.")
-    seed: int | None = option(None, "Added to each seed of `seeds`; default: the workflow's.", ge=0)
+    learning_rate: float = option(2e-3, "Peak learning rate.", gt=0)
+    threads: int = option(2, _THREADS, ge=1)
+    seed: int | None = option(None, _SEED_OFFSET, ge=0)
 
     @field_validator("side")
     @classmethod
     def _odd(cls, side: int) -> int:
         if side % 2 == 0:
-            raise ValueError("an odd number: the pixel is in the middle")
+            raise ValueError("an odd number, so that the pixel is in the middle")
         return side
 
 
 class Test(Options):
-    """All networks and test images -> phases by every method, with probabilities and uncertainty."""
+    """All networks and test images -> segmentation by every method, with probabilities and uncertainty."""
 
-    threads: int = option(2, "Threads on a CPU.", ge=1)
-    device: Device | None = option(None, "Device; default: the workflow's.")
+    threads: int = option(2, _THREADS, ge=1)
+    device: Device | None = option(None, _DEVICE)
 
 
 class Metrics(Options):
-    """Phases by every method and the truth -> figures of merit with intervals."""
+    """Segmentations by every method and reference labels -> figures of merit with confidence intervals."""
 
-    tolerance_px: float = option(2.0, "Distance up to which boundaries agree.", unit="px", ge=0)
-    speck_px: int = option(16, "Most pixels of an isolated speck.", unit="px", ge=1)
-    bins: int = option(15, "Bins of confidence for the calibration error.", ge=2, le=100)
-    extremes: int = option(5, "Best and worst slices whose accuracy is averaged.", ge=1)
-    bootstrap_samples: int = option(2000, "Resamplings of the slices for the intervals.", ge=100)
-    confidence: float = option(0.95, "Level of the intervals.", gt=0.5, lt=1)
-    seed: int | None = option(None, "Seed of the bootstrap; default: the workflow's.", ge=0)
+    tolerance_px: float = option(2.0, "Maximum distance between boundaries that count as equal.", unit="px", ge=0)
+    speck_px: int = option(16, "Maximum area of an isolated speck.", unit="px", ge=1)
+    bins: int = option(15, "Confidence bins of the expected calibration error.", ge=2, le=100)
+    extremes: int = option(5, "Number of best and of worst slices whose accuracies are averaged.", ge=1)
+    bootstrap_samples: int = option(2000, "Bootstrap samples of the slices for the confidence intervals.", ge=100)
+    confidence: float = option(0.95, "Level of the confidence intervals.", gt=0.5, lt=1)
+    seed: int | None = option(None, "Random seed of the bootstrap. Default: the workflow seed.", ge=0)
 
 
 class Predict(Options):
-    """A trained model and slices without labels -> phases, probabilities, uncertainty."""
+    """A trained model and slices without labels -> segmentation, class probabilities and uncertainty."""
 
-    model: str | None = option(None, "Model to use; default: the first one trained here.")
-    method: str | None = option(None, "Method; default: the one that is best on validation.")
-    grey: Literal["auto", "own", "matched"] = option(
+    renamed: ClassVar[dict[str, str]] = {"grey": "match_intensity"}
+
+    model: str | None = option(None, "Model file. Default: the first model that the workflow trains.")
+    method: str | None = option(None, "Method. Default: the method with the highest mIoU on the validation set.")
+    match_intensity: Literal["auto", "never", "always"] = option(
         "auto",
-        "Bring mean and deviation of the grey to those of the training; auto: where the type of it differs. After "
-        "training with `augment.level` each slice is levelled instead.",
+        "Scale the intensities to the mean and standard deviation of the training slices; `auto`: only where the data "
+        "type differs from that of the training slices. Not used after training with `augment.normalize_slices`.",
     )
-    pixel_nm: float | None = option(None, "Size of a pixel; default: as in a store, or unknown.", unit="nm", gt=0)
-    slice_nm: float | None = option(None, "Distance of the slices; default: as the pixels.", unit="nm", gt=0)
-    tile: int = option(512, "Slices with a longer side are cut into tiles of this side.", unit="px", ge=32)
-    overlap: int = option(64, "Shared rows or columns of neighbouring tiles.", unit="px", ge=0)
-    threads: int = option(2, "Threads on a CPU.", ge=1)
-    device: Device | None = option(None, "Device; default: the workflow's.")
+    pixel_nm: float | None = option(
+        None, "Pixel size. Default: the scale of an input store, otherwise unknown.", unit="nm", gt=0
+    )
+    slice_nm: float | None = option(None, _SLICE_NM, unit="nm", gt=0)
+    tile: int = option(512, _TILE, unit="px", ge=32)
+    overlap: int = option(64, _OVERLAP, unit="px", ge=0)
+    threads: int = option(2, _THREADS, ge=1)
+    device: Device | None = option(None, _DEVICE)
+
+
+class Figures(Options):
+    """Tables, stores and records of the other stages -> figures."""
+
+    zoom_px: int = option(
+        56,
+        "Side of the enlarged square below each slice, where predictions differ most; 0 disables it.",
+        unit="px",
+        ge=0,
+    )
 
 
 class Section(TechniqueSection):
     """Phase of every voxel of FIB-SEM or XCT slices, with uncertainty (MatPhase).
 
-    On every volume with the role `train` the networks of `networks` are trained, once for each of `seeds` and each
-    split; `methods` adds a local model to some of them.
+    On every volume with the role `train`, the workflow trains the networks of `networks` once for each entry of `seeds`
+    and each split; `methods` adds a local model to some of them.
     """
 
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = option((0,), "A training of everything for each.", min_length=1)
-    networks: dict[str, TrainGlobal] = option(
-        {}, "Global networks, by name: the options of `train_global` that differ; default: unet, ugsm and context."
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = option(
+        (0,), "Random seeds; all networks are trained once for each.", min_length=1
     )
-    methods: dict[str, str] = option(METHODS, "Methods with a local model: name and global network.")
+    networks: dict[str, TrainGlobal] = option(
+        {}, "Global networks by name, with the options that differ from `train_global`. Default: unet, ugsm, context."
+    )
+    methods: dict[str, str] = option(METHODS, "Methods with a local model: name, and the global network of each.")
     simulate: Simulate = option(Simulate(), "Simulated slices.")
     volume: Volume = option(Volume(), "Volume.")
     augment: Augment = option(Augment(), "Images and split.")
     train_global: TrainGlobal = option(TrainGlobal(), "Global network.")
-    predict_global: PredictGlobal = option(PredictGlobal(), "Its prediction.")
-    train_idk: TrainIdk = option(TrainIdk(), "Where it is wrong.")
+    predict_global: PredictGlobal = option(PredictGlobal(), "Prediction of the global network.")
+    train_idk: TrainIdk = option(TrainIdk(), "IDK classifier.")
     train_local: TrainLocal = option(TrainLocal(), "Local network.")
     test: Test = option(Test(), "Test.")
     metrics: Metrics = option(Metrics(), "Figures of merit.")
-    predict: Predict = option(Predict(), "Prediction.")
+    predict: Predict = option(Predict(), "Segmentation of new slices.")
+    figures: Figures = option(Figures(), "Figures.")
 
     sample_class: ClassVar[type[Sample]] = Slices
 
@@ -296,7 +424,7 @@ class Section(TechniqueSection):
         return named
 
     def check(self, samples: dict[str, Slices]) -> None:
-        """Require that slices and labels are there.
+        """Require that slices, labels and models exist.
 
         Raises
         ------
@@ -310,28 +438,15 @@ class Section(TechniqueSection):
                 errors.append(InputError(f"fibsem.methods.{name}", network, expected))
         for key, named in (("networks", [*TAKEN, *self.methods]), ("methods", TAKEN)):
             for name in sorted(set(getattr(self, key)) & set(named)):
-                errors.append(InputError(f"fibsem.{key}", f"the name {name}", "another one: that is taken"))
+                errors.append(InputError(f"fibsem.{key}", f"the name {name}", "another name; this one is taken"))
         if self.predict.method is not None and self.predict.model is None:
             offered = [*self.networks, *(f"{name}_prior" for name in self.networks),
                        *(f"{name}_mlp" for name in self.methods.values()), *self.methods]  # fmt: skip
             if self.predict.method not in offered:
                 errors.append(InputError("fibsem.predict.method", self.predict.method, "one of " + ", ".join(offered)))
-        for name, one in samples.items():
-            where = f"{self.samples}: volume '{name}'"
-            if one.role == "train" and one.labels is None and not one.simulated:
-                errors.append(InputError(where, "the role 'train' without labels", "labels, or the role 'predict'"))
-            for column, source in (("images", one.images), ("labels", one.labels)):
-                if source is None or one.simulated:
-                    continue
-                if set("{}") & set(source):
-                    # Snakemake takes what stands in braces for a wildcard.
-                    errors.append(InputError(f"{where}, {column}", source, "a path without { and }"))
-                    continue
-                try:
-                    list_files(source)
-                except InputError as error:
-                    errors.append(InputError(f"{where}, {column}: {error.where}", error.found, error.expected))
-        trained = any(one.role == "train" for one in samples.values())
+        for name, sample in samples.items():
+            errors += _sample_errors(f"{self.samples}: volume '{name}'", sample)
+        trained = any(sample.role == "train" for sample in samples.values())
         if self.predict.model is None and not trained:
             expected = "the role 'train' for at least one, or fibsem.predict.model"
             errors.append(InputError(self.samples, "no volume to train a network on", expected))
@@ -340,3 +455,23 @@ class Section(TechniqueSection):
                 errors.append(InputError(f"fibsem.{key}: {file}", "no such file", "a file"))
         if errors:
             raise InputErrors.of(errors)
+
+
+def _sample_errors(where: str, sample: Slices) -> list[InputError]:
+    if sample.simulated:
+        return []
+    errors = []
+    if sample.role == "train" and sample.labels is None:
+        errors.append(InputError(where, "the role 'train' without labels", "labels, or the role 'predict'"))
+    for column, source in (("images", sample.images), ("labels", sample.labels)):
+        if source is None:
+            continue
+        if set("{}") & set(source):
+            # Snakemake takes what stands in braces for a wildcard.
+            errors.append(InputError(f"{where}, {column}", source, "a path without { and }"))
+            continue
+        try:
+            list_files(source)
+        except InputError as error:
+            errors.append(InputError(f"{where}, {column}: {error.where}", error.found, error.expected))
+    return errors

@@ -1,4 +1,4 @@
-"""From logits to phases: entropy, the map of both models together, and the control without the weights' prior."""
+"""From logits to phases: entropy, combination of global and local model, and the control without class weights."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,7 +23,7 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 class Phases(NamedTuple):
-    """The final map.
+    """A segmentation.
 
     labels : (n, row, col) uint8.
     probabilities : (n, n_classes, row, col) float32.
@@ -36,23 +36,23 @@ class Phases(NamedTuple):
 
 
 def assemble(logits: Tensor, idk: Tensor | None = None, local_logits: Tensor | None = None) -> Phases:
-    """Take the local model's answer where the global one does not know, and the global one's elsewhere.
+    """Combine the prediction of the local model at IDK pixels with that of the global model elsewhere.
 
-    The paper's formula in section 3.4 has the two cases swapped; its text says what is done here.
+    The paper's formula in section 3.4 has the two cases swapped; its text describes what is done here.
 
     Parameters
     ----------
     logits : (n, n_classes, row, col) float
         Of the global model.
     idk : (n, row, col) bool, optional
-        Without it, the global model's answer is the final one.
+        IDK pixels. Without them the prediction is that of the global model.
     local_logits : (idk.sum(), n_classes) float, optional
         Of the local model at the IDK pixels, in the order of `idk.flatten().nonzero()`.
 
     Raises
     ------
     InputError
-        When there are more or fewer local logits than IDK pixels.
+        The numbers of local logits and of IDK pixels differ.
     """
     merged = logits.float()
     if idk is not None:
@@ -68,10 +68,10 @@ def assemble(logits: Tensor, idk: Tensor | None = None, local_logits: Tensor | N
 
 
 def subtract_prior(logits: Tensor, weights: Sequence[float]) -> Tensor:
-    """Undo class weights of the loss: the control `ugsm_prior`.
+    """Remove the effect of class weights in the loss: the control `ugsm_prior`.
 
-    A network trained with the weights w_c ends at probabilities in proportion to w_c p_c; those without the weights
-    have the logits minus ln w_c (Menon et al., ICLR 2021).
+    A network trained with the weights w_c predicts probabilities proportional to w_c p_c; the logits without the
+    weights are lower by ln w_c (Menon et al., ICLR 2021).
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def subtract_prior(logits: Tensor, weights: Sequence[float]) -> Tensor:
     Raises
     ------
     InputError
-        When the weights are not as many as the classes, or not positive.
+        The number of weights is not that of the classes, or a weight is not positive.
     """
     if len(weights) != logits.shape[1] or min(weights) <= 0:
         raise InputError("class weights", str(list(weights)), f"{logits.shape[1]} positive numbers")

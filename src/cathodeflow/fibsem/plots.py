@@ -1,6 +1,7 @@
-"""Figures of the FIB-SEM stages: methods with intervals, phase fractions against the truth, curriculum pacing."""
+"""Figures of the FIB-SEM stages: methods with intervals, phase fractions against the reference, curriculum."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from cathodeflow.fibsem.curriculum import pool_size
+from cathodeflow.fibsem.options import Curriculum
 from cathodeflow.plotting import COLOURS, MAP, TWO_COLUMNS, label, nothing_to_show, styled
 
 Float64 = NDArray[np.float64]
 
-#: Models as they are written in figures.
+#: Titles of the models.
 MODELS = {
     "unet": "U-Net",
     "ugsm": "UGSM",
@@ -28,10 +31,10 @@ MODELS = {
     "ugsm_mlp": "UGSM and MLP",
     "context_mlp": "U-Net, context, and MLP",
 }
-#: Figures of merit as they are written; the factor takes shares to percent.
+#: Titles of the figures of merit, and the factor from fractions to percent.
 FIGURES = {
-    "miu": ("Mean IU [%]", 100.0),
-    "fiu": ("Weighted IU [%]", 100.0),
+    "miu": ("Mean IoU [%]", 100.0),
+    "fiu": ("Weighted IoU [%]", 100.0),
     "accuracy": ("Accuracy [%]", 100.0),
     "boundary_f1": ("Boundary F1 [%]", 100.0),
     "ece": ("Calibration error [%]", 100.0),
@@ -39,12 +42,12 @@ FIGURES = {
     "false_specks": ("False specks per slice", 1.0),
 }
 _MARKERS = "oDs^v"
-# Stages of a curriculum that are told apart by colour.
+# Maximum number of colours for the stages of a curriculum.
 _MOST_STAGES = 10
 
 
 def model_title(name: str) -> str:
-    """Model as it is written in figures.
+    """Title of a model.
 
     Examples
     --------
@@ -61,18 +64,18 @@ def methods_figure(
     figures: Sequence[str] = ("miu", "fiu", "accuracy", "boundary_f1"),
     reference: str = "unet",
 ) -> Figure:
-    """Figures of merit of all models: mean of the seeds with its interval, each seed as a small dot.
+    """Draw figures of merit of all models: mean over the seeds with its interval, each seed as a small dot.
 
-    Dots, not bars, since differences of a few percent matter, which are not seen on axes that begin at 0.
+    Dots, not bars, as differences of a few percent are not visible on axes that begin at 0.
 
     Parameters
     ----------
     table : DataFrame
-        Rows of `metrics.evaluate` (`overall`) for models, seeds and splits; models are drawn in their order here.
+        Rows of `evaluation.evaluate` (`overall`) for models, seeds and splits; models are drawn in this order.
     figures : sequence of str
-        A panel each.
+        Figures of merit, one panel each.
     reference : str
-        Model whose mean is drawn through its panel as a dashed line, in each split.
+        Model whose mean is drawn as a dashed line, for each split.
     """
     models, splits = _unique(table, "model"), _unique(table, "split")
     figure = Figure(figsize=(TWO_COLUMNS, max(1.8, 0.95 + len(models) * (0.14 + 0.14 * len(splits)))))
@@ -84,7 +87,7 @@ def methods_figure(
         title, factor = FIGURES.get(name, (f"{name.replace('_', ' ')} [%]", 100.0))
         for number, split in enumerate(splits):
             part = table[table["split"] == split]
-            columns = [factor * part[one].to_numpy(float) for one in (name, f"{name}_low", f"{name}_high")]
+            columns = [factor * part[column].to_numpy(float) for column in (name, f"{name}_low", f"{name}_high")]
             rows = pd.DataFrame(dict(zip(("value", "low", "high"), columns, strict=True))).assign(
                 model=part["model"].to_numpy()
             )
@@ -104,12 +107,12 @@ def methods_figure(
 
 @styled
 def fractions_figure(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
-    """Phase fractions that models predict against those of the truth, with intervals of their error.
+    """Draw predicted and reference phase fractions, with confidence intervals of the error.
 
     Parameters
     ----------
     table : DataFrame
-        Rows of `metrics.evaluate` (`overall`) for models, seeds and splits.
+        Rows of `evaluation.evaluate` (`overall`) for models, seeds and splits.
     classes : sequence of str
     """
     models, splits = _unique(table, "model"), _unique(table, "split")
@@ -128,58 +131,68 @@ def fractions_figure(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
             _dots(axes, rows, models, 0, 1, number="{:+.1f}", less=float(true.mean()))
             axes.axvline(true.mean(), color="#222222", linewidth=1.0, zorder=1)
             beside = split if len(splits) > 1 and name == classes[0] else ""
-            label(axes, x="", y=beside, title=f"{name}, in truth {true.mean():.1f} %")
+            label(axes, x="", y=beside, title=f"{name}, reference {true.mean():.1f} %")
             axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-        _finish(figure, line, models)
-    figure.supxlabel("Fraction [%]; line: truth; right: error [percentage points]", fontsize=8.5)
+        _finish(figure, line, models, [])
+    figure.supxlabel("Fraction [%]; line: reference; right: error [percentage points]", fontsize=8.5)
     return figure
 
 
 @styled
-def pacing_figure(shares: Mapping[str, ArrayLike], entropy: ArrayLike, *, chosen: str) -> Figure:
-    """Share of the pixels that a curriculum trains on in each epoch, and when pixels of which entropy come in.
+def pacing_figure(entropy: ArrayLike, options: Curriculum, *, n_epochs: int, n_pixels: int) -> Figure:
+    """Draw the fraction of the pixels that a curriculum trains on in each epoch, and the entropy of new pixels.
 
     Parameters
     ----------
-    shares : mapping
-        By the name of the pacing function, the share of the pool in each epoch, 0..1, from epoch 1 on.
     entropy : (pixels,)
-        Entropies of the pool, or of a sample of it [nat].
-    chosen : str
-        Pacing function that was used.
+        Entropies of the training pixels, or of a sample of them [nat].
+    options : Curriculum
+        The curriculum that was used; the other pacing functions are drawn with the same options.
+    n_epochs : int
+    n_pixels : int
+        Number of training pixels.
     """
+    chosen = options.pacing
+    fractions = {
+        kind: [
+            pool_size(index, n_epochs, n_pixels, options.model_copy(update={"pacing": kind})) / n_pixels
+            for index in range(n_epochs)
+        ]
+        for kind in get_args(Curriculum.model_fields["pacing"].annotation)
+        if n_pixels
+    }
     figure = Figure(figsize=(TWO_COLUMNS, 2.7))
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
     values = np.sort(np.asarray(entropy, dtype=np.float64))
     if not values.size:
         for axes in (left, right):
-            nothing_to_show(axes, "no pixels in the pool")
+            nothing_to_show(axes, "no training pixels")
         return figure
-    for number, (name, share) in enumerate(shares.items()):
-        steps = 100 * np.asarray(share, dtype=np.float64)
+    for number, (name, pool) in enumerate(fractions.items()):
+        steps = 100 * np.asarray(pool, dtype=np.float64)
         own = name == chosen
         left.stairs(steps, np.arange(len(steps) + 1) + 0.5, baseline=None, label=name, zorder=3 if own else 2,
                     color=COLOURS[0] if own else "#9A9A9A", linewidth=2.0 if own else 1.1,
                     linestyle="-" if own else [(0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1))][number % 3])  # fmt: skip
-    left.set(xlim=(0.5, len(np.asarray(shares[chosen])) + 0.5), ylim=(0, 104))
+    left.set(xlim=(0.5, n_epochs + 0.5), ylim=(0, 104))
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.legend(loc="lower right")
     label(left, x="Epoch", y="Pixels in the pool [%]", title=f"Pacing: {chosen}")
-    _entropy_stages(figure, right, values, np.asarray(shares[chosen], dtype=np.float64))
+    _entropy_stages(figure, right, values, np.asarray(fractions[chosen]))
     return figure
 
 
-def _entropy_stages(figure: Figure, axes: Axes, entropy: Float64, share: Float64) -> None:
-    """Histogram of sorted entropies, coloured by the epoch in which pixels first come into the pool."""
-    reached = np.maximum.accumulate(share)
+def _entropy_stages(figure: Figure, axes: Axes, entropy: Float64, pool: Float64) -> None:
+    """Draw a histogram of sorted entropies, coloured by the epoch in which pixels enter the pool."""
+    reached = np.maximum.accumulate(pool)
     epochs = 1 + np.searchsorted(reached, (np.arange(entropy.size) + 0.5) / entropy.size)
-    used = np.unique(epochs[epochs <= len(share)])
+    used = np.unique(epochs[epochs <= len(pool)])
     groups = np.array_split(used, min(len(used), _MOST_STAGES))
     names = [f"{group[0]}" if len(group) == 1 else f"{group[0]}–{group[-1]}" for group in groups]
     colours = [tuple(colour) for colour in colormaps[MAP](np.linspace(0.85, 0.2, len(groups)))]
-    if (epochs > len(share)).any():
+    if (epochs > len(pool)).any():
         groups, names, colours = (
-            [*groups, np.array([len(share) + 1])],
+            [*groups, np.array([len(pool) + 1])],
             [*names, "never"],
             [*colours, (0.8, 0.8, 0.8, 1)],
         )
@@ -188,7 +201,7 @@ def _entropy_stages(figure: Figure, axes: Axes, entropy: Float64, share: Float64
     weights = [np.full(part.size, 100 / entropy.size) for part in parts]
     axes.hist(parts, edges, stacked=True, color=colours, weights=weights)
     axes.set_xlim(edges[0], edges[-1])
-    label(axes, x="Entropy [nat]", y="Pixels [%]", title="Epoch in which pixels come in")
+    label(axes, x="Entropy [nat]", y="Pixels [%]", title="Epoch in which pixels enter the pool")
     norm = BoundaryNorm(np.arange(len(groups) + 1) - 0.5, len(groups))
     bar = figure.colorbar(ScalarMappable(norm, ListedColormap(colours)), ax=axes, ticks=range(len(groups)), pad=0.02)
     bar.set_ticklabels(names, fontsize=7)
@@ -197,16 +210,16 @@ def _entropy_stages(figure: Figure, axes: Axes, entropy: Float64, share: Float64
 
 
 def _dots(
-    axes: Axes, rows: pd.DataFrame, models: Sequence[str], place: int, places: int,
+    axes: Axes, rows: pd.DataFrame, models: Sequence[str], index: int, count: int,
     *, number: str, less: float = 0.0,
 ) -> None:  # fmt: skip
-    """Draw for each model the mean of its rows with the mean interval, the rows as small dots, and the mean's value."""
-    colour, marker = COLOURS[place % len(COLOURS)], _MARKERS[place % len(_MARKERS)]
+    """Draw for each model the mean of its rows with the mean interval, the rows as small dots, and the value."""
+    colour, marker = COLOURS[index % len(COLOURS)], _MARKERS[index % len(_MARKERS)]
     for line, model in enumerate(models):
         own = rows[rows["model"] == model]
         if own["value"].notna().sum() == 0:
             continue
-        at = line + (place - (places - 1) / 2) * 0.36
+        at = line + (index - (count - 1) / 2) * 0.36
         mean = own[["value", "low", "high"]].mean()
         axes.hlines(at, mean["low"], mean["high"], color=colour, linewidth=1.5, alpha=0.55)
         if len(own) > 1:
@@ -218,7 +231,7 @@ def _dots(
 
 
 def _finish(
-    figure: Figure, grid: Sequence[Axes] | NDArray[np.object_], models: Sequence[str], splits: Sequence[str] = ()
+    figure: Figure, grid: Sequence[Axes] | NDArray[np.object_], models: Sequence[str], splits: Sequence[str]
 ) -> None:
     grid[0].set_yticks(range(len(models)), [model_title(name) for name in models])
     grid[0].set_ylim(len(models) - 0.45, -0.55)

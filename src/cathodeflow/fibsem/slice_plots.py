@@ -1,4 +1,4 @@
-"""Figure of slices beside their truth, predictions, differences, entropy and "I don't know"."""
+"""Figure of slices with reference, predictions, differences, entropy and IDK ("I don't know") pixels."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,16 +21,16 @@ Labels = NDArray[np.integer]
 Floats = NDArray[np.floating]
 Colours = NDArray[np.float64]
 
-#: Colours of the labels 0, 1, ...: dark pores, pale active material, and others that stand out from both.
+#: Colours of the labels 0, 1, ...: dark pores, pale active material, and distinct colours for the others.
 PHASE_COLOURS = ("#22303C", "#B9CCDA", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#56B4E9")
-# What the values of a difference map are drawn in: right, right in the last alone, in the first alone, in none.
+# Colours of a difference map: both correct, only the last, only the first, none.
 _CASES = ("#F2F2F2", COLOURS[0], COLOURS[1], "#A0A0A0")
 _IDK = COLOURS[1]
 _PANEL = 1.5
 
 
 def choose_slices(accuracy: ArrayLike) -> dict[str, int]:
-    """Choose the slices of the lowest, the median and the highest accuracy; fewer where there are fewer slices.
+    """Choose the slices with the lowest, the median and the highest accuracy; fewer if there are fewer slices.
 
     Examples
     --------
@@ -38,11 +38,11 @@ def choose_slices(accuracy: ArrayLike) -> dict[str, int]:
     {'worst': 4, 'median': 2, 'best': 1}
     """
     order = np.argsort(np.asarray(accuracy), kind="stable").tolist()
-    places = {"worst": 0, "best": len(order) - 1, "median": len(order) // 2}
+    ranks = {"worst": 0, "best": len(order) - 1, "median": len(order) // 2}
     chosen: dict[str, int] = {}
-    for name, place in places.items():
-        if order and order[place] not in chosen.values():
-            chosen[name] = order[place]
+    for name, rank in ranks.items():
+        if order and order[rank] not in chosen.values():
+            chosen[name] = order[rank]
     return {name: chosen[name] for name in ("worst", "median", "best") if name in chosen}
 
 
@@ -57,8 +57,7 @@ def difference_map(predictions: Sequence[Labels], truth: Labels | None = None) -
     Returns
     -------
     (row, col) uint8
-        0 both are right, 1 the last alone is, 2 the first alone is, 3 none is. Without the truth: 0 they are equal, 1
-        they differ.
+        0 both are correct, 1 only the last, 2 only the first, 3 none. Without reference: 0 equal, 1 different.
 
     Examples
     --------
@@ -77,37 +76,37 @@ def segmentation_figure(
     predictions: Mapping[str, Labels],
     *,
     classes: Sequence[str],
+    zoom_px: int,
     truth: Labels | None = None,
     entropy: Floats | None = None,
     idk: NDArray[np.bool_] | None = None,
     names: Sequence[str] | None = None,
-    zoom_px: int = 56,
     pixel_nm: float | None = None,
 ) -> Figure:
-    """Draw slices beside truth, predictions, where the first and the last of these differ, entropy and IDK.
+    """Draw slices with reference, predictions, difference of the first and the last prediction, entropy and IDK.
 
-    Below each prediction stands its accuracy, below the difference what the last one gains on the first.
+    Below each prediction is its accuracy, below the difference the gain of the last over the first prediction.
 
     Parameters
     ----------
     slices : (n, row, col)
-        Grey.
+        Intensities [grey].
     predictions : mapping
         By the name of the model, labels (n, row, col).
     classes : sequence of str
         Names of the labels.
+    zoom_px : int
+        Side of the square below each slice that is drawn enlarged, where predictions differ most [px]; 0 disables it.
+        Slices that are not much larger have no such square.
     truth : (n, row, col) int, optional
     entropy : (n, row, col), optional
         [nat]
     idk : (n, row, col) bool, optional
-        Where the first model "does not know".
+        IDK pixels of the first model.
     names : sequence of str, optional
-        Of the slices, written beside them.
-    zoom_px : int
-        Side of a square, drawn large below each slice, where the predictions differ most [px]; 0: none. Slices
-        that are not much larger have none either.
+        Names of the slices.
     pixel_nm : float, optional
-        For a scale bar.
+        Pixel size, for a scale bar [nm].
     """
     if not len(slices):
         figure = Figure(figsize=(TWO_COLUMNS, 2.0))
@@ -115,13 +114,13 @@ def segmentation_figure(
         return figure
     n, rows, cols = slices.shape
     models = list(predictions.values())
-    # A square that is nearly all of the slice shows nothing new.
+    # A square that covers nearly the whole slice adds nothing.
     side = zoom_px if 1.5 * zoom_px <= min(rows, cols) else 0
     truths = [None] * n if truth is None else list(truth)
-    differences = [difference_map([one[i] for one in models], truths[i]) for i in range(n)]
+    differences = [difference_map([labels[i] for labels in models], truths[i]) for i in range(n)]
     panels: dict[str, Callable[[Axes, int], str]] = {"Slice": partial(_grey, slices)}
     if truth is not None:
-        panels["Truth"] = partial(_phases, truth, None)
+        panels["Reference"] = partial(_phases, truth, None)
     panels |= {model_title(name): partial(_phases, labels, truth) for name, labels in predictions.items()}
     if truth is not None or len(models) > 1:
         panels["Difference" if len(models) > 1 else "Errors"] = partial(_difference, differences)
@@ -134,7 +133,7 @@ def segmentation_figure(
     figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     grid = figure.subplots(n * len(heights), len(panels), squeeze=False, height_ratios=heights * n)
     for i in range(n):
-        # Where the difference tells nothing, the square is where the last prediction is most often wrong.
+        # If the predictions do not differ, the square is where the last one is most often wrong.
         spots = np.isin(differences[i], (1, 2)) if len(models) > 1 else differences[i] > 0
         corner = _busiest(spots if spots.any() else differences[i] > 0, side) if side else None
         for line, axes_line in enumerate(grid[i * len(heights) : (i + 1) * len(heights)]):
@@ -145,8 +144,8 @@ def segmentation_figure(
                 if line == 0:
                     axes.set_xlabel(text, fontsize=7, labelpad=1.5)
                 if corner and line == 0:
-                    place = (corner[1] - 0.5, corner[0] - 0.5)
-                    axes.add_patch(Rectangle(place, side, side, fill=False, edgecolor="#D81B60", linewidth=0.9))
+                    origin = (corner[1] - 0.5, corner[0] - 0.5)
+                    axes.add_patch(Rectangle(origin, side, side, fill=False, edgecolor="#D81B60", linewidth=0.9))
                 elif corner:
                     axes.set(xlim=(corner[1] - 0.5, corner[1] + side - 0.5))
                     axes.set(ylim=(corner[0] + side - 0.5, corner[0] - 0.5))
@@ -171,15 +170,15 @@ def _grey(slices: Floats, axes: Axes, i: int) -> str:
 
 def _phases(labels: Labels, truth: Labels | None, axes: Axes, i: int) -> str:
     axes.imshow(_rgb(PHASE_COLOURS)[labels[i] % len(PHASE_COLOURS)])
-    return "" if truth is None else f"{100 * np.mean(labels[i] == truth[i]):.1f} % right"
+    return "" if truth is None else f"{100 * np.mean(labels[i] == truth[i]):.1f} % correct"
 
 
 def _difference(differences: Sequence[NDArray[np.uint8]], axes: Axes, i: int) -> str:
     axes.imshow(_rgb(_CASES)[differences[i]])
-    share = np.bincount(differences[i].ravel(), minlength=4) / differences[i].size
-    if share[1:3].any() and (share[2] or share[3]):
-        return f"gains {100 * (share[1] - share[2]):.1f} %".replace("-", "−")
-    return f"{100 * share[1:].sum():.1f} %"
+    fraction = np.bincount(differences[i].ravel(), minlength=4) / differences[i].size
+    if fraction[1:3].any() and (fraction[2] or fraction[3]):
+        return f"gain {100 * (fraction[1] - fraction[2]):.1f} %".replace("-", "−")
+    return f"{100 * fraction[1:].sum():.1f} %"
 
 
 def _entropy(entropy: Floats, k: int, axes: Axes, i: int) -> str:
@@ -199,7 +198,7 @@ def _entropy_bar(axes: Axes, k: int, *, caption: bool) -> None:
     most = float(np.log(k))
     mappable = ScalarMappable(Normalize(0, most), colormaps[MAP])
     axes.figure.colorbar(mappable, cax=bar, orientation="horizontal", ticks=[0, most / 2, most])
-    # The outer ones end with the bar, so that they do not push the next column away.
+    # The outer labels are aligned with the ends of the bar, so that they do not move the next column.
     texts = bar.set_xticklabels(["0", f"{most / 2:.2f}", f"{most:.2f} nat"], fontsize=6.5)
     texts[0].set_horizontalalignment("left")
     texts[2].set_horizontalalignment("right")
@@ -214,18 +213,18 @@ def _legend(figure: Figure, classes: Sequence[str], models: Sequence[str], known
     if not known:
         texts = ["predictions equal", "predictions differ"] if len(models) > 1 else []
     elif len(models) > 1:
-        texts = ["both right", f"{last} alone right", f"{first} alone right", "both wrong"]
+        texts = ["both correct", f"only {last} correct", f"only {first} correct", "both wrong"]
     else:
-        texts = ["right", "", "", "wrong"]
+        texts = ["correct", "", "", "wrong"]
     cases = zip(_CASES, texts, strict=False)
     entries += [(Patch(facecolor=colour, edgecolor="#888888", linewidth=0.5), text) for colour, text in cases if text]
     figure.legend(*zip(*entries, strict=True), loc="outside lower center", ncols=len(entries), columnspacing=1.2)
 
 
 def _busiest(spots: NDArray[np.bool_], side: int) -> tuple[int, int]:
-    """Corner (row, col) of the square with most spots."""
+    """Corner (row, col) of the square with the most spots."""
     mean = uniform_filter(spots.astype(np.float64), side, mode="constant")
-    # The filter's square reaches from side // 2 before a pixel on.
+    # The square of the filter begins side // 2 before a pixel.
     inside = mean[side // 2 : spots.shape[0] - (side - 1) // 2, side // 2 : spots.shape[1] - (side - 1) // 2]
     row, col = np.unravel_index(int(inside.argmax()), inside.shape)
     return int(row), int(col)

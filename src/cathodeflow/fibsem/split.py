@@ -1,6 +1,6 @@
-"""Pairs of image and labels divided into training, validation and test, and folds for cross-fitting.
+"""Split of image-label pairs into training, validation and test set, and folds for cross-fitting.
 
-Copies of a slice and slices next to each other show nearly the same, so what is trained on tells about both.
+Copies of a slice and neighbouring slices are nearly equal, so a random split leaks training data into the test set.
 """
 
 from collections.abc import Sequence
@@ -10,46 +10,32 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.options import Augment
 
 TRAIN, VALIDATION, TEST, LEFT_OUT = "train", "validation", "test", "left out"
 
 Numbers = NDArray[np.int64]
 
 
-def paper(
-    slices: int | Sequence[int] | NDArray[np.integer],
-    *,
-    copies: int = 10,
-    test: int = 50,
-    unseen: int = 40,
-    validation: float = 0.1,
-    seed: int,
-) -> pd.DataFrame:
-    """Divide pairs as published: most tests on slices whose copies are all kept out, some on copies of slices seen.
+def paper(slices: int | Sequence[int] | NDArray[np.integer], options: Augment) -> pd.DataFrame:
+    """Split pairs as published: most test pairs are of held-out slices, some are copies of training slices.
 
-    The slices kept out are drawn at random, so their neighbours are trained on, and test pairs of seen slices are all
-    but trained on: scores are higher than on an electrode never seen. `grouped` tells how much.
+    The held-out slices are drawn at random, so their neighbours are in the training set, and the other test pairs are
+    nearly equal to training pairs: scores are higher than on an unknown electrode. `grouped` gives unbiased scores.
 
     Parameters
     ----------
     slices : int or sequence of int
-        How many labelled slices there are, or their numbers in the stack.
-    copies : int
-        Images of each slice.
-    test : int
-        Pairs to test on.
-    unseen : int
-        Those among them whose slice is kept out as a whole.
-    validation : float
-        Share of the remaining slices to validate on, a block of neighbours with all their copies.
-    seed : int
-        Of all choices.
+        Number of labelled slices, or their indices in the stack.
+    options : Augment
+        `copies`; `paper_test` pairs, `paper_unseen` of them of held-out slices; `validation`, the fraction of the
+        remaining slices in the validation set, a block of neighbours with all their copies; `seed`.
 
     Returns
     -------
     DataFrame
         A row for each slice and copy, in order: `slice`, `copy`, `role` (train, validation, test, left out), and
-        `seen`: whether any copy of the slice is trained on.
+        `seen`: whether any copy of the slice is in the training set.
 
     Raises
     ------
@@ -57,15 +43,16 @@ def paper(
         There are too few slices or copies.
     """
     numbers = _numbers(slices)
-    rng = np.random.default_rng(seed)
+    copies, test, unseen = options.copies, options.paper_test, options.paper_unseen
+    rng = np.random.default_rng(options.seed or 0)
     n_unseen, seen = -(-unseen // copies), test - unseen
     left = len(numbers) - n_unseen
-    n_validation = _share(validation, left)
+    n_validation = _fraction_of(options.validation, left)
     n_train = left - n_validation
-    # A slice is seen as long as one copy of it is trained on.
+    # A slice counts as seen if at least one of its copies is in the training set.
     if seen < 0 or n_train < 1 or seen > n_train * (copies - 1):
         expected = (
-            f"enough for {test} test pairs, {unseen} of them unseen, {n_validation} slices to validate, and training"
+            f"enough for {test} test pairs, {unseen} of them unseen, {n_validation} validation slices, and training"
         )
         raise InputError("split.paper", f"{len(numbers)} slices of {copies} copies", expected)
 
@@ -80,45 +67,31 @@ def paper(
     trained = np.delete(rest, np.s_[start : start + n_validation])
     # One copy of every slice before a second one of any.
     order = np.array([rng.permutation(copies) for _ in trained]).T
-    turns = np.concatenate([rng.permutation(n_train) for _ in range(1 + seen // n_train)])[:seen]
-    role[trained[turns], order[np.arange(seen) // n_train, turns]] = TEST
+    drawn = np.concatenate([rng.permutation(n_train) for _ in range(1 + seen // n_train)])[:seen]
+    role[trained[drawn], order[np.arange(seen) // n_train, drawn]] = TEST
     return _table(numbers, role)
 
 
-def grouped(
-    slices: int | Sequence[int] | NDArray[np.integer],
-    *,
-    copies: int = 10,
-    test: float = 0.25,
-    validation: float = 0.15,
-    blocks: int = 1,
-    gap: int = 3,
-) -> pd.DataFrame:
-    """Divide slices by whole blocks of neighbours, so that nothing tested on resembles what is trained on.
+def grouped(slices: int | Sequence[int] | NDArray[np.integer], options: Augment) -> pd.DataFrame:
+    """Split slices by whole blocks of neighbours, so that no test slice resembles a training slice.
 
-    The stack is cut into `blocks` sections; each has its validation at one end, its test at the other and its training
-    between, every second section the other way round, so that blocks of the same kind meet.
+    The stack is cut into `blocks` sections; each has its validation slices at one end, its test slices at the other and
+    its training slices between, every second section in reverse, so that blocks of the same kind meet.
 
     Parameters
     ----------
     slices : int or sequence of int
-        How many labelled slices there are, or their numbers in the stack.
-    copies : int
-        Images of each slice; all go with it.
-    test : float
-        Share of the slices to test on.
-    validation : float
-        Share of the others to validate on.
-    blocks : int
-        Sections. More of them test more places of the stack, and lose more slices to gaps.
-    gap : int
-        Slices left out of the training on either side of other blocks [slices of the stack]. As pores show what is
-        three slices below by default, this keeps tested labels out of the images trained on.
+        Number of labelled slices, or their indices in the stack.
+    options : Augment
+        `copies`, which stay with their slice; `test` and `validation`, fractions of the slices and of the remaining
+        slices; `blocks`: more of them test more parts of the stack and lose more slices to gaps; `gap`, slices left out
+        of the training set on either side of other blocks. As simulated pores show the third slice below by default,
+        the gap of 3 keeps test labels out of the training images.
 
     Returns
     -------
     DataFrame
-        As of `paper`; no tested slice is seen.
+        As for `paper`; no test slice is `seen`.
 
     Raises
     ------
@@ -126,11 +99,12 @@ def grouped(
         There are too few slices for every part.
     """
     numbers = _numbers(slices)
+    copies, blocks, gap = options.copies, options.blocks, options.gap
     role = np.full(len(numbers), TRAIN, dtype=object)
-    n_test = _share(test, len(numbers))
-    n_validation = _share(validation, len(numbers) - n_test)
+    n_test = _fraction_of(options.test, len(numbers))
+    n_validation = _fraction_of(options.validation, len(numbers) - n_test)
     if blocks < 1 or min(n_test, n_validation) < blocks:
-        found = f"{n_test} slices to test on and {n_validation} to validate on"
+        found = f"{n_test} test slices and {n_validation} validation slices"
         raise InputError(
             "split.grouped", found, f"at least one each for all of {blocks} blocks, of {len(numbers)} slices"
         )
@@ -146,24 +120,26 @@ def grouped(
     near = np.abs(numbers[:, None] - other).min(axis=1) <= gap
     role[near & (role == TRAIN)] = LEFT_OUT
     if not (role == TRAIN).any():
-        expected = f"more: {n_test} are for the test, {n_validation} for the validation, the others in gaps of {gap}"
+        expected = (
+            f"more: {n_test} are in the test set, {n_validation} in the validation set, the others in gaps of {gap}"
+        )
         raise InputError("split.grouped", f"{len(numbers)} slices in {blocks} blocks", expected)
     return _table(numbers, np.repeat(role[:, None], copies, axis=1))
 
 
 def folds(slices: Sequence[int] | NDArray[np.integer], n_folds: int) -> NDArray[np.int64]:
-    """Divide slices into folds of neighbours, for outputs of networks that were not trained on the slice.
+    """Divide slices into folds of neighbours, for out-of-fold predictions.
 
     Parameters
     ----------
     slices : (n,) sequence of int
-        Numbers in the stack of the slices to train on, in any order.
+        Indices in the stack of the training slices, in any order.
     n_folds : int
 
     Returns
     -------
     (n,) int
-        Fold of each, from 0 along the stack; sizes differ by one at most.
+        Fold of each, from 0 along the stack; sizes differ by at most one.
 
     Raises
     ------
@@ -192,13 +168,13 @@ def _numbers(slices: int | Sequence[int] | NDArray[np.integer]) -> Numbers:
     return numbers
 
 
-def _share(share: float, count: int) -> int:
-    """Return a share of a count, rounded; at least one unless the share is 0."""
-    return max(round(share * count), 1) if share > 0 else 0
+def _fraction_of(fraction: float, count: int) -> int:
+    """Return a fraction of a count, rounded; at least one unless the fraction is 0."""
+    return max(round(fraction * count), 1) if fraction > 0 else 0
 
 
 def _parts(count: int, n: int) -> list[int]:
-    """Divide a count into n numbers that differ by one at most, larger ones first."""
+    """Divide a count into n numbers that differ by at most one, larger ones first."""
     return [count // n + (part < count % n) for part in range(n)]
 
 

@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.options import Simulate
 
 Floats = NDArray[np.float32]
 Points = NDArray[np.float64]
@@ -21,45 +22,42 @@ PHASES = ("pore", "active", "binder")
 
 # Sweeps of pushing overlapping particles apart; more change the packing hardly.
 _SWEEPS = 40
-# Distance from a particle, as a share of the mean radius, up to which it is computed.
+# Distance from a particle, as a fraction of the mean radius, up to which it is computed.
 _REACH = 1.0
-# How much farther from particles binder reaches at contacts than as a film.
+# Factor between the reach of binder at contacts of particles and as a film.
 _FILM = 3.0
+# Fraction of the sum of their radii by which neighbouring particles may overlap.
+_OVERLAP = 0.1
 
 
 def generate(
     shape: tuple[int, int, int],
+    options: Simulate,
     *,
-    fractions: Sequence[float] = (0.14, 0.60, 0.26),
-    diameter: tuple[float, float] = (14.0, 30.0),
     elongation: float = 1.5,
-    overlap: float = 0.1,
     roughness: float = 0.06,
     patchiness: float = 0.12,
     seed: int,
 ) -> NDArray[np.uint8]:
     """Generate the label volume of a three-phase electrode.
 
-    Ellipsoids of many sizes are packed and grown together until they fill their share. Of what they leave, the binder
-    takes the places that are nearest to two particles at once (their contacts) and, in patches, to one (films).
+    Ellipsoids of many sizes are packed and grown together until they reach their volume fraction. Binder then fills the
+    remaining voxels that are nearest to two particles at once (contacts) and, in patches, to one particle (films).
 
     Parameters
     ----------
     shape : (int, int, int)
         Slices, rows, columns [px].
-    fractions : (float, float, float)
-        Shares of the volume of pore, active material and binder, of sum 1. They are met to a voxel.
-    diameter : (float, float)
-        Smallest and largest diameter of the particles [px], drawn evenly between.
+    options : Simulate
+        Volume fractions, which are met to a voxel, and the range of diameters [px], which are evenly distributed.
     elongation : float
-        Longest over shortest axis of the most elongated particles.
-    overlap : float
-        Share of the sum of their radii by which neighbours may overlap.
+        Ratio of the longest to the shortest axis of the most elongated particles.
     roughness : float
-        Irregularity of the particles' surface, as a share of the mean radius.
+        Roughness of the particle surface, as a fraction of the mean radius.
     patchiness : float
-        Irregularity of the binder's films, as a share of the mean radius.
+        Irregularity of the binder films, as a fraction of the mean radius.
     seed : int
+        Random seed; that of the options is not used.
 
     Returns
     -------
@@ -69,18 +67,19 @@ def generate(
     Raises
     ------
     InputError
-        The fractions are negative or do not add up to 1, or the diameters are no range.
+        The fractions are negative or do not add up to 1, or the diameters are not a range.
 
     Examples
     --------
-    >>> labels = generate((16, 32, 32), diameter=(8, 12), seed=0)
+    >>> labels = generate((16, 32, 32), Simulate(diameter=(8, 12)), seed=0)
     >>> [round(float((labels == phase).mean()), 2) for phase in (PORE, ACTIVE, BINDER)]
     [0.14, 0.6, 0.26]
     """
-    _require(fractions, diameter)
+    fractions, (small, large) = options.fractions, options.diameter
+    _require(fractions, small, large)
     rng = np.random.default_rng(seed)
-    mean = sum(diameter) / 4
-    centres, radii = _packed(shape, fractions[ACTIVE], diameter, overlap, rng)
+    mean = (small + large) / 4
+    centres, radii = _packed(shape, fractions[ACTIVE], small, large, rng)
     nearest, second = _distances(shape, centres, radii, elongation, _REACH * mean, rng)
     nearest += roughness * mean * _noise(shape, 0.25 * mean, rng)
     size = nearest.size
@@ -98,12 +97,12 @@ def generate(
     return labels.reshape(shape)
 
 
-def _require(fractions: Sequence[float], diameter: tuple[float, float]) -> None:
+def _require(fractions: Sequence[float], small: float, large: float) -> None:
     if len(fractions) != len(PHASES) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-        expected = f"shares of {', '.join(PHASES)}, none negative, of sum 1"
-        raise InputError("fractions", ", ".join(f"{share:g}" for share in fractions), expected)
-    if not 2 <= diameter[0] <= diameter[1]:
-        raise InputError("diameter", f"{diameter[0]:g} to {diameter[1]:g} px", "at least 2 px, smallest one first")
+        expected = f"fractions of {', '.join(PHASES)}, none negative, of sum 1"
+        raise InputError("fractions", ", ".join(f"{fraction:g}" for fraction in fractions), expected)
+    if not 2 <= small <= large:
+        raise InputError("diameter", f"{small:g} to {large:g} px", "at least 2 px, the minimum first")
 
 
 def _highest(values: Floats, chosen: NDArray[np.intp]) -> float:
@@ -112,26 +111,25 @@ def _highest(values: Floats, chosen: NDArray[np.intp]) -> float:
 
 
 def _packed(
-    shape: tuple[int, int, int], share: float, diameter: tuple[float, float], overlap: float, rng: np.random.Generator
+    shape: tuple[int, int, int], fraction: float, small: float, large: float, rng: np.random.Generator
 ) -> tuple[Points, Points]:
     """Place spheres at random and push neighbours apart: centres (n, 3) and radii (n,) [px].
 
     Some stick out of the volume, so that its border cuts particles as a section through an electrode does.
     """
-    margin = diameter[1] / 2
+    margin = large / 2
     low, high = np.full(3, -margin), np.array(shape) + margin
-    small, large = diameter
     # The mean volume of a sphere whose diameter is evenly distributed.
     volume = math.pi / 6 * (small**2 + large**2) * (small + large) / 4
-    count = max(1, round(share * float(np.prod(high - low)) / volume))
+    count = max(1, round(fraction * float(np.prod(high - low)) / volume))
     centres = rng.uniform(low, high, (count, 3))
     radii = rng.uniform(small, large, count) / 2
     for _ in range(_SWEEPS):
-        pairs = cKDTree(centres).query_pairs(2 * (1 - overlap) * float(radii.max()), output_type="ndarray")
+        pairs = cKDTree(centres).query_pairs(2 * (1 - _OVERLAP) * float(radii.max()), output_type="ndarray")
         first, second = pairs.T
         between = centres[second] - centres[first]
         distance = np.maximum(np.linalg.norm(between, axis=1), 1e-6)
-        excess = np.maximum((1 - overlap) * (radii[first] + radii[second]) - distance, 0)
+        excess = np.maximum((1 - _OVERLAP) * (radii[first] + radii[second]) - distance, 0)
         push = between * (0.5 * excess / distance)[:, None]
         for axis in range(3):
             centres[:, axis] += np.bincount(second, push[:, axis], count) - np.bincount(first, push[:, axis], count)
@@ -188,7 +186,7 @@ def _ellipsoid(centre: Points, matrix: Floats, start: NDArray[np.intp], stop: ND
 
 
 def _noise(shape: tuple[int, int, int], size: float, rng: np.random.Generator) -> Floats:
-    """Draw noise with features of a size [px], of deviation 1."""
+    """Draw noise with features of a size [px] and standard deviation 1."""
     values = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), size, mode="wrap", truncate=3)
     deviation = values.std()
     return values / deviation if deviation else values

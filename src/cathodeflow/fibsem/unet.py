@@ -1,18 +1,18 @@
-"""The U-Net of the global models: neighbouring slices as channels, dropout that stays on."""
+"""The U-Net of the global models: neighbouring slices as channels, dropout that stays active."""
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.global_network import GlobalNetwork
 
 DropoutKind = Literal["element", "channel"]
 DropoutWhere = Literal["blocks", "deep"]
-CONTEXTS = (1, 3, 5)
 # Random numbers have 16 bits: a probability is met to 1 in 65536.
 _LEVELS = 2**16
 
@@ -32,12 +32,12 @@ class Block(nn.Module):  # type: ignore[misc]
         return self.layers(x)
 
 
-class UNet(nn.Module):  # type: ignore[misc]
-    """Grey slices -> logits of the phases (Ronneberger et al., MICCAI 2015), with dropout after convolution blocks.
+class UNet(GlobalNetwork):
+    """Slices -> logits of the classes (Ronneberger et al., MICCAI 2015), with dropout after convolution blocks.
 
-    Dropout stays on in evaluation mode: batch normalisation has learned the statistics of thinned features, and without
-    dropout its output is meaningless. One call is therefore one stochastic pass; `cathodeflow.fibsem.passes` averages
-    many of them. Without dropout (0) a call is the prediction.
+    Dropout stays active in evaluation mode: batch normalisation has learned the statistics of features with dropout,
+    and its output is meaningless without. One call is therefore one stochastic pass; `cathodeflow.fibsem.mc_dropout`
+    averages many of them. Without dropout (0) a call is the prediction.
 
     Parameters
     ----------
@@ -45,50 +45,40 @@ class UNet(nn.Module):  # type: ignore[misc]
     context : {1, 3, 5}
         Neighbouring slices that enter as channels, the slice itself in the middle.
     widths : sequence of int
-        Channels of the blocks from the highest to the lowest resolution, each half the one before.
+        Channels of the blocks from the highest to the lowest resolution; each resolution is half the previous one.
     dropout : float
         Probability, in [0, 1).
     dropout_where : {"blocks", "deep"}
-        After every block, on the way down and up (as published); or only after the blocks of the two lowest
-        resolutions, so that what is seen in detail is neither thinned nor computed again in every pass.
+        After every block of encoder and decoder (as published); or only after the blocks of the two lowest resolutions,
+        so that features of high resolution are computed once for all passes, without dropout.
     dropout_kind : {"element", "channel"}
-        Every number is dropped by itself (`torch.nn.Dropout`, what "a dropout layer" is), or whole channels
-        (`Dropout2d`).
+        Single features are dropped (`torch.nn.Dropout`), or whole channels (`torch.nn.Dropout2d`).
 
     Raises
     ------
     InputError
-        When a parameter is out of range.
+        A parameter is out of range.
     """
-
-    grey_mean: Tensor
-    grey_deviation: Tensor
 
     def __init__(
         self,
-        n_classes: int = 3,
+        n_classes: int,
         *,
-        context: int = 1,
-        widths: Sequence[int] = (16, 32, 64, 128),
-        dropout: float = 0.0,
-        dropout_where: DropoutWhere = "blocks",
-        dropout_kind: DropoutKind = "element",
+        context: int,
+        widths: Sequence[int],
+        dropout: float,
+        dropout_where: DropoutWhere,
+        dropout_kind: DropoutKind,
     ) -> None:
-        super().__init__()
-        if n_classes < 2:
-            raise InputError("n_classes", str(n_classes), "at least 2")
-        if context not in CONTEXTS:
-            raise InputError("context", str(context), "1, 3 or 5")
+        super().__init__(
+            {"n_classes": n_classes, "context": context, "widths": list(widths), "dropout": dropout,
+             "dropout_where": dropout_where, "dropout_kind": dropout_kind}
+        )  # fmt: skip
         if not widths or min(widths) < 1:
             raise InputError("widths", str(list(widths)), "channels of one or more resolutions")
         if not 0 <= dropout < 1:
             raise InputError("dropout", str(dropout), "at least 0, below 1")
-        self.architecture: dict[str, Any] = {
-            "n_classes": n_classes, "context": context, "widths": list(widths), "dropout": dropout,
-            "dropout_where": dropout_where, "dropout_kind": dropout_kind,
-        }  # fmt: skip
-        self.register_buffer("grey_mean", torch.zeros(()))
-        self.register_buffer("grey_deviation", torch.ones(()))
+        self.stride = 2 ** (len(widths) - 1)
         self.encoders = nn.ModuleList(
             [Block(before, after) for before, after in zip((context, *widths), widths, strict=False)]
         )
@@ -96,11 +86,6 @@ class UNet(nn.Module):  # type: ignore[misc]
         self.ups = nn.ModuleList([nn.ConvTranspose2d(below, width, 2, stride=2) for width, below in upper])
         self.decoders = nn.ModuleList([Block(2 * width, width) for width, _ in upper])
         self.head = nn.Conv2d(widths[0], n_classes, 1)
-
-    @property
-    def stride(self) -> int:
-        """Pixels of a slice in one of the lowest resolution."""
-        return 2 ** len(self.ups)
 
     def rate(self, level: int) -> float:
         """Probability of dropout after the blocks of a level; 0 is the highest resolution."""
@@ -111,26 +96,6 @@ class UNet(nn.Module):  # type: ignore[misc]
     def stochastic(self) -> bool:
         """Whether two calls differ."""
         return self.architecture["dropout"] > 0
-
-    def standardise(self, mean: float, deviation: float) -> None:
-        """Set the mean and the standard deviation of grey in the training slices [grey]; they are kept as weights are.
-
-        Raises
-        ------
-        InputError
-            When the slices have no contrast.
-        """
-        if not deviation > 0:
-            raise InputError("training slices", f"a standard deviation of grey of {deviation:g}", "some contrast")
-        self.grey_mean.fill_(mean)
-        self.grey_deviation.fill_(deviation)
-
-    def prepared(self, x: Tensor) -> Tensor:
-        """Standardise grey, and repeat the last rows and columns up to a multiple of `stride`."""
-        x = (x.float() - self.grey_mean) / self.grey_deviation
-        below, right = (-side % self.stride for side in x.shape[-2:])
-        x = F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
-        return x.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict, in one stochastic pass with random numbers of torch's default generator.
@@ -154,7 +119,7 @@ class UNet(nn.Module):  # type: ignore[misc]
         for level in reversed(range(len(self.ups))):
             x = self.decoders[level](torch.cat([skips[level], self.ups[level](x)], 1))
             x = self._thinned(x, level)
-        # Not in bfloat16: entropy looks at more than its two to three digits.
+        # Not in bfloat16: entropy needs more than two to three digits.
         with torch.autocast(x.device.type, enabled=False):
             return self.head(x.float())[..., : size[0], : size[1]]
 
@@ -169,7 +134,7 @@ class UNet(nn.Module):  # type: ignore[misc]
 def keep_mask(
     shape: Sequence[int], rate: float, kind: DropoutKind, device: torch.device, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Draw which features stay: 16-bit words of ones where they do, of zeros where they are dropped.
+    """Draw the features that are kept: 16-bit words of ones if kept, of zeros if dropped.
 
     Parameters
     ----------
@@ -188,8 +153,8 @@ def keep_mask(
 
     Notes
     -----
-    A 64-bit number is drawn for four features: `torch.nn.functional.dropout` takes 10 ns for a feature on a CPU, this
-    takes 1 ns.
+    One 64-bit random number serves four features: this takes 1 ns per feature on a CPU, `torch.nn.functional.dropout`
+    10 ns.
     """
     n, channels, rows, cols = shape
     if kind == "channel":
@@ -200,19 +165,3 @@ def keep_mask(
     if rate == 0.5:
         return numbers >> 15
     return torch.ge(numbers, round(rate * _LEVELS) - _LEVELS // 2).to(torch.int16).neg_()
-
-
-def neighbours(n_slices: int, context: int) -> Tensor:
-    """Numbers of the slices that each slice is seen with; beyond the first and the last these are repeated.
-
-    Returns
-    -------
-    (n_slices, context) int64
-
-    Examples
-    --------
-    >>> neighbours(3, 3).tolist()
-    [[0, 0, 1], [0, 1, 2], [1, 2, 2]]
-    """
-    offsets = torch.arange(context) - context // 2
-    return (torch.arange(n_slices)[:, None] + offsets).clamp_(0, n_slices - 1)

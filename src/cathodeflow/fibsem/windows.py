@@ -1,4 +1,4 @@
-"""Windows around pixels for the local model, gathered where they are needed from padded slices."""
+"""Windows around pixels for the local model, gathered from padded slices."""
 
 from typing import NamedTuple
 
@@ -10,13 +10,13 @@ from cathodeflow.errors import InputError
 
 
 class Padded(NamedTuple):
-    """Slices on a device, mirrored beyond their edges by half a window.
+    """Slices on a device, reflected beyond their edges by half a window.
 
-    image : (slice, row + 2 margin, col + 2 margin) float32, grey in [-1, 1].
+    image : (slice, row + 2 margin, col + 2 margin) float32, intensity in [-1, 1].
     classes : same shape, uint8, the global model's class; n_classes where the pixel is IDK.
     logits : (slice, row, col, n_classes) float32, of the global model.
-    neighbours : (slice, context) int64, numbers of the slices whose image each one is seen with.
-    side : int, of a window [px].
+    neighbours : (slice, context) int64, indices of the slices whose images enter together.
+    side : int, side of a window [px].
     """
 
     image: Tensor
@@ -40,8 +40,8 @@ def pad_slices(
     side: int,
     low: float,
     high: float,
-    neighbours: Tensor | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str,
+    near: Tensor | None = None,
 ) -> Padded:
     """Prepare slices for `gather`.
 
@@ -50,54 +50,54 @@ def pad_slices(
     slices : (slice, row, col)
         Any numeric type [grey].
     logits : (slice, n_classes, row, col) float
-        Of the global model (`passes.stochastic`).
+        Of the global model (`mc_dropout.predict_slices`).
     idk : (slice, row, col) bool
-        Pixels of which the global model's class is not to be trusted.
+        Pixels where the class of the global model is unreliable.
     side : int
-        Of a window, odd [px]; the paper has 11, 17 and 25.
+        Side of a window, odd [px]; 11, 17 and 25 in the paper.
     low, high : float
-        Grey that becomes -1 and 1; what lies outside is cut off.
-    neighbours : (slice, context) int64, optional
-        `unet.neighbours`; default: each slice alone.
+        Intensities that are scaled to -1 and 1; values outside are clipped [grey].
     device : torch.device or str
-        Where windows are gathered.
+        Device on which windows are gathered.
+    near : (slice, context) int64, optional
+        Indices of the slices that enter together (`neighbours.neighbours`). Default: each slice alone.
 
     Raises
     ------
     InputError
-        When shapes differ, `side` is even, or `high` is not above `low`.
+        Shapes differ, `side` is even, or `high` is not above `low`.
     """
     if side < 1 or side % 2 == 0:
         raise InputError("window", f"a side of {side} px", "an odd number")
     if not high > low:
-        raise InputError("slices", f"grey from {low:g} to {high:g}", "some contrast")
+        raise InputError("slices", f"intensities from {low:g} to {high:g}", "some contrast")
     shape = tuple(slices.shape)
     if logits.ndim != 4 or shape != tuple(idk.shape) or shape != (len(logits), *logits.shape[2:]):
         raise InputError("slices", f"shape {shape} with logits {tuple(logits.shape)}, IDK {tuple(idk.shape)}",
                          "(slice, row, col), (slice, n_classes, row, col) and (slice, row, col)")  # fmt: skip
     n, rows, cols = shape
-    place = torch.device(device)
-    if neighbours is None:
-        neighbours = torch.arange(n)[:, None]
-    grey = ((slices.to(place).float() - low) * (2 / (high - low)) - 1).clamp_(-1, 1)
-    logits = logits.to(place).float()
-    classes = logits.argmax(1).to(torch.uint8).masked_fill_(idk.to(place), logits.shape[1])
+    target = torch.device(device)
+    if near is None:
+        near = torch.arange(n)[:, None]
+    grey = ((slices.to(target).float() - low) * (2 / (high - low)) - 1).clamp_(-1, 1)
+    logits = logits.to(target).float()
+    classes = logits.argmax(1).to(torch.uint8).masked_fill_(idk.to(target), logits.shape[1])
     mirrored = [
-        torch.from_numpy(np.pad(np.arange(length), side // 2, mode="reflect" if length > 1 else "edge")).to(place)
+        torch.from_numpy(np.pad(np.arange(length), side // 2, mode="reflect" if length > 1 else "edge")).to(target)
         for length in (rows, cols)
     ]
     at = (slice(None), mirrored[0][:, None], mirrored[1])
-    return Padded(grey[at], classes[at], logits.permute(0, 2, 3, 1).contiguous(), neighbours.to(place), side)
+    return Padded(grey[at], classes[at], logits.permute(0, 2, 3, 1).contiguous(), near.to(target), side)
 
 
 def gather(padded: Padded, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Copy windows out of padded slices: these windows are all that is ever in memory.
+    """Copy windows out of padded slices; only these windows are in memory.
 
     Parameters
     ----------
     padded : Padded
     pixels : (n,) int64
-        Numbers of the pixels, (slice * rows + row) * cols + col: `idk.flatten().nonzero()`.
+        Flat indices of the pixels, (slice * rows + row) * cols + col: `idk.flatten().nonzero()`.
 
     Returns
     -------
@@ -119,8 +119,8 @@ def gather(padded: Padded, pixels: Tensor) -> tuple[Tensor, Tensor]:
         device=pixels.device, memory_format=torch.channels_last,
     )  # fmt: skip
     windows[:, :context] = images
-    for place in range(n_classes):
-        windows[:, context + place] = classes == place
+    for index in range(n_classes):
+        windows[:, context + index] = classes == index
     return windows, padded.logits.view(-1, n_classes).index_select(0, pixels)
 
 

@@ -1,4 +1,9 @@
-"""Outputs appear whole or not at all, and once; what a process wrote is known to it."""
+"""Outputs appear whole or not at all, and once, also after power loss; what a process wrote is known to it.
+
+A file gets its name when its content is on the disk, and the writer goes on when the name is there too: `fsync` before
+and after the rename, for folders as well, in which names are kept. Without the first a crash can leave an empty file
+under the final name, without the second the old one, beside later outputs that were made from the new one.
+"""
 
 import errno
 import fcntl
@@ -9,18 +14,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cathodeflow.cluster import is_first_process
-
 #: Files and folders that this process wrote, in order; its record lists them with their digests.
 WRITTEN: dict[str, None] = {}
 _LOCK = "lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# In what torch says when it cannot write on, of which it does not tell the reason.
+# File systems that keep no folder entries of their own say so by one of these.
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP)
+# Parts of the messages of torch when it cannot write; they do not name the reason.
 _TORCH = ("PytorchStreamWriter", "inline_container")
 
 
 class FullDiskError(OSError):
-    """No room for a file, which `filename` names."""
+    """The disk is full; `filename` is the file that was being written."""
+
+
+def is_first_process() -> bool:
+    """Whether this process writes files; in a training with several processes only the first one does."""
+    return all(int(os.environ.get(name) or 0) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 @contextmanager
@@ -28,8 +38,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` when the block ends well.
 
     The temporary name has the suffix of `path`, so writers that choose a format by suffix work. A file or a directory
-    may be made at it. When the block raises, what stands at the temporary name is removed and `path` is left as it was.
-    What a killed process left of the same output is removed first.
+    may be made at it. When the block raises, the temporary file is removed and `path` is left unchanged.
+    Leftovers of killed processes that wrote the same output are removed first.
 
     Parameters
     ----------
@@ -39,9 +49,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     FullDiskError
-        The disk is full, whatever the writer in the block made of it.
+        The disk is full, whatever error the writer in the block raised.
     """
     path = Path(path)
+    new_folders = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name[:80]}."
     _remove_remains(path.parent, prefix)
@@ -49,7 +60,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     temporary = folder / f"partial{path.suffix}"
     try:
-        # Held as long as the process lives, however it ends. It gets its name when it is held: between the two another
+        # Locked until the process ends, however it ends. The file is renamed once it is locked: before that another
         # process that writes the same output would take the folder for abandoned.
         with _full_disk_named(path), (folder / f"{_LOCK}.new").open("w") as lock:
             _try_lock(lock.fileno())
@@ -57,12 +68,46 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             yield temporary
             if not is_first_process():
                 return
+            with _full_disk_named(path):
+                _sync_all(temporary)
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
+                # Moved, which is faster than removing it: there is hardly a moment without a store.
+                os.replace(path, folder / "replaced")
             os.replace(temporary, path)
+            sync_folder(path.parent)
+            for made in new_folders:
+                sync_folder(made.parent)
             WRITTEN[os.path.abspath(path)] = None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Wait until the names in a folder are on the disk, where the file system can do so."""
+    try:
+        _sync(folder)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+def _sync_all(path: Path) -> None:
+    """Wait until a file, or all in a folder from the innermost to itself, is on the disk."""
+    if not path.is_dir():
+        _sync(path)
+        return
+    for folder, _, names in os.walk(path, topdown=False):
+        for name in names:
+            _sync(os.path.join(folder, name))
+        sync_folder(folder)
+
+
+def _sync(path: str | os.PathLike[str]) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _remove_remains(folder: Path, prefix: str) -> None:
@@ -87,18 +132,18 @@ def _try_lock(number: int) -> bool:
 
 @contextmanager
 def _full_disk_named(path: Path) -> Iterator[None]:
-    """Make of whatever a writer raises where there is no room an error that names the file; leave others alone."""
+    """Turn any error that a full disk causes into one that names the file; pass other errors on."""
     try:
         yield
     except Exception as error:
         if isinstance(error, FullDiskError) or not _is_full(error, path):
             raise
-        text = "found no space left on the disk, expected room for the file; make some and run the same again"
+        text = "found no space left on the disk, expected room for the file; free some space and run the command again"
         raise FullDiskError(errno.ENOSPC, text, str(path)) from error
 
 
 def _is_full(error: BaseException, path: Path) -> bool:
-    """Tell whether an error, or one behind it, is of a full disk; libraries say so in errors and words of their own."""
+    """Whether an error, or one that caused it, means a full disk; libraries report it by their own errors and texts."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:

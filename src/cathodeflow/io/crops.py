@@ -13,8 +13,9 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.manifests import manifest_path
 from cathodeflow.io.tables import read_table, write_table
 from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
-from cathodeflow.sem.crops import CROPS
 
+#: Columns of the table.
+CROPS = ("crop", "name", "label", "split", "row", "col", "rows", "cols")
 #: What crops were cut with, as options of `crops`; a network takes images in the same way.
 GEOMETRY = ("pixels", "side", "pixel_nm", "margin")
 # Crops that a reader decompresses at least: 32 crops from anywhere are read as fast as with one a chunk, and all crops
@@ -45,11 +46,11 @@ def write_crops(
     store : path
         Such as crops.zarr; the manifest is beside it, and the table at `crops_table_path`.
     crops : dask array (n, side, side) uint8
-        `cathodeflow.sem.crops.cut_crops`.
+        `cathodeflow.sem.cropping.cut_crops`.
     table : DataFrame
-        `cathodeflow.sem.crops.plan_crops`; n rows.
+        `cathodeflow.sem.cropping.plan_crops`; n rows.
     attributes : mapping
-        How the crops were cut (`GEOMETRY`), which whoever uses a network trained on them must know.
+        How the crops were cut (`GEOMETRY`); a network trained on them needs its inputs cut in the same way.
     """
     _require(store, crops, table)
     write_volume(
@@ -71,7 +72,7 @@ def read_crops(store: str | os.PathLike[str]) -> tuple[da.Array, pd.DataFrame]:
     crops : dask array (n, side, side) uint8
         A block per file.
     table : DataFrame
-        n rows with at least the columns `cathodeflow.sem.crops.CROPS`.
+        n rows with at least the columns `CROPS`.
 
     Raises
     ------
@@ -91,16 +92,16 @@ def read_crops(store: str | os.PathLike[str]) -> tuple[da.Array, pd.DataFrame]:
 
 
 def crops_geometry(store: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read how crops were cut: `pixels`, `side`, `margin`, `pixel_nm`, as of `cathodeflow.sem.crops.plan_crops`.
+    """Read how crops were cut: `pixels`, `side`, `margin`, `pixel_nm`, as of `cathodeflow.sem.cropping.plan_crops`.
 
     Raises
     ------
     InputError
-        The store is missing or does not tell.
+        The store is missing or has no such attributes.
     """
     found = read_volume_info(store).attributes.get(_KEY)
     if not isinstance(found, dict) or set(found) != set(GEOMETRY):
-        raise InputError(store, "no word of how the crops were cut", "crops written by sem_crops")
+        raise InputError(store, "no attributes that describe how the crops were cut", "crops written by sem_crops")
     return found
 
 
@@ -108,4 +109,6 @@ def _require(where: str | os.PathLike[str], crops: da.Array, table: pd.DataFrame
     if crops.ndim != 3 or crops.dtype != np.uint8 or crops.shape[1] != crops.shape[2]:
         raise InputError(where, f"{crops.dtype} {crops.shape}", "crops (n, side, side) of uint8")
     if len(table) != len(crops) or (table["crop"].to_numpy() != np.arange(len(table))).any():
-        raise InputError(where, f"{len(crops)} crops, a table of {len(table)}", "a table of these crops, in order")
+        raise InputError(
+            where, f"{len(crops)} crops, a table of {len(table)}", "a table with one row per crop, in the same order"
+        )

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.decoders import Header
-from cathodeflow.io.formats import iterate_file, read_header
+from cathodeflow.io.formats import detect_format, named
+from cathodeflow.io.guard import MAX_PIXELS, guarded
+from cathodeflow.io.raw_format import FrameHeader
 from cathodeflow.io.sources import list_files, split_source
 
 # Bad frames listed before a series is given up: one wrong setting can make every frame bad.
@@ -22,7 +23,7 @@ class SeriesFile(NamedTuple):
     path: str
     first: int
     n_frames: int
-    header: Header | None
+    header: FrameHeader | None
 
 
 class FrameSeries(NamedTuple):
@@ -66,13 +67,13 @@ def open_series(source: str, *, on_bad_file: str = "fail") -> FrameSeries:
         No file is found or none is good; with "fail" a line for every bad file.
     """
     _, dataset = split_source(source)
-    headers: list[tuple[str, Header | InputError]] = []
+    headers: list[tuple[str, FrameHeader | InputError]] = []
     for path in list_files(source):
         try:
             headers.append((path, read_header(path, dataset)))
         except InputError as error:
             headers.append((path, error))
-    good = [(path, header) for path, header in headers if isinstance(header, Header)]
+    good = [(path, header) for path, header in headers if isinstance(header, FrameHeader)]
     if not good:
         raise InputErrors.of([error for _, error in headers if isinstance(error, InputError)])
     kind = Counter((header.shape, header.dtype) for _, header in good).most_common(1)[0][0]
@@ -80,15 +81,15 @@ def open_series(source: str, *, on_bad_file: str = "fail") -> FrameSeries:
     usual = Counter(header.n_frames for _, header in good).most_common(1)[0][0]
     (shape, dtype), files, bad, first = kind, [], [], 0
     for path, header in headers:
-        if isinstance(header, Header) and (header.shape, header.dtype) != kind:
+        if isinstance(header, FrameHeader) and (header.shape, header.dtype) != kind:
             found = f"{header.dtype} of {header.shape} pixels"
             problem: InputError | None = InputError(path, found, f"{dtype} of {shape} pixels, as in {model}")
         else:
             problem = header if isinstance(header, InputError) else None
         if problem is not None:
             bad.append(problem)
-        n_frames = header.n_frames if isinstance(header, Header) else usual
-        keep = header if problem is None and isinstance(header, Header) else None
+        n_frames = header.n_frames if isinstance(header, FrameHeader) else usual
+        keep = header if problem is None and isinstance(header, FrameHeader) else None
         files.append(SeriesFile(path, first, n_frames, keep))
         first += n_frames
     if bad and on_bad_file == "fail":
@@ -136,8 +137,64 @@ def read_frames(
             bad.append(error)
 
 
+def read_header(path: str, dataset: str | None = None) -> FrameHeader:
+    """Read what a file of frames holds, without its pixels.
+
+    Parameters
+    ----------
+    path : str
+    dataset : str, optional
+        Path of the dataset in an HDF5 file.
+
+    Raises
+    ------
+    InputError
+        The file is missing, truncated, of no known format, empty, or holds anything but grey frames of real numbers.
+    """
+    found = detect_format(path, "frames")
+    assert found.frames is not None
+    if dataset is not None and not found.has_datasets:
+        raise InputError(f"{path}::{dataset}", f"a file of format {found.name}", "an HDF5 file")
+    expected = (
+        f"a detector image of a format that {found.name} knows" if found.fallback else f"a readable {found.name} file"
+    )
+    with guarded(path, expected):
+        header = found.frames.header(path, dataset)
+    where = f"{path}::{header.dataset}" if header.dataset else path
+    if header.dtype.kind not in "biuf":
+        raise InputError(where, f"values of type {header.dtype}", "real numbers")
+    if header.n_frames < 1 or 0 in header.shape:
+        raise InputError(where, f"{header.n_frames} frames of {header.shape} pixels", "at least one frame")
+    if min(header.shape) < 0 or header.shape[0] * header.shape[1] > MAX_PIXELS:
+        raise InputError(where, f"frames of {header.shape} pixels", f"frames of at most {MAX_PIXELS} pixels")
+    return header._replace(dtype=header.dtype.newbyteorder("="), format=found.name)
+
+
+def iterate_file(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[Any]]:
+    """Yield the frames `indices` of a file as (row, col) arrays, holding one frame or one HDF5 chunk at a time.
+
+    Raises
+    ------
+    InputError
+        The pixels of a frame cannot be decoded, or a frame differs from the header in shape or dtype.
+    """
+    reader = named(header.format).frames
+    assert reader is not None
+    frames = reader.read(path, header, indices)
+    expected = f"readable {header.format} frames"
+    for index in indices:
+        with guarded(f"{path}, frame {index}", expected):
+            frame = next(frames, None)
+        if frame is None:
+            raise InputError(path, f"no frame {index}", f"{header.n_frames} frames")
+        if frame.shape != header.shape or frame.dtype.newbyteorder("=") != header.dtype:
+            found = f"{frame.dtype} of {frame.shape} pixels"
+            raise InputError(f"{path}, frame {index}", found, f"{header.dtype} of {header.shape} as in frame 0")
+        yield np.ascontiguousarray(frame, dtype=header.dtype)
+
+
 def unless_bad(frames: Iterator[tuple[int, NDArray[Any]]], bad: list[InputError]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Pass frames on until `bad` is no longer empty; then only look for more that is bad, and raise all at the end.
+    """Pass frames on while `bad` is empty; after the first error only collect further ones, and raise all at the end.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """frames.h5: detector frames in BraggNN's layout, written and read frame by frame.
 
 Dataset `frames` (frame, row, col) float32, a chunk per frame, bitshuffle and lz4 (BraggNN: Liu et al., IUCrJ 9, 104,
-2022). Ours besides: `mask` (row, col) uint8, 1 where a pixel is bad; `frame_number` (frame,) int64, the number in the
-raw series; attributes `binning`, `source`, `raw_shape`. Files that hold `frames` alone open too.
+2022). Additions of Cathodeflow: `mask` (row, col) uint8, 1 where a pixel is bad; `frame_number` (frame,) int64, the
+number in the raw series; attributes `binning`, `source`, `raw_shape`. Files that hold `frames` alone open too.
 """
 
 import os

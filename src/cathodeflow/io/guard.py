@@ -1,4 +1,4 @@
-"""What other people's decoders do to a bad file ends in one line, and takes no more memory than there is."""
+"""Guards around decoders: any failure on a bad file becomes one line, and large files are refused before loading."""
 
 import os
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def one_line(error: BaseException) -> str:
 
 
 def require_memory(where: str | os.PathLike[str], n_bytes: int) -> None:
-    """Refuse what does not fit into this machine's memory, before it is asked for.
+    """Refuse data that are larger than the memory of this machine, before they are read.
 
     Raises
     ------
@@ -47,14 +47,14 @@ def require_memory(where: str | os.PathLike[str], n_bytes: int) -> None:
 
 
 def require_inside(where: str | os.PathLike[str], target: str, folder: str) -> str:
-    """Return where a path that stands in a file of `folder` leads, if that is in the folder or below.
+    """Resolve a path stored in a file of `folder`, if it leads into the folder or below.
 
     Raises
     ------
     InputError
-        It leads elsewhere: a file from others must not name what else is read.
+        It leads elsewhere: a file from others must not choose which other files are read.
     """
     path = os.path.realpath(os.path.join(folder, target))
     if not path.startswith(os.path.join(os.path.realpath(folder), "")):
-        raise InputError(where, f"a link to {target}, outside its folder", "links to files beside or below it")
+        raise InputError(where, f"a link to {target}, outside its folder", "links to files in the same folder or below")
     return path

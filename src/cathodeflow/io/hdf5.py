@@ -20,8 +20,6 @@ from cathodeflow.io.atomic import atomic_path
 from cathodeflow.io.guard import MAX_PIECE, guarded, one_line, require_inside
 
 _Path = str | os.PathLike[str]
-# Bytes of frames that one read may hold; a chunk that spans more frames is read in pieces.
-_BLOCK_BYTES = 64 * 2**20
 _MAX_LINKS = 16
 # No filter of ours makes data smaller than this part of them; gzip reaches 1/1032.
 _MOST_COMPRESSED = 2000
@@ -146,8 +144,8 @@ def contents(file: h5py.File) -> str:
 def find_node(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset | None:
     """Return what lies at a path; None where there is nothing.
 
-    Links into other files are followed only to files beside or below the one that has them: whoever made a file must
-    not choose what else of this machine is read.
+    Links into other files are followed only to files beside or below the one that has them: a file from others
+    must not choose which other files of this machine are read.
 
     Raises
     ------
@@ -156,7 +154,7 @@ def find_node(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset | None:
     """
     where = f"{file.filename}::{path}"
     with guarded(where, "a readable file"):
-        return _follow(file["/"], path, where, 0)
+        return follow(file["/"], path, where)
 
 
 def read_array(file: h5py.File, path: str) -> NDArray[Any]:
@@ -177,60 +175,8 @@ def read_array(file: h5py.File, path: str) -> NDArray[Any]:
             raise InputError(where, f"values of type {dataset.dtype}", "numbers")
         if dataset.nbytes > 2**20 + _MOST_COMPRESSED * dataset.id.get_storage_size():
             found = f"{dataset.nbytes} bytes, of which {dataset.id.get_storage_size()} are stored"
-            raise InputError(where, found, "all of its data")
+            raise InputError(where, found, "a dataset with all of its data")
         return np.asarray(dataset[()])
-
-
-def find_dataset(file: h5py.File, dataset: str | None) -> h5py.Dataset:
-    """Return the named dataset of frames, or without a name the NeXus default or the only one that can hold frames.
-
-    Returns
-    -------
-    h5py.Dataset
-        (row, col) or (frame, row, col) of real numbers.
-
-    Raises
-    ------
-    InputError
-        It is missing, ambiguous, of another rank or type, compressed by a filter that is not there, or its data lie in
-        a file that is missing or outside the folder.
-    """
-    if dataset is None:
-        with guarded(file.filename, "a readable HDF5 file"):
-            found = _nexus_default(file)
-            names = _candidates(file) if found is None else []
-        if found is None:
-            if len(names) != 1:
-                listed = f"{len(names)} datasets that could be frames ({', '.join(names[:8])})" if names else "none"
-                raise InputError(file.filename, listed, "one 2-D or 3-D dataset of numbers, or its name as FILE::/PATH")
-            found = file[names[0]]
-        return _checked(found)
-    where = f"{file.filename}::{dataset}"
-    node = find_node(file, dataset)
-    if node is None:
-        with guarded(where, "a readable HDF5 file"):
-            listed = ", ".join(_candidates(file)[:8])
-        raise InputError(where, "no such dataset", f"one of {listed}" if listed else "a dataset")
-    if not isinstance(node, h5py.Dataset):
-        raise InputError(where, "a group", "a dataset")
-    return _checked(node)
-
-
-def read_dataset_frames(dataset: h5py.Dataset, indices: range) -> Iterator[NDArray[Any]]:
-    """Yield the frames `indices` of a (row, col) or (frame, row, col) dataset, a chunk of frames per read."""
-    if dataset.ndim == 2:
-        if 0 in indices:
-            yield dataset[()]
-        return
-    frame_bytes = max(1, dataset.shape[1] * dataset.shape[2] * dataset.dtype.itemsize)
-    block = min(dataset.chunks[0] if dataset.chunks else 1, max(1, _BLOCK_BYTES // frame_bytes))
-    position = 0
-    while position < len(indices):
-        first = indices[position]
-        end = (first // block + 1) * block  # blocks begin where chunks begin
-        count = len(range(first, min(end, indices.stop), indices.step))
-        yield from dataset[first : first + (count - 1) * indices.step + 1 : indices.step]
-        position += count
 
 
 def require_plain(dataset: h5py.Dataset, where: str, depth: int = 0) -> None:
@@ -260,28 +206,18 @@ def require_plain(dataset: h5py.Dataset, where: str, depth: int = 0) -> None:
             if "%" in name:
                 continue
             if not os.path.exists(target):
-                raise InputError(where, f"a virtual dataset without its file {name}", f"{name} beside it")
+                raise InputError(where, f"a virtual dataset whose file {name} is missing", f"{name} beside it")
             with h5py.File(target, "r", locking="best-effort") as other:
-                part = _follow(other["/"], path, where, depth + 1)
+                part = follow(other["/"], path, where, depth + 1)
                 if isinstance(part, h5py.Dataset):
                     require_plain(part, where, depth + 1)
 
 
-def _checked(dataset: h5py.Dataset) -> h5py.Dataset:
-    where = f"{dataset.file.filename}::{dataset.name}"
-    with guarded(where, "a readable dataset"):
-        if dataset.ndim not in (2, 3):
-            raise InputError(where, f"a {dataset.ndim}-D dataset", "a (row, col) or (frame, row, col) dataset")
-        if dataset.dtype.kind not in "biuf":
-            raise InputError(where, f"values of type {dataset.dtype}", "real numbers")
-        require_plain(dataset, where)
-    return dataset
-
-
-def _follow(start: h5py.Group, path: str, where: str, depth: int) -> h5py.Group | h5py.Dataset | None:
+def follow(start: h5py.Group, path: str, where: str, depth: int = 0) -> h5py.Group | h5py.Dataset | None:
+    """Return what lies at a path below a group, or None, as `find_node`; `depth` is the number of links so far."""
     node: Any = start.file["/"] if path.startswith("/") else start
     if depth > _MAX_LINKS:
-        raise InputError(where, "links that lead round in circles", "a dataset")
+        raise InputError(where, "a circular link", "a dataset")
     for part in path.split("/"):
         if part in ("", "."):
             continue
@@ -289,91 +225,17 @@ def _follow(start: h5py.Group, path: str, where: str, depth: int) -> h5py.Group 
         if link is None:
             return None
         if isinstance(link, h5py.SoftLink):
-            node = _follow(node, link.path, where, depth + 1)
+            node = follow(node, link.path, where, depth + 1)
         elif isinstance(link, h5py.ExternalLink):
             target = require_inside(where, link.filename, os.path.dirname(os.path.abspath(node.file.filename)))
-            found = f"a link to {link.filename} that leads nowhere"
+            found = f"a link to {link.filename} whose target is missing"
             if not os.path.isfile(target):
                 raise InputError(where, found, "a dataset")
             # HDF5 would follow further links there without asking.
             with h5py.File(target, "r", locking="best-effort") as other:
-                if _follow(other["/"], link.path, where, depth + 1) is None:
+                if follow(other["/"], link.path, where, depth + 1) is None:
                     raise InputError(where, found, "a dataset")
             node = node[part]
         else:
             node = node[part]
     return node
-
-
-def _nexus_default(file: h5py.File) -> h5py.Dataset | None:
-    """Follow the attributes `default` down to a group, then `signal` to its dataset (NeXus manual, NXdata)."""
-    node: Any = file["/"]
-    for _ in range(8):
-        name = node.attrs.get("signal") if "signal" in node.attrs else node.attrs.get("default")
-        if not isinstance(name, str | bytes):
-            return None
-        node = _follow(node, name.decode() if isinstance(name, bytes) else name, file.filename, 0)
-        if isinstance(node, h5py.Dataset):
-            return node
-        if node is None:
-            return None
-    return None
-
-
-def _candidates(file: h5py.File) -> list[str]:
-    names: list[str] = []
-
-    def collect(name: str, node: h5py.Dataset | h5py.Group) -> None:
-        if isinstance(node, h5py.Dataset) and node.ndim in (2, 3) and node.dtype.kind in "biuf":
-            names.append("/" + name)
-
-    file.visititems(collect)
-    return sorted(names)
-
-
-def linked_files(path: str, dataset: str | None) -> list[str]:
-    """List the files that hold the data of a dataset but are reached through another, as a beamline's master file does.
-
-    Parameters
-    ----------
-    path : str
-        HDF5 file.
-    dataset : str, optional
-        Dataset in it; without one every link in the file is followed.
-
-    Returns
-    -------
-    list of str
-        Targets of external links on the way to the dataset, and the sources of a virtual dataset, with their own links;
-        nothing where the file cannot be read, which the stage itself reports.
-    """
-    found: list[str] = []
-    try:
-        with h5py.File(path, "r") as file:
-            names = [dataset] if dataset else _paths(file["/"])
-            for name in names:
-                parts = [part for part in name.split("/") if part]
-                for depth in range(1, len(parts) + 1):
-                    link = file.get("/".join(parts[:depth]), getlink=True)
-                    if isinstance(link, h5py.ExternalLink):
-                        found.append(link.filename)
-                        break
-                else:
-                    item = file.get(name)
-                    if isinstance(item, h5py.Dataset) and item.is_virtual:
-                        found += [source.file_name for source in item.virtual_sources()]
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
-        return []
-    folder = os.path.dirname(path)
-    files = [os.path.join(folder, name) for name in dict.fromkeys(found) if name != "."]
-    return [name for name in files if os.path.isfile(name) and not os.path.samefile(name, path)]
-
-
-def _paths(group: h5py.Group) -> list[str]:
-    """List all that lies in a group and below, without following links into other files."""
-    names = []
-    for name in group:
-        names.append(f"{group.name.rstrip('/')}/{name}")
-        if isinstance(group.get(name, getlink=True), h5py.HardLink) and isinstance(group[name], h5py.Group):
-            names += _paths(group[name])
-    return names

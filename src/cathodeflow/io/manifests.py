@@ -31,7 +31,7 @@ def store_digests(store: str) -> dict[str, str]:
 
 
 def write_manifest(path: str, digests: Mapping[str, str], layout: Mapping[str, Any]) -> None:
-    """Write the digests of a store's files, and what else is to be known of it."""
+    """Write the digests of a store's files, and its layout."""
     write_json(path, {"format": _FORMAT, **layout, "files": digests, "digest": _overall(digests)})
 
 
@@ -53,7 +53,7 @@ def check_store(store: str, manifest: str, *, verify: bool = False) -> int:
         raise InputError(manifest, "no list of digests", "a manifest of a volume")
     expected: dict[str, str] = {str(name): str(digest) for name, digest in content["files"].items()}
     if _overall(expected) != content.get("digest"):
-        raise InputError(manifest, "an overall digest that does not fit the list", "an unchanged manifest")
+        raise InputError(manifest, "an overall digest that does not match the list", "an unchanged manifest")
     if not os.path.isdir(store):
         raise InputError(store, "no such store", f"the store that {manifest} describes")
     # Metadata have no checksum of their own, but are quickly compared. Of an empty file Zarr reads zeros, silently.
@@ -62,7 +62,9 @@ def check_store(store: str, manifest: str, *, verify: bool = False) -> int:
     errors = [InputError(f"{store}/{name}", "no such file", "a chunk") for name in sorted(set(expected) - set(names))]
     for name in names:
         if name not in expected:
-            errors.append(InputError(f"{store}/{name}", "a file that the manifest does not have", "no such file"))
+            errors.append(
+                InputError(f"{store}/{name}", "a file that is not in the manifest", "only the files of the manifest")
+            )
         elif found.get(name, expected[name]) != expected[name]:
             errors.append(InputError(f"{store}/{name}", f"sha256 {found[name]}", f"sha256 {expected[name]}"))
     if errors:

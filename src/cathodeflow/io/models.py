@@ -1,4 +1,4 @@
-"""Files of weights and of interrupted trainings; nothing but tensors and plain values is ever unpickled."""
+"""Model weights and training checkpoints; nothing but tensors and plain values is ever unpickled."""
 
 import json
 import os
@@ -13,9 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cathodeflow.cluster import is_first_process
 from cathodeflow.errors import InputError
-from cathodeflow.io.atomic import atomic_path
+from cathodeflow.io.atomic import atomic_path, is_first_process
 from cathodeflow.io.guard import guarded
 
 _Path = str | os.PathLike[str]
@@ -112,7 +111,7 @@ def load_checkpoint(path: _Path) -> dict[str, Any]:
     InputError
         When the file is missing or damaged.
     """
-    expected = "the checkpoint of a training"
+    expected = "a training checkpoint"
     content = _load(path, expected)
     if not isinstance(content, dict):
         raise InputError(path, type(content).__name__, expected)
@@ -131,12 +130,12 @@ def discard_checkpoint(path: _Path) -> None:
 
 def _load(path: _Path, expected: str) -> Any:
     if not os.path.isfile(path):
-        raise InputError(path, "no file", expected)
+        raise InputError(path, "no such file", expected)
     with guarded(path, expected):
         if os.fspath(path).endswith(".safetensors"):
             return load_file(path)
         if zipfile.is_zipfile(path):
-            # Torch itself does not look at the checksums.
+            # Torch itself does not verify the checksums.
             with zipfile.ZipFile(path) as archive:
                 large = [one.filename for one in archive.infolist() if one.file_size > os.path.getsize(path)]
                 broken = large[0] if large else archive.testzip()

@@ -2,17 +2,34 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import hdf5plugin
+import numpy as np
+from numpy.typing import NDArray
 
-from cathodeflow.bragg.patches import TrainingPatches
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import guarded
 from cathodeflow.io.hdf5 import new_dataset, new_hdf5, open_hdf5, read_array
 
 _TYPES = {"row": "f4", "col": "f4", "fidx": "i8", "peak": "i8"}
 _CHUNK = 512
+
+
+class TrainingPatches(NamedTuple):
+    """Patches to train on, with a margin for shifts, and where their peaks are.
+
+    patches : (n, size, size) float32; size is the patch size and twice the largest shift [px].
+    row, col : (n,) float32, the peak in the pixels of its patch [px].
+    fidx : (n,) int64, the frame.
+    peak : (n,) int64, the row of the peaks table.
+    """
+
+    patches: NDArray[np.float32]
+    row: NDArray[np.float32]
+    col: NDArray[np.float32]
+    fidx: NDArray[np.int64]
+    peak: NDArray[np.int64]
 
 
 def write_patches(
@@ -26,7 +43,7 @@ def write_patches(
         HDF5 file: `patches` (n, size, size) float32, `row`, `col` float32, `fidx`, `peak` int64, and the keyword
         arguments as attributes; size is patch_size + 2 max_shift.
     parts : iterable of TrainingPatches
-        `cathodeflow.bragg.patches.cut_training_patches`.
+        `cathodeflow.bragg.training_patches.cut_training_patches`.
     patch_size, max_shift, min_value
         What the patches were cut with.
 
@@ -79,5 +96,5 @@ def read_patches(path: str | os.PathLike[str]) -> tuple[TrainingPatches, dict[st
             raise InputError(path, f"no attribute {', '.join(missing)}", expected)
         settings = {name: file.attrs[name].item() for name in ("patch_size", "max_shift", "min_value")}
     if table.patches.ndim != 3 or any(len(column) != len(table.patches) for column in table):
-        raise InputError(path, f"columns of {[column.shape for column in table]}", expected)
+        raise InputError(path, f"datasets of shapes {[column.shape for column in table]}", expected)
     return table, settings

@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.errors import InputError
@@ -114,10 +115,17 @@ def read_peaks(path: str | os.PathLike[str], columns: Iterable[str] | None = ())
     return peaks
 
 
-def read_peaks_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the attributes that were written with the peaks."""
-    with open_hdf5(path) as file, guarded(path, "readable attributes"):
-        return {name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()}
+def read_fits(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read the positions of fitted peaks: `frame`, `row`, `col` [px], `candidate` and `converged`.
+
+    Raises
+    ------
+    InputError
+        As `read_peaks`.
+    """
+    peaks = read_peaks(path, ["candidate", "converged"])
+    names = {"frame": "peak_fidx", "row": "peak_row", "col": "peak_col", "candidate": "candidate"}
+    return pd.DataFrame({name: peaks[key] for name, key in names.items()} | {"converged": peaks["converged"] != 0})
 
 
 def _read_column(file: h5py.File, name: str, where: str) -> NDArray[Any]:

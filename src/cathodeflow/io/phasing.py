@@ -1,4 +1,4 @@
-"""Diffraction volumes that are ready for phasing, and the objects that phasing found, as HDF5; stores of crystals.
+"""Prepared diffraction volumes, and the objects reconstructed from them by phase retrieval, as HDF5.
 
     /entry/data/amplitude, mask                   (z, y, x) float32, uint8: a diffraction volume
     /entry/@binning, @steps                       frames, rows, columns joined to one; JSON of the figures of each step
@@ -92,7 +92,7 @@ def read_pattern(path: _Path) -> Pattern:
 
 
 def write_starts(path: _Path, starts: Starts) -> None:
-    """Write the objects that phasing found, and how it came to them."""
+    """Write the reconstructed objects, with the errors of each start."""
     with new_hdf5(path) as file:
         entry = _entry(file, signal="objects", binning=starts.binning)
         _dataset(entry["data"], "objects", starts.objects)
@@ -102,7 +102,7 @@ def write_starts(path: _Path, starts: Starts) -> None:
 
 
 def read_starts(path: _Path) -> Starts:
-    """Read the objects that phasing found.
+    """Read the reconstructed objects.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def read_starts(path: _Path) -> Starts:
         The file is no HDF5, or has no such objects.
     """
     names = ("data/objects", "data/supports", "errors", "free_log_likelihood", "coherence")
-    objects, supports, errors, judged, coherence, binning = _read(path, "objects of phasing", names)
+    objects, supports, errors, judged, coherence, binning = _read(path, "reconstructed objects", names)
     if objects.ndim != 4 or supports.shape != objects.shape:
         raise InputError(path, f"objects of {objects.shape}, supports of {supports.shape}", "(start, z, y, x) both")
     return Starts(objects.astype(np.complex64), supports > 0, errors, judged, coherence, binning)

@@ -122,7 +122,7 @@ def write_cxi(path: _Path, reconstruction: Reconstruction) -> None:
 
 
 def read_cxi(path: _Path) -> Reconstruction:
-    """Read what `write_cxi` wrote, or the object of another program's CXI file as far as it holds the same.
+    """Read what `write_cxi` wrote, or the object of a CXI file of another program.
 
     Raises
     ------
@@ -256,7 +256,7 @@ def _plain(value: Any) -> Any:
 def _check_shapes(one: Reconstruction, path: _Path = "reconstruction") -> None:
     for name, values in (("support", one.support), *((name, values) for name, _, values in one.fields)):
         if values.shape != one.volume.shape:
-            raise InputError(path, f"{name} of shape {values.shape}", f"that of the object, {one.volume.shape}")
+            raise InputError(path, f"{name} of shape {values.shape}", f"the shape of the object, {one.volume.shape}")
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -1,4 +1,4 @@
-"""Which processes work in a folder, so that what a killed run of Snakemake left locked is free again.
+"""Processes that work in a folder, so that stale locks of a killed Snakemake run are removed.
 
 Snakemake's own lock is a list of files that a killed run leaves behind, and that somebody has to remove by hand. The
 kernel's locks end with the process that holds them, however it ends: every run and every job holds a shared one, and
@@ -18,7 +18,7 @@ _HELD: list[IO[str]] = []
 
 
 def join_as_run() -> None:
-    """Join those at work in the current folder as a run of Snakemake, which is about to lock it.
+    """Register this process as a run of Snakemake in the current folder, which it is about to lock.
 
     Where nobody else is at work, Snakemake's locks are those of a run that was killed, and are removed. A job that
     outlived its run counts: it may still write. Where the file system has no locks nothing is done.
@@ -37,7 +37,7 @@ def join_as_run() -> None:
 
 
 def join_as_job() -> None:
-    """Join those at work in the current folder, if Snakemake runs there."""
+    """Register this process as a job in the current folder, if Snakemake runs there."""
     with suppress(OSError):
         file = open(_LOCK, encoding="utf-8")  # noqa: SIM115
         _HELD.append(file)

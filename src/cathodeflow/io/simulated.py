@@ -1,4 +1,4 @@
-"""Write simulated raw data as a beamline would hand it over."""
+"""Write simulated raw data in the formats of beamlines and microscopes."""
 
 import os
 from collections.abc import Iterable
@@ -88,43 +88,3 @@ def write_nexus_series(
         data.attrs["units"] = "counts"
         for number, image in enumerate(frames):
             data[number] = image
-
-
-def write_poni(
-    path: str | os.PathLike[str],
-    *,
-    beam_row: float,
-    beam_col: float,
-    distance: float,
-    wavelength: float,
-    shape: tuple[int, int],
-    pixel_size: float,
-) -> None:
-    """Write the geometry of a flat detector at right angles to the beam as a pyFAI PONI file (version 2).
-
-    PONI counts from the corner of the first pixel, in metres, so the centre of pixel (0, 0) is at half a pixel.
-
-    Parameters
-    ----------
-    path : path
-    beam_row, beam_col, distance : float
-        Beam centre, pixel centres at integers, and distance [px].
-    wavelength : float
-        [A]
-    shape : (rows, cols)
-    pixel_size : float
-        [m]
-    """
-    size = f'{{"pixel1": {pixel_size!r}, "pixel2": {pixel_size!r}, "max_shape": [{shape[0]}, {shape[1]}], '
-    lines = [
-        "poni_version: 2",
-        "Detector: Detector",
-        f'Detector_config: {size}"orientation": 3}}',
-        f"Distance: {distance * pixel_size!r}",
-        f"Poni1: {(beam_row + 0.5) * pixel_size!r}",
-        f"Poni2: {(beam_col + 0.5) * pixel_size!r}",
-        *(f"Rot{axis}: 0.0" for axis in (1, 2, 3)),
-        f"Wavelength: {wavelength * 1e-10!r}",
-    ]
-    with atomic_path(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.frames import FrameSeries, open_series, read_frames
 from cathodeflow.io.micrographs import micrograph_header, read_micrograph
 from cathodeflow.io.sources import list_files
+from cathodeflow.io.volumes import read_volume, read_volume_info
 
 
 class Stack(NamedTuple):
@@ -86,7 +87,9 @@ def read_stack(stack: Stack, start: int = 0, stop: int | None = None) -> Iterato
             continue
         values = frame.astype(np.float32)
         if not np.isfinite(values).all():
-            raise InputError(f"{stack.source}, slice {number}", "values that are not finite", "a number everywhere")
+            raise InputError(
+                f"{stack.source}, slice {number}", "values that are not finite", "a finite number in every pixel"
+            )
         yield values
 
 
@@ -118,9 +121,36 @@ def lazy_stack(
     return da.concatenate(parts)
 
 
+def open_slices(source: str) -> tuple[da.Array, dict[str, Any]]:
+    """Open slices of any kind as an array (slice, row, col) that is read when it is needed, with their scale.
+
+    Parameters
+    ----------
+    source : str
+        As for `open_stack`, or a Zarr store.
+
+    Returns
+    -------
+    array : da.Array
+    scale : dict
+        `scale` and `unit` of a Zarr store; empty for other sources, which have none.
+
+    Raises
+    ------
+    InputError
+        As `open_stack`, or a store with other axes.
+    """
+    if not source.rstrip("/").endswith(".zarr"):
+        return lazy_stack(open_stack(source), together=1), {}
+    volume, info = read_volume(source), read_volume_info(source)
+    if volume.ndim != 3:
+        raise InputError(source, f"axes {', '.join(info.axes)}", "slice, row, col")
+    return volume, {"scale": info.scale, "unit": info.unit}
+
+
 def _coloured(path: str) -> bool:
     try:
         return micrograph_header(path).channels > 1
     except InputError:
-        # Stacks and formats of detectors are no micrographs; what is wrong with a file is told by `open_series`.
+        # Stacks and detector formats are no micrographs; `open_series` reports what is wrong with a file.
         return False

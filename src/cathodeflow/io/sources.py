@@ -57,7 +57,7 @@ def list_files(source: str) -> list[str]:
             # Not the address itself: it may hold a password.
             shown = pattern.split("://")[0] + "://..."
             expected = "one file without `?`, pattern, user or password, which belong in the environment"
-            raise InputError(shown, "an address of another form", expected)
+            raise InputError(shown, "an unsupported address", expected)
         return [pattern]
     if os.path.isdir(pattern):
         with os.scandir(pattern) as entries:
@@ -72,7 +72,7 @@ def list_files(source: str) -> list[str]:
         raise InputError(source, found, "a file, a pattern that matches files, or a folder with files")
     strange = next((path for path in files if not path.isprintable()), None)
     if strange is not None:
-        raise InputError(repr(strange), "a name with control characters or of no encoding", "a name that is text")
+        raise InputError(repr(strange), "a name with control characters or undecodable bytes", "a printable file name")
     # Sorted by plain text first, so that names that natural order holds equal (01 and 1) have one order too.
     return natsorted(sorted(files))
 

@@ -1,33 +1,18 @@
-"""Scans in SPEC files: motors, the scanned motor, its positions; and with the names of 34-ID-C the geometry.
+"""Scans in SPEC files: motors, the scanned motor, its positions.
 
 The format is described in the SPEC manual of Certified Scientific Software, "Standard Data File Format": `#O` names all
-motors, columns two blanks apart, `#o` their mnemonics, `#P` tells where they are, `#L` names the columns of the data.
+motors, columns two blanks apart, `#o` their mnemonics, `#P` holds their positions, `#L` names the columns of the data.
 """
 
 import os
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.bcdi.geometry import Geometry
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import one_line
-
-# Motors of 34-ID-C by the fields of a geometry.
-_MOTORS = {
-    "energy_kev": "Energy",
-    "distance_m": "camdist",
-    "delta_deg": "Delta",
-    "gamma_deg": "Gamma",
-    "theta_deg": "Theta",
-    "chi_deg": "Chi",
-    "phi_deg": "Phi",
-}
-_AXES: dict[str, Any] = {"Theta": "theta", "Chi": "chi", "Phi": "phi"}
-# How far a step of the scan may be from the mean one, in mean ones.
-_UNEVEN = 0.5
 
 
 class SpecScan(NamedTuple):
@@ -94,39 +79,6 @@ def read_spec_scan(path: str | os.PathLike[str], number: int) -> SpecScan:
     return SpecScan(where, command, motors, scanned, positions, detector, _region(where, scan))
 
 
-def geometry_of_34idc(scan: SpecScan, *, pixel_um: float = 55.0) -> Geometry:
-    """Geometry of a rocking scan at 34-ID-C: the scanned angle at the middle of the scan, the others where they stood.
-
-    Parameters
-    ----------
-    scan : SpecScan
-    pixel_um : float
-        Side of a detector pixel, which the file does not have; 55 um are those of a Timepix [um].
-
-    Raises
-    ------
-    InputError
-        A motor is missing, the scan is not over theta, chi or phi, has one point, or uneven steps.
-    """
-    missing = [name for name in _MOTORS.values() if name not in scan.motors]
-    if missing:
-        raise InputError(scan.where, f"no motor {', '.join(missing)}", "the motors of 34-ID-C")
-    if scan.scanned not in _AXES:
-        raise InputError(scan.where, f"a scan of {scan.scanned}", f"a rocking scan of {', '.join(_AXES)}")
-    if len(scan.positions) < 2:
-        raise InputError(scan.where, "one point", "a rocking scan")
-    steps = np.diff(scan.positions)
-    step = float(steps.mean())
-    if np.abs(steps - step).max() > _UNEVEN * abs(step):
-        raise InputError(scan.where, f"steps of {steps.min():g} to {steps.max():g} degrees", "even steps")
-    values: dict[str, Any] = {field: scan.motors[name] for field, name in _MOTORS.items()}
-    axis = _AXES[scan.scanned]
-    values[f"{axis}_deg"] = float(scan.positions.mean())
-    # The motor is in millimetres.
-    values["distance_m"] /= 1000
-    return Geometry(**values, pixel_um=pixel_um, rocking_axis=axis, rocking_step_deg=step)
-
-
 def _sections(path: str | os.PathLike[str], number: int) -> tuple[list[str], list[str]]:
     """Lines of the file header that holds for a scan, and those of the scan."""
     header: list[str] = []
@@ -160,7 +112,9 @@ def _motors(where: str, header: list[str], scan: list[str]) -> dict[str, float]:
     names = [name for line in _numbered(header, "O") for name in re.split(r" {2,}", line.strip()) if name]
     values = [value for line in _numbered(scan, "P") for value in line.split()]
     if not names or len(names) != len(values):
-        raise InputError(where, f"{len(names)} names and {len(values)} positions of motors", "one for each")
+        raise InputError(
+            where, f"{len(names)} names and {len(values)} positions of motors", "one position for each name"
+        )
     try:
         return dict(zip(names, map(float, values), strict=True))
     except ValueError as error:

@@ -22,13 +22,13 @@ class NewStore(NamedTuple):
     path : path
     shape : tuple of int, of the whole array; its last three axes are (slice, row, col).
     dtype : of the array.
-    about : dict, further keywords of `volumes.new_volume`: axes, scale, unit, attributes.
+    metadata : dict, further keywords of `volumes.new_volume`: axes, scale, unit, attributes.
     """
 
     path: str | os.PathLike[str]
     shape: tuple[int, ...]
     dtype: DTypeLike
-    about: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 def write_together(stores: Sequence[NewStore], blocks: Iterable[Sequence[NDArray[Any]]]) -> None:
@@ -42,9 +42,9 @@ def write_together(stores: Sequence[NewStore], blocks: Iterable[Sequence[NDArray
     """
     with ExitStack() as stack:
         targets = []
-        for path, shape, dtype, about in stores:
+        for path, shape, dtype, metadata in stores:
             layout = slice_layout(shape)
-            keywords = {"chunks": layout[0], "shards": layout[1], **about}
+            keywords = {"chunks": layout[0], "shards": layout[1], **metadata}
             targets.append(stack.enter_context(new_volume(path, shape, dtype, **keywords)))
         waiting: list[list[NDArray[Any]]] = [[] for _ in targets]
         done = 0

@@ -84,7 +84,7 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def write_json(path: str | os.PathLike[str], data: Any) -> None:
-    """Write JSON with sorted keys; NaN and infinity, which JSON has no word for, become null.
+    """Write JSON with sorted keys; NaN and infinity, which JSON does not have, become null.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def plain(data: Any) -> Any:
-    """Return what JSON reads back as it was written: plain lists, numbers and texts, null for NaN and infinity."""
+    """Return data as plain lists, numbers and texts that JSON reads back unchanged; null for NaN and infinity."""
     if isinstance(data, Mapping):
         return {str(key): plain(value) for key, value in data.items()}
     if isinstance(data, np.ndarray | np.generic):

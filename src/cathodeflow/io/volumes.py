@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.atomic import atomic_path
+from cathodeflow.io.atomic import atomic_path, sync_folder
 from cathodeflow.io.guard import MAX_PIECE, guarded
 from cathodeflow.io.manifests import check_store, locate, manifest_path, store_digests, write_manifest
 
@@ -124,9 +124,10 @@ def new_volume(
             dimension_names=list(axes),
         )
         digests = store_digests(str(temporary))
-        # A manifest never stands beside a store that it does not describe.
+        # A manifest never stands beside a store that it does not describe, after power loss neither.
         if os.path.exists(manifest):
             os.remove(manifest)
+            sync_folder(os.path.dirname(manifest) or ".")
     layouts = {"shape": tuple(shape), "dtype": str(dtype), "chunks": layout, "shards": files}
     write_manifest(manifest, digests, layouts)
 
@@ -203,7 +204,7 @@ def read_volume_info(path: str | os.PathLike[str]) -> VolumeInfo:
         attributes = dict(group.attrs)
         ome = attributes.pop("ome", attributes)
         if not isinstance(ome, dict) or not ome.get("multiscales"):
-            raise InputError(store, "no OME-NGFF multiscales", "axes and scale of the array")
+            raise InputError(store, "no OME-NGFF multiscales metadata", "axes and scale of the array")
         scales = ome["multiscales"][0]
         axes = scales["axes"]
         transforms = scales["datasets"][0]["coordinateTransformations"]
@@ -235,10 +236,10 @@ def default_shards(shape: Sequence[int], chunks: Sequence[int], itemsize: int) -
     """
     shards = list(chunks)
     while True:
-        counts = [math.ceil(n / side) for n, side in zip(shape, shards, strict=True)]
-        if math.prod(counts) <= _MAX_FILES or 2 * math.prod(shards) * itemsize > _SHARD_BYTES:
+        n_files = [math.ceil(n / side) for n, side in zip(shape, shards, strict=True)]
+        if math.prod(n_files) <= _MAX_FILES or 2 * math.prod(shards) * itemsize > _SHARD_BYTES:
             return tuple(shards)
-        shards[int(np.argmax(counts))] *= 2
+        shards[int(np.argmax(n_files))] *= 2
 
 
 def _require_lengths(ndim: int, **given: Sequence[Any] | None) -> None:

@@ -1,1 +1,5 @@
-"""Composition and state of cathodes from SEM micrographs."""
+"""Scanning electron micrographs of cathodes: classify composition and state with a neural network."""
+
+from cathodeflow.stage import exported
+
+__getattr__, __dir__ = exported(__name__)

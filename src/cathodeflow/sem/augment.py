@@ -1,4 +1,4 @@
-"""Random changes of training crops, none of which changes what class they show."""
+"""Random augmentation of training crops, which does not change their class."""
 
 import math
 
@@ -6,44 +6,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cathodeflow.sem.options import Augment
 
-def augment(
-    batch: Tensor,
-    generator: torch.Generator,
-    *,
-    flip: bool = False,
-    turn: bool = False,
-    rotation: float = 0.0,
-    brightness: float = 0.0,
-    contrast: float = 0.0,
-    gamma: float = 1.0,
-    noise: float = 0.0,
-    blur: float = 0.0,
-) -> Tensor:
-    """Change every crop by numbers of its own; with all options off the batch comes back as it is.
 
-    The order is that of a microscope: how the sample lies, focus, detector (gamma, contrast, brightness), noise.
+def augment(batch: Tensor, generator: torch.Generator, options: Augment) -> Tensor:
+    """Augment every crop with random numbers of its own; with all options disabled the batch is returned unchanged.
+
+    The order is that of a microscope: orientation of the sample, focus, detector (gamma, contrast, brightness), noise.
+    Reflections occur in half of the crops. Rotations by any angle are about the centre, with mirrored edges. The
+    exponent of gamma is uniform in its logarithm; contrast scales the differences from the mean of the crop.
 
     Parameters
     ----------
     batch : (n, 1, h, w) float
-        Crops in 0..1, on any device; square where `turn` is on.
+        Crops in 0..1, on any device; square with `rotate90`.
     generator : torch.Generator
-        Draws all numbers, as many for a batch's shape whatever its values are; on the CPU or the batch's device.
-    flip, turn : bool
-        Mirror half of the crops; turn them by 0 to 3 quarters.
-    rotation : float
-        Largest further rotation either way, about the middle, edges mirrored [degree].
-    brightness : float
-        Largest change either way, as a share of the range.
-    contrast : float
-        Largest relative change either way of the differences from the crop's mean.
-    gamma : float
-        Exponents from 1 / gamma to gamma, evenly in their logarithm.
-    noise : float
-        Largest deviation of Gaussian noise, as a share of the range.
-    blur : float
-        Largest deviation of a Gaussian blur [px].
+        Draws all numbers, equally many for every batch of the same shape; on the CPU or the device of the batch.
+    options : Augment
 
     Returns
     -------
@@ -51,34 +30,34 @@ def augment(
         In 0..1.
     """
     x = batch
-    if flip or turn:
-        x = _symmetries(x, 2 if flip else 1, 4 if turn else 1, generator)
-    if rotation:
-        x = _rotated(x, _drawn(x, -rotation, rotation, generator) * (math.pi / 180))
-    if blur:
-        x = _blurred(x, _drawn(x, 0, blur, generator), blur)
-    if gamma > 1:
-        limit = math.log(gamma)
+    if options.flip or options.rotate90:
+        x = _symmetries(x, 2 if options.flip else 1, 4 if options.rotate90 else 1, generator)
+    if options.rotation:
+        x = _rotated(x, _drawn(x, -options.rotation, options.rotation, generator) * (math.pi / 180))
+    if options.blur:
+        x = _blurred(x, _drawn(x, 0, options.blur, generator), options.blur)
+    if options.gamma > 1:
+        limit = math.log(options.gamma)
         x = x.pow(_drawn(x, -limit, limit, generator).exp())
-    if contrast:
+    if options.contrast:
         mean = x.mean((1, 2, 3), keepdim=True)
-        x = (mean + (x - mean) * (1 + _drawn(x, -contrast, contrast, generator))).clamp(0, 1)
-    if brightness:
-        x = (x + _drawn(x, -brightness, brightness, generator)).clamp(0, 1)
-    if noise:
+        x = (mean + (x - mean) * (1 + _drawn(x, -options.contrast, options.contrast, generator))).clamp(0, 1)
+    if options.brightness:
+        x = (x + _drawn(x, -options.brightness, options.brightness, generator)).clamp(0, 1)
+    if options.noise:
         field = torch.randn(x.shape, generator=generator, device=generator.device).to(x)
-        x = (x + field * _drawn(x, 0, noise, generator)).clamp(0, 1)
+        x = (x + field * _drawn(x, 0, options.noise, generator)).clamp(0, 1)
     return x
 
 
 def random_windows(batch: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Cut from each crop a square window at a place of its own.
+    """Cut a square window from each crop at a random position.
 
     Parameters
     ----------
     batch : (n, 1, h, w)
     side : int
-        Of the windows [px]; crops that are no larger stay whole.
+        Side of the windows [px]; crops that are not larger stay whole.
     generator : torch.Generator
 
     Returns
@@ -95,12 +74,12 @@ def random_windows(batch: Tensor, side: int, generator: torch.Generator) -> Tens
 
 
 def _drawn(x: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
-    """Draw a number for each crop, shaped to go with the batch."""
+    """Draw a number for each crop, shaped to broadcast over the batch."""
     return (low + (high - low) * torch.rand(len(x), 1, 1, 1, generator=generator, device=generator.device)).to(x)
 
 
 def _symmetries(x: Tensor, sides: int, turns: int, generator: torch.Generator) -> Tensor:
-    """Give each crop one of as many sides and turns."""
+    """Reflect and rotate each crop at random, among this many sides and quarter turns."""
     shape, where = (len(x),), generator.device
     mirrored = torch.randint(sides, shape, generator=generator, device=where).to(x.device)
     quarters = torch.randint(turns, shape, generator=generator, device=where).to(x.device)
@@ -124,8 +103,8 @@ def _rotated(x: Tensor, angle: Tensor) -> Tensor:
 
 def _blurred(x: Tensor, deviation: Tensor, largest: float) -> Tensor:
     radius = min(math.ceil(3 * largest), x.shape[2] - 1, x.shape[3] - 1)
-    place = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
-    kernel = torch.exp(-0.5 * (place / deviation.view(-1, 1).clamp_min(1e-3)) ** 2)
+    offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
+    kernel = torch.exp(-0.5 * (offsets / deviation.view(-1, 1).clamp_min(1e-3)) ** 2)
     kernel = (kernel / kernel.sum(1, keepdim=True)).unsqueeze(1)
     n = len(x)
     padded = F.pad(x, (radius,) * 4, mode="reflect").view(1, n, x.shape[2] + 2 * radius, x.shape[3] + 2 * radius)

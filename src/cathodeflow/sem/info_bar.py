@@ -1,4 +1,4 @@
-"""The bar of text that instruments print below a micrograph: found, not assumed, and cut off."""
+"""The information bar that instruments print below a micrograph: detected and cropped."""
 
 from typing import Any
 
@@ -7,20 +7,20 @@ from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError
 
-#: Bars are at most this share of an image's rows.
+#: Maximum height of a bar, as a fraction of the image's rows.
 _MAX_SHARE = 0.35
 _MIN_ROWS = 5
-#: Grey levels, of 0 to 255, by which an even background varies after JPEG compression.
+#: Variation of a uniform background after JPEG compression, in grey levels of 0 to 255.
 _EVEN = 8
-#: Rows by which the ringing of JPEG blocks may reach from the image into the bar.
+#: Rows over which JPEG ringing may extend from the image into the bar.
 _BLOCK = 8
 
 
 def find_info_bar(image: NDArray[np.uint8] | NDArray[np.uint16]) -> int:
-    """Find how many rows at the bottom of a micrograph are an information bar.
+    """Find the number of rows of the information bar at the bottom of a micrograph.
 
-    A bar runs over the full width, has an even background of any grey, with or without text, lines and boxes on it, and
-    a straight upper edge. What is dark or saturated only by chance lacks rows that are even from side to side.
+    A bar spans the full width and has a uniform background of any grey level, with or without text, lines and boxes,
+    and a straight upper edge. Regions that are dark or saturated by chance have no rows that are uniform throughout.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def find_info_bar(image: NDArray[np.uint8] | NDArray[np.uint16]) -> int:
     Returns
     -------
     int
-        Rows of the bar [px]; 0 if there is none.
+        Rows of the bar [px]; 0 without a bar.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def find_info_bar(image: NDArray[np.uint8] | NDArray[np.uint16]) -> int:
         return 0
     background = _commonest(grey[-_MIN_ROWS:])
     even = np.mean(np.abs(grey - background) <= _EVEN, axis=1)
-    # Lines of a frame are even rows too, though not of the background's grey.
+    # Lines of a frame are uniform rows too, though not of the grey level of the background.
     line = np.mean(np.abs(grey - np.median(grey, axis=1, keepdims=True)) <= _EVEN, axis=1) >= 0.95
     clean = (even >= 0.97) | line
     of_bar = clean | (even >= 0.35)
@@ -63,7 +63,7 @@ def find_info_bar(image: NDArray[np.uint8] | NDArray[np.uint16]) -> int:
 
 
 def crop_bar(image: NDArray[Any], bar_rows: int) -> NDArray[Any]:
-    """Cut the information bar off an image.
+    """Crop the information bar from an image.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def crop_bar(image: NDArray[Any], bar_rows: int) -> NDArray[Any]:
     Raises
     ------
     InputError
-        Nothing would be left.
+        No row would be left.
     """
     if not 0 <= bar_rows < image.shape[0]:
         raise InputError("bar_rows", str(bar_rows), f"0 to {image.shape[0] - 1} of {image.shape[0]} rows")
@@ -92,12 +92,12 @@ def _commonest(grey: NDArray[np.float32]) -> float:
 
 
 def _is_bar(even: NDArray[np.floating], clean: NDArray[np.bool_]) -> bool:
-    # There is room above, between and below lines of text.
+    # Above, between and below lines of text the background is visible.
     return float(even.mean()) >= 0.55 and float(clean.mean()) >= 0.2
 
 
 def _sharpest(grey: NDArray[np.float32], start: int) -> int:
-    """Move an edge up to where rows differ most, past rows of the bar that ring from JPEG blocks."""
+    """Move an edge up to the largest difference between rows, past JPEG ringing in the bar."""
     above = max(start - _BLOCK + 1, 1)
     steps = np.abs(np.diff(grey[above - 1 : start + 1], axis=0)).mean(axis=1)
     return above + int(np.argmax(steps))

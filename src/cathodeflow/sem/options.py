@@ -1,169 +1,233 @@
-"""Options of the SEM stages and the columns of the sheet of data sets."""
+"""Options of the SEM stages and the columns of the sample sheet."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.image_lists import image_files, raw_files
 from cathodeflow.io.sources import is_remote
-from cathodeflow.options import Options, option
+from cathodeflow.options import Options, as_tuples, option
 from cathodeflow.samples import Sample, TechniqueSection
-from cathodeflow.sem.data_sets import image_files, raw_files
+from cathodeflow.training.base_options import Device, OptimizerName, TrainingOptions
 
-Device = Literal["auto", "cpu", "cuda"]
 SIMULATED = "simulated"
-#: Folder in results/sem of what is made from all labelled data sets, so no data set's and no version's name.
+#: Folder in results/sem of what is made from all labelled data sets, so no name of a data set or version.
 POOLED = "pooled"
-#: Name of the one network where no versions are given.
+#: Name of the only network where no versions are given.
 VERSION = "model"
 
 
 class DataSet(Sample):
-    """A set of micrographs: labelled ones to learn from, or others to tell the class of."""
+    """A data set of micrographs: labelled ones for training and test, or unlabelled ones to classify."""
 
-    role: Literal["train", "predict"] = option("train", "`train`: labelled images to learn from and test on.")
+    role: Literal["train", "predict"] = option(
+        "train", "`train`: labelled images for training, validation and test; `predict`: unlabelled images to classify."
+    )
     images: str = option(
         ...,
-        "Folder of class folders, or a table (CSV, TSV) of images; for `predict` a folder, a pattern or a file; "
-        "or `simulated`: made by `sem_simulate`.",
+        "Folder of class folders, or a table (CSV, TSV) of images; with the role `predict` a folder, a glob pattern or "
+        "a file. `simulated`: images that the rule `sem_simulate` makes.",
     )
 
     @property
     def simulated(self) -> bool:
-        """Whether the images are made by the workflow itself."""
+        """Whether the workflow itself makes the images."""
         return self.images == SIMULATED
 
 
 class Simulate(Options):
-    """Micrographs of simulated cathodes with an information bar and sidecars, for data sets that are `simulated`."""
+    """Micrographs of simulated cathodes with information bar and sidecar files, for data sets that are `simulated`."""
 
-    format: Literal["jpeg", "tiff"] = option("jpeg", "Files to write.")
-    n_images: int = option(12, "Images of each class.", ge=3, le=1000)
-    rows: int = option(240, "Rows of an image, without its bar.", unit="px", ge=96, le=4096)
+    format: Literal["jpeg", "tiff"] = option("jpeg", "File format of the images.")
+    n_images: int = option(12, "Number of images per class.", ge=3, le=1000)
+    rows: int = option(240, "Rows of an image, without its information bar.", unit="px", ge=96, le=4096)
     cols: int = option(320, "Columns of an image.", unit="px", ge=96, le=4096)
-    bar_rows: int = option(16, "Rows of the information bar; 0: none.", unit="px", ge=0, le=512)
-    seed: int | None = option(None, "Seed of particles and noise; default: the workflow's.", ge=0)
+    bar_rows: int = option(16, "Rows of the information bar; 0 omits it.", unit="px", ge=0, le=512)
+    seed: int | None = option(None, "Random seed of particles and noise. Default: the workflow seed.", ge=0)
 
 
 class Index(Options):
-    """Class folders or a table of images -> one table of all images with what is known of each."""
+    """Class folders or a table of images -> one table of all images with their metadata."""
 
-    compositions: tuple[str, ...] = option(("333", "523", "622", "811"), "Compositions, as the folders have them.")
-    states: tuple[str, ...] = option(
-        ("pristine", "formation", "cycled"), "States; a folder without one is of the first.", min_length=1
+    compositions: tuple[str, ...] = option(
+        ("333", "523", "622", "811"), "Compositions of the cathode, as in the names of the class folders."
     )
-    bar_rows: int | None = option(None, "Rows of the information bar; default: found in the images.", unit="px", ge=0)
-    min_images: int = option(3, "Fewest images of a class in a data set; all sets together need 3.", ge=1)
-    on_bad_file: Literal["fail", "skip"] = option("fail", "What becomes of files that cannot be read.")
+    states: tuple[str, ...] = option(
+        ("pristine", "formation", "cycled"),
+        "States of the electrode, in order; a folder name without a state means the first one.",
+        min_length=1,
+    )
+    bar_rows: int | None = option(
+        None, "Rows of the information bar. Default: detected in each image.", unit="px", ge=0
+    )
+    min_images: int = option(
+        3, "Minimum number of images per class and data set; all data sets together need 3 per class.", ge=1
+    )
+    on_bad_file: Literal["fail", "skip"] = option("fail", "Whether unreadable files stop the stage or are left out.")
 
     @field_validator("compositions")
     @classmethod
     def _one_word(cls, compositions: tuple[str, ...]) -> tuple[str, ...]:
         if not compositions or any(not name or "_" in name for name in compositions):
-            raise ValueError("names without '_', which parts composition and state")
+            raise ValueError("names without '_', which separates composition and state")
         return compositions
 
 
 class Split(Options):
-    """All labelled images -> which are for training, validation and test; crops never cross."""
+    """All labelled images -> training, validation and test set; all crops of an image are in the same set."""
 
     by: Literal["time-block", "session", "image", "given"] = option(
         "time-block",
-        "`time-block`: each class's last images in time are the test; `session`: whole sessions of the microscope; "
-        "`image`: at random, as published; `given`: column `split` of the tables.",
+        "`time-block`: the last images of each class in time are the test set; `session`: whole sessions of the "
+        "microscope; `image`: random images, as published; `given`: column `split` of the tables.",
     )
-    test: float = option(0.2, "Share of each class's images to test on.", gt=0, lt=1)
-    validation: float = option(0.2, "Share of what is left to validate on.", gt=0, lt=1)
+    test: float = option(0.2, "Fraction of each class's images in the test set.", gt=0, lt=1)
+    validation: float = option(0.2, "Fraction of the images outside the test set for validation.", gt=0, lt=1)
     gap: int = option(
-        0, "Images left out between blocks of time, since neighbours may show the same particles.", ge=0, le=1000
+        0,
+        "Images left out between blocks of time. Increase if neighbouring images show the same particles.",
+        ge=0,
+        le=1000,
     )
-    session_hours: float = option(12.0, "Pause after which a new session begins.", unit="h", gt=0)
-    seed: int | None = option(None, "Seed of the choice; default: the workflow's.", ge=0)
+    session_hours: float = option(12.0, "Pause between two images after which a new session begins.", unit="h", gt=0)
+    seed: int | None = option(None, "Random seed of the split `image`. Default: the workflow seed.", ge=0)
 
 
 class Crops(Options):
     """Images -> crops of one size for the network, in chunked Zarr."""
 
-    size: int = option(12000, "Crops for training and validation together.", ge=2)
-    per_class: bool = option(True, "As many crops of every class; else as many of every image.")
-    ratio: float = option(0.2, "Share of `size` for validation, and as much for the test.", gt=0, lt=1)
+    size: int = option(12000, "Number of crops in the training and validation set together.", ge=2)
+    per_class: bool = option(True, "Equal number of crops per class; otherwise equal number per image.")
+    ratio: float = option(
+        0.2, "Number of validation crops as a fraction of `size`; the test set has as many.", gt=0, lt=1
+    )
     pixels: int | None = option(
         640,
-        "Side of a crop in the image; null (as a flag: none): half the image along each axis, as published.",
+        "Side of a crop in the image; null (as a flag: none) takes half the image along each axis, as published.",
         unit="px",
         ge=16,
     )
-    side: int = option(288, "Side of the crop as the network sees it.", unit="px", ge=16, le=2048)
+    side: int = option(288, "Input size of the network, to which each crop is resized.", unit="px", ge=16, le=2048)
     pixel_nm: float | None = option(
-        None, "Bring all images to this pixel size first; default: as they are.", unit="nm", gt=0
+        None,
+        "Pixel size to which all images are brought before cropping. Default: images keep their own.",
+        unit="nm",
+        gt=0,
     )
     overlap: float | None = option(
-        None, "Largest shared area of two crops of one image; default: any, drawn with replacement.", ge=0, lt=1
-    )
-    margin: int = option(1, "Rows above the information bar that are left out too.", unit="px", ge=0)
-    seed: int | None = option(None, "Seed of the places; default: the workflow's.", ge=0)
-
-
-class Train(Options):
-    """Crops -> a network that tells composition and state.
-
-    The defaults are for CPUs and small data. As published: `backbone: tf_efficientnet_b7.aa_in1k`,
-    `weights: imagenet`, `standardise: none`, all augmentation off, `optimizer: adam`, `learning_rate: 0.0001`,
-    `schedule: constant`, `warm_up: 0`, `weight_decay: 0`, `label_smoothing: 0`, `dropout: 0`, `batch_size: 4`,
-    `epochs: 40`, `average: 0`, `first_share: 0`, with crops of `pixels: null`, `side: 224` and the split `image`.
-    """
-
-    backbone: str = option("resnet18_half", "A network of timm by name, or `resnet18_half`: half of ResNet-18's width.")
-    weights: str = option(
-        "none",
-        "Weights to start from: `none`, a file, or `imagenet`: of a package (tf_efficientnet_lite0), else of timm.",
-    )
-    heads: Literal["joint", "axes"] = option("joint", "One output per class, or one per composition and per state.")
-    dropout: float = option(0.1, "Dropout before the last layer.", ge=0, lt=1)
-    standardise: Literal["crop", "imagenet", "none"] = option(
-        "crop",
-        "`crop`: every crop to mean 0 and deviation 1, which takes brightness and contrast away; "
-        "`imagenet`: by ImageNet's mean and deviation; `none`: only to 0..1.",
-    )
-    loss: Literal["cross_entropy", "focal"] = option("cross_entropy", "Loss.")
-    label_smoothing: float = option(0.05, "Share of the label spread over all classes.", ge=0, lt=1)
-    class_weights: Literal["none", "balanced"] = option("none", "Weigh rare classes more.")
-    optimizer: Literal["adamw", "adam", "sgd"] = option("adamw", "Optimiser.")
-    learning_rate: float = option(2e-3, "Learning rate at its highest.", gt=0)
-    weight_decay: float = option(0.05, "Decay of the weights.", ge=0)
-    schedule: Literal["cosine", "constant"] = option("cosine", "Learning rate over the epochs.")
-    warm_up: int = option(1, "Epochs in which the learning rate rises.", ge=0)
-    epochs: int = option(12, "Most epochs.", ge=1)
-    patience: int = option(16, "Epochs without a better validation after which training ends.", ge=1)
-    monitor: Literal["macro_f1", "loss"] = option("macro_f1", "Which validation figure decides.")
-    batch_size: int = option(32, "Crops in a step.", ge=1)
-    first_side: int = option(128, "Side of the windows cut from the crops in the first epochs.", unit="px", ge=16)
-    first_share: float = option(0.67, "Share of the epochs with such windows, which cost less; 0: none.", ge=0, lt=1)
-    flip: bool = option(True, "Mirror at random.")
-    turn: bool = option(True, "Turn by quarters at random.")
-    rotation: float = option(0.0, "Largest further rotation.", unit="degree", ge=0, le=180)
-    brightness: float = option(0.0, "Largest change of brightness, as a share of the range.", ge=0, le=1)
-    contrast: float = option(0.0, "Largest change of contrast, as a share.", ge=0, lt=1)
-    gamma: float = option(1.6, "Largest gamma, and 1 / gamma the smallest.", ge=1, le=5)
-    noise: float = option(0.0, "Largest deviation of noise that is added, as a share of the range.", ge=0, le=1)
-    blur: float = option(1.0, "Largest deviation of a Gauss blur.", unit="px", ge=0, le=10)
-    mixup: float = option(
-        0.2, "Mean of two crops, in shares of the Beta distribution of this parameter; 0: single crops.", ge=0, le=10
-    )
-    average: float = option(
-        0.998,
-        "Weights are the mean over the steps before, each counted this factor less than the next; 0: the last.",
+        None,
+        "Maximum overlap of two crops of an image, as a fraction of their area. Default: positions are drawn "
+        "independently.",
         ge=0,
         lt=1,
     )
-    memory_gb: float = option(4.0, "Crops up to this size are kept in memory, larger ones read again.", unit="GB", ge=0)
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = option(
-        "auto", "Arithmetic; `auto`: bfloat16 where the processor computes with it, else float32."
+    margin: int = option(1, "Rows above the information bar that are not used either.", unit="px", ge=0)
+    seed: int | None = option(None, "Random seed of the positions. Default: the workflow seed.", ge=0)
+
+
+class Augment(Options):
+    """Random changes of training crops."""
+
+    flip: bool = option(True, "Random reflections.")
+    rotate90: bool = option(
+        True, "Random rotations by 90 degrees. Disable if the scan direction of the microscope shows in the images."
     )
-    threads: int = option(2, "Threads on a CPU; their number changes the last bits of the result.", ge=1)
-    device: Device | None = option(None, "Device; default: the workflow's.")
-    seed: int | None = option(None, "Seed of weights, order and augmentation; default: the workflow's.", ge=0)
+    rotation: float = option(
+        0.0, "Maximum angle of an additional random rotation; 0 disables it.", unit="degree", ge=0, le=180
+    )
+    brightness: float = option(
+        0.0, "Maximum change of brightness, as a fraction of the intensity range; 0 disables it.", ge=0, le=1
+    )
+    contrast: float = option(0.0, "Maximum relative change of contrast; 0 disables it.", ge=0, lt=1)
+    gamma: float = option(1.6, "Maximum gamma; the minimum is its reciprocal. 1 disables it.", ge=1, le=5)
+    noise: float = option(
+        0.0,
+        "Maximum standard deviation of added Gaussian noise, as a fraction of the intensity range; 0 disables it.",
+        ge=0,
+        le=1,
+    )
+    blur: float = option(1.0, "Maximum standard deviation of a Gaussian blur; 0 disables it.", unit="px", ge=0, le=10)
+
+
+class Train(TrainingOptions):
+    """Crops -> a network that classifies composition and state.
+
+    The defaults are for CPUs and small data sets. As published: `backbone: tf_efficientnet_b7.aa_in1k`,
+    `weights: imagenet`, `normalization: none`, all of `augment` disabled, `optimizer: adam`, `learning_rate: 0.0001`,
+    `schedule: constant`, `warm_up: 0`, `weight_decay: 0`, `label_smoothing: 0`, `dropout: 0`, `batch_size: 4`,
+    `epochs: 40`, `ema_decay: 0`, `mixup: 0`, `progressive_fraction: 0`, with crops of `pixels: null`, `side: 224` and
+    the split `image`.
+    """
+
+    backbone: str = option(
+        "resnet18_half", "Name of a timm architecture, or `resnet18_half`: ResNet-18 with half the channels."
+    )
+    weights: str = option(
+        "none",
+        "Initial weights: `none` for random ones, a file, or `imagenet` for pretrained weights, from an installed "
+        "package (tf_efficientnet_lite0) or from timm.",
+    )
+    heads: Literal["joint", "axes"] = option(
+        "joint", "`joint`: one output per class; `axes`: one output per composition and one per state."
+    )
+    dropout: float = option(0.1, "Dropout before the last layer.", ge=0, lt=1)
+    normalization: Literal["crop", "imagenet", "none"] = option(
+        "crop",
+        "Input normalization. `crop`: each crop to mean 0 and standard deviation 1, which removes brightness and "
+        "contrast; `imagenet`: by mean and standard deviation of ImageNet; `none`: only scaled to 0..1.",
+    )
+    loss: Literal["cross_entropy", "focal"] = option("cross_entropy", "Loss function.")
+    label_smoothing: float = option(0.05, "Fraction of each label spread over all classes.", ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] = option(
+        "none", "`balanced`: weight classes by the reciprocal of their number of training crops."
+    )
+    optimizer: OptimizerName = option("adamw", "Optimizer; `sgd` uses Nesterov momentum of 0.9.")
+    learning_rate: float = option(2e-3, "Peak learning rate.", gt=0)
+    weight_decay: float = option(
+        0.05, "Weight decay; biases and normalization parameters are exempt. 0 disables it.", ge=0
+    )
+    warm_up: int = option(1, "Warm-up: epochs in which the learning rate rises linearly to its peak.", ge=0)
+    epochs: int = option(12, "Maximum number of epochs; the learning-rate schedule spans all of them.", ge=1)
+    patience: int | None = option(
+        16,
+        "Early stopping: epochs without improvement on the validation set. null (as a flag: none) runs all epochs.",
+        ge=1,
+    )
+    monitor: Literal["macro_f1", "loss"] = option(
+        "macro_f1", "Validation metric that selects the best epoch and decides early stopping."
+    )
+    progressive_size: int = option(
+        128, "Input size in the first epochs (progressive resizing): windows of the crops.", unit="px", ge=16
+    )
+    progressive_fraction: float = option(
+        0.67, "Fraction of the epochs at the reduced input size; 0 disables progressive resizing.", ge=0, lt=1
+    )
+    augment: Augment = option(Augment(), "Augmentation.")
+    mixup: float = option(0.2, "Mixup alpha; 0 disables mixup.", ge=0, le=10)
+    ema_decay: float = option(
+        0.998, "Decay of the exponential moving average (EMA) of the weights; 0 disables it.", ge=0, lt=1
+    )
+    memory_gb: float = option(
+        4.0,
+        "Keep the crops in memory if they need less than this; otherwise stream them from disk.",
+        unit="GB",
+        ge=0,
+    )
+    threads: int = option(2, "CPU threads; their number changes the last bits of the result.", ge=1)
+
+    renamed: ClassVar[dict[str, str]] = {
+        "standardise": "normalization",
+        "first_side": "progressive_size",
+        "first_share": "progressive_fraction",
+        "average": "ema_decay",
+        "turn": "augment.rotate90",
+        **{
+            name: f"augment.{name}" for name in ("flip", "rotation", "brightness", "contrast", "gamma", "noise", "blur")
+        },
+    }
 
     @model_validator(mode="after")
     def _weights_fit(self) -> Self:
@@ -173,72 +237,92 @@ class Train(Options):
 
 
 class Test(Options):
-    """Network and test crops -> predictions, figures of merit with intervals, calibration."""
+    """Network and test crops -> predictions, performance metrics with confidence intervals, calibration."""
 
-    bins: int = option(15, "Bins of confidence for the calibration error.", ge=2, le=100)
-    bootstrap_samples: int = option(2000, "Resamplings of the images for the intervals.", ge=100)
-    confidence: float = option(0.95, "Level of the intervals.", gt=0.5, lt=1)
-    batch_size: int = option(64, "Crops at a time.", ge=1)
-    threads: int = option(2, "Threads on a CPU.", ge=1)
-    device: Device | None = option(None, "Device; default: the workflow's.")
-    seed: int | None = option(None, "Seed of the bootstrap; default: the workflow's.", ge=0)
+    bins: int = option(15, "Number of confidence bins of the calibration error.", ge=2, le=100)
+    bootstrap_samples: int = option(2000, "Bootstrap samples of the images for the confidence intervals.", ge=100)
+    confidence: float = option(0.95, "Confidence level of the intervals.", gt=0.5, lt=1)
+    batch_size: int = option(64, "Crops per batch.", ge=1)
+    threads: int = option(2, "CPU threads.", ge=1)
+    device: Device | None = option(None, "Compute device. Default: the device of the workflow.")
+    seed: int | None = option(None, "Random seed of the bootstrap. Default: the workflow seed.", ge=0)
 
 
 class Audit(Options):
-    """How far features that are not of the particles get on the same split."""
+    """Accuracy of classifiers that use only features unrelated to the particles, on the same split."""
 
-    bins: int = option(32, "Bins of the grey histogram.", ge=2, le=256)
-    bar_side: int = option(64, "Side to which information bars are shrunk before they are compared.", unit="px", ge=8)
-    overlap: bool = option(True, "Find test images that show particles of training images.")
-    confidence: float = option(0.95, "Level of the intervals.", gt=0.5, lt=1)
-    threads: int = option(2, "Threads on a CPU.", ge=1)
-    device: Device | None = option(None, "Device; default: the workflow's.")
+    bins: int = option(32, "Number of bins of the intensity histogram.", ge=2, le=256)
+    bar_side: int = option(
+        64, "Side of the square to which information bars are resized for comparison.", unit="px", ge=8
+    )
+    overlap: bool = option(True, "Detect test images that show the same particles as training images.")
+    confidence: float = option(0.95, "Confidence level of the intervals.", gt=0.5, lt=1)
+    threads: int = option(2, "CPU threads.", ge=1)
+    device: Device | None = option(None, "Compute device. Default: the device of the workflow.")
 
 
 class Predict(Options):
-    """Network and images without labels -> class, entropy and strangeness of each."""
+    """Network and unlabelled images -> class, entropy and out-of-distribution score of each image."""
 
-    model: str | None = option(None, "Model to use; default: those trained here.")
-    overlap: float = option(0.25, "Shared area of neighbouring tiles of an image.", ge=0, lt=0.9)
-    foreign: float = option(
-        0.99, "Quantile of the strangeness of validation images above which an image is called foreign.", gt=0.5, lt=1
+    model: str | None = option(None, "Model file to use. Default: the networks trained in this workflow.")
+    overlap: float = option(
+        0.25, "Overlap of neighbouring tiles of an image, as a fraction of their side.", ge=0, lt=0.9
     )
-    bar_rows: int | None = option(None, "Rows of the information bar; default: found in the images.", unit="px", ge=0)
-    on_bad_file: Literal["fail", "skip"] = option("skip", "What becomes of files that cannot be read.")
-    threads: int = option(2, "Threads on a CPU.", ge=1)
-    device: Device | None = option(None, "Device; default: the workflow's.")
+    ood_quantile: float = option(
+        0.99,
+        "Out-of-distribution (OOD) threshold, as a quantile of the scores of the validation images.",
+        gt=0.5,
+        lt=1,
+    )
+    bar_rows: int | None = option(
+        None, "Rows of the information bar. Default: detected in each image.", unit="px", ge=0
+    )
+    on_bad_file: Literal["fail", "skip"] = option("skip", "Whether unreadable files stop the stage or are left out.")
+    threads: int = option(2, "CPU threads.", ge=1)
+    device: Device | None = option(None, "Compute device. Default: the device of the workflow.")
+
+    renamed: ClassVar[dict[str, str]] = {"foreign": "ood_quantile"}
 
 
 class Explain(Options):
-    """Where the network looks: Grad-CAM of right and wrong test images, and over whole images."""
+    """Network and test images -> class activation maps (Grad-CAM) of crops and of whole images."""
 
-    method: Literal["gradcam", "gradcam++"] = option("gradcam", "Method.")
-    per_class: int = option(3, "Right, and wrong, crops of each class on the contact sheet.", ge=1, le=10)
-    whole: int = option(4, "Test images of which a map is drawn over the whole.", ge=0, le=100)
-    overlap: float = option(0.5, "Shared area of neighbouring tiles in those maps.", ge=0, lt=0.9)
-    threads: int = option(2, "Threads on a CPU.", ge=1)
-    device: Device | None = option(None, "Device; default: the workflow's.")
-    seed: int | None = option(None, "Seed of the choice; default: the workflow's.", ge=0)
+    method: Literal["gradcam", "gradcam++"] = option("gradcam", "Method of the class activation maps.")
+    per_class: int = option(
+        3, "Number of correctly, and of incorrectly, classified crops of each class on the contact sheet.", ge=1, le=10
+    )
+    whole: int = option(4, "Number of test images with a map of the whole image.", ge=0, le=100)
+    overlap: float = option(
+        0.5, "Overlap of neighbouring tiles of a whole image, as a fraction of their side.", ge=0, lt=0.9
+    )
+    threads: int = option(2, "CPU threads.", ge=1)
+    device: Device | None = option(None, "Compute device. Default: the device of the workflow.")
+    seed: int | None = option(None, "Random seed of the choice of images. Default: the workflow seed.", ge=0)
+
+
+class Figures(Options):
+    """Tables and maps of the other stages -> figures."""
 
 
 class Section(TechniqueSection):
-    """Composition and state of cathodes, told from SEM micrographs.
+    """Composition and state of cathodes from SEM micrographs.
 
-    The images of all data sets with the role `train` are split once. Networks are trained in versions: `versions` maps
-    a name to those options of `train` that differ, and all are compared in MLflow; without it there is one, `model`.
+    The images of all data sets with the role `train` are split once. `versions` maps the name of a network to the
+    options of `train` that differ; all networks are compared in MLflow. Without versions there is one network, `model`.
     """
 
     simulate: Simulate = option(Simulate(), "Simulated images.")
     index: Index = option(Index(), "Table of images.")
-    split: Split = option(Split(), "Split.")
+    split: Split = option(Split(), "Training, validation and test set.")
     crops: Crops = option(Crops(), "Crops.")
-    train: Train = option(Train(), "Network.")
+    train: Train = option(Train(), "Training.")
     test: Test = option(Test(), "Test.")
     audit: Audit = option(Audit(), "Audit.")
     predict: Predict = option(Predict(), "Prediction.")
-    explain: Explain = option(Explain(), "Explanation.")
+    explain: Explain = option(Explain(), "Class activation maps.")
+    figures: Figures = option(Figures(), "Figures.")
     versions: dict[str, Train] = option(
-        {}, "Networks to train, by name: the options of `train` that differ; default: one, `model`."
+        {}, "Networks to train, by name, with the options of `train` that differ. Default: one network, `model`."
     )
 
     sample_class: ClassVar[type[Sample]] = DataSet
@@ -249,20 +333,22 @@ class Section(TechniqueSection):
         """Give every version the options of `train` that it does not change."""
         if isinstance(values, dict) and isinstance(values.get("versions"), dict):
             base = values.get("train") or {}
-            versions = {
-                name: {**base, **changed} if isinstance(changed, dict) and isinstance(base, dict) else changed or base
-                for name, changed in values["versions"].items()
+            values = {
+                **values,
+                "versions": {
+                    name: merged(base, {} if own is None else own) for name, own in values["versions"].items()
+                },
             }
-            return {**values, "versions": versions}
-        return values
+        # A validator that runs before the others hands on Python values, in which only a tuple is a tuple.
+        return as_tuples(values)
 
     @field_validator("versions")
     @classmethod
     def _names(cls, versions: dict[str, Train]) -> dict[str, Train]:
         for name in versions:
             Sample(sample=name)
-            if name == "index":
-                raise ValueError("another name: 'index' is that of a table")
+            if name == "index" or name.startswith("figures_"):
+                raise ValueError(f"another name: '{name}' is that of other files in the same folder")
         return versions
 
     @property
@@ -271,11 +357,11 @@ class Section(TechniqueSection):
         return dict(self.versions) or {VERSION: self.train}
 
     def folders(self) -> list[str]:
-        """Folders of what is made from all labelled images, and of the networks."""
+        """Folders of results of all labelled images together, and of the networks."""
         return [POOLED, *self.networks]
 
     def check(self, samples: dict[str, DataSet]) -> None:
-        """Require that all images are there, and labelled ones where networks are trained.
+        """Require that all images exist, and labelled ones where networks are trained.
 
         Raises
         ------
@@ -283,32 +369,34 @@ class Section(TechniqueSection):
             A line for everything that is missing.
         """
         errors = []
-        if self.predict.model is None and not any(one.role == "train" for one in samples.values()):
+        if self.predict.model is None and not any(data_set.role == "train" for data_set in samples.values()):
             expected = "the role 'train' for at least one, or sem.predict.model"
             errors.append(InputError(self.samples, "no data set to train a network on", expected))
         for name in sorted(set(samples) & set(self.folders())):
             errors.append(InputError(self.samples, f"a data set named '{name}'", "another name: that folder is taken"))
         for name, train in self.networks.items():
             where = f"sem.versions.{name}" if self.versions else "sem.train"
-            if train.first_share and train.first_side > self.crops.side:
+            if train.progressive_fraction and train.progressive_size > self.crops.side:
                 expected = f"at most sem.crops.side, {self.crops.side}"
-                errors.append(InputError(f"{where}.first_side", str(train.first_side), expected))
+                errors.append(InputError(f"{where}.progressive_size", str(train.progressive_size), expected))
             if train.weights not in ("none", "imagenet") and not Path(train.weights).is_file():
                 expected = "none, imagenet or a file"
                 errors.append(InputError(f"{where}.weights: {train.weights}", "no such file", expected))
         if self.predict.model and not Path(self.predict.model).is_file():
-            errors.append(InputError(f"sem.predict.model: {self.predict.model}", "no such file", "a network of ours"))
-        for name, one in samples.items():
+            errors.append(
+                InputError(f"sem.predict.model: {self.predict.model}", "no such file", "a model file of sem_train")
+            )
+        for name, data_set in samples.items():
             where = f"{self.samples}: data set '{name}', images"
-            if set("{}") & set(one.images):
-                # Snakemake takes what stands in braces for a wildcard.
-                errors.append(InputError(where, one.images, "a path without { and }"))
-            if is_remote(one.images):
-                errors.append(InputError(where, "an address", "a folder, a pattern or a table of this machine"))
+            if set("{}") & set(data_set.images):
+                # Snakemake reads braces as wildcards.
+                errors.append(InputError(where, data_set.images, "a path without { and }"))
+            if is_remote(data_set.images):
+                errors.append(InputError(where, "an address", "a folder, a pattern or a table on this machine"))
                 continue
             try:
-                if not one.simulated:
-                    raw_files(one.images)
+                if not data_set.simulated:
+                    raw_files(data_set.images)
             except InputError as error:
                 errors.append(InputError(f"{where}: {error.where}", error.found, error.expected))
         if errors:
@@ -320,14 +408,14 @@ class Section(TechniqueSection):
         Raises
         ------
         InputError
-            A line for every file that is not what it should be.
+            A line for every file that cannot be used.
         """
         from cathodeflow.io.micrographs import micrograph_header
 
         errors = []
-        for name, one in samples.items():
-            skip = self.index.on_bad_file if one.role == "train" else self.predict.on_bad_file
-            for path in [] if one.simulated or skip == "skip" else image_files(one.images):
+        for name, data_set in samples.items():
+            skip = self.index.on_bad_file if data_set.role == "train" else self.predict.on_bad_file
+            for path in [] if data_set.simulated or skip == "skip" else image_files(data_set.images):
                 try:
                     micrograph_header(path)
                 except InputError as error:
@@ -335,3 +423,16 @@ class Section(TechniqueSection):
                     errors.append(InputError(where, error.found, error.expected))
         if errors:
             raise InputErrors.of(errors)
+
+
+def merged(base: Any, changed: Any) -> Any:
+    """Return options with some of them changed, also single ones of a group; what is no mapping replaces all.
+
+    Examples
+    --------
+    >>> merged({"epochs": 5, "augment": {"flip": True, "blur": 1}}, {"augment": {"blur": 0}})
+    {'epochs': 5, 'augment': {'flip': True, 'blur': 0}}
+    """
+    if not isinstance(base, Mapping) or not isinstance(changed, Mapping):
+        return changed
+    return {**base, **{key: merged(base.get(key), value) for key, value in changed.items()}}

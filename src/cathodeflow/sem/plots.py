@@ -1,6 +1,6 @@
-"""Figures of the SEM stages: confusion, calibration, accuracy of classes, audit, predictions."""
+"""Figures of the SEM stages: confusion matrix, calibration, accuracy of classes, audit, predictions."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from textwrap import fill as wrapped
 
@@ -12,8 +12,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from numpy.typing import NDArray
 
 from cathodeflow.plotting import COLOURS, ONE_COLUMN, TWO_COLUMNS, label, nothing_to_show, styled
-from cathodeflow.sem.calibration import expected_calibration_error, reliability
-from cathodeflow.sem.evaluate import probabilities
+from cathodeflow.sem.calibration import calibration_error
+from cathodeflow.sem.predictions import class_numbers, probabilities
 
 Float32 = NDArray[np.float32]
 RIGHT, WRONG, OTHER = COLOURS[0], COLOURS[1], "#B8B8B8"
@@ -23,7 +23,7 @@ _MAIN_SCOPES = ("all", "within sessions", "not seen in training", "seen in train
 
 
 def class_title(name: str) -> str:
-    """Class as it is written in figures.
+    """Name of a class in figures.
 
     Examples
     --------
@@ -35,30 +35,30 @@ def class_title(name: str) -> str:
 
 @styled
 def confusion_figure(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
-    """Confusion matrix: in each row the share of a class that is predicted as each class, and below it the number.
+    """Draw the confusion matrix: the fraction of each class (row) that is predicted as each class, and the number.
 
     Parameters
     ----------
     table : DataFrame
-        Of `evaluate.crop_predictions` or `evaluate.original_predictions`.
+        Of `predictions.crop_predictions` or `predictions.original_predictions`.
     classes : sequence of str
-        Sorted, so that those of one composition stand together.
+        Sorted, so that those of one composition are adjacent.
     """
     k = len(classes)
     numbers = np.zeros((k, k), dtype=np.int64)
-    np.add.at(numbers, (_numbers(table["label"], classes), _numbers(table["prediction"], classes)), 1)
+    np.add.at(numbers, tuple(class_numbers(table[name], classes) for name in ("label", "prediction")), 1)
     total = numbers.sum(1)
-    share = numbers / np.maximum(total, 1)[:, None]
+    fraction = numbers / np.maximum(total, 1)[:, None]
     side = float(np.clip(0.46 * k, 2.0, 12.0))
     figure = Figure(figsize=(side + 1.75, side + 1.35))
     axes = figure.subplots()
-    # By the root, so that one mistake in twenty is seen too.
-    depth = np.sqrt(share)[..., None] * 0.85
+    # The root makes one error in twenty visible.
+    depth = np.sqrt(fraction)[..., None] * 0.85
     hue = np.where(np.eye(k, dtype=bool)[..., None], to_rgb(RIGHT), to_rgb(WRONG))
     axes.imshow(1 - depth * (1 - hue))
     for row, col in zip(*np.nonzero(numbers), strict=True):
-        dark = share[row, col] > 0.35
-        percent = f"{100 * share[row, col]:.0f}" if share[row, col] >= 0.005 else "<1"
+        dark = fraction[row, col] > 0.35
+        percent = f"{100 * fraction[row, col]:.0f}" if fraction[row, col] >= 0.005 else "<1"
         axes.text(col, row - 0.1, percent, ha="center", va="center", fontsize=9,
                   color="white" if dark else "#222222")  # fmt: skip
         axes.text(col, row + 0.28, f"{numbers[row, col]:,}", ha="center", va="center", fontsize=5.5,
@@ -74,43 +74,37 @@ def confusion_figure(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
         axes.axvline(edge - 0.5, color="#333333", linewidth=0.8)
     axes.spines[:].set(visible=True, color="#333333")
     right = int(np.trace(numbers))
-    title = f"{right:,} of {len(table):,} right: {100 * right / max(len(table), 1):.1f} %"
+    title = f"{right:,} of {len(table):,} correct: {100 * right / max(len(table), 1):.1f} %"
     label(axes, x="Prediction", y="Class (number)", title=title, grid=False)
-    figure.supxlabel("In each cell: share of the row [%], and the number", fontsize=7.5, color="#555555")
+    figure.supxlabel("In each cell: fraction of the row [%], and the number", fontsize=7.5, color="#555555")
     return figure
 
 
 @styled
-def calibration_figure(
-    series: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], classes: Sequence[str], *, bins: int
-) -> Figure:
-    """Reliability diagrams: how often answers are right against their confidence, before and after the temperature.
+def calibration_figure(table: pd.DataFrame) -> Figure:
+    """Draw reliability diagrams: accuracy against confidence, before and after temperature scaling.
 
     Parameters
     ----------
-    series : mapping
-        By what they are of, such as crops and images, predictions before and after.
-    classes : sequence of str
-    bins : int
+    table : DataFrame
+        Rows of `calibration.reliability`, with the columns kind (crops, images) and temperature (before, after).
     """
-    figure = Figure(figsize=(TWO_COLUMNS if len(series) > 1 else ONE_COLUMN * 1.2, 3.9))
-    grid = figure.subplots(2, len(series), squeeze=False, sharex=True, height_ratios=(3.2, 1))
-    for column, (what, pair) in enumerate(series.items()):
+    kinds = list(table["kind"].unique())
+    figure = Figure(figsize=(TWO_COLUMNS if len(kinds) > 1 else ONE_COLUMN * 1.2, 3.9))
+    grid = figure.subplots(2, len(kinds), squeeze=False, sharex=True, height_ratios=(3.2, 1))
+    for column, kind in enumerate(kinds):
         upper, lower = grid[:, column]
         upper.plot([0, 100], [0, 100], color="#777777", linewidth=0.8, linestyle=(0, (4, 2)))
-        styles = (("before", OTHER, "#777777", "s"), ("after", RIGHT, RIGHT, "o"))
-        for one, (when, fill, line, marker) in zip(pair, styles, strict=True):
-            values, truth = probabilities(one, classes), _numbers(one["label"], classes)
-            table = reliability(values, truth, bins=bins)
-            used = table[table["count"] > 0]
-            error = expected_calibration_error(values, truth, bins=bins)
+        for when, fill, line, marker in (("before", OTHER, "#777777", "s"), ("after", RIGHT, RIGHT, "o")):
+            diagram = table[(table["kind"] == kind) & (table["temperature"] == when)]
+            used, total = diagram[diagram["count"] > 0], diagram["count"].sum()
             upper.plot(100 * used["confidence"], 100 * used["accuracy"], color=line, linewidth=0.9, alpha=0.7)
             upper.scatter(
-                100 * used["confidence"], 100 * used["accuracy"], s=8 + 60 * np.sqrt(used["count"] / len(one)),
+                100 * used["confidence"], 100 * used["accuracy"], s=8 + 60 * np.sqrt(used["count"] / total),
                 color=fill, edgecolors=line, linewidths=0.7, marker=marker, zorder=3,
-                label=f"{when}: {100 * error:.1f} %",
+                label=f"{when}: {100 * calibration_error(diagram):.1f} %",
             )  # fmt: skip
-            lower.stairs(table["count"], 100 * np.linspace(0, 1, bins + 1), color=line, fill=when == "after",
+            lower.stairs(diagram["count"], 100 * np.linspace(0, 1, len(diagram) + 1), color=line, fill=when == "after",
                          facecolor=(*to_rgb(RIGHT), 0.35), linewidth=1.0)  # fmt: skip
         upper.set(ylim=(-3, 103))
         legend = upper.legend(loc="lower right", title="calibration error", title_fontsize=8, alignment="left")
@@ -121,25 +115,24 @@ def calibration_figure(
         lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         lower.yaxis.set_minor_locator(NullLocator())
         lower.set(xlim=(0, 101), ylim=(0.7, None))
-        title = f"{'abcdef'[column]}  {len(pair[1]):,} {what}"
-        label(upper, x="", y="Right [%]" if column == 0 else "", title=title)
-        label(lower, x="Confidence [%]", y=what.capitalize())
+        label(upper, x="", y="Accuracy [%]" if column == 0 else "", title=f"{'abcdef'[column]}  {total:,} {kind}")
+        label(lower, x="Confidence [%]", y=kind.capitalize())
     return figure
 
 
 @styled
 def class_figure(images: pd.DataFrame, crops: pd.DataFrame) -> Figure:
-    """Accuracy of each class with its interval, of images and of crops.
+    """Draw the accuracy of each class with its interval, of images and of crops.
 
     Parameters
     ----------
     images, crops : DataFrame
-        Of `evaluate.bootstrap`.
+        Of `predictions.bootstrap`.
     """
-    classes = [name for name in images["class"].dropna()]
+    classes = list(images["label"].dropna())
     order = [None, *classes]
     edges = _borders(classes)
-    # All on top, then the classes, with room between compositions.
+    # All classes on top, then each class, with gaps between compositions.
     height = {name: -(n + 0.6 * (n > 0) + 0.5 * sum(n > edge for edge in edges)) for n, name in enumerate(order)}
     figure = Figure(figsize=(ONE_COLUMN * 1.45, 1.2 + 0.25 * -min(height.values())))
     axes = figure.subplots()
@@ -147,7 +140,7 @@ def class_figure(images: pd.DataFrame, crops: pd.DataFrame) -> Figure:
         (images, RIGHT, "o", 0.16, "images"), (crops, WRONG, "D", -0.16, "crops")
     ):  # fmt: skip
         rows = table[table["figure"] == "accuracy"]
-        at = np.array([height[None if pd.isna(name) else name] for name in rows["class"]]) + offset
+        at = np.array([height[None if pd.isna(name) else name] for name in rows["label"]]) + offset
         axes.hlines(at, 100 * rows["low"], 100 * rows["high"], color=colour, linewidth=1.3, alpha=0.75)
         axes.plot(100 * rows["value"], at, marker, color=colour, markersize=4.2, label=what, markeredgecolor="white",
                   markeredgewidth=0.5)  # fmt: skip
@@ -158,19 +151,19 @@ def class_figure(images: pd.DataFrame, crops: pd.DataFrame) -> Figure:
     axes.spines["left"].set_visible(False)
     axes.set_xlim(right=101)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    label(axes, x="Right [%]", y="")
+    label(axes, x="Accuracy [%]", y="")
     axes.grid(False, axis="y")
     return figure
 
 
 @styled
 def audit_figure(table: pd.DataFrame) -> Figure:
-    """Accuracy of every method, the network's beside those that see no particles, in each scope; and chance.
+    """Draw the accuracy of the network and of trivial features in each scope, with the chance level.
 
     Parameters
     ----------
     table : DataFrame
-        Of `audit.accuracy_table`. Methods whose name begins with network are shown as the network's.
+        Of `baselines.accuracy_table`. Methods whose name begins with "network" are drawn as those of the network.
     """
     scopes = _audit_scopes(table["scope"].unique())
     methods = list(table["method"].unique())
@@ -187,13 +180,14 @@ def audit_figure(table: pd.DataFrame) -> Figure:
         part = table[table["scope"] == scope].set_index("method").reindex(methods)
         colours = [RIGHT if name.startswith("network") else OTHER for name in methods]
         value, low, high = (100 * part[name].to_numpy(float) for name in ("accuracy", "low", "high"))
-        # Room between the network and what it is compared with.
+        # A gap between the network and the trivial features.
         at = np.arange(len(methods)) + 0.35 * np.array([not name.startswith("network") for name in methods])
         axes.barh(at, value, height=0.62, color=colours)
         axes.hlines(at, low, high, color="#222222", linewidth=0.9)
-        for row, one, end in zip(at, value, high, strict=True):
-            if np.isfinite(one):
-                axes.text(end + 3, row, f"{one:.0f}" if one in (0, 100) else f"{one:.1f}", va="center", fontsize=7.5)
+        for row, percent, end in zip(at, value, high, strict=True):
+            if np.isfinite(percent):
+                text = f"{percent:.0f}" if percent in (0, 100) else f"{percent:.1f}"
+                axes.text(end + 3, row, text, va="center", fontsize=7.5)
         chance = 100 * float(part["chance"].mean())
         axes.axvline(chance, color=WRONG, linewidth=1.0, linestyle=(0, (3, 2)))
         axes.set(xlim=(0, 126), xticks=(0, 50, 100), ylim=(at[-1] + 0.55, -0.55))
@@ -202,18 +196,18 @@ def audit_figure(table: pd.DataFrame) -> Figure:
         label(axes, x="", y="", title=f"{wrapped(scope, 22)}\n{int(part['n'].max()):,} images")
         axes.title.set_fontsize(7.5)
         axes.grid(False, axis="y")
-    figure.supxlabel("Right [%], with intervals; dashed: chance", fontsize=9)
+    figure.supxlabel("Accuracy [%], with intervals; dashed: chance level", fontsize=9)
     return figure
 
 
 @styled
 def prediction_figure(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
-    """Probabilities of images without labels, the strangest first, beside their entropy and strangeness.
+    """Draw the probabilities of images without labels, their entropy and OOD score, the highest score first.
 
     Parameters
     ----------
     table : DataFrame
-        Of `predict.predict_images`; of more than 40 images the strangest are shown.
+        Of `image_predictions.predict_images`; of more than 40 images those with the highest OOD score are shown.
     classes : sequence of str
     """
     good = table[table["problem"].isna()]
@@ -221,55 +215,50 @@ def prediction_figure(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
     n, k = len(shown), len(classes)
     figure = Figure(figsize=(TWO_COLUMNS, float(max(1.55 + 0.19 * n, 2.2))))
     if not n:
-        nothing_to_show(figure.subplots(), "no image that can be used")
+        nothing_to_show(figure.subplots(), "no usable image")
         return figure
-    heat, entropy, strange = figure.subplots(1, 3, sharey=True, width_ratios=(max(3.0, 0.3 * k), 1, 1))
+    heat, entropy, score = figure.subplots(1, 3, sharey=True, width_ratios=(max(3.0, 0.3 * k), 1, 1))
     values = probabilities(shown, classes)
     image = heat.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row, best in enumerate(values.argmax(1)):
         heat.text(best, row, f"{100 * values[row, best]:.0f}", ha="center", va="center", fontsize=6.5,
                   color="white" if values[row, best] > 0.55 else "#222222")  # fmt: skip
     heat.set_xticks(range(k), [class_title(name) for name in classes], rotation=45, ha="right", rotation_mode="anchor")
-    heat.set_yticks(range(n), short_names(shown["image"], 34), fontsize=7)
+    heat.set_yticks(range(n), short_names(shown["image"].astype(str), 34), fontsize=7)
     heat.set_yticks(np.arange(n - 1) + 0.5, minor=True)
     heat.tick_params(which="both", length=0)
     heat.grid(which="minor", axis="y", color="white", linewidth=1.5)
     for edge in _borders(classes):
         heat.axvline(edge - 0.5, color="#999999", linewidth=0.6)
     figure.colorbar(image, ax=heat, location="top", label="Probability", shrink=0.5, aspect=30, pad=0.01)
-    foreign = shown["foreign"].to_numpy(bool)
-    colours = np.where(foreign, WRONG, RIGHT)
+    colours = np.where(shown["foreign"].astype(bool), WRONG, RIGHT)
     at = np.arange(n)
     entropy.barh(at, 100 * shown["entropy_share"], height=0.6, color=COLOURS[4])
     entropy.set(xlim=(0, 100), xticks=(0, 50, 100))
-    strange.hlines(at, 0, shown["strangeness"], color=colours, linewidth=1.0)
-    strange.scatter(shown["strangeness"], at, color=colours, s=14, zorder=3)
-    strange.set_xlim(0, 1.12 * float(shown["strangeness"].max()) or 1.0)
-    strange.xaxis.set_major_locator(MaxNLocator(3))
-    label(entropy, x="Entropy\n[% of the most]", y="")
-    label(strange, x="Strangeness\n[deviations]", y="")
-    for axes in (entropy, strange):
+    score.hlines(at, 0, shown["strangeness"], color=colours, linewidth=1.0)
+    score.scatter(shown["strangeness"], at, color=colours, s=14, zorder=3)
+    score.set_xlim(0, 1.12 * float(shown["strangeness"].max()) or 1.0)
+    score.xaxis.set_major_locator(MaxNLocator(3))
+    label(entropy, x="Entropy\n[% of maximum]", y="")
+    label(score, x="OOD score\n[sigma]", y="")
+    for axes in (entropy, score):
         axes.grid(False, axis="y")
         axes.tick_params(axis="y", which="both", length=0)
-    notes = [f"the {n} strangest of {len(good):,} images" if n < len(good) else f"{n} images",
-             f"{int(good['foreign'].astype(bool).sum()):,} foreign (orange)"]  # fmt: skip
-    notes += [f"{len(table) - len(good):,} could not be used"] if len(good) < len(table) else []
-    figure.suptitle("; ".join(notes).capitalize(), fontsize=8, x=0.01, ha="left")
+    notes = [f"The {n} highest OOD scores of {len(good):,} images" if n < len(good) else f"{n} images",
+             f"{int(good['foreign'].astype(bool).sum()):,} out of distribution (orange)"]  # fmt: skip
+    notes += [f"{len(table) - len(good):,} unusable"] if len(good) < len(table) else []
+    figure.suptitle("; ".join(notes), fontsize=8, x=0.01, ha="left")
     return figure
 
 
 def _borders(classes: Sequence[str]) -> list[int]:
-    """Places where another composition begins."""
+    """Positions at which another composition begins."""
     parts = [name.partition("_")[0] for name in classes]
-    return [place for place in range(1, len(parts)) if parts[place] != parts[place - 1]]
-
-
-def _numbers(labels: pd.Series, classes: Sequence[str]) -> NDArray[np.int64]:
-    return np.asarray(labels.map({name: place for place, name in enumerate(classes)}), dtype=np.int64)
+    return [index for index in range(1, len(parts)) if parts[index] != parts[index - 1]]
 
 
 def _audit_scopes(found: Iterable[str]) -> list[str]:
-    """Scopes to draw: the main ones, then the sessions, with their own classes as answers where there are several."""
+    """Scopes to draw: the main ones, then the sessions, restricted to their own classes if there are several."""
     names = list(found)
     sessions = [name for name in names if name.startswith("session ")]
     alone = [name for name in sessions if name.endswith(", its classes") or f"{name}, its classes" not in sessions]
@@ -277,7 +266,7 @@ def _audit_scopes(found: Iterable[str]) -> list[str]:
 
 
 def short_names(names: Iterable[str], most: int = 30) -> list[str]:
-    """Names with no more folders than tell them apart, and without their middle where they are long."""
+    """Shorten paths to the folders that distinguish them, and long names by their middle."""
     paths = [PurePath(name) for name in names]
     plain = [path.name for path in paths]
     if len(set(plain)) < len(plain):

@@ -1,19 +1,19 @@
-"""Images brought to another size or to eight bits."""
+"""Images resized to squares or converted to eight bits."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Shares of the pixels that are darker than black and brighter than white where more than 8 bits become 8.
+# Fractions of the pixels below black and below white in the conversion to 8 bits.
 _BLACK, _WHITE = 0.001, 0.999
 
 
 def shrink(image: NDArray[np.uint8], *, side: int) -> NDArray[np.uint8]:
-    """Bring an image to a square of `side` px; each new pixel is the mean over its area, exact and rounded once.
+    """Resize an image to a square of `side` px; each new pixel is the exact mean over its area, rounded once.
 
-    A new pixel that covers parts of old ones takes those parts; one that lies inside an old one takes its value. Half
-    rounds up. The arithmetic is in integers, so the result is the same everywhere.
+    Old pixels that a new one covers in part count by that part. Half rounds up. The arithmetic is in integers, so the
+    result is the same on every machine.
 
     Parameters
     ----------
@@ -47,15 +47,15 @@ def shrink(image: NDArray[np.uint8], *, side: int) -> NDArray[np.uint8]:
     return ((2 * sums + weight) // (2 * weight)).astype(np.uint8)
 
 
-def to_uint8(image: NDArray[np.generic], *, bar_rows: int = 0) -> NDArray[np.uint8]:
-    """Bring an image of more than 8 bits to uint8; what is uint8 stays as it is.
+def to_uint8(image: NDArray[np.generic], *, bar_rows: int) -> NDArray[np.uint8]:
+    """Convert an image of more than 8 bits to uint8; a uint8 image stays as it is.
 
     Parameters
     ----------
     image : (row, col) real
         Its 0.1 and 99.9 percentiles become 0 and 255.
     bar_rows : int
-        Rows of the information bar at the bottom, whose pixels do not count for the percentiles.
+        Rows of the information bar at the bottom [px], which is excluded from the percentiles.
 
     Returns
     -------

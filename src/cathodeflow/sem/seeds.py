@@ -1,4 +1,4 @@
-"""Random generators that depend on names, so that what is drawn for one image does not depend on the others."""
+"""Random generators that depend on names, so that the numbers drawn for one image do not depend on other images."""
 
 import hashlib
 
@@ -6,14 +6,14 @@ import numpy as np
 
 
 def generator(seed: int, *words: str | int) -> np.random.Generator:
-    """Return the generator of a seed and of what it is for, such as a name.
+    """Return the random generator of a seed and of a purpose, such as the name of an image.
 
     Parameters
     ----------
     seed : int
         Not negative.
     *words : str or int
-        What the numbers are for; other words give independent numbers.
+        What the numbers are used for; other words give independent numbers.
 
     Examples
     --------

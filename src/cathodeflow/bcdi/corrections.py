@@ -1,0 +1,228 @@
+"""Corrections of detector counts; each step reports what it did.
+
+Every function takes counts (frame, row, col) float32 and which of them are known, and returns both with a dict of
+figures. Counts that are not known are 0.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import rank_filter
+
+from cathodeflow.errors import InputError
+
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+Region = tuple[slice, slice]
+
+# Expected counts of a frame above which 0 is a fault: by Poisson noise alone it happens once in 20,000 cases.
+_EXPECTED = 10.0
+# Counts in a scan of the pixels around a dead one; a dark fringe between such pixels is never that dark.
+_BRIGHT = 100.0
+# Maximum number of dead pixels within five by five.
+_DEAD = 4
+# Minimum level of the neighbours for a hot voxel [counts]: below it, single photons stand out.
+_FLOOR = 5.0
+# Fraction of the frames in which a pixel is hot to be masked in all.
+_OFTEN = 0.1
+# Minimum sensitivity that can be corrected, as a fraction of the median.
+_SENSITIVE = 0.1
+
+
+class Counts(NamedTuple):
+    """Counts (frame, row, col) float32, which of them are known, and what the step did."""
+
+    values: Floats
+    known: Bools
+    figures: dict[str, Any]
+
+
+def accept(frames: NDArray[Any], *, saturation: float | None) -> Counts:
+    """Accept raw frames; pixels that are not finite or are saturated are not known.
+
+    Parameters
+    ----------
+    frames : (frame, row, col) real
+    saturation : float, optional
+        Counts at or above which the detector is not linear, or that mark a bad pixel.
+    """
+    known = np.isfinite(frames)
+    invalid = int((~known).sum())
+    if saturation is not None:
+        known &= frames < saturation
+    values = np.where(known, frames, 0).astype(np.float32)
+    figures = {"step": "raw", "shape": list(frames.shape), "counts": float(values.sum(dtype=np.float64))}
+    return Counts(values, known, {**figures, "not_finite": invalid, "saturated": int((~known).sum()) - invalid})
+
+
+def subtract_dark(values: Floats, known: Bools, dark: NDArray[Any], *, region: Region | None, limit: float) -> Counts:
+    """Subtract a dark frame; pixels whose dark counts are far from the median are not known.
+
+    Parameters
+    ----------
+    values, known : (frame, row, col)
+    dark : (row, col)
+        Of the frames, or of the whole detector where `region` is given [counts in a frame].
+    region : (slice, slice), optional
+        Rows and columns of the detector that the frames show.
+    limit : float
+        Maximum difference of a pixel's dark counts from the median [counts].
+
+    Raises
+    ------
+    InputError
+        The dark is of another size.
+    """
+    here = _cut("dark", dark, values.shape, region).astype(np.float32)
+    good = np.abs(here - np.median(here)) <= limit
+    known = known & good
+    figures = {"step": "dark", "mean": float(here[good].mean()), "bad_pixels": int((~good).sum())}
+    return Counts(np.where(known, values - here, 0), known, figures)
+
+
+def clip_negative(values: Floats, known: Bools) -> Counts:
+    """Set negative counts to 0: they occur after the dark was subtracted, and have no amplitude."""
+    negative = values < 0
+    figures = {"step": "negative", "voxels": int(negative.sum()), "counts": float(values[negative].sum())}
+    return Counts(np.maximum(values, 0), known, figures)
+
+
+def divide_by_whitefield(values: Floats, known: Bools, whitefield: NDArray[Any], *, region: Region | None) -> Counts:
+    """Divide by the sensitivity of each pixel; pixels of less than a tenth of the median are not known.
+
+    Parameters are as of `subtract_dark`. Counts stay counts: the median sensitivity is 1.
+
+    Raises
+    ------
+    InputError
+        The whitefield is of another size, or mostly 0.
+    """
+    here = _cut("whitefield", whitefield, values.shape, region).astype(np.float32)
+    median = float(np.median(here))
+    if not median > 0:
+        raise InputError("whitefield", f"a median of {median:g}", "more than 0")
+    sensitivity = here / np.float32(median)
+    good = sensitivity >= _SENSITIVE
+    known = known & good
+    figures = {"step": "whitefield", "deviation": float(sensitivity[good].std()), "bad_pixels": int((~good).sum())}
+    return Counts(np.where(known, values / np.where(good, sensitivity, 1), 0), known, figures)
+
+
+def leave_out(values: Floats, known: Bools, good: NDArray[Any], *, region: Region | None) -> Counts:
+    """Mask the pixels where a mask (row, col) or (frame, row, col) is 0: beam stop, gaps, other crystals.
+
+    Raises
+    ------
+    InputError
+        The mask is of another size.
+    """
+    if good.ndim == 2:
+        good = _cut("mask", good, values.shape, region)
+    elif good.shape != values.shape:
+        raise InputError("mask", _size(good.shape), f"{_size(values.shape)}, as the scan has")
+    known = known & (good != 0)
+    figures = {"step": "mask", "share": float(1 - known.mean())}
+    return Counts(np.where(known, values, 0), known, figures)
+
+
+def leave_out_silent(values: Floats, known: Bools) -> Counts:
+    """Mask pixels that never count, and frames that are 0 everywhere, where their neighbours have counts.
+
+    Raises
+    ------
+    InputError
+        All frames are 0.
+    """
+    totals = values.sum(axis=0)
+    # Few pixels without counts among others that have them; more together may be a dark fringe.
+    around = rank_filter(totals, rank=_DEAD, size=5, mode="nearest")
+    dead = (totals == 0) & known.any(axis=0) & (around >= _BRIGHT)
+    frames = values.sum(axis=(1, 2), dtype=np.float64)
+    silent = np.flatnonzero(frames == 0)
+    if len(silent) == len(frames):
+        raise InputError("scan", f"{len(frames)} frames that are 0 everywhere", "a diffraction peak")
+    counting = np.flatnonzero(frames)
+    # No counts are expected beyond the first and the last frame with counts: the peak has ended.
+    expected = np.interp(silent, counting, frames[counting], left=0, right=0)
+    lost = silent[expected >= _EXPECTED]
+    known = known & ~dead
+    known[lost] = False
+    figures: dict[str, Any] = {"step": "silent", "dead_pixels": int(dead.sum()), "zero_frames": silent.tolist()}
+    if len(lost):
+        named = ", ".join(map(str, lost[:8])) + (" ..." if len(lost) > 8 else "")
+        figures["warning"] = f"frames {named} are 0 everywhere between frames with counts, and are masked"
+    return Counts(values, known, figures)
+
+
+def leave_out_hot(values: Floats, known: Bools, *, ratio: float) -> Counts:
+    """Mask voxels far above their neighbours in the frame, and pixels that are hot in a tenth of the frames.
+
+    The measure is the second highest of the eight neighbours, so that a spark over two pixels is found as well. It is
+    not their median: where a fringe is two pixels wide, as it may be, its crest is far above that.
+
+    Parameters
+    ----------
+    values, known : (frame, row, col)
+    ratio : float
+        Times the second highest neighbour, or five counts where that is less.
+    """
+    places = np.argwhere(values > ratio * _FLOOR)
+    around = [(0, down, across) for down in (-1, 0, 1) for across in (-1, 0, 1) if down or across]
+    last = np.array(values.shape) - 1
+    neighbours = np.full((len(places), len(around)), np.nan, np.float32)
+    for number, offset in enumerate(around):
+        at = places + offset
+        inside = np.all((at >= 0) & (at <= last), axis=1)
+        index = tuple(at[inside].T)
+        neighbours[inside, number] = np.where(known[index], values[index], np.nan)
+    # Sorting puts unknown values last; with fewer than two known neighbours a voxel is never hot.
+    count = np.isfinite(neighbours).sum(axis=1)
+    second = np.sort(neighbours, axis=1)[np.arange(len(places)), np.maximum(count - 2, 0)]
+    level = np.where(count >= 2, np.maximum(second, _FLOOR), np.inf)
+    hot = places[values[tuple(places.T)] > ratio * level]
+    known = known.copy()
+    known[tuple(hot.T)] = False
+    times = np.zeros(values.shape[1:], np.intp)
+    np.add.at(times, (hot[:, 1], hot[:, 2]), 1)
+    always = times > max(_OFTEN * len(values), 1)
+    known &= ~always
+    cleaned = np.where(known, values, 0)
+    removed = float((values - cleaned).sum(dtype=np.float64))
+    figures = {"step": "hot", "voxels": len(hot), "pixels": int(always.sum()), "counts": removed}
+    return Counts(cleaned, known, figures)
+
+
+def drop_background(values: Floats, known: Bools, *, threshold: float) -> Counts:
+    """Set counts below a threshold to 0: background between the fringes, which stays known.
+
+    Parameters
+    ----------
+    values, known : (frame, row, col)
+    threshold : float
+        [counts]
+    """
+    kept = np.where(values < threshold, 0, values)
+    total = float(values.sum(dtype=np.float64))
+    share = (total - float(kept.sum(dtype=np.float64))) / total if total else 0.0
+    figures = {"step": "background", "voxels": int(((values > 0) & (kept == 0)).sum()), "share": share}
+    return Counts(kept, known, figures)
+
+
+def _cut(name: str, image: NDArray[Any], shape: tuple[int, ...], region: Region | None) -> NDArray[Any]:
+    """Cut the region of the frames out of an image of the detector."""
+    if image.shape == shape[1:]:
+        return image
+    expected = f"{_size(shape[1:])} pixels, as the frames have"
+    if image.ndim != 2 or region is None:
+        raise InputError(name, f"{_size(image.shape)} pixels", f"{expected}, or the region of the detector")
+    part = image[region]
+    if part.shape != shape[1:]:
+        ends = " and ".join(f"{one.start} to {one.stop}" for one in region)
+        found = f"{_size(image.shape)} pixels, {_size(part.shape)} of them in the region {ends}"
+        raise InputError(name, found, expected)
+    return part
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

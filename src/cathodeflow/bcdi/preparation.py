@@ -1,0 +1,169 @@
+"""Preparation of a measured scan for phasing: corrected, centred on the peak, binned, cut to size."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cathodeflow.bcdi.corrections import (
+    Counts,
+    Region,
+    accept,
+    clip_negative,
+    divide_by_whitefield,
+    drop_background,
+    leave_out,
+    leave_out_hot,
+    leave_out_silent,
+    subtract_dark,
+)
+from cathodeflow.bcdi.options import Prepare
+from cathodeflow.bcdi.sampling import (
+    LEAST,
+    LOST,
+    binned,
+    cut_share,
+    estimate_oversampling,
+    find_centre,
+    good_size,
+    window_of,
+)
+from cathodeflow.errors import InputError
+
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+_AXES = ("frames", "rows", "cols")
+
+
+class Prepared(NamedTuple):
+    """A scan ready for phasing.
+
+    Attributes
+    ----------
+    amplitude : (z, y, x) float32
+        Square root of counts, axes (rocking, detector row, detector column), zero frequency at n // 2.
+    mask : (z, y, x) bool
+        True where a pixel was measured; the amplitude is 0 elsewhere.
+    steps : list of dict
+        Figures of each step under its name `step`, and a `warning` where something needs attention.
+    """
+
+    amplitude: Floats
+    mask: Bools
+    steps: list[dict[str, Any]]
+
+
+def prepare_scan(
+    frames: NDArray[Any],
+    options: Prepare,
+    *,
+    dark_frame: NDArray[Any] | None = None,
+    whitefield: NDArray[Any] | None = None,
+    mask: NDArray[Any] | None = None,
+    detector_region: Region | None = None,
+) -> Prepared:
+    """Correct a scan, centre its peak, bin it as far as its oversampling allows, and cut it to size.
+
+    Parameters
+    ----------
+    frames : (frame, row, col) real
+        Raw counts.
+    options : Prepare
+        Its `region` is not used: give `detector_region`.
+    dark_frame, whitefield : (row, col), optional
+        Of the frames, or of the whole detector with `detector_region`.
+    mask : (row, col) or (frame, row, col), optional
+        0 at pixels to exclude: beam stop, gaps, other crystals.
+    detector_region : (slice, slice), optional
+        Rows and columns of the detector that the frames show.
+
+    Raises
+    ------
+    InputError
+        A correction is of another size than the frames, all frames are 0, or the window is outside.
+    """
+    counts, steps = _corrected(frames, options, dark_frame, whitefield, mask, detector_region)
+    values, known = counts.values, counts.known
+    centre, figures = find_centre(values)
+    steps.append(figures)
+    steps.append(cut_share(values, centre))
+    measured = estimate_oversampling(values)
+    binning = tuple(max(1, int(value // options.oversampling)) for value in measured)
+    coarse = [n // b for n, b in zip(values.shape, binning, strict=True)]
+    sides = options.size or tuple(good_size(n, options.divisor) for n in coarse)
+    figures = {"step": "oversampling", "estimated": measured, "binning": list(binning)}
+    figures["after"] = [value / b for value, b in zip(measured, binning, strict=True)]
+    low = [f"{value:.2f}" for value in measured if value < LEAST]
+    if low:
+        figures["warning"] = f"oversampling of {' and '.join(low)}, less than {LEAST:g}: the crystal is too large"
+    steps.append(figures)
+    starts = [c - b // 2 - (n // 2) * b for c, b, n in zip(centre, binning, sides, strict=True)]
+    lengths = [n * b for n, b in zip(sides, binning, strict=True)]
+    total = float(values.sum(dtype=np.float64))
+    values, known = window_of(values, starts, lengths), window_of(known, starts, lengths)
+    lost = 1 - float(values.sum(dtype=np.float64)) / total
+    figures = {"step": "size", "shape": list(sides), "starts": starts, "share_lost": lost}
+    if lost > LOST:
+        figures["warning"] = f"{lost:.1%} of the intensity lies outside the size of {' x '.join(map(str, sides))}"
+    steps.append(figures)
+    values, known = binned(values, known, binning)
+    steps.append({"step": "result", "counts": float(values.sum(dtype=np.float64)), "known": float(known.mean())})
+    return Prepared(np.sqrt(values), known, steps)
+
+
+def _corrected(
+    frames: NDArray[Any],
+    options: Prepare,
+    dark: NDArray[Any] | None,
+    whitefield: NDArray[Any] | None,
+    mask: NDArray[Any] | None,
+    region: Region | None,
+) -> tuple[Counts, list[dict[str, Any]]]:
+    """Correct the counts of the detector; give them and the figures of each step."""
+    counts = accept(frames, saturation=options.saturation)
+    steps = [counts.figures]
+
+    def then(step: Any, *arguments: Any, **keywords: Any) -> None:
+        nonlocal counts
+        counts = step(counts.values, counts.known, *arguments, **keywords)
+        steps.append(counts.figures)
+
+    if dark is not None:
+        then(subtract_dark, dark, region=region, limit=options.dark_limit)
+    then(clip_negative)
+    # Silent frames and the threshold are judged by counts as they were counted, before the whitefield.
+    then(leave_out_silent)
+    if options.threshold > 0:
+        then(drop_background, threshold=options.threshold)
+    if whitefield is not None:
+        then(divide_by_whitefield, whitefield, region=region)
+    if mask is not None:
+        then(leave_out, mask, region=region)
+    if options.hot_ratio is not None:
+        then(leave_out_hot, ratio=options.hot_ratio)
+    window = tuple(slice(*ends) if ends else slice(None) for ends in (options.frames, options.rows, options.cols))
+    part = counts.values[window]
+    if 0 in part.shape:
+        raise InputError("window", "nothing", f"a part of {' x '.join(map(str, counts.values.shape))} voxels")
+    steps.append({"step": "window", "shape": list(part.shape)})
+    counts = Counts(part, counts.known[window], {})
+    return counts, steps
+
+
+def step_metrics(steps: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Flatten the figures of the steps to numbers with names such as `oversampling_estimated_rows`.
+
+    Three numbers are those of the frames, rows and columns; of any other list the length is given.
+    """
+    found: dict[str, float] = {}
+    for step in steps:
+        for key, value in step.items():
+            name = f"{step['step']}_{key}"
+            if isinstance(value, int | float):
+                found[name] = value
+            elif isinstance(value, list) and len(value) == len(_AXES) and key != "zero_frames":
+                found |= {f"{name}_{axis}": number for axis, number in zip(_AXES, value, strict=True)}
+            elif isinstance(value, list):
+                found[name] = len(value)
+    return found

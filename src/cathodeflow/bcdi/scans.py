@@ -1,0 +1,147 @@
+"""Rocking scans of the sample sheet: columns, files, and the geometry. Light to import: the workflow reads it."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.sources import is_remote, list_files
+from cathodeflow.options import option
+from cathodeflow.samples import Sample
+
+if TYPE_CHECKING:
+    from cathodeflow.io.spec import SpecScan
+
+SIMULATED = "simulated"
+#: Routes to a reconstruction, by role: iterative phasing from random starts, and refinement of a network prediction.
+ROUTES = {"measure": ("phase", "refine"), "phase": ("phase",), "predict": ("refine",)}
+_CORRECTIONS = ("dark", "whitefield", "mask", "spec", "geometry")
+
+
+class Scan(Sample):
+    """A rocking scan of one Bragg peak of one particle."""
+
+    role: Literal["measure", "phase", "predict"] = option(
+        "measure",
+        "`phase`: iterative phase retrieval from random starts; `predict`: network prediction, refined iteratively; "
+        "`measure`: both.",
+    )
+    frames: str = option(
+        ..., "Raw frames: a folder, a glob pattern or a file; or `simulated`: made by `bcdi_simulate_scan`."
+    )
+    dark: str | None = option(
+        None, "Dark frame, or several that are averaged; as large as the frames or as the whole detector."
+    )
+    whitefield: str | None = option(
+        None, "Flat field (image under uniform illumination); as large as the frames or as the whole detector."
+    )
+    mask: str | None = option(
+        None, "Mask that is 0 at pixels to exclude: one image, or one for each frame; as large as the frames."
+    )
+    spec: str | None = option(None, "SPEC file of beamline 34-ID-C, for the geometry and the region of the detector.")
+    scan: int | None = option(None, "Number of the scan in the SPEC file.", ge=0)
+    geometry: str | None = option(
+        None, "YAML or JSON file with the geometry; its keys are the options of `bcdi.strain`."
+    )
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the raw frames are made by the workflow itself."""
+        return self.frames == SIMULATED
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """Routes to a reconstruction that the role asks for: `phase`, `refine` or both."""
+        return ROUTES[self.role]
+
+
+def simulated_files(folder: str, n_frames: int) -> dict[str, Any]:
+    """Name the files of a simulated scan by their column of the sample sheet.
+
+    Parameters
+    ----------
+    folder : str
+    n_frames : int
+
+    Returns
+    -------
+    dict
+        Paths; `frames` is a list of them, and `truth`, the true object, is no column.
+
+    Examples
+    --------
+    >>> simulated_files("raw", 1)["frames"]
+    ['raw/frames/frame_00000.tif']
+    """
+    frames = [f"{folder}/frames/frame_{number:05d}.tif" for number in range(n_frames)]
+    others = {"dark": "dark.tif", "whitefield": "whitefield.tif", "mask": "mask.tif", "geometry": "geometry.yaml",
+              "truth": "truth.cxi"}  # fmt: skip
+    return {"frames": frames, **{name: f"{folder}/{file}" for name, file in others.items()}}
+
+
+def spec_scan(spec: str | None, scan: int | None) -> "SpecScan | None":
+    """Read a scan of a SPEC file; None without a file.
+
+    Raises
+    ------
+    InputError
+        There is a file but no number, or the file has no such scan.
+    """
+    from cathodeflow.io.spec import read_spec_scan
+
+    if spec is None:
+        return None
+    if scan is None:
+        raise InputError("--scan", "nothing", f"the number of a scan in {spec}")
+    return read_spec_scan(spec, scan)
+
+
+def sheet_errors(where: str, scan: Scan) -> list[InputError]:
+    """Find what is wrong in a row of the sample sheet; `where` names the row."""
+    errors = []
+    if scan.simulated:
+        given = [column for column in _CORRECTIONS if getattr(scan, column)]
+        if given:
+            errors.append(InputError(where, f"{', '.join(given)} of a simulated scan", "nothing: they are simulated"))
+        return errors
+    if (scan.spec is None) != (scan.scan is None):
+        errors.append(InputError(where, "a SPEC file or the number of a scan alone", "both of spec and scan, or none"))
+    if scan.spec is not None and scan.geometry is not None:
+        errors.append(InputError(where, "a SPEC file and a geometry file", "one of them"))
+    for column in ("frames", *_CORRECTIONS):
+        source = getattr(scan, column)
+        if source is None:
+            continue
+        if set("{}") & set(source):
+            # Snakemake takes what stands in braces for a wildcard.
+            errors.append(InputError(f"{where}, {column}", source, "a path without { and }"))
+            continue
+        try:
+            list_files(source)
+        except InputError as error:
+            errors.append(InputError(f"{where}, {column}: {error.where}", error.found, error.expected))
+    return errors
+
+
+def require_readable(samples: dict[str, Scan], sheet: str) -> None:
+    """Read the headers of all local frames, and the scans of SPEC files.
+
+    Raises
+    ------
+    InputError
+        A line for everything that cannot be used.
+    """
+    from cathodeflow.io.frames import open_series
+
+    errors = []
+    for name, scan in samples.items():
+        try:
+            local = not scan.simulated and not is_remote(scan.frames)
+            if local and open_series(scan.frames).n_frames < 2:
+                raise InputError(scan.frames, "one frame", "a rocking scan of many frames")
+            if scan.spec is not None and not is_remote(scan.spec):
+                spec_scan(scan.spec, scan.scan)
+        except InputError as error:
+            errors += [
+                InputError(f"{sheet}: scan '{name}': {each.where}", each.found, each.expected) for each in error.errors
+            ]
+    if errors:
+        raise InputErrors.of(errors)

@@ -1,0 +1,90 @@
+"""Stage: convert raw frames of a rocking scan to diffraction amplitudes."""
+
+import logging
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cathodeflow.bcdi.options import Prepare
+from cathodeflow.bcdi.preparation import prepare_scan, step_metrics
+from cathodeflow.bcdi.scans import spec_scan
+from cathodeflow.errors import InputError
+from cathodeflow.io.frames import open_series, read_frames, read_mean
+from cathodeflow.io.phasing import Pattern, write_pattern
+from cathodeflow.io.rocking_scans import read_scan
+from cathodeflow.stage import InputFile, Metrics, OutputFile, Source, stage
+
+log = logging.getLogger("cathodeflow.bcdi")
+
+
+@stage("bcdi.prepare")
+def prepare(
+    raw: Source,
+    *,
+    out: OutputFile,
+    dark: Source | None = None,
+    whitefield: Source | None = None,
+    mask: Source | None = None,
+    spec: InputFile | None = None,
+    scan: int | None = None,
+    options: Prepare,
+) -> Metrics:
+    """Convert the raw frames RAW of a rocking scan to centred, binned diffraction amplitudes.
+
+    Parameters
+    ----------
+    raw : path
+        Raw frames: a folder, a glob pattern or a file.
+    out : path
+        File of the diffraction amplitudes to write (prepared.h5).
+    dark : path
+        Dark frame, or several that are averaged.
+    whitefield : path
+        Flat field (image under uniform illumination), or several that are averaged.
+    mask : path
+        Mask that is 0 at pixels to exclude: one image, or one for each frame.
+    spec : path
+        SPEC file of beamline 34-ID-C, for the region of the detector that the frames show.
+    scan : int
+        Number of the scan in the SPEC file.
+
+    Raises
+    ------
+    InputError
+        A file cannot be used, a correction is of another size than the frames, or there is no diffraction peak.
+    """
+    region = None
+    if options.region is not None:
+        region = slice(*options.region[:2]), slice(*options.region[2:])
+    elif (known := spec_scan(spec, scan)) is not None:
+        region = known.region
+    sources = {"dark": dark, "whitefield": whitefield, "mask": mask}
+    counts = read_scan(raw)
+    dark_image, whitefield_image = (read_mean(source) if source else None for source in (dark, whitefield))
+    try:
+        made = prepare_scan(
+            counts,
+            options,
+            dark_frame=dark_image,
+            whitefield=whitefield_image,
+            mask=_mask(mask) if mask else None,
+            detector_region=region,
+        )
+    except InputError as error:
+        # What the numeric module calls `dark` is a file here.
+        raise InputError(sources.get(error.where) or f"{raw}: {error.where}", error.found, error.expected) from None
+    binning = next(step["binning"] for step in made.steps if "binning" in step)
+    write_pattern(out, Pattern(made.amplitude, made.mask, tuple(binning)), steps=made.steps)
+    for step in made.steps:
+        name = step["step"]
+        numbers = (f"{key.removeprefix(f'{name}_')} {value:g}" for key, value in step_metrics([step]).items())
+        log.info("%s: %s", name, ", ".join(numbers))
+        if "warning" in step:
+            log.warning("%s: %s", raw, step["warning"])
+    return Metrics(step_metrics(made.steps))
+
+
+def _mask(source: str) -> NDArray[Any]:
+    """Read a mask: an image, or one for each frame."""
+    series = open_series(source)
+    return next(frame for _, frame in read_frames(series)) if series.n_frames == 1 else read_scan(source)

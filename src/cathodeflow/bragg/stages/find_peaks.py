@@ -1,0 +1,53 @@
+"""Stage: find the peaks of all frames."""
+
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cathodeflow.bragg.options import FindPeaks
+from cathodeflow.bragg.peak_search import candidates
+from cathodeflow.io.frames_file import read_frames_file
+from cathodeflow.io.tables import write_table
+from cathodeflow.parallel import ordered_map, thread_count
+from cathodeflow.progress import progress
+from cathodeflow.stage import InputFile, Metrics, OutputFile, stage
+from cathodeflow.statistics import median
+
+log = logging.getLogger("cathodeflow.bragg")
+
+
+@stage("bragg.find_peaks")
+def find_peaks(frames: InputFile, *, out: OutputFile, options: FindPeaks) -> Metrics:
+    """Find the Bragg peaks on every frame of FRAMES.
+
+    Parameters
+    ----------
+    frames : path
+        Frames file (frames.h5).
+    out : path
+        Table of the candidate peaks to write (Parquet): one row per peak.
+    """
+    with read_frames_file(frames) as file:
+        n_frames = len(file.frames)
+
+        def find(frame: NDArray[np.floating]) -> NDArray[np.void]:
+            return candidates(frame, options, mask=file.mask)
+
+        searched = ordered_map(find, file.frames, workers=thread_count())
+        found = list(progress(searched, "finding peaks", total=n_frames))
+    peaks = np.concatenate(found)
+    table = {"frame": np.repeat(np.arange(n_frames), [len(rows) for rows in found])}
+    table |= {name: peaks[name] for name in peaks.dtype.names or ()}
+    write_table(out, table)
+    log.info("%d peaks found on %d frames", len(peaks), n_frames)
+    return Metrics(
+        {
+            "peaks": len(peaks),
+            "peaks_per_frame": len(peaks) / n_frames,
+            "frames_without_peaks": sum(len(rows) == 0 for rows in found),
+            "share_central": float(peaks["central"].mean()) if len(peaks) else None,
+            "share_alone": float((peaks["npeaks"] == 1).mean()) if len(peaks) else None,
+            "median_persistence": median(peaks["persistence"]),
+        }
+    )

@@ -1,0 +1,124 @@
+"""Global networks by name: the U-Net of Cathodeflow, or architectures of segmentation-models-pytorch."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from cathodeflow.errors import InputError
+from cathodeflow.fibsem.global_network import GlobalNetwork
+from cathodeflow.fibsem.options import TrainGlobal
+from cathodeflow.fibsem.unet import DropoutKind, DropoutWhere, UNet
+
+_EXPECTED = "`unet`, or `smp.<architecture>/<encoder>` such as smp.unet/resnet18"
+
+
+class SmpNetwork(GlobalNetwork):
+    """An encoder and decoder of segmentation-models-pytorch, with random initial weights.
+
+    Parameters
+    ----------
+    name : str
+        `<architecture>/<encoder>` as `segmentation_models_pytorch.create_model` takes them: `unet/resnet18`.
+    n_classes, context, dropout_kind
+        Of `UNet`.
+    dropout : float
+        Probability, in [0, 1).
+    dropout_where : {"blocks", "deep"}
+        On all features that the encoder passes to the decoder, and before the segmentation head; or only on the
+        features of the two lowest resolutions. Dropout layers of the architecture itself (FPN) are always active.
+
+    Raises
+    ------
+    InputError
+        The package is not installed, has no such network, or a parameter is out of range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        n_classes: int,
+        *,
+        context: int,
+        dropout: float,
+        dropout_where: DropoutWhere,
+        dropout_kind: DropoutKind,
+    ) -> None:
+        super().__init__(
+            {"name": name, "n_classes": n_classes, "context": context, "dropout": dropout,
+             "dropout_where": dropout_where, "dropout_kind": dropout_kind}
+        )  # fmt: skip
+        if not 0 <= dropout < 1:
+            raise InputError("dropout", str(dropout), "at least 0, below 1")
+        self.body = _smp_model(name, context, n_classes)
+        levels = len(self.body.encoder.out_channels)
+        # Some encoders reduce the resolution at fewer levels than they have, but decoders need all levels.
+        self.stride = max(2 ** (levels - 1), self.body.encoder.output_stride)
+        kind = nn.Dropout if dropout_kind == "element" else nn.Dropout2d
+        everywhere = dropout_where == "blocks"
+        # Level 0 is the input itself.
+        self.dropouts = nn.ModuleList(
+            [kind(dropout if level and (everywhere or level >= levels - 2) else 0.0) for level in range(levels)]
+        )
+        self.last_dropout = kind(dropout if everywhere else 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predict, in one stochastic pass; as `UNet.forward`."""
+        rows, cols = x.shape[-2:]
+        features = self.body.encoder(self.prepared(x))
+        thinned = [dropout(part) for dropout, part in zip(self.dropouts, features, strict=True)]
+        decoded = self.last_dropout(self.body.decoder(thinned))
+        # Not in bfloat16: entropy needs more than two to three digits.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.body.segmentation_head(decoded.float())[..., :rows, :cols]
+
+
+#: Families of global networks by the first part of their name; all except the U-Net take the rest as first argument.
+FAMILIES: dict[str, type[GlobalNetwork]] = {"unet": UNet, "smp": SmpNetwork}
+
+
+def build_network(options: TrainGlobal, *, n_classes: int) -> GlobalNetwork:
+    """Build a global network with random weights of torch's default generator.
+
+    Parameters
+    ----------
+    options : TrainGlobal
+        `architecture`, `context` and dropout; `widths` of the U-Net.
+    n_classes : int
+
+    Raises
+    ------
+    InputError
+        There is no such network, or a parameter is out of range.
+    """
+    family, dot, name = options.architecture.partition(".")
+    if family not in FAMILIES or (family == "unet") == bool(dot):
+        raise InputError("architecture", options.architecture, _EXPECTED)
+    shared: dict[str, Any] = {
+        "context": options.context,
+        "dropout": options.dropout,
+        "dropout_where": options.dropout_where,
+        "dropout_kind": options.dropout_kind,
+    }
+    if family == "unet":
+        return UNet(n_classes, widths=options.widths, **shared)
+    return cast(Any, FAMILIES[family])(name, n_classes, **shared)
+
+
+def _smp_model(name: str, channels: int, classes: int) -> Any:
+    # Optional, and slow to import.
+    try:
+        import segmentation_models_pytorch as smp
+    except ImportError:
+        expected = "the package segmentation-models-pytorch: pip install 'cathodeflow[fibsem-architectures]'"
+        raise InputError("architecture", f"smp.{name}", expected) from None
+    architecture, _, encoder = name.partition("/")
+    # The transformer of DPT passes more than features to its decoder.
+    known = sorted(set(smp.MODEL_ARCHITECTURES_MAPPING) - {"dpt"})
+    if architecture.lower() not in known:
+        raise InputError("architecture", f"smp.{name}", f"smp.<one of {', '.join(known)}>/<encoder>")
+    try:
+        return smp.create_model(architecture, encoder, encoder_weights=None, in_channels=channels, classes=classes)
+    except (KeyError, RuntimeError, ValueError) as error:
+        found = f"smp.{name}: {error.args[0]}"
+        raise InputError("architecture", found, "an encoder that this architecture supports") from None

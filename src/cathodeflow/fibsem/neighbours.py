@@ -1,0 +1,54 @@
+"""Indices of the neighbouring slices that enter a network together."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def neighbours_of(slices: NDArray[np.integer], copies: NDArray[np.integer], context: int) -> NDArray[np.int64]:
+    """Find the images of the neighbouring slices of each image, in the same augmented copy.
+
+    Parameters
+    ----------
+    slices, copies : (n,) int
+        Slice and copy of each image.
+    context : int
+        Number of slices, the slice itself included: 1, 3 or 5.
+
+    Returns
+    -------
+    (n, context) int
+        Indices of images; a missing neighbour is replaced by the nearest image.
+
+    Examples
+    --------
+    >>> neighbours_of(np.array([4, 5, 6]), np.zeros(3, int), 3).tolist()
+    [[0, 0, 1], [0, 1, 2], [1, 2, 2]]
+    """
+    image = {key: row for row, key in enumerate(zip(slices.tolist(), copies.tolist(), strict=True))}
+    out = np.empty((len(slices), context), np.int64)
+    for (number, copy), row in image.items():
+        out[row, context // 2] = row
+        for step in (-1, 1):
+            nearest = row
+            for distance in range(1, context // 2 + 1):
+                nearest = image.get((number + step * distance, copy), nearest)
+                out[row, context // 2 + step * distance] = nearest
+    return out
+
+
+def neighbours(n_slices: int, context: int) -> Tensor:
+    """Return the slices around each slice of a whole stack; beyond its ends the first or last slice is repeated.
+
+    Returns
+    -------
+    (n_slices, context) int64
+
+    Examples
+    --------
+    >>> neighbours(3, 3).tolist()
+    [[0, 0, 1], [0, 1, 2], [1, 2, 2]]
+    """
+    offsets = torch.arange(context) - context // 2
+    return (torch.arange(n_slices)[:, None] + offsets).clamp_(0, n_slices - 1)

@@ -1,0 +1,1 @@
+"""Stages of FIB-SEM, one module each."""

@@ -1,0 +1,107 @@
+"""Stage: segment slices without labels."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cathodeflow.errors import InputError
+from cathodeflow.fibsem.bundle import load_bundle
+from cathodeflow.fibsem.methods import Method
+from cathodeflow.fibsem.options import Predict
+from cathodeflow.fibsem.segmentation import matches_intensity, segment
+from cathodeflow.io.slices import open_slices
+from cathodeflow.io.streams import NewStore, write_together
+from cathodeflow.progress import progress
+from cathodeflow.stage import Metrics, OutputStore, Source, stage
+
+log = logging.getLogger("cathodeflow.fibsem")
+# Slices that are segmented at a time.
+_TOGETHER = 4
+
+
+@stage("fibsem.predict")
+def predict(
+    slices: Source,
+    *,
+    out: OutputStore,
+    probabilities: OutputStore | None = None,
+    uncertainty: OutputStore | None = None,
+    options: Predict,
+) -> Metrics:
+    """Segment SLICES into phases with a trained model.
+
+    Parameters
+    ----------
+    slices : path
+        Slices: folder, pattern, stack file, dataset or Zarr store.
+    out : path
+        Zarr store of the phases to write.
+    probabilities : path
+        Zarr store of the class probabilities to write.
+    uncertainty : path
+        Zarr store of the entropy of the class probabilities to write [nat].
+
+    Raises
+    ------
+    InputError
+        The model is missing or has no methods, or the slices cannot be used.
+    """
+    torch.set_num_threads(options.threads)
+    method, networks, metadata = _model(options)
+    volume, scale = open_slices(slices)
+    if options.pixel_nm:
+        scale = {"scale": (options.slice_nm or options.pixel_nm, options.pixel_nm, options.pixel_nm), "unit": "nm"}
+    n, rows, cols = volume.shape
+    classes = metadata["classes"]
+    layout = {"attributes": {"classes": classes, "method": method.name}, **scale}
+    layered = {**layout, "axes": ("c", "z", "y", "x")}
+    if scale:
+        layered["scale"] = (1.0, *scale["scale"])
+    stores = {
+        "labels": NewStore(out, (n, rows, cols), np.uint8, layout),
+        "probabilities": NewStore(probabilities or "", (len(classes), n, rows, cols), np.float16, layered),
+        "uncertainty": NewStore(uncertainty or "", (n, rows, cols), np.float32, layout),
+    }
+    wanted = [name for name, store in stores.items() if store.path]
+    if metadata["levelled"]:
+        log.info("each slice is normalised to a common mean and standard deviation, as in training")
+    elif matches_intensity(volume.dtype, metadata, options):
+        log.info("intensities are scaled to the mean and standard deviation of the training slices")
+    counts, sums = np.zeros(len(classes)), {"entropy": 0.0, "idk": 0.0}
+
+    def blocks() -> Iterator[list[NDArray[Any]]]:
+        found = segment(volume, method, networks, metadata, options, together=_TOGETHER)
+        for phases, idk in progress(found, "segmenting", total=-(-n // _TOGETHER)):
+            labels, likely, entropy = (values.numpy() for values in phases)
+            counts[:] += np.bincount(labels.ravel(), minlength=len(classes))
+            sums["entropy"] += float(entropy.sum(dtype=np.float64))
+            sums["idk"] += 0.0 if idk is None else float(idk.sum())
+            made = {"labels": labels, "probabilities": likely.swapaxes(0, 1), "uncertainty": entropy}
+            yield [made[name] for name in wanted]
+
+    write_together([stores[name] for name in wanted], blocks())
+    pixels = n * rows * cols
+    metrics = {f"fraction_{name}": float(part) for name, part in zip(classes, counts / pixels, strict=True)}
+    metrics |= {"slices": n, "mean_entropy": sums["entropy"] / pixels, "idk_share": sums["idk"] / pixels}
+    log.info("%s: %s", method.name, ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+    return Metrics(metrics)
+
+
+def _model(options: Predict) -> tuple[Method, dict[str, Any], dict[str, Any]]:
+    """Read the networks, and find the method of the options."""
+    if options.model is None:
+        raise InputError("--model", "nothing", "the model file of trained networks")
+    path = options.model
+    networks, metadata = load_bundle(path if Path(path).is_file() or path.endswith(".pt") else f"{path}.pt")
+    methods = {entry["name"]: Method(**entry) for entry in metadata.get("methods", [])}
+    if not methods:
+        raise InputError(path, "networks without methods", "the file model.pt of a run")
+    name = options.method or metadata["best"]
+    if name not in methods:
+        raise InputError("--method", name, "one of " + ", ".join(methods))
+    return methods[name], networks, metadata

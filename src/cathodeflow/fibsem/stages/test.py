@@ -1,0 +1,150 @@
+"""Stage: segment the test images with every method."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from cathodeflow.fibsem.bundle import load_bundle, save_bundle
+from cathodeflow.fibsem.idk import evaluate_threshold
+from cathodeflow.fibsem.methods import Method, Segmentation, all_methods, apply_method
+from cathodeflow.fibsem.neighbours import neighbours_of
+from cathodeflow.fibsem.options import Test
+from cathodeflow.fibsem.slice_counts import confusion, mean_iou
+from cathodeflow.fibsem.split import TEST, VALIDATION
+from cathodeflow.io.tables import read_table, write_table
+from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
+from cathodeflow.learning import resolve_device
+from cathodeflow.stage import InputFolder, InputStore, Metrics, stage
+
+log = logging.getLogger("cathodeflow.fibsem")
+# Images in memory at a time.
+_TOGETHER = 8
+
+
+@stage("fibsem.test")
+def test(
+    folder: InputFolder,
+    images: InputStore,
+    labels: InputStore,
+    *,
+    networks: str,
+    split: str,
+    methods: str = "",
+    repeat: int = 0,
+    options: Test,
+) -> Metrics:
+    """Predict the test images with every method trained in FOLDER, and choose the best method on the validation set.
+
+    Parameters
+    ----------
+    folder : path
+        Folder of a run, with its trained networks. The test writes to it: `model.pt` with all networks; the stores
+        `test_labels.zarr`, `test_probabilities.zarr`, `test_uncertainty.zarr` and `test_idk.zarr`; `test.parquet`.
+    images : path
+        Zarr store of the images.
+    labels : path
+        Zarr store of their labels.
+    networks : str
+        Names of the global networks in FOLDER, separated by commas.
+    split : str
+        Split of the images: `grouped` or `paper`.
+    methods : str
+        Methods with a local model as NAME=NETWORK, separated by commas.
+    repeat : int
+        Number of the run.
+    """
+    torch.set_num_threads(options.threads)
+    local = dict(method.split("=") for method in methods.split(",") if method)
+    trained, metadata = _collect(folder, networks.split(","), local)
+    offered = all_methods(metadata["class_weights"], local)
+    device = resolve_device(options.device or "auto")
+    volume, label_volume = read_volume(images), read_volume(labels)
+    found: dict[str, dict[str, NDArray[Any]]] = {}
+    scores: dict[str, float] = {}
+    for method in offered:
+        listed = read_table(f"{folder}/{method.network}_images.parquet", ["slice", "copy", "image", "role"])
+        logits = read_volume(f"{folder}/{method.network}_logits.zarr")
+        rows = {role: np.flatnonzero(listed["role"] == role) for role in (VALIDATION, TEST)}
+        predicted = {
+            role: _joined(_segmentations(method, trained, metadata, listed, own, logits, volume, device))
+            for role, own in rows.items()
+        }
+        right = label_volume[listed["image"].to_numpy()[rows[VALIDATION]]].compute()
+        counts = confusion(right, predicted[VALIDATION]["labels"], len(metadata["classes"]))
+        scores[method.name] = float(mean_iou(counts))
+        found[method.name], tested = predicted[TEST], listed.iloc[rows[TEST]]
+    best = max(scores, key=lambda name: scores[name])
+    metadata |= {"best": best, "grey": str(volume.dtype), "methods": [method._asdict() for method in offered]}
+    metadata["levelled"] = read_volume_info(images).attributes["levelled"]
+    save_bundle(f"{folder}/model.pt", trained, metadata)
+    attributes = {"methods": list(found), "networks": networks.split(","), "classes": metadata["classes"]}
+    attributes |= {"local": local, "best": best}
+    stacked = {name: np.stack([arrays[name] for arrays in found.values()]) for name in next(iter(found.values()))}
+    stacked |= {"probabilities": stacked["probabilities"].astype(np.float16), "idk": stacked["idk"].astype(np.uint8)}
+    for name, array in stacked.items():
+        axes = ("method", "image", "class", "y", "x") if name == "probabilities" else ("method", "image", "y", "x")
+        write_volume(f"{folder}/test_{name}.zarr", array, axes=axes, attributes=attributes)
+    write_table(f"{folder}/test.parquet", tested.assign(split=split, seed=repeat))
+    metrics: dict[str, float] = {f"validation_miu_{name}": value for name, value in scores.items()}
+    metrics |= {"test_images": len(tested)}
+    right = label_volume[tested["image"].to_numpy()].compute()
+    for name, base in local.items():
+        value = evaluate_threshold(found[name]["idk"], found[base]["labels"] != right, 0.5)
+        metrics |= {f"idk_{figure}_{name}": getattr(value, figure) for figure in ("precision", "recall", "share")}
+    log.info("best validation mIoU: %s (%.4f)", best, scores[best])
+    return Metrics(metrics)
+
+
+def _collect(folder: str, networks: list[str], local: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Gather the networks of all methods, and the metadata for using them."""
+    found: dict[str, Any] = {}
+    metadata: dict[str, Any] = {"class_weights": {}, "passes": {}, "flips": {}, "threshold": {}, "seed": {}}
+    for name in networks:
+        bundle, own = load_bundle(f"{folder}/{name}.pt")
+        found[name] = bundle["network"]
+        metadata["classes"] = own["classes"]
+        for key in ("class_weights", "passes", "flips", "seed"):
+            metadata[key][name] = own[key]
+    for name in local:
+        classifiers, own = load_bundle(f"{folder}/{name}_idk.pt")
+        windows, _ = load_bundle(f"{folder}/{name}_local.pt")
+        found |= {f"{name}-idk": classifiers["idk"], f"{name}-mlp": classifiers["mlp"]}
+        found[f"{name}-local"] = windows["local"]
+        metadata["threshold"][name] = own["threshold"]
+    return found, metadata
+
+
+def _segmentations(
+    method: Method, trained: dict[str, Any], metadata: dict[str, Any], listed: pd.DataFrame, rows: NDArray[np.intp],
+    logits: da.Array, volume: da.Array, device: torch.device,
+) -> Iterator[Segmentation]:  # fmt: skip
+    """Yield the segmentations of some images by a method, a few at a time."""
+    context = trained[method.network].architecture["context"]
+    near = neighbours_of(listed["slice"].to_numpy(), listed["copy"].to_numpy(), context)
+    image_of = listed["image"].to_numpy()
+    for start in range(0, len(rows), _TOGETHER):
+        own = rows[start : start + _TOGETHER]
+        wanted = np.concatenate([own, np.setdiff1d(near[own], own)])
+        index = {row: k for k, row in enumerate(wanted.tolist())}
+        own_near = torch.tensor([[index[row] for row in rows_near] for rows_near in near[own].tolist()])
+        mean = torch.from_numpy(logits[own].compute().astype(np.float32))
+        images = None
+        if method.kind == "local":
+            images = torch.from_numpy(volume[image_of[wanted]].compute().astype(np.float32))
+        yield apply_method(method, mean, trained, metadata, device=device, images=images, near=own_near)
+
+
+def _joined(segmentations: Iterator[Segmentation]) -> dict[str, NDArray[Any]]:
+    """Join the segmentations of some images to arrays."""
+    kept: dict[str, list[NDArray[Any]]] = {"labels": [], "probabilities": [], "uncertainty": [], "idk": []}
+    for phases, idk in segmentations:
+        for name, values in phases._asdict().items():
+            kept[name].append(values.numpy())
+        kept["idk"].append(np.zeros(phases.labels.shape, bool) if idk is None else idk.numpy())
+    return {name: np.concatenate(parts) for name, parts in kept.items()}

@@ -1,0 +1,128 @@
+"""CBF files as Pilatus and Eiger detectors write them (imgCIF: International Tables for Crystallography G, 2.3).
+
+Fabio's own reader does not come to an end on a file whose binary section is missing; its decompression is used.
+"""
+
+from __future__ import annotations
+
+import base64
+import bz2
+import gzip
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cathodeflow.errors import InputError
+from cathodeflow.io.guard import MAX_PIECE
+from cathodeflow.io.raw_format import FrameHeader, FrameReader, RawFormat
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAGIC = b"###CBF"
+_SECTION, _START = b"--CIF-BINARY-FORMAT-SECTION--", b"\x0c\x1a\x04\xd5"
+_ELEMENT = re.compile(r'"?(signed|unsigned) (8|16|32|64)-bit integer"?')
+
+
+class _Section(NamedTuple):
+    """The binary section of a file: shape (row, col) and type of the image, compression, digest, and its bytes."""
+
+    shape: tuple[int, int]
+    dtype: np.dtype
+    packed: bool
+    digest: str | None
+    content: bytes
+
+
+def _read_section(path: str) -> _Section:
+    """Read the binary section of a file, which may be compressed by gzip or bzip2 as a whole.
+
+    Raises
+    ------
+    InputError
+        There is no section with an image, or the file ends before the section does.
+    """
+    import numpy as np
+
+    data = unpacked(path)
+    begin = data.find(_SECTION)
+    start = data.find(_START, begin)
+    if begin < 0 or start < 0:
+        raise InputError(path, "no binary section", "a CBF file with an image")
+    lines = data[begin:start].decode("latin-1").replace(";", "\n").splitlines()
+    found = (re.split(r"[:=]", line, maxsplit=1) for line in lines)
+    fields = {pair[0].strip(): pair[1].strip(' "\t') for pair in found if len(pair) == 2}
+    names = ("X-Binary-Size-Second-Dimension", "X-Binary-Size-Fastest-Dimension", "X-Binary-Size")
+    missing = [name for name in names if not fields.get(name, "").isdigit()]
+    if missing:
+        raise InputError(path, f"no {missing[0]}", "a number in the header of the binary section")
+    rows, cols, size = (int(fields[name]) for name in names)
+    element = _ELEMENT.fullmatch(fields.get("X-Binary-Element-Type", ""))
+    if element is None or fields.get("X-Binary-Element-Byte-Order", "LITTLE_ENDIAN") != "LITTLE_ENDIAN":
+        raise InputError(path, f"values of type {fields.get('X-Binary-Element-Type')}", "little-endian integers")
+    content = data[start + len(_START) : start + len(_START) + size]
+    if len(content) < size:
+        end = start + len(_START) + size
+        raise InputError(path, f"a truncated file of {len(data)} bytes", f"at least {end} bytes")
+    dtype = np.dtype(f"{'u' if element[1] == 'unsigned' else ''}int{element[2]}")
+    packed = fields.get("conversions") == "x-CBF_BYTE_OFFSET"
+    if not packed and "conversions" in fields and fields["conversions"] != "x-CBF_NONE":
+        raise InputError(path, f"compression {fields['conversions']}", "x-CBF_BYTE_OFFSET or none")
+    return _Section((rows, cols), dtype, packed, fields.get("Content-MD5"), content)
+
+
+def _decode(path: str, section: _Section) -> NDArray[np.generic]:
+    """Return the image (row, col) of a section whose size was looked at.
+
+    Raises
+    ------
+    InputError
+        The digest in the file is another, or the section has too few pixels.
+    """
+    import numpy as np
+    from fabio.compression import decByteOffset
+
+    rows, cols = section.shape
+    digest = base64.b64encode(hashlib.md5(section.content, usedforsecurity=False).digest()).decode()
+    if section.digest and section.digest != digest:
+        raise InputError(path, f"pixels of MD5 {digest}", section.digest)
+    if section.packed:
+        kind = "int32" if section.dtype.itemsize == 4 else "int64"
+        pixels = np.asarray(decByteOffset(section.content, size=rows * cols, dtype=kind))
+    else:
+        pixels = np.frombuffer(section.content, section.dtype.newbyteorder("<"))
+    if pixels.size != rows * cols:
+        raise InputError(path, f"{pixels.size} pixels", f"{rows} x {cols}")
+    return pixels.reshape(rows, cols).astype(section.dtype)
+
+
+def unpacked(path: str) -> bytes:
+    """Read a file, by gzip or bzip2 if its suffix says so, unless that would fill the memory.
+
+    Raises
+    ------
+    InputError
+        More than `MAX_PIECE` bytes.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    opener: Any = {".gz": gzip.open, ".bz2": bz2.open}.get(suffix, open)
+    with opener(path, "rb") as file:
+        data: bytes = file.read(MAX_PIECE + 1)
+    if len(data) > MAX_PIECE:
+        raise InputError(path, f"more than {MAX_PIECE} bytes when unpacked", "a smaller file")
+    return data
+
+
+def _header(path: str, dataset: str | None) -> FrameHeader:
+    section = _read_section(path)
+    return FrameHeader(1, section.shape, section.dtype)
+
+
+def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[Any]]:
+    yield _decode(path, _read_section(path))
+
+
+FORMAT = RawFormat(name="CBF", magic=(MAGIC,), suffixes=(".cbf",), by_suffix=True, frames=FrameReader(_header, _read))

@@ -1,0 +1,56 @@
+"""JPEG: one frame of 8 bits, or a micrograph with the time in its EXIF data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cathodeflow.errors import InputError
+from cathodeflow.io.raw_format import FrameHeader, FrameReader, ImageHeader, ImageReader, RawFormat
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def _frame_header(path: str, dataset: str | None) -> FrameHeader:
+    from cathodeflow.io import pillow
+
+    return pillow.frame_header(path, "JPEG")
+
+
+def _read_frames(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[Any]]:
+    from cathodeflow.io import pillow
+
+    yield pillow.read_frame(path, "JPEG")
+
+
+def _image_header(path: str) -> ImageHeader:
+    from cathodeflow.io import pillow
+
+    return pillow.image_header(path, "JPEG")
+
+
+def _read_image(path: str) -> NDArray[Any]:
+    from cathodeflow.io import pillow
+
+    # Decoders fill up with grey what a file lacks whose end was never written, as long as it has the right size.
+    with open(path, "rb") as file:
+        data = file.read()
+    if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        raise InputError(path, "a truncated JPEG file", "a complete JPEG image")
+    return pillow.read_image(path, "JPEG")
+
+
+def _settings(path: str) -> dict[str, Any]:
+    from cathodeflow.io import pillow
+
+    return pillow.exif_settings(path, "JPEG")
+
+
+FORMAT = RawFormat(
+    name="JPEG",
+    magic=(b"\xff\xd8\xff",),
+    suffixes=(".jpg", ".jpeg"),
+    frames=FrameReader(_frame_header, _read_frames),
+    micrograph=ImageReader(_image_header, _read_image, _settings),
+)

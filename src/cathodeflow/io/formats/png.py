@@ -1,0 +1,64 @@
+"""PNG: one grey frame, or a micrograph of up to 16 bits with the time in its EXIF data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cathodeflow.errors import InputError
+from cathodeflow.io.raw_format import FrameHeader, FrameReader, ImageHeader, ImageReader, RawFormat
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def _frame_header(path: str, dataset: str | None) -> FrameHeader:
+    from cathodeflow.io import pillow
+
+    return pillow.frame_header(path, "PNG")
+
+
+def _read_frames(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[Any]]:
+    from cathodeflow.io import pillow
+
+    yield pillow.read_frame(path, "PNG")
+
+
+def _image_header(path: str) -> ImageHeader:
+    with open(path, "rb") as file:
+        head = file.read(26)
+    if head[12:16] != b"IHDR" or len(head) < 26:
+        raise InputError(path, "a PNG file without a header", "a complete PNG image")
+    cols, rows = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    return ImageHeader(rows, cols, head[24], {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[head[25]])
+
+
+def _read_image(path: str) -> NDArray[Any]:
+    import imagecodecs
+    import numpy as np
+    from PIL import Image
+
+    header = _image_header(path)
+    if header.bit_depth == 16:
+        # Pillow would cut 16-bit colour to 8 bits.
+        with open(path, "rb") as file:
+            return imagecodecs.png_decode(file.read())
+    with Image.open(path, formats=("PNG",)) as image:
+        if header.channels > 2 or image.mode.startswith("P"):
+            return np.asarray(image.convert("RGB"))
+        return np.asarray(image.convert("L"))
+
+
+def _settings(path: str) -> dict[str, Any]:
+    from cathodeflow.io import pillow
+
+    return pillow.exif_settings(path, "PNG")
+
+
+FORMAT = RawFormat(
+    name="PNG",
+    magic=(b"\x89PNG\r\n\x1a\n",),
+    suffixes=(".png",),
+    frames=FrameReader(_frame_header, _read_frames),
+    micrograph=ImageReader(_image_header, _read_image, _settings),
+)

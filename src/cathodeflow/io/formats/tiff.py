@@ -1,0 +1,143 @@
+"""TIFF: frames, one a page or one after another (ImageJ), and micrographs with the tags of their instruments."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cathodeflow.errors import InputError
+from cathodeflow.io.instrument_settings import as_text, parse_fei, parse_sidecar, parse_time, parse_zeiss
+from cathodeflow.io.raw_format import FrameHeader, FrameReader, ImageHeader, ImageReader, RawFormat
+
+if TYPE_CHECKING:
+    import tifffile
+    from numpy.typing import NDArray
+
+# Its warnings are harmless, or the same problem is raised as an InputError.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+
+_TESCAN_TAG = 50431
+
+
+def _frame_header(path: str, dataset: str | None) -> FrameHeader:
+    import tifffile
+
+    size = os.path.getsize(path)
+    with tifffile.TiffFile(path) as tiff:
+        n_pages, first = len(tiff.pages), tiff.pages[0]
+        for number, page in enumerate(tiff.pages):
+            if len(page.shape) != 2:
+                raise InputError(path, f"a page of shape {page.shape}", "grey pages (one value per pixel)")
+            if (page.shape, page.dtype) != (first.shape, first.dtype):
+                found = f"page {number} of {page.shape} pixels, {page.dtype}"
+                raise InputError(path, found, f"{first.shape} pixels, {first.dtype} as in page 0")
+            if any(at + n > size for at, n in zip(page.dataoffsets, page.databytecounts, strict=False)):
+                raise InputError(
+                    path, f"a truncated file (page {number} ends beyond its {size} bytes)", "a complete TIFF file"
+                )
+        if first.dtype is None:
+            raise InputError(path, "an unknown sample format", "integers or floats")
+        stack = _contiguous_stack(tiff)
+        if stack is not None:
+            n_pages = math.prod(stack.shape[:-2])
+            if stack.dataoffset + stack.nbytes > size:
+                raise InputError(path, f"a truncated file of {size} bytes", f"{n_pages} complete frames")
+        return FrameHeader(n_pages, first.shape, first.dtype)
+
+
+def _contiguous_stack(tiff: tifffile.TiffFile) -> tifffile.TiffPageSeries | None:
+    """Return the series of a file that names one page only while the other frames follow it (ImageJ does so)."""
+    if len(tiff.pages) > 1 or not (tiff.is_imagej or tiff.is_shaped):
+        return None
+    series = tiff.series[0]
+    more = len(series.shape) > 2 and series.shape[-2:] == tiff.pages[0].shape and math.prod(series.shape[:-2]) > 1
+    return series if more and series.dataoffset is not None else None
+
+
+def _read_frames(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[Any]]:
+    import numpy as np
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        stack = _contiguous_stack(tiff)
+        if stack is None:
+            for index in indices:
+                yield tiff.pages[index].asarray()
+            return
+        dtype = header.dtype.newbyteorder(tiff.byteorder)
+        pixels = math.prod(header.shape)
+        for index in indices:
+            at = stack.dataoffset + index * pixels * dtype.itemsize
+            yield np.fromfile(path, dtype, pixels, offset=at).reshape(header.shape)
+
+
+def _only_page(tiff: tifffile.TiffFile, path: str) -> tifffile.TiffPage:
+    """Return the one image of a TIFF file; reduced copies and masks do not count."""
+    pages = [page for page in tiff.pages if not (page.subfiletype & 5)]
+    count = max(len(pages), int((tiff.imagej_metadata or {}).get("images", 1)))
+    if count != 1:
+        raise InputError(path, f"{count} pages", "one image per file; save each page as a separate file")
+    return pages[0]
+
+
+def _image_header(path: str) -> ImageHeader:
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        page = _only_page(tiff, path)
+        if page.axes not in ("YX", "YXS", "SYX") or page.photometric not in (0, 1, 2, 3, 6):
+            found = f"axes {page.axes}, photometric {getattr(page.photometric, 'name', page.photometric)}"
+            raise InputError(path, found, "a grey, palette or RGB image")
+        if page.dtype is None or page.dtype.kind not in "buif":
+            raise InputError(path, f"values of type {page.dtype}", "integers or floats")
+        bits, planes = int(page.bitspersample), page.axes == "SYX"
+        return ImageHeader(page.imagelength, page.imagewidth, bits, page.samplesperpixel, planes)
+
+
+def _read_image(path: str) -> NDArray[Any]:
+    import numpy as np
+    import tifffile
+
+    size = os.path.getsize(path)
+    with tifffile.TiffFile(path) as tiff:
+        page = _only_page(tiff, path)
+        parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+        if not parts or any(at + length > size or not length for at, length in parts):
+            raise InputError(path, f"a truncated file of {size} bytes", "a complete TIFF image")
+        pixels = page.asarray()
+        if page.axes == "SYX":
+            pixels = np.moveaxis(pixels, 0, -1)
+        if page.photometric == 3:
+            # The colours of a palette have 16 bits whatever the image has.
+            return (np.asarray(page.colormap)[:, pixels] >> 8).astype(np.uint8).transpose(1, 2, 0)
+        bits = int(page.bitspersample)
+        if bits < 8:
+            pixels = (pixels.astype(np.uint16) * 255 // (2**bits - 1)).astype(np.uint8)
+        if page.photometric == 0:
+            pixels = (pixels.max() if pixels.dtype.kind == "f" else 2 ** max(bits, 8) - 1) - pixels
+        return pixels
+
+
+def _settings(path: str) -> dict[str, Any]:
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        settings = {"time": parse_time(as_text(page.tags.valueof(306)).replace(":", "-", 2))}
+        settings |= parse_sidecar(as_text(page.tags.valueof(270)))
+        settings |= parse_sidecar(as_text(page.tags.valueof(_TESCAN_TAG)))
+        settings |= parse_zeiss(tiff.sem_metadata) if tiff.is_sem else {}
+        settings |= parse_fei(tiff.fei_metadata) if tiff.is_fei else {}
+        return {key: value for key, value in settings.items() if value is not None}
+
+
+FORMAT = RawFormat(
+    name="TIFF",
+    magic=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    suffixes=(".tif", ".tiff"),
+    frames=FrameReader(_frame_header, _read_frames),
+    micrograph=ImageReader(_image_header, _read_image, _settings),
+)

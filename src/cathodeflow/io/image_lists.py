@@ -1,0 +1,173 @@
+"""Lists of images: folders, patterns and tables. Light to import: the workflow calls it while it is being read."""
+
+import csv
+import glob
+import os
+
+from natsort import natsorted
+
+from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.formats import micrograph_suffixes
+from cathodeflow.io.sources import list_files
+from cathodeflow.io.text import read_lines
+
+TABLE_SUFFIXES = (".csv", ".tsv")
+TABLE_COLUMNS = ("image", "composition", "state", "session", "split")
+
+
+def raw_files(images: str) -> list[str]:
+    """List every file that a data set is read from, so that Snakemake sees each of them change, come and go.
+
+    Parameters
+    ----------
+    images : str
+        Folder of class folders, table (CSV, TSV), folder, pattern, or file.
+
+    Returns
+    -------
+    list of str
+        The table where there is one, the images, and their sidecars.
+
+    Raises
+    ------
+    InputError
+        There is no image, or the table cannot be read.
+    """
+    found = image_files(images)
+    sidecars = [sidecar for path in found if (sidecar := sidecar_file(path)) is not None]
+    return [images] * is_table(images) + found + list(dict.fromkeys(sidecars))
+
+
+def image_files(source: str) -> list[str]:
+    """List images in natural order, image_2 before image_10.
+
+    Parameters
+    ----------
+    source : str
+        A folder: its images or, if it has none, those of its subfolders; a table: the images that it names; a pattern:
+        the images that match; or a file, whatever its suffix.
+
+    Raises
+    ------
+    InputError
+        There is no image, or the table cannot be read.
+    """
+    if is_table(source):
+        return [row["image"] for _, row in read_rows(source)]
+    if os.path.isdir(source):
+        found = images_in(source) or [path for folder in subfolders(source) for path in images_in(folder)]
+        what = "a folder without images, and none in its subfolders"
+    elif os.path.lexists(source):
+        found, what = [source], ""
+    else:
+        matches = [path for path in glob.glob(source, recursive=True) if os.path.isfile(path)]
+        found = natsorted(sorted(filter(is_image, matches)))
+        what = f"{len(matches)} files that match, none of them an image" if matches else "no such file or folder"
+    if not found:
+        raise InputError(source, what, "images with a suffix of " + " ".join(micrograph_suffixes()))
+    return found
+
+
+def images_in(folder: str) -> list[str]:
+    """List the images of a folder, without its subfolders and hidden files; none is no error."""
+    try:
+        return [path for path in list_files(folder) if is_image(path)]
+    except InputError:
+        return []
+
+
+def subfolders(folder: str) -> list[str]:
+    """List the subfolders of a folder that are not hidden."""
+    with os.scandir(folder) as entries:
+        found = [os.path.join(folder, entry.name) for entry in entries if entry.is_dir() and entry.name[0] != "."]
+    return natsorted(sorted(found))
+
+
+def images_below(folder: str) -> int:
+    """Count the images in a folder and all below it, hidden ones left out."""
+    return sum(
+        is_image(name) and name[0] != "."
+        for base, _, names in os.walk(folder)
+        for name in names
+        if not os.path.basename(base).startswith(".")
+    )
+
+
+def is_image(path: str) -> bool:
+    """Tell by its suffix whether a file is an image."""
+    return os.path.splitext(path)[1].lower() in micrograph_suffixes()
+
+
+def is_table(source: str) -> bool:
+    """Tell by its suffix whether a source is a table of images."""
+    return os.path.splitext(source)[1].lower() in TABLE_SUFFIXES and not glob.has_magic(source)
+
+
+def sidecar_file(path: str) -> str | None:
+    """Find the text file in which an instrument keeps the settings of an image: None if there is none.
+
+    `a.tif` has `a.tif.txt` (SEC), `a.txt` (Hitachi, JEOL), `a.hdr` or `a-tif.hdr` (TESCAN), the first that exists.
+    """
+    stem, suffix = os.path.splitext(path)
+    names = (f"{path}.txt", f"{stem}.txt", f"{stem}.TXT", f"{stem}.hdr", f"{stem}.HDR", f"{stem}-{suffix[1:]}.hdr")
+    return next((name for name in names if os.path.isfile(name)), None)
+
+
+def read_rows(path: str) -> list[tuple[int, dict[str, str]]]:
+    """Read a table of images.
+
+    Parameters
+    ----------
+    path : str
+        CSV (`,` or `;`) or TSV with a header line and the columns `image`, `composition`, `state`, `session`, `split`,
+        of which only the first is needed here; lines that begin with `#` are comments. Paths of images are relative to
+        the table.
+
+    Returns
+    -------
+    list of (int, dict)
+        Line number, and the cells that are not empty; `image` is the path from the working folder.
+
+    Raises
+    ------
+    InputError
+        No such file, no CSV, columns that are unknown, missing or there twice, rows without an image or with too many
+        cells, an image named twice, or no row: a line each.
+    """
+    lines = read_lines(path, "a table of images")
+    if not lines:
+        raise InputError(path, "no rows", "a header line and a row for every image")
+    delimiter = "\t" if path.lower().endswith(".tsv") else ";" if "," not in lines[0][1] and ";" in lines[0][1] else ","
+    try:
+        header, *cells = csv.reader([line for _, line in lines], delimiter=delimiter, strict=True)
+    except csv.Error as error:
+        raise InputError(path, f"an error ({error})", "a table without line breaks inside cells") from error
+    header = [name.strip() for name in header]
+    unknown = [name for name in header if name not in TABLE_COLUMNS]
+    errors = [InputError(path, f"column '{name}'", "one of " + ", ".join(TABLE_COLUMNS)) for name in unknown]
+    if "image" not in header:
+        errors.append(InputError(path, "no such column", "a column 'image'"))
+    if len(set(header)) < len(header):
+        errors.append(InputError(path, "the same column twice", "each column once"))
+    if not cells:
+        errors.append(InputError(path, "no rows", "a row for every image"))
+    if errors:
+        raise InputErrors.of(errors)
+    rows: list[tuple[int, dict[str, str]]] = []
+    seen: set[str] = set()
+    for (number, _), row in zip(lines[1:], cells, strict=False):
+        where = f"{path} line {number}"
+        given = {name: cell.strip() for name, cell in zip(header, row, strict=False) if cell.strip()}
+        if len(row) > len(header):
+            errors.append(InputError(where, f"{len(row)} cells", f"{len(header)} cells"))
+        elif "image" not in given:
+            errors.append(InputError(where, "no image", "the path of an image"))
+        else:
+            given["image"] = os.path.normpath(os.path.join(os.path.dirname(path), given["image"]))
+            if given["image"] in seen:
+                errors.append(InputError(where, f"image '{given['image']}' twice", "each image once"))
+            seen.add(given["image"])
+            rows.append((number, given))
+    if errors:
+        raise InputErrors.of(errors)
+    return rows

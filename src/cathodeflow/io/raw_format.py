@@ -1,0 +1,103 @@
+"""What a module of `cathodeflow.io.formats` says of its format: how files are recognised, and how they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class FrameHeader(NamedTuple):
+    """Detector frames of a file: their number, (row, col) shape [px] and dtype; dataset of HDF5; name of the format."""
+
+    n_frames: int
+    shape: tuple[int, int]
+    dtype: np.dtype
+    dataset: str | None = None
+    format: str = ""
+
+
+class ImageHeader(NamedTuple):
+    """Rows and columns of an image [px], bits of a value, channels, and whether each is a plane, all as stored."""
+
+    rows: int
+    cols: int
+    bit_depth: int
+    channels: int
+    planes: bool = False
+
+
+@dataclass(frozen=True)
+class FrameReader:
+    """How the detector frames of a file are read.
+
+    Whatever a function raises on a bad file becomes one line that names it; an InputError keeps its words.
+
+    Attributes
+    ----------
+    header : callable
+        Path, and dataset or None, to `FrameHeader`; reads no pixels.
+    read : callable
+        Path, header and frame numbers (a range) to an iterator over the frames, (row, col) arrays, one at a time.
+    """
+
+    header: Callable[[str, str | None], FrameHeader]
+    read: Callable[[str, FrameHeader, range], Iterator[NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """How the one micrograph of a file is read.
+
+    Whatever a function raises on a bad file becomes one line that names it; an InputError keeps its words.
+
+    Attributes
+    ----------
+    header : callable
+        Path to `ImageHeader`; reads no pixels.
+    read : callable
+        Path to the pixels, (row, col) or (row, col, channel), of any type of real numbers.
+    settings : callable
+        Path to the instrument's settings in the file, keys of `cathodeflow.io.instrument_settings.SETTINGS`.
+    """
+
+    header: Callable[[str], ImageHeader]
+    read: Callable[[str], NDArray[Any]]
+    settings: Callable[[str], dict[str, Any]] = lambda path: {}
+
+
+@dataclass(frozen=True)
+class RawFormat:
+    """A raw format.
+
+    Attributes
+    ----------
+    name : str
+        As messages say it.
+    magic : tuple of bytes
+        How files begin; the first 16 bytes at most.
+    suffixes : tuple of str
+        In lower case, with the dot.
+    by_suffix : bool
+        Whether the suffix alone is enough, also before `.gz` and `.bz2`; else a file with a suffix of the format must
+        begin with its magic.
+    fallback : bool
+        Whether files that no format recognises are tried with this one.
+    has_datasets : bool
+        Whether a file has several datasets, chosen as `FILE::/PATH`.
+    frames : FrameReader, optional
+    micrograph : ImageReader, optional
+    """
+
+    name: str
+    magic: tuple[bytes, ...] = ()
+    suffixes: tuple[str, ...] = ()
+    by_suffix: bool = False
+    fallback: bool = False
+    has_datasets: bool = False
+    frames: FrameReader | None = None
+    micrograph: ImageReader | None = None

@@ -1,0 +1,57 @@
+"""Rocking scans: the frames of a diffraction peak as one volume, from files of any format that frames come in."""
+
+import os
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cathodeflow.errors import InputError
+from cathodeflow.io.frames import open_series, read_frames
+from cathodeflow.io.guard import require_memory
+from cathodeflow.io.hdf5 import find_node, open_hdf5
+from cathodeflow.io.sources import split_source
+
+# Where a CXI file has its data (F. R. N. C. Maia, The Coherent X-ray Imaging Data Bank, Nature Methods 9, 854 (2012)).
+_CXI_DATA = "/entry_1/data_1/data"
+
+
+def read_scan(source: str) -> NDArray[np.float32]:
+    """Read all frames of a rocking scan.
+
+    Parameters
+    ----------
+    source : str
+        Folder or pattern of frames in natural order, or one file with all of them: TIFF, HDF5 or NeXus
+        (`file.h5::/entry/data/data`; without a path the default dataset), CXI, npy, and any other
+        format of `cathodeflow.io.formats`.
+
+    Returns
+    -------
+    (frame, row, col) float32
+        Counts; whole numbers up to 2^24 are exact.
+
+    Raises
+    ------
+    InputError
+        A file cannot be read, frames differ in size or type (a line for each), or there is one frame only.
+    """
+    source = _with_dataset(source)
+    series = open_series(source)
+    if series.n_frames < 2:
+        raise InputError(source, "one frame", "a rocking scan of two or more frames")
+    require_memory(source, 4 * series.n_frames * series.shape[0] * series.shape[1])
+    volume = np.empty((series.n_frames, *series.shape), np.float32)
+    for number, frame in read_frames(series):
+        volume[number] = frame
+    return volume
+
+
+def _with_dataset(source: str) -> str:
+    """Name the data of a CXI file, which may hold other arrays beside them, such as a mask."""
+    path, dataset = split_source(source)
+    if dataset is None and path.lower().endswith(".cxi") and os.path.isfile(path):
+        with open_hdf5(path) as file:
+            if isinstance(find_node(file, _CXI_DATA), h5py.Dataset):
+                return f"{path}::{_CXI_DATA}"
+    return source

@@ -1,0 +1,93 @@
+"""Texts that people write, configurations and tables, and texts for people. Light to import."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cathodeflow.errors import InputError
+from cathodeflow.io.atomic import atomic_path
+from cathodeflow.io.guard import one_line
+
+_Path = str | os.PathLike[str]
+# A file of a few hundred bytes can stand for billions of values, by aliases of aliases.
+_MAX_VALUES = 100_000
+
+
+def package_text(path: _Path) -> str:
+    """Read a text file of the package, such as the template of a page."""
+    return Path(path).read_text(encoding="utf-8")
+
+
+def read_lines(path: str, expected: str) -> list[tuple[int, str]]:
+    """Read the lines of a text table, without empty lines and comments, which begin with `#`.
+
+    Parameters
+    ----------
+    path : str
+        UTF-8, with or without a byte order mark.
+    expected : str
+        What the file should be, for the error.
+
+    Returns
+    -------
+    list of (int, str)
+        Line numbers, from 1, and lines.
+
+    Raises
+    ------
+    InputError
+        The file is missing or is no UTF-8 text.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as stream:
+            lines = list(enumerate(stream, start=1))
+    except FileNotFoundError:
+        raise InputError(path, "no such file", expected) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, f"an error ({one_line(error)})", f"{expected} in UTF-8") from None
+    return [(number, line) for number, line in lines if line.strip() and not line.lstrip("\ufeff").startswith("#")]
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises
+    ------
+    InputError
+        The file is missing, is no YAML, holds no mapping, or more than 100,000 values.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(path, "no such file", "a configuration file") from None
+    except (OSError, ValueError, TypeError, RecursionError, OverflowError, AttributeError, yaml.YAMLError) as error:
+        raise InputError(path, " ".join(str(error).split())[:300], "a YAML file") from None
+    if not isinstance(values, dict):
+        raise InputError(path, f"a {type(values).__name__}", "a mapping of settings")
+    if _size(values, {}) > _MAX_VALUES:
+        raise InputError(path, "aliases that expand to too many values", f"at most {_MAX_VALUES} values")
+    return values
+
+
+def write_yaml(path: _Path, values: Mapping[str, Any]) -> None:
+    """Write a mapping of plain values as YAML, keys in the given order."""
+    write_text(path, yaml.safe_dump(dict(values), sort_keys=False))
+
+
+def write_text(path: _Path, text: str) -> None:
+    """Write a text in UTF-8 with lines that end as on Unix."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _size(value: Any, known: dict[int, float]) -> float:
+    """Count the values in nested mappings and lists, those behind an alias each time; infinitely many in a circle."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = float("inf")
+        known[id(value)] = 1 + sum(_size(one, known) for one in (value.values() if isinstance(value, dict) else value))
+    return known[id(value)]

@@ -1,0 +1,222 @@
+"""Crops of one size cut from micrographs, without their information bars."""
+
+import math
+from collections.abc import Callable
+
+import dask
+import dask.array as da
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.crops import CROPS
+from cathodeflow.sem.options import Crops
+from cathodeflow.sem.resample import shrink
+from cathodeflow.sem.seeds import generator
+from cathodeflow.sem.splits import SPLITS
+
+# Crops cut at a time from one image, about 50 MB where they are 224 px wide.
+_BLOCK = 1024
+# Images that an error lists before it only counts them.
+_LISTED = 10
+
+Places = NDArray[np.int64]
+Pair = tuple[int, int]
+
+
+def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
+    """Choose the positions of the crops: `size` for training and validation, and `size * ratio` more for the test.
+
+    Crops are divided evenly among the images of a class, or among all images. The positions in an image depend only on
+    the seed, its name and the number of its crops. With `pixels: null`, crops are half the image's rows and columns,
+    bar included, which `cut_crops` resizes to a square. With `pixel_nm`, crops have the physical size of `pixels` at
+    that pixel size. Without `overlap`, positions are drawn uniformly and independently, as published.
+
+    Parameters
+    ----------
+    split_table : DataFrame
+        One row per original with the columns name, label, split, rows, cols, bar_rows [px], and pixel_nm [nm] if the
+        option `pixel_nm` is given. Originals whose split is not train, validation or test have no crops.
+    options : Crops
+
+    Returns
+    -------
+    DataFrame
+        Columns `cathodeflow.io.crops.CROPS`: number of the crop, name, label and split of its original, first pixel
+        (row, col) in it, and its extent (rows, cols) [px]. Ordered by split (train, validation, test), then by name.
+
+    Raises
+    ------
+    InputError
+        Images that are smaller than a crop or of unknown pixel size, a line for each of the first ones; no room for
+        the crops; or fewer crops than classes.
+    """
+    size, seed = options.size, options.seed or 0
+    if options.pixels is None and options.pixel_nm is not None:
+        raise InputError("crops.pixel_nm", f"{options.pixel_nm:g} nm with crops of half an image", "crops.pixels too")
+    images = split_table[split_table["split"].isin(SPLITS)].sort_values("name", ignore_index=True)
+    extents, rooms = _extents(images, options)
+    held_out = round(size * options.ratio)
+    totals = dict.fromkeys(SPLITS, held_out) | {"train": size - held_out}
+    parts, crowded = [], []
+    for split, total in totals.items():
+        mine = images[images["split"] == split]
+        counts = _counts(mine, total, per_class=options.per_class, seed=seed, what=f"crops.size, {split}")
+        untested = sum(counts.get(name, 0) == 0 for name in mine["name"])
+        if untested and split != "train":
+            found = f"{total} crops, none for {untested} of the {len(mine)} images for {split}"
+            raise InputError("crops.size, crops.ratio", found, "at least one crop for each image")
+        for at, name, label in zip(mine.index, mine["name"], mine["label"], strict=True):
+            count = counts.get(name, 0)
+            places = _places(count, rooms[at], extents[at], options.overlap, generator(seed, "crops", name))
+            if len(places) < count:
+                crowded.append((count - len(places), len(places), count, name))
+            columns = {"name": name, "label": label, "split": split, "rows": extents[at][0], "cols": extents[at][1]}
+            parts.append(pd.DataFrame(places, columns=["row", "col"]).assign(**columns))
+    if crowded:
+        _, most, count, name = max(crowded)
+        found = f"room for {most} of {count} crops in {name}, and too little room in {len(crowded)} images"
+        raise InputError("crops.overlap", found, "more room: increase it, or decrease crops.size or crops.pixels")
+    return pd.concat(parts, ignore_index=True).rename_axis("crop").reset_index()[[*CROPS]]
+
+
+def cut_crops(table: pd.DataFrame, read_image: Callable[[str], NDArray[np.uint8]], *, side: int) -> da.Array:
+    """Cut crops from their images and resize them, once they are computed.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `plan_crops`. Consecutive crops of an image are cut together, and their image is read once.
+    read_image : function of str
+        Returns the image (row, col) uint8 of a name; see `cathodeflow.sem.resample.to_uint8`.
+    side : int
+        Side of the result [px].
+
+    Returns
+    -------
+    dask array (n, side, side) uint8
+        Means over the area of each pixel, see `cathodeflow.sem.resample.shrink`.
+
+    Raises
+    ------
+    InputError
+        When it is computed: an image is not uint8, or smaller than in the table.
+    """
+    names = table["name"].to_numpy()
+    places = table[["row", "col", "rows", "cols"]].to_numpy(np.int64)
+    starts = np.flatnonzero(names[1:] != names[:-1]) + 1
+    blocks = []
+    for first, last in zip([0, *starts], [*starts, len(table)], strict=True):
+        for begin in range(first, last, _BLOCK):
+            part = places[begin : min(begin + _BLOCK, last)]
+            block = dask.delayed(_cut)(read_image, names[begin], part, side)
+            blocks.append(da.from_delayed(block, shape=(len(part), side, side), dtype=np.uint8))
+    return da.concatenate(blocks) if blocks else da.zeros((0, side, side), dtype=np.uint8)
+
+
+def _extents(images: pd.DataFrame, options: Crops) -> tuple[list[Pair], list[Pair]]:
+    """Extent [px] of the crops of every image, and the number of their positions along each axis."""
+    pixels, pixel_nm = options.pixels, options.pixel_nm
+    size = images[["rows", "cols"]].to_numpy(np.int64)
+    bar = images["bar_rows"].to_numpy(np.int64)
+    usable = size - np.column_stack([bar + np.where(bar > 0, options.margin, 0), np.zeros_like(bar)])
+    if pixels is None:
+        extent = size // 2
+    else:
+        scale = np.ones(len(images)) if pixel_nm is None else pixel_nm / images["pixel_nm"].to_numpy(np.float64)
+        unknown = images["name"][~np.isfinite(scale)]
+        if len(unknown):
+            expected = f"one, to bring it to {pixel_nm:g} nm"
+            raise _listed([InputError(name, "no pixel size", expected) for name in unknown])
+        extent = np.maximum(np.rint(pixels * scale), 1).astype(np.int64)[:, None].repeat(2, axis=1)
+    rooms = usable - extent + 1
+    errors = [
+        InputError(
+            images["name"].iloc[at],
+            f"{usable[at, 0]} x {usable[at, 1]} px without a bar",
+            f"at least a crop, {extent[at, 0]} x {extent[at, 1]} px: decrease crops.pixels",
+        )
+        for at in np.flatnonzero((rooms < 1).any(axis=1)).tolist()
+    ]
+    if errors:
+        raise _listed(errors)
+    return [(int(a), int(b)) for a, b in extent], [(int(a), int(b)) for a, b in rooms]
+
+
+def _listed(errors: list[InputError]) -> InputError:
+    rest = len(errors) - _LISTED
+    more = [InputError(f"{rest} more images", "the same", errors[0].expected)] if rest > 0 else []
+    return InputErrors.of(errors[:_LISTED] + more)
+
+
+def _counts(images: pd.DataFrame, total: int, *, per_class: bool, seed: int, what: str) -> dict[str, int]:
+    """Crops of each image by its name."""
+    if not per_class:
+        return _even(total, images["name"].tolist(), generator(seed, what))
+    labels = sorted(set(images["label"]))
+    if total < len(labels):
+        raise InputError(what, f"{total} crops for {len(labels)} classes", "at least one for each")
+    counts: dict[str, int] = {}
+    for label, crops in _even(total, labels, generator(seed, what)).items():
+        counts |= _even(crops, images["name"][images["label"] == label].tolist(), generator(seed, what, label))
+    return counts
+
+
+def _even(total: int, names: list[str], rng: np.random.Generator) -> dict[str, int]:
+    """Divide `total` evenly; random names get one more."""
+    counts = np.full(len(names), total // len(names))
+    counts[rng.permutation(len(names))[: total % len(names)]] += 1
+    return dict(zip(names, counts.tolist(), strict=True))
+
+
+def _places(count: int, room: Pair, extent: Pair, overlap: float | None, rng: np.random.Generator) -> Places:
+    """Draw first pixels (n, 2) of crops within `room`, the positions along each axis; fewer where there is no room."""
+    if overlap is None:
+        return np.column_stack([rng.integers(room[0], size=count), rng.integers(room[1], size=count)])
+    drawn = _drawn_apart(count, room, extent, overlap, rng)
+    if len(drawn) == count:
+        return drawn
+    # Random positions waste room that a grid still has.
+    steps = [max(math.ceil(side * (1 - overlap) - 1e-9), 1) for side in extent]
+    lengths = [(places - 1) // step + 1 for places, step in zip(room, steps, strict=True)]
+    if count > lengths[0] * lengths[1] and len(drawn) >= lengths[0] * lengths[1]:
+        return drawn
+    count = min(count, lengths[0] * lengths[1])
+    slack = [places - 1 - (n - 1) * step for places, n, step in zip(room, lengths, steps, strict=True)]
+    offset = [int(rng.integers(most + 1)) for most in slack]
+    cells = np.stack(np.divmod(rng.choice(lengths[0] * lengths[1], count, replace=False), lengths[1]), axis=1)
+    return cells * np.array(steps) + np.array(offset)
+
+
+def _drawn_apart(count: int, room: Pair, extent: Pair, overlap: float, rng: np.random.Generator) -> Places:
+    """Draw positions one by one, uniformly from those that overlap little enough with all before, while any is left."""
+    rows, cols = extent
+    down, across = np.arange(-rows + 1, rows), np.arange(-cols + 1, cols)
+    shared = (rows - np.abs(down))[:, None] * (cols - np.abs(across))
+    allowed = shared <= overlap * rows * cols
+    free = np.ones(room, dtype=bool)
+    places: list[tuple[int, int]] = []
+    while len(places) < count:
+        left = np.flatnonzero(free)
+        if not len(left):
+            break
+        row, col = divmod(int(left[rng.integers(len(left))]), room[1])
+        places.append((row, col))
+        top, first = max(row - rows + 1, 0), max(col - cols + 1, 0)
+        near = free[top : row + rows, first : col + cols]
+        begin, start = top - (row - rows + 1), first - (col - cols + 1)
+        near &= allowed[begin : begin + near.shape[0], start : start + near.shape[1]]
+    return np.array(places, dtype=np.int64).reshape(-1, 2)
+
+
+def _cut(read_image: Callable[[str], NDArray[np.uint8]], name: str, places: Places, side: int) -> NDArray[np.uint8]:
+    image = read_image(name)
+    needed = (places[:, :2] + places[:, 2:]).max(axis=0)
+    if image.ndim != 2 or image.dtype != np.uint8 or (needed > image.shape).any():
+        found = f"{image.dtype} {image.shape}"
+        raise InputError(name, found, f"uint8, at least {needed[0]} x {needed[1]} px, as in the table of images")
+    crops = np.empty((len(places), side, side), dtype=np.uint8)
+    for number, (row, col, rows, cols) in enumerate(places):
+        crops[number] = shrink(image[row : row + rows, col : col + cols], side=side)
+    return crops

@@ -1,0 +1,296 @@
+"""All images of labelled data sets in one table, with their metadata."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from natsort import natsort_keygen
+
+from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.image_lists import images_in, is_table, read_rows, subfolders
+from cathodeflow.io.instrument_settings import SETTINGS, parse_sidecar
+from cathodeflow.io.micrographs import embedded_settings, micrograph_header, read_micrograph, sidecar_text
+from cathodeflow.io.raw_format import ImageHeader
+from cathodeflow.parallel import ordered_map
+from cathodeflow.sem.info_bar import crop_bar, find_info_bar
+from cathodeflow.sem.options import Index
+
+SPLITS = ("train", "validation", "test", "left out")
+_TEXTS = ("detector", "maker")
+# Columns in which the images of a class usually agree.
+_ALIKE = ("rows", "cols", "bit_depth", "channels", "bar_rows", "magnification")
+_THREADS = 4
+
+
+class ImageRow(NamedTuple):
+    """An image and its entries in the data set; names are unique within the data set."""
+
+    image: str
+    name: str
+    composition: str
+    state: str
+    label: str
+    session: str | None = None
+    split: str | None = None
+
+
+def list_images(images: str, options: Index, *, data_set: str | None = None) -> list[ImageRow]:
+    """List the images of a data set with their classes, without opening them.
+
+    Parameters
+    ----------
+    images : str
+        Folder of class folders named `<composition>` or `<composition>_<state>`; or a table, see
+        `cathodeflow.io.image_lists.read_rows`. Without a state, images have the first one.
+    options : Index
+        Compositions and states that may occur.
+    data_set : str, optional
+        Prefix of the names of the images, which tells several data sets apart.
+
+    Returns
+    -------
+    list of ImageRow
+        By class in natural order of the files, or as in the table.
+
+    Raises
+    ------
+    InputError
+        No such folder, class folders that are unknown or empty, images outside of them, or rows of a table with an
+        unknown class or split, or whose image is missing: a line each.
+    """
+    rows = (_table_images if is_table(images) else _folder_images)(images, options.compositions, options.states)
+    prefix = f"{data_set}/" if data_set else ""
+    return [row._replace(name=prefix + row.name) for row in rows]
+
+
+def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputError] | None = None) -> pd.DataFrame:
+    """Read all images, and the metadata stored with them, into one table.
+
+    Parameters
+    ----------
+    rows : sequence of ImageRow
+        Of one or more data sets.
+    options : Index
+        `bar_rows`, and `min_images`: the minimum number of different usable images per class.
+    bad : list of InputError, optional
+        Errors of unusable images are appended here, and these images left out, instead of raised.
+
+    Returns
+    -------
+    DataFrame
+        A row for every image, sorted by label, time (unknown last) and name in natural order, with the columns
+        `image`, `name`, `label`, `composition`, `state`, `session`, `time`, `rows`, `cols` (of the file) [px],
+        `bit_depth`, `channels`, `bar_rows`, `magnification`, `voltage_kv`, `detector`, `pixel_nm`, `brightness`,
+        `contrast`, `focus`, `maker`, `mean`, `deviation` (mean and standard deviation of the intensity above the bar,
+        in 0..1), `sha256` (of the pixels above the bar), `duplicate_of` (name of the first identical image) and
+        `split`. Unknown values are missing in the sense of `isna`. Duplicates have the split `left out`.
+
+    Raises
+    ------
+    InputError
+        Images that cannot be read, identical images in different classes, and classes with too few images: a line each.
+    """
+    errors: list[InputError] = []
+    records: list[dict[str, Any]] = []
+    for found in ordered_map(lambda row: _examine(row, options.bar_rows), rows, workers=_THREADS):
+        if isinstance(found, InputError):
+            errors.append(found)
+        else:
+            records.append(found)
+    conflicts = _conflicts(records)
+    errors += conflicts.values()
+    table = _as_table([record for record in records if record["name"] not in conflicts])
+    few = _too_few(rows, table, options.min_images)
+    if few or (errors and bad is None):
+        raise InputErrors.of(errors + few)
+    if bad is not None:
+        bad += errors
+    return table
+
+
+def odd_images(table: pd.DataFrame) -> pd.Series:
+    """Find images that differ from most of their class in size, bit depth, channels, bar or magnification.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `build_index`.
+
+    Returns
+    -------
+    Series of str
+        How each of these images differs, by its index in the table, such as "cols 640, most of 622 have 1280".
+    """
+    odd: dict[Any, list[str]] = {}
+    for label, same in table.groupby("label", sort=False):
+        for column in _ALIKE:
+            values = same[column].dropna()
+            if values.nunique() > 1:
+                usual = values.mode().iloc[0]
+                for index, value in values[values != usual].items():
+                    odd.setdefault(index, []).append(f"{column} {value:g}, most of {label} have {usual:g}")
+    return pd.Series({index: "; ".join(texts) for index, texts in sorted(odd.items())}, dtype=object)
+
+
+def pool(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Join the tables of several data sets; images that occur in several are used once.
+
+    Raises
+    ------
+    InputError
+        The same image in different classes, a line for each.
+    """
+    table = pd.concat(tables, ignore_index=True).sort_values(["label", "time", "name"], ignore_index=True)
+    errors = []
+    for _, same in table[table["duplicate_of"].isna()].groupby("sha256"):
+        if same["label"].nunique() > 1:
+            other = same[same["label"] != same["label"].iloc[0]].iloc[0]
+            found = f"the image {same['name'].iloc[0]} again, as {other['label']}"
+            errors.append(InputError(other["image"], found, f"one class, {same['label'].iloc[0]} or {other['label']}"))
+        for row in same.index[1:]:
+            table.loc[row, ["duplicate_of", "split"]] = [same["name"].iloc[0], SPLITS[-1]]
+    if errors:
+        raise InputErrors.of(errors)
+    return table
+
+
+def _folder_images(folder: str, compositions: Sequence[str], states: Sequence[str]) -> list[ImageRow]:
+    if not os.path.isdir(folder):
+        found = "a file" if os.path.exists(folder) else "no such folder"
+        raise InputError(folder, found, "a folder of class folders, or a table (.csv, .tsv)")
+    classes = {f"{composition}_{state}": (composition, state) for composition in compositions for state in states}
+    classes |= {composition: (composition, states[0]) for composition in compositions}
+    expected = f"a class folder: {'|'.join(compositions)}, alone or with _{'|_'.join(states)}"
+    errors: list[InputError] = []
+    rows: list[ImageRow] = []
+    if outside := images_in(folder):
+        errors.append(InputError(folder, f"{len(outside)} images outside of class folders", "class folders only"))
+    folders = subfolders(folder)
+    if not folders:
+        errors.append(InputError(folder, "no folder in it", expected))
+    for path in folders:
+        name = os.path.basename(path)
+        if name not in classes:
+            errors.append(InputError(path, f"an unknown class '{name}'", expected))
+            continue
+        errors += [InputError(inner, "a folder in a class folder", "images") for inner in subfolders(path)]
+        files = images_in(path)
+        if not files:
+            errors.append(InputError(path, "no image", "images of the class"))
+        composition, state = classes[name]
+        label = _label(composition, state, states)
+        rows += [ImageRow(file, f"{name}/{os.path.basename(file)}", composition, state, label) for file in files]
+    if errors:
+        raise InputErrors.of(errors)
+    return rows
+
+
+def _table_images(table: str, compositions: Sequence[str], states: Sequence[str]) -> list[ImageRow]:
+    errors: list[InputError] = []
+    rows: list[ImageRow] = []
+    for number, cells in read_rows(table):
+        where = f"{table} line {number}"
+        composition, state = cells.get("composition", ""), cells.get("state", states[0])
+        split, image = cells.get("split"), cells["image"]
+        if composition not in compositions:
+            errors.append(InputError(where, f"composition '{composition}'", "one of " + ", ".join(compositions)))
+        if state not in states:
+            errors.append(InputError(where, f"state '{state}'", "one of " + ", ".join(states)))
+        if split not in (None, *SPLITS):
+            errors.append(InputError(where, f"split '{split}'", "one of " + ", ".join(SPLITS) + ", or nothing"))
+        if not os.path.isfile(image):
+            errors.append(InputError(where, f"image '{image}', which does not exist", "the path of an image"))
+        label = _label(composition, state, states)
+        name = f"{label}/{os.path.basename(image)}"
+        rows.append(ImageRow(image, name, composition, state, label, cells.get("session"), split))
+    if errors:
+        raise InputErrors.of(errors)
+    times = Counter(row.name for row in rows)
+    return [row if times[row.name] == 1 else row._replace(name=f"{row.label}/{row.image}") for row in rows]
+
+
+def _label(composition: str, state: str, states: Sequence[str]) -> str:
+    return composition if state == states[0] else f"{composition}_{state}"
+
+
+def _examine(row: ImageRow, bar_rows: int | None) -> dict[str, Any] | InputError:
+    try:
+        header, image = micrograph_header(row.image), read_micrograph(row.image)
+        bar = find_info_bar(image) if bar_rows is None else bar_rows
+        if bar >= header.rows:
+            raise InputError(row.image, f"{header.rows} rows", f"more than the {bar} rows of the bar")
+        text = sidecar_text(row.image)
+        settings = embedded_settings(row.image) | (parse_sidecar(text) if text else {})
+    except InputError as error:
+        return error
+    pixels = np.ascontiguousarray(crop_bar(image, bar))
+    scale = float(np.iinfo(pixels.dtype).max)
+    digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype.name} ".encode() + pixels.tobytes())
+    return {
+        **row._asdict(),
+        **ImageHeader._asdict(header),
+        "bar_rows": bar,
+        **{key: settings.get(key) for key in SETTINGS},
+        "mean": float(pixels.mean(dtype=np.float64)) / scale,
+        "deviation": float(pixels.std(dtype=np.float64)) / scale,
+        "sha256": digest.hexdigest(),
+    }
+
+
+def _conflicts(records: list[dict[str, Any]]) -> dict[str, InputError]:
+    """Find identical images of different classes, at least one of which is wrong; keys are their names."""
+    labels: dict[str, dict[str, str]] = {}
+    for record in records:
+        labels.setdefault(record["sha256"], {})[record["label"]] = record["name"]
+    conflicts = {}
+    for record in records:
+        others = [name for label, name in labels[record["sha256"]].items() if label != record["label"]]
+        if others:
+            found = f"the same pixels as {', '.join(others)} of another class"
+            conflicts[record["name"]] = InputError(record["image"], found, "an image of one class")
+    return conflicts
+
+
+def _as_table(records: list[dict[str, Any]]) -> pd.DataFrame:
+    natural = natsort_keygen()
+    # Sorted by plain text first, so that names that are equal in natural order (01 and 1) have a fixed order too.
+    ordered = sorted(records, key=lambda record: record["name"])
+    ordered.sort(key=lambda record: (record["label"], record["time"] or datetime.max, natural(record["name"])))
+    first: dict[str, str] = {}
+    for record in ordered:
+        earlier = first.setdefault(record["sha256"], record["name"])
+        record["duplicate_of"] = earlier if earlier != record["name"] else None
+        if record["duplicate_of"]:
+            record["split"] = "left out"
+    columns = [
+        *("image", "name", "label", "composition", "state", "session", "time", *ImageHeader._fields, "bar_rows"),
+        *(name for name in SETTINGS if name != "time"),
+        *("mean", "deviation", "sha256", "duplicate_of", "split"),
+    ]
+    table = pd.DataFrame(ordered, columns=columns)
+    table["time"] = pd.to_datetime(table["time"]).astype("datetime64[ns]")
+    for name in (*(name for name in SETTINGS if name not in ("time", *_TEXTS)), "mean", "deviation"):
+        table[name] = table[name].astype(np.float64)
+    for name in (*_TEXTS, "session", "duplicate_of", "split"):
+        # Columns without any text would otherwise become numeric.
+        table[name] = table[name].astype(object).where(table[name].notna(), None)
+    return table
+
+
+def _too_few(rows: Sequence[ImageRow], table: pd.DataFrame, min_images: int) -> list[InputError]:
+    used = Counter(table["label"][table["split"] != "left out"])
+    folders = {row.label: os.path.dirname(row.image) for row in reversed(rows)}
+    return [
+        InputError(
+            folders[label],
+            f"{used[label]} usable images of class {label}, all different",
+            f"at least {min_images}",
+        )
+        for label in sorted(folders)
+        if used[label] < min_images
+    ]

@@ -1,0 +1,52 @@
+"""Stage: cut crops from the images of all data sets."""
+
+import logging
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cathodeflow.io.crops import GEOMETRY, write_crops
+from cathodeflow.io.micrographs import read_micrograph
+from cathodeflow.io.tables import read_table
+from cathodeflow.scheduling import scheduled
+from cathodeflow.sem.cropping import cut_crops, plan_crops
+from cathodeflow.sem.options import Crops
+from cathodeflow.sem.resample import to_uint8
+from cathodeflow.stage import InputFile, Metrics, OutputStore, stage
+
+log = logging.getLogger("cathodeflow.sem")
+
+
+@stage("sem.crops")
+def crops(split_table: InputFile, *, out: OutputStore, options: Crops) -> Metrics:
+    """Cut crops from the images of SPLIT_TABLE.
+
+    Parameters
+    ----------
+    split_table : path
+        Table of images that `split` wrote.
+    out : path
+        Zarr store to write; the table of the crops is written beside it, with the suffix `.parquet`.
+
+    Raises
+    ------
+    InputError
+        Images that are smaller than a crop or of unknown pixel size, or too few or too many crops for the images.
+    """
+    images = read_table(split_table, ["name", "image", "label", "split", "rows", "cols", "bar_rows", "pixel_nm"])
+    planned = plan_crops(images, options)
+    listed = images[["name", "image", "bar_rows"]].itertuples(index=False)
+    # Absolute paths, as a worker on a cluster may have another working folder.
+    files = {name: (os.path.abspath(path), int(bar_rows)) for name, path, bar_rows in listed}
+
+    def read_image(name: str) -> NDArray[np.uint8]:
+        path, bar_rows = files[name]
+        return to_uint8(read_micrograph(path), bar_rows=bar_rows)
+
+    geometry = options.model_dump(include=set(GEOMETRY))
+    with scheduled():
+        write_crops(out, cut_crops(planned, read_image, side=options.side), planned, attributes=geometry)
+    log.info("%d crops of %d x %d pixels", len(planned), options.side, options.side)
+    counts = planned["split"].value_counts()
+    return Metrics({name: int(counts.get(name, 0)) for name in ("train", "validation", "test")})

@@ -1,0 +1,88 @@
+"""Stage: compute class activation maps of a network."""
+
+import logging
+
+import numpy as np
+import torch
+
+from cathodeflow.io.activation_maps import ActivationMaps, write_activation_maps
+from cathodeflow.io.crops import GEOMETRY, read_crops
+from cathodeflow.io.micrographs import read_micrograph
+from cathodeflow.io.tables import read_csv, read_table, write_csv
+from cathodeflow.learning import resolve_device
+from cathodeflow.sem.gradcam import activation_maps, choose_crops, choose_originals, whole_map
+from cathodeflow.sem.image_predictions import cut_tiles
+from cathodeflow.sem.model import load_network
+from cathodeflow.sem.options import Explain
+from cathodeflow.sem.resample import to_uint8
+from cathodeflow.stage import InputFile, InputStore, Metrics, OutputFile, stage
+
+log = logging.getLogger("cathodeflow.sem")
+
+
+@stage("sem.explain")
+def explain(
+    split_table: InputFile,
+    model: InputFile,
+    crops: InputStore,
+    images: InputFile,
+    predictions: InputFile,
+    *,
+    out: OutputFile,
+    crops_table: OutputFile,
+    images_table: OutputFile,
+    options: Explain,
+) -> Metrics:
+    """Compute class activation maps of MODEL for its predictions of IMAGES and of their crops, PREDICTIONS.
+
+    Parameters
+    ----------
+    split_table : path
+        Table of images that `split` wrote.
+    model : path
+        Model file that `train` wrote.
+    crops : path
+        Store that `crops` wrote.
+    images : path
+        Predictions of the test images that `test` wrote.
+    predictions : path
+        Predictions of the test crops that `test` wrote.
+    out : path
+        File of the maps to write (explain.h5).
+    crops_table : path
+        CSV table of the crops that were chosen, to write.
+    images_table : path
+        CSV table of the images that were chosen, to write.
+
+    Raises
+    ------
+    InputError
+        An image cannot be read or is smaller than a crop.
+    """
+    torch.set_num_threads(options.threads)
+    device = resolve_device(options.device or "auto").type
+    network, metadata = load_network(model)
+    classes = network.classes
+    rng = np.random.default_rng(options.seed or 0)
+    array, _ = read_crops(crops)
+    chosen = choose_crops(read_csv(predictions), per_class=options.per_class, rng=rng)
+    shown = np.stack([np.asarray(array[int(number)]) for number in chosen["crop"]])
+    targets = [classes.index(label) for label in chosen["prediction"]]
+    maps = activation_maps(network, shown, targets, method=options.method, device=device)
+    files = read_table(split_table).set_index("name")
+    originals = choose_originals(read_csv(images), whole=options.whole, rng=rng)
+    originals["pixel_nm"] = files.loc[originals["name"], "pixel_nm"].to_numpy()
+    geometry = {name: metadata[name] for name in GEOMETRY}
+    whole, whole_maps = [], []
+    for name, prediction, pixel_nm in zip(*(originals[c] for c in ("name", "prediction", "pixel_nm")), strict=True):
+        image, bar_rows = read_micrograph(files.loc[name, "image"]), int(files.loc[name, "bar_rows"])
+        own_pixel_nm = float(pixel_nm) if pixel_nm > 0 else None
+        tiles = cut_tiles(image, overlap=options.overlap, bar_rows=bar_rows, own_pixel_nm=own_pixel_nm, **geometry)
+        whole_maps.append(whole_map(network, tiles, classes.index(prediction), method=options.method, device=device))
+        rows, cols = whole_maps[-1].shape
+        whole.append(to_uint8(image, bar_rows=bar_rows)[:rows, :cols])
+    write_activation_maps(out, ActivationMaps(shown, maps, whole, whole_maps), requested=options.whole)
+    write_csv(crops_table, chosen)
+    write_csv(images_table, originals)
+    log.info("class activation maps of %d crops and %d whole images", len(chosen), len(originals))
+    return Metrics({"crops": len(chosen), "images": len(originals)})

@@ -1,0 +1,64 @@
+"""Stage: list the labelled images of a data set with their metadata."""
+
+import logging
+
+import pandas as pd
+
+from cathodeflow.errors import InputError
+from cathodeflow.io.tables import write_csv, write_table
+from cathodeflow.sem.image_table import build_index, list_images, odd_images
+from cathodeflow.sem.options import Index
+from cathodeflow.stage import Metrics, OutputFile, Source, stage
+
+log = logging.getLogger("cathodeflow.sem")
+
+
+@stage("sem.index")
+def index(
+    images: Source, *, out: OutputFile, readable: OutputFile | None = None, sample: str, options: Index
+) -> Metrics:
+    """List IMAGES, a folder of class folders or a table, with their metadata.
+
+    Parameters
+    ----------
+    images : path
+        Folder of class folders, or a table (CSV, TSV) of images.
+    out : path
+        Table to write (Parquet): one row per image.
+    readable : path
+        The same table as CSV, with a column for what is unusual about an image.
+    sample : str
+        Name of the data set; the names of the images begin with it.
+
+    Raises
+    ------
+    InputError
+        A line for every image, class folder or row that cannot be used.
+    """
+    rows = list_images(images, options, data_set=sample)
+    bad: list[InputError] | None = [] if options.on_bad_file == "skip" else None
+    table = build_index(rows, options, bad=bad)
+    for problem in bad or ():
+        log.warning("left out: %s", problem)
+    odd = odd_images(table)
+    for path, text in zip(table["image"][odd.index], odd, strict=True):
+        log.warning("unusual image: %s: %s", path, text)
+    write_table(out, table)
+    if readable:
+        unusable = [
+            {"image": error.where, "problem": f"found {error.found}, expected {error.expected}"} for error in bad or ()
+        ]
+        rows_to_read = [table.assign(problem=odd.reindex(table.index)), pd.DataFrame(unusable)]
+        write_csv(readable, pd.concat(rows_to_read, ignore_index=True))
+    classes = int(table["label"].nunique())
+    log.info("%d images of %d classes", len(table), classes)
+    return Metrics(
+        {
+            "images": len(table),
+            "images_left_out": len(bad or ()),
+            "images_odd": len(odd),
+            "classes": classes,
+            "duplicates": int(table["duplicate_of"].notna().sum()),
+            "without_time": int(table["time"].isna().sum()),
+        }
+    )

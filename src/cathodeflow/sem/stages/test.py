@@ -1,0 +1,91 @@
+"""Stage: test a network."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cathodeflow.io.crops import read_crops
+from cathodeflow.io.tables import write_csv
+from cathodeflow.learning import resolve_device
+from cathodeflow.sem.calibration import reliability
+from cathodeflow.sem.model import load_network
+from cathodeflow.sem.options import Test
+from cathodeflow.sem.predictions import (
+    bootstrap,
+    class_numbers,
+    crop_predictions,
+    network_outputs,
+    original_predictions,
+    probabilities,
+)
+from cathodeflow.stage import InputFile, InputStore, Metrics, OutputFile, stage
+
+log = logging.getLogger("cathodeflow.sem")
+
+
+@stage("sem.test")
+def test(
+    model: InputFile,
+    crops: InputStore,
+    *,
+    out: OutputFile,
+    crops_table: OutputFile,
+    metrics_table: OutputFile,
+    calibration: OutputFile,
+    options: Test,
+) -> Metrics:
+    """Test the network MODEL on the test crops of CROPS.
+
+    Parameters
+    ----------
+    model : path
+        Model file that `train` wrote.
+    crops : path
+        Store that `crops` wrote.
+    out : path
+        CSV table of the predictions of the images to write.
+    crops_table : path
+        CSV table of the predictions of the crops to write.
+    metrics_table : path
+        CSV table of the performance metrics with their intervals to write.
+    calibration : path
+        CSV table of the reliability diagrams to write: accuracy in bins of confidence, before and after temperature
+        scaling.
+    """
+    torch.set_num_threads(options.threads)
+    network, metadata = load_network(model)
+    array, table = read_crops(crops)
+    numbers = np.flatnonzero(table["split"] == "test")
+    device = resolve_device(options.device or "auto").type
+    logits = network_outputs(network, array, numbers, batch_size=options.batch_size, device=device).logits
+    classes, tested = network.classes, table.iloc[numbers]
+    temperatures = {"temperature": metadata["temperature"], "original_temperature": metadata["original_temperature"]}
+    raw = crop_predictions(logits, tested, classes, temperature=1.0)
+    by_crop = crop_predictions(logits, tested, classes, temperature=temperatures["temperature"])
+    raw_images = original_predictions(raw, classes, temperature=1.0)
+    by_image = original_predictions(by_crop, classes, temperature=temperatures["original_temperature"])
+    write_csv(out, by_image)
+    write_csv(crops_table, by_crop)
+    merit = {"image": bootstrap(by_image, classes, options), "crop": bootstrap(by_crop, classes, options)}
+    write_csv(metrics_table, pd.concat([rows.assign(kind=kind) for kind, rows in merit.items()]))
+    cases = {("crops", "before"): raw, ("crops", "after"): by_crop}
+    cases |= {("images", "before"): raw_images, ("images", "after"): by_image}
+    diagrams = [
+        reliability(
+            probabilities(predicted, classes), class_numbers(predicted["label"], classes), bins=options.bins
+        ).assign(kind=kind, temperature=when)
+        for (kind, when), predicted in cases.items()
+    ]
+    write_csv(calibration, pd.concat(diagrams))
+    log.info(
+        "accuracy: %.1f %% of %d images, %.1f %% of %d crops",
+        100 * by_image["correct"].mean(), len(by_image), 100 * by_crop["correct"].mean(), len(by_crop),
+    )  # fmt: skip
+    metrics: dict[str, float | None] = {"images": len(by_image), "crops": len(by_crop)}
+    for kind, rows in merit.items():
+        for row in rows.to_dict("records"):
+            name = f"{kind}_{row['figure']}" + (f"_{row['label']}" if isinstance(row["label"], str) else "")
+            metrics |= {name: row["value"], f"{name}_low": row["low"], f"{name}_high": row["high"]}
+    return Metrics({**metrics, **temperatures})

@@ -1,0 +1,243 @@
+"""A stage of the workflow: one function, which a notebook calls and a rule runs as a command."""
+
+import functools
+import importlib
+import inspect
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from cathodeflow.file_arguments import (
+    FileArgument,
+    InputFile,
+    InputFolder,
+    InputStore,
+    OutputFile,
+    OutputFolder,
+    OutputStore,
+    Source,
+    file_argument,
+)
+from cathodeflow.io.atomic import WRITTEN
+from cathodeflow.options import Options
+
+__all__ = [
+    "FileArgument", "InputFile", "InputFolder", "InputStore", "Metrics", "OutputFile", "OutputFolder", "OutputStore",
+    "Source", "Stage", "exported", "file_argument", "has_stage", "parameter_texts", "stage",
+]  # fmt: skip
+
+
+class Metrics(dict[str, Any]):
+    """Figures of merit of a stage by name; None where one could not be computed.
+
+    Parameters
+    ----------
+    values : mapping
+    history : iterable of mapping
+        Of a training: a row per epoch, with the key `epoch`.
+    figures : iterable of str
+        Of a stage that draws: the image files.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        *,
+        history: Iterable[Mapping[str, Any]] = (),
+        figures: Iterable[str] = (),
+    ) -> None:
+        super().__init__(values)
+        self.history = [dict(row) for row in history]
+        self.figures = list(figures)
+
+
+class Stage:
+    """A stage: called like its function, with `sample` and `record` as further keywords.
+
+    Parameters
+    ----------
+    function : callable
+        Positional arguments are what it reads; keyword-only ones are outputs, further settings, and `options`, whose
+        annotation is the options class. Its numpy docstring has the help text of every argument.
+    name : str
+        Such as `bragg.fit`.
+    """
+
+    def __init__(self, function: Callable[..., Metrics], name: str) -> None:
+        self.function, self.name = function, name
+        functools.update_wrapper(self, function)
+        hints = get_type_hints(function, include_extras=True)
+        self.options_class: type[Options] = hints["options"]
+        #: What the function takes besides its options.
+        self.arguments = {
+            name: parameter.replace(annotation=hints[name])
+            for name, parameter in inspect.signature(function).parameters.items()
+            if name != "options"
+        }
+        more = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=str | None)
+            for name in ("sample", "record")
+            if name not in self.arguments
+        ]
+        options = inspect.Parameter(
+            "options", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=self.options_class
+        )
+        self.__signature__ = inspect.Signature([*self.arguments.values(), options, *more], return_annotation=Metrics)
+
+    def __call__(
+        self,
+        *arguments: Any,
+        options: Options | None = None,
+        sample: str | None = None,
+        record: str | os.PathLike[str] | None = None,
+        **keywords: Any,
+    ) -> Metrics:
+        """Run the stage, and write its record if `record` names a file.
+
+        Parameters
+        ----------
+        arguments, keywords
+            Those of the function; paths may be `pathlib.Path`.
+        options : Options, optional
+            By default those of the options class.
+        sample : str, optional
+            What the record calls the sample; by default the name of the record's folder.
+        record : path, optional
+            JSON file for options, figures of merit, and digests of what was read and written.
+
+        Raises
+        ------
+        InputError
+            Something that cannot be used: a line for each.
+        """
+        given = self.options_class() if options is None else options
+        name = sample or (Path(record).absolute().parent.name if record else "sample")
+        if "sample" in self.arguments:
+            keywords["sample"] = name
+        bound = inspect.signature(self.function).bind(*arguments, options=given, **keywords)
+        for argument, value in bound.arguments.items():
+            if argument in self.arguments and file_argument(self.arguments[argument].annotation):
+                bound.arguments[argument] = _as_text(value)
+        if record is None:
+            return self.function(*bound.args, **bound.kwargs)
+        # Takes as long to import as all of `--help` may.
+        from cathodeflow.record import begin, write_record
+
+        # A notebook runs many stages in one process; the record is of this one, with the stages that it calls.
+        before = dict(WRITTEN)
+        WRITTEN.clear()
+        begun = begin()
+        metrics = self.function(*bound.args, **bound.kwargs)
+        write_record(
+            os.fspath(record),
+            stage=self.name,
+            sample=name,
+            options=given,
+            metrics=metrics,
+            history=metrics.history,
+            figures=metrics.figures,
+            inputs=self._inputs(bound.arguments, given),
+            begun=begun,
+        )
+        WRITTEN.update(before)
+        return metrics
+
+    def _inputs(self, arguments: Mapping[str, Any], options: Options) -> list[str]:
+        """List the files that were read: those of the arguments, and those that options name."""
+        read = [
+            value
+            for name, value in arguments.items()
+            if name in self.arguments
+            and (file := file_argument(self.arguments[name].annotation)) is not None
+            and not file.output
+        ]
+        read += [
+            getattr(options, name)
+            for name, field in type(options).model_fields.items()
+            if (file := file_argument(field.annotation)) is not None and not file.output
+        ]
+        flat = [path for value in read for path in (value if isinstance(value, list | tuple) else [value])]
+        return [path for path in flat if path]
+
+    def summary(self) -> str:
+        """First paragraphs of the docstring, without its sections."""
+        return re.split(r"\n\w+\n-{3,}", inspect.getdoc(self.function) or "")[0].strip()
+
+    def help(self) -> dict[str, str]:
+        """Text of every argument, from the docstring's section of parameters."""
+        return parameter_texts(inspect.getdoc(self.function) or "")
+
+
+def stage(name: str) -> Callable[[Callable[..., Metrics]], Stage]:
+    """Make a function the stage `name`, such as `bragg.fit`."""
+    return lambda function: Stage(function, name)
+
+
+def parameter_texts(docstring: str) -> dict[str, str]:
+    r"""Return the texts of the section `Parameters` of a numpy docstring, by name.
+
+    Examples
+    --------
+    >>> parameter_texts("Fit.\n\nParameters\n----------\na, b : path\n    Two\n    files.\n")
+    {'a': 'Two files.', 'b': 'Two files.'}
+    """
+    section = re.search(r"^Parameters\n-{3,}\n(.*?)(?=^\w+\n-{3,}|\Z)", docstring, re.DOTALL | re.MULTILINE)
+    texts: dict[str, str] = {}
+    for names, text in re.findall(
+        r"^(\S.*?)(?: :.*)?\n((?:[ \t]+.*\n?|\n(?=[ \t]))+)", section[1] if section else "", re.MULTILINE
+    ):
+        texts |= {name.strip(): " ".join(text.split()) for name in names.split(",")}
+    return texts
+
+
+def exported(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` of a technique's package: its stages and options classes, imported when used.
+
+    The stage `fit` is the function of that name in the package's module `stages.fit`.
+
+    Examples
+    --------
+    >>> from cathodeflow import bragg
+    >>> bragg.fit.name, bragg.Fit().max_iterations
+    ('bragg.fit', 100)
+    """
+
+    def names() -> list[str]:
+        section = importlib.import_module(f"{package}.options").Section
+        classes = [
+            section.model_fields[name].annotation.__name__ for name in section.model_fields if has_stage(package, name)
+        ]
+        return stage_names(package, section.model_fields) + classes
+
+    def get(name: str) -> Any:
+        if has_stage(package, name):
+            return getattr(importlib.import_module(f"{package}.stages.{name}"), name)
+        if name[:1].isupper():
+            return getattr(importlib.import_module(f"{package}.options"), name)
+        raise AttributeError(f"module '{package}' has no attribute '{name}'")
+
+    return get, names
+
+
+def has_stage(package: str, name: str) -> bool:
+    """Whether a technique's package has a stage of this name; nothing is imported."""
+    return name.isidentifier() and (_stages_folder(package) / f"{name}.py").is_file()
+
+
+def stage_names(package: str, fields: Iterable[str]) -> list[str]:
+    """Names of a technique's stages: those of its section's fields in their order, then others, which have no rule."""
+    first = [name for name in fields if has_stage(package, name)]
+    files = sorted(path.stem for path in _stages_folder(package).glob("[!_]*.py"))
+    return first + [name for name in files if name not in first]
+
+
+def _stages_folder(package: str) -> Path:
+    return Path(__file__).parent.joinpath(*package.split(".")[1:], "stages")
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return [os.fspath(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,111 @@
+"""FIB-SEM: all stages called as functions, as in a notebook; what they return is what they write."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from cathodeflow import fibsem
+from cathodeflow.errors import InputError
+from cathodeflow.io.volumes import read_volume, read_volume_info
+
+DEVICE = {"device": "cpu", "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A volume, and a run of one network and one method on it."""
+    folder = tmp_path_factory.mktemp("stages")
+    fibsem.simulate(folder / "raw", options=fibsem.Simulate(n_slices=16, rows=48, cols=56, seed=1))
+    stores = {name: folder / f"{name}.zarr" for name in ("slices", "labels", "images", "image_labels")}
+    volume = fibsem.Volume(pixel_nm=20.0, slice_nm=40.0)
+    source, labels = folder / "raw/slices", folder / "raw/labels"
+    fibsem.volume(source, out=stores["slices"], labels=labels, labels_out=stores["labels"], options=volume)
+    fibsem.augment(
+        stores["slices"], stores["labels"], out=stores["images"], labels_out=stores["image_labels"],
+        pairs=folder / "pairs.parquet", options=fibsem.Augment(copies=2, gap=0),
+    )  # fmt: skip
+    network = {
+        "widths": (4, 8),
+        "epochs": 4,
+        "batch_size": 4,
+        "learning_rate": 1e-2,
+        "passes": 3,
+        "dropout": 0.2,
+        **DEVICE,
+    }
+    fibsem.train_global(
+        stores["images"], stores["image_labels"], folder / "pairs.parquet", split="grouped", out=folder / "ugsm.pt",
+        cross_fit=True, record=folder / "ugsm.json", checkpoint=folder / "ugsm.ckpt",
+        options=fibsem.TrainGlobal(**network),
+    )  # fmt: skip
+    fibsem.predict_global(
+        folder / "ugsm.pt", stores["images"], folder / "pairs.parquet", split="grouped", out=folder / "ugsm_logits.zarr",
+        entropy=folder / "ugsm_entropy.zarr", labels=folder / "ugsm_labels.zarr", table=folder / "ugsm_images.parquet",
+        options=fibsem.PredictGlobal(**DEVICE),
+    )  # fmt: skip
+    predicted = (folder / "ugsm_logits.zarr", folder / "ugsm_images.parquet")
+    fibsem.train_idk(
+        *predicted, stores["image_labels"], out=folder / "matphase_idk.pt", checkpoint=folder / "idk.ckpt",
+        options=fibsem.TrainIdk(epochs=2, target=0.4, **DEVICE),
+    )  # fmt: skip
+    fibsem.train_local(
+        folder / "ugsm.pt", folder / "matphase_idk.pt", *predicted, stores["images"], stores["image_labels"],
+        out=folder / "matphase_local.pt", entropies=folder / "matphase_entropy.parquet",
+        record=folder / "matphase_local.json", options=fibsem.TrainLocal(epochs=2, **DEVICE),
+    )  # fmt: skip
+    fibsem.test(
+        folder, stores["images"], stores["image_labels"], networks="ugsm", methods="matphase=ugsm", split="grouped",
+        record=folder / "test.json", options=fibsem.Test(**DEVICE),
+    )  # fmt: skip
+    assert not list(folder.glob("*.ckpt*"))
+    return folder
+
+
+def test_the_local_model_decides_at_idk_pixels_alone(run: Path) -> None:
+    metrics = json.loads((run / "test.json").read_text())["metrics"]
+    attributes = read_volume_info(run / "test_labels.zarr").attributes
+    row = {name: index for index, name in enumerate(attributes["methods"])}
+    idk, labels = (read_volume(run / f"test_{part}.zarr").compute() for part in ("idk", "labels"))
+    assert idk[row["matphase"]].mean() == pytest.approx(metrics["idk_share_matphase"]) and not idk[row["ugsm"]].any()
+    assert 0.05 < idk[row["matphase"]].mean() < 0.9
+    differ = labels[row["matphase"]] != labels[row["ugsm"]]
+    assert not differ[idk[row["matphase"]] == 0].any()
+    scores = {name: metrics[f"validation_miu_{name}"] for name in attributes["methods"]}
+    assert attributes["best"] == max(scores, key=lambda name: scores[name]) and attributes["local"] == {
+        "matphase": "ugsm"
+    }
+
+
+def test_metrics_are_those_of_the_tables_and_figures_are_drawn_from_files(run: Path, tmp_path: Path) -> None:
+    tables = {name: tmp_path / f"{name}.csv" for name in ("out", "per_slice", "differences")}
+    options = fibsem.Metrics(bootstrap_samples=100)
+    found = fibsem.metrics([run], truth=run / "image_labels.zarr", options=options, **tables)
+    table = pd.read_csv(tables["out"]).set_index("model")
+    for name, row in table.iterrows():
+        assert found[f"miu_{name}_grouped"] == pytest.approx(row["miu"], rel=1e-5)
+    stores = {"images": run / "images.zarr", "labels": run / "image_labels.zarr"}
+    drawn = fibsem.figures(out=tmp_path, comparison=tables["out"], run=run, **stores)
+    names = ["methods", "fractions", "ugsm", "matphase_local", "matphase_pacing", "slices"]
+    assert drawn.figures == [f"{tmp_path}/{name}.png" for name in names]
+    assert all(Path(path).stat().st_size > 5000 for path in drawn.figures)
+
+
+def test_new_slices_are_segmented_and_drawn(run: Path, tmp_path: Path) -> None:
+    fibsem.simulate(tmp_path / "new", number=3, options=fibsem.Simulate(n_slices=9, rows=48, cols=56, seed=1))
+    slices = tmp_path / "new/slices"
+    stores = {name: tmp_path / f"{name}.zarr" for name in ("out", "uncertainty")}
+    options = fibsem.Predict(model=str(run / "model.pt"), method="matphase", pixel_nm=20.0, **DEVICE)
+    metrics = fibsem.predict(slices, options=options, **stores)
+    phases = read_volume(stores["out"]).compute()
+    assert phases.shape == (9, 48, 56) and metrics["fraction_active"] == pytest.approx((phases == 1).mean())
+    drawn = fibsem.figures(out=tmp_path, slices=slices, phases=stores["out"], uncertainty=stores["uncertainty"])
+    assert drawn.figures == [f"{tmp_path}/predict.png"] and (tmp_path / "predict.png").is_file()
+    with pytest.raises(InputError, match="--method: found magic, expected one of ugsm"):
+        fibsem.predict(slices, out=tmp_path / "no.zarr", options=options.model_copy(update={"method": "magic"}))
+    # Another number is another electrode.
+    first = tifffile.imread(run / "raw/slices/slice_0000.tif")
+    assert np.mean(tifffile.imread(slices / "slice_0000.tif") != first) > 0.5
