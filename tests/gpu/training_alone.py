@@ -6,7 +6,7 @@ import numpy as np
 
 from cathodeflow.bragg.options import Train
 from cathodeflow.bragg.training import train_braggnn
-from cathodeflow.io.patches import TrainingPatches
+from cathodeflow.io.patch_table import TrainingPatches
 
 
 def train(device: str, *, epochs: int = 2, precision: str = "32-true", **words):

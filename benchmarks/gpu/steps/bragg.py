@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cathodeflow.bragg.locate import build_locator
 from cathodeflow.bragg.model import BraggNN
-from cathodeflow.bragg.patches import TrainingPatches, prepare_with_counts
-from cathodeflow.bragg.train import split_blocks, train_braggnn
+from cathodeflow.bragg.options import Locate, Train
+from cathodeflow.bragg.positions import build_locator
+from cathodeflow.bragg.training import split_blocks, train_braggnn
+from cathodeflow.bragg.training_patches import prepare_patches
 from cathodeflow.bragg.uncertainty import counting_errors
+from cathodeflow.io.patch_table import TrainingPatches
 from steps.measuring import Step, peak_memory, reset_peak, waiting
 
 # Median error [px] on isolated simulated peaks, which training on two cores of a CPU reaches (README).
@@ -23,7 +25,7 @@ TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def run(step: Step) -> None:
     """Measure inference, training, and what compiling gains, which takes longest to begin."""
     batches = step.choose((512, 4096, 16_384, 65_536), (64,))
-    model = BraggNN(generator=torch.Generator().manual_seed(0)).to(step.device).eval()
+    model = BraggNN(11, braggnn.HIDDEN, generator=torch.Generator().manual_seed(0)).to(step.device).eval()
     for precision in TYPES:
         for batch in batches:
             inference(step, model, precision, batch)
@@ -85,8 +87,11 @@ def errors(step: Step, model: BraggNN, batch: int) -> None:
     """Measure standard errors of positions, from and to the computer's memory."""
     patches = np.random.default_rng(0).random((batch, 11, 11), dtype=np.float32)
     counts = np.tile(np.array([0, 100], np.float32), (batch, 1))
-    step.measure(f"standard errors, float32, batch {batch}",
-                 lambda: counting_errors(model, patches, counts, batch_size=batch), batch, "patches")  # fmt: skip
+
+    def action() -> None:
+        counting_errors(model, patches, counts, gain=1.0, batch_size=batch)
+
+    step.measure(f"standard errors, float32, batch {batch}", action, batch, "patches")
 
 
 def whole_call(step: Step, model: BraggNN) -> None:
@@ -95,7 +100,7 @@ def whole_call(step: Step, model: BraggNN) -> None:
     patches = np.random.default_rng(0).random((count, 11, 11), dtype=np.float32)
     counts = np.tile(np.array([0, 100], np.float32), (count, 1))
     for uncertainty in (False, True):
-        locator = build_locator(model, engine="torch", device=step.device.type, uncertainty=uncertainty)
+        locator = build_locator(model, Locate(engine="torch", device=step.device.type, uncertainty=uncertainty))
         label = "locator" + (" with standard errors" if uncertainty else "") + ", copies included"
         step.measure(label, lambda locator=locator: locator(patches, counts), count, "patches")
     model.to(step.device)
@@ -109,18 +114,19 @@ def training(step: Step, epochs: int, precision: str) -> None:
         step.write(f"{label}: not reached")
         return
     table, *_ = braggnn.training_table(count, 0)
-    validation = split_blocks(table.fidx, validation=0.1)
-    kinds = {"epochs": epochs, "precision": precision, "overlap": 0.3, "seed": 0, "accelerator": step.device.type}
+    options = Train(epochs=epochs, precision=precision, validation=0.1, seed=0, device=step.device.type)
+    validation = split_blocks(table.fidx, validation=options.validation, block=options.block)
     reset_peak(step.device)
     begin = time.perf_counter()
-    model = train_braggnn(table, validation, **kinds).model
+    model = train_braggnn(table, validation, options, patch_size=11).model
     took = time.perf_counter() - begin
     error = median_error(model, step.choose(8000, 200))
     reached = f"{WANTED} px reached" if error < WANTED + 0.0005 else f"{WANTED} px not reached"
     step.write(f"{label}: {took:.2f} s, median error {error:.4f} px ({reached}), {peak_memory(step.device)}")
     few = TrainingPatches(*(column[:2000] for column in table))
-    kinds["epochs"] = 1
-    waits = waiting(lambda: train_braggnn(few, split_blocks(few.fidx, validation=0.1), **kinds), step.device)
+    fewer = split_blocks(few.fidx, validation=options.validation, block=options.block)
+    one = options.model_copy(update={"epochs": 1})
+    waits = waiting(lambda: train_braggnn(few, fewer, one, patch_size=11), step.device)
     step.write(f"{label}, an epoch of {len(few.row)} peaks: {waits}")
 
 
@@ -130,7 +136,9 @@ def median_error(model: BraggNN, count: int) -> float:
     images = np.where(images < braggnn.THRESHOLD, 0, images)
     middle = images[:, 1:-1, 1:-1]
     central = middle[:, 3:8, 3:8].max((1, 2)) == middle.max((1, 2))
-    prepared = [prepare_with_counts(image, [6], [6], min_value=braggnn.THRESHOLD)[0] for image in images[central]]
+    prepared = [
+        prepare_patches(image, [6], [6], patch_size=11, min_value=braggnn.THRESHOLD)[0] for image in images[central]
+    ]
     with torch.no_grad():
         found = model(torch.from_numpy(np.concatenate(prepared))[:, None]).numpy() * model.patch_size
     return float(np.median(np.hypot(found[:, 0] - (col[central] - 1), found[:, 1] - (row[central] - 1))))

@@ -13,23 +13,23 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cathodeflow.bcdi.network import WIDTHS, PhaseNetwork, make_network
+from cathodeflow.bcdi.network import PhaseNetwork, make_network
+from cathodeflow.bcdi.options import Evaluate, Simulate, Train
 from cathodeflow.bcdi.outlines import Outlines, draw_outlines, drawing_pool, outline_stream
 from cathodeflow.bcdi.rendering import render
-from cathodeflow.bcdi.simulate import Measurement
-from cathodeflow.bcdi.train import cyclic, network_loss
+from cathodeflow.bcdi.training import network_loss
 from cathodeflow.bcdi.trials import try_starts
-from cathodeflow.learning import resolve_precision
-from cathodeflow.training import Record, fit, warm_up_cosine
+from cathodeflow.training.epochs import Record
+from cathodeflow.training.loop import fit
 from steps.measuring import Step, timed
 
 SEED = 64
 # Batches of an epoch: after each, the figures in validation are written.
 BATCHES = 64
 # As published, without truth; and the best of ours so far (README), with it.
-NETWORKS: dict[str, dict[str, Any]] = {
-    "autophasenn": {"widths": WIDTHS, "loss": "l1", "supervised": 0.0, "mean_share": 0.0, "batch": 16},
-    "candidates": {"widths": (16, 48, 96, 192), "loss": "mix", "supervised": 1.0, "mean_share": 0.05, "batch": 16},
+NETWORKS = {
+    "autophasenn": Train(architecture="autophasenn", loss="l1", threshold=(0.1, 0.1), schedule="cyclic", seed=0),
+    "candidates": Train(architecture="candidates", widths=(16, 48, 96, 192), supervised=1.0, final_rate=0.1, seed=0),
 }
 # Of the time left when each begins: training and trying of the published network, then of ours.
 SHARES = {"autophasenn": (0.25, 0.15), "candidates": (0.65, 0.9)}
@@ -55,9 +55,10 @@ def size(step: Step) -> int:
     return step.choose(64, 16)
 
 
-def batch_of(step: Step, name: str) -> int:
-    """Crystals of a batch."""
-    return step.choose(NETWORKS[name]["batch"], 2)
+def options_of(step: Step, name: str) -> Train:
+    """Options of a network and its training; of few channels and crystals in reduced form."""
+    small = step.choose({}, {"widths": (4, 8), "batch_size": 2})
+    return NETWORKS[name].model_copy(update={"device": step.device.type, **small})
 
 
 def workers(step: Step) -> int:
@@ -68,8 +69,8 @@ def workers(step: Step) -> int:
 def simulation(step: Step, pool: Executor) -> None:
     """Crystals a second: drawn by one process, made by the card, and both at the same time."""
     side, batch = size(step), step.choose(64, 2)
-    outlines = draw_outlines(range(batch), seed=SEED, size=side, **options(step))
-    seconds = timed(lambda: draw_outlines(range(8), seed=SEED, size=side, **options(step)), step.device, repeats=1)
+    outlines = draw_outlines(range(batch), crystals(step))
+    seconds = timed(lambda: draw_outlines(range(8), crystals(step)), step.device, repeats=1)
     step.write(f"crystals drawn by one process: {8 / seconds:.4g} crystals/s")
     label = f"crystals of {side}^3 made on the card, batch {batch}"
     step.measure(label, lambda: made(step, outlines), batch, "crystals")
@@ -85,9 +86,9 @@ def simulation(step: Step, pool: Executor) -> None:
     step.write(f"crystals of {side}^3, drawn by {workers(step)} processes and made: {rate:.4g} crystals/s")
 
 
-def options(step: Step) -> dict[str, Any]:
+def crystals(step: Step, seed: int = SEED) -> Simulate:
     """Choose the crystals: the default ones, or smaller ones where there are few voxels."""
-    return step.choose({}, {"population": bcdi_network.Population(oversampling=(2.2, 3.8))})
+    return Simulate(size=size(step), seed=seed, **step.choose({}, {"oversampling": (2.2, 3.8)}))
 
 
 def made(step: Step, outlines: Outlines) -> tuple[Tensor, Tensor]:
@@ -98,33 +99,24 @@ def made(step: Step, outlines: Outlines) -> tuple[Tensor, Tensor]:
 def stream(step: Step, pool: Executor, batch: int, numbers: Iterator[int]) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of new crystals without end."""
     batches = (range(batch * number, batch * number + batch) for number in numbers)
-    for outlines in outline_stream(batches, seed=SEED, size=size(step), pool=pool, **options(step)):
+    for outlines in outline_stream(batches, crystals(step), pool=pool):
         yield made(step, outlines)
-
-
-def network_of(step: Step, name: Any) -> PhaseNetwork:
-    """Make a network with random weights; of few channels in reduced form."""
-    return make_network(name, widths=step.choose(NETWORKS[name]["widths"], (4, 8)), seed=0)
-
-
-def loss_of(name: str) -> Callable[..., dict[str, Tensor]]:
-    """Loss that a network is trained with."""
-    return partial(network_loss, **{part: NETWORKS[name][part] for part in ("loss", "supervised", "mean_share")})
 
 
 def together(step: Step, name: str, pool: Executor) -> None:
     """Volumes a second in training on one batch that stays, and on new crystals for every step."""
-    network = network_of(step, name).to(step.device).train()
-    optimizer, loss, batch = torch.optim.Adam(network.parameters(), lr=1e-3), loss_of(name), batch_of(step, name)
+    options = options_of(step, name)
+    network, batch = make_network(options).to(step.device).train(), options.batch_size
+    optimizer = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
 
     def one(parts: tuple[Tensor, Tensor], precision: str) -> None:
         with torch.autocast(step.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
-            value = loss(network, parts)["loss"]
+            value = network_loss(network, parts, options=options)["loss"]
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
 
-    fixed = made(step, draw_outlines(range(batch), seed=SEED, size=size(step), **options(step)))
+    fixed = made(step, draw_outlines(range(batch), crystals(step)))
     label = f"{name} at {size(step)}^3, batch {batch}"
     rates = {
         precision: step.measure(f"{label}, training, {precision}", lambda p=precision: one(fixed, p), batch, "volumes")
@@ -145,12 +137,13 @@ def together(step: Step, name: str, pool: Executor) -> None:
 
 def trained(step: Step, name: str, seconds: float, pool: Executor) -> PhaseNetwork:
     """Train on new crystals for about this time; every epoch's figures on unseen crystals are written."""
-    network, batch = network_of(step, name), batch_of(step, name)
+    options = options_of(step, name)
+    network, batch = make_network(options), options.batch_size
     batches = step.choose(BATCHES, 2)
     begin = time.perf_counter()
     # Far from the numbers that are trained on.
     unseen = [
-        made(step, draw_outlines(range(start, start + batch), seed=SEED + 1, size=size(step), **options(step)))
+        made(step, draw_outlines(range(start, start + batch), crystals(step, SEED + 1)))
         for start in range(0, step.choose(4, 1) * batch, batch)
     ]
     one = epoch_seconds(step, name, batches, pool)
@@ -172,11 +165,11 @@ def trained(step: Step, name: str, seconds: float, pool: Executor) -> PhaseNetwo
 def epoch_seconds(step: Step, name: str, batches: int, pool: Executor) -> float:
     """Time of an epoch [s], from the second half of a short training."""
     few = max(batches // 8, 1)
-    parts = [made(step, draw_outlines(range(2), seed=SEED + 2, size=size(step), **options(step)))]
+    parts = [made(step, draw_outlines(range(2), crystals(step, SEED + 2)))]
     times = []
     for _ in range(2):
         begin = time.perf_counter()
-        fitted(step, pool, name, network_of(step, name), few, 1, parts, None)
+        fitted(step, pool, name, make_network(options_of(step, name)), few, 1, parts, None)
         times.append(time.perf_counter() - begin)
     return times[1] * batches / few
 
@@ -186,13 +179,12 @@ def fitted(
     unseen: list[tuple[Tensor, Tensor]], on_epoch: Callable[[Record], None] | None,
 ) -> PhaseNetwork:  # fmt: skip
     """Train for some epochs, each on crystals of its own; one set of processes draws them all."""
-    fresh = stream(step, pool, batch_of(step, name), itertools.count())
-    rate = cyclic() if name == "autophasenn" else warm_up_cosine(epochs)
+    # `adam` decays no weights.
+    options = options_of(step, name).model_copy(update={"epochs": epochs, "warm_up": 0, "weight_decay": 0.0})
+    fresh = stream(step, pool, options.batch_size, itertools.count())
     fit(
-        network, loss_of(name), lambda _: itertools.islice(fresh, batches), lambda: iter(unseen),
-        epochs=epochs, optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3), seed=0, clip_norm=1.0,
-        schedule=lambda epoch: max(rate(epoch), 0.1), accelerator=step.device.type,
-        precision=resolve_precision("auto", step.device), on_epoch=on_epoch, label=name,
+        network, partial(network_loss, options=options), lambda _: itertools.islice(fresh, batches),
+        lambda: iter(unseen), options, on_epoch_end=on_epoch, label=name,
     )  # fmt: skip
     fresh.close()
     return network
@@ -202,12 +194,12 @@ def trials(step: Step, name: str, network: PhaseNetwork, seconds: float) -> None
     """Phase unseen crystals from the network's image and from random starts; write successes by regime."""
     end = time.monotonic() + seconds
     rows: list[dict[str, Any]] = []
-    settings: dict[str, Any] = {"iterations": step.choose(ITERATIONS, (2,)), "device": step.device.type}
-    side = step.choose(64, 32)
-    crystals = bcdi_network.unseen(10_000, SEED, side, Measurement())
+    options = Evaluate(iterations=step.choose(ITERATIONS, (2,)), device=step.device.type)
+    unseen = bcdi_network.unseen(10_000, Simulate(size=step.choose(64, 32), seed=SEED))
     regimes = len(bcdi_network.REGIMES)
-    for number, (about, seed, amplitude, truth) in enumerate(crystals, 1):
-        rows += [{**about, **trial} for trial in try_starts(network, amplitude, truth, seed=seed, **settings)]
+    for number, (metadata, seed, amplitude, truth) in enumerate(unseen, 1):
+        seeded = options.model_copy(update={"seed": seed})
+        rows += [{**metadata, **trial} for trial in try_starts(network, amplitude, truth, seeded)]
         over = time.monotonic() > end or (step.reduced and number >= regimes)
         if number % regimes == 0 and (over or number % (10 * regimes) == 0):
             successes(step, name, rows, number // regimes)

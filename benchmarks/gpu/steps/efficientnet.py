@@ -6,7 +6,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from cathodeflow.sem.model import SemNetwork, build_model
-from cathodeflow.sem.train import train_network
+from cathodeflow.sem.options import Train
+from cathodeflow.sem.training import train_network
 from steps.measuring import Step, peak_memory, reset_peak
 
 B7 = "tf_efficientnet_b7"
@@ -16,7 +17,7 @@ TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def run(step: Step) -> None:
     """Measure bare passes and steps, then a training by the package on crops in memory."""
-    network = build_model(CLASSES, backbone=B7, standardise="none")
+    network = build_model(CLASSES, Train(backbone=B7, normalization="none"))
     network.to(step.device, memory_format=torch.channels_last)
     for precision in ("bfloat16", "float32"):
         for batch in step.choose((256, 64), (2,)):
@@ -85,6 +86,7 @@ def package(step: Step) -> None:
         }
     )
     reset_peak(step.device)
-    trained = train_network(crops, table, classes=CLASSES, backbone=backbone, epochs=1, batch_size=step.choose(64, 8),
-                            first_share=0, warm_up=0, device=step.device.type)  # fmt: skip
+    options = Train(backbone=backbone, epochs=1, batch_size=step.choose(64, 8), progressive_fraction=0, warm_up=0,
+                    seed=0, device=step.device.type)  # fmt: skip
+    trained = train_network(crops, table, options, classes=CLASSES)
     step.write(f"{label}: waits for crops {100 * trained.waiting:.2f} % of the time, {peak_memory(step.device)}")

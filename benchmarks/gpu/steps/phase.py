@@ -4,15 +4,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cathodeflow.bcdi.infer import infer
-from cathodeflow.bcdi.network import WIDTHS, Architecture, make_network
+from cathodeflow.bcdi.network import make_network
 from cathodeflow.bcdi.operators import amplitude as amplitude_of
-from cathodeflow.bcdi.phase import retrieve
-from cathodeflow.bcdi.refine import refine
-from cathodeflow.bcdi.simulate import crystal
+from cathodeflow.bcdi.options import Architecture, Infer, Phase, Refine, SimulateScan, Train
+from cathodeflow.bcdi.prediction import predict_objects
+from cathodeflow.bcdi.refinement import refine_objects
+from cathodeflow.bcdi.retrieval import retrieve
+from cathodeflow.bcdi.simulation import crystal
 from steps.measuring import Step, timed
 
-NETWORKS: dict[Architecture, tuple[int, ...]] = {"autophasenn": WIDTHS, "candidates": (16, 48, 96, 192)}
+NETWORKS: dict[Architecture, tuple[int, ...]] = {"autophasenn": Train().widths, "candidates": (16, 48, 96, 192)}
 # Short and long recipe: their difference is free of what happens once.
 SHORT, LONG = 40, 240
 
@@ -32,7 +33,8 @@ def run(step: Step) -> None:
 def pattern(side: int) -> Tensor:
     """Simulate the measured amplitude (z, y, x) of a crystal of 1e7 photons."""
     rng = np.random.default_rng(7)
-    one = crystal(rng, size=side, phase_range=2.5, oversampling=3.0)
+    shape = SimulateScan().model_dump(include={"habit", "kind", "regime", "aspect", "rounding", "correlation"})
+    one = crystal(rng, size=side, phase_range=2.5, oversampling=3.0, **shape)
     truth = torch.from_numpy(one.amplitude * np.exp(1j * one.phase)).to(torch.complex64)
     intensity = amplitude_of(truth).double().square().numpy()
     return torch.from_numpy(np.sqrt(rng.poisson(intensity * (1e7 / intensity.sum())))).float()
@@ -45,7 +47,7 @@ def iterations(step: Step, measured: Tensor, starts: int) -> None:
     short, long = step.choose((SHORT, LONG), (2, 6))
 
     def recipe(count: int) -> object:
-        return retrieve(measured, recipe=f"{count}*RAAR", starts=starts, device=device.type)
+        return retrieve(measured, Phase(recipe=f"{count}*RAAR", starts=starts, device=device.type))
 
     whole = f"{label}, {long} iterations of RAAR, copies and start included"
     step.measure(whole, lambda: recipe(long), long, "iterations")
@@ -70,16 +72,17 @@ def iterations(step: Step, measured: Tensor, starts: int) -> None:
 
 def short_cut(step: Step, measured: Tensor, architecture: Architecture, widths: tuple[int, ...], batch: int) -> None:
     """Time images of a network with random weights, and 20 iterations from the best candidate of each volume."""
-    network = make_network(architecture, widths=widths, seed=0).eval()
+    network = make_network(Train(architecture=architecture, widths=widths, seed=0)).eval()
     volumes = np.stack([measured.numpy()] * batch)
+    options = Refine(iterations=20, device=step.device.type)
     side = measured.shape[0]
 
     def images() -> Tensor:
-        return infer(network, volumes, device=step.device.type).objects[:, :1]
+        return predict_objects(network, volumes, Infer(device=step.device.type)).objects[:, :1]
 
     def refined() -> None:
         for volume, start in zip(volumes, images(), strict=True):
-            refine(torch.from_numpy(volume), start, iterations=20, device=step.device.type)
+            refine_objects(torch.from_numpy(volume), start, options)
 
     label = f"{architecture} {'-'.join(map(str, widths))} at {side}^3, batch {batch}"
     step.measure(f"{label}, image alone, copies included", images, batch, "volumes")

@@ -14,7 +14,7 @@ from cathodeflow.bragg.options import Augment, Train
 from cathodeflow.bragg.training_patches import network_batch
 from cathodeflow.checkpoints import generator, training_key
 from cathodeflow.errors import InputError
-from cathodeflow.io.patches import TrainingPatches
+from cathodeflow.io.patch_table import TrainingPatches
 from cathodeflow.learning import held, resolve_device
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
