@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from cathodeflow.cluster import Processes, chosen
 from cathodeflow.errors import InputError
 
 # Of mallopt(3).
@@ -48,7 +49,8 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 def held(tensors: Sequence[Tensor], device: torch.device, *, fraction: float = 0.5) -> list[Tensor]:
     """Copy the data of a training to the device, where it needs at most this fraction of the memory that is free there.
 
-    Batches are then taken from there and not copied one by one. On a CPU, or where they do not fit, tensors stay.
+    Batches are then taken from there and not copied one by one. On a CPU, where they do not fit, or where several
+    processes train (each has a GPU of its own, which it does not know yet), tensors stay.
 
     Parameters
     ----------
@@ -63,7 +65,8 @@ def held(tensors: Sequence[Tensor], device: torch.device, *, fraction: float = 0
     list of Tensor
         All on the device, or all as they were.
     """
-    if device.type != "cuda":
+    processes = chosen(Processes)
+    if device.type != "cuda" or processes.devices * processes.num_nodes > 1:
         return list(tensors)
     different = {id(one): one for one in tensors if one.device.type != "cuda"}
     free = torch.cuda.mem_get_info(device)[0]

@@ -23,6 +23,12 @@ def test_what_does_not_fit_stays(device):
     assert held([first], device, fraction=0.0)[0] is first
 
 
+def test_several_processes_keep_them_in_memory(device, monkeypatch):
+    monkeypatch.setenv("CATHODEFLOW_PROCESSES_DEVICES", "2")
+    first = torch.arange(10)
+    assert held([first], device)[0] is first
+
+
 def test_crops_on_the_card_are_those_in_memory(device):
     crops = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
     rows = np.arange(0, 40, 2)
