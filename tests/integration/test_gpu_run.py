@@ -49,9 +49,8 @@ FIGURES = {
         *(rf"test: {name}.*: mean IoU {NUMBER}, accuracy {NUMBER}" for name in ("unet", "ugsm", "matphase")),
     ],
     "efficientnet": [
-        rf"tf_efficientnet_b7, .*inference, bfloat16.*: {NUMBER} crops/s.*card waits",
-        rf"tf_efficientnet_b7, .*inference, float32.*: {NUMBER} crops/s.*card waits",
-        rf"tf_efficientnet_b7, .*training, float32.*: {NUMBER} crops/s.*card waits",
+        *(rf"tf_efficientnet_b0, .*{what}, {precision}.*: {NUMBER} crops/s.*card waits"
+          for what in ("inference", "training") for precision in ("bfloat16", "float32")),
         rf"waits for crops {NUMBER} % of the time",
     ],
 }  # fmt: skip
