@@ -26,7 +26,7 @@ from cathodeflow.bragg.positions import build_locator
 from cathodeflow.bragg.training import split_blocks, train_braggnn
 from cathodeflow.bragg.training_patches import network_batch, prepare_patches
 from cathodeflow.io.models import load_model
-from cathodeflow.io.patches import TrainingPatches
+from cathodeflow.io.patch_table import TrainingPatches
 
 BACKGROUND, THRESHOLD = 2.0, 6.0
 HIDDEN = Train().hidden_units

@@ -1,11 +1,13 @@
 """Device, arithmetic and threads of networks, as the options name them."""
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
+from cathodeflow.cluster import Processes, chosen
 from cathodeflow.errors import InputError
 
 # Of mallopt(3).
@@ -42,6 +44,36 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     # Without instructions for it, bfloat16 is slower than float32.
     checks = (getattr(torch.cpu, f"_is_{name}_supported", bool) for name in ("avx512_bf16", "amx_tile"))
     return "bf16-mixed" if any(check() for check in checks) else "32-true"
+
+
+def held(tensors: Sequence[Tensor], device: torch.device, *, fraction: float = 0.5) -> list[Tensor]:
+    """Copy the data of a training to the device, where it needs at most this fraction of the memory that is free there.
+
+    Batches are then taken from there and not copied one by one. On a CPU, where they do not fit, or where several
+    processes train (each has a GPU of its own, which it does not know yet), tensors stay.
+
+    Parameters
+    ----------
+    tensors : sequence of Tensor
+        A tensor that occurs twice is copied once.
+    device : torch.device
+    fraction : float
+        The rest is left to the network and its batches.
+
+    Returns
+    -------
+    list of Tensor
+        All on the device, or all as they were.
+    """
+    processes = chosen(Processes)
+    if device.type != "cuda" or processes.devices * processes.num_nodes > 1:
+        return list(tensors)
+    different = {id(one): one for one in tensors if one.device.type != "cuda"}
+    free = torch.cuda.mem_get_info(device)[0]
+    if sum(one.numel() * one.element_size() for one in different.values()) > fraction * free:
+        return list(tensors)
+    copies = {number: one.to(device) for number, one in different.items()}
+    return [copies.get(id(one), one) for one in tensors]
 
 
 @contextmanager

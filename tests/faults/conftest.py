@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from cathodeflow.io.patches import TrainingPatches, write_patches
+from cathodeflow.io.patch_table import TrainingPatches
+from cathodeflow.io.patches import write_patches
 from cathodeflow.record import JOB, identity
 
 from ..conftest import ROOT, Project, once

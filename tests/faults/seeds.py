@@ -30,7 +30,8 @@ from cathodeflow.io.frames_file import read_frames_file, write_frames
 from cathodeflow.io.image_lists import read_rows
 from cathodeflow.io.micrographs import embedded_settings, micrograph_header, pixel_size, read_micrograph
 from cathodeflow.io.models import load_checkpoint, load_model, save_checkpoint, save_model
-from cathodeflow.io.patches import TrainingPatches, read_patches, write_patches
+from cathodeflow.io.patch_table import TrainingPatches
+from cathodeflow.io.patches import read_patches, write_patches
 from cathodeflow.io.peaks import read_peaks, write_peaks
 from cathodeflow.io.phasing import Pattern, Starts, read_pattern, read_starts, write_pattern, write_starts
 from cathodeflow.io.reconstructions import Reconstruction, read_cxi, write_cxi

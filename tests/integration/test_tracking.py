@@ -21,7 +21,8 @@ import pytest
 from cathodeflow.bragg.options import FindPeaks, Train
 from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.figures import save_figure
-from cathodeflow.io.patches import TrainingPatches, write_patches
+from cathodeflow.io.patch_table import TrainingPatches
+from cathodeflow.io.patches import write_patches
 from cathodeflow.plotting import training_curves
 from cathodeflow.record import Begun, write_record
 from cathodeflow.tracking import CURRENT, KEY, PARENT, UNFINISHED, absolute, import_records, live_run

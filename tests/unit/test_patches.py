@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from cathodeflow.bragg.options import Patches
 from cathodeflow.bragg.training_patches import cut_training_patches, network_batch, prepare_patches
 from cathodeflow.errors import InputError
-from cathodeflow.io.patches import TrainingPatches, read_patches, write_patches
+from cathodeflow.io.patch_table import TrainingPatches
+from cathodeflow.io.patches import read_patches, write_patches
 
 SHAPE = (24, 31)
 SIGMA, THRESHOLD = 1.1, 0.02

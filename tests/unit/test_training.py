@@ -16,7 +16,7 @@ from cathodeflow.bragg.training import join_patches, split_blocks, train_braggnn
 from cathodeflow.checkpoints import generator, training_key
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import discard_checkpoint, load_checkpoint, save_checkpoint
-from cathodeflow.io.patches import TrainingPatches
+from cathodeflow.io.patch_table import TrainingPatches
 from cathodeflow.options import option
 from cathodeflow.training.base_options import TrainingOptions
 from cathodeflow.training.loop import fit

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from cathodeflow.bcdi.crystals import Floats, Grid, Polyhedron, Vectors, positions
 from cathodeflow.bcdi.displacement import (
     REGIMES,
+    Waves,
     dislocation,
     draw_waves,
     fault,
@@ -47,6 +48,57 @@ def phase_on(on: Grid, displacement: Displacement) -> Floats:
     return phase
 
 
+class Parameters(NamedTuple):
+    """What a displacement field of a kind of `KINDS` is made of.
+
+    Attributes
+    ----------
+    kind : str
+    waves : Waves
+        Of the smooth part.
+    near : float
+        Distance of the nearest facet.
+    through : (3,)
+        Point of a plane or of a dislocation's line.
+    across : (3,)
+        Normal of the plane of a twin or a fault.
+    burgers, line, q : (3,)
+        Of a dislocation.
+    depth : float
+    moves : (m,)
+        Of `displacement.relaxation`.
+    """
+
+    kind: str
+    waves: Waves
+    near: float
+    through: Vectors
+    across: Vectors
+    burgers: Vectors
+    line: Vectors
+    q: Vectors
+    depth: float
+    moves: Vectors
+
+
+def draw_parameters(
+    rng: np.random.Generator, kind: str, *, polyhedron: Polyhedron, q: Vectors, length: float
+) -> Parameters:
+    """Draw what a displacement field is made of; parameters as of `draw_displacement`."""
+    if kind not in KINDS:
+        raise InputError("kind", kind, "one of " + ", ".join(KINDS))
+    waves, near = draw_waves(rng, length=length), float(polyhedron.distances.min())
+    direction = q / np.linalg.norm(q)
+    through = 0.4 * near * rng.uniform(-1, 1, 3)
+    # Within 30 degrees of the scattering vector.
+    tilted = direction + 0.5 * rng.uniform() * np.cross(direction, draw_direction(rng))
+    burgers = 2 * np.pi / (q @ tilted) * tilted
+    across, depth = draw_direction(rng), rng.uniform(0.1, 0.4) * near
+    line = np.cross(burgers, across) if kind == "edge" else burgers
+    moves = rng.uniform(0.3, 1.0, len(polyhedron.normals)) * rng.choice([-1, 1])
+    return Parameters(kind, waves, near, through, across, burgers, line, q, depth, moves)
+
+
 def draw_displacement(
     rng: np.random.Generator, kind: str, *, polyhedron: Polyhedron, q: Vectors, length: float
 ) -> Displacement:
@@ -63,29 +115,25 @@ def draw_displacement(
     length : float
         Correlation length of the smooth part.
     """
-    if kind not in KINDS:
-        raise InputError("kind", kind, "one of " + ", ".join(KINDS))
-    waves, near = draw_waves(rng, length=length), polyhedron.distances.min()
-    direction = q / np.linalg.norm(q)
-    through = 0.4 * near * rng.uniform(-1, 1, 3)
-    # Within 30 degrees of the scattering vector.
-    tilted = direction + 0.5 * rng.uniform() * np.cross(direction, draw_direction(rng))
-    burgers = 2 * np.pi / (q @ tilted) * tilted
-    across, depth = draw_direction(rng), rng.uniform(0.1, 0.4) * near
-    line = np.cross(burgers, across) if kind == "edge" else burgers
-    moves = rng.uniform(0.3, 1.0, len(polyhedron.normals)) * rng.choice([-1, 1])
+    return displacement_of(draw_parameters(rng, kind, polyhedron=polyhedron, q=q, length=length), polyhedron)
+
+
+def displacement_of(drawn: Parameters, polyhedron: Polyhedron) -> Displacement:
+    """Give the displacement field of drawn parameters in a crystal; `cathodeflow.bcdi.rendering` has the same."""
+    kind, through, across = drawn.kind, drawn.through, drawn.across
+    direction = drawn.q / np.linalg.norm(drawn.q)
 
     def around(on: Grid) -> Floats:
-        return dislocation(positions(on), burgers=burgers, line=line, through=through, q=q)
+        return dislocation(positions(on), burgers=drawn.burgers, line=drawn.line, through=through, q=drawn.q)
 
     def scalable(on: Grid) -> Floats:
-        waving = smooth(on, waves)
+        waving = smooth(on, drawn.waves)
         if kind == "surface":
             return 0.3 * waving + 3 * relaxation(
-                positions(on), polyhedron=polyhedron, depth=depth, moves=moves, q=direction
+                positions(on), polyhedron=polyhedron, depth=drawn.depth, moves=drawn.moves, q=direction
             )
         if kind == "twin":
-            return 0.3 * waving + twin(positions(on), normal=across, through=through) * np.float32(2 / near)
+            return 0.3 * waving + twin(positions(on), normal=across, through=through) * np.float32(2 / drawn.near)
         return 0.5 * waving + 3 * fault(positions(on), normal=across, through=through) if kind == "fault" else waving
 
     return Displacement(around if kind in DISLOCATIONS else None, scalable)

@@ -1,7 +1,7 @@
 """Simulated crystals with strain and their diffraction, with the truth."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,15 @@ from cathodeflow.bcdi.crystals import (
 )
 from cathodeflow.bcdi.diffraction import Pattern, detector_mask, expected_intensity, measure
 from cathodeflow.bcdi.displacement import REGIMES, regime_of
-from cathodeflow.bcdi.fields import DISLOCATIONS, KINDS, draw_direction, draw_displacement, scaled
+from cathodeflow.bcdi.fields import (
+    DISLOCATIONS,
+    KINDS,
+    Parameters,
+    displacement_of,
+    draw_direction,
+    draw_parameters,
+    scaled,
+)
 from cathodeflow.bcdi.options import Simulate
 from cathodeflow.errors import InputError
 
@@ -130,14 +138,10 @@ def crystal(
     InputError
         An option is out of its range, or the phase range is less than that of the dislocation.
     """
-    wanted = np.asarray(oversampling, dtype=np.float64)
-    if wanted.shape not in ((), (3,)) or not ((wanted >= 2) & (wanted <= size / _EXTENT)).all():
-        raise InputError("oversampling", f"{oversampling}", f"2 to {size / _EXTENT:g} at {size} voxels")
-    polyhedron = _fitted(draw_polyhedron(rng, habit=habit, aspect=aspect, rounding=rounding), size / wanted)
-    extent = np.ptp(bounds(polyhedron), axis=0)
-    spacing = _SPACING * polyhedron.distances.min()
-    q = 2 * np.pi / spacing * draw_direction(rng)
-    displacement = draw_displacement(rng, kind, polyhedron=polyhedron, q=q, length=correlation * extent.max())
+    drawn = outline(rng, size=size, habit=habit, kind=kind, oversampling=oversampling, aspect=aspect, rounding=rounding,
+                    correlation=correlation)  # fmt: skip
+    polyhedron, extent = drawn.polyhedron, drawn.extent
+    displacement = displacement_of(drawn.parameters, polyhedron)
     where, part = window(grid((size, size, size)), polyhedron)
     share = amplitude(polyhedron, part)
     inside = share >= 0.5
@@ -156,6 +160,37 @@ def crystal(
     )
 
 
+class Outline(NamedTuple):
+    """A crystal as a polyhedron and the parameters of its displacement, in voxels, with its extent along each axis."""
+
+    polyhedron: Polyhedron
+    extent: Vectors
+    parameters: Parameters
+
+
+def outline(
+    rng: np.random.Generator,
+    *,
+    size: int,
+    habit: str,
+    kind: str,
+    oversampling: float | tuple[float, float, float],
+    aspect: float,
+    rounding: float,
+    correlation: float,
+) -> Outline:
+    """Draw a crystal without its voxels; parameters and errors as of `crystal`."""
+    wanted = np.asarray(oversampling, dtype=np.float64)
+    if wanted.shape not in ((), (3,)) or not ((wanted >= 2) & (wanted <= size / _EXTENT)).all():
+        raise InputError("oversampling", f"{oversampling}", f"2 to {size / _EXTENT:g} at {size} voxels")
+    polyhedron = _fitted(draw_polyhedron(rng, habit=habit, aspect=aspect, rounding=rounding), size / wanted)
+    extent = np.ptp(bounds(polyhedron), axis=0)
+    spacing = _SPACING * polyhedron.distances.min()
+    q = 2 * np.pi / spacing * draw_direction(rng)
+    parameters = draw_parameters(rng, kind, polyhedron=polyhedron, q=q, length=correlation * extent.max())
+    return Outline(polyhedron, extent, parameters)
+
+
 def block(numbers: Sequence[int] | NDArray[np.integer], options: Simulate) -> Block:
     """Simulate the crystals with these numbers, and measure them.
 
@@ -169,9 +204,7 @@ def block(numbers: Sequence[int] | NDArray[np.integer], options: Simulate) -> Bl
     """
     found = []
     for number in numbers:
-        rng, noise = (
-            np.random.default_rng(np.random.SeedSequence(options.seed or 0, spawn_key=(int(number), k))) for k in (0, 1)
-        )
+        rng, noise = generators(options.seed or 0, number)
         drawn = draw_crystal(rng, options)
         found.append((drawn, *draw_measurement(noise, drawn, options)))
     if not found:
@@ -214,8 +247,20 @@ def crystal_table(numbers: Sequence[int], simulated: Block) -> pd.DataFrame:
     return pd.DataFrame({"number": list(numbers), **columns, **rest})
 
 
+def generators(seed: int, number: int | np.integer) -> tuple[np.random.Generator, np.random.Generator]:
+    """Random numbers of a simulated crystal, and of its measurement."""
+    rng, noise = (np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(number), k))) for k in (0, 1))
+    return rng, noise
+
+
 def draw_crystal(rng: np.random.Generator, options: Simulate) -> Crystal:
     """Draw a crystal of the population that the options describe."""
+    regime, drawn = draw_properties(rng, options)
+    return crystal(rng, regime=regime, **drawn)
+
+
+def draw_properties(rng: np.random.Generator, options: Simulate) -> tuple[str, dict[str, Any]]:
+    """Draw the regime of a crystal of the population, and the keyword arguments of `outline`."""
     low, high = options.oversampling
     if not 2 <= low <= high <= options.size / _EXTENT:
         found = f"{options.oversampling}"
@@ -224,35 +269,36 @@ def draw_crystal(rng: np.random.Generator, options: Simulate) -> Crystal:
         )
     regime = _choice(rng, "regimes", options.regimes)
     kinds = [kind for kind in options.kinds if regime == "extreme" or kind not in DISLOCATIONS]
-    return crystal(
-        rng,
-        size=options.size,
-        habit=_choice(rng, "habits", options.habits),
-        kind=_choice(rng, f"kinds for the regime {regime}", kinds),
-        regime=regime,
-        oversampling=_uniform(rng, "oversampling", options.oversampling),
-        aspect=options.aspect,
-        rounding=_uniform(rng, "rounding", options.rounding),
-        correlation=_uniform(rng, "correlation", options.correlation),
-    )
+    return regime, {
+        "size": options.size,
+        "habit": _choice(rng, "habits", options.habits),
+        "kind": _choice(rng, f"kinds for the regime {regime}", kinds),
+        "oversampling": _uniform(rng, "oversampling", options.oversampling),
+        "aspect": options.aspect,
+        "rounding": _uniform(rng, "rounding", options.rounding),
+        "correlation": _uniform(rng, "correlation", options.correlation),
+    }
 
 
 def draw_measurement(rng: np.random.Generator, drawn: Crystal, options: Simulate) -> tuple[Pattern, float]:
     """Measure a crystal; also returns the number of photons that was drawn."""
-    if not 0 < options.photons[0] <= options.photons[1]:
-        raise InputError("photons", f"{options.photons}", "a range above 0")
-    photons = float(np.exp(rng.uniform(*np.log(options.photons))))
-    intensity = expected_intensity(
-        drawn.amplitude,
-        drawn.phase,
-        photons=photons,
-        coherence=_uniform(rng, "coherence", options.coherence),
-        background=_uniform(rng, "background", options.background),
-    )
+    exposure = draw_exposure(rng, options)
+    intensity = expected_intensity(drawn.amplitude, drawn.phase, **exposure)
     rows, cols = intensity.shape[1:]
     row_gap, col_gap = (_draw_gap(rng, side, options.gap) for side in (rows, cols))
     good = detector_mask((rows, cols), stop_radius=options.stop_radius, row_gaps=row_gap, col_gaps=col_gap)
-    return measure(intensity, rng=rng, good=good, hot_fraction=options.hot_fraction), photons
+    return measure(intensity, rng=rng, good=good, hot_fraction=options.hot_fraction), exposure["photons"]
+
+
+def draw_exposure(rng: np.random.Generator, options: Simulate) -> dict[str, float]:
+    """Draw photons, coherence and background of a measurement: parameters of `diffraction.expected_intensity`."""
+    if not 0 < options.photons[0] <= options.photons[1]:
+        raise InputError("photons", f"{options.photons}", "a range above 0")
+    return {
+        "photons": float(np.exp(rng.uniform(*np.log(options.photons)))),
+        "coherence": _uniform(rng, "coherence", options.coherence),
+        "background": _uniform(rng, "background", options.background),
+    }
 
 
 def _fitted(polyhedron: Polyhedron, extent: NDArray[np.float64]) -> Polyhedron:

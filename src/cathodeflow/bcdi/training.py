@@ -3,6 +3,7 @@
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,25 +101,6 @@ def train_network(
             lambda rows: _batch(sources, rows), validation_rows.split(batch_size), workers=options.num_workers
         )
 
-    def loss_function(network: nn.Module, batch: Sequence[Tensor]) -> dict[str, Tensor]:
-        measured = batch[0]
-        found = network(measured)
-        each = torch.zeros(found.shape[:2], device=found.device)
-        if options.supervised < 1:
-            each = each + (1 - options.supervised) * diffraction_loss(found, measured, options.loss)
-        if options.supervised:
-            each = each + options.supervised * placed_loss(found, batch[1])
-        values = {"loss": best(each, mean_fraction=options.mean_fraction).mean()}
-        if not network.training:
-            # The choice of a prediction, which has no truth. In training it would only take time.
-            residual = residuals(found, measured)
-            values["residual"] = residual.amin(1).mean()
-            if len(batch) > 1:
-                overlap = overlap_loss(found, batch[1])
-                values["correlation"] = 1 - overlap.gather(1, residual.argmin(1, keepdim=True)).mean()
-                values["best_correlation"] = 1 - overlap.amin(1).mean()
-        return values
-
     weight_decay = options.weight_decay if options.optimizer == "adamw" else 0.0
 
     def optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -134,12 +116,41 @@ def train_network(
     known = [_volume(source, row) for source in sources
              for row in np.linspace(0, count - 1, min(_KNOWN_BY, count)).astype(int).tolist()]  # fmt: skip
     result = fit(
-        model, loss_function, train_batches, validation_batches, scheduled, optimizer=optimizer, checkpoint=checkpoint,
-        key=training_key(key, _settings(options), list(amplitudes.shape), *known), on_epoch_start=set_threshold,
-        on_epoch_end=on_epoch, label=label,
+        model, partial(network_loss, options=options), train_batches, validation_batches, scheduled,
+        key=training_key(key, _settings(options), list(amplitudes.shape), *known), optimizer=optimizer,
+        checkpoint=checkpoint, on_epoch_start=set_threshold, on_epoch_end=on_epoch, label=label,
     )  # fmt: skip
     set_threshold(model, result.best_epoch - 1)
     return TrainedNetwork(model, result)
+
+
+def network_loss(network: nn.Module, batch: Sequence[Tensor], *, options: Train) -> dict[str, Tensor]:
+    """Compute the loss of a batch for `cathodeflow.training.loop.fit`, and in validation residual and correlations.
+
+    Parameters
+    ----------
+    network : nn.Module
+    batch : (n, z, y, x) float32 amplitudes, and (n, z, y, x) complex64 true objects where they are known
+    options : Train
+        Its `loss`, `supervised` and `mean_fraction`.
+    """
+    measured = batch[0]
+    found = network(measured)
+    each = torch.zeros(found.shape[:2], device=found.device)
+    if options.supervised < 1:
+        each = each + (1 - options.supervised) * diffraction_loss(found, measured, options.loss)
+    if options.supervised:
+        each = each + options.supervised * placed_loss(found, batch[1])
+    values = {"loss": best(each, mean_fraction=options.mean_fraction).mean()}
+    if not network.training:
+        # The choice of a prediction, which has no truth. In training it would only take time.
+        residual = residuals(found, measured)
+        values["residual"] = residual.amin(1).mean()
+        if len(batch) > 1:
+            overlap = overlap_loss(found, batch[1])
+            values["correlation"] = 1 - overlap.gather(1, residual.argmin(1, keepdim=True)).mean()
+            values["best_correlation"] = 1 - overlap.amin(1).mean()
+    return values
 
 
 def _settings(options: Train) -> dict[str, Any]:

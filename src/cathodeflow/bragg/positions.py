@@ -6,12 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.bragg.model import BraggNN
-from cathodeflow.bragg.onnx_graph import onnx_model
 from cathodeflow.bragg.options import Locate
 from cathodeflow.bragg.training_patches import Float32, prepare_patches
 from cathodeflow.bragg.uncertainty import counting_errors
@@ -79,8 +77,9 @@ def build_locator(model: BraggNN, options: Locate, *, workers: int | None = None
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device != "cpu" and not torch.cuda.is_available():
         raise InputError("device", f"{device}, but no GPU that torch can use", "cpu or auto")
+    size = batch_size if device == "cpu" else _GPU_BATCH
     if options.engine == "torch" or (options.engine == "auto" and device != "cpu"):
-        run = _torch_runner(model, torch.device(device), batch_size)
+        run = _torch_runner(model, torch.device(device), size)
     else:
         run = _onnx_runner(model, batch_size, workers or len(os.sched_getaffinity(0)))
 
@@ -97,7 +96,7 @@ def build_locator(model: BraggNN, options: Locate, *, workers: int | None = None
             return Located(row, col)
         if counts is None:
             raise ValueError("standard errors need the patches' counts")
-        return Located(row, col, *counting_errors(model, inputs, counts, gain=options.gain, batch_size=batch_size))
+        return Located(row, col, *counting_errors(model, inputs, counts, gain=options.gain, batch_size=size))
 
     return locator
 
@@ -164,17 +163,21 @@ def _over_turns(run: Callable[[Float32], Float32], patches: Float32) -> tuple[Fl
 
 def _torch_runner(model: BraggNN, device: torch.device, batch_size: int) -> Callable[[Float32], Float32]:
     model = model.to(device).eval()
-    size = _GPU_BATCH if device.type == "cuda" else batch_size
 
     def run(patches: Float32) -> Float32:
         with torch.inference_mode():
-            parts = [model(part.to(device)) for part in torch.from_numpy(patches)[:, None].split(size)]
+            parts = [model(part.to(device)) for part in torch.from_numpy(patches)[:, None].split(batch_size)]
             return cast(Float32, torch.cat(parts).cpu().numpy())
 
     return run
 
 
 def _onnx_runner(model: BraggNN, batch_size: int, threads: int) -> Callable[[Float32], Float32]:
+    # Not needed on a graphics card, and slow to load.
+    import onnxruntime
+
+    from cathodeflow.bragg.onnx_graph import onnx_model
+
     settings = onnxruntime.SessionOptions()
     # Batches run in parallel on single threads: none waits for another, and results do not depend on `workers`.
     settings.intra_op_num_threads = 1

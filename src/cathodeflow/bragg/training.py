@@ -14,7 +14,8 @@ from cathodeflow.bragg.options import Augment, Train
 from cathodeflow.bragg.training_patches import network_batch
 from cathodeflow.checkpoints import generator, training_key
 from cathodeflow.errors import InputError
-from cathodeflow.io.patches import TrainingPatches
+from cathodeflow.io.patch_table import TrainingPatches
+from cathodeflow.learning import held, resolve_device
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
 
@@ -142,6 +143,7 @@ def train_braggnn(
         torch.from_numpy, network_batch(patches, validation, still, still, still, patch_size=patch_size)
     )
 
+    of_validation = held([inputs, labels], resolve_device(options.device or "auto"))
     allowed = symmetries(options.augment)
 
     def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
@@ -159,7 +161,7 @@ def train_braggnn(
             yield torch.from_numpy(batch[0]), torch.from_numpy(batch[1])
 
     def validation_batches() -> Iterator[tuple[Tensor, Tensor]]:
-        return zip(inputs.split(batch_size), labels.split(batch_size), strict=True)
+        return zip(*(one.split(batch_size) for one in of_validation), strict=True)
 
     def loss_function(network: nn.Module, batch: Sequence[Tensor]) -> dict[str, Tensor]:
         found = network(batch[0])

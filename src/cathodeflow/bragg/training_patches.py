@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from cathodeflow.bragg.crop import crop_patches
 from cathodeflow.bragg.options import Patches
 from cathodeflow.errors import InputError
-from cathodeflow.io.patches import TrainingPatches
+from cathodeflow.io.patch_table import TrainingPatches
 
 Float32 = NDArray[np.float32]
 CENTRAL = 2.0

@@ -17,6 +17,7 @@ from cathodeflow.fibsem.global_network import GlobalNetwork
 from cathodeflow.fibsem.initial_weights import initialised
 from cathodeflow.fibsem.mc_dropout import VIEWS
 from cathodeflow.fibsem.options import TrainGlobal
+from cathodeflow.learning import held, resolve_device
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
 
@@ -92,6 +93,11 @@ def train_network(
     grey = train.slices[_middle(train.neighbours)].double()
     model.set_normalization(float(grey.mean()), float(grey.std(correction=0)))
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)
+    key = training_key(weight, *train, *validation)
+    # Slices and labels of both may be the same tensors, with other neighbours.
+    on_device = held([*train[:2], *validation[:2]], resolve_device(options.device or "auto"))
+    train = train._replace(slices=on_device[0], labels=on_device[1])
+    validation = validation._replace(slices=on_device[2], labels=on_device[3])
 
     def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in torch.randperm(len(train.neighbours), generator=epoch.random).split(options.batch_size):
@@ -114,7 +120,7 @@ def train_network(
 
     result = fit(
         model, loss_function, train_batches, validation_batches, options, checkpoint=checkpoint, on_epoch_end=on_epoch,
-        key=training_key(weight, *train, *validation), label=label,
+        key=key, label=label,
     )  # fmt: skip
     return TrainedNetwork(model, result)
 

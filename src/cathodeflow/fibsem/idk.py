@@ -14,6 +14,7 @@ from cathodeflow.checkpoints import training_key
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.initial_weights import initialised
 from cathodeflow.fibsem.options import TrainIdk
+from cathodeflow.learning import held, resolve_device
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
 
@@ -143,6 +144,9 @@ def train_pixels(
     model.mean.copy_(mean)
     model.deviation.copy_(torch.where(deviation > 0, deviation, 1.0))
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)
+    key = training_key(weight, *train, *validation)
+    device = resolve_device(options.device or "auto")
+    train, validation = Pixels(*held(train, device)), Pixels(*held(validation, device))
 
     def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in torch.randperm(count, generator=epoch.random)[:per_epoch].split(options.batch_size):
@@ -159,8 +163,8 @@ def train_pixels(
         return {"loss": F.cross_entropy(found, target.long(), weight=weights)}
 
     result = fit(
-        model, loss_function, train_batches, validation_batches, options, checkpoint=checkpoint,
-        key=training_key(weight, *train, *validation), on_epoch_end=on_epoch, label=label,
+        model, loss_function, train_batches, validation_batches, options, checkpoint=checkpoint, key=key,
+        on_epoch_end=on_epoch, label=label,
     )  # fmt: skip
     return TrainedPixelNetwork(model, result)
 

@@ -16,6 +16,7 @@ from cathodeflow.fibsem.local import LCGAR, WIDTHS, require_windows
 from cathodeflow.fibsem.mc_dropout import VIEWS
 from cathodeflow.fibsem.options import TrainLocal
 from cathodeflow.fibsem.windows import Padded, gather
+from cathodeflow.learning import held
 from cathodeflow.training.base_options import Device
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
@@ -95,7 +96,14 @@ def fit_local(
     model.set_grey(low, high)
     require_windows(model, padded)
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)
-    order = torch.argsort(train.entropy, stable=True)
+    data = [part for pixels in (train, validation) for part in (*pixels.padded[:4], *pixels[1:])]
+    key = training_key(weight, *data)
+    order = torch.argsort(train.entropy.cpu(), stable=True)
+    train, validation = (
+        part._replace(pixels=pixels, labels=labels)
+        for part in (train, validation)
+        for pixels, labels in [held([part.pixels, part.labels], padded.image.device)]
+    )
     count = len(order)
 
     def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -122,11 +130,10 @@ def fit_local(
         accuracy = (found.argmax(1) == batch[2]).float().mean()
         return {"loss": F.cross_entropy(found, batch[2], weight=weights), "accuracy": accuracy}
 
-    data = [part for pixels in (train, validation) for part in (*pixels.padded[:4], *pixels[1:])]
     placed = options.model_copy(update={"device": cast(Device, padded.image.device.type)})
     result = fit(
         model, loss_function, train_batches, validation_batches, placed, checkpoint=checkpoint,
-        key=training_key(weight, *data), on_epoch_end=on_epoch, label=label,
+        key=key, on_epoch_end=on_epoch, label=label,
     )  # fmt: skip
     return TrainedLCGAR(model, result)
 

@@ -245,7 +245,9 @@ class TrainIdk(TrainingOptions):
         200_000, "Pixels per epoch, drawn at random; `none` uses all pixels in every epoch.", ge=2
     )
     learning_rate: float = option(2e-3, "Peak learning rate.", gt=0)
-    precision: Precision = option("32-true", "Floating-point precision; `auto` uses bfloat16 where it is supported.")
+    precision: Precision = option(
+        "32-true", "Floating-point precision; `auto` uses bfloat16 where the hardware supports it, else float32."
+    )
     threshold: Literal["f1", "fraction", "recall"] = option(
         "fraction",
         "Criterion, on the validation set, of the probability above which a pixel is IDK: highest F1, fraction of all "

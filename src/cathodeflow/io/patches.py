@@ -2,34 +2,17 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import hdf5plugin
-import numpy as np
-from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import guarded
 from cathodeflow.io.hdf5 import new_dataset, new_hdf5, open_hdf5, read_array
+from cathodeflow.io.patch_table import TrainingPatches
 
 _TYPES = {"row": "f4", "col": "f4", "fidx": "i8", "peak": "i8"}
 _CHUNK = 512
-
-
-class TrainingPatches(NamedTuple):
-    """Patches to train on, with a margin for shifts, and where their peaks are.
-
-    patches : (n, size, size) float32; size is the patch size and twice the largest shift [px].
-    row, col : (n,) float32, the peak in the pixels of its patch [px].
-    fidx : (n,) int64, the frame.
-    peak : (n,) int64, the row of the peaks table.
-    """
-
-    patches: NDArray[np.float32]
-    row: NDArray[np.float32]
-    col: NDArray[np.float32]
-    fidx: NDArray[np.int64]
-    peak: NDArray[np.int64]
 
 
 def write_patches(

@@ -5,10 +5,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import huggingface_hub
 import timm
 import torch
-from huggingface_hub.errors import HfHubHTTPError
 from timm.models import get_pretrained_cfg, is_model, list_pretrained
 from torch import Tensor, nn
 
@@ -137,6 +135,9 @@ def _of_timm(name: str, weights: str | os.PathLike[str]) -> nn.Module:
         return _Maps(timm.create_model(name, **arguments))
     state = packaged_weights(name) if weights == "imagenet" else None
     if weights == "imagenet" and state is None:
+        # Only weights from the hub need it.
+        from huggingface_hub.errors import HfHubHTTPError
+
         file = _cached(name)
         overlay: dict[str, Any] = {"file": file} if file else {}
         try:
@@ -192,6 +193,9 @@ def _cached(name: str) -> str | None:
 
     The download of the hub itself would retry for most of a minute before it fails.
     """
+    # Only weights from the hub need it.
+    import huggingface_hub
+
     setting = get_pretrained_cfg(name)
     if setting.hf_hub_id is None:
         if setting.url:
@@ -209,6 +213,10 @@ def _cached(name: str) -> str | None:
 
 
 def _connected(repository: str) -> bool:
+    # Only weights from the hub need it.
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
     if huggingface_hub.constants.HF_HUB_OFFLINE:
         return False
     try:
@@ -221,6 +229,9 @@ def _connected(repository: str) -> bool:
 
 
 def _no_weights(name: str, reason: str) -> InputError:
+    # Only weights from the hub need it.
+    import huggingface_hub
+
     setting = get_pretrained_cfg(name)
     package = package_of(name)
     if package:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cathodeflow.learning import held
 from cathodeflow.parallel import ordered_map
 
 T = TypeVar("T")
@@ -32,9 +33,13 @@ class Source:
     batch_size : int
     memory : int
         Maximum size of crops that are kept in memory [bytes]; larger ones are streamed in every pass, each chunk once.
+    device : torch.device, optional
+        Crops that are kept in memory are kept on this device if they fit there (`cathodeflow.learning.held`).
     """
 
-    def __init__(self, crops: Any, rows: Rows, *, batch_size: int, memory: int) -> None:
+    def __init__(
+        self, crops: Any, rows: Rows, *, batch_size: int, memory: int, device: torch.device | None = None
+    ) -> None:  # fmt: skip
         self.crops, self.rows, self.batch_size = crops, rows, batch_size
         size = int(np.prod(crops.shape[1:])) * crops.dtype.itemsize
         self.chunks = _chunks(crops, rows)
@@ -47,6 +52,8 @@ class Source:
             for chunk in self.chunks:
                 self.kept[start : start + len(chunk)] = torch.from_numpy(self._read(chunk))
                 start += len(chunk)
+            if device is not None:
+                (self.kept,) = held([self.kept], device)
 
     def digest(self) -> Tensor:
         """Crops that identify the data: all of them if they are in memory, otherwise one of each chunk."""
@@ -71,7 +78,9 @@ class Source:
             return _batches(_mixed(stream, self.capacity, random), self.batch_size)
         kept = self.kept
         places = torch.randperm(len(kept), generator=random).split(self.batch_size)
-        return ordered_map(lambda some: (kept.index_select(0, some), self.rows[some.numpy()]), places, workers=1)
+        return ordered_map(
+            lambda some: (kept.index_select(0, some.to(kept.device)), self.rows[some.numpy()]), places, workers=1
+        )
 
     def _bounds(self) -> Rows:
         return np.arange(self.batch_size, len(self.rows), self.batch_size)

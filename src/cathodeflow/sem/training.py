@@ -84,7 +84,7 @@ def train_network(
     sources: dict[str, Source] = {}
     memory = int(options.memory_gb * 1e9)
     for split, numbers in numbers_of.items():
-        sources[split] = Source(crops, numbers, batch_size=options.batch_size, memory=memory)
+        sources[split] = Source(crops, numbers, batch_size=options.batch_size, memory=memory, device=device)
         memory = max(memory - sources[split].held_bytes, 0)
     weight = None
     if options.class_weights == "balanced":
