@@ -2,11 +2,14 @@
 
 import csv
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import ValidationError, field_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.sources import list_files
 from cathodeflow.io.text import read_lines
 from cathodeflow.options import Options, as_input_error, option
 
@@ -58,6 +61,40 @@ class TechniqueSection(Options):
         InputError
             A line for everything that is wrong.
         """
+
+
+def source_errors(where: str, sources: Mapping[str, str | None]) -> list[InputError]:
+    """Find what is wrong with the raw data that a row of a sample sheet names.
+
+    Parameters
+    ----------
+    where : str
+        The row, for the messages.
+    sources : mapping of str to str or None
+        Files, folders, glob patterns or addresses by column; None where the cell is empty.
+    """
+    errors = []
+    for column, source in sources.items():
+        if source is None:
+            continue
+        if set("{}") & set(source):
+            # Snakemake reads braces as wildcards.
+            errors.append(InputError(f"{where}, {column}", source, "a path without { and }"))
+            continue
+        try:
+            list_files(source)
+        except InputError as error:
+            errors.append(InputError(f"{where}, {column}: {error.where}", error.found, error.expected))
+    return errors
+
+
+def missing_files(files: Mapping[str, str | None], expected: str) -> list[InputError]:
+    """Find the files, by configuration key, that do not exist; None stands for no file."""
+    return [
+        InputError(f"{key}: {path}", "no such file", expected)
+        for key, path in files.items()
+        if path is not None and not Path(path).is_file()
+    ]
 
 
 SampleT = TypeVar("SampleT", bound=Sample)

@@ -138,3 +138,25 @@ def test_an_added_technique_is_found_by_its_folder(clone: Path) -> None:
     (clone / "own.yaml").write_text("xrd:\n  samples: patterns.tsv\n  integrate: {stop: 90}\n")
     snakemake(clone, "--configfile", "own.yaml", "--", "results/xrd/a/total.csv")
     assert pd.read_csv(clone / "results/xrd/a/total.csv")["total"].tolist() == [12]
+
+
+TRAIN = """
+from cathodeflow import fibsem
+fibsem.simulate("raw", options=fibsem.Simulate(n_slices=24, rows=64, cols=64))
+fibsem.volume("raw/slices", out="slices.zarr", labels="raw/labels", labels_out="labels.zarr")
+fibsem.augment("slices.zarr", "labels.zarr", out="images.zarr", labels_out="image_labels.zarr", pairs="pairs.parquet",
+               options=fibsem.Augment(copies=1))
+options = fibsem.TrainGlobal(architecture="plain.8", epochs=2, dropout=0.1, device="cpu", precision="32-true")
+trained = fibsem.train_global("images.zarr", "image_labels.zarr", "pairs.parquet", split="grouped", out="plain.pt",
+                              options=options)
+fibsem.predict_global("plain.pt", "images.zarr", "pairs.parquet", split="grouped", out="logits.zarr",
+                      entropy="entropy.zarr", labels="predicted.zarr", table="predicted.parquet",
+                      options=fibsem.PredictGlobal(device="cpu"))
+print(trained.history[-1]["train_loss"] < trained.history[0]["train_loss"])
+"""
+
+
+def test_an_added_network_is_trained_and_applied(clone: Path) -> None:
+    apply("Add a network", clone)
+    assert python(clone, TRAIN).splitlines()[-1] == "True"
+    assert (clone / "predicted.zarr.manifest.json").exists()

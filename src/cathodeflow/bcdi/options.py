@@ -1,7 +1,6 @@
 """Options of the stages of Bragg coherent diffraction imaging."""
 
 import math
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -10,7 +9,7 @@ from cathodeflow.bcdi.recipe import DEFAULT, parse
 from cathodeflow.bcdi.scans import Scan, require_readable, sheet_errors
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.options import Options, option
-from cathodeflow.samples import Sample, TechniqueSection
+from cathodeflow.samples import Sample, TechniqueSection, missing_files
 from cathodeflow.training.base_options import Device, TrainingOptions
 
 Architecture = Literal["autophasenn", "candidates", "unrolled"]
@@ -542,9 +541,8 @@ class Section(TechniqueSection):
             if name == MODEL_FOLDER:
                 errors.append(InputError(self.samples, f"a scan named '{name}'", "another name: it is the network's"))
             errors += sheet_errors(where, scan)
-        for key, path in (("infer.model", self.infer.model), ("train.initial", self.train.initial)):
-            if path is not None and not Path(path).is_file():
-                errors.append(InputError(f"bcdi.{key}: {path}", "no such file", "a model"))
+        files = {"bcdi.infer.model": self.infer.model, "bcdi.train.initial": self.train.initial}
+        errors += missing_files(files, "a model")
         if self.infer.model is None and any("refine" in scan.routes for scan in samples.values()):
             stride = 2 ** len(self.train.widths)
             sides = {"simulate.size": [self.simulate.size], "prepare.size": self.prepare.size or [],

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any, Literal
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.sources import is_remote, list_files
+from cathodeflow.io.sources import is_remote
 from cathodeflow.options import option
-from cathodeflow.samples import Sample
+from cathodeflow.samples import Sample, source_errors
 
 if TYPE_CHECKING:
     from cathodeflow.io.spec import SpecScan
@@ -106,19 +106,7 @@ def sheet_errors(where: str, scan: Scan) -> list[InputError]:
         errors.append(InputError(where, "a SPEC file or the number of a scan alone", "both of spec and scan, or none"))
     if scan.spec is not None and scan.geometry is not None:
         errors.append(InputError(where, "a SPEC file and a geometry file", "one of them"))
-    for column in ("frames", *_CORRECTIONS):
-        source = getattr(scan, column)
-        if source is None:
-            continue
-        if set("{}") & set(source):
-            # Snakemake takes what stands in braces for a wildcard.
-            errors.append(InputError(f"{where}, {column}", source, "a path without { and }"))
-            continue
-        try:
-            list_files(source)
-        except InputError as error:
-            errors.append(InputError(f"{where}, {column}: {error.where}", error.found, error.expected))
-    return errors
+    return errors + source_errors(where, {column: getattr(scan, column) for column in ("frames", *_CORRECTIONS)})
 
 
 def require_readable(samples: dict[str, Scan], sheet: str) -> None:

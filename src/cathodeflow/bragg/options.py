@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -11,7 +10,7 @@ from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.io.sources import is_remote, list_files
 from cathodeflow.options import Options, option
-from cathodeflow.samples import Sample, TechniqueSection
+from cathodeflow.samples import Sample, TechniqueSection, missing_files, source_errors
 from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 
 Width = Annotated[int, Field(ge=1)]
@@ -353,24 +352,14 @@ class Section(TechniqueSection):
             if self.train.max_shift > self.patches.max_shift:
                 found = f"{self.train.max_shift} in train and {self.patches.max_shift} in patches"
                 errors.append(InputError("bragg: max_shift", found, "at most the margin of the patches"))
-        for key, path in (("locate.model", self.locate.model), ("train.initial", self.train.initial)):
-            if path and not Path(path).is_file():
-                errors.append(InputError(f"bragg.{key}: {path}", "no such file", "a model file or weights of BraggNN"))
+        files = {"bragg.locate.model": self.locate.model, "bragg.train.initial": self.train.initial}
+        errors += missing_files(files, "a model file or weights of BraggNN")
         for name, scan in samples.items():
             where = f"{self.samples}: scan '{name}'"
             if name == MODEL_FOLDER:
                 errors.append(InputError(self.samples, f"a scan named '{name}'", "another name: it is the network's"))
-            for column in ("frames", "dark", "mask"):
-                if set("{}") & set(getattr(scan, column) or ""):
-                    # Snakemake takes what stands in braces for a wildcard.
-                    errors.append(InputError(f"{where}, {column}", getattr(scan, column), "a path without { and }"))
             sources = {"frames": None if scan.simulated else scan.frames, "dark": scan.dark, "mask": scan.mask}
-            for column, source in sources.items():
-                try:
-                    if source:
-                        list_files(source)
-                except InputError as error:
-                    errors.append(InputError(f"{where}, {column}: {error.where}", error.found, error.expected))
+            errors += source_errors(where, sources)
             try:
                 require_apart(sources)
             except InputError as error:

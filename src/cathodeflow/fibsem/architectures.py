@@ -74,7 +74,10 @@ class SmpNetwork(GlobalNetwork):
 
 
 #: Families of global networks by the first part of their name; all except the U-Net take the rest as first argument.
-FAMILIES: dict[str, type[GlobalNetwork]] = {"unet": UNet, "smp": SmpNetwork}
+FAMILIES: dict[str, type[GlobalNetwork]] = {
+    "unet": UNet,
+    "smp": SmpNetwork,
+}
 
 
 def build_network(options: TrainGlobal, *, n_classes: int) -> GlobalNetwork:

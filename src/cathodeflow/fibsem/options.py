@@ -1,15 +1,13 @@
 """Options of the FIB-SEM stages and the columns of the sheet of volumes."""
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.sources import list_files
 from cathodeflow.options import Options, as_tuples, option
-from cathodeflow.samples import Sample, TechniqueSection
+from cathodeflow.samples import Sample, TechniqueSection, missing_files, source_errors
 from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 
 SIMULATED = "simulated"
@@ -19,6 +17,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "ugsm": {},
     "context": {"context": 3, "dropout": 0.2, "dropout_where": "deep", "class_weights": "none", "tta": True},
 }
+#: Patterns of the names of global networks; `architectures.FAMILIES` has their classes.
+ARCHITECTURES = (
+    r"unet",
+    r"smp\.\w+/[\w.-]+",
+)
 #: Names of files in the folder of a run that belong to no network and no method.
 TAKEN = ("model", "test", "figures", "slices")
 #: Methods with a local model, and the global network that each is built on.
@@ -221,7 +224,7 @@ class TrainGlobal(TrainingOptions):
     @field_validator("architecture")
     @classmethod
     def _architecture(cls, name: str) -> str:
-        if not re.fullmatch(r"unet|smp\.\w+/[\w.-]+", name):
+        if not any(re.fullmatch(pattern, name) for pattern in ARCHITECTURES):
             raise ValueError("unet, or smp.<architecture>/<encoder> such as smp.fpn/resnet18")
         return name
 
@@ -452,9 +455,8 @@ class Section(TechniqueSection):
         if self.predict.model is None and not trained:
             expected = "the role 'train' for at least one, or fibsem.predict.model"
             errors.append(InputError(self.samples, "no volume to train a network on", expected))
-        for key, file in (("predict.model", self.predict.model), ("simulate.labels", self.simulate.labels)):
-            if file is not None and not Path(file).is_file():
-                errors.append(InputError(f"fibsem.{key}: {file}", "no such file", "a file"))
+        named = {"fibsem.predict.model": self.predict.model, "fibsem.simulate.labels": self.simulate.labels}
+        errors += missing_files(named, "a file")
         if errors:
             raise InputErrors.of(errors)
 
@@ -465,15 +467,4 @@ def _sample_errors(where: str, sample: Slices) -> list[InputError]:
     errors = []
     if sample.role == "train" and sample.labels is None:
         errors.append(InputError(where, "the role 'train' without labels", "labels, or the role 'predict'"))
-    for column, source in (("images", sample.images), ("labels", sample.labels)):
-        if source is None:
-            continue
-        if set("{}") & set(source):
-            # Snakemake takes what stands in braces for a wildcard.
-            errors.append(InputError(f"{where}, {column}", source, "a path without { and }"))
-            continue
-        try:
-            list_files(source)
-        except InputError as error:
-            errors.append(InputError(f"{where}, {column}: {error.where}", error.found, error.expected))
-    return errors
+    return errors + source_errors(where, {"images": sample.images, "labels": sample.labels})

@@ -10,7 +10,7 @@ from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.image_lists import image_files, raw_files
 from cathodeflow.io.sources import is_remote
 from cathodeflow.options import Options, as_tuples, option
-from cathodeflow.samples import Sample, TechniqueSection
+from cathodeflow.samples import Sample, TechniqueSection, missing_files
 from cathodeflow.training.base_options import Device, OptimizerName, TrainingOptions
 
 SIMULATED = "simulated"
@@ -382,10 +382,7 @@ class Section(TechniqueSection):
             if train.weights not in ("none", "imagenet") and not Path(train.weights).is_file():
                 expected = "none, imagenet or a file"
                 errors.append(InputError(f"{where}.weights: {train.weights}", "no such file", expected))
-        if self.predict.model and not Path(self.predict.model).is_file():
-            errors.append(
-                InputError(f"sem.predict.model: {self.predict.model}", "no such file", "a model file of sem_train")
-            )
+        errors += missing_files({"sem.predict.model": self.predict.model}, "a model file of sem_train")
         for name, data_set in samples.items():
             where = f"{self.samples}: data set '{name}', images"
             if set("{}") & set(data_set.images):
