@@ -37,9 +37,9 @@ def apply(title: str, root: Path) -> list[tuple[str, str]]:
             indent = re.match(r"\s*", lines[found[0]])[0]
             place = found[0]
             if where == "after":
-                # Statements may span lines: up to the next one of the same indentation.
+                # Statements may span lines, which are indented more or begin with a bracket.
                 place += 1
-                while lines[place].strip() and not re.match(rf"{indent}\w", lines[place]):
+                while re.match(rf"{indent}[^\w\"]", lines[place]):
                     place += 1
             lines.insert(place, textwrap.indent(code, indent) + ("\n\n" if code.startswith("class") else ""))
             path.write_text("".join(lines), encoding="utf-8")

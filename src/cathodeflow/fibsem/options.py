@@ -17,11 +17,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "ugsm": {},
     "context": {"context": 3, "dropout": 0.2, "dropout_where": "deep", "class_weights": "none", "tta": True},
 }
-#: Patterns of the names of global networks; `architectures.FAMILIES` has their classes.
-ARCHITECTURES = (
-    r"unet",
-    r"smp\.\w+/[\w.-]+",
-)
+#: Patterns of the names of global networks, by family; `architectures.FAMILIES` has their classes.
+ARCHITECTURES = {
+    "unet": r"unet",
+    "smp": r"smp\.\w+/[\w.-]+",
+}
 #: Names of files in the folder of a run that belong to no network and no method.
 TAKEN = ("model", "test", "figures", "slices")
 #: Methods with a local model, and the global network that each is built on.
@@ -224,7 +224,7 @@ class TrainGlobal(TrainingOptions):
     @field_validator("architecture")
     @classmethod
     def _architecture(cls, name: str) -> str:
-        if not any(re.fullmatch(pattern, name) for pattern in ARCHITECTURES):
+        if not any(re.fullmatch(pattern, name) for pattern in ARCHITECTURES.values()):
             raise ValueError("unet, or smp.<architecture>/<encoder> such as smp.fpn/resnet18")
         return name
 
