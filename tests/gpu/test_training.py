@@ -129,7 +129,7 @@ def test_sem_training_goes_as_on_a_cpu(device):
     # Augmentation and dropout draw other numbers on a card.
     without = Augment(flip=False, rotate90=False, gamma=1, blur=0)
     options = TrainSem(augment=without, normalization="none", mixup=0, dropout=0, progressive_fraction=0, epochs=2,
-                       batch_size=8, precision="32-true")  # fmt: skip
+                       batch_size=8, precision="32-true", threads=1)  # fmt: skip
     found = [
         losses(train_sem(crops, table, options.model_copy(update={"device": place}), classes=["a", "b"]))
         for place in ("cpu", device.type)
