@@ -1,6 +1,7 @@
 """Draw the import floors of the package, as tests/unit/test_floors.py holds them: python docs/import_floors.py."""
 
 import ast
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def imports() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for name, path in known.items():
         found[name] = set()
-        for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+        for node in _running(ast.parse(path.read_bytes(), str(path))):
             names = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
@@ -64,6 +65,17 @@ def imports() -> dict[str, set[str]]:
                     found[name].add(_module(target.removeprefix("cathodeflow").removeprefix("."), known))
         found[name].discard(name)
     return found
+
+
+def _running(tree: ast.Module) -> Iterator[ast.AST]:
+    """Nodes of a module, without those that only type checkers see."""
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        yield node
+        pending += ast.iter_child_nodes(node)
 
 
 def _module(target: str, known: dict[str, Path]) -> str:

@@ -25,7 +25,7 @@ needs_smp = pytest.mark.skipif(not HAS_SMP, reason="needs the extra fibsem-archi
 
 def build_network(architecture="unet", n_classes=3, **options):
     """Build a network, without dropout unless it is given."""
-    options = TrainGlobal(architecture=architecture, **{"dropout": 0.0} | options)
+    options = TrainGlobal(**{"dropout": 0.0} | options).model_copy(update={"architecture": architecture})
     return architectures.build_network(options, n_classes=n_classes)
 
 

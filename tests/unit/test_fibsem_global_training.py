@@ -13,9 +13,10 @@ from tests.unit.test_fibsem_unet import predict_slices
 SMALL = {"widths": (8, 16), "device": "cpu", "precision": "32-true"}
 
 
-def train_network(train, validation, *, weight=None, **options):
-    """Train on three classes, without dropout unless it is given."""
+def train_network(train, validation, *, weight=None, architecture="unet", **options):
+    """Train on three classes, without dropout unless it is given; the architecture may be one that a test adds."""
     options = TrainGlobal(**{"dropout": 0.0, "patience": None} | options)
+    options = options.model_copy(update={"architecture": architecture})
     return global_training.train_network(train, validation, options, n_classes=3, weight=weight)
 
 

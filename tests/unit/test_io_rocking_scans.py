@@ -120,7 +120,7 @@ def test_the_geometry_stands_at_the_middle_of_the_scan(tmp_path):
         0.75,
         0.2200042,
     )
-    assert found.pixel_um == 75.0
+    assert found.pixel_um == 55.0
 
 
 def test_the_header_before_a_scan_counts_and_the_last_scan_of_a_number(tmp_path):

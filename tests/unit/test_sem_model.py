@@ -185,7 +185,7 @@ def test_networks_that_do_not_exist_or_give_no_maps_are_refused():
     for name, text in (
         ("resnet81", r"found resnet81, expected resnet18_half or a network of timm: resnet\w+ or"),
         ("resnet18.no_such_tag", "found resnet18.no_such_tag, expected .*resnet18.a1_in1k"),
-        ("vit_tiny_patch16_224", "images of one size only, expected a convolutional network"),
+        ("vit_tiny_patch16_224", "accepts only one image size, expected a convolutional network"),
     ):
         with pytest.raises(InputError, match=text):
             create_backbone(name, weights="none")

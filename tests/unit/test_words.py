@@ -65,5 +65,7 @@ def test_every_option_and_argument_has_a_text_that_stands_alone() -> None:
     """It begins with a capital letter, a number or code, and ends with a full stop."""
     described = [(name, text) for name, text in texts() if " " in name and not name.startswith("config/")]
     assert len(described) > 400
-    wrong = [f"{name}: '{text}'" for name, text in described if not re.match(r"[A-Z0-9`(].*\.( +\(.*\))?$", text)]
+    wrong = [
+        f"{name}: '{text}'" for name, text in described if not re.match(r"[A-Z0-9`(].*\.( +\(.*\))?$", text, re.DOTALL)
+    ]
     assert not wrong, "\n".join(wrong)

@@ -83,7 +83,7 @@ def matches_intensity(dtype: Any, metadata: Mapping[str, Any], options: Predict)
     """Whether the intensities of slices of this type are scaled to those of the training slices; see `segment`."""
     if metadata["levelled"] or options.match_intensity == "never":
         return False
-    return options.match_intensity == "always" or str(dtype) != metadata["grey"]
+    return options.match_intensity == "always" or str(np.dtype(dtype)) != metadata["grey"]
 
 
 def _matching(volume: Any, network: GlobalNetwork) -> tuple[float, float]:

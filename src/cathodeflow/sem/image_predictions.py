@@ -81,7 +81,7 @@ def cut_tiles(
     side: int,
     overlap: float,
     margin: int,
-    bar_rows: int | None = None,
+    bar_rows: int | None,
     pixel_nm: float | None = None,
     own_pixel_nm: float | None = None,
 ) -> Tiles:

@@ -79,7 +79,7 @@ def metrics(
     parts = [pd.DataFrame({"curve": name, **curve._asdict(), "unit": unit}) for name, curve in agreement.items()]
     empty = pd.DataFrame(columns=["curve", "frequency", "value", "threshold", "unit"])
     write_csv(curves, pd.concat(parts, ignore_index=True) if parts else empty)
-    merits: dict[str, Any] = {name: table[name].iloc[0] for name in columns if name != "correlation_with_best"}
+    merits: dict[str, Any] = {name: float(table[name].iloc[0]) for name in columns if name != "correlation_with_best"}
     if len(starts) > 1:
         merits["median_correlation_with_best"] = float(table["correlation_with_best"][1:].median())
         merits["mean_prtf"] = float(agreement["PRTF"].value.mean())
