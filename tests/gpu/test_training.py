@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -14,7 +15,13 @@ from cathodeflow.bcdi.simulation import block
 from cathodeflow.bcdi.training import train_network
 from cathodeflow.fibsem.global_training import LabelledSlices
 from cathodeflow.fibsem.global_training import train_network as train_global
-from cathodeflow.fibsem.options import TrainGlobal
+from cathodeflow.fibsem.idk import Pixels, train_pixels
+from cathodeflow.fibsem.local_training import LocalPixels, fit_local
+from cathodeflow.fibsem.options import TrainGlobal, TrainIdk, TrainLocal
+from cathodeflow.fibsem.windows import pad_slices
+from cathodeflow.sem.options import Augment
+from cathodeflow.sem.options import Train as TrainSem
+from cathodeflow.sem.training import train_network as train_sem
 
 from .training_alone import train
 
@@ -81,6 +88,50 @@ def test_unet_training_goes_as_on_a_cpu(device):
     options = TrainGlobal(widths=(4, 8), dropout=0, epochs=2, batch_size=2, precision="32-true")
     found = [
         losses(train_global(*parts, options.model_copy(update={"device": place}), n_classes=3))
+        for place in ("cpu", device.type)
+    ]
+    np.testing.assert_allclose(found[1], found[0], rtol=0.02)
+
+
+def test_idk_training_goes_as_on_a_cpu(device):
+    features = torch.randn(600, 4, generator=torch.Generator().manual_seed(0))
+    wrong = features[:, 3] > 0.5
+    parts = [Pixels(features[some], wrong[some]) for some in (slice(400), slice(400, 600))]
+    options = TrainIdk(epochs=2, batch_size=64)
+    found = [
+        losses(train_pixels(*parts, options.model_copy(update={"device": place}))) for place in ("cpu", device.type)
+    ]
+    np.testing.assert_allclose(found[1], found[0], rtol=0.02)
+
+
+def test_lcgar_training_goes_as_on_a_cpu(device):
+    random = torch.Generator().manual_seed(0)
+    slices, logits = torch.rand(3, 16, 16, generator=random), torch.randn(3, 3, 16, 16, generator=random)
+    labels = (3 * slices).long().flatten()
+    entropy = torch.rand(labels.shape, generator=random)
+    options = TrainLocal(dropout=0, epochs=2, batch_size=32, precision="32-true")
+    found = []
+    for place in ("cpu", device.type):
+        padded = pad_slices(slices, logits, slices > 0.5, side=options.side, low=0, high=1, device=place)
+        parts = [LocalPixels(padded, some, labels[some], entropy[some]) for some in torch.arange(192).split(128)]
+        found.append(losses(fit_local(*parts, options, low=0, high=1)))
+    np.testing.assert_allclose(found[1], found[0], rtol=0.02)
+
+
+def test_sem_training_goes_as_on_a_cpu(device):
+    crops = np.random.default_rng(0).integers(0, 256, (32, 32, 32), np.uint8)
+    crops[::2] //= 4
+    number = np.arange(32)
+    table = pd.DataFrame({
+        "crop": number, "name": [f"image {one // 4}" for one in number], "label": np.where(number % 2, "a", "b"),
+        "split": np.where(number < 24, "train", "validation"),
+    })  # fmt: skip
+    # Augmentation and dropout draw other numbers on a card.
+    without = Augment(flip=False, rotate90=False, gamma=1, blur=0)
+    options = TrainSem(augment=without, normalization="none", mixup=0, dropout=0, progressive_fraction=0, epochs=2,
+                       batch_size=8, precision="32-true", threads=1)  # fmt: skip
+    found = [
+        losses(train_sem(crops, table, options.model_copy(update={"device": place}), classes=["a", "b"]))
         for place in ("cpu", device.type)
     ]
     np.testing.assert_allclose(found[1], found[0], rtol=0.02)
