@@ -24,6 +24,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 os.environ["SLURM_CONF"] = os.devnull
 
 
+# Threads that wait for each other give up the core, which another worker's test needs; by default they burn it, and a
+# training beside another takes ten times as long. Results do not depend on it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 @dataclass(frozen=True)
 class Project:
     """A copy of the workflow (`checkout`) and a folder that it runs in, with the configuration `config.yaml`."""
