@@ -455,8 +455,8 @@ class Section(TechniqueSection):
         if self.predict.model is None and not trained:
             expected = "the role 'train' for at least one, or fibsem.predict.model"
             errors.append(InputError(self.samples, "no volume to train a network on", expected))
-        named = {"fibsem.predict.model": self.predict.model, "fibsem.simulate.labels": self.simulate.labels}
-        errors += missing_files(named, "a file")
+        files = {"fibsem.predict.model": self.predict.model, "fibsem.simulate.labels": self.simulate.labels}
+        errors += missing_files(files, "a file")
         if errors:
             raise InputErrors.of(errors)
 
