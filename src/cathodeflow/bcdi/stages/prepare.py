@@ -34,7 +34,8 @@ def prepare(
     Parameters
     ----------
     raw : path
-        Raw frames: a folder, a glob pattern or a file.
+        Raw frames: a folder, a glob pattern or a file. Pixels that the file marks as bad, or that hold a mark of the
+        detector instead of a count, are masked.
     out : path
         File of the diffraction amplitudes to write (prepared.h5).
     dark : path
@@ -87,4 +88,4 @@ def prepare(
 def _mask(source: str) -> NDArray[Any]:
     """Read a mask: an image, or one for each frame."""
     series = open_series(source)
-    return next(frame for _, frame in read_frames(series)) if series.n_frames == 1 else read_scan(source)
+    return next(frame for _, frame in read_frames(series)) if series.n_frames == 1 else read_scan(source, counts=False)
