@@ -3,10 +3,13 @@
 import os
 from pathlib import Path
 
+import fabio.cbfimage
 import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+import tifffile
+from fabio.compression import compByteOffset
 
 from cathodeflow import bragg
 from cathodeflow.bragg.options import FindPeaks, Frames, Scan, Simulate, require_apart
@@ -359,3 +362,137 @@ def test_a_cache_with_pixels_outside_the_frame_is_refused(tmp_path, truth):
         file["indices"][0] = ROWS, 0
     with pytest.raises(InputError, match="frame 2: found pixels outside the frame"):
         frames_of(tmp_path / "cache.fch5")
+
+
+def edf_header(size: int, **fields: object) -> bytes:
+    lines = "".join(f"{name} = {value} ;\r\n" for name, value in fields.items())
+    text = "{\nHeaderID = EH:000001:000000:000000 ;\r\n" + lines
+    return (text + " " * (size - len(text) - 2) + "}\n").encode()
+
+
+def edf_frame(frame: np.ndarray, **fields: object) -> bytes:
+    fields = {"ByteOrder": "HighByteFirst", "DataType": "UnsignedInteger", "Dim_1": COLS, "Dim_2": ROWS} | fields
+    return edf_header(512, **fields) + frame.astype(">u4").tobytes()
+
+
+@pytest.mark.parametrize("wrong", [12345, 4 * ROWS * COLS + 512])
+def test_an_edf_with_a_wrong_size_is_read_by_its_binary_size(tmp_path, truth, wrong):
+    size = {"EDF_BinarySize": 4 * ROWS * COLS, "Size": wrong}
+    (tmp_path / "a.edf").write_bytes(b"".join(edf_frame(frame, **size) for frame in truth))
+    np.testing.assert_array_equal(frames_of(tmp_path / "a.edf"), truth)
+
+
+@pytest.mark.parametrize("wrong", [12345, 10**6])
+def test_an_edf_with_a_wrong_size_alone_is_read_where_the_file_shows_the_right_one(tmp_path, truth, wrong):
+    (tmp_path / "a.edf").write_bytes(edf_frame(truth[0], Size=wrong))
+    np.testing.assert_array_equal(frames_of(tmp_path / "a.edf"), truth[:1])
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (
+            lambda x: b"".join(edf_frame(frame, Size=12345) for frame in x[:2]),
+            "frame 0: found 12345 bytes of pixels by its",
+        ),
+        (lambda x: edf_frame(x[0], Size=4 * ROWS * COLS) + bytes(4 * ROWS * COLS), "found 7680 bytes after frame 0"),
+        (lambda x: edf_frame(x[0], Size=4 * ROWS * COLS)[:-5], "a truncated file"),
+    ],
+)
+def test_an_edf_that_does_not_fit_its_header_is_refused(tmp_path, truth, content, found):
+    (tmp_path / "a.edf").write_bytes(content(truth))
+    with pytest.raises(InputError, match=found):
+        open_series(str(tmp_path / "a.edf"))
+
+
+@pytest.mark.parametrize("name", ["a.ge5", "a.edf.ge5", "a.edf"])
+def test_frames_of_a_ge_detector_behind_one_header_of_edf(tmp_path, truth, name):
+    fields = {"EDF_HeaderSize": 8192, "ByteOrder": "LowByteFirst", "Num_Images": N, "DataType": "UnsignedShort"}
+    header = edf_header(8192, **fields, Dim_1=COLS, Dim_2=ROWS, Size=2 * ROWS * COLS)
+    (tmp_path / name).write_bytes(header + truth.astype("<u2").tobytes())
+    np.testing.assert_array_equal(frames_of(tmp_path / name), truth)
+    np.testing.assert_array_equal(dict(read_frames(open_series(str(tmp_path / name)), 2, 6, 3))[5], truth[5])
+    (tmp_path / name).write_bytes((header + truth.astype("<u2").tobytes())[:-2])
+    with pytest.raises(InputError, match="expected 6 frames of 3840 bytes after a header of 8192 bytes"):
+        open_series(str(tmp_path / name))
+
+
+def test_fabio_prints_nothing(tmp_path, capfd):
+    frames = np.zeros((2, 2048, 2048), np.uint16)
+    frames[1, 3, 4] = 7
+    (tmp_path / "a.ge2").write_bytes(bytes(8192) + frames.tobytes())
+    assert frames_of(tmp_path / "a.ge2")[1, 3, 4] == 7
+    assert capfd.readouterr() == ("", "")
+
+
+def cbf(path: Path, image: np.ndarray, *, header: str = "") -> None:
+    """Write a CBF file of signed integers of the size of the image's, by the rules of imgCIF."""
+    packed = compByteOffset(image.astype(np.int64))
+    bits = 8 * image.dtype.itemsize
+    mime = (
+        f'Content-Type: application/octet-stream;\r\n     conversions="x-CBF_BYTE_OFFSET"\r\n'
+        f'X-Binary-Size: {len(packed)}\r\nX-Binary-Element-Type: "signed {bits}-bit integer"\r\n'
+        f"X-Binary-Number-of-Elements: {image.size}\r\nX-Binary-Size-Fastest-Dimension: {image.shape[1]}\r\n"
+        f"X-Binary-Size-Second-Dimension: {image.shape[0]}\r\n\r\n"
+    )
+    section = b"--CIF-BINARY-FORMAT-SECTION--"
+    text = f"###CBF: VERSION 1.5\r\ndata_a\r\n{header}\r\n_array_data.data\r\n;\r\n".encode()
+    path.write_bytes(
+        text + section + b"\r\n" + mime.encode() + b"\x0c\x1a\x04\xd5" + packed + b"\r\n" + section + b"--\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        (np.int64, [0, 2**40 + 1, -(2**35), 2**31, 7]),
+        (np.int32, [0, 2**31 - 1, -(2**31), 70000, 7]),
+        (np.int16, [5, -9, 32000]),
+    ],
+)
+def test_cbf_of_each_width_keeps_its_values(tmp_path, dtype, values):
+    image = np.array([values, values[::-1]], dtype)
+    cbf(tmp_path / "a.cbf", image)
+    found = frames_of(tmp_path / "a.cbf")[0]
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, image)
+
+
+PILATUS = "_array_data.header_contents\r\n;\r\n# Detector: PILATUS 300K\r\n# Count_cutoff 400 counts\r\n;"
+IMGCIF = (
+    "_array_intensities.undefined_value -7\r\n_array_intensities.overload 400\r\n_array_intensities.underload 1\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("header", "limits"),
+    [(PILATUS, CountLimits(highest=400)), (IMGCIF, CountLimits((-7,), 1, 400)), ("", CountLimits())],
+)
+def test_limits_that_a_cbf_names(tmp_path, truth, header, limits):
+    cbf(tmp_path / "a.cbf", truth[0].astype(np.int32), header=header)
+    assert count_limits(open_series(str(tmp_path / "a.cbf"))) == limits
+
+
+def test_a_pilatus_file_with_gaps_and_dead_pixels(tmp_path, truth):
+    image = truth[0].astype(np.int32)
+    image[20:22], image[30, 5] = -1, -2
+    fabio.cbfimage.CbfImage(data=image).write(tmp_path / "a.cbf")
+    frames, mask, _ = run_frames(tmp_path / "a.cbf", tmp_path)
+    np.testing.assert_array_equal(mask, image < 0)
+    np.testing.assert_array_equal(frames[0], np.where(mask, 0, truth[0]))
+
+
+def test_limits_of_tiff_and_edf_headers(tmp_path, truth):
+    tifffile.imwrite(tmp_path / "a.tif", truth[0], description="# Pixel_size 172e-6 m\n# Count_cutoff 400 counts\n")
+    assert count_limits(open_series(str(tmp_path / "a.tif"))) == CountLimits(highest=400)
+    (tmp_path / "a.edf").write_bytes(edf_frame(truth[0], Size=4 * ROWS * COLS, Dummy=-10, DDummy=0.1))
+    assert count_limits(open_series(str(tmp_path / "a.edf"))) == CountLimits((-10,))
+
+
+@pytest.mark.parametrize("shape", [(N, 1, ROWS, COLS), (1, N, ROWS, COLS), (1, 1, N, ROWS, COLS)])
+def test_axes_of_length_1_in_npy(tmp_path, truth, shape):
+    np.save(tmp_path / "a.npy", truth.reshape(shape))
+    np.testing.assert_array_equal(frames_of(tmp_path / "a.npy"), truth)
+    np.save(tmp_path / "a.npy", truth.reshape(2, 3, ROWS, COLS))
+    with pytest.raises(InputError, match="a 4-D array"):
+        open_series(str(tmp_path / "a.npy"))

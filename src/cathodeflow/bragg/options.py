@@ -128,7 +128,7 @@ class Frames(Options):
     )
     stored_mask: bool = option(
         True,
-        "Mask the bad pixels that a NeXus or CXI file of frames marks itself (`pixel_mask`), besides those of `mask`.",
+        "Mask the bad pixels that a NeXus or CXI file marks itself (`pixel_mask`), in addition to those of `mask`.",
     )
     saturation: float | None = option(
         None,

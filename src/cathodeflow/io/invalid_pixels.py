@@ -4,6 +4,7 @@ Dectris: the two highest values of unsigned integers (Eiger), -1 in gaps and -2 
 says itself (`CountLimits`) comes on top.
 """
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -85,3 +86,24 @@ def bad_values(values: NDArray[np.integer | np.bool_]) -> NDArray[np.bool_]:
     if values.dtype.itemsize <= 2:
         return np.asarray(values != 0)
     return np.asarray(values & values.dtype.type(_BAD_BITS) != 0)
+
+
+def text_limits(text: str) -> CountLimits:
+    """Find the range of valid counts in the header of a CBF file or of a TIFF file of Dectris.
+
+    Examples
+    --------
+    >>> text_limits("# Count_cutoff 1071450 counts")
+    CountLimits(marks=(), lowest=None, highest=1071450.0)
+    >>> text_limits("_array_intensities.undefined_value -1").marks
+    (-1.0,)
+    """
+
+    def number(pattern: str) -> float | None:
+        match = re.search(rf"^\s*{pattern}\s+(-?\d+(?:\.\d*)?)(?:\s|$)", text, re.MULTILINE)
+        return None if match is None else float(match[1])
+
+    undefined = number(r"_array_intensities\.undefined_value")
+    above = [number(pattern) for pattern in (r"#\s*Count_cutoff", r"_array_intensities\.overload")]
+    highest = min((value for value in above if value is not None and value > 0), default=None)
+    return CountLimits(() if undefined is None else (undefined,), number(r"_array_intensities\.underload"), highest)
