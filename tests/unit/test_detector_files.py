@@ -12,7 +12,7 @@ import tifffile
 from fabio.compression import compByteOffset
 
 from cathodeflow import bragg
-from cathodeflow.bragg.options import FindPeaks, Frames, Scan, Simulate, require_apart
+from cathodeflow.bragg.options import FindPeaks, Frames, Scan, Section, Simulate, require_apart
 from cathodeflow.bragg.raw_data import raw_files
 from cathodeflow.errors import InputError
 from cathodeflow.io.frames import count_limits, open_series, read_frames, read_mask, read_mean, stored_masks
@@ -164,6 +164,32 @@ def test_one_dataset_by_two_paths_is_no_choice(tmp_path, truth):
         open_series(str(tmp_path / "a.h5"))
 
 
+def test_an_older_nexus_file_marks_its_frames_by_signal_1(tmp_path, truth):
+    with h5py.File(tmp_path / "a.nxs", "w") as file:
+        file["entry/data/data"], file["entry/data/other"] = truth, truth[:, 1:]
+        file["entry/data/data"].attrs["signal"] = 1
+    np.testing.assert_array_equal(frames_of(tmp_path / "a.nxs"), truth)
+
+
+def test_a_preview_beside_the_frames_is_no_choice(tmp_path, truth):
+    path = master(tmp_path, truth)
+    with h5py.File(path, "r+") as file:
+        file["entry/preview"] = truth[0, ::4, ::4]
+    np.testing.assert_array_equal(frames_of(path), truth)
+
+
+def test_a_mask_where_the_frames_lie_counts_behind_a_link(tmp_path, truth):
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["entry/data/data"] = truth
+        file["entry/instrument/detector/pixel_mask"] = bad_of_eiger().astype(np.uint32)
+        file["entry/instrument/detector/saturation_value"] = 999
+    with h5py.File(tmp_path / "master.h5", "w") as file:
+        file["1.1/measurement/eiger"] = h5py.ExternalLink("data.h5", "/entry/data/data")
+    series = open_series(str(tmp_path / "master.h5"))
+    np.testing.assert_array_equal(stored_masks(series)(0), bad_of_eiger())
+    assert count_limits(series).highest == 999
+
+
 def run_frames(source: object, folder: Path, **arguments: object) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Run the stage; return frames, mask and the masks of all frames."""
     options = Frames(**{key: value for key, value in arguments.items() if key not in ("mask", "dark")})
@@ -204,6 +230,31 @@ def test_a_mask_in_the_file_of_the_frames(tmp_path, truth):
         require_apart({"frames": f"{path}::/entry/data/data", "mask": f"{path}::entry/data/data"})
     with pytest.raises(InputError, match=r"the mask .*one\.nxs among the frames"):
         require_apart({"frames": f"{path}::/entry/data/data", "mask": str(path)})
+
+
+def test_mask_and_dark_are_found_in_a_file_by_their_names(tmp_path, truth):
+    mask, path = bad_of_eiger().astype(np.uint8), tmp_path / "a.h5"
+    with h5py.File(tmp_path / "one.h5", "w") as file:
+        file["shadow"] = mask
+    np.testing.assert_array_equal(read_mask(str(tmp_path / "one.h5")), mask != 0)
+    with h5py.File(path, "w") as file:
+        file["detector/pixel_mask"], file["detector/dark"], file["detector/data"] = mask, truth[:2], truth
+    np.testing.assert_array_equal(read_mask(str(path)), mask != 0)
+    np.testing.assert_array_equal(read_mean(str(path)), truth[:2].mean(axis=0))
+    with h5py.File(path, "r+") as file:
+        file["other/dark"], file["other/data"] = truth[:2], truth
+    with pytest.raises(InputError, match="2 datasets that could be frames"):
+        read_mean(str(path))
+
+
+def test_check_looks_at_dark_and_mask(tmp_path, truth):
+    np.save(tmp_path / "a.npy", truth)
+    np.save(tmp_path / "mask.npy", np.zeros((ROWS, COLS - 1), np.uint8))
+    section = Section(samples="scans.tsv")
+    scans = {"a": Scan(sample="a", frames=f"{tmp_path}/a.npy", mask=f"{tmp_path}/mask.npy")}
+    with pytest.raises(InputError, match=r"scan 'a': .*mask.npy: found \(40, 47\) pixels, expected \(40, 48\)"):
+        section.look(scans)
+    section.look({"a": Scan(sample="a", frames=f"{tmp_path}/a.npy", dark=f"{tmp_path}/a.npy")})
 
 
 def test_of_two_detectors_the_mask_is_that_beside_the_frames(tmp_path, truth):

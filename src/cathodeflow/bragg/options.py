@@ -398,20 +398,24 @@ class Section(TechniqueSection):
             raise InputErrors.of(errors)
 
     def look(self, samples: dict[str, Scan]) -> None:
-        """Read the headers of all raw files.
+        """Read the headers of all raw files, dark images and masks.
 
         Raises
         ------
         InputError
             A line for every file that is not what it should be.
         """
-        from cathodeflow.io.frames import open_series
+        from cathodeflow.io.frames import correction_source, open_series, require_shape
 
         errors = []
         for name, scan in samples.items():
             try:
-                if not scan.simulated and not is_remote(scan.frames):
-                    open_series(scan.frames, on_bad_file=self.frames.on_bad_file)
+                if scan.simulated or is_remote(scan.frames):
+                    continue
+                series = open_series(scan.frames, on_bad_file=self.frames.on_bad_file)
+                for column, source in (("dark", scan.dark), ("mask", scan.mask)):
+                    if source is not None and not is_remote(source):
+                        require_shape(open_series(correction_source(source, mask=column == "mask")), series.shape)
             except InputError as error:
                 for problem in error.errors:
                     where = f"{self.samples}: scan '{name}': {problem.where}"

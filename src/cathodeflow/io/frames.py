@@ -1,5 +1,6 @@
 """Series of raw detector frames, streamed one by one from the files of a scan."""
 
+import os
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.formats import detect_format, named
 from cathodeflow.io.guard import MAX_PIXELS, guarded
+from cathodeflow.io.hdf5 import open_hdf5
+from cathodeflow.io.hdf5_search import find_correction
 from cathodeflow.io.invalid_pixels import bad_values, find_invalid, usual_marks
 from cathodeflow.io.raw_format import CountLimits, FrameHeader
 from cathodeflow.io.sources import list_files, split_source
@@ -250,6 +253,16 @@ def unless_bad(frames: Iterator[tuple[int, NDArray[Any]]], bad: list[InputError]
         raise InputErrors.of(bad)
 
 
+def correction_source(source: str, *, mask: bool = False) -> str:
+    """Name the dataset of a mask, or of a dark or flat image, in an HDF5 file of which only the file is named."""
+    path, dataset = split_source(source)
+    if dataset is not None or not os.path.isfile(path) or not detect_format(path, "frames").has_datasets:
+        return source
+    with open_hdf5(path) as file:
+        found = find_correction(file, mask=mask)
+    return source if found is None else f"{path}::{found}"
+
+
 def read_image(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[Any]:
     """Read the one (row, col) image of a source of any format, such as a mask.
 
@@ -261,7 +274,7 @@ def read_image(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[
     series = open_series(source)
     if series.n_frames != 1:
         raise InputError(source, f"{series.n_frames} frames", "one image")
-    _require_shape(series, shape)
+    require_shape(series, shape)
     return next(read_frames(series))[1]
 
 
@@ -279,6 +292,7 @@ def read_mask(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[n
     InputError
         It is not one image, its shape is not `shape`, or it holds NaN.
     """
+    source = correction_source(source, mask=True)
     values = read_image(source, shape=shape)
     if not np.isfinite(values).all():
         raise InputError(source, "NaN or infinity", "0 at good pixels and other numbers at bad ones")
@@ -291,8 +305,7 @@ def read_mask(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[n
 def read_mean(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[np.float64]:
     """Read the mean frame of a source of any format, such as a dark, holding one frame at a time.
 
-    Pixels without a count, as the values of the frames or a mask in the file mark them, do not enter the mean; those
-    that have none in any frame are NaN.
+    Values that mark a pixel without a count do not enter the mean; pixels that have no count in any frame are NaN.
 
     The mean, and not the median, because it needs one frame in memory and is the estimate of least variance for counts.
 
@@ -301,21 +314,26 @@ def read_mean(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[n
     InputError
         A frame cannot be read, or the shape is not `shape`.
     """
-    series = open_series(source)
-    _require_shape(series, shape)
-    limits, mask_of = count_limits(series), stored_masks(series)
+    series = open_series(correction_source(source))
+    require_shape(series, shape)
+    limits = count_limits(series)
     total, count = np.zeros(series.shape, np.float64), np.zeros(series.shape, np.intp)
-    for number, frame in read_frames(series):
+    for _, frame in read_frames(series):
         # Noise of -1 and -2 is usual in a dark.
-        invalid = find_invalid(frame, usual_marks(frame.dtype, negative=False), limits)
-        stored = mask_of(number)
-        valid = ~invalid if stored is None else ~(invalid | stored)
+        valid = ~find_invalid(frame, usual_marks(frame.dtype, negative=False), limits)
         np.add(total, frame, out=total, where=valid)
         count += valid
     return np.divide(total, count, out=np.full(series.shape, np.nan), where=count > 0)
 
 
-def _require_shape(series: FrameSeries, shape: tuple[int, int] | None) -> None:
+def require_shape(series: FrameSeries, shape: tuple[int, int] | None) -> None:
+    """Require that the frames of a series have a (row, col) shape, if one is given.
+
+    Raises
+    ------
+    InputError
+        They have another.
+    """
     if shape is not None and series.shape != tuple(shape):
         raise InputError(series.source, f"{series.shape} pixels", f"{tuple(shape)} pixels, as the raw frames have")
 

@@ -22,6 +22,8 @@ _NO_FRAMES = re.compile(
     r"|invalid_pixels|polar_angle|azimuthal_angle",
     re.IGNORECASE,
 )
+_MASKS = re.compile(r".*mask|.*bad_?pixels?", re.IGNORECASE)
+_IMAGES = re.compile(r".*(flat|white|dark)_?(field|frame|image|current)?s?", re.IGNORECASE)
 # Dectris writes data_000001, data_000002, ..., each of many frames.
 _NUMBERED = re.compile(r"data_?(\d+)")
 _MAX_NODES = 100_000
@@ -66,6 +68,19 @@ def find_frames(file: h5py.File, name: str | None) -> Found:
         return _named(file, name, where) if name else _unnamed(file)
 
 
+def find_correction(file: h5py.File, *, mask: bool) -> str | None:
+    """Find the one mask, or dark or flat image, of a file by the names of its datasets; None if there is no such one.
+
+    A file with one image only needs no name for it.
+    """
+    with guarded(file.filename, "a readable HDF5 file"):
+        nodes, _ = walk(file, "", images_only=True)
+        called = _MASKS if mask else _IMAGES
+        matching = [node for node in nodes if called.fullmatch(_last(node.path))]
+        found = matching if len(nodes) > 1 else nodes
+        return found[0].path if len(found) == 1 else None
+
+
 def _named(file: h5py.File, name: str, where: str) -> Found:
     node = find_node(file, name)
     if node is None:
@@ -106,8 +121,9 @@ def _unnamed(file: h5py.File) -> Found:
         if series and len(single) == 1 and _is_whole(single[0].dataset, file, series):
             series = None
         choices += [Found(node.path, (node.path,)) for node in single] + ([series] if series else [])
-    if len(choices) == 1:
-        return choices[0]
+    likely = _likely(file, choices)
+    if len(likely) == 1:
+        return likely[0]
     expected = "one 2-D or 3-D dataset of numbers, or its name as FILE::/PATH"
     if choices:
         names = ", ".join(choice.name for choice in choices[:_MAX_NAMED])
@@ -170,6 +186,17 @@ def _series(file: h5py.File, group: str, where: str) -> Found | None:
             raise InputError(f"{file.filename}::{path}", found, f"{model.dtype} of {model.shape[-2:]}, as in the first")
     paths = tuple(path for _, path, _ in members)
     return Found(paths[0] if len(paths) == 1 else group, paths)
+
+
+def _likely(file: h5py.File, choices: list[Found]) -> list[Found]:
+    """Prefer what NeXus files of older versions mark by `signal` = 1, and a series of frames to single images."""
+    if len(choices) < 2:
+        return choices
+    first = [(choice, find_node(file, choice.paths[0])) for choice in choices]
+    known = [(choice, node) for choice, node in first if isinstance(node, h5py.Dataset)]
+    marked = [choice for choice, node in known if np.array_equal(node.attrs.get("signal", 0), 1)]
+    series = [choice for choice, node in known if node.ndim > 2]
+    return marked if len(marked) == 1 else series if len(series) == 1 else choices
 
 
 def _parent(path: str) -> str:
