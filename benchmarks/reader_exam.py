@@ -38,6 +38,8 @@ logging.disable(logging.CRITICAL)
 LIMIT, MOST = 60, 50
 # Characters of a message in the table.
 WIDTH = 200
+# Difference of luminances that are rounded in another way, as a fraction of the range.
+TOLERANCE = 0.01
 ROWS, COLS = 33, 48
 # Files that hold no image: tables, texts, archives, and parts of others.
 NO_IMAGES = (".py", ".txt", ".csv", ".xml", ".msa", ".json", ".log", ".rpl", ".zip", ".md", ".rst", ".emi")
@@ -206,7 +208,7 @@ def _judge_image(path: Path) -> tuple[str, str]:
         library, found, expected = micrograph(path)
     except InputError as error:
         return "refused", f"{error.found}; expected {error.expected}"
-    close = found.shape == expected.shape and np.allclose(found, expected, atol=1 / 255)
+    close = found.shape == expected.shape and np.allclose(found, expected, atol=TOLERANCE)
     return ("read", library) if close else ("wrong", f"other pixels than {library}")
 
 
