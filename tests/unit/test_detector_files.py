@@ -114,6 +114,20 @@ def test_a_master_without_links_holds_no_frames(tmp_path, truth):
     assert frames_of(f"{path}::/entry/instrument/detector/detectorSpecific/flatfield").shape == (1, ROWS, COLS)
 
 
+@pytest.mark.parametrize("name", ["pixel_mask", "entry/data/flatfield", "entry/instrument/detector/mask"])
+def test_a_file_of_a_detector_without_frames(tmp_path, truth, name):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file[name] = truth[0]
+    with pytest.raises(InputError, match=f"found no frames, but /{name}"):
+        open_series(str(tmp_path / "a.h5"))
+
+
+def test_a_file_that_holds_one_image_is_read_whatever_it_is_called(tmp_path, truth):
+    with h5py.File(tmp_path / "labels.h5", "w") as file:
+        file["labels/mask"] = truth
+    np.testing.assert_array_equal(frames_of(tmp_path / "labels.h5"), truth)
+
+
 def test_a_number_that_is_left_out_is_missed(tmp_path, truth):
     path = master(tmp_path, truth)
     with h5py.File(path, "r+") as file:

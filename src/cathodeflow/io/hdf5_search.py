@@ -22,6 +22,8 @@ _NO_FRAMES = re.compile(
     r"|invalid_pixels|polar_angle|azimuthal_angle",
     re.IGNORECASE,
 )
+# Parts of a detector file, which are never all that it has.
+_NEXUS_PART = re.compile(r"pixel_mask|flat_?field|/instrument|detector", re.IGNORECASE)
 _MASKS = re.compile(r".*mask|.*bad_?pixels?", re.IGNORECASE)
 _IMAGES = re.compile(r".*(flat|white|dark)_?(field|frame|image|current)?s?", re.IGNORECASE)
 # Dectris writes data_000001, data_000002, ..., each of many frames.
@@ -112,6 +114,9 @@ def _unnamed(file: h5py.File) -> Found:
         error = broken[0][1]
         expected = "all files that it links to, or the name of the frames as FILE::/PATH"
         raise InputError(f"{file.filename}::{broken[0][0]}", error.found, expected)
+    if not frames and len(nodes) == 1 and not _NEXUS_PART.search(nodes[0].path):
+        # A file of its own, such as one of labels that are called `mask`.
+        frames = nodes
     groups = {_parent(node.path) for node in frames}
     choices: list[Found] = []
     for group in sorted(groups):
@@ -178,9 +183,10 @@ def _series(file: h5py.File, group: str, where: str) -> Found | None:
     if not members:
         return None
     (first, _, model), *_ = members
+    whole = "all numbers, or the name of one dataset as FILE::/PATH"
     for expected, (number, path, dataset) in enumerate(members, first):
         if number != expected:
-            raise InputError(f"{file.filename}::{path}", f"no dataset of number {expected} before it", "all numbers")
+            raise InputError(f"{file.filename}::{path}", f"no dataset of number {expected} before it", whole)
         if dataset.shape[-2:] != model.shape[-2:] or dataset.dtype != model.dtype:
             found = f"{dataset.dtype} of {dataset.shape[-2:]} pixels"
             raise InputError(f"{file.filename}::{path}", found, f"{model.dtype} of {model.shape[-2:]}, as in the first")
