@@ -1,5 +1,6 @@
 """Detector files as instruments write them: which dataset is the frames, bad pixels, and what the stage makes of them."""
 
+import gzip
 import os
 from pathlib import Path
 
@@ -447,6 +448,12 @@ def test_an_edf_with_a_wrong_size_is_read_by_its_binary_size(tmp_path, truth, wr
     np.testing.assert_array_equal(frames_of(tmp_path / "a.edf"), truth)
 
 
+def test_an_edf_with_a_wrong_binary_size_is_read_by_its_size(tmp_path, truth):
+    size = {"EDF_BinarySize": 12345, "Size": 4 * ROWS * COLS}
+    (tmp_path / "a.edf").write_bytes(b"".join(edf_frame(frame, **size) for frame in truth))
+    np.testing.assert_array_equal(frames_of(tmp_path / "a.edf"), truth)
+
+
 @pytest.mark.parametrize("wrong", [12345, 10**6])
 def test_an_edf_with_a_wrong_size_alone_is_read_where_the_file_shows_the_right_one(tmp_path, truth, wrong):
     (tmp_path / "a.edf").write_bytes(edf_frame(truth[0], Size=wrong))
@@ -477,6 +484,9 @@ def test_frames_of_a_ge_detector_behind_one_header_of_edf(tmp_path, truth, name)
     (tmp_path / name).write_bytes(header + truth.astype("<u2").tobytes())
     np.testing.assert_array_equal(frames_of(tmp_path / name), truth)
     np.testing.assert_array_equal(dict(read_frames(open_series(str(tmp_path / name)), 2, 6, 3))[5], truth[5])
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    with pytest.raises(InputError, match="Num_Images = 6"):
+        open_series(str(tmp_path / f"{name}.gz"))
     (tmp_path / name).write_bytes((header + truth.astype("<u2").tobytes())[:-2])
     with pytest.raises(InputError, match="expected 6 frames of 3840 bytes after a header of 8192 bytes"):
         open_series(str(tmp_path / name))

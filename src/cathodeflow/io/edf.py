@@ -23,6 +23,8 @@ _TYPES = {
     "FloatValue": "f4", "FLOATVALUE": "f4", "Float": "f4", "FloatIEEE32": "f4", "DoubleValue": "f8", "Double": "f8",
 }  # fmt: skip
 _GE_HEADER = 8192
+#: Bytes that may follow the pixels of a frame, since blocks are of 512 bytes.
+PADDING = 512
 # Integers around `Dummy` that `DDummy` makes invalid as well.
 _MAX_MARKS = 11
 
@@ -90,9 +92,9 @@ def mend_fabio() -> None:
             return
         needed = bytes_of(frame)
         named = str(frame.header.get("EDF_BinarySize", "")).strip()
-        if named.isdigit() and int(named) >= needed:
+        if named.isdigit() and 0 <= int(named) - needed < PADDING:
             frame.blobsize = int(named)
-        elif frame.blobsize != needed and frame.start + needed == os.path.getsize(frame.file.name):
+        elif not 0 <= frame.blobsize - needed < PADDING and frame.start + needed == os.path.getsize(frame.file.name):
             frame.blobsize = needed
 
     frame_class._extract_header_metadata = extract_with_size

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 # First value that is saturated.
 _SATURATED = ("CCD_IMAGE_SATURATION", "SATURATED_VALUE", "saturated_value")
-# Bytes that may follow the last frame of an EDF file: blocks are of 512 bytes.
-_PADDING = 512
 # Its warnings are harmless, or the same problem is raised as an InputError.
 logging.getLogger("fabio").setLevel(logging.CRITICAL)
 
@@ -74,23 +72,26 @@ def _require_sizes(path: str, image: EdfImage) -> None:
     InputError
         A frame is shorter than its pixels need, lies in a file outside the folder, or the file is shorter or longer.
     """
-    from cathodeflow.io.edf import bytes_of
+    from cathodeflow.io.edf import PADDING, bytes_of
 
     folder = os.path.dirname(os.path.abspath(path))
     frames = [image.get_frame(number) for number in range(image.nframes)]
     for number, frame in enumerate(frames):
         if frame.bfname is not None:
             require_inside(path, frame.bfname, folder)
-        elif frame._data_compression is None and not 0 <= frame.blobsize - bytes_of(frame) < _PADDING:
+        elif frame._data_compression is None and not 0 <= frame.blobsize - bytes_of(frame) < PADDING:
             found = f"{frame.blobsize} bytes of pixels by its header"
             raise InputError(f"{path}, frame {number}", found, f"{bytes_of(frame)} bytes for {frame.shape} pixels")
+    images = str(image.header.get("Num_Images", "")).strip()
+    if images.isdigit() and int(images) > len(frames):
+        raise InputError(path, f"{len(frames)} frames, Num_Images = {images}", "all of them; unpack a compressed file")
     last = frames[-1]
     if last.bfname is not None or os.path.splitext(path)[1].lower() in (".gz", ".bz2"):
         return
     size, end = os.path.getsize(path), int(last.start) + int(last.blobsize)
     if end > size:
         raise InputError(path, f"a truncated file of {size} bytes", f"at least {end} bytes")
-    if size - end >= _PADDING:
+    if size - end >= PADDING:
         raise InputError(path, f"{size - end} bytes after frame {len(frames) - 1}", f"a file of {end} bytes")
 
 
