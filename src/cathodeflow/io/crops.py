@@ -92,7 +92,7 @@ def read_crops(store: str | os.PathLike[str]) -> tuple[da.Array, pd.DataFrame]:
 
 
 def crops_geometry(store: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read how crops were cut: `pixels`, `side`, `margin`, `pixel_nm`, as of `cathodeflow.sem.cropping.plan_crops`.
+    """Read how crops were cut: `pixels`, `side`, `margin`, `pixel_nm`, as in `cathodeflow.sem.cropping.plan_crops`.
 
     Raises
     ------
