@@ -212,7 +212,7 @@ def _solve(factor, k, y):
 
 @njit(forceinline=True)
 def _step(gradient, fisher, damping, lowest, highest, k, fixed, factor, step):
-    """Damped scoring step inside a box: parameters that would leave it stay at its side, the others are solved again."""
+    """Damped scoring step inside a box: parameters that would leave it stay there; the others are solved again."""
     for a in range(k):
         fixed[a] = (
             not fisher[a, a] > 0.0

@@ -89,21 +89,21 @@ def basins(places, values, stride):
         while places[p] < here - stride - 1:
             p += 1
         above[k] = p
-        best, greatest = k, value
+        best, highest = k, value
         # Only earlier neighbours: of each pair, the lower pixel may have found a higher neighbour.
         j = p
         while places[j] <= here - stride + 1:
             if values[j] <= value:
                 if values[top[j]] <= value:
                     top[j] = k
-            elif values[j] >= greatest:
-                best, greatest = j, values[j]
+            elif values[j] >= highest:
+                best, highest = j, values[j]
             j += 1
         if k > 0 and places[k - 1] == here - 1:
             if values[k - 1] <= value:
                 if values[top[k - 1]] <= value:
                     top[k - 1] = k
-            elif values[k - 1] >= greatest:
+            elif values[k - 1] >= highest:
                 best = k - 1
         top[k] = best
     for k in range(n):
@@ -253,6 +253,6 @@ def extremes(image, mask):
                 continue
             if -math.inf < value < lowest:
                 lowest = value
-            if greatest < value < math.inf:
-                greatest = value
+            if highest < value < math.inf:
+                highest = value
     return lowest, highest
