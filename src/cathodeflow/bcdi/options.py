@@ -555,7 +555,7 @@ class Section(TechniqueSection):
         if errors:
             raise InputErrors.of(errors)
 
-    def look(self, samples: dict[str, Scan]) -> None:
+    def read_headers(self, samples: dict[str, Scan]) -> None:
         """Read the headers of all frames, and the scans of SPEC files.
 
         Raises

@@ -400,7 +400,7 @@ class Section(TechniqueSection):
         if errors:
             raise InputErrors.of(errors)
 
-    def look(self, samples: dict[str, DataSet]) -> None:
+    def read_headers(self, samples: dict[str, DataSet]) -> None:
         """Read the headers of all images.
 
         Raises
