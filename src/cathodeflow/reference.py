@@ -22,7 +22,7 @@ comments; empty cells have the default. Paths are relative to the working folder
 
 
 def markdown() -> str:
-    """Write all settings as Markdown: a table for the workflow, then the sample sheet and the stages of each technique."""
+    """Write all settings as Markdown: a table for the workflow, then sample sheet and stages of each technique."""
     parts = [HEAD, "## Workflow\n", _table("", config_class(), tuple(Settings.model_fields))]
     for name, section in techniques().items():
         parts += [f"## `{name}`\n", f"{inspect.cleandoc(section.__doc__ or '')}\n", "### Sample sheet\n"]
