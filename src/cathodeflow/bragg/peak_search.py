@@ -116,7 +116,7 @@ def candidates(frame: ArrayLike, options: FindPeaks, *, mask: ArrayLike | None =
         `component` (int32), size and number of its 8-connected component above `min_value` (numbered from 0 in the
         order of their first pixels, those without peaks too); `npeaks` (uint16), number of peaks in that component
         that are persistent enough; `central` (bool): the brightest pixel of the patch around the peak is near its
-        centre. Other peaks, beside a brighter one, are not passed to the network, which is trained on patches of a
+        centre. Other peaks, next to a brighter one, are not passed to the network, which is trained on patches of a
         single peak, but stay in the table: the fits of their neighbours need them.
 
     Raises

@@ -252,7 +252,7 @@ def frame_with_peaks(
         ]
         if others is not None and len(others):
             style: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 3, "markeredgecolor": "black"}
-            handles.append(Line2D([], [], color=COLOURS[2], label="beside a brighter peak: fitted only", **style))
+            handles.append(Line2D([], [], color=COLOURS[2], label="next to a brighter peak: only fitted", **style))
         axes.legend(
             handles=handles,
             title="Persistence [counts]",
