@@ -8,23 +8,23 @@ URI    ?= sqlite:///results/mlflow.db
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
-# If it is set, every job compiles all its imports again, which takes seconds.
+# Where it is set, every job compiles all that it imports anew: seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help env demo test test-slurm lint report ui bench faults lock reference clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo       run the whole workflow on simulated raw data"
+	@echo "make demo       run the whole graph on simulated raw data"
 	@echo "make test       run every check that CI runs"
 	@echo "make test-slurm run all tests that need a real Slurm (as root on Debian)"
 	@echo "make report     write results/report.zip from the last run"
 	@echo "make ui         show the recorded runs (MLflow) in a browser"
 	@echo "make bench      measure every figure that the README quotes"
-	@echo "make faults     test recovery from kills, full disks and damaged files"
+	@echo "make faults     kill, damage, fill up and deceive, and count what is survived"
 	@echo "make lint       style, types and workflow checks only"
 	@echo "make env        build .venv from envs/requirements.lock"
-	@echo "make lock       update envs/requirements.lock and envs/bootstrap.lock"
+	@echo "make lock       resolve envs/requirements.lock and envs/bootstrap.lock anew"
 
 # Before anything is downloaded: is this a Python that pyproject.toml accepts?
 define CHECK
@@ -38,7 +38,7 @@ export CHECK
 
 env: $(READY)
 
-# Rebuilt when the lock file changes; packages are taken from the cache of uv if possible.
+# Built anew when the lock changed; what is there already is taken from uv's cache.
 $(READY): envs/requirements.lock envs/bootstrap.lock pyproject.toml
 	@$(PYTHON) -c "$$CHECK"
 	$(PYTHON) -m venv $(VENV)

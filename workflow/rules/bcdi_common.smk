@@ -5,7 +5,7 @@ from cathodeflow.options import to_flags
 
 BCDI = CONFIG.bcdi
 PARTICLES = SAMPLES["bcdi"]
-# Scans, and the routes to a reconstruction that their roles select.
+# Scans, and the routes to a reconstruction that the role of each asks for.
 BCDI_ROUTES = [(name, route) for name, scan in PARTICLES.items() for route in scan.routes]
 BCDI_NETWORK = any(route == "refine" for _, route in BCDI_ROUTES)
 BCDI_TRAINED = BCDI_NETWORK and not BCDI.infer.model
@@ -23,7 +23,7 @@ def bcdi_simulate_options(part):
 
 
 def bcdi_source(name, column):
-    """Files of a scan as `cathodeflow bcdi` takes them; None if the sample sheet has none."""
+    """Files of a scan as `cathodeflow bcdi` takes them; None where the sheet names none."""
     if not PARTICLES[name].simulated:
         return getattr(PARTICLES[name], column)
     files = bcdi_scans.simulated_files(f"results/raw/bcdi/{name}", BCDI.simulate_scan.frames)
@@ -31,7 +31,7 @@ def bcdi_source(name, column):
 
 
 def bcdi_raw(name, *columns):
-    """Raw files, so that Snakemake detects changed, added and removed files."""
+    """Raw files themselves, so that Snakemake sees each of them change, come and go."""
     if PARTICLES[name].simulated:
         files = bcdi_scans.simulated_files(f"results/raw/bcdi/{name}", BCDI.simulate_scan.frames)
         found = [files[column] for column in columns if column in files]
@@ -49,5 +49,5 @@ def bcdi_flags(name, *columns):
 
 
 def bcdi_infer_options(model):
-    """Options of the prediction with the model file. Default: the model that is trained here."""
+    """Options of the prediction with the model file, by default the one that is trained here."""
     return to_flags(settings.stage_options(CONFIG, "bcdi.infer").model_copy(update={"model": model}))

@@ -7,9 +7,9 @@ TRAINED = [name for name, volume in VOLUMES.items() if volume.role == "train"]
 NEW = [name for name, volume in VOLUMES.items() if volume.role == "predict"]
 SPLITS = list(FIBSEM.augment.splits)
 RUN = "results/fibsem/{volume}/{split}/seed{seed}"
-# Outputs of a store: the store and its manifest.
+# Of a store: itself, and its manifest.
 STORE = ["", ".manifest.json"]
-# In shell commands: the folder of the run, its name in records, and the stores of its images and labels.
+# The same folder, its name in records, and the stores of its images and their labels, in shell commands.
 FIBSEM_RUN = "results/fibsem/{wildcards.volume}/{wildcards.split}/seed{wildcards.seed}"
 FIBSEM_SAMPLE = "{wildcards.volume}/{wildcards.split}/seed{wildcards.seed}"
 FIBSEM_IMAGES = "results/fibsem/{wildcards.volume}/images.zarr results/fibsem/{wildcards.volume}/image_labels.zarr"
@@ -22,7 +22,7 @@ def fibsem_source(name, part):
 
 
 def fibsem_raw(name, part):
-    """Raw files, so that Snakemake detects changed, added and removed files."""
+    """Raw files themselves, so that Snakemake sees each of them change, come and go."""
     if VOLUMES[name].simulated:
         return FIBSEM.simulate.files(f"results/raw/fibsem/{name}")[part == "labels"]
     source = fibsem_source(name, part)
@@ -50,7 +50,7 @@ def fibsem_network(wildcards):
 
 
 def fibsem_model():
-    """Model that segments slices without labels: the one of the options, or the first one trained here."""
+    """Model that segments slices without labels: that of the options, or the first one trained here."""
     first = RUN.format(volume=TRAINED[0], split=SPLITS[0], seed=FIBSEM.seeds[0]) if TRAINED else ""
     return FIBSEM.predict.model or f"{first}/model.pt"
 

@@ -26,13 +26,13 @@ def sem_images(name):
 
 
 def sem_simulated(name):
-    """Files of a simulated data set."""
+    """Files that a simulated data set consists of."""
     list_files = sem_data_sets.simulated_files if SETS[name].role == "train" else sem_data_sets.unlabelled_files
     return list_files(f"results/raw/sem/{name}", SEM.simulate)
 
 
 def sem_raw(names):
-    """Raw files of data sets, so that Snakemake detects changed, added and removed files."""
+    """Raw files of data sets, so that Snakemake sees each of them change, appear and disappear."""
     return [
         file
         for name in names

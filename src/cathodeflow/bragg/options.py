@@ -39,7 +39,7 @@ def require_apart(sources: Mapping[str, str | None]) -> None:
         try:
             found[name] = [os.path.realpath(path) for path in list_files(source)] if source else []
         except InputError:
-            continue  # reported elsewhere
+            continue  # said elsewhere
     for name in ("dark", "mask"):
         if both := sorted(set(found.get(name, ())) & set(found.get("frames", ()))):
             expected = "frames without it, such as frame_*.tif"

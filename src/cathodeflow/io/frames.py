@@ -13,12 +13,12 @@ from cathodeflow.io.guard import MAX_PIXELS, guarded
 from cathodeflow.io.raw_format import FrameHeader
 from cathodeflow.io.sources import list_files, split_source
 
-# Maximum number of bad frames that are listed, since one wrong setting can make every frame bad.
+# Bad frames listed before a series is given up: one wrong setting can make every frame bad.
 _MAX_LISTED = 20
 
 
 class SeriesFile(NamedTuple):
-    """A file of a series: path, number of its first frame in the series, and header (None if the file is bad)."""
+    """A file of a series: its path, the number of its first frame in the series, and its header, None if it is bad."""
 
     path: str
     first: int
@@ -27,19 +27,19 @@ class SeriesFile(NamedTuple):
 
 
 class FrameSeries(NamedTuple):
-    """The frames of a scan, without their pixels.
+    """The frames of a scan: where they lie and what they are, without their pixels.
 
     Attributes
     ----------
     source : str
     n_frames : int
-        Number of frames, including those of bad files, so that frame numbers do not shift if a file is left out.
+        Frames of all files, those of bad files included, so that frame numbers do not shift when a file is left out.
     shape : (int, int)
         (row, col) of every frame [px].
     dtype : np.dtype
     files : tuple of SeriesFile
     bad : tuple of InputError
-        Errors of the files that are left out.
+        What is wrong with the files that are left out.
     """
 
     source: str
@@ -58,13 +58,13 @@ def open_series(source: str, *, on_bad_file: str = "fail") -> FrameSeries:
     source : str
         File, glob pattern or folder, with `::/dataset/path` for HDF5 (see `cathodeflow.io.sources.list_files`).
     on_bad_file : {"fail", "skip"}
-        Whether bad files are an error, or are left out and listed in `bad`. Readable files that differ from most others
-        in shape or dtype are bad, too. An unreadable file is assumed to have as many frames as most others.
+        Whether bad files are an error, or are left out and listed in `bad`. Files that can be read but differ from
+        most others in shape or dtype are bad as well. A file that cannot be read counts as many frames as most others.
 
     Raises
     ------
     InputError
-        There is no file or no good file; with "fail", one line for every bad file.
+        No file is found or none is good; with "fail" a line for every bad file.
     """
     _, dataset = split_source(source)
     headers: list[tuple[str, FrameHeader | InputError]] = []
@@ -105,7 +105,7 @@ def read_frames(
     *,
     bad: list[InputError] | None = None,
 ) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield (frame number, (row, col) array) of a range of a series, with one frame or HDF5 chunk in memory at a time.
+    """Yield (frame number, (row, col) array) of a range of a series, holding one frame or one HDF5 chunk at a time.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def read_frames(
     start, stop, step : int
         Range of frame numbers, as in `range`; None is the end.
     bad : list of InputError, optional
-        Decoding errors are appended here, and the rest of the file is left out, instead of raised.
+        What cannot be decoded is appended here and the rest of its file left out, instead of raised.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def read_frames(
 
 
 def read_header(path: str, dataset: str | None = None) -> FrameHeader:
-    """Read the header of a file of frames, without pixels.
+    """Read what a file of frames holds, without its pixels.
 
     Parameters
     ----------
@@ -149,14 +149,14 @@ def read_header(path: str, dataset: str | None = None) -> FrameHeader:
     Raises
     ------
     InputError
-        The file is missing, truncated, empty or of unknown format, or does not contain grey frames of real numbers.
+        The file is missing, truncated, of no known format, empty, or holds anything but grey frames of real numbers.
     """
     found = detect_format(path, "frames")
     assert found.frames is not None
     if dataset is not None and not found.has_datasets:
         raise InputError(f"{path}::{dataset}", f"a file of format {found.name}", "an HDF5 file")
     expected = (
-        f"a detector image in a format that {found.name} reads" if found.fallback else f"a readable {found.name} file"
+        f"a detector image of a format that {found.name} knows" if found.fallback else f"a readable {found.name} file"
     )
     with guarded(path, expected):
         header = found.frames.header(path, dataset)
@@ -171,7 +171,7 @@ def read_header(path: str, dataset: str | None = None) -> FrameHeader:
 
 
 def iterate_file(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[Any]]:
-    """Yield the frames `indices` of a file as (row, col) arrays, with one frame or one HDF5 chunk in memory at a time.
+    """Yield the frames `indices` of a file as (row, col) arrays, holding one frame or one HDF5 chunk at a time.
 
     Raises
     ------
@@ -194,12 +194,12 @@ def iterate_file(path: str, header: FrameHeader, indices: range) -> Iterator[NDA
 
 
 def unless_bad(frames: Iterator[tuple[int, NDArray[Any]]], bad: list[InputError]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Pass frames on while `bad` is empty; after the first error, collect further ones and raise all at the end.
+    """Pass frames on while `bad` is empty; after the first error only collect further ones, and raise all at the end.
 
     Raises
     ------
     InputError
-        One line for each error in `bad`, at most 20.
+        A line for everything in `bad`, at most 20.
     """
     for item in frames:
         if not bad:
@@ -211,12 +211,12 @@ def unless_bad(frames: Iterator[tuple[int, NDArray[Any]]], bad: list[InputError]
 
 
 def read_image(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[Any]:
-    """Read a single (row, col) image of any format, such as a mask.
+    """Read the one (row, col) image of a source of any format, such as a mask.
 
     Raises
     ------
     InputError
-        The source has more than one frame, or its shape is not `shape`.
+        It holds more than one frame, or its shape is not `shape`.
     """
     series = open_series(source)
     if series.n_frames != 1:
@@ -226,9 +226,9 @@ def read_image(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[
 
 
 def read_mean(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[np.float64]:
-    """Read the mean frame of a source of any format, such as a dark image, with one frame in memory at a time.
+    """Read the mean frame of a source of any format, such as a dark, holding one frame at a time.
 
-    Unlike the median, the mean needs only one frame in memory, and it has the lowest variance for counts.
+    The mean, and not the median, because it needs one frame in memory and is the estimate of least variance for counts.
 
     Raises
     ------
@@ -245,10 +245,10 @@ def read_mean(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[n
 
 def _require_shape(series: FrameSeries, shape: tuple[int, int] | None) -> None:
     if shape is not None and series.shape != tuple(shape):
-        raise InputError(series.source, f"{series.shape} pixels", f"{tuple(shape)} pixels, as in the raw frames")
+        raise InputError(series.source, f"{series.shape} pixels", f"{tuple(shape)} pixels, as the raw frames have")
 
 
 def _part(wanted: range, first: int, end: int) -> range:
-    """Restrict an ascending range to first <= number < end."""
+    """Cut an ascending range to first <= number < end."""
     skip = max(0, -((wanted.start - first) // wanted.step))
     return range(wanted.start + skip * wanted.step, min(wanted.stop, end), wanted.step)

@@ -2,7 +2,7 @@
 
 Dataset `frames` (frame, row, col) float32, a chunk per frame, bitshuffle and lz4 (BraggNN: Liu et al., IUCrJ 9, 104,
 2022). Additions of Cathodeflow: `mask` (row, col) uint8, 1 where a pixel is bad; `frame_number` (frame,) int64, the
-number in the raw series; attributes `binning`, `source`, `raw_shape`. Files with only `frames` can be opened, too.
+number in the raw series; attributes `binning`, `source`, `raw_shape`. Files that hold `frames` alone open too.
 """
 
 import os
@@ -21,7 +21,7 @@ from cathodeflow.io.hdf5 import contents, find_node, new_dataset, new_hdf5, open
 
 
 class LazyFrames:
-    """The frames of an open file: `frames[i]` reads a (row, col) float32 frame, `len(frames)` is their number."""
+    """The frames of an open file: `frames[i]` reads one (row, col) float32 frame, `len(frames)` counts them."""
 
     def __init__(self, dataset: h5py.Dataset) -> None:
         self._dataset = dataset
@@ -31,7 +31,7 @@ class LazyFrames:
         return self.shape[0]
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
-        """Read frame `index`; negative indices count from the end.
+        """Read frame `index`; negative ones count from the end.
 
         Raises
         ------
@@ -87,23 +87,23 @@ def write_frames(
     source: str = "",
     raw_shape: tuple[int, int] | None = None,
 ) -> int:
-    """Write frames.h5 frame by frame, atomically; equal frames give equal bytes.
+    """Write frames.h5 frame by frame; the file appears whole or not at all, and equal frames give equal bytes.
 
     Parameters
     ----------
     path : path
     frames : iterable of (int, (row, col) array)
-        Numbers in the raw series, and frames; taken one at a time.
+        Numbers in the raw series and frames; taken one at a time.
     shape : (int, int)
         (row, col) of the frames [px].
     mask : (row, col) bool, optional
-        True where a pixel is bad. Default: no bad pixels.
+        True where a pixel is bad; none by default.
     binning : int
         Side of the blocks of raw pixels that were summed [px].
     source : str
-        Source of the frames.
+        Where the frames come from.
     raw_shape : (int, int), optional
-        (row, col) of the raw frames [px]. Default: `shape` times `binning`.
+        (row, col) of the raw frames; `shape` times `binning` by default [px].
 
     Returns
     -------
@@ -151,16 +151,16 @@ def write_frames(
 
 @contextmanager
 def read_frames_file(path: str | os.PathLike[str]) -> Iterator[FramesFile]:
-    """Open frames.h5 of Cathodeflow or BraggNN (with only `frames`: no bad pixels, binning 1).
+    """Open frames.h5, ours or BraggNN's own (which holds `frames` alone: no bad pixel, binning 1).
 
     Raises
     ------
     InputError
-        The file is truncated or not HDF5, or a dataset is missing or has another shape or type.
+        The file is truncated or no HDF5 file, or a dataset is missing or has another shape or type.
     """
     where = os.fspath(path)
     with open_hdf5(path) as file:
-        # Not around the caller's block, whose errors are not those of the file.
+        # Not around the block that works with the frames, whose errors are its own.
         with guarded(where, "a readable frames.h5"):
             found = _frames_file(file, where)
         yield found

@@ -1,4 +1,4 @@
-"""Frames in HDF5 and NeXus files: finding their dataset and its files, and reading them."""
+"""Frames in HDF5 and NeXus files of others: which dataset holds them, in which files it lies, and its frames."""
 
 import os
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.guard import guarded
 from cathodeflow.io.hdf5 import find_node, follow, require_plain
 
-# Maximum bytes of frames per read; chunks with more frames are read in pieces.
+# Bytes of frames that one read may hold; a chunk that spans more frames is read in pieces.
 _BLOCK_BYTES = 64 * 2**20
 
 
 def find_dataset(file: h5py.File, dataset: str | None) -> h5py.Dataset:
-    """Return the named dataset of frames; without a name, the NeXus default or the only possible dataset.
+    """Return the named dataset of frames, or without a name the NeXus default or the only one that can hold frames.
 
     Returns
     -------
@@ -26,8 +26,8 @@ def find_dataset(file: h5py.File, dataset: str | None) -> h5py.Dataset:
     Raises
     ------
     InputError
-        It is missing, ambiguous, of another rank or type, or compressed by a missing filter, or its data are in a file
-        that is missing or outside of the folder.
+        It is missing, ambiguous, of another rank or type, compressed by a filter that is not there, or its data lie in
+        a file that is missing or outside the folder.
     """
     if dataset is None:
         with guarded(file.filename, "a readable HDF5 file"):
@@ -61,7 +61,7 @@ def read_dataset_frames(dataset: h5py.Dataset, indices: range) -> Iterator[NDArr
     position = 0
     while position < len(indices):
         first = indices[position]
-        end = (first // block + 1) * block  # blocks are aligned with chunks
+        end = (first // block + 1) * block  # blocks begin where chunks begin
         count = len(range(first, min(end, indices.stop), indices.step))
         yield from dataset[first : first + (count - 1) * indices.step + 1 : indices.step]
         position += count
@@ -105,20 +105,20 @@ def _possible_datasets(file: h5py.File) -> list[str]:
 
 
 def linked_files(path: str, dataset: str | None) -> list[str]:
-    """List further files with the data of a dataset, as those of a beamline's master file.
+    """List the files that hold the data of a dataset but are reached through another, as a beamline's master file does.
 
     Parameters
     ----------
     path : str
         HDF5 file.
     dataset : str, optional
-        Dataset in the file. Default: every link in the file is followed.
+        Dataset in it; without one every link in the file is followed.
 
     Returns
     -------
     list of str
         Targets of external links on the way to the dataset, and the sources of a virtual dataset, with their own links;
-        empty if the file cannot be read, which the stage reports itself.
+        nothing where the file cannot be read, which the stage itself reports.
     """
     found: list[str] = []
     try:
@@ -143,7 +143,7 @@ def linked_files(path: str, dataset: str | None) -> list[str]:
 
 
 def _paths(group: h5py.Group) -> list[str]:
-    """List all paths in a group and below, without following links to other files."""
+    """List all that lies in a group and below, without following links into other files."""
     names = []
     for name in group:
         names.append(f"{group.name.rstrip('/')}/{name}")

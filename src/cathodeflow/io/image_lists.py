@@ -1,4 +1,4 @@
-"""Lists of images: folders, patterns and tables. Light to import, as the workflow uses it while it is parsed."""
+"""Lists of images: folders, patterns and tables. Light to import: the workflow calls it while it is being read."""
 
 import csv
 import glob
@@ -16,7 +16,7 @@ TABLE_COLUMNS = ("image", "composition", "state", "session", "split")
 
 
 def raw_files(images: str) -> list[str]:
-    """List all files of a data set, so that Snakemake detects changed, added and removed files.
+    """List every file that a data set is read from, so that Snakemake sees each of them change, come and go.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def raw_files(images: str) -> list[str]:
     Returns
     -------
     list of str
-        The table, if any, the images, and their sidecars.
+        The table where there is one, the images, and their sidecars.
 
     Raises
     ------
@@ -44,8 +44,8 @@ def image_files(source: str) -> list[str]:
     Parameters
     ----------
     source : str
-        A folder: its images or, if it has none, those of its subfolders; a table: the images that it lists; a pattern:
-        the images that match; or a file with any suffix.
+        A folder: its images or, if it has none, those of its subfolders; a table: the images that it names; a pattern:
+        the images that match; or a file, whatever its suffix.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def image_files(source: str) -> list[str]:
 
 
 def images_in(folder: str) -> list[str]:
-    """List the images of a folder, without its subfolders and hidden files; the list may be empty."""
+    """List the images of a folder, without its subfolders and hidden files; none is no error."""
     try:
         return [path for path in list_files(folder) if is_image(path)]
     except InputError:
@@ -84,7 +84,7 @@ def subfolders(folder: str) -> list[str]:
 
 
 def images_below(folder: str) -> int:
-    """Count the images in a folder and below, without hidden ones."""
+    """Count the images in a folder and all below it, hidden ones left out."""
     return sum(
         is_image(name) and name[0] != "."
         for base, _, names in os.walk(folder)
@@ -94,17 +94,17 @@ def images_below(folder: str) -> int:
 
 
 def is_image(path: str) -> bool:
-    """Return whether a file has the suffix of an image."""
+    """Tell by its suffix whether a file is an image."""
     return os.path.splitext(path)[1].lower() in micrograph_suffixes()
 
 
 def is_table(source: str) -> bool:
-    """Return whether a source has the suffix of a table of images."""
+    """Tell by its suffix whether a source is a table of images."""
     return os.path.splitext(source)[1].lower() in TABLE_SUFFIXES and not glob.has_magic(source)
 
 
 def sidecar_file(path: str) -> str | None:
-    """Find the text file with the instrument settings of an image; None if there is none.
+    """Find the text file in which an instrument keeps the settings of an image: None if there is none.
 
     `a.tif` has `a.tif.txt` (SEC), `a.txt` (Hitachi, JEOL), `a.hdr` or `a-tif.hdr` (TESCAN), the first that exists.
     """
@@ -126,17 +126,17 @@ def read_rows(path: str) -> list[tuple[int, dict[str, str]]]:
     Returns
     -------
     list of (int, dict)
-        Line number, and the non-empty cells; `image` is the path relative to the working folder.
+        Line number, and the cells that are not empty; `image` is the path from the working folder.
 
     Raises
     ------
     InputError
-        The file is missing, not CSV or without rows; columns are unknown, missing or duplicated; rows have no image or
-        too many cells; or an image is listed twice: one line each.
+        No such file, no CSV, columns that are unknown, missing or there twice, rows without an image or with too many
+        cells, an image named twice, or no row: a line each.
     """
     lines = read_lines(path, "a table of images")
     if not lines:
-        raise InputError(path, "no rows", "a header line and one row per image")
+        raise InputError(path, "no rows", "a header line and a row for every image")
     delimiter = "\t" if path.lower().endswith(".tsv") else ";" if "," not in lines[0][1] and ";" in lines[0][1] else ","
     try:
         header, *cells = csv.reader([line for _, line in lines], delimiter=delimiter, strict=True)
@@ -150,7 +150,7 @@ def read_rows(path: str) -> list[tuple[int, dict[str, str]]]:
     if len(set(header)) < len(header):
         errors.append(InputError(path, "the same column twice", "each column once"))
     if not cells:
-        errors.append(InputError(path, "no rows", "one row per image"))
+        errors.append(InputError(path, "no rows", "a row for every image"))
     if errors:
         raise InputErrors.of(errors)
     rows: list[tuple[int, dict[str, str]]] = []

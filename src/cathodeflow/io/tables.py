@@ -1,4 +1,4 @@
-"""Tables between stages (Parquet), tables for people (CSV), and metrics (JSON)."""
+"""Tables between stages (Parquet), tables that people read (CSV), and metrics (JSON)."""
 
 import json
 import math
@@ -16,13 +16,13 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import atomic_path
 from cathodeflow.io.guard import guarded, require_memory
 
-# Columns of names, which may look like numbers, such as the composition 333.
+# Columns that hold names, even those that look like numbers, such as the composition 333.
 _NAMES = ("name", "label", "prediction")
 Table = pd.DataFrame | Mapping[str, Any] | NDArray[np.void]
 
 
 def write_table(path: str | os.PathLike[str], table: Table) -> None:
-    """Write a table as Parquet, atomically; equal tables give equal bytes.
+    """Write a table as Parquet; the file appears whole or not at all, and equal tables give equal bytes.
 
     Parameters
     ----------
@@ -42,12 +42,12 @@ def read_table(path: str | os.PathLike[str], columns: Iterable[str] | None = Non
     ----------
     path : path
     columns : iterable of str, optional
-        Columns to read, which must exist. Default: all columns.
+        The columns to read, which must be there; all by default.
 
     Raises
     ------
     InputError
-        The file is missing, truncated or not Parquet, or lacks a column.
+        The file is missing, truncated, no Parquet, or lacks a column.
     """
     wanted = None if columns is None else list(columns)
     where = _existing(path, "a Parquet table")
@@ -64,18 +64,18 @@ def read_table(path: str | os.PathLike[str], columns: Iterable[str] | None = Non
 
 
 def write_csv(path: str | os.PathLike[str], table: Table, *, float_format: str = "%.6g") -> None:
-    """Write a table as CSV with a header line, atomically."""
+    """Write a table as CSV with a header line; the file appears whole or not at all."""
     with atomic_path(path) as temporary:
         as_frame(table).to_csv(temporary, index=False, float_format=float_format, lineterminator="\n")
 
 
 def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a table that `write_csv` wrote; empty cells are NaN, and names that are numbers stay text.
+    """Read a table that `write_csv` wrote; empty cells are NaN, but names that are numbers stay texts.
 
     Raises
     ------
     InputError
-        The file does not exist, or is not a table.
+        No such file, or no table.
     """
     expected = "a CSV table"
     where = _existing(path, expected)
@@ -103,7 +103,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     InputError
-        The file is missing or not JSON.
+        The file is missing or no JSON.
     """
     where = _existing(path, "a JSON file")
     with guarded(where, "a JSON file"), open(where, encoding="utf-8") as file:

@@ -29,7 +29,7 @@ def _header(path: str, dataset: str | None) -> FrameHeader:
         head = unpacked(path)[: len(MAGIC)]
         if head == MAGIC:
             raise InputError(path, "a compressed CBF file", "the suffix .cbf before that of its compression")
-    # Some readers of fabio read shape and type from the header, others only from the first frame.
+    # Some readers of fabio know shape and type from the header, the others only from the first frame.
     image = fabio.openheader(path)
     dtype = getattr(image, "_dtype", None) or _dtype_of(image)
     if dtype is None or not image.shape:
@@ -72,7 +72,7 @@ def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[An
 
     with fabio.open(path) as image:
         for index in indices:
-            # A copy, because the frames of an EDF file keep their pixels after reading.
+            # A copy, because frames of an EDF keep their pixels once they were read.
             frame = copy.copy(image.get_frame(index))
             pixels = frame.data
             if getattr(frame, "incomplete_data", False):

@@ -1,4 +1,4 @@
-"""HDF5, NeXus and CXI: frames of one dataset, the NeXus default or a named one."""
+"""HDF5, NeXus and CXI: frames of one dataset, the NeXus default one or one that is named."""
 
 from __future__ import annotations
 
