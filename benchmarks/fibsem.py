@@ -186,7 +186,7 @@ def local(device: torch.device, repeats: int) -> None:
 
     shared, _ = seconds(whole_slice, repeats)
     print(
-        f"LCGAR over the {len(pixels)} IDK pixels of a slice: ours, zero padding as published,  ",
+        f"LCGAR over the {len(pixels)} IDK pixels of a slice: ours, zero padding as published, ",
         end="",
     )
     print(f"{1e3 * fast:.0f} ms; image padding, shared features, {1e3 * shared:.0f} ms")
