@@ -174,7 +174,7 @@ def surface_page(
         "faces": _base64(mesh.faces, "<u4"),
         "quantities": quantities,
     }
-    # A title may contain the end tag of a script.
+    # A title may hold what ends a script.
     text = json.dumps(scene, sort_keys=True).replace("<", "\\u003c")
     page, script = (package_text(Path(__file__).with_name(name)) for name in ("surface.html", "surface.js"))
     return page.replace("$SCRIPT", script).replace("$TITLE", escape(title)).replace("$SCENE", text)
