@@ -120,7 +120,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=60.0, help="time limit of the training, which can be resumed")
     parser.add_argument("--test", type=int, default=32, help="unseen crystals of each regime")
-    parser.add_argument("--photons", type=float, nargs=2, default=Simulate().photons, help="photons of the unseen crystals")
+    parser.add_argument(
+        "--photons", type=float, nargs=2, default=Simulate().photons, help="photons of the unseen crystals"
+    )
     parser.add_argument("--starts", type=int, default=4)
     parser.add_argument("--iterations", type=int, nargs="+", default=[10, 20, 50, 100, 200])
     parser.add_argument("--beta", type=float, help="relaxation of RAAR; default: set by the noise")
