@@ -268,8 +268,8 @@ def test_check_looks_at_dark_and_mask(tmp_path, truth):
     section = Section(samples="scans.tsv")
     scans = {"a": Scan(sample="a", frames=f"{tmp_path}/a.npy", mask=f"{tmp_path}/mask.npy")}
     with pytest.raises(InputError, match=r"scan 'a': .*mask.npy: found \(40, 47\) pixels, expected \(40, 48\)"):
-        section.look(scans)
-    section.look({"a": Scan(sample="a", frames=f"{tmp_path}/a.npy", dark=f"{tmp_path}/a.npy")})
+        section.read_headers(scans)
+    section.read_headers({"a": Scan(sample="a", frames=f"{tmp_path}/a.npy", dark=f"{tmp_path}/a.npy")})
 
 
 def test_of_two_detectors_the_mask_is_that_beside_the_frames(tmp_path, truth):
