@@ -61,6 +61,18 @@ def hdf5(folder, stack):
     return folder / "a.h5"
 
 
+def hdf5_axis_of_length_1(folder, stack):
+    with h5py.File(folder / "a.h5", "w") as file:
+        file.create_dataset("entry/data/data", data=stack[:, None], chunks=(2, 1, 8, 8))
+    return folder / "a.h5"
+
+
+def hdf5_leading_axis_of_length_1(folder, stack):
+    with h5py.File(folder / "a.h5", "w") as file:
+        file.create_dataset("entry/data/data", data=stack[None], chunks=(1, 2, 8, 8))
+    return folder / "a.h5"
+
+
 def hdf5_named(folder, stack):
     with h5py.File(folder / "a.h5", "w") as file:
         file["one"], file["two"] = stack, stack[:, ::2]
@@ -123,6 +135,8 @@ WRITERS = [
     tiff_one_page_for_all,
     png,
     hdf5,
+    hdf5_axis_of_length_1,
+    hdf5_leading_axis_of_length_1,
     hdf5_named,
     hdf5_nexus_default,
     hdf5_frame_per_file,
@@ -282,7 +296,7 @@ def dataset_of_rank_1(folder, stack):
 
 def dataset_of_rank_4(folder, stack):
     with h5py.File(folder / "a.h5", "w") as file:
-        file["x"] = stack[None]
+        file["x"] = np.stack([stack, stack])
     return f"{folder}/a.h5::x"
 
 
