@@ -16,7 +16,9 @@ import pytest
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from cathodeflow.bragg.scattering import scattering
 from cathodeflow.io.frames_file import read_frames_file
+from cathodeflow.io.geometry_files import read_detector_geometry
 from cathodeflow.io.peaks import read_peaks
 
 ROOT = Path(__file__).parents[2]
@@ -107,3 +109,16 @@ def test_network_locates_the_same_spots(results: Path, reference: pd.DataFrame) 
     # Trained for three epochs on a few dozen peaks it is no match for the fit, but it looks at the right places.
     distance, _ = nearest(located, reference)
     assert np.mean(distance <= 3) > 0.9
+
+
+def test_the_instrument_of_hexrd_gives_the_lattice_spacings_of_ruby() -> None:
+    geometry = read_detector_geometry(DATA / "dexelas_id3a_20200130.yml", detector="ff1", shape=(3888, 3072))
+    with h5py.File(DATA / "spots_ff1.h5") as file:
+        spots = np.concatenate([spots[()] for spots in file["ff1"].values() if spots.ndim == 2])
+    strong = spots[spots[:, 8] > 20_000]
+    d = scattering(geometry, strong[:, 0], strong[:, 1]).d
+    # Corundum, R-3c, a = 4.759 and c = 12.993 Angstrom. The grains are up to .5 mm from the centre, of 671 mm.
+    for h, k, i in ((0, 1, 2), (1, 0, 4), (1, 1, 0), (1, 1, 3), (0, 2, 4), (1, 1, 6), (2, 1, 4), (3, 0, 0)):
+        expected = 1 / np.sqrt(4 / 3 * (h * h + h * k + k * k) / 4.759**2 + (i / 12.993) ** 2)
+        near = np.abs(d / expected - 1) < 3e-3
+        assert near.sum() > 10 and np.median(d[near]) == pytest.approx(expected, rel=6e-4), (h, k, i)
