@@ -27,7 +27,7 @@ def odd(size: int) -> int:
 
 
 def require_apart(sources: Mapping[str, str | None]) -> None:
-    """Require that no file of the dark image or the mask is among the frames, as with a pattern such as `*.tif`.
+    """Require that no dark image, flat field or mask is among the frames, as with a pattern such as `*.tif`.
 
     A dataset of its own in an HDF5 file of frames is no such file.
 
@@ -43,7 +43,7 @@ def require_apart(sources: Mapping[str, str | None]) -> None:
         except InputError:
             continue  # said elsewhere
     datasets = {name: split_source(source)[1] for name, source in sources.items() if source}
-    for name in ("dark", "mask"):
+    for name in ("dark", "flat", "mask"):
         if datasets.get(name) is not None and _absolute(datasets[name]) != _absolute(datasets.get("frames")):
             continue
         if both := sorted(set(found.get(name, ())) & set(found.get("frames", ()))):
@@ -71,6 +71,23 @@ class Scan(Sample):
     )
     mask: str | None = option(
         None, "Mask image: 0 at good pixels, any other value at bad pixels and gaps. Default: none."
+    )
+    flat: str | None = option(
+        None,
+        "Flat field, dark subtracted, or a series of them: frames are divided by its mean, scaled to a median of 1. "
+        "Default: none.",
+    )
+    start: int | None = option(None, "Index of the first frame. Default: that of `bragg.frames`.", ge=0)
+    stop: int | None = option(None, "Index of the frame to stop before. Default: that of `bragg.frames`.", ge=1)
+    step: int | None = option(None, "Step between the frames that are used. Default: that of `bragg.frames`.", ge=1)
+    omega: str | None = option(
+        None,
+        "Orientation angle of the sample for each raw frame: a table (CSV, TSV, Parquet) with the column `omega` "
+        "[deg], and `energy_kev` if the energy changes; `FILE.h5::/DATASET`; or `FILE::NUMBER`, a scan of a SPEC file. "
+        "Default: that in the raw files, if they have it.",
+    )
+    energy_kev: float | None = option(
+        None, "Photon energy. Default: that in the raw files or the geometry file.", unit="keV", gt=0
     )
     state_of_charge: float | None = option(
         None, "State of charge of the cell, 0 (discharged) to 1 (charged).", ge=0, le=1
@@ -126,6 +143,9 @@ class Frames(Options):
         False,
         "Accept negative counts, -1 and -2 included: noise, if a dark image was subtracted before storage.",
     )
+    invert_mask: bool = option(
+        False, "Mask images have 0 at bad pixels and any other value at good ones, instead of the other way round."
+    )
     stored_mask: bool = option(
         True,
         "Mask the bad pixels that a NeXus or CXI file marks itself (`pixel_mask`), in addition to those of `mask`.",
@@ -148,6 +168,11 @@ class Frames(Options):
         "bitshuffle-lz4",
         "Compression of frames.h5. `bitshuffle-lz4`: fast, as BraggNN has it; programs need the HDF5 plugin (Python: "
         "`import hdf5plugin`). `gzip`: slower, but every HDF5 program reads it.",
+    )
+    omega_name: str | None = option(
+        None,
+        "Name of the sample's orientation angle in the raw files or in the table `omega` of the sample sheet. Default: "
+        "`omega`, `Start_angle` in CBF files.",
     )
     on_bad_file: Literal["fail", "skip"] = option(
         "fail", "What to do with unusable files and frames: stop with an error, or leave them out with a warning."

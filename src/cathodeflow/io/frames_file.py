@@ -3,7 +3,8 @@
 Dataset `frames` (frame, row, col) float32, a chunk per frame, bitshuffle and lz4 (BraggNN: Liu et al., IUCrJ 9, 104,
 2022). Additions of Cathodeflow: `mask` (row, col) uint8, 1 where a pixel is bad in all frames; `invalid_pixels` (n, 3)
 uint32, (frame, row, col) of pixels without a count in that frame alone, with the index of the frame in the file;
-`frame_number` (frame,) int64, the number in the raw series; attributes `binning`, `source`, `raw_shape`, `compression`.
+`frame_number` (frame,) int64, the number in the raw series; where they are known, `omega` [deg] and `energy` [keV],
+(frame,) float64; attributes `binning`, `source`, `raw_shape`, `compression`.
 Bad and invalid pixels are 0 in `frames`. Files that hold `frames` alone open too.
 """
 
@@ -20,12 +21,14 @@ from numpy.typing import ArrayLike, NDArray
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import MAX_PIXELS, guarded, one_line
 from cathodeflow.io.hdf5 import contents, find_node, new_dataset, new_hdf5, open_hdf5, read_array, require_plain
+from cathodeflow.io.raw_format import FrameConditions
 
 _COMPRESSIONS: dict[str, dict[str, Any]] = {
     "bitshuffle-lz4": dict(hdf5plugin.Bitshuffle(cname="lz4")),
     "gzip": {"compression": "gzip", "compression_opts": 4, "shuffle": True},
     "none": {},
 }
+_UNITS = {"omega": "deg", "energy": "keV"}
 _PLUGIN = "bitshuffle-lz4 (HDF5 filter 32008): in Python, `import hdf5plugin` before reading"
 
 
@@ -78,6 +81,10 @@ class FramesFile(NamedTuple):
     source : str
     raw_shape : (int, int)
         (row, col) of the raw frames [px].
+    omega : (frame,) float64, optional
+        Orientation angle of the sample [deg].
+    energy_kev : (frame,) float64, optional
+        Photon energy.
     """
 
     frames: LazyFrames
@@ -87,6 +94,8 @@ class FramesFile(NamedTuple):
     source: str
     raw_shape: tuple[int, int]
     invalid: NDArray[np.int64]
+    omega: NDArray[np.float64] | None = None
+    energy_kev: NDArray[np.float64] | None = None
 
     def bad_pixels(self, index: int) -> NDArray[np.bool_]:
         """Return the (row, col) bool mask of a frame: pixels that are bad in all frames, or without a count in it."""
@@ -108,6 +117,7 @@ def write_frames(
     source: str = "",
     raw_shape: tuple[int, int] | None = None,
     compression: str = "bitshuffle-lz4",
+    conditions: FrameConditions | None = None,
 ) -> tuple[int, int]:
     """Write frames.h5 frame by frame; the file appears whole or not at all, and equal frames give equal bytes.
 
@@ -129,6 +139,8 @@ def write_frames(
         (row, col) of the raw frames; `shape` times `binning` by default [px].
     compression : {"bitshuffle-lz4", "gzip", "none"}
         The first needs a plugin of HDF5 to be read, the others do not.
+    conditions : FrameConditions, optional
+        Angle and energy of all frames of the raw series, by their numbers; written where any frame has one.
 
     Returns
     -------
@@ -175,6 +187,10 @@ def write_frames(
             raise InputError(source or os.fspath(path), "no frame", "at least one frame")
         new_dataset(file, "mask", bad, compression="gzip")
         new_dataset(file, "frame_number", np.array(numbers, dtype=np.int64))
+        known = {} if conditions is None else {"omega": conditions.omega, "energy": conditions.energy_kev}
+        for name, values in known.items():
+            if np.isfinite(here := np.asarray(values, np.float64)[numbers]).any():
+                new_dataset(file, name, here).attrs["units"] = _UNITS[name]
         file.attrs["compression"] = _PLUGIN if compression == "bitshuffle-lz4" else compression
         file.attrs["binning"] = binning
         file.attrs["source"] = source
@@ -228,6 +244,8 @@ def _frames_file(file: h5py.File, where: str) -> FramesFile:
         source.decode(errors="replace") if isinstance(source, bytes) else str(source),
         (int(raw_shape[0]), int(raw_shape[1])),
         _invalid(file, where, frames.shape),
+        _floats(file, "omega", where, len(frames)),
+        _floats(file, "energy", where, len(frames)),
     )
 
 
@@ -245,6 +263,16 @@ def _invalid(file: h5py.File, where: str, shape: tuple[int, ...]) -> NDArray[np.
         found = "pixels outside the frames, or frames that are not in order"
         raise InputError(f"{where}::invalid_pixels", found, f"(frame, row, col) within {shape}, ascending frames")
     return invalid
+
+
+def _floats(file: h5py.File, name: str, where: str, length: int) -> NDArray[np.float64] | None:
+    dataset = find_node(file, name)
+    if not isinstance(dataset, h5py.Dataset):
+        return None
+    if dataset.shape != (length,) or dataset.dtype.kind != "f":
+        found = f"{dataset.dtype} of shape {dataset.shape}"
+        raise InputError(f"{where}::{name}", found, f"real numbers of shape ({length},)")
+    return read_array(file, name).astype(np.float64)
 
 
 def _companion(file: h5py.File, name: str, where: str, shape: tuple[int, ...]) -> NDArray[Any] | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import MAX_PIECE
-from cathodeflow.io.raw_format import FrameHeader, FrameReader, RawFormat
+from cathodeflow.io.raw_format import FrameConditions, FrameHeader, FrameReader, RawFormat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MAGIC = b"###CBF"
 _SECTION, _START = b"--CIF-BINARY-FORMAT-SECTION--", b"\x0c\x1a\x04\xd5"
+# The text before the binary section is shorter.
+_HEADER_BYTES = 2**16
 _ELEMENT = re.compile(r'"?(signed|unsigned) (8|16|32|64)-bit integer"?')
 
 
@@ -101,8 +103,8 @@ def _decode(path: str, section: _Section) -> NDArray[np.generic]:
     return pixels.reshape(rows, cols).astype(section.dtype)
 
 
-def unpacked(path: str) -> bytes:
-    """Read a file, by gzip or bzip2 if its suffix says so, unless that would fill the memory.
+def unpacked(path: str, first: int | None = None) -> bytes:
+    """Read a file, or its `first` bytes, by gzip or bzip2 if its suffix says so, unless that would fill the memory.
 
     Raises
     ------
@@ -112,7 +114,7 @@ def unpacked(path: str) -> bytes:
     suffix = os.path.splitext(path)[1].lower()
     opener: Any = {".gz": gzip.open, ".bz2": bz2.open}.get(suffix, open)
     with opener(path, "rb") as file:
-        data: bytes = file.read(MAX_PIECE + 1)
+        data: bytes = file.read(MAX_PIECE + 1 if first is None else first)
     if len(data) > MAX_PIECE:
         raise InputError(path, f"more than {MAX_PIECE} bytes when unpacked", "a smaller file")
     return data
@@ -129,4 +131,22 @@ def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[An
     yield _decode(path, _read_section(path))
 
 
-FORMAT = RawFormat(name="CBF", magic=(MAGIC,), suffixes=(".cbf",), by_suffix=True, frames=FrameReader(_header, _read))
+def _conditions(path: str, header: FrameHeader, omega_name: str | None) -> FrameConditions:
+    import numpy as np
+
+    from cathodeflow.io.header_text import conditions_of, text_fields
+
+    data = unpacked(path, _HEADER_BYTES)
+    end = data.find(_SECTION)
+    fields = text_fields(data[: end if end >= 0 else len(data)].decode("latin-1"))
+    omega, energy = conditions_of(fields, omega_name)
+    return FrameConditions(np.array([omega]), np.array([energy]))
+
+
+FORMAT = RawFormat(
+    name="CBF",
+    magic=(MAGIC,),
+    suffixes=(".cbf",),
+    by_suffix=True,
+    frames=FrameReader(_header, _read, conditions=_conditions),
+)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.instrument_settings import as_text, parse_fei, parse_sidecar, parse_time, parse_zeiss
-from cathodeflow.io.raw_format import FrameHeader, FrameReader, ImageHeader, ImageReader, RawFormat
+from cathodeflow.io.raw_format import FrameConditions, FrameHeader, FrameReader, ImageHeader, ImageReader, RawFormat
 
 if TYPE_CHECKING:
     import tifffile
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 _TESCAN_TAG = 50431
+# The plugin NDFileTIFF of areaDetector writes attributes as texts from this tag on.
+_FIRST_ATTRIBUTE = 65010
 
 
 def _frame_header(path: str, dataset: str | None) -> FrameHeader:
@@ -76,6 +78,26 @@ def _read_frames(path: str, header: FrameHeader, indices: range) -> Iterator[NDA
         for index in indices:
             at = stack.dataoffset + index * pixels * dtype.itemsize
             yield np.fromfile(path, dtype, pixels, offset=at).reshape(header.shape)
+
+
+def _conditions(path: str, header: FrameHeader, omega_name: str | None) -> FrameConditions:
+    import numpy as np
+    import tifffile
+
+    from cathodeflow.io.header_text import conditions_of, text_fields
+
+    with tifffile.TiffFile(path) as tiff:
+        found = []
+        for page in tiff.pages:
+            # The description, and the attributes of areaDetector.
+            texts = [tag.value for tag in page.tags.values() if tag.code == 270 or tag.code >= _FIRST_ATTRIBUTE]
+            fields: dict[str, str] = {}
+            for text in texts:
+                fields |= text_fields(as_text(text))
+            found.append(conditions_of(fields, omega_name))
+    if len(found) != header.n_frames:
+        found = [(np.nan, np.nan)] * header.n_frames
+    return FrameConditions(*np.array(found).T)
 
 
 def _only_page(tiff: tifffile.TiffFile, path: str) -> tifffile.TiffPage:
@@ -142,6 +164,6 @@ FORMAT = RawFormat(
     name="TIFF",
     magic=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     suffixes=(".tif", ".tiff"),
-    frames=FrameReader(_frame_header, _read_frames),
+    frames=FrameReader(_frame_header, _read_frames, conditions=_conditions),
     micrograph=ImageReader(_image_header, _read_image, _settings),
 )
