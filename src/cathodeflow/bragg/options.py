@@ -58,8 +58,10 @@ def _absolute(dataset: str | None) -> str:
 class Scan(Sample):
     """A scan: the detector frames taken at one state of charge."""
 
-    role: Literal["train", "measure"] = option(
-        "measure", "`train`: the peaks of this scan are also used to train the network; `measure`: they are not."
+    role: Literal["train", "measure", "fit"] = option(
+        "measure",
+        "`train`: the peaks of this scan are also used to train the network; `measure`: they are not; `fit`: peaks are "
+        "only fitted, without the network.",
     )
     frames: str = option(
         ...,
@@ -89,9 +91,20 @@ class Scan(Sample):
     energy_kev: float | None = option(
         None, "Photon energy. Default: that in the raw files or the geometry file.", unit="keV", gt=0
     )
+    geometry: str | None = option(
+        None,
+        "Geometry of the detector: a PONI file (pyFAI), an instrument of hexrd (YAML), or a NeXus file. Default: none, "
+        "no angles are computed.",
+    )
     state_of_charge: float | None = option(
         None, "State of charge of the cell, 0 (discharged) to 1 (charged).", ge=0, le=1
     )
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.start is not None and self.stop is not None and self.stop <= self.start:
+            raise ValueError("start below stop")
+        return self
 
     @property
     def simulated(self) -> bool:
@@ -361,6 +374,14 @@ class Compare(Options):
     )
 
 
+class Geometry(Options):
+    """Peaks -> scattering angles, scattering vectors and lattice spacings, where the sheet names a geometry."""
+
+    detector: str | None = option(
+        None, "Name of the detector in the geometry file. Default: the only one that the file describes."
+    )
+
+
 class Figures(Options):
     """Tables and records -> figures of every scan and of the training."""
 
@@ -380,6 +401,7 @@ class Section(TechniqueSection):
     train: Train = option(Train(), "Training of the network.")
     locate: Locate = option(Locate(), "Peak positions by the network.")
     compare: Compare = option(Compare(), "Comparison of network, fit and truth.")
+    geometry: Geometry = option(Geometry(), "Scattering angles and lattice spacings.")
     figures: Figures = option(Figures(), "Figures.")
 
     sample_class: ClassVar[type[Sample]] = Scan
@@ -397,9 +419,9 @@ class Section(TechniqueSection):
             One line for each missing file or scan.
         """
         errors = []
-        if self.locate.model is None:
+        if self.locate.model is None and any(scan.role != "fit" for scan in samples.values()):
             if not any(scan.role == "train" for scan in samples.values()):
-                expected = "the role 'train' for at least one, or bragg.locate.model"
+                expected = "the role 'train' for at least one, 'fit' for all, or bragg.locate.model"
                 errors.append(InputError(self.samples, "no scan to train the network on", expected))
             if self.patches.patch_size != self.locate.patch_size:
                 found = f"{self.locate.patch_size} in locate and {self.patches.patch_size} in patches"
@@ -413,8 +435,13 @@ class Section(TechniqueSection):
             where = f"{self.samples}: scan '{name}'"
             if name == MODEL_FOLDER:
                 errors.append(InputError(self.samples, f"a scan named '{name}'", "another name: it is the network's"))
-            sources = {"frames": None if scan.simulated else scan.frames, "dark": scan.dark, "mask": scan.mask}
-            errors += source_errors(where, sources)
+            sources = {"frames": None if scan.simulated else scan.frames}
+            sources |= {column: getattr(scan, column) for column in ("dark", "flat", "mask")}
+            errors += source_errors(where, {**sources, "omega": scan.omega, "geometry": scan.geometry})
+            start = self.frames.start if scan.start is None else scan.start
+            stop = self.frames.stop if scan.stop is None else scan.stop
+            if stop is not None and stop <= start:
+                errors.append(InputError(f"{where}, stop", f"{stop}", f"more than the start, {start}"))
             try:
                 require_apart(sources)
             except InputError as error:
@@ -423,7 +450,7 @@ class Section(TechniqueSection):
             raise InputErrors.of(errors)
 
     def read_headers(self, samples: dict[str, Scan]) -> None:
-        """Read the headers of all raw files, dark images and masks.
+        """Read the headers of all raw files, dark images, flat fields and masks, the angles and the geometries.
 
         Raises
         ------
@@ -431,6 +458,8 @@ class Section(TechniqueSection):
             One line for each file that cannot be used.
         """
         from cathodeflow.io.frames import correction_source, open_series, require_shape
+        from cathodeflow.io.geometry_files import read_detector_geometry
+        from cathodeflow.io.series_conditions import read_conditions
 
         errors = []
         for name, scan in samples.items():
@@ -438,9 +467,13 @@ class Section(TechniqueSection):
                 if scan.simulated or is_remote(scan.frames):
                     continue
                 series = open_series(scan.frames, on_bad_file=self.frames.on_bad_file)
-                for column, source in (("dark", scan.dark), ("mask", scan.mask)):
+                for column, source in (("dark", scan.dark), ("flat", scan.flat), ("mask", scan.mask)):
                     if source is not None and not is_remote(source):
                         require_shape(open_series(correction_source(source, mask=column == "mask")), series.shape)
+                if scan.omega is not None and not is_remote(scan.omega):
+                    read_conditions(scan.omega, series.n_frames, self.frames.omega_name)
+                if scan.geometry is not None and not is_remote(scan.geometry):
+                    read_detector_geometry(scan.geometry, detector=self.geometry.detector, shape=series.shape)
             except InputError as error:
                 for problem in error.errors:
                     where = f"{self.samples}: scan '{name}': {problem.where}"
