@@ -5,13 +5,18 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
+from cathodeflow import bragg
 from cathodeflow.bragg.scattering import positions, scattering
 from cathodeflow.errors import InputError
 from cathodeflow.io.detector_geometry import DetectorGeometry
+from cathodeflow.io.frames_file import write_frames
 from cathodeflow.io.geometry_files import read_detector_geometry
+from cathodeflow.io.peaks import write_peaks
+from cathodeflow.io.raw_format import FrameConditions
 
 # pyFAI 2026.9.0, by AzimuthalIntegrator(dist, poni1, poni2, rot1, rot2, rot3, Detector(75e-6, 100e-6,
 # max_shape=(1000, 1200), orientation=...), wavelength=0.3e-10): its tth, chi [deg] and qFunction [1/nm] at D1, D2.
@@ -233,3 +238,37 @@ def test_a_wrong_file_is_one_line(tmp_path: Path, name: str, content: str, messa
     with pytest.raises(InputError) as caught:
         read_detector_geometry(path)
     assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_stage_gives_angles_of_both_methods_in_detector_pixels(tmp_path: Path) -> None:
+    shape, binning = (500, 600), 2
+    known = FrameConditions(np.array([0.0, 0.25, 0.5]), np.array([np.nan, np.nan, 50.0]))
+    frames = ((number, np.zeros(shape)) for number in (0, 2))
+    write_frames(tmp_path / "frames.h5", frames, shape=shape, binning=binning, conditions=known)
+    row, col, frame = [10.25, 300.0], [30.5, 20.0], [0, 1]
+    for name, error, more in (("peaks.h5", "err", {"converged": np.array([1, 0])}), ("located.h5", "std", {})):
+        columns = {f"row_{error}": np.array([0.1, 0.2]), f"col_{error}": np.array([0.1, 0.1]), **more}
+        write_peaks(tmp_path / name, frame, row, col, [0.0, 0.0], [1, 1], columns=columns)
+    out, files = tmp_path / "angles.parquet", {"fitted": tmp_path / "peaks.h5", "located": tmp_path / "located.h5"}
+    metrics = bragg.geometry(tmp_path / "frames.h5", poni(tmp_path), out=out, **files)
+    table = pd.read_parquet(out)
+    assert table["method"].tolist() == ["fit", "fit", "network", "network"]
+    assert table["omega"].tolist() == [0, 0.5] * 2 and table["converged"].tolist()[:2] == [1, 0]
+    # Pixels of 2 x 2: the centre of the first lies half a pixel from that of the first detector pixel.
+    rows, cols = 2 * np.array(row) + 0.5, 2 * np.array(col) + 0.5
+    geometry = read_detector_geometry(tmp_path / "a.poni")
+    energy = [geometry.energy_kev, 50.0]  # the frame's own energy, where it has one
+    expected = scattering(geometry, rows, cols, row_err=[0.2, 0.4], col_err=[0.2, 0.2], energy_kev=energy)
+    for part in (table[:2], table[2:]):
+        for name, values in expected._asdict().items():
+            np.testing.assert_allclose(part[name], values, rtol=1e-6, err_msg=name)
+    assert metrics["peaks"] == 4 and metrics["max_two_theta"] == pytest.approx(expected.two_theta.max())
+
+
+def test_the_stage_refuses_another_detector_and_no_peaks(tmp_path: Path) -> None:
+    write_frames(tmp_path / "frames.h5", [(0, np.zeros((9, 11)))], shape=(9, 11))
+    with pytest.raises(InputError, match="at least one file of peaks"):
+        bragg.geometry(tmp_path / "frames.h5", poni(tmp_path), out=tmp_path / "a.parquet")
+    write_peaks(tmp_path / "peaks.h5", [0], [1.0], [1.0], [0.0], [1])
+    with pytest.raises(InputError, match=r"a detector of \(1000, 1200\) pixels, expected \(9, 11\)"):
+        bragg.geometry(tmp_path / "frames.h5", poni(tmp_path), out=tmp_path / "a.parquet", fitted=tmp_path / "peaks.h5")
