@@ -120,6 +120,8 @@ class Stage:
         for argument, value in bound.arguments.items():
             if argument in self.arguments and file_argument(self.arguments[argument].annotation):
                 bound.arguments[argument] = _as_text(value)
+        read = self._files(bound.arguments, given, output=False)
+        self._check_outputs(bound.arguments, given, read, record)
         if record is None:
             return self.function(*bound.args, **bound.kwargs)
         # Takes as long to import as all of `--help` may.
@@ -138,28 +140,35 @@ class Stage:
             metrics=metrics,
             history=metrics.history,
             figures=metrics.figures,
-            inputs=self._inputs(bound.arguments, given),
+            inputs=read,
             begun=begun,
         )
         WRITTEN.update(before)
         return metrics
 
-    def _inputs(self, arguments: Mapping[str, Any], options: Options) -> list[str]:
-        """List the files that were read: those of the arguments, and those that options name."""
-        read = [
-            value
-            for name, value in arguments.items()
-            if name in self.arguments
-            and (file := file_argument(self.arguments[name].annotation)) is not None
-            and not file.output
-        ]
-        read += [
-            getattr(options, name)
-            for name, field in type(options).model_fields.items()
-            if (file := file_argument(field.annotation)) is not None and not file.output
-        ]
-        flat = [path for value in read for path in (value if isinstance(value, list | tuple) else [value])]
+    def _files(
+        self, arguments: Mapping[str, Any], options: Options, *, output: bool, metavar: str | None = None
+    ) -> list[str]:
+        """List the files that are read, or written: those of the arguments, and those that options name."""
+        kinds = [(arguments[name], item.annotation) for name, item in self.arguments.items() if name in arguments]
+        kinds += [(getattr(options, name), field.annotation) for name, field in type(options).model_fields.items()]
+        files = [(value, file) for value, annotation in kinds if (file := file_argument(annotation))]
+        named = [value for value, file in files if file.output == output and metavar in (None, file.metavar)]
+        flat = [path for value in named for path in (value if isinstance(value, list | tuple) else [value])]
         return [path for path in flat if path]
+
+    def _check_outputs(
+        self, arguments: Mapping[str, Any], options: Options, read: list[str], record: str | os.PathLike[str] | None
+    ) -> None:
+        """Refuse outputs that would replace anything but files and stores, before hours are spent on them."""
+        from cathodeflow.io.manifests import is_own_store  # imports more than `--help` has time for
+        from cathodeflow.io.outputs import require_outputs
+
+        files, stores, folders = (
+            self._files(arguments, options, output=True, metavar=metavar) for metavar in ("FILE", "STORE", "FOLDER")
+        )
+        files += [os.fspath(record)] if record else []
+        require_outputs(files=files, stores=stores, folders=folders, inputs=read, is_ours=is_own_store)
 
     def summary(self) -> str:
         """First paragraphs of the docstring, without its sections."""

@@ -1,8 +1,11 @@
 """Manifests of stores: the digest of every file, in a file that stands for the store where a workflow compares."""
 
 import hashlib
+import json
 import os
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cathodeflow.errors import InputError, InputErrors
@@ -12,6 +15,10 @@ from cathodeflow.io.tables import read_json, write_json
 SUFFIX = ".manifest.json"
 _FORMAT = "cathodeflow volume manifest 1"
 _METADATA = "zarr.json"
+#: Attribute of our stores, by which one is known whose manifest was not written yet, or is damaged.
+CREATOR = {"creator": "cathodeflow"}
+# Files of our stores: the metadata of the group and of its array, and the chunks.
+_OWN_NAME = re.compile(r"zarr\.json|0/zarr\.json|0/c(/\d+)*")
 
 
 def manifest_path(path: str | os.PathLike[str]) -> str:
@@ -70,6 +77,38 @@ def check_store(store: str, manifest: str, *, verify: bool = False) -> int:
     if errors:
         raise InputErrors.of(errors)
     return len(names)
+
+
+def is_own_store(store: str) -> bool:
+    """Whether a folder is a store that we wrote, with nothing of anybody else's in it.
+
+    Either its manifest lists all its files, with the digest of at least one of them, or its own metadata name us and
+    all its files have names of our stores. Damaged and missing chunks make it no less ours.
+    """
+    inside = (os.path.join(folder, name) for folder, below, files in os.walk(store) for name in (*below, *files))
+    if any(map(os.path.islink, inside)):
+        return False
+    names = _files(store)
+    known = _listed_files(manifest_path(store))
+    if set(names) <= known.keys() and any(file_digest(os.path.join(store, name)) == known[name] for name in names):
+        return True
+    return all(map(_OWN_NAME.fullmatch, names)) and _names_us(store)
+
+
+def _listed_files(manifest: str) -> dict[str, str]:
+    try:
+        content = read_json(manifest)
+        return {str(name): str(digest) for name, digest in content["files"].items()}
+    except (InputError, AttributeError, KeyError, TypeError):
+        return {}
+
+
+def _names_us(store: str) -> bool:
+    try:
+        attributes = json.loads(Path(store, _METADATA).read_bytes())["attributes"]
+        return all(attributes[key] == value for key, value in CREATOR.items())
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return False
 
 
 def _empty(store: str, name: str) -> bool:

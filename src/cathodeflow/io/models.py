@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.atomic import atomic_path, is_first_process
+from cathodeflow.io.atomic import atomic_path, is_first_process, remove_remains
 from cathodeflow.io.guard import guarded
 
 _Path = str | os.PathLike[str]
@@ -122,10 +121,8 @@ def discard_checkpoint(path: _Path) -> None:
     """Remove a checkpoint, and what killed processes left half-written beside it."""
     if not is_first_process():
         return
-    path = Path(path)
-    path.unlink(missing_ok=True)
-    for rest in path.parent.glob(f".{path.name[:80]}.*"):
-        shutil.rmtree(rest, ignore_errors=True)
+    Path(path).unlink(missing_ok=True)
+    remove_remains(path)
 
 
 def _load(path: _Path, expected: str) -> Any:

@@ -18,9 +18,17 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.atomic import atomic_path, sync_folder
+from cathodeflow.io.atomic import atomic_path
 from cathodeflow.io.guard import MAX_PIECE, guarded
-from cathodeflow.io.manifests import check_store, locate, manifest_path, store_digests, write_manifest
+from cathodeflow.io.manifests import (
+    CREATOR,
+    check_store,
+    is_own_store,
+    locate,
+    manifest_path,
+    store_digests,
+    write_manifest,
+)
 
 _LEVEL = "0"
 _UNITS = {"A": "angstrom", "nm": "nanometer", "um": "micrometer", "mm": "millimeter", "m": "meter", "s": "second"}
@@ -56,7 +64,7 @@ def write_volume(
     Parameters
     ----------
     path : path
-        Folder of the store, replaced as a whole.
+        Folder of the store, replaced as a whole if it is a store of ours; any other folder is refused.
     array : dask or numpy array
         One axis for each of `axes`.
     axes : sequence of str
@@ -109,10 +117,10 @@ def new_volume(
     files = tuple(shards) if shards is not None else default_shards(shape, layout, dtype.itemsize)
     metadata = _multiscales(os.path.basename(os.fspath(path)), axes, scale, unit)
     manifest = manifest_path(path)
-    with atomic_path(path) as temporary:
+    with atomic_path(path, is_ours=is_own_store, manifest=manifest) as temporary:
         # An absolute path: tasks may run in another folder, on another machine.
         group = zarr.create_group(
-            os.path.abspath(temporary), zarr_format=3, attributes={**(attributes or {}), "ome": metadata}
+            os.path.abspath(temporary), zarr_format=3, attributes={**(attributes or {}), **CREATOR, "ome": metadata}
         )
         yield group.create_array(
             _LEVEL,
@@ -124,10 +132,6 @@ def new_volume(
             dimension_names=list(axes),
         )
         digests = store_digests(str(temporary))
-        # A manifest never stands beside a store that it does not describe, after power loss neither.
-        if os.path.exists(manifest):
-            os.remove(manifest)
-            sync_folder(os.path.dirname(manifest) or ".")
     layouts = {"shape": tuple(shape), "dtype": str(dtype), "chunks": layout, "shards": files}
     write_manifest(manifest, digests, layouts)
 
@@ -201,7 +205,7 @@ def read_volume_info(path: str | os.PathLike[str]) -> VolumeInfo:
     store, _ = locate(path)
     group, _ = _open(store)
     with guarded(store, "axes and scale of the array"):
-        attributes = dict(group.attrs)
+        attributes = {key: value for key, value in group.attrs.items() if CREATOR.get(key) != value}
         ome = attributes.pop("ome", attributes)
         if not isinstance(ome, dict) or not ome.get("multiscales"):
             raise InputError(store, "no OME-NGFF multiscales metadata", "axes and scale of the array")
