@@ -25,8 +25,8 @@ from cathodeflow.statements import WHOLE, Statement, Target
 PACKAGE = Path(__file__).parent
 #: Modules that change no number: commands, errors, progress, records, tracking. Patterns without the package's name.
 OUTSIDE = (
-    "cli", "commands", "errors", "progress", "provenance", "record", "reference", "references", "stage", "statements",
-    "tracking", "verify",
+    "cli", "commands", "errors", "progress", "provenance", "record", "record_files", "reference", "references", "stage",
+    "statements", "tracking", "verify",
 )  # fmt: skip
 #: Modules that draw: outside too, but for the stages named `FIGURES`.
 PLOTS = ("plotting", "io.figures", "*plots")

@@ -82,13 +82,22 @@ def content_digest(content: Mapping[str, Any]) -> str:
 
 
 def written_digests(folder: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the digests of all files in a folder, and below it, that this process wrote; of stores, of the manifests.
+    """Return the digests of all files that this process wrote; of stores, of the manifests.
 
     Returns
     -------
     dict of str to str
-        By path relative to the folder.
+        By path relative to the folder, such as `peaks.h5`, or `../tables/peaks.h5` where a file lies elsewhere.
     """
+    return {name: file_digest(path) for path, name in sorted(_relative(folder).items()) if path.is_file()}
+
+
+def _relative(folder: str | os.PathLike[str]) -> dict[Path, str]:
     base = Path(os.path.abspath(folder))
-    inside = [path for path in map(Path, WRITTEN) if path.is_relative_to(base) and path.is_file()]
-    return {path.relative_to(base).as_posix(): file_digest(path) for path in sorted(inside)}
+    # `..` leads to the folder above where a link leads, so that links are resolved first.
+    return {
+        path: path.relative_to(base).as_posix()
+        if path.is_relative_to(base)
+        else Path(os.path.relpath(path.resolve(), base.resolve())).as_posix()
+        for path in map(Path, WRITTEN)
+    }

@@ -95,6 +95,14 @@ def is_own_store(store: str) -> bool:
     return all(map(_OWN_NAME.fullmatch, names)) and _names_us(store)
 
 
+def is_own_manifest(manifest: str) -> bool:
+    """Whether a file is the manifest of a store that we wrote, whole or damaged."""
+    try:
+        return _FORMAT.encode() in Path(manifest).read_bytes() or is_own_store(locate(manifest)[0])
+    except OSError:
+        return False
+
+
 def _listed_files(manifest: str) -> dict[str, str]:
     try:
         content = read_json(manifest)

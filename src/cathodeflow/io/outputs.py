@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.sources import is_remote, list_files, split_source
 
 _Path = str | os.PathLike[str]
 IsOurs = Callable[[str], bool]
@@ -104,6 +103,8 @@ def require_outputs(
 
 def _listed(source: str) -> list[str]:
     """Files and stores that a source stands for; an address stands for none here."""
+    from cathodeflow.io.sources import is_remote, list_files, split_source  # `--help` has no time for natsort
+
     pattern, _ = split_source(source)
     if is_remote(pattern):
         return []
