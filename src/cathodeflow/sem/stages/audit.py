@@ -15,6 +15,7 @@ from cathodeflow.learning import resolve_device
 from cathodeflow.parallel import ordered_map
 from cathodeflow.progress import progress
 from cathodeflow.sem.baselines import accuracy_table, image_features, trivial_scores
+from cathodeflow.sem.image_table import COLUMNS
 from cathodeflow.sem.intensity import intensity_histogram, match_histogram, reference_quantiles
 from cathodeflow.sem.model import load_network
 from cathodeflow.sem.options import Audit
@@ -58,7 +59,7 @@ def audit(
         An image cannot be read, or the predictions lack a test image or a class.
     """
     torch.set_num_threads(options.threads)
-    table = read_table(split_table)
+    table = read_table(split_table, required=COLUMNS)
     table = table[table["split"] != "left out"].reset_index(drop=True)
     factor = max(shrink_factor(rows, cols) for rows, cols in zip(table["rows"], table["cols"], strict=True))
     images = ordered_map(

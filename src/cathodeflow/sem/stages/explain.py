@@ -69,7 +69,7 @@ def explain(
     shown = np.stack([np.asarray(array[int(number)]) for number in chosen["crop"]])
     targets = [classes.index(label) for label in chosen["prediction"]]
     maps = activation_maps(network, shown, targets, method=options.method, device=device)
-    files = read_table(split_table).set_index("name")
+    files = read_table(split_table, required=["name", "image", "bar_rows", "pixel_nm"]).set_index("name")
     originals = choose_originals(read_csv(images), whole=options.whole, rng=rng)
     originals["pixel_nm"] = files.loc[originals["name"], "pixel_nm"].to_numpy()
     geometry = {name: metadata[name] for name in GEOMETRY}
