@@ -82,6 +82,9 @@ def read_table(
 def _compare_digests(where: str, read: pa.Table, names: list[str]) -> None:
     metadata = read.schema.metadata or {}
     if _DIGESTS not in metadata:
+        # One bit makes Parquet skip all metadata, with the digests among them.
+        if _DIGESTS in _footer(where):
+            raise InputError(where, "damaged metadata", "the metadata that were written")
         return
     written, found = json.loads(metadata[_DIGESTS]), _table_digests(read)
     if names != list(written["columns"]):
@@ -91,6 +94,15 @@ def _compare_digests(where: str, read: pa.Table, names: list[str]) -> None:
             raise InputError(where, f"column {name} of sha256 {digest}", f"{written['columns'][name]}, as written")
     if found["types"] != written["types"]:
         raise InputError(where, f"types of sha256 {found['types']}", f"{written['types']}, as written")
+
+
+def _footer(where: str) -> bytes:
+    """Last part of a Parquet file, which has the names of columns and the metadata."""
+    with open(where, "rb") as file:
+        file.seek(-8, os.SEEK_END)
+        size = int.from_bytes(file.read(4), "little") + 8
+        file.seek(max(0, os.path.getsize(where) - size))
+        return file.read(size)
 
 
 def _table_digests(table: pa.Table) -> dict[str, Any]:
@@ -115,7 +127,7 @@ def _column_digest(name: str, column: pa.ChunkedArray) -> str:
 def _kind(data: pa.DataType) -> str:
     """Type of a column without what is another after reading: names of the items of a list, and sizes of codes."""
     if pa.types.is_dictionary(data):
-        return f"codes of {_kind(data.value_type)}"
+        return f"{'ordered ' * data.ordered}codes of {_kind(data.value_type)}"
     if pa.types.is_list(data) or pa.types.is_large_list(data):
         return f"lists of {_kind(data.value_type)}"
     return str(data).removeprefix("large_")
