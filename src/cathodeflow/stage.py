@@ -120,8 +120,7 @@ class Stage:
         for argument, value in bound.arguments.items():
             if argument in self.arguments and file_argument(self.arguments[argument].annotation):
                 bound.arguments[argument] = _as_text(value)
-        read = self._files(bound.arguments, given, output=False)
-        self._check_outputs(bound.arguments, given, read, record)
+        self._check_outputs(bound.arguments, given, record)
         if record is None:
             return self.function(*bound.args, **bound.kwargs)
         # Takes as long to import as all of `--help` may.
@@ -140,34 +139,36 @@ class Stage:
             metrics=metrics,
             history=metrics.history,
             figures=metrics.figures,
-            inputs=read,
+            inputs=self._files(bound.arguments, given, output=False),
             begun=begun,
         )
         WRITTEN.update(before)
         return metrics
 
     def _files(
-        self, arguments: Mapping[str, Any], options: Options, *, output: bool, metavar: str | None = None
+        self, arguments: Mapping[str, Any], options: Options, *, output: bool, kinds: Iterable[str] = ()
     ) -> list[str]:
         """List the files that are read, or written: those of the arguments, and those that options name."""
-        kinds = [(arguments[name], item.annotation) for name, item in self.arguments.items() if name in arguments]
-        kinds += [(getattr(options, name), field.annotation) for name, field in type(options).model_fields.items()]
-        files = [(value, file) for value, annotation in kinds if (file := file_argument(annotation))]
-        named = [value for value, file in files if file.output == output and metavar in (None, file.metavar)]
+        given = [(arguments[name], item.annotation) for name, item in self.arguments.items() if name in arguments]
+        given += [(getattr(options, name), field.annotation) for name, field in type(options).model_fields.items()]
+        files = [(value, file) for value, annotation in given if (file := file_argument(annotation))]
+        named = [value for value, file in files if file.output == output and (not kinds or file.metavar in kinds)]
         flat = [path for value in named for path in (value if isinstance(value, list | tuple) else [value])]
         return [path for path in flat if path]
 
     def _check_outputs(
-        self, arguments: Mapping[str, Any], options: Options, read: list[str], record: str | os.PathLike[str] | None
+        self, arguments: Mapping[str, Any], options: Options, record: str | os.PathLike[str] | None
     ) -> None:
         """Refuse outputs that would replace anything but files and stores, before hours are spent on them."""
         from cathodeflow.io.manifests import is_own_store  # imports more than `--help` has time for
         from cathodeflow.io.outputs import require_outputs
 
         files, stores, folders = (
-            self._files(arguments, options, output=True, metavar=metavar) for metavar in ("FILE", "STORE", "FOLDER")
+            self._files(arguments, options, output=True, kinds=[kind]) for kind in ("FILE", "STORE", "FOLDER")
         )
         files += [os.fspath(record)] if record else []
+        # Results are often written into a folder that others of them are read from.
+        read = self._files(arguments, options, output=False, kinds=("FILE", "STORE", "SOURCE"))
         require_outputs(files=files, stores=stores, folders=folders, inputs=read, is_ours=is_own_store)
 
     def summary(self) -> str:
