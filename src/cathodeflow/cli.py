@@ -82,12 +82,12 @@ def reference() -> None:
 @click.option(
     "--repair",
     is_flag=True,
-    help="Remove what is damaged, so that snakemake makes just that anew. Files without a digest are never removed.",
+    help="Remove what is damaged, so that snakemake makes just that again. Files without a digest are never removed.",
 )
 def verify(results: str, repair: bool) -> None:
     """Check every file under RESULTS against its recorded digest.
 
-    Prints the command that makes damaged or missing files anew. Also lists the results that were made with other
+    Prints the command that makes damaged or missing files again. Also lists the results that were made with other
     versions of Python or of libraries than are installed.
     """
     from cathodeflow.verify import rebuild_command, remove_damaged
@@ -113,7 +113,7 @@ def verify(results: str, repair: bool) -> None:
     for path in found.left:
         click.echo(f"{path}: not removed by --repair, as it may hold more than results: see above", err=True)
     if found.remake:
-        click.echo("To make it anew, with the options of the run, such as --configfile:", err=True)
+        click.echo("To make it again, with the options of the run, such as --configfile:", err=True)
         click.echo(f"    {rebuild_command(found.remake)}", err=True)
     sys.exit(0 if repair and not found.left else 1)
 

@@ -15,6 +15,7 @@ from cathodeflow.io.digests import content_digest
 from cathodeflow.io.guard import guarded
 from cathodeflow.io.manifests import SUFFIX
 from cathodeflow.io.tables import read_json
+from cathodeflow.io.text import read_start
 from cathodeflow.options import as_input_error
 from cathodeflow.record import CHECKSUM, FORMAT, JOB, identity
 
@@ -68,11 +69,7 @@ def _may_be_record(name: str) -> bool:
 
 def is_ours(path: str | os.PathLike[str]) -> bool:
     """Whether a JSON file is a record that we wrote, whole or damaged, and not a file of somebody else."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_LARGEST)
-    except OSError:
-        return False
+    content = read_start(path, _LARGEST)
     return bool(_BEGINNING.match(content)) or sum(sign in content for sign in _SIGNS) >= _ENOUGH
 
 

@@ -36,7 +36,7 @@ class Findings(NamedTuple):
     damaged : list of str
         Files and stores that were written by us and are damaged: what a repair removes.
     remake : list of str
-        Files that Snakemake is asked for, so that it makes anew just what is damaged or missing.
+        Files that Snakemake is asked for, so that it makes just what is damaged or missing again.
     left : list of str
         What is damaged and is not removed: it is not known to be ours, or lies outside the folder.
     versions : list of str
@@ -84,7 +84,7 @@ def verify(results: str) -> Findings:
     for manifest in manifests:
         _check_store(manifest, found)
     if broken := check_database(os.path.join(results, _DATABASE)):
-        # It may hold runs of other folders, and notes, which nobody can make anew.
+        # It may hold runs of other folders, and notes, which nobody can make again.
         _note(found, broken[0].where, broken, removed=[])
     described = {locate(path)[0] for path in manifests}
     unknown = [path for path in files if path not in named and path not in records]
@@ -96,7 +96,7 @@ def verify(results: str) -> Findings:
 
 
 def remove_damaged(found: Findings) -> None:
-    """Remove what is damaged, so that Snakemake makes it anew; files of others are not among it."""
+    """Remove what is damaged, so that Snakemake makes it again; files of others are not among it."""
     for path in found.damaged:
         if os.path.isdir(path):
             shutil.rmtree(path)
@@ -105,7 +105,7 @@ def remove_damaged(found: Findings) -> None:
 
 
 def rebuild_command(remake: list[str]) -> str:
-    """Write the command line that makes removed results anew, and nothing else."""
+    """Write the command line that makes removed results again, and nothing else."""
     return f"snakemake {shlex.join(remake)} --cores all"
 
 
@@ -152,7 +152,7 @@ def _check_store(manifest: str, found: Findings) -> None:
 
 
 def _note(found: Findings, path: str, errors: list[InputError], removed: list[str] | None = None) -> None:
-    """Note what is wrong with a file, and what to remove before it can be made anew: nothing if it is missing."""
+    """Note what is wrong with a file, and what to remove before it can be made again: nothing if it is missing."""
     found.errors.extend(errors)
     if removed == []:
         found.left.append(path)

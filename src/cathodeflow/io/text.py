@@ -21,6 +21,15 @@ def package_text(path: _Path) -> str:
     return Path(path).read_text(encoding="utf-8")
 
 
+def read_start(path: _Path, n_bytes: int) -> bytes:
+    """Read the first bytes of a file, such as to find out what it is; of one that cannot be read, none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(n_bytes)
+    except OSError:
+        return b""
+
+
 def read_lines(path: str, expected: str) -> list[tuple[int, str]]:
     """Read the lines of a text table, without empty lines and comments, which begin with `#`.
 
