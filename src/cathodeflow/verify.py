@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from cathodeflow.io.databases import check_database
 from cathodeflow.io.digests import file_digest
 from cathodeflow.io.guard import one_line
 from cathodeflow.io.manifests import SUFFIX, check_store, is_own_manifest, is_own_store, locate
+from cathodeflow.io.outputs import remove_output
 from cathodeflow.io.tables import read_json
 from cathodeflow.provenance import installed
 from cathodeflow.record_files import is_ours, read_record
@@ -98,10 +98,7 @@ def verify(results: str) -> Findings:
 def remove_damaged(found: Findings) -> None:
     """Remove what is damaged, so that Snakemake makes it again; files of others are not among it."""
     for path in found.damaged:
-        if os.path.isdir(path):
-            shutil.rmtree(path)
-        else:
-            os.remove(path)
+        remove_output(path)
 
 
 def rebuild_command(remake: list[str]) -> str:

@@ -6,6 +6,7 @@ place and often another owner. Links among the folders above an output are follo
 
 import glob
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -99,6 +100,14 @@ def require_outputs(
             errors.append(InputError(path, "something else than a folder", "a folder for the outputs, or a new name"))
     if errors:
         raise InputErrors.of(errors)
+
+
+def remove_output(path: _Path) -> None:
+    """Remove a file, or a store with all that is in it."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.remove(path)
 
 
 def _listed(source: str) -> list[str]:
