@@ -29,7 +29,7 @@ from cathodeflow.io.digests import content_digest
 from cathodeflow.io.guard import one_line
 from cathodeflow.io.tables import read_json, write_json
 from cathodeflow.record import JOB, user
-from cathodeflow.record_files import figures_of, find_records, read_records
+from cathodeflow.record_files import figures_of, find_records, is_ours, read_records
 from cathodeflow.samples import read_samples
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def list_records(results: str, sheets: Mapping[str, str], folders: Mapping[str, 
     return found
 
 
-def import_records(records: Iterable[str], *, results: str = "results", uri: str, experiment: str) -> dict[str, str]:
+def import_records(records: Collection[str], *, results: str = "results", uri: str, experiment: str) -> dict[str, str]:
     """Import the records that are not in MLflow yet.
 
     There is one parent run for the experiment and one child run for each record, found again by a tag that is the
@@ -80,7 +80,7 @@ def import_records(records: Iterable[str], *, results: str = "results", uri: str
 
     Parameters
     ----------
-    records : iterable of str
+    records : collection of str
         Record files.
     results : str
         Folder of results.
@@ -127,7 +127,7 @@ def import_records(records: Iterable[str], *, results: str = "results", uri: str
                 imported[path.as_posix()] = known[key].info.run_id
         if added:
             client.set_terminated(parent, end_time=max(times, default=None))
-        current, unread = set(imported.values()), {error.where.split(":")[0] for error in errors}
+        current, unread = set(imported.values()), {Path(path).as_posix() for path in records} - imported.keys()
         for run in runs:
             old = run.info.run_id not in current and run.data.tags.get(FOLDER) == folder
             if old and run.data.tags.get(RECORD) not in unread and run.data.tags.get(CURRENT) == "yes":
@@ -172,7 +172,8 @@ def record_runs(
             raise
         waiting = one_line(error)
         log.warning("%s: %s; the runs wait for the next time", uri, waiting)
-    known = {"results": results, "records": sorted(records), "runs": runs, "waiting": waiting}
+    # JSON files of others may lie among records; what is listed is missed when it is gone.
+    known = {"results": results, "records": sorted(filter(is_ours, records)), "runs": runs, "waiting": waiting}
     write_json(out, {"attempt": attempt, "experiment": experiment, **known})
     return waiting
 

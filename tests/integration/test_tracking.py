@@ -30,7 +30,8 @@ from cathodeflow.io.patch_table import TrainingPatches
 from cathodeflow.io.patches import write_patches
 from cathodeflow.plotting import training_curves
 from cathodeflow.record import Begun, write_record
-from cathodeflow.tracking import CURRENT, KEY, PARENT, UNFINISHED, absolute, import_records, live_run
+from cathodeflow.tracking import CURRENT, KEY, PARENT, UNFINISHED, absolute, import_records, live_run, record_runs
+from cathodeflow.verify import verify
 
 RECORDS = ["results/bragg/a/candidates.json", "results/bragg/model/train.json"]
 HISTORY = [{"epoch": k, "train_loss": 1 / (k + 1), "validation_loss": 1.2 / (k + 1)} for k in range(5)]
@@ -188,6 +189,16 @@ def test_what_is_damaged_is_one_line_and_the_rest_is_imported(results: Path) -> 
     metrics = next(run.data.metrics for run in runs if run.data.tags.get("stage") == "bragg.find_peaks")
     # Names that MLflow does not take, such as of classes with any letters, stay apart.
     assert metrics["accuracy_a:3Cb:3E 80 :25"] == 0.5 and metrics["accuracy_a:3Ab"] == 0.25
+
+    # The list of records, which `verify` compares with what is there, has no file of the user.
+    Path("results/bragg/a/bad.json").unlink()
+    notes = Path("results/bragg/a/notes.json")
+    notes.write_text("{ no JSON")
+    records = [*RECORDS, notes.as_posix()]
+    assert record_runs(records, uri=uri, experiment="demo", out="results/mlflow.json") is None
+    assert json.loads(Path("results/mlflow.json").read_text())["records"] == sorted(RECORDS)
+    found = verify("results")
+    assert (found.records, found.errors, found.unknown) == (2, [], ["results/bragg/a/notes.json"])
 
     content = path.read_bytes()
     with sqlite3.connect(path) as connection:

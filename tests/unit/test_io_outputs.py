@@ -233,6 +233,16 @@ def test_a_stage_refuses_its_outputs_before_it_begins(frames: Path, case: str) -
     assert content(frames) == before
 
 
+def test_nothing_is_written_into_a_store(frames: Path) -> None:
+    write_volume("in.zarr", VALUES)
+    write_tiff("raw/a.tif", VALUES[0])
+    before = content(frames)
+    for record in ("in.zarr/r.json", "out.zarr/r.json"):
+        with pytest.raises(InputError, match=rf"^{record}: found a place inside a Zarr store, expected a place beside"):
+            fibsem.volume("raw", out="out.zarr", record=record, options=fibsem.Volume())
+    assert content(frames) == before
+
+
 def test_raw_files_in_a_folder_or_pattern_are_no_outputs(frames: Path) -> None:
     write_tiff("raw/a.tif", VALUES[0])
     for source in ("raw", "raw/*.tif"):

@@ -23,8 +23,8 @@ def check_database(path: str | os.PathLike[str]) -> list[InputError]:
     if not os.path.lexists(path):
         return []
     try:
-        # Not read-only: what a killed process left half-written is rolled back first.
-        where = f"{Path(path).resolve().as_uri()}?mode=rw"
+        # Not read-only, where that can be: what a killed process left half-written is rolled back first.
+        where = f"{Path(path).resolve().as_uri()}?mode={'rw' if os.access(path, os.W_OK) else 'ro'}"
         with closing(sqlite3.connect(where, uri=True)) as connection:
             state = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}

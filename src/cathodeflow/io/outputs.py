@@ -10,6 +10,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from cathodeflow.errors import InputError, InputErrors
 
@@ -75,7 +76,8 @@ def require_outputs(
     Raises
     ------
     InputError
-        A line for everything that would be lost, for an output that is also an input, and for a name given twice.
+        A line for everything that would be lost, for an output that is also an input or inside a store, and for a name
+        given twice.
     """
     errors: list[InputError] = []
     files, stores = list(files), list(stores)
@@ -90,6 +92,9 @@ def require_outputs(
             errors += error.errors
             continue
         place = os.path.realpath(path)
+        above = [str(folder) for folder in Path(place).parents]
+        if any(store in above for store in map(os.path.realpath, stores)) or any(map(_is_store, above)):
+            errors.append(InputError(path, "a place inside a Zarr store", "a place beside it"))
         if place in read:
             errors.append(InputError(path, "an input of the same command", "another name for the output"))
         if place in taken:
@@ -100,6 +105,10 @@ def require_outputs(
             errors.append(InputError(path, "something else than a folder", "a folder for the outputs, or a new name"))
     if errors:
         raise InputErrors.of(errors)
+
+
+def _is_store(folder: str) -> bool:
+    return any(os.path.isfile(os.path.join(folder, name)) for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
 def remove_output(path: _Path) -> None:
