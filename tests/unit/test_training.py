@@ -170,8 +170,9 @@ def test_half_a_checkpoint_beside_the_previous_one_does_no_harm(tmp_path):
     checkpoint, epochs = tmp_path / "last.pt", []
     with pytest.raises(Killed):
         small_training(checkpoint, on_epoch=stop_after(2), epochs=4)
-    rest = tmp_path / ".last.pt.abc"
+    rest = tmp_path / ".last.pt.abcd_123"
     rest.mkdir()
+    (rest / "lock").touch()
     (rest / "partial.pt").write_bytes(checkpoint.read_bytes()[:500])
     weights, _ = small_training(checkpoint, on_epoch=lambda record: epochs.append(record["epoch"]), epochs=4)
     assert epochs == [3, 4] and equal(weights, unbroken)
