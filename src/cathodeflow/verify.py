@@ -82,7 +82,7 @@ def verify(results: str) -> Findings:
         _check_file(results, path, digest, found)
     manifests = [path for path in files if path.endswith(SUFFIX) and (path in named or is_own_manifest(path))]
     for manifest in manifests:
-        _check_store(manifest, found)
+        _check_store(manifest, manifest in named, found)
     if broken := check_database(os.path.join(results, _DATABASE)):
         # It may hold runs of other folders, and notes, which nobody can make again.
         _note(found, broken[0].where, broken, removed=[])
@@ -138,12 +138,12 @@ def _check_file(results: str, path: str, digest: str, found: Findings) -> None:
         _note(found, path, [changed], removed=[path] * (inside and _is_plain(path)))
 
 
-def _check_store(manifest: str, found: Findings) -> None:
+def _check_store(manifest: str, recorded: bool, found: Findings) -> None:
     store = locate(manifest)[0]
     try:
         check_store(store, manifest, verify=True)
     except (InputError, OSError) as error:
-        ours = not os.path.lexists(store) or is_own_store(store)
+        ours = not os.path.lexists(store) or is_own_store(store, recorded=recorded)
         parts = [path for path in (store, manifest) if os.path.lexists(path)]
         _note(found, manifest, _lines(error, manifest), removed=parts * (ours and _is_plain(manifest)))
 

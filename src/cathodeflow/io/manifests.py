@@ -79,11 +79,12 @@ def check_store(store: str, manifest: str, *, verify: bool = False) -> int:
     return len(names)
 
 
-def is_own_store(store: str) -> bool:
+def is_own_store(store: str, *, recorded: bool = False) -> bool:
     """Whether a folder is a store that we wrote, with nothing of anybody else's in it.
 
-    Either its manifest lists all its files, with the digest of at least one of them, or its own metadata name us and
-    all its files have names of our stores. Damaged and missing chunks make it no less ours.
+    Either its manifest lists all its files, with the digest of at least one of them, or all its files have names of our
+    stores, and its own metadata name us or a record names its manifest (`recorded`). Damaged and missing chunks make it
+    no less ours.
     """
     inside = (os.path.join(folder, name) for folder, below, files in os.walk(store) for name in (*below, *files))
     if any(map(os.path.islink, inside)):
@@ -92,7 +93,7 @@ def is_own_store(store: str) -> bool:
     known = _listed_files(manifest_path(store))
     if set(names) <= known.keys() and any(file_digest(os.path.join(store, name)) == known[name] for name in names):
         return True
-    return all(map(_OWN_NAME.fullmatch, names)) and _names_us(store)
+    return all(map(_OWN_NAME.fullmatch, names)) and (recorded or _names_us(store))
 
 
 def is_own_manifest(manifest: str) -> bool:
