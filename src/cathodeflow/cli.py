@@ -1,4 +1,4 @@
-"""The command line: `cathodeflow <technique> <stage>`, and what concerns the whole workflow."""
+"""The command line: `cathodeflow <technique> <stage>`, and the commands for the whole workflow."""
 
 import importlib
 import shlex
@@ -19,7 +19,7 @@ class Techniques(click.Group):
     """Commands of the techniques' packages, imported only when they are called."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Own commands and every package that has stages."""
+        """List the general commands and the techniques."""
         return sorted({*super().list_commands(context), *technique_names()})
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
@@ -55,7 +55,7 @@ def check(config: str) -> None:
 
     settings = load(config)
     for technique, sheet in samples(settings).items():
-        getattr(settings, technique).look(sheet)
+        getattr(settings, technique).read_headers(sheet)
         click.echo(f"{config}: {technique}: {len(sheet)} sample{'s' if len(sheet) > 1 else ''}, no problem found")
 
 
@@ -82,12 +82,12 @@ def reference() -> None:
 @click.option(
     "--repair",
     is_flag=True,
-    help="Remove what is damaged, so that snakemake makes just that again. Files without a digest are never removed.",
+    help="Remove what is damaged, so that snakemake rebuilds just that. Files without a digest are never removed.",
 )
 def verify(results: str, repair: bool) -> None:
     """Check every file under RESULTS against its recorded digest.
 
-    Prints the command that makes damaged or missing files again. Also lists the results that were made with other
+    Prints the command that rebuilds damaged or missing files. Also lists the results that were made with other
     versions of Python or of libraries than are installed.
     """
     from cathodeflow.verify import rebuild_command, remove_damaged
@@ -101,7 +101,7 @@ def verify(results: str, repair: bool) -> None:
     what = f"{found.records} records, {found.files} files, {found.stores} stores"
     rest = f"; {len(found.unknown)} files have no digest" if found.unknown else ""
     if not found.errors:
-        click.echo(f"{results}: {what}: all as they were written{rest}")
+        click.echo(f"{results}: {what}, all unchanged{rest}")
         return
     click.echo(f"{results}: {what}: {len(found.errors)} damaged or missing{rest}", err=True)
     if repair:
@@ -113,7 +113,7 @@ def verify(results: str, repair: bool) -> None:
     for path in found.left:
         click.echo(f"{path}: not removed by --repair, as it may hold more than results: see above", err=True)
     if found.remake:
-        click.echo("To make it again, with the options of the run, such as --configfile:", err=True)
+        click.echo("To rebuild it, with the options of the run, such as --configfile:", err=True)
         click.echo(f"    {rebuild_command(found.remake)}", err=True)
     sys.exit(0 if repair and not found.left else 1)
 
@@ -157,7 +157,7 @@ def track(
     records = list_records(results, dict(sheet.split("=", 1) for sheet in sheets), shared)
     waiting = record_runs(records, results=results, uri=uri, experiment=experiment, out=out, attempt=attempt)
     if waiting:
-        click.echo(f"{uri}: {waiting}; the runs are sent when snakemake is started the next time", err=True)
+        click.echo(f"{uri}: {waiting}; the runs will be sent at the next start of snakemake", err=True)
 
 
 def main() -> None:
