@@ -22,9 +22,10 @@ from cathodeflow.bcdi.aps_34idc import geometry_of_34idc
 from cathodeflow.bcdi.network import make_network, restored
 from cathodeflow.bcdi.options import Train
 from cathodeflow.bragg.model import BraggNN, from_weights
-from cathodeflow.bragg.options import Scan
+from cathodeflow.bragg.options import FindPeaks, Scan
 from cathodeflow.fibsem.bundle import load_bundle, save_bundle
 from cathodeflow.fibsem.unet import UNet
+from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.frames import open_series, read_frames
 from cathodeflow.io.frames_file import read_frames_file, write_frames
 from cathodeflow.io.image_lists import read_rows
@@ -42,6 +43,8 @@ from cathodeflow.io.spec import read_spec_scan
 from cathodeflow.io.tables import read_csv, read_json, read_table, write_csv, write_json, write_table
 from cathodeflow.io.text import read_yaml
 from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
+from cathodeflow.record import write_record
+from cathodeflow.record_files import read_records
 from cathodeflow.samples import read_samples
 from cathodeflow.tracking import next_attempt
 from cathodeflow.verify import verify
@@ -124,12 +127,25 @@ def volume(path: Path) -> tuple[Any, ...]:
     return np.asarray(read_volume(path)), read_volume_info(path)
 
 
+def table(path: Path) -> Any:
+    return {name: values.to_numpy() for name, values in read_table(path).items()}
+
+
 def results(path: Path) -> Any:
     """Read what a folder of results with this file as a record says."""
     folder = path.parent / "results" / "bragg"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "a.json").write_bytes(path.read_bytes())
-    return next_attempt(str(path)), verify(str(folder.parent)).errors
+    attempt, found = next_attempt(str(path), f"sqlite:///{path}"), verify(str(folder.parent))
+    return attempt, found.errors, found.damaged, read_records([str(path)])
+
+
+def _record(path: Path) -> None:
+    WRITTEN.clear()
+    history = [{"epoch": 1, "loss": 0.5}]
+    write_record(
+        str(path), stage="bragg.find_peaks", sample="a", options=FindPeaks(), metrics={"n": 5}, history=history
+    )
 
 
 def _hdf5(path: Path) -> None:
@@ -210,10 +226,10 @@ def _seeds() -> list[Seed]:
         Seed("coloured.png", lambda p: Image.fromarray(GREY).convert("RGB").save(p), slices),
         Seed("scan.spec", lambda p: p.write_text(SPEC), spec),
         Seed("geometry.yaml", lambda p: p.write_text(yaml.safe_dump({"energy_kev": 9.0, "angles": [1, {"a": 2}]})), read_yaml),
-        Seed("table.parquet", lambda p: write_table(p, TABLE), read_table),
+        Seed("table.parquet", lambda p: write_table(p, TABLE), table, True),
         Seed("table.csv", lambda p: write_csv(p, TABLE), read_csv),
         Seed("content.json", lambda p: write_json(p, {"a": [1, 2.5, None], "b": {"c": "d"}}), read_json),
-        Seed("record.json", lambda p: write_json(p, {"format": "cathodeflow-record-1", "outputs": {"x": "y"}, "attempt": 1}), results),
+        Seed("record.json", _record, results),
         Seed("images.csv", lambda p: p.write_text("image,composition,state\na.jpg,622,cycled\nb.jpg,811,\n"), lambda p: read_rows(str(p))),
         Seed("scans.tsv", lambda p: p.write_text("sample\trole\tframes\na\ttrain\tx.h5\nb\tmeasure\ty.h5\n"), lambda p: read_samples(str(p), Scan)),
         Seed("weights.pth", lambda p: save_model(p, small, {"a": 1}), network, True),
