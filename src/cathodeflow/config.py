@@ -25,6 +25,11 @@ class Reruns(Options):
         "Packages whose version counts, such as torch, or python: the stages that use one rerun when its installed "
         "version changes, and once when it is added here. Default: no package.",
     )
+    cache: bool = option(
+        True,
+        "Whether a raw file with the size, times and inode of the last run is taken for unchanged. Disable for one run "
+        "on file systems that do not keep the time of change (ctime): all raw files are read.",
+    )
 
 
 class Settings(Options):

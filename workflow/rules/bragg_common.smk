@@ -7,4 +7,16 @@ SIMULATE = CONFIG.bragg.simulate
 @cache
 def bragg_raw(name):
     """Raw files of a scan; Snakemake asks several times."""
-    return stored(raw_data.raw_files(SCANS[name], SIMULATE))
+    return raw_data.raw_files(SCANS[name], SIMULATE)
+
+
+@cache
+def bragg_contents(name):
+    """Contents of the raw files, the dark image and the mask of a scan."""
+    if SCANS[name].simulated:
+        return reruns.RESULTS
+    corrections = raw_data.corrections(SCANS[name])
+    return contents(
+        frames=(raw_data.source(SCANS[name], SIMULATE), bragg_raw(name)),
+        **{kind: (given, raw_data.files_of(given)) for kind, given in corrections.items()},
+    )

@@ -28,7 +28,7 @@ def raw_files(scan: Scan, simulate: Simulate) -> list[str]:
     """List the raw files, so that Snakemake detects changes of each of them."""
     if scan.simulated:
         return [f"{RAW}/{scan.sample}/{file}" for file in simulated_files(simulate)]
-    return _with_links(scan.frames)
+    return files_of(scan.frames)
 
 
 def corrections(scan: Scan) -> dict[str, str]:
@@ -42,7 +42,7 @@ def correction_files(scan: Scan) -> list[str]:
     """List the files of the dark image and the mask."""
     if scan.simulated:
         return list(corrections(scan).values())
-    return [file for given in corrections(scan).values() for file in _with_links(given)]
+    return [file for given in corrections(scan).values() for file in files_of(given)]
 
 
 def correction_flags(scan: Scan) -> str:
@@ -56,7 +56,7 @@ def correction_flags(scan: Scan) -> str:
     return " ".join(f"--{kind} {shlex.quote(given)}" for kind, given in corrections(scan).items())
 
 
-def _with_links(source: str) -> list[str]:
+def files_of(source: str) -> list[str]:
     """List the files of a source and those that HDF5 files among them link to."""
     files, dataset = list_files(source), split_source(source)[1]
     if is_remote(source):

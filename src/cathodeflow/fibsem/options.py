@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.file_arguments import InputFile
 from cathodeflow.options import Options, as_tuples, option
 from cathodeflow.samples import Sample, TechniqueSection, missing_files, source_errors
 from cathodeflow.training.base_options import Device, Precision, TrainingOptions
@@ -58,7 +59,7 @@ class Slices(Sample):
 class Simulate(Options):
     """A simulated three-phase electrode as a stack of low-contrast slices, for volumes that are `simulated`."""
 
-    labels: str | None = option(None, "Label volume to render (TIFF). Default: an electrode is generated.")
+    labels: InputFile | None = option(None, "Label volume to render (TIFF). Default: an electrode is generated.")
     n_slices: int = option(48, "Number of slices.", ge=8, le=10000)
     rows: int = option(96, "Rows of a slice.", unit="px", ge=32, le=8192)
     cols: int = option(96, "Columns of a slice.", unit="px", ge=32, le=8192)
@@ -350,7 +351,7 @@ class Predict(Options):
 
     renamed: ClassVar[dict[str, str]] = {"grey": "match_intensity"}
 
-    model: str | None = option(None, "Model file. Default: the first model that the workflow trains.")
+    model: InputFile | None = option(None, "Model file. Default: the first model that the workflow trains.")
     method: str | None = option(None, "Method. Default: the method with the highest mIoU on the validation set.")
     match_intensity: Literal["auto", "never", "always"] = option(
         "auto",
