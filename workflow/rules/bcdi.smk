@@ -242,7 +242,9 @@ rule bcdi_infer:
         **resources("bcdi.infer", mem_mb=8000, runtime=60),
         gpu=gpus("bcdi.infer"),
     params:
-        **(stage_params("bcdi.infer") | dict(options=not_compared(lambda wildcards: to_flags(bcdi_infer_options())))),
+        options=not_compared(lambda wildcards: to_flags(bcdi_infer_options())),
+        compared=lambda wildcards: compared_stage("bcdi.infer"),
+        code=code("bcdi.infer"),
     message:
         "Predicting the object of scan {wildcards.particle} with the network"
     shell:

@@ -206,7 +206,9 @@ rule bragg_locate:
         **resources("bragg.locate", mem_mb=2000, runtime=60),
         gpu=gpus("bragg.locate"),
     params:
-        **(stage_params("bragg.locate") | dict(options=not_compared(lambda wildcards: LOCATE_OPTIONS))),
+        options=not_compared(lambda wildcards: LOCATE_OPTIONS),
+        compared=lambda wildcards: compared_stage("bragg.locate"),
+        code=code("bragg.locate"),
     message:
         "Locating the peaks of scan {wildcards.scan} with the network"
     shell:

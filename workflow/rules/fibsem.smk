@@ -412,10 +412,9 @@ rule fibsem_predict:
         **resources("fibsem.predict", mem_mb=4000, runtime=480),
         gpu=gpus("fibsem.predict"),
     params:
-        **(
-            stage_params("fibsem.predict")
-            | dict(options=not_compared(lambda wildcards: to_flags(fibsem_predict_options())))
-        ),
+        options=not_compared(lambda wildcards: to_flags(fibsem_predict_options())),
+        compared=lambda wildcards: compared_stage("fibsem.predict"),
+        code=code("fibsem.predict"),
         contents=lambda wildcards: fibsem_contents(wildcards.volume, "images"),
         images=not_compared(lambda wildcards: fetched(fibsem_source(wildcards.volume, "images"))),
     message:

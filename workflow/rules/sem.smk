@@ -333,10 +333,9 @@ rule sem_predict:
         **resources("sem.predict", mem_mb=4000, runtime=60),
         gpu=gpus("sem.predict"),
     params:
-        **(
-            stage_params("sem.predict")
-            | dict(options=not_compared(lambda wildcards: sem_predict_flags(wildcards.version)))
-        ),
+        options=not_compared(lambda wildcards: sem_predict_flags(wildcards.version)),
+        compared=lambda wildcards: compared_stage("sem.predict"),
+        code=code("sem.predict"),
         contents=lambda wildcards: sem_contents(wildcards.set),
         images=not_compared(lambda wildcards: sem_images(wildcards.set)),
     message:
