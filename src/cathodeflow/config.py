@@ -35,7 +35,8 @@ class Settings(Options):
 
     seed: int = option(0, "Random seed of all stages. The same seed gives the same results.", ge=0, le=2**32 - 1)
     device: Literal["auto", "cpu", "cuda"] = option(
-        "auto", "Device for the networks. `auto` uses a GPU if there is one."
+        "auto",
+        "Device for the networks. `auto` uses a GPU if there is one, and takes the results of either as they are.",
     )
     run_name: str | None = option(
         None, "Name of the run, kept in the records and shown in MLflow. A new name reruns nothing."

@@ -1,6 +1,6 @@
 from cathodeflow.bcdi import scans as bcdi_scans
 from cathodeflow.bcdi.options import MODEL_FOLDER as BCDI_MODEL_FOLDER
-from cathodeflow.io.sources import list_files
+from cathodeflow.io.sources import files_read
 from cathodeflow.options import to_flags
 
 BCDI = CONFIG.bcdi
@@ -38,7 +38,7 @@ def bcdi_raw(name, *columns):
         found = [files[column] for column in columns if column in files]
         return [path for item in found for path in (item if isinstance(item, list) else [item])]
     sources = [source for column in columns if (source := bcdi_source(name, column))]
-    return stored([path for source in sources for path in list_files(source)])
+    return stored([path for source in sources for path in files_read(source)])
 
 
 @cache
@@ -48,7 +48,7 @@ def bcdi_contents(name, *columns):
         return reruns.RESULTS
     given = {column: source for column in columns if (source := bcdi_source(name, column))}
     number = f" scan {PARTICLES[name].scan}" if "spec" in given else ""
-    return contents(**{column: (source, list_files(source)) for column, source in given.items()}) + number
+    return contents(**{column: (source, files_read(source)) for column, source in given.items()}) + number
 
 
 def bcdi_flags(name, *columns):

@@ -1,4 +1,5 @@
 from cathodeflow.bragg import raw_data
+from cathodeflow.io.sources import files_read
 
 SCANS = SAMPLES["bragg"]
 SIMULATE = CONFIG.bragg.simulate
@@ -18,5 +19,5 @@ def bragg_contents(name):
     corrections = raw_data.corrections(SCANS[name])
     return contents(
         frames=(raw_data.source(SCANS[name], SIMULATE), bragg_raw(name)),
-        **{kind: (given, raw_data.files_of(given)) for kind, given in corrections.items()},
+        **{kind: (given, files_read(given)) for kind, given in corrections.items()},
     )

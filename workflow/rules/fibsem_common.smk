@@ -1,4 +1,4 @@
-from cathodeflow.io.sources import list_files
+from cathodeflow.io.sources import files_read
 from cathodeflow.options import to_flags
 
 FIBSEM = CONFIG.fibsem
@@ -26,7 +26,7 @@ def fibsem_raw(name, part):
     if VOLUMES[name].simulated:
         return FIBSEM.simulate.files(f"results/raw/fibsem/{name}")[part == "labels"]
     source = fibsem_source(name, part)
-    return stored(list_files(source)) if source else []
+    return stored(files_read(source)) if source else []
 
 
 @cache
@@ -35,7 +35,7 @@ def fibsem_contents(name, *parts):
     given = {part: source for part in parts if (source := fibsem_source(name, part))}
     if VOLUMES[name].simulated:
         return reruns.RESULTS
-    return contents(**{part: (source, list_files(source)) for part, source in given.items()})
+    return contents(**{part: (source, files_read(source)) for part, source in given.items()})
 
 
 def fibsem_stores(folder, names, parts, between="/"):
