@@ -16,7 +16,9 @@ from cathodeflow.io.known_digests import KnownDigests
 from cathodeflow.io.notes import Notes
 from cathodeflow.options import to_flags
 from cathodeflow.reruns import Devices, content, followed, with_contents
+from cathodeflow.samples import source_errors
 from cathodeflow.sem.moved_images import present_paths, read_split
+from cathodeflow.sem.options import DataSet, Section
 
 LONG_AGO = 1e9
 
@@ -255,3 +257,14 @@ def test_a_sheet_says_where_the_images_are(folder: Path) -> None:
         "gone/2/622/1.tif",
         "here/811/1.tif",
     ]
+
+
+def test_links_to_nothing_are_named_before_any_job(folder: Path) -> None:
+    Path("raw/c.tif").symlink_to("nowhere")
+    Path("list.csv").write_text("image,composition\nraw/a.tif,622\nraw/gone.tif,622\n")
+    assert [str(error) for error in source_errors("s.tsv: scan 'a'", {"frames": "raw", "dark": None})] == [
+        "s.tsv: scan 'a', frames: raw/c.tif: found no such file, or a link to none, expected a file"
+    ]
+    section = Section(samples="s.tsv")
+    with pytest.raises(InputError, match=r"s.tsv: data set 'a', images: raw/gone.tif: found no such file"):
+        section.check({"a": DataSet(sample="a", images="list.csv")})
