@@ -4,7 +4,7 @@ import importlib
 from functools import cache
 from typing import Any, Literal
 
-from pydantic import create_model
+from pydantic import create_model, field_validator
 
 from cathodeflow.cluster import Cluster, Dask, Processes, Tracking
 from cathodeflow.errors import InputError, InputErrors
@@ -28,6 +28,12 @@ class Reruns(Options):
         "Whether a raw file with the size, times and inode of the last run is taken for unchanged. Disable for one run "
         "on file systems that do not keep the time of change (ctime): all raw files are read.",
     )
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _from_command_line(cls, value: Any) -> Any:
+        # As `--config reruns='{cache: false}'` gives it: Snakemake reads no types inside braces.
+        return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
 class Settings(Options):
