@@ -164,7 +164,7 @@ class Stage:
     ) -> None:
         """Refuse outputs that would replace anything but files and stores, before hours are spent on them."""
         from cathodeflow.io.manifests import is_own_store  # imports more than `--help` has time for
-        from cathodeflow.io.outputs import require_outputs
+        from cathodeflow.io.stage_outputs import require_outputs
 
         files, stores, folders = (
             self._files(arguments, options, output=True, kinds=[kind]) for kind in ("FILE", "STORE", "FOLDER")
