@@ -96,6 +96,16 @@ def test_linked_data_files_are_one_series_in_the_order_of_their_numbers(tmp_path
     ]
 
 
+def test_a_folder_of_a_master_and_its_data_files_does_not_count_frames_twice(tmp_path, truth):
+    path = master(tmp_path, truth)
+    for source in (tmp_path, f"{tmp_path}/*.h5"):
+        with pytest.raises(InputError, match=r"run_data_9.h5 as well as .*run_master.h5, which links to it, expected"):
+            open_series(str(source))
+    # In the natural order of their names.
+    np.testing.assert_array_equal(frames_of(f"{tmp_path}/run_data_*.h5"), truth)
+    assert path.exists()
+
+
 @pytest.mark.parametrize("beside", ["", "default", "mask"])
 @pytest.mark.parametrize("lost", ["run_data_9.h5", "run_data_11.h5"])
 def test_flat_field_and_mask_are_never_taken_for_frames_whose_file_is_lost(tmp_path, truth, beside, lost):

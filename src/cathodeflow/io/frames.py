@@ -81,6 +81,7 @@ def open_series(source: str, *, on_bad_file: str = "fail") -> FrameSeries:
     good = [(path, header) for path, header in headers if isinstance(header, FrameHeader)]
     if not good:
         raise InputErrors.of([error for _, error in headers if isinstance(error, InputError)])
+    _require_once(source, good)
     kind = Counter((header.shape, header.dtype) for _, header in good).most_common(1)[0][0]
     model = next(path for path, header in good if (header.shape, header.dtype) == kind)
     usual = Counter(header.n_frames for _, header in good).most_common(1)[0][0]
@@ -100,6 +101,16 @@ def open_series(source: str, *, on_bad_file: str = "fail") -> FrameSeries:
     if bad and on_bad_file == "fail":
         raise InputErrors.of(bad)
     return FrameSeries(source, first, shape, dtype, tuple(files), tuple(bad))
+
+
+def _require_once(source: str, good: list[tuple[str, FrameHeader]]) -> None:
+    """Require that no file of a series is also linked to by another: its frames would count twice."""
+    paths = {os.path.realpath(path): path for path, header in good}
+    for path, header in good:
+        both = next((paths[real] for real in map(os.path.realpath, header.linked) if real in paths), None)
+        if both is not None and os.path.realpath(path) != os.path.realpath(both):
+            expected = f"{path} alone, or a pattern that leaves it out"
+            raise InputError(source, f"{both} as well as {path}, which links to it", expected)
 
 
 def read_frames(
