@@ -64,9 +64,13 @@ def frames(
         stored = mask_of(number) if mask_of is not None else None
         return invalid if stored is None else invalid | stored
 
-    detector = detector_mask([find_invalid(*sample) for sample in _samples(series, options)], bad=bad_pixels)
+    samples = _samples(series, options)
+    detector = detector_mask([find_invalid(*sample) for sample in samples], bad=bad_pixels)
+    if bad_pixels is not None and bad_pixels.all():
+        raise InputError(str(mask), "every pixel marked as bad", "a mask in which 0 means good")
     if detector.all():
-        raise InputError(str(mask or source), "every pixel marked as bad", "a mask in which 0 means good")
+        raise InputError(source, "no pixel with a count that is not masked", "counts")
+    without = detector_mask([invalid_pixels(raw, options, limits) for _, raw in samples])
     if dark_image is not None and (wrong := ~np.isfinite(dark_image) & ~detector).any():
         found = f"{np.count_nonzero(wrong)} pixels of NaN or infinity, or without a count"
         raise InputError(str(dark), found, "finite counts on all pixels that are not masked")
@@ -95,6 +99,9 @@ def frames(
     for problem in (*series.bad, *bad):
         log.warning("left out: %s", problem)
     log.info("%d frames of %d x %d pixels written, %d bad pixels", written, *binned.shape, int(binned.sum()))
+    if without.any():
+        shown = " to ".join(f"{value:.10g}" for value in dict.fromkeys(_ends(samples[0][1][without])))
+        log.info("%d pixels without a count in all frames, which hold %s", np.count_nonzero(without), shown)
     if invalid:
         log.info("%d pixels without a count in single frames, masked there", invalid)
     return Metrics(
@@ -108,6 +115,10 @@ def frames(
             "invalid_pixels": invalid,
         }
     )
+
+
+def _ends(values: NDArray[Any]) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
 
 
 def _samples(series: FrameSeries, options: Frames) -> list[tuple[int, NDArray[Any]]]:
