@@ -16,7 +16,8 @@ from cathodeflow import bragg
 from cathodeflow.bragg.options import FindPeaks, Frames, Scan, Section, Simulate, require_apart
 from cathodeflow.bragg.raw_data import raw_files
 from cathodeflow.errors import InputError
-from cathodeflow.io.frames import count_limits, open_series, read_frames, read_mask, read_mean, stored_masks
+from cathodeflow.io.correction_images import read_mask, read_mean
+from cathodeflow.io.frames import count_limits, open_series, read_frames, stored_masks
 from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.raw_format import CountLimits
 from cathodeflow.io.rocking_scans import read_scan

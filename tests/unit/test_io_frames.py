@@ -12,7 +12,8 @@ import tifffile
 from PIL import Image
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.frames import open_series, read_frames, read_image, read_mean, unless_bad
+from cathodeflow.io.correction_images import read_image, read_mean
+from cathodeflow.io.frames import open_series, read_frames, unless_bad
 
 N, ROWS, COLS = 7, 12, 17
 

@@ -10,13 +10,12 @@ from cathodeflow.bragg.binning import bin_mask, binned_shape
 from cathodeflow.bragg.corrections import corrected_frames, detector_mask, invalid_pixels
 from cathodeflow.bragg.options import Frames, require_apart
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.correction_images import read_mask, read_mean
 from cathodeflow.io.frames import (
     FrameSeries,
     count_limits,
     open_series,
     read_frames,
-    read_mask,
-    read_mean,
     stored_masks,
     unless_bad,
 )
