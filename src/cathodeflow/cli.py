@@ -13,6 +13,7 @@ from cathodeflow import cluster
 from cathodeflow.commands import Technique, start
 from cathodeflow.commands import main as run
 from cathodeflow.io.atomic import is_first_process
+from cathodeflow.io.text import restart_in_utf8
 
 
 class Techniques(click.Group):
@@ -148,4 +149,5 @@ def track(
 
 def main() -> None:
     """Entry point of the `cathodeflow` command."""
+    restart_in_utf8()
     run(cli)

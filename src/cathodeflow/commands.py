@@ -149,7 +149,7 @@ def start(log_file: str | None, threads: int | None) -> None:
     if log_file:
         os.makedirs(os.path.dirname(log_file) or ".", exist_ok=True)
         handlers[0].setLevel(logging.ERROR)
-        handlers.append(logging.FileHandler(log_file, mode="w", encoding="utf-8"))
+        handlers.append(logging.FileHandler(log_file, mode="w", encoding="utf-8", errors="backslashreplace"))
         handlers[1].setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=handlers)
     log.setLevel(logging.INFO)

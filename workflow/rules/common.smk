@@ -11,9 +11,12 @@ from cathodeflow import config as settings
 from cathodeflow.errors import InputError
 from cathodeflow.io.runs import join_as_run
 from cathodeflow.io.sources import is_remote
+from cathodeflow.io.text import restart_in_utf8
 from cathodeflow.parallel import graphics_card
 from cathodeflow.provenance import code_parameter
 from cathodeflow.samples import SAMPLE_NAME
+
+restart_in_utf8()
 
 # Jobs are processes of their own in some modes, and parse the workflow too.
 if workflow.is_main_process:
