@@ -5,6 +5,7 @@ import importlib
 import inspect
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import click
 import cathodeflow
 from cathodeflow.errors import InputError
 from cathodeflow.flags import flag, variable
+from cathodeflow.interruption import Interrupted, interrupt_on_signals
 from cathodeflow.io.runs import join_as_job
 from cathodeflow.options import Options, flag_name, from_flags, leaves, renamed
 from cathodeflow.stage import Stage, file_argument, stage_names
@@ -163,6 +165,7 @@ def start(log_file: str | None, threads: int | None) -> None:
 
 def main(entry: click.Command) -> None:
     """Run the command line; bad input is one line and exit status 1, anything unforeseen says that it is our fault."""
+    interrupt_on_signals()
     try:
         entry.main(standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -170,9 +173,10 @@ def main(entry: click.Command) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        log.error("interrupted")
-        sys.exit(130)
+    except Interrupted as error:
+        # Where there is a log it is the workflow that was stopped, which says so once for all its jobs.
+        log.warning("interrupted by %s", error)
+        sys.exit(128 + signal.Signals[str(error)])
     except Exception as error:
         if isinstance(error, InputError):
             # Nothing to look for in the code: the line says it all, and Snakemake shows the log.

@@ -9,6 +9,7 @@ from pathlib import Path
 from cathodeflow import cluster
 from cathodeflow import config as settings
 from cathodeflow.errors import InputError
+from cathodeflow.interruption import end_run_on_signals
 from cathodeflow.io.runs import join_as_run
 from cathodeflow.io.sources import is_remote
 from cathodeflow.io.text import restart_in_utf8
@@ -20,7 +21,14 @@ restart_in_utf8()
 
 # Jobs are processes of their own in some modes, and parse the workflow too.
 if workflow.is_main_process:
+    end_run_on_signals(workflow)
     join_as_run()
+
+
+# Snakemake sets an answer of its own to some signals before it runs jobs.
+onstart:
+    end_run_on_signals(workflow)
+
 
 ENVIRONMENT = str(Path(workflow.basedir, "envs", "cathodeflow.yaml"))
 CONFIG_FILES = " + ".join(map(os.path.relpath, workflow.configfiles)) or "--config"
