@@ -14,6 +14,7 @@ from cathodeflow.commands import Technique, start
 from cathodeflow.commands import main as run
 from cathodeflow.io.atomic import is_first_process
 from cathodeflow.io.text import restart_in_utf8
+from cathodeflow.low_memory import under_memory_limit
 
 
 class Techniques(click.Group):
@@ -150,4 +151,4 @@ def track(
 def main() -> None:
     """Entry point of the `cathodeflow` command."""
     restart_in_utf8()
-    run(cli)
+    under_memory_limit(lambda: run(cli))

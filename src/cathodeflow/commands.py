@@ -17,7 +17,9 @@ import cathodeflow
 from cathodeflow.errors import InputError
 from cathodeflow.flags import flag, variable
 from cathodeflow.interruption import Interrupted, interrupt_on_signals
+from cathodeflow.io.guard import one_line
 from cathodeflow.io.runs import join_as_job
+from cathodeflow.low_memory import is_out_of_memory, limit_text
 from cathodeflow.options import Options, flag_name, from_flags, leaves, renamed
 from cathodeflow.stage import Stage, file_argument, stage_names
 
@@ -181,10 +183,10 @@ def main(entry: click.Command) -> None:
         if isinstance(error, InputError):
             # Nothing to look for in the code: the line says it all, and Snakemake shows the log.
             log.error("%s", error)
+        elif is_out_of_memory(error):
+            log.error("out of memory: %s%s", one_line(error), limit_text())
         elif isinstance(error, OSError) and error.filename:
             log.error("%s: %s", error.filename, error.strerror)
-        elif isinstance(error, MemoryError):
-            log.error("out of memory: %s", error)
         else:
             for handler in logging.getLogger().handlers:
                 if isinstance(handler, logging.FileHandler):
