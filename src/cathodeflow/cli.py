@@ -1,9 +1,7 @@
-"""The command line: `cathodeflow <technique> <stage>`, and what concerns the whole workflow."""
+"""The command line: `cathodeflow <technique> <stage>`, and the commands for the whole workflow."""
 
 import importlib
-import pkgutil
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,30 +13,28 @@ from cathodeflow.commands import main as run
 from cathodeflow.io.atomic import is_first_process
 from cathodeflow.io.text import restart_in_utf8
 from cathodeflow.low_memory import under_memory_limit
+from cathodeflow.stage import technique_names
 
 
 class Techniques(click.Group):
     """Commands of the techniques' packages, imported only when they are called."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Own commands and every package that has stages."""
-        return sorted({*super().list_commands(context), *_packages()})
+        """List the general commands and the techniques."""
+        return sorted({*super().list_commands(context), *technique_names()})
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Make the group of a technique."""
-        return Technique(f"cathodeflow.{name}") if name in _packages() else super().get_command(context, name)
+        return Technique(f"cathodeflow.{name}") if name in technique_names() else super().get_command(context, name)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing the techniques' stages."""
-        rows = [(name, (importlib.import_module(f"cathodeflow.{name}").__doc__ or "").strip()) for name in _packages()]
+        rows = [
+            (name, (importlib.import_module(f"cathodeflow.{name}").__doc__ or "").strip()) for name in technique_names()
+        ]
         rows += [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
         with formatter.section("Commands"):
             formatter.write_dl(sorted(rows))
-
-
-def _packages() -> list[str]:
-    names = [module.name for module in pkgutil.iter_modules(cathodeflow.__path__) if module.ispkg]
-    return [name for name in names if Path(cathodeflow.__path__[0], name, "stages").is_dir()]
 
 
 @click.group(cls=Techniques, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -60,7 +56,7 @@ def check(config: str) -> None:
 
     settings = load(config)
     for technique, sheet in samples(settings).items():
-        getattr(settings, technique).look(sheet)
+        getattr(settings, technique).read_headers(sheet)
         click.echo(f"{config}: {technique}: {len(sheet)} sample{'s' if len(sheet) > 1 else ''}, no problem found")
 
 
@@ -101,9 +97,9 @@ def verify(results: str) -> None:
     what = f"{found.records} records, {found.files} files, {found.stores} stores"
     rest = f"; {len(found.unknown)} files have no digest" if found.unknown else ""
     if not found.errors:
-        click.echo(f"{results}: {what}: all as they were written{rest}")
+        click.echo(f"{results}: {what}, all unchanged{rest}")
         return
-    click.echo(f"{results}: {what}: {len(found.errors)} damaged or missing{rest}. To make them anew:", err=True)
+    click.echo(f"{results}: {what}: {len(found.errors)} damaged or missing{rest}. To rebuild them:", err=True)
     click.echo(f"    {rebuild_command(found.remove)}", err=True)
     sys.exit(1)
 
@@ -145,7 +141,7 @@ def track(
     records = find_records(results, dict(sheet.split("=", 1) for sheet in sheets), shared)
     waiting = record_runs(records, results=results, uri=uri, experiment=experiment, out=out, attempt=attempt)
     if waiting:
-        click.echo(f"{uri}: {waiting}; the runs are sent when snakemake is started the next time", err=True)
+        click.echo(f"{uri}: {waiting}; the runs will be sent at the next start of snakemake", err=True)
 
 
 def main() -> None:

@@ -1,30 +1,39 @@
-"""The configuration file: the settings of the workflow and a section of options for every technique."""
+"""The configuration file: settings of the workflow, and one section of options per technique."""
 
 import importlib
-import pkgutil
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import create_model
+from pydantic import create_model, field_validator
 
-import cathodeflow
 from cathodeflow.cluster import Cluster, Dask, Processes, Tracking
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.text import read_yaml
 from cathodeflow.options import Options, OptionsT, from_config, option, to_flags
 from cathodeflow.provenance import installed
 from cathodeflow.samples import TechniqueSection, read_samples
+from cathodeflow.stage import technique_names
 
 
 class Reruns(Options):
-    """What makes results stale, besides data, options and code."""
+    """Triggers for rerunning stages in addition to data, options and code."""
 
     libraries: tuple[str, ...] = option(
         (),
         "Packages whose version counts, such as torch, or python: the stages that use one rerun when its installed "
         "version changes, and once when it is added here. Default: no package.",
     )
+    cache: bool = option(
+        True,
+        "Whether a raw file with the size, times and inode of the last run is taken for unchanged. Disable for one run "
+        "on file systems that do not keep the time of change (ctime): all raw files are read.",
+    )
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _from_command_line(cls, value: Any) -> Any:
+        # As `--config reruns='{cache: false}'` gives it: Snakemake reads no types inside braces.
+        return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
 class Settings(Options):
@@ -32,12 +41,13 @@ class Settings(Options):
 
     seed: int = option(0, "Random seed of all stages. The same seed gives the same results.", ge=0, le=2**32 - 1)
     device: Literal["auto", "cpu", "cuda"] = option(
-        "auto", "Device for the networks. `auto` uses a GPU if there is one."
+        "auto",
+        "Device for the networks. `auto` uses a GPU if there is one, and takes the results of either as they are.",
     )
     run_name: str | None = option(
         None, "Name of the run, kept in the records and shown in MLflow. A new name reruns nothing."
     )
-    reruns: Reruns = option(Reruns(), "What makes results stale, besides data, options and code.")
+    reruns: Reruns = option(Reruns(), "Triggers for rerunning stages in addition to data, options and code.")
     tracking: Tracking = option(Tracking(), "MLflow tracking.")
     cluster: Cluster = option(Cluster(), "Memory and time limits of cluster jobs.")
     dask: Dask = option(Dask(), "Dask scheduler of the stages that compute on arrays.")
@@ -46,17 +56,13 @@ class Settings(Options):
 
 @cache
 def techniques() -> dict[str, type[TechniqueSection]]:
-    """Names of the techniques, and the class of each one's section: `Section` in the technique's `options` module."""
-    found = {}
-    for module in pkgutil.iter_modules(cathodeflow.__path__):
-        if module.ispkg and any(Path(folder, module.name, "options.py").is_file() for folder in cathodeflow.__path__):
-            found[module.name] = importlib.import_module(f"cathodeflow.{module.name}.options").Section
-    return found
+    """Return the section class of every technique by name: `Section` of its `options` module."""
+    return {name: importlib.import_module(f"cathodeflow.{name}.options").Section for name in technique_names()}
 
 
 @cache
 def stages() -> dict[str, type[Options]]:
-    """Classes of options of all stages, by names such as `bragg.fit`."""
+    """Return the options classes of all stages, by names such as `bragg.fit`."""
     return {
         f"{technique}.{name}": field.annotation
         for technique, section in techniques().items()
@@ -67,7 +73,7 @@ def stages() -> dict[str, type[Options]]:
 
 @cache
 def config_class() -> type[Settings]:
-    """Class of the whole configuration: the settings and an optional section for every technique."""
+    """Return the class of the whole configuration: the settings and an optional section for every technique."""
     sections: dict[str, Any] = {
         name: (section | None, option(None, (section.__doc__ or "").splitlines()[0]))
         for name, section in techniques().items()
@@ -81,7 +87,7 @@ def validate(values: dict[str, Any], where: str = "configuration") -> Settings:
     Raises
     ------
     InputError
-        A line for every wrong key, naming it, its value and what was expected.
+        One line for every wrong key, with its value and what was expected.
     """
     config = from_config(config_class(), values, where)
     if not any(getattr(config, name) for name in techniques()):
@@ -108,7 +114,7 @@ def load(path: str) -> Settings:
     Raises
     ------
     InputError
-        The file is not YAML, a key or value is wrong, or a sample sheet is.
+        The file is not YAML, or a key, a value or a sample sheet is wrong.
     """
     values = read_yaml(path)
     config = validate(values, path)
@@ -116,14 +122,14 @@ def load(path: str) -> Settings:
     return config
 
 
-def samples(config: Settings, *, look: bool = True) -> dict[str, dict[str, Any]]:
+def samples(config: Settings, *, checked: bool = True) -> dict[str, dict[str, Any]]:
     """Read the sample sheet of every configured technique.
 
     Parameters
     ----------
     config : Settings
-    look : bool
-        Whether files are looked for, and options and samples compared.
+    checked : bool
+        Whether to require that files exist, and that options and samples are consistent.
 
     Returns
     -------
@@ -133,7 +139,7 @@ def samples(config: Settings, *, look: bool = True) -> dict[str, dict[str, Any]]
     Raises
     ------
     InputError
-        A line for everything that is wrong in the sheets.
+        One line for each problem in the sheets.
     """
     sheets, errors = {}, []
     for name in techniques():
@@ -142,7 +148,7 @@ def samples(config: Settings, *, look: bool = True) -> dict[str, dict[str, Any]]
             continue
         try:
             sheets[name] = read_samples(section.samples, section.sample_class)
-            if look:
+            if checked:
                 section.check(sheets[name])
         except InputError as error:
             errors += error.errors
@@ -152,7 +158,7 @@ def samples(config: Settings, *, look: bool = True) -> dict[str, dict[str, Any]]
 
 
 def complete(config: Settings, options: OptionsT) -> OptionsT:
-    """Give options the workflow's seed and device where they take one and have none."""
+    """Set the seed and device of options to those of the workflow where they are None."""
     shared = {key: getattr(config, key) for key in ("seed", "device")}
     fields = type(options).model_fields
     return options.model_copy(
@@ -161,12 +167,12 @@ def complete(config: Settings, options: OptionsT) -> OptionsT:
 
 
 def stage_options(config: Settings, stage: str) -> Options:
-    """Options of a stage such as `bragg.find_peaks`, with the workflow's seed and device where it takes them."""
+    """Return the options of a stage such as `bragg.find_peaks`, with seed and device of the workflow as defaults."""
     technique, name = stage.split(".")
     options: Options = getattr(getattr(config, technique), name)
     return complete(config, options)
 
 
 def stage_flags(config: Settings, stage: str) -> str:
-    """Options of a stage as one line of command-line flags."""
+    """Write the options of a stage as one line of command-line flags."""
     return to_flags(stage_options(config, stage))

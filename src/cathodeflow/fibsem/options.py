@@ -1,4 +1,4 @@
-"""Options of the FIB-SEM stages and the columns of the sheet of volumes."""
+"""Options of the FIB-SEM stages and the columns of the sample sheet."""
 
 import re
 from typing import Annotated, Any, ClassVar, Literal
@@ -6,12 +6,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.file_arguments import InputFile
 from cathodeflow.options import Options, as_tuples, option
 from cathodeflow.samples import Sample, TechniqueSection, missing_files, source_errors
 from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 
 SIMULATED = "simulated"
-#: Networks that are trained unless others are named: what of `train_global` differs.
+#: Default networks, with the options that differ from `train_global`.
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {"dropout": 0.0, "class_weights": "none"},
     "ugsm": {},
@@ -22,7 +23,7 @@ ARCHITECTURES = {
     "unet": r"unet",
     "smp": r"smp\.\w+/[\w.-]+",
 }
-#: Names of files in the folder of a run that belong to no network and no method.
+#: File names in the folder of a run that no network or method may have.
 TAKEN = ("model", "test", "figures", "slices")
 #: Methods with a local model, and the global network that each is built on.
 METHODS = {"matphase": "ugsm", "matphase_context": "context"}
@@ -58,7 +59,7 @@ class Slices(Sample):
 class Simulate(Options):
     """A simulated three-phase electrode as a stack of low-contrast slices, for volumes that are `simulated`."""
 
-    labels: str | None = option(None, "Label volume to render (TIFF). Default: an electrode is generated.")
+    labels: InputFile | None = option(None, "Label volume to render (TIFF). Default: an electrode is generated.")
     n_slices: int = option(48, "Number of slices.", ge=8, le=10000)
     rows: int = option(96, "Rows of a slice.", unit="px", ge=32, le=8192)
     cols: int = option(96, "Columns of a slice.", unit="px", ge=32, le=8192)
@@ -350,7 +351,7 @@ class Predict(Options):
 
     renamed: ClassVar[dict[str, str]] = {"grey": "match_intensity"}
 
-    model: str | None = option(None, "Model file. Default: the first model that the workflow trains.")
+    model: InputFile | None = option(None, "Model file. Default: the first model that the workflow trains.")
     method: str | None = option(None, "Method. Default: the method with the highest mIoU on the validation set.")
     match_intensity: Literal["auto", "never", "always"] = option(
         "auto",

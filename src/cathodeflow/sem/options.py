@@ -7,14 +7,15 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.file_arguments import InputFile
 from cathodeflow.io.image_lists import image_files, raw_files
 from cathodeflow.io.sources import is_remote
 from cathodeflow.options import Options, as_tuples, option
-from cathodeflow.samples import Sample, TechniqueSection, missing_files
+from cathodeflow.samples import Sample, TechniqueSection, dangling, missing_files
 from cathodeflow.training.base_options import Device, OptimizerName, TrainingOptions
 
 SIMULATED = "simulated"
-#: Folder in results/sem of what is made from all labelled data sets, so no name of a data set or version.
+#: Folder in results/sem for the results of all labelled data sets together; no data set or version may have this name.
 POOLED = "pooled"
 #: Name of the only network where no versions are given.
 VERSION = "model"
@@ -264,7 +265,7 @@ class Audit(Options):
 class Predict(Options):
     """Network and unlabelled images -> class, entropy and out-of-distribution score of each image."""
 
-    model: str | None = option(None, "Model file to use. Default: the networks trained in this workflow.")
+    model: InputFile | None = option(None, "Model file to use. Default: the networks trained in this workflow.")
     overlap: float = option(
         0.25, "Overlap of neighbouring tiles of an image, as a fraction of their side.", ge=0, lt=0.9
     )
@@ -348,7 +349,7 @@ class Section(TechniqueSection):
         for name in versions:
             Sample(sample=name)
             if name == "index" or name.startswith("figures_"):
-                raise ValueError(f"another name: '{name}' is that of other files in the same folder")
+                raise ValueError(f"another name: '{name}' is taken by other files in the same folder")
         return versions
 
     @property
@@ -393,13 +394,13 @@ class Section(TechniqueSection):
                 continue
             try:
                 if not data_set.simulated:
-                    raw_files(data_set.images)
+                    errors += dangling(where, raw_files(data_set.images))
             except InputError as error:
                 errors.append(InputError(f"{where}: {error.where}", error.found, error.expected))
         if errors:
             raise InputErrors.of(errors)
 
-    def look(self, samples: dict[str, DataSet]) -> None:
+    def read_headers(self, samples: dict[str, DataSet]) -> None:
         """Read the headers of all images.
 
         Raises
@@ -423,7 +424,7 @@ class Section(TechniqueSection):
 
 
 def merged(base: Any, changed: Any) -> Any:
-    """Return options with some of them changed, also single ones of a group; what is no mapping replaces all.
+    """Return options with some changed, also single ones of a group; a value that is not a mapping replaces the group.
 
     Examples
     --------
