@@ -82,7 +82,7 @@ def _cancel(workflow: Any) -> None:
     if name := getattr(executor, "run_uuid", None):
         # On Slurm all jobs of a run have this name; the list of the executor is empty while it asks for their states.
         subprocess.run(["scancel", "--name", str(name)], capture_output=True, timeout=20, check=False)
-    elif jobs := getattr(executor, "active_jobs", None):
+    elif executor is not None and (jobs := getattr(executor, "active_jobs", None)):
         executor.cancel_jobs(list(jobs))
 
 
