@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -53,7 +54,7 @@ def isolated(reader: FrameReader, trusted: Callable[[str], bool]) -> FrameReader
         else:
             yield from ask(path, reader.read, path, header, indices)
 
-    return FrameReader(header, read)
+    return replace(reader, header=header, read=read)
 
 
 def ask(path: str, function: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
