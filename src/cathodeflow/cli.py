@@ -12,6 +12,8 @@ from cathodeflow import cluster
 from cathodeflow.commands import Technique, start
 from cathodeflow.commands import main as run
 from cathodeflow.io.atomic import is_first_process
+from cathodeflow.io.text import restart_in_utf8
+from cathodeflow.low_memory import under_memory_limit
 from cathodeflow.stage import technique_names
 
 
@@ -162,4 +164,5 @@ def track(
 
 def main() -> None:
     """Entry point of the `cathodeflow` command."""
-    run(cli)
+    restart_in_utf8()
+    under_memory_limit(lambda: run(cli))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from cathodeflow.errors import InputError
 from cathodeflow.file_arguments import (
     FileArgument,
     InputFile,
@@ -21,6 +22,7 @@ from cathodeflow.file_arguments import (
     file_argument,
 )
 from cathodeflow.io.atomic import WRITTEN
+from cathodeflow.io.sources import shown, undecodable
 from cathodeflow.options import Options, leaves, value_of
 
 __all__ = [
@@ -257,6 +259,10 @@ def technique_names() -> list[str]:
 
 
 def _as_text(value: Any) -> Any:
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return [os.fspath(item) for item in value] if isinstance(value, list | tuple) else value
+    """Paths as texts, which can be written into records."""
+    if isinstance(value, list | tuple):
+        return [_as_text(item) for item in value]
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if isinstance(text, str) and undecodable(text):
+        raise InputError(shown(text), "a name that is not in UTF-8", "a name in UTF-8; rename it")
+    return text

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fabio
 import fabio.cbfimage
-import fabio.edfimage
 import h5py
 import hdf5plugin
 import numpy as np
@@ -48,6 +46,7 @@ from cathodeflow.record_files import read_records
 from cathodeflow.samples import read_samples
 from cathodeflow.tracking import next_attempt
 from cathodeflow.verify import verify
+from tests.faults.detector_files import GOOD, NOISE
 
 RNG = np.random.default_rng(0)
 STACK = RNG.poisson(40, (4, 24, 20)).astype(np.uint16)
@@ -190,10 +189,6 @@ def _reconstruction(path: Path) -> None:
     write_cxi(path, Reconstruction(found, found.real > 0.5, (1.0, 2.0, 3.0), fields=field, process={"seed": 1}))
 
 
-def _noise(magic: bytes) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(magic + RNG.integers(0, 256, 3000, np.uint8).tobytes()) and None
-
-
 def _seeds() -> list[Seed]:
     small = BraggNN(7, (4,), generator=torch.Generator().manual_seed(0)).state_dict()
     unet = {"unet": UNet(2, context=1, widths=(2, 3), dropout=0.0, dropout_where="blocks", dropout_kind="element")}
@@ -211,9 +206,8 @@ def _seeds() -> list[Seed]:
         Seed("nexus.nxs", lambda p: write_nexus_series(p, STACK, n_frames=4, shape=STACK.shape[1:]), lambda p: read_scan(str(p))),
         Seed("frames.npy", lambda p: np.save(p, STACK), frames),
         Seed("cache.npz", _cache, frames),
-        Seed("frame.edf", lambda p: fabio.edfimage.EdfImage(STACK[0]).write(str(p)), frames),
         Seed("frame.cbf", lambda p: fabio.cbfimage.CbfImage(STACK[0].astype(np.int32)).write(str(p)), frames),
-        *(Seed(f"noise_{k}.img", _noise(magic), frames) for k, magic in enumerate(_magics())),
+        *(Seed(name, make, frames) for name, make in {**GOOD, **NOISE}.items()),
         Seed("grey.jpg", lambda p: Image.fromarray(GREY).convert("RGB").save(p), micrograph),
         Seed("grey.png", lambda p: Image.fromarray(GREY).save(p), micrograph),
         Seed("palette.png", lambda p: Image.fromarray(GREY).convert("P").save(p), micrograph),
@@ -253,14 +247,6 @@ def _seeds() -> list[Seed]:
 def _foreign(path: Path) -> None:
     write_volume(path, STACK, chunks=(2, 12, 20))
     os.remove(f"{path}.manifest.json")
-
-
-def _magics() -> list[bytes]:
-    """First bytes of the formats that fabio tells by them."""
-    from fabio.openimage import MAGIC_NUMBERS
-
-    known = {magic for magic, _ in MAGIC_NUMBERS if magic[:4] not in (b"\x89HDF", b"II*\0", b"MM\0*")}
-    return sorted(magic if isinstance(magic, bytes) else magic.encode() for magic in known)
 
 
 SEEDS = _seeds()

@@ -138,8 +138,22 @@ def _load(path: _Path, expected: str) -> Any:
                 broken = large[0] if large else archive.testzip()
             if broken:
                 raise InputError(path, f"a damaged part {broken}", expected)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        _require_stored(path, content, expected)
+        return content
 
 
 def _is_plain(value: object) -> bool:
     return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)
+
+
+def _require_stored(path: _Path, content: Any, expected: str) -> None:
+    """Refuse tensors that repeat few stored values, as `expand` makes them: a small file could fill the memory."""
+    if isinstance(content, Mapping | list | tuple):
+        for part in content.values() if isinstance(content, Mapping) else content:
+            _require_stored(path, part, expected)
+    elif isinstance(content, Tensor) and _is_plain(content):
+        claimed, stored = content.numel() * content.element_size(), content.untyped_storage().nbytes()
+        if claimed > stored:
+            shape = tuple(content.shape)
+            raise InputError(path, f"a tensor of shape {shape} with {stored} of {claimed} bytes stored", expected)

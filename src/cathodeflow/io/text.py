@@ -1,6 +1,7 @@
 """Text files: configurations, text tables, and output for people. Light to import."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,18 @@ from cathodeflow.io.guard import one_line
 _Path = str | os.PathLike[str]
 # With aliases of aliases, a file of a few hundred bytes can expand to billions of values.
 _MAX_VALUES = 100_000
+
+
+def restart_in_utf8() -> None:
+    """Start this process anew in Python's UTF-8 mode where the locale has another encoding, such as `LC_ALL=C`.
+
+    Otherwise no file could be opened, and no text printed, whose name the locale does not have. Names of files and the
+    texts of this package are UTF-8 on every machine.
+    """
+    if sys.getfilesystemencoding().lower() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def package_text(path: _Path) -> str:

@@ -37,6 +37,9 @@ _TYPES = {"z": "space", "y": "space", "x": "space", "t": "time", "c": "channel"}
 _SIDES = {1: 65536, 2: 512, 3: 64}
 _MAX_FILES = 64
 _SHARD_BYTES = 64 * 2**20
+# A store of others may lack files where all values are the same. Of more files than this, one in so many must exist:
+# a damaged shape can stand for billions of files, each of which would be looked for.
+_MAX_ABSENT, _MOST_ABSENT = 2**12, 64
 
 
 class VolumeInfo(NamedTuple):
@@ -289,6 +292,21 @@ def _array(store: str, group: zarr.Group | zarr.Array, level: str) -> zarr.Array
         codecs = [*(getattr(array.metadata, "filters", None) or ()), getattr(array.metadata, "compressor", None)]
         if any(getattr(codec, "codec_id", "") == "pickle" for codec in codecs):
             raise InputError(store, "pickled objects", "numbers")
-        if math.prod(array.shards or array.chunks) * array.dtype.itemsize > MAX_PIECE:
-            raise InputError(store, f"files of {array.shards or array.chunks} values", f"at most {MAX_PIECE} bytes")
+        blocks = array.shards or array.chunks
+        if min((*blocks, *array.chunks, *array.shape), default=0) < 1:
+            raise InputError(store, f"{array.shape} values in chunks of {array.chunks}", "sides of at least 1")
+        if math.prod(blocks) * array.dtype.itemsize > MAX_PIECE:
+            raise InputError(store, f"files of {blocks} values", f"at most {MAX_PIECE} bytes")
+        n_files = math.prod(-(-n // side) for n, side in zip(array.shape, blocks, strict=True))
+        if n_files > _MAX_ABSENT and not _has_files(store, n_files // _MOST_ABSENT):
+            raise InputError(store, f"metadata of {n_files} files, of which few exist", "a complete Zarr store")
         return array
+
+
+def _has_files(store: str, count: int) -> bool:
+    """Whether a store has at least so many files."""
+    for _, _, names in os.walk(store):
+        count -= len(names)
+        if count <= 0:
+            return True
+    return False
