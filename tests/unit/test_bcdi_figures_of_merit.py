@@ -116,6 +116,7 @@ def test_starts_that_agree_have_a_transfer_function_of_one():
     assert curve.value == pytest.approx(1, abs=1e-3) and len(curve.value) == N // 2
     assert curve.frequency == pytest.approx(np.arange(1, 13) / 240)
     assert curve.resolution_nm == pytest.approx(20)
+    assert curve.threshold == pytest.approx(math.exp(-1))
     half = prtf(starts, 2 * spectrum(one).abs(), voxel_nm=(10, 10, 10))
     assert half.value == pytest.approx(0.5, abs=1e-3)
 

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from cathodeflow.bcdi.ambiguities import align
 from cathodeflow.bcdi.coherence import Blur
@@ -119,6 +120,44 @@ def test_the_iterations_are_those_of_the_papers(algorithm, beta):
     assert found.errors[0, -1] == pytest.approx(
         np.linalg.norm(difference) / np.linalg.norm(given[3] * given[2]), rel=1e-4
     )
+
+
+@pytest.mark.parametrize("algorithm", ["HIO", "RAAR"])
+def test_the_support_is_that_of_the_projected_iterate(algorithm):
+    """Shrink-wrap after six of eight iterations: what is cut is the projected object, without the feedback around it."""
+    shape = (12, 14, 15)
+    true = crystal(shape, strength=1.0)
+    random = torch.Generator().manual_seed(2)
+    support = torch.zeros(shape, dtype=torch.bool)
+    support[2:10, 3:12, 3:12] = True
+    start = support * torch.polar(1 + torch.rand(shape, generator=random), 6 * torch.rand(shape, generator=random))
+    measured, every = amplitude(true) + 0.1, torch.ones(shape, dtype=torch.bool)
+    scaled = start * measured.norm() / start.norm()
+    given = [one.numpy() for one in (scaled.to(torch.complex128), support, measured.double(), every)]
+    projected, _ = textbook(*given, algorithm, 0.9, 6)
+    found = phased(
+        measured, recipe=f"8*{algorithm}", initial=start, beta=0.9, shrink_every=6, sigma=(0.0, 2.0), threshold=0.3
+    )
+    # The width goes from 0 to 2, and stands at three quarters of the way.
+    expected = ndimage.gaussian_filter(np.abs(projected), 1.5, mode="wrap", truncate=6)
+    expected = expected >= 0.3 * expected.max()
+    assert 0 < expected.sum() < support.sum()
+    assert (found.supports[0].numpy() ^ expected).sum() <= 0.01 * expected.sum()
+
+
+def test_one_poisson_step_is_the_published_proximity_operator():
+    # Without a support: of modulus m and counts a^2 it gives what minimises (x - m)^2 + x^2 - 2 a^2 ln x.
+    shape = (6, 8, 10)
+    random = torch.Generator().manual_seed(3)
+    start = torch.polar(1 + torch.rand(shape, generator=random), 6 * torch.rand(shape, generator=random))
+    measured = 1 + 3 * torch.rand(shape, generator=random)
+    found = phased(
+        measured, recipe="1*ER", initial=start, likelihood="poisson", shrink_every=0, sigma=(0.0, 0.0), threshold=0.01
+    )
+    assert found.supports.all()
+    wave = numpy_wave((start * measured.norm() / start.norm()).numpy())
+    x = np.abs(numpy_wave(found.objects[0].numpy()))
+    np.testing.assert_allclose((x - np.abs(wave)) + x, measured.numpy() ** 2 / x, rtol=1e-3, atol=1e-3)
 
 
 def test_error_reduction_never_makes_the_error_larger():

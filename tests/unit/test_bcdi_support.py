@@ -46,7 +46,7 @@ def test_a_box_is_centred_in_any_size():
     assert box_support((4, 4, 4), 1.0).all()
 
 
-@pytest.mark.parametrize(("shape", "share"), [((64, 64, 64), 0.05), ((32, 48, 40), 0.2)])
+@pytest.mark.parametrize(("shape", "share"), [((64, 64, 64), 0.05), ((32, 48, 40), 0.2), ((48, 48, 48), 0.4)])
 def test_free_pixels_are_the_wanted_share_in_islands_away_from_the_centre(shape, share):
     free = free_pixels(shape, share, seed=3)
     assert free.float().mean() == pytest.approx(share, rel=0.15)

@@ -163,6 +163,11 @@ def test_candidates_carry_their_component():
     assert found["area"].tolist() == [(labels == labels[r, c]).sum() for r, c in found[["row", "col"]]]
     assert found["area"].dtype == found["component"].dtype == np.int32 and found["npeaks"].dtype == np.uint16
     assert len(candidates(frame, FindPeaks(min_value=1, min_persistence=10, min_area=1))) == 4
+    # Just the minimum is enough as an area and too little as a persistence.
+    for least, count in ((found["area"][2], 3), (found["area"][2] + 1, 2)):
+        assert len(candidates(frame, FindPeaks(min_value=1, min_persistence=10, min_area=int(least)))) == count
+    weakest = FindPeaks(min_value=1, min_persistence=float(found["persistence"].min()), min_area=2)
+    assert len(candidates(frame, weakest)) == 2
     assert candidates(np.zeros((5, 5)), FindPeaks(min_value=0, min_persistence=0)).shape == (0,)
 
 

@@ -190,6 +190,21 @@ def test_global_random_numbers_are_neither_used_nor_changed():
     assert equal(first, second)
 
 
+def test_random_numbers_differ_from_epoch_to_epoch():
+    seen = []
+    x = torch.ones(4, 1)
+
+    def loss_function(network, batch):
+        if network.training:
+            seen.append(torch.rand(3))
+        return {"loss": network(batch[0]).square().mean()}
+
+    for seed in (1, 2, 1):
+        fit(Scalar(1.0), loss_function, lambda epoch: [(x,)], lambda: [(x,)], TrainingOptions(**PLAIN | {"seed": seed}))
+    first, other, again = (torch.stack(seen[start : start + 9]) for start in (0, 9, 18))
+    assert len(torch.unique(torch.cat([first, other]), dim=0)) == 18 and torch.equal(first, again)
+
+
 class Scalar(nn.Module):
     def __init__(self, value=0.0):
         super().__init__()

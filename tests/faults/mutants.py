@@ -1,0 +1,179 @@
+"""Break the code in one line at a time and see whether a test fails: what `make mutants` does.
+
+python tests/faults/mutants.py [--only TEXT] [--jobs N] [--limit SECONDS] runs the mutants of `mutants.toml`. The named
+tests first run against a copy of the package as it is, where they must pass. Then every mutant is applied to a copy of
+its own, and the tests named with it must fail. With `--only`, mutants whose file or description holds TEXT are run.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "src" / "cathodeflow"
+SCORE = ROOT / "benchmarks" / "MUTANTS.txt"
+#: Exit status of pytest: all passed, and some failed.
+PASSED, FAILED = 0, 1
+
+
+class Mutant(NamedTuple):
+    """One wrong line: the file in the package, its text, the wrong text, what is wrong, and tests that must see it."""
+
+    file: str
+    old: str
+    new: str
+    what: str
+    tests: tuple[str, ...]
+
+
+class Outcome(NamedTuple):
+    """What became of a mutant: `killed`, `survived`, `timed out` or `broken` (its tests could not be run)."""
+
+    result: str
+    seconds: float
+    output: str
+
+
+def read_mutants() -> list[Mutant]:
+    """Read the list; test functions are named by their file in tests/unit and their name, `fit::threshold`."""
+    table = tomllib.loads(Path(__file__).with_name("mutants.toml").read_text(encoding="utf-8"))
+    return [
+        Mutant(file, one["old"], one["new"], one["what"], tuple(map(_node, one["tests"])))
+        for file, mutants in table.items()
+        for one in mutants
+    ]
+
+
+def _node(test: str) -> str:
+    module, name = test.split("::")
+    return f"tests/unit/test_{module}.py::test_{name}"
+
+
+def problem(mutant: Mutant, package: Path = PACKAGE) -> str | None:
+    """Say why an entry of the list no longer applies; None if it does."""
+    path = package / mutant.file
+    if not path.is_file():
+        return f"{mutant.file}: no such file"
+    times = path.read_text(encoding="utf-8").count(mutant.old)
+    if times != 1:
+        return f"{mutant.file}: {mutant.old!r} stands there {times} times, expected once"
+    if mutant.old == mutant.new:
+        return f"{mutant.file}: {mutant.old!r} is not changed"
+    for test in mutant.tests:
+        file, name = test.split("::")
+        if not (ROOT / file).is_file() or f"def {name.partition('[')[0]}(" not in (ROOT / file).read_text("utf-8"):
+            return f"{mutant.file}, {mutant.what}: no test {test}"
+    return None if mutant.tests else f"{mutant.file}, {mutant.what}: no test"
+
+
+def _pytest(source: Path, tests: Sequence[str], limit: float) -> tuple[int | None, str]:
+    """Run tests against the package in a folder; exit status, None when they took too long, and what was printed."""
+    line = [sys.executable, "-m", "pytest", "-x", "-n", "0", "-p", "no:cacheprovider", *tests]
+    environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        # A session of its own, so that processes which the tests started end with it.
+        started = subprocess.Popen(
+            line, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            status: int | None = started.wait(limit)
+        except subprocess.TimeoutExpired:
+            status = None
+        finally:
+            if started.poll() is None:
+                os.killpg(started.pid, signal.SIGKILL)
+                started.wait()
+        output.seek(0)
+        return status, output.read()
+
+
+def check_tests(source: Path, mutants: Sequence[Mutant], limit: float) -> None:
+    """End the run where a named test fails on the code as it is: it would kill every mutant."""
+    # One process: what it compiles is kept beside the sources, and the mutants' copies begin with it.
+    tests = dict.fromkeys(test for mutant in mutants for test in mutant.tests)
+    status, output = _pytest(source, list(tests), 20 * limit)
+    if status != PASSED:
+        sys.exit(f"{output}\nfound tests that fail on the code as it is, expected that they pass")
+
+
+def run(mutant: Mutant, source: Path, limit: float) -> Outcome:
+    """Apply one mutant to a copy of the package, and run its tests."""
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        copy = Path(folder, "src")
+        shutil.copytree(source, copy)
+        path = copy / PACKAGE.name / mutant.file
+        path.write_text(path.read_text(encoding="utf-8").replace(mutant.old, mutant.new), encoding="utf-8")
+        for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
+            compiled.unlink()
+        status, output = _pytest(copy, mutant.tests, limit)
+    results = {PASSED: "survived", FAILED: "killed", None: "timed out"}
+    return Outcome(results.get(status, "broken"), time.monotonic() - begun, output)
+
+
+def score(mutants: Sequence[Mutant], outcomes: Sequence[Outcome]) -> str:
+    """One line for each file, one for each mutant that was not killed, and the sum."""
+    lines = []
+    for file in dict.fromkeys(mutant.file for mutant in mutants):
+        here = [outcome for mutant, outcome in zip(mutants, outcomes, strict=True) if mutant.file == file]
+        lines.append(f"{file:<40}{sum(outcome.result == 'killed' for outcome in here):>4} of {len(here):>3}")
+    for mutant, outcome in zip(mutants, outcomes, strict=True):
+        if outcome.result != "killed":
+            lines.append(f"{outcome.result}: {mutant.file}, {mutant.what}")
+    killed = sum(outcome.result == "killed" for outcome in outcomes)
+    lines.append(f"killed {killed} of {len(mutants)} ({100 * killed / len(mutants):.1f} %)")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the list and print what became of each mutant."""
+    parser = argparse.ArgumentParser(description="Break the code one line at a time; tests must fail.")
+    parser.add_argument("--only", default="", help="run the mutants whose file or description holds this text")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="mutants run side by side")
+    parser.add_argument("--limit", type=float, default=300.0, help="seconds for the tests of one mutant")
+    chosen = parser.parse_args()
+    mutants = [one for one in read_mutants() if chosen.only in f"{one.file} {one.what}"]
+    if not mutants:
+        sys.exit(f"found no mutant with {chosen.only!r}, expected some")
+    if problems := [found for mutant in mutants if (found := problem(mutant))]:
+        sys.exit("\n".join(problems))
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        source = Path(folder, "src")
+        shutil.copytree(ROOT / "src", source)
+        check_tests(source, mutants, chosen.limit)
+        print(f"the tests pass on the code as it is ({time.monotonic() - begun:.0f} s)", flush=True)
+
+        def tried(mutant: Mutant) -> Outcome:
+            outcome = run(mutant, source, chosen.limit)
+            print(f"{outcome.result:<10}{outcome.seconds:>6.1f} s  {mutant.file}: {mutant.what}", flush=True)
+            if outcome.result == "broken":
+                print(outcome.output, flush=True)
+            return outcome
+
+        with ThreadPoolExecutor(chosen.jobs) as pool:
+            outcomes = list(pool.map(tried, mutants))
+    text = score(mutants, outcomes)
+    print(f"{text}\n{time.monotonic() - begun:.0f} s with {chosen.jobs} at a time")
+    if not chosen.only:
+        SCORE.write_text(
+            "Wrong lines that a test sees, by `make mutants` (tests/faults/mutants.toml): killed of tried.\n\n"
+            + text
+            + "\n"
+        )
+    sys.exit(any(outcome.result == "broken" for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    main()
