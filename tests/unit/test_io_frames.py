@@ -159,6 +159,13 @@ def test_cbf_and_jpeg_and_floats(tmp_path, stack):
     assert read_image(str(tmp_path / "b.tif")).dtype == bool
 
 
+def test_cbf_of_64_bits_keeps_large_counts(tmp_path):
+    counts = np.array([[5, 2**33, -7], [0, 2**32 - 1, 2**40]])
+    fabio.cbfimage.CbfImage(data=counts).write(tmp_path / "a.cbf")
+    read = frames_of(tmp_path / "a.cbf")[0]
+    assert read.dtype == np.int64 and (read == counts).all()
+
+
 def test_ge_frames_with_the_blank_header_of_newer_firmware(tmp_path):
     frames = np.zeros((2, 2048, 2048), "<u2")
     frames[:, 3, 4] = 5, 6
