@@ -6,24 +6,35 @@ its own, and the tests named with it must fail. With `--only`, mutants whose fil
 """
 
 import argparse
+import contextlib
+import importlib
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 import tomllib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+# Before libraries are imported: mutants run side by side, each with one thread.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "cathodeflow"
 SCORE = ROOT / "benchmarks" / "MUTANTS.txt"
 #: Exit status of pytest: all passed, and some failed.
 PASSED, FAILED = 0, 1
+LIBRARIES = (
+    "dask.array", "h5py", "hdf5plugin", "hypothesis.extra.numpy", "matplotlib", "numba", "numpy", "pandas", "PIL.Image",
+    "pyarrow.parquet", "pydantic", "scipy.ndimage", "scipy.optimize", "scipy.stats", "sklearn.metrics", "tifffile",
+    "timm", "torch", "zarr",
+)  # fmt: skip
 
 
 class Mutant(NamedTuple):
@@ -76,50 +87,93 @@ def problem(mutant: Mutant, package: Path = PACKAGE) -> str | None:
     return None if mutant.tests else f"{mutant.file}, {mutant.what}: no test"
 
 
-def _pytest(source: Path, tests: Sequence[str], limit: float) -> tuple[int | None, str]:
-    """Run tests against the package in a folder; exit status, None when they took too long, and what was printed."""
-    line = [sys.executable, "-m", "pytest", "-x", "-n", "0", "-p", "no:cacheprovider", *tests]
-    environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    with tempfile.TemporaryFile("w+", errors="replace") as output:
-        # A session of its own, so that processes which the tests started end with it.
-        started = subprocess.Popen(
-            line, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            status: int | None = started.wait(limit)
-        except subprocess.TimeoutExpired:
-            status = None
-        finally:
-            if started.poll() is None:
-                os.killpg(started.pid, signal.SIGKILL)
-                started.wait()
-        output.seek(0)
-        return status, output.read()
+def _load_libraries() -> None:
+    """Import what tests take seconds to import, once for all the processes that begin as copies of this one."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
+
+
+def _run_tests(source: Path, tests: Sequence[str], log: Path) -> None:
+    """Run tests against the package in a folder, in a process of its own."""
+    # A session of its own, so that processes which the tests start can be ended with it.
+    os.setsid()
+    with log.open("w") as output:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(output.fileno(), stream.fileno())
+    os.chdir(ROOT)
+    sys.path[0:1] = [str(source), str(ROOT)]
+    os.environ["PYTHONPATH"] = str(source)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    found = importlib.import_module(PACKAGE.name).__file__
+    if not found or not Path(found).is_relative_to(source):
+        sys.exit(f"found the package in {found}, expected it in {source}")
+    sys.exit(int(pytest.main(["-x", "-n", "0", "-p", "no:cacheprovider", *tests])))
+
+
+class Started:
+    """Tests that run in a process of their own; `deadline` is the time at which they are ended."""
+
+    def __init__(self, source: Path, tests: Sequence[str], log: Path, limit: float) -> None:
+        self.log, self.begun, self.deadline = log, time.monotonic(), time.monotonic() + limit
+        self.process = multiprocessing.get_context("fork").Process(target=_run_tests, args=(source, tests, log))
+        self.process.start()
+
+    def outcome(self) -> Outcome | None:
+        """Return how the tests ended; None while they run."""
+        result = None
+        if self.process.is_alive():
+            if time.monotonic() < self.deadline:
+                return None
+            result = "timed out"
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid or 0, signal.SIGKILL)
+        self.process.join()
+        result = result or {PASSED: "survived", FAILED: "killed"}.get(self.process.exitcode or 0, "broken")
+        return Outcome(result, time.monotonic() - self.begun, self.log.read_text(errors="replace"))
 
 
 def check_tests(source: Path, mutants: Sequence[Mutant], limit: float) -> None:
     """End the run where a named test fails on the code as it is: it would kill every mutant."""
     # One process: what it compiles is kept beside the sources, and the mutants' copies begin with it.
-    tests = dict.fromkeys(test for mutant in mutants for test in mutant.tests)
-    status, output = _pytest(source, list(tests), 20 * limit)
-    if status != PASSED:
-        sys.exit(f"{output}\nfound tests that fail on the code as it is, expected that they pass")
+    tests = list(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+    started = Started(source, tests, source.with_name("log"), 20 * limit)
+    while (outcome := started.outcome()) is None:
+        time.sleep(0.1)
+    if outcome.result != "survived":
+        sys.exit(f"{outcome.output}\nfound tests that fail on the code as it is, expected that they pass")
 
 
-def run(mutant: Mutant, source: Path, limit: float) -> Outcome:
-    """Apply one mutant to a copy of the package, and run its tests."""
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-        copy = Path(folder, "src")
-        shutil.copytree(source, copy)
-        path = copy / PACKAGE.name / mutant.file
-        path.write_text(path.read_text(encoding="utf-8").replace(mutant.old, mutant.new), encoding="utf-8")
-        for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
-            compiled.unlink()
-        status, output = _pytest(copy, mutant.tests, limit)
-    results = {PASSED: "survived", FAILED: "killed", None: "timed out"}
-    return Outcome(results.get(status, "broken"), time.monotonic() - begun, output)
+def copied(source: Path, folder: Path, mutant: Mutant) -> Path:
+    """Make a copy of the package with one mutant."""
+    copy = folder / "src"
+    shutil.copytree(source, copy)
+    path = copy / PACKAGE.name / mutant.file
+    path.write_text(path.read_text(encoding="utf-8").replace(mutant.old, mutant.new), encoding="utf-8")
+    for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
+        compiled.unlink()
+    return copy
+
+
+def tried(mutants: Sequence[Mutant], source: Path, limit: float, jobs: int) -> list[Outcome]:
+    """Run the tests of all mutants, some side by side, and print what becomes of each."""
+    outcomes: dict[int, Outcome] = {}
+    waiting, running = list(enumerate(mutants)), dict[int, Started]()
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            number, mutant = waiting.pop(0)
+            folder = source.with_name(f"mutant-{number}")
+            running[number] = Started(copied(source, folder, mutant), mutant.tests, folder / "log", limit)
+        for number, started in list(running.items()):
+            if (outcome := started.outcome()) is None:
+                continue
+            outcomes[number], mutant = outcome, mutants[number]
+            del running[number]
+            shutil.rmtree(started.log.parent)
+            print(f"{outcome.result:<10}{outcome.seconds:>6.1f} s  {mutant.file}: {mutant.what}", flush=True)
+            if outcome.result == "broken":
+                print(outcome.output, flush=True)
+        time.sleep(0.05)
+    return [outcomes[number] for number in range(len(mutants))]
 
 
 def score(mutants: Sequence[Mutant], outcomes: Sequence[Outcome]) -> str:
@@ -151,19 +205,11 @@ def main() -> None:
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         source = Path(folder, "src")
+        _load_libraries()
         shutil.copytree(ROOT / "src", source)
         check_tests(source, mutants, chosen.limit)
         print(f"the tests pass on the code as it is ({time.monotonic() - begun:.0f} s)", flush=True)
-
-        def tried(mutant: Mutant) -> Outcome:
-            outcome = run(mutant, source, chosen.limit)
-            print(f"{outcome.result:<10}{outcome.seconds:>6.1f} s  {mutant.file}: {mutant.what}", flush=True)
-            if outcome.result == "broken":
-                print(outcome.output, flush=True)
-            return outcome
-
-        with ThreadPoolExecutor(chosen.jobs) as pool:
-            outcomes = list(pool.map(tried, mutants))
+        outcomes = tried(mutants, source, chosen.limit, chosen.jobs)
     text = score(mutants, outcomes)
     print(f"{text}\n{time.monotonic() - begun:.0f} s with {chosen.jobs} at a time")
     if not chosen.only:
