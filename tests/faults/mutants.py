@@ -20,9 +20,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-# Before libraries are imported: mutants run side by side, each with one thread.
-os.environ["OMP_NUM_THREADS"] = "1"
-
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,6 +86,8 @@ def problem(mutant: Mutant, package: Path = PACKAGE) -> str | None:
 
 def _load_libraries() -> None:
     """Import what tests take seconds to import, once for all the processes that begin as copies of this one."""
+    # Mutants run side by side, each with one thread; libraries read this when they are imported.
+    os.environ["OMP_NUM_THREADS"] = "1"
     for name in LIBRARIES:
         importlib.import_module(name)
 
