@@ -183,6 +183,7 @@ def test_shells_are_of_frequency_not_of_voxels():
 def test_the_resolution_is_where_a_curve_first_crosses():
     frequency, third = np.array([0.1, 0.2, 0.3, 0.4]), np.full(4, 0.3)
     assert Curve(frequency, np.array([1.0, 0.5, 0.1, 0.9]), third).resolution_nm == pytest.approx(1 / 0.25)
+    assert Curve(frequency, np.array([1.0, 0.6, 0.2, 0.9]), third).resolution_nm == pytest.approx(1 / 0.275)
     assert Curve(frequency, np.array([0.2, 0.5, 0.1, 0.9]), third).resolution_nm == math.inf
     assert Curve(frequency, np.array([1.0, 0.9, 0.8, 0.7]), third).resolution_nm == pytest.approx(2.5)
 

@@ -7,6 +7,8 @@ from scipy import ndimage
 
 from cathodeflow.bcdi.ambiguities import align
 from cathodeflow.bcdi.coherence import Blur
+from cathodeflow.bcdi.figures_of_merit import log_likelihood
+from cathodeflow.bcdi.free_pixels import free_pixels
 from cathodeflow.bcdi.modes import best_of, mode_decomposition
 from cathodeflow.bcdi.noise import counting_noise, relaxation
 from cathodeflow.bcdi.operators import amplitude, fourier
@@ -129,7 +131,7 @@ def test_the_support_is_that_of_the_projected_iterate(algorithm):
     true = crystal(shape, strength=1.0)
     random = torch.Generator().manual_seed(2)
     support = torch.zeros(shape, dtype=torch.bool)
-    support[2:10, 3:12, 3:12] = True
+    support[2:10, 3:12, 3:12] = torch.rand(8, 9, 9, generator=random) > 0.3
     start = support * torch.polar(1 + torch.rand(shape, generator=random), 6 * torch.rand(shape, generator=random))
     measured, every = amplitude(true) + 0.1, torch.ones(shape, dtype=torch.bool)
     scaled = start * measured.norm() / start.norm()
@@ -215,6 +217,10 @@ def test_a_start_near_the_crystal_is_kept_on_any_scale():
     initial = 1e-3 * (true + 0.3 * (true.abs() > 0) * noise)
     found = phased(amplitude(true), recipe="10*ER+20*HIO+10*ER", initial=initial)
     assert align(found.objects, true, twin=False)[1] > 0.99
+    # The scale of a start is that of the measurement, whatever it comes with.
+    options = {"recipe": "3*HIO", "shrink_every": 0}
+    one, large = (phased(amplitude(true), initial=scale * initial, **options).objects for scale in (1, 1e5))
+    assert torch.allclose(one, large, atol=1e-4 * float(one.abs().max()))
     both = phased(amplitude(true), recipe="5*ER", initial=torch.stack([initial, true]))
     assert both.errors[1, 0] < 1e-4 < both.errors[0, 0]
 
@@ -296,6 +302,10 @@ def test_free_pixels_do_not_act_on_the_object():
     plain, held_out = (phased(measured, recipe=SHORT, free_fraction=share) for share in (0.0, 0.1))
     assert plain.free_log_likelihood.isnan().all() and held_out.free_log_likelihood.isfinite().all()
     assert not torch.equal(plain.objects, held_out.objects)
+    # They alone judge it.
+    free = free_pixels((16, 16, 16), 0.1, seed=0)
+    expected = log_likelihood(amplitude(held_out.objects), measured, valid=free)
+    assert held_out.free_log_likelihood.tolist() == pytest.approx(expected.tolist(), rel=1e-4)
 
 
 def test_partial_coherence_is_taken_into_account_and_its_width_found():

@@ -50,7 +50,9 @@ def test_a_box_is_centred_in_any_size():
 def test_free_pixels_are_the_wanted_share_in_islands_away_from_the_centre(shape, share):
     free = free_pixels(shape, share, seed=3)
     assert free.float().mean() == pytest.approx(share, rel=0.15)
-    assert not free[tuple(n // 2 for n in shape)]
+    places = torch.meshgrid(*(torch.arange(n) - n // 2 for n in shape), indexing="ij")
+    near = sum((place / (0.05 * n)) ** 2 for place, n in zip(places, shape, strict=True)) <= 1
+    assert near.sum() > 20 and not free[near].any()
     # Nearly every free pixel has free neighbours, so that it cannot be interpolated from those next to it.
     alone = free & ~(free.roll(1, 2) & free.roll(-1, 2)) & ~(free.roll(1, 1) & free.roll(-1, 1))
     assert alone.sum() < 0.25 * free.sum()

@@ -216,6 +216,12 @@ def test_masked_pixels_never_count():
         candidates(frame, FindPeaks(min_value=1, min_persistence=1), mask=mask[:-1])
 
 
+def test_the_first_level_of_the_uint8_scale_above_the_threshold_counts():
+    image = np.array([[0, 255, 0, 11, 0, 10, 0, 12]])
+    options = FindPeaks(scale="uint8", min_value=10, min_persistence=0, min_area=1, patch_size=1)
+    assert candidates(image, options)[["col", "birth", "death"]].tolist() == [(1, 255, 10), (3, 11, 10), (7, 12, 10)]
+
+
 @few
 @given(arrays(np.float64, SHAPES, elements=st.floats(-50, 5e4, width=32)), st.floats(0, 260))
 def test_uint8_scale_is_that_of_findpeaks(image, threshold):

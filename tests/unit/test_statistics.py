@@ -22,6 +22,8 @@ def test_bins_of_confidence_are_those_of_a_cumulative_histogram():
     expected, _ = np.histogram(values, 15, (0, 1))
     np.testing.assert_array_equal(found, expected)
     assert confidence_bins([-1e-9, 1 + 1e-9], 7).tolist() == [0, 6]
+    # An edge belongs to the bin below it.
+    assert confidence_bins([0, 0.25, 0.5, 0.75, 1], 4).tolist() == [0, 0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("samples", [1, 700, 4000])

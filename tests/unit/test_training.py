@@ -269,6 +269,10 @@ def test_figures_over_the_whole_validation_decide_where_a_mean_over_batches_woul
     assert result.history[0].keys() == {
         "epoch", "learning_rate", "train_loss", "validation_loss", "validation_worst"
     }  # fmt: skip
+    # A mean is that of all samples, whatever their batches.
+    assert [record["validation_loss"] for record in result.history] == pytest.approx(
+        [(targets - 0.1 * n).abs().mean().item() for n in range(1, 10)], abs=1e-5
+    )
     assert [record["validation_worst"] for record in result.history] == pytest.approx(
         [max(abs(0.1 * n - 0.2), abs(0.1 * n - 0.7)) for n in range(1, 10)], abs=1e-5
     )
