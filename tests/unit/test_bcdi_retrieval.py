@@ -143,7 +143,7 @@ def test_the_support_is_that_of_the_projected_iterate(algorithm):
     # The width goes from 0 to 2, and stands at three quarters of the way.
     expected = ndimage.gaussian_filter(np.abs(projected), 1.5, mode="wrap", truncate=6)
     expected = expected >= 0.3 * expected.max()
-    assert 0 < expected.sum() < support.sum()
+    assert 0.1 < expected.mean() < 0.5
     assert (found.supports[0].numpy() ^ expected).sum() <= 0.01 * expected.sum()
 
 
@@ -218,7 +218,9 @@ def test_a_start_near_the_crystal_is_kept_on_any_scale():
     found = phased(amplitude(true), recipe="10*ER+20*HIO+10*ER", initial=initial)
     assert align(found.objects, true, twin=False)[1] > 0.99
     # The scale of a start is that of the measurement, whatever it comes with.
-    options = {"recipe": "3*HIO", "shrink_every": 0}
+    gap = torch.ones(true.shape, dtype=torch.bool)
+    gap[:, 12:14] = False
+    options = {"recipe": "3*HIO", "shrink_every": 0, "mask": gap}
     one, large = (phased(amplitude(true), initial=scale * initial, **options).objects for scale in (1, 1e5))
     assert torch.allclose(one, large, atol=1e-4 * float(one.abs().max()))
     both = phased(amplitude(true), recipe="5*ER", initial=torch.stack([initial, true]))

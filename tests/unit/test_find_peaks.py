@@ -185,6 +185,18 @@ def test_candidates_by_either_engine_are_the_same(image, scale, bits):
         assert sum(found["npeaks"] / found["npeaks"].astype(int) ** 2) == pytest.approx(count)
 
 
+def test_components_are_those_of_scipy():
+    random = np.random.default_rng(5)
+    for size in range(1, 16):
+        image = random.integers(0, 6, (size, size + 2))
+        found = candidates(image, FindPeaks(min_value=2, min_persistence=0, min_area=1, patch_size=1))
+        labels, _ = ndimage.label(image > 2, EIGHT)
+        here = labels[found["row"], found["col"]]
+        assert np.array_equal(found["component"], here - 1)
+        assert np.array_equal(found["area"], np.bincount(labels.ravel())[here])
+        assert np.array_equal(found["npeaks"], np.bincount(here)[here]) and set(here) == set(range(1, labels.max() + 1))
+
+
 def test_patch_filter_marks_the_shoulder_of_a_brighter_spot():
     frame = spots((20, 20, 90.0), (20, 25, 60.0))
     options = dict(min_value=1, min_persistence=1, min_area=1)
