@@ -40,7 +40,7 @@ def floor_of(module: str) -> str:
     """Floor of a module such as `bragg.fit`."""
     first, *rest = module.split(".")
     if first in techniques():
-        return {"cli": "command line", "stages": "stages", "__init__": "stages"}.get(rest[0], "numeric modules")
+        return {"stages": "stages", "__init__": "stages"}.get(rest[0], "numeric modules")
     if first in ("io", "errors"):
         return first
     return next((floor for floor, names in _MEMBERS.items() if first in names), "helpers")

@@ -1,9 +1,7 @@
 """The command line: `cathodeflow <technique> <stage>`, and what concerns the whole workflow."""
 
 import importlib
-import pkgutil
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +11,7 @@ from cathodeflow import cluster
 from cathodeflow.commands import Technique, start
 from cathodeflow.commands import main as run
 from cathodeflow.io.atomic import is_first_process
+from cathodeflow.stage import technique_names
 
 
 class Techniques(click.Group):
@@ -20,23 +19,20 @@ class Techniques(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         """Own commands and every package that has stages."""
-        return sorted({*super().list_commands(context), *_packages()})
+        return sorted({*super().list_commands(context), *technique_names()})
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Make the group of a technique."""
-        return Technique(f"cathodeflow.{name}") if name in _packages() else super().get_command(context, name)
+        return Technique(f"cathodeflow.{name}") if name in technique_names() else super().get_command(context, name)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing the techniques' stages."""
-        rows = [(name, (importlib.import_module(f"cathodeflow.{name}").__doc__ or "").strip()) for name in _packages()]
+        rows = [
+            (name, (importlib.import_module(f"cathodeflow.{name}").__doc__ or "").strip()) for name in technique_names()
+        ]
         rows += [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
         with formatter.section("Commands"):
             formatter.write_dl(sorted(rows))
-
-
-def _packages() -> list[str]:
-    names = [module.name for module in pkgutil.iter_modules(cathodeflow.__path__) if module.ispkg]
-    return [name for name in names if Path(cathodeflow.__path__[0], name, "stages").is_dir()]
 
 
 @click.group(cls=Techniques, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -7,17 +7,15 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import click
 
-import cathodeflow
 from cathodeflow.errors import InputError
 from cathodeflow.flags import flag, variable
 from cathodeflow.io.runs import join_as_job
 from cathodeflow.options import Options, flag_name, from_flags, leaves, renamed
-from cathodeflow.stage import Stage, file_argument, stage_names
+from cathodeflow.stage import Stage, file_argument, stage_file, stage_names
 
 log = logging.getLogger("cathodeflow")
 
@@ -48,8 +46,7 @@ class Technique(click.Group):
             formatter.write_dl(rows)
 
     def _first_line(self, stage: str) -> str:
-        folder = Path(cathodeflow.__path__[0], *self._package.split(".")[1:], "stages")
-        tree = ast.parse((folder / f"{stage}.py").read_bytes())
+        tree = ast.parse(stage_file(self._package, stage).read_bytes())
         functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == stage]
         return (ast.get_docstring(functions[0]) or "").split("\n")[0]
 

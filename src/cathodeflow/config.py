@@ -1,20 +1,18 @@
 """The configuration file: the settings of the workflow and a section of options for every technique."""
 
 import importlib
-import pkgutil
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import create_model
 
-import cathodeflow
 from cathodeflow.cluster import Cluster, Dask, Processes, Tracking
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.text import read_yaml
 from cathodeflow.options import Options, OptionsT, from_config, option, to_flags
 from cathodeflow.provenance import installed
 from cathodeflow.samples import TechniqueSection, read_samples
+from cathodeflow.stage import technique_names
 
 
 class Reruns(Options):
@@ -47,11 +45,7 @@ class Settings(Options):
 @cache
 def techniques() -> dict[str, type[TechniqueSection]]:
     """Names of the techniques, and the class of each one's section: `Section` in the technique's `options` module."""
-    found = {}
-    for module in pkgutil.iter_modules(cathodeflow.__path__):
-        if module.ispkg and any(Path(folder, module.name, "options.py").is_file() for folder in cathodeflow.__path__):
-            found[module.name] = importlib.import_module(f"cathodeflow.{module.name}.options").Section
-    return found
+    return {name: importlib.import_module(f"cathodeflow.{name}.options").Section for name in technique_names()}
 
 
 @cache

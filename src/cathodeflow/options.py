@@ -1,6 +1,7 @@
 """Options of a stage: one frozen class is the config section, the command-line flags and the schema."""
 
 import difflib
+import functools
 import json
 import shlex
 import types
@@ -65,6 +66,11 @@ def leaves(cls: type[Options], above: str = "") -> Iterator[tuple[str, FieldInfo
             yield above + name, field
 
 
+def value_of(options: Options, key: str) -> Any:
+    """Value of a single option by its key, such as `augment.flip`."""
+    return functools.reduce(getattr, key.split("."), options)
+
+
 def flag_name(key: str) -> str:
     """Command-line flag of a key: `min_value` is `--min-value`, `augment.flip` is `--augment-flip`."""
     return "--" + key.replace("_", "-").replace(".", "-")
@@ -86,9 +92,7 @@ def to_flags(options: Options) -> str:
     """
     words: list[str] = []
     for key, field in leaves(type(options)):
-        value: Any = options
-        for name in key.split("."):
-            value = getattr(value, name)
+        value = value_of(options, key)
         if isinstance(value, bool):
             words.append(flag_name(key) if value else "--no-" + flag_name(key)[2:])
         elif value is not None:

@@ -21,11 +21,12 @@ from cathodeflow.file_arguments import (
     file_argument,
 )
 from cathodeflow.io.atomic import WRITTEN
-from cathodeflow.options import Options
+from cathodeflow.options import Options, leaves, value_of
 
 __all__ = [
     "FileArgument", "InputFile", "InputFolder", "InputStore", "Metrics", "OutputFile", "OutputFolder", "OutputStore",
-    "Source", "Stage", "exported", "file_argument", "has_stage", "parameter_texts", "stage",
+    "Source", "Stage", "exported", "file_argument", "has_stage", "parameter_texts", "stage", "stage_file",
+    "stage_names", "technique_names",
 ]  # fmt: skip
 
 
@@ -129,19 +130,21 @@ class Stage:
         before = dict(WRITTEN)
         WRITTEN.clear()
         begun = begin()
-        metrics = self.function(*bound.args, **bound.kwargs)
-        write_record(
-            os.fspath(record),
-            stage=self.name,
-            sample=name,
-            options=given,
-            metrics=metrics,
-            history=metrics.history,
-            figures=metrics.figures,
-            inputs=self._inputs(bound.arguments, given),
-            begun=begun,
-        )
-        WRITTEN.update(before)
+        try:
+            metrics = self.function(*bound.args, **bound.kwargs)
+            write_record(
+                os.fspath(record),
+                stage=self.name,
+                sample=name,
+                options=given,
+                metrics=metrics,
+                history=metrics.history,
+                figures=metrics.figures,
+                inputs=self._inputs(bound.arguments, given),
+                begun=begun,
+            )
+        finally:
+            WRITTEN.update(before)
         return metrics
 
     def _inputs(self, arguments: Mapping[str, Any], options: Options) -> list[str]:
@@ -154,8 +157,8 @@ class Stage:
             and not file.output
         ]
         read += [
-            getattr(options, name)
-            for name, field in type(options).model_fields.items()
+            value_of(options, key)
+            for key, field in leaves(type(options))
             if (file := file_argument(field.annotation)) is not None and not file.output
         ]
         flat = [path for value in read for path in (value if isinstance(value, list | tuple) else [value])]
@@ -223,18 +226,24 @@ def exported(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]
 
 def has_stage(package: str, name: str) -> bool:
     """Whether a technique's package has a stage of this name; nothing is imported."""
-    return name.isidentifier() and (_stages_folder(package) / f"{name}.py").is_file()
+    return name.isidentifier() and stage_file(package, name).is_file()
 
 
 def stage_names(package: str, fields: Iterable[str]) -> list[str]:
     """Names of a technique's stages: those of its section's fields in their order, then others, which have no rule."""
     first = [name for name in fields if has_stage(package, name)]
-    files = sorted(path.stem for path in _stages_folder(package).glob("[!_]*.py"))
+    files = sorted(path.stem for path in stage_file(package, "").parent.glob("[!_]*.py"))
     return first + [name for name in files if name not in first]
 
 
-def _stages_folder(package: str) -> Path:
-    return Path(__file__).parent.joinpath(*package.split(".")[1:], "stages")
+def stage_file(package: str, name: str) -> Path:
+    """Source file of a technique's stage."""
+    return Path(__file__).parent.joinpath(*package.split(".")[1:], "stages", f"{name}.py")
+
+
+def technique_names() -> list[str]:
+    """Names of the techniques: the packages with a module `options`; nothing is imported."""
+    return sorted(path.parent.name for path in Path(__file__).parent.glob("*/options.py"))
 
 
 def _as_text(value: Any) -> Any:

@@ -3,10 +3,16 @@ import pytest
 import torch
 from scipy import ndimage
 
-from cathodeflow.bcdi.ambiguities import align, centred, correlation, shifted, twinned, unwrapped, wrapped
+from cathodeflow.bcdi.ambiguities import align, centred, correlation, shifted, unwrapped, wrapped
+from cathodeflow.bcdi.operators import fourier, inverse_fourier
 from cathodeflow.errors import InputError
 
 torch.set_num_threads(1)
+
+
+def twinned(objects):
+    """Return conj(o(-r)), inverted about index n // 2: what has the same diffraction pattern."""
+    return inverse_fourier(fourier(objects).conj().resolve_conj())
 
 
 def polyhedron(n=24, faces=14, seed=0):

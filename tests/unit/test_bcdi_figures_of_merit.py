@@ -6,9 +6,10 @@ import pytest
 import torch
 from scipy import stats
 
-from cathodeflow.bcdi.ambiguities import shifted, twinned
+from cathodeflow.bcdi.ambiguities import shifted
 from cathodeflow.bcdi.comparison import against_truth
 from cathodeflow.bcdi.figures_of_merit import chi_square, log_likelihood, r_factor, success_rates, support_fraction
+from cathodeflow.bcdi.operators import fourier, inverse_fourier
 from cathodeflow.bcdi.options import Evaluate
 from cathodeflow.bcdi.resolution import Curve, fsc, half_bit, prtf
 from cathodeflow.errors import InputError
@@ -16,6 +17,11 @@ from cathodeflow.statistics import wilson
 
 torch.set_num_threads(1)
 N = 24
+
+
+def twinned(objects):
+    """Return conj(o(-r)), inverted about index n // 2: what has the same diffraction pattern."""
+    return inverse_fourier(fourier(objects).conj().resolve_conj())
 
 
 def spectrum(one):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cathodeflow.bcdi.geometry import Geometry, laboratory_basis, q_vector, real_basis, reciprocal_basis
+from cathodeflow.bcdi.geometry import Geometry, q_vector, real_basis, reciprocal_basis
 from cathodeflow.bcdi.options import Strain
 from cathodeflow.bcdi.strain_fields import Field, depth, depth_statistics, displacement, particle, strain
 from cathodeflow.errors import InputError
@@ -14,6 +14,11 @@ BASIS = real_basis(reciprocal_basis(GEOMETRY), SHAPE)
 Q = q_vector(GEOMETRY)
 ALONG = Q / np.linalg.norm(Q)
 RADIUS = 50.0
+
+
+def laboratory_basis(voxel_nm):
+    """Voxel vectors of a volume (z, y, x) in the laboratory's axes x, y, z."""
+    return voxel_nm * np.eye(3)[::-1]
 
 
 def centred_places(shape, basis):

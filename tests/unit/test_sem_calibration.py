@@ -12,7 +12,6 @@ from cathodeflow.sem.calibration import (
     expected_calibration_error,
     fit_mean_temperature,
     fit_temperature,
-    negative_log_likelihood,
     reliability,
 )
 
@@ -87,7 +86,6 @@ def test_probabilities_of_zero_do_no_harm():
     temperature = fit_mean_temperature(probabilities, [0, 0, 1, 1])
     found = apply_mean_temperature(probabilities, temperature)
     assert np.isfinite(temperature) and np.isfinite(found).all() and 0.6 < found[0, 0] < 0.85
-    assert negative_log_likelihood([[0.5, 0.5], [0.25, 0.75]], [0, 1]) == pytest.approx(-np.log([0.5, 0.75]).mean())
 
 
 def test_bins_by_hand():

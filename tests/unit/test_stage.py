@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cathodeflow import bragg
+from cathodeflow import bcdi, bragg
 from cathodeflow.errors import InputError
+from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.frames_file import write_frames
 from cathodeflow.stage import Metrics, parameter_texts
 
@@ -74,6 +75,19 @@ def test_a_record_lists_only_what_its_own_stage_wrote(frames: Path) -> None:
     text = Path("b/second.json").read_text()
     assert "second.parquet" in text and "first.parquet" not in text
     assert json.loads(text)["sample"] == "b"
+
+
+def test_a_failing_stage_does_not_forget_what_was_written_before(frames: Path) -> None:
+    bragg.find_peaks(frames, out="a/candidates.parquet", options=bragg.FindPeaks(min_persistence=40))
+    written = dict(WRITTEN)
+    with pytest.raises(InputError):
+        bragg.fit(frames, "missing.parquet", out="b/peaks.h5", record="b/fit.json")
+    assert written == WRITTEN
+
+
+def test_files_that_nested_options_name_are_inputs() -> None:
+    options = bcdi.Reconstruct.model_validate({"infer": {"model": "network.pt"}})
+    assert "network.pt" in bcdi.reconstruct._inputs({}, options)
 
 
 def test_errors_are_those_of_the_command(frames: Path) -> None:

@@ -103,11 +103,6 @@ def shifted(objects: Tensor, shift: Tensor | Sequence[float]) -> Tensor:
     return inverse_fourier(fourier(objects) * _ramp(objects.shape[-3:], amount))
 
 
-def twinned(objects: Tensor) -> Tensor:
-    """Return the twins conj(o(-r)) of objects (..., z, y, x), inverted about index n // 2."""
-    return inverse_fourier(fourier(objects).conj().resolve_conj())
-
-
 def centred(objects: Tensor) -> Tensor:
     """Remove shift, phase ramp and global phase without a reference: one standard form of each object.
 

@@ -222,20 +222,6 @@ def to_laboratory(
     return new, float(voxel)
 
 
-def laboratory_basis(voxel_nm: float) -> Floats:
-    """Voxel vectors (3, 3) [nm] of a volume (z, y, x) of `to_laboratory`, as `real_basis` gives those of a scan.
-
-    Examples
-    --------
-    >>> laboratory_basis(5.0)
-    array([[0., 0., 5.],
-           [0., 5., 0.],
-           [5., 0., 0.]])
-    """
-    basis: Floats = voxel_nm * np.eye(3)[::-1]
-    return basis
-
-
 def frequency_scale(
     geometry: Geometry | None, shape: Sequence[int], binning: tuple[int, int, int]
 ) -> tuple[Floats, str]:

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 from cathodeflow.bcdi.recipe import DEFAULT, parse
 from cathodeflow.bcdi.scans import Scan, require_readable, sheet_errors
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.file_arguments import InputFile
 from cathodeflow.options import Options, option
 from cathodeflow.samples import Sample, TechniqueSection, missing_files
 from cathodeflow.training.base_options import Device, TrainingOptions
@@ -381,7 +382,7 @@ class Evaluate(ShrinkWrap):
 class Infer(Options):
     """Amplitudes -> candidate objects, predicted by a network."""
 
-    model: str | None = option(None, "Trained model. Default: the model trained in this workflow.")
+    model: InputFile | None = option(None, "Trained model. Default: the model trained in this workflow.")
     side: int | None = option(
         None, "Side of the central crop that the network is applied to. Default: the whole pattern.", unit="px", ge=16
     )

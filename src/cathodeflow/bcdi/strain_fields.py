@@ -153,8 +153,8 @@ def strain(
         Object, in any frame.
     support : (z, y, x) bool
     basis : (3, 3)
-        Voxel vectors along the three axes, of `cathodeflow.bcdi.geometry.real_basis` for the frame of a scan, of
-        `laboratory_basis` for that of the laboratory [nm].
+        Voxel vectors along the three axes, of `cathodeflow.bcdi.geometry.real_basis` for the frame of a scan;
+        ((0, 0, voxel), (0, voxel, 0), (voxel, 0, 0)) for that of the laboratory [nm].
     q : (3,)
         Scattering vector [1/nm].
     erosion : int

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.file_arguments import InputFile
 from cathodeflow.options import Options, as_tuples, option
 from cathodeflow.samples import Sample, TechniqueSection, missing_files, source_errors
 from cathodeflow.training.base_options import Device, Precision, TrainingOptions
@@ -350,7 +351,7 @@ class Predict(Options):
 
     renamed: ClassVar[dict[str, str]] = {"grey": "match_intensity"}
 
-    model: str | None = option(None, "Model file. Default: the first model that the workflow trains.")
+    model: InputFile | None = option(None, "Model file. Default: the first model that the workflow trains.")
     method: str | None = option(None, "Method. Default: the method with the highest mIoU on the validation set.")
     match_intensity: Literal["auto", "never", "always"] = option(
         "auto",

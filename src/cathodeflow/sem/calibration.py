@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.special import log_softmax, logsumexp, softmax
+from scipy.special import log_softmax, softmax
 
 from cathodeflow.errors import InputError
 from cathodeflow.statistics import confidence_bins
@@ -168,12 +168,6 @@ def calibration_error(diagram: pd.DataFrame) -> float:
     """Compute the expected calibration error of a table of `reliability`."""
     difference = (diagram["confidence"] - diagram["accuracy"]).abs().fillna(0.0)
     return float((difference * diagram["count"]).sum() / diagram["count"].sum())
-
-
-def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Mean of -ln of the probability of the true class [nat]."""
-    values, true = _checked(_logarithm(probabilities), labels)
-    return float((logsumexp(values, axis=1) - values[np.arange(len(values)), true]).mean())
 
 
 def _logarithm(probabilities: ArrayLike) -> Float64:

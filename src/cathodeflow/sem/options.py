@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.file_arguments import InputFile
 from cathodeflow.io.image_lists import image_files, raw_files
 from cathodeflow.io.sources import is_remote
 from cathodeflow.options import Options, as_tuples, option
@@ -264,7 +265,7 @@ class Audit(Options):
 class Predict(Options):
     """Network and unlabelled images -> class, entropy and out-of-distribution score of each image."""
 
-    model: str | None = option(None, "Model file to use. Default: the networks trained in this workflow.")
+    model: InputFile | None = option(None, "Model file to use. Default: the networks trained in this workflow.")
     overlap: float = option(
         0.25, "Overlap of neighbouring tiles of an image, as a fraction of their side.", ge=0, lt=0.9
     )
