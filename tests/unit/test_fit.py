@@ -331,6 +331,12 @@ def test_overlapping_pairs(apart):
     assert subtracted.converged.mean() > 0.98
 
 
+def test_the_background_under_neighbours_counts_once():
+    _, frame, places = frame_of_pairs(np.random.default_rng(16), 5, pairs=16)
+    fits = fit_frame(frame, *places.T, Fit())
+    assert np.median(fits.background) == pytest.approx(3, abs=0.6)
+
+
 def test_candidates_at_edges_and_masked_pixels():
     rng = np.random.default_rng(12)
     peaks = np.array([[1.3, 0.8, 800, 2, 2, 2.5, 0.3], [28.6, 20.2, 800, 2, 2, 2.5, 0.3]])
