@@ -13,6 +13,7 @@ from torch import nn
 
 from cathodeflow.bragg.options import Augment, Train
 from cathodeflow.bragg.training import join_patches, split_blocks, train_braggnn
+from cathodeflow.bragg.training_patches import network_batch
 from cathodeflow.checkpoints import generator, training_key
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import discard_checkpoint, load_checkpoint, save_checkpoint
@@ -472,6 +473,24 @@ def test_braggnn_resumes_to_the_same_weights_and_starts_from_given_ones(tmp_path
     little = options.model_copy(update={"epochs": 1, "learning_rate": 1e-9})
     tuned = train_braggnn(table, held, little, patch_size=11, pretrained=unbroken.model.state_dict())
     assert tuned.metrics["distance_mean"] == pytest.approx(unbroken.metrics["distance_mean"], rel=1e-3)
+
+
+@pytest.mark.parametrize("loss", ["huber", "mse"])
+def test_losses_and_distances_are_those_of_the_validation_peaks_in_pixels(loss):
+    table = simulated_peaks(60, 3)
+    held = split_blocks(table.fidx, validation=0.3, block=16)
+    options = Train(epochs=1, batch_size=32, device="cpu", seed=4, loss=loss, precision="32-true", ema_decay=0)
+    trained = train_braggnn(table, held, options, patch_size=11)
+    still, rows = np.zeros(held.sum(), np.int64), np.flatnonzero(held)
+    inputs, labels = network_batch(table, rows, still, still, still, patch_size=11)
+    with torch.no_grad():
+        error = 11 * (trained.model(torch.from_numpy(inputs)).numpy() - labels)
+    found = trained.training.best
+    assert found["validation_distance"] == pytest.approx(np.hypot(*error.T).mean(), rel=1e-4)
+    # The loss is in sides of the patch; Huber's bends at a tenth of a pixel.
+    bent = np.where(np.abs(error) < 0.1, 0.5 * error**2 / 0.1, np.abs(error) - 0.05) / 11
+    expected = bent.mean() if loss == "huber" else (error**2).mean() / 11**2
+    assert found["validation_loss"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_unusable_training_data_is_named():
