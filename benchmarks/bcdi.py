@@ -102,11 +102,11 @@ def report(found: dict[str, list[Tensor]], measured: Tensor, truth: Tensor | Non
     for name, objects in found.items():
         errors = [error_at(one, measured, voxels) for one in objects]
         filled = [100 * float((one != 0).float().mean()) for one in objects]
-        line = f"  {name:12} error {min(errors):.4f} at best, {np.mean(errors):.4f} in the mean, at {voxels} voxels;"
+        line = f"  {name:12} error {min(errors):.4f} (best), {np.mean(errors):.4f} (mean), at {voxels} voxels;"
         line += f" support before {np.mean(filled):.1f} % of the volume"
         if truth is not None:
             right = comparison.against_truth(torch.stack(objects), truth, threshold=SUPPORT_THRESHOLD).correlation
-            line += f"; correlation with the truth {right.max():.4f} at best"
+            line += f"; best correlation with the truth {right.max():.4f}"
         print(line)
 
 
@@ -147,7 +147,7 @@ def several(measured: Tensor, count: int = 8) -> None:
 
 def short_cut(measured: Tensor, full: float) -> None:
     """Time the network's image and 20 iterations that start from its best candidate, against the full run."""
-    print("the image of a network (random weights) and 20 iterations from it, with a shrink-wrap, on two cores")
+    print("prediction of a network (random weights) and 20 iterations from it, with a shrink-wrap, on two cores")
     for architecture, widths in NETWORKS:
         network = make_network(Train(architecture=architecture, widths=widths, seed=0)).eval()
         exact = images(network, measured, "32-true")

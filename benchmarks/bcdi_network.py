@@ -113,17 +113,19 @@ def main() -> None:
     """Run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", type=Path, help="this one, nothing is trained")
+    parser.add_argument("--model", type=Path, help="trained model; without it one is trained")
     parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--side", type=int, help="middle of the patterns that the network sees, as it was trained on")
-    parser.add_argument("--crystals", type=int, default=4000, help="to train on")
+    parser.add_argument("--side", type=int, help="side of the central crop for the network, as in training")
+    parser.add_argument("--crystals", type=int, default=4000, help="number of training crystals")
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--minutes", type=float, default=60.0, help="after which the training is ended, to go on later")
+    parser.add_argument("--minutes", type=float, default=60.0, help="time limit of the training, which can be resumed")
     parser.add_argument("--test", type=int, default=32, help="unseen crystals of each regime")
-    parser.add_argument("--photons", type=float, nargs=2, default=Simulate().photons, help="of the unseen crystals")
+    parser.add_argument(
+        "--photons", type=float, nargs=2, default=Simulate().photons, help="photons of the unseen crystals"
+    )
     parser.add_argument("--starts", type=int, default=4)
     parser.add_argument("--iterations", type=int, nargs="+", default=[10, 20, 50, 100, 200])
-    parser.add_argument("--beta", type=float, help="of RAAR; default: by the noise")
+    parser.add_argument("--beta", type=float, help="relaxation of RAAR; default: set by the noise")
     parser.add_argument("--shrink-every", type=int, default=Evaluate().shrink_every)
     parser.add_argument("--sigma", type=float, nargs=2, default=Evaluate().sigma)
     parser.add_argument("--threshold", type=float, default=Evaluate().threshold)
@@ -137,7 +139,7 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     model = arguments.model or trained(arguments.folder, arguments)
     if model is None:
-        print("The time is over; the same command goes on from the last whole epoch.")
+        print("The time limit is reached; the same command continues after the last complete epoch.")
         return
     weights, metadata = load_model(model)
     began, cpu = time.perf_counter(), time.process_time()
@@ -147,7 +149,7 @@ def main() -> None:
         f"{model}: successes [%] by iterations, {arguments.test} unseen crystals of each regime at {arguments.size}^3"
     )
     print(table(tried, arguments.starts))
-    print(f"{time.perf_counter() - began:.0f} s, {time.process_time() - cpu:.0f} s of a core")
+    print(f"{time.perf_counter() - began:.0f} s, {time.process_time() - cpu:.0f} s of processor time")
 
 
 if __name__ == "__main__":

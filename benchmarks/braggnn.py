@@ -215,7 +215,7 @@ def accuracy(model: BraggNN, seed: int, *, neighbours: bool) -> None:
     located = build_locator(model, Locate())(patches, counts)
     found["ours"] = np.stack([located.row, located.col])
     turned = build_locator(model, Locate(tta=True, uncertainty=False))(patches)
-    found["ours, mean of 8 turns"] = np.stack([turned.row, turned.col])
+    found["ours, mean of 8 symmetries"] = np.stack([turned.row, turned.col])
     print(f"\nerror on {len(images)} peaks {'with neighbours' if neighbours else 'alone'} [px]".ljust(45)
           + "median      mean     p95   / bound")  # fmt: skip
     rows = {"Cramer-Rao bound": bound} | {name: np.hypot(*(at - true)) for name, at in found.items()}

@@ -149,7 +149,7 @@ def passes(device: torch.device, repeats: int) -> None:
         agree = float((logits.argmax(0) == mean.argmax(0)).float().mean())
         print(f"  dropout {dropout} in {where:6}  separate {1e3 * slow:6.0f} ms, ours {1e3 * fast:6.0f} ms, ", end="")
         print(f"ratio {slow / fast:5.1f}; apart {apart:.5f}, sampling error {error:.5f}, ", end="")
-        print(f"logits' deviation {float(mean.std()):.3f}, same class at {100 * agree:.2f} %")
+        print(f"standard deviation of the logits {float(mean.std()):.3f}, same class at {100 * agree:.2f} %")
 
 
 def windows(device: torch.device, repeats: int) -> None:
@@ -164,7 +164,7 @@ def windows(device: torch.device, repeats: int) -> None:
         return sum(len(gather(padded, pixels[rows])[0]) for rows in batches)
 
     took, count = seconds(epoch, repeats)
-    print(f"windows of {SIDE} x {SIDE} for training, batches of 1024 in random order: {count / took:.0f} a second")
+    print(f"windows of {SIDE} x {SIDE} for training, batches of 1024 in random order: {count / took:.0f} per second")
 
 
 def local(device: torch.device, repeats: int) -> None:
@@ -186,7 +186,7 @@ def local(device: torch.device, repeats: int) -> None:
 
     shared, _ = seconds(whole_slice, repeats)
     print(
-        f"LCGAR over the {len(pixels)} IDK pixels of a slice: ours, windows with zeros beyond them as published, ",
+        f"LCGAR over the {len(pixels)} IDK pixels of a slice: ours, zero padding as published, ",
         end="",
     )
     print(f"{1e3 * fast:.0f} ms; image padding, shared features, {1e3 * shared:.0f} ms")
@@ -206,7 +206,7 @@ def local(device: torch.device, repeats: int) -> None:
         apart = float((found[: len(some)] - expected).abs().max() / expected.std())
         print(f"  a dataset of pixels, {name:24}{1e3 * slow:7.0f} ms, ratios {slow / fast:5.1f}", end="")
         print(f" and {slow / shared:5.1f}; of the first, ", end="")
-        print(f"largest difference {apart:.3f} of the logits' deviation")
+        print(f"largest difference {apart:.3f} of the standard deviation of the logits")
 
 
 def volume(device: torch.device, n: int) -> None:

@@ -93,10 +93,14 @@ def published(folder: Path, images: pd.DataFrame) -> None:
         crops
     )
     print(f"{B7}, crops of 224 px, ours in {arithmetic} and batches of 16")
-    print(f"  inference: Pillow, one by one {1e3 * peer:.0f} ms a crop, ours {1e3 * ours:.0f}, ratio {peer / ours:.1f}")
+    print(
+        f"  inference: Pillow, one by one {1e3 * peer:.0f} ms per crop, ours {1e3 * ours:.0f}, ratio {peer / ours:.1f}"
+    )
     peer = seconds(lambda: [train_step(network, load(path), "32-true") for path in files[:4]], repeats=1) / 4
     ours = seconds(lambda: train_step(network, as_input(crops, "cpu"), arithmetic), repeats=1) / len(crops)
-    print(f"  training: Pillow, one by one {1e3 * peer:.0f} ms a crop, ours {1e3 * ours:.0f}, ratio {peer / ours:.1f}")
+    print(
+        f"  training: Pillow, one by one {1e3 * peer:.0f} ms per crop, ours {1e3 * ours:.0f}, ratio {peer / ours:.1f}"
+    )
 
 
 def load(path: Path) -> torch.Tensor:

@@ -39,7 +39,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 def main() -> None:
     chosen = sys.argv[1:] or list(PROTOCOLS)
     head = f"{'protocol':22}{'seed':>5}{'minutes':>9}{'images %':>10}{'95 %':>14}{'crops %':>9}{'ECE img':>9}"
-    beside = "beside it, images %: grey histogram, settings, information bar, histogram matched network"
+    beside = "trivial features, images %: grey histogram, settings, information bar, histogram matched network"
     lines = [f"{head}{'not seen %':>12}   {beside}"]
     print(lines[0], flush=True)
     for name in chosen:

@@ -1,4 +1,4 @@
-"""What a training must store to go on after being killed, and when a stored state is its own."""
+"""Seeds and keys of trainings, and the checkpoints from which an interrupted training is resumed."""
 
 import hashlib
 import json
@@ -21,19 +21,19 @@ LOG = logging.getLogger(__name__)
 def derived_seed(seed: int, *stream: int) -> int:
     """Mix a seed with the number of an epoch, or any others, into an independent seed.
 
-    Nothing about random numbers needs storing then: epoch 7 draws the same numbers whether or not the training was
+    So no state of random numbers needs to be stored: epoch 7 draws the same numbers whether or not the training was
     interrupted before.
     """
     return int(np.random.SeedSequence([seed, *stream]).generate_state(1, np.uint64)[0])
 
 
 def generator(seed: int, *stream: int) -> torch.Generator:
-    """Random numbers that depend on a seed and, for example, the number of an epoch."""
+    """Return a generator that depends on a seed and, for example, the number of an epoch."""
     return torch.Generator().manual_seed(derived_seed(seed, *stream))
 
 
 def training_key(*parts: Any) -> str:
-    """Digest of all that decides a training's result.
+    """Compute the digest of everything that affects the result of a training.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def training_key(*parts: Any) -> str:
     Returns
     -------
     str
-        Differs as soon as a value, a shape, a type or the order of the parts does.
+        Differs if a value, a shape, a type or the order of the parts differs.
     """
     digest = hashlib.sha256()
     for part in parts:
@@ -71,15 +71,15 @@ def _bytes(tensor: Tensor) -> np.ndarray:
 
 
 def matching_checkpoint(path: str | os.PathLike[str], key: str) -> dict[str, Any] | None:
-    """Read a checkpoint when it is there, whole, and of the same training; say so when it is not."""
+    """Read a checkpoint if it exists, is complete and belongs to the same training; otherwise log the reason."""
     if not Path(path).is_file():
         return None
     try:
         content = load_checkpoint(path)
     except InputError as error:
-        LOG.warning("%s; starting anew", error)
+        LOG.warning("%s; training starts again", error)
         return None
     if content.get("key") != key:
-        LOG.info("%s belongs to other data or options; starting anew", path)
+        LOG.info("%s belongs to other data or options; training starts again", path)
         return None
     return content

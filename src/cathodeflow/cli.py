@@ -1,4 +1,4 @@
-"""The command line: `cathodeflow <technique> <stage>`, and what concerns the whole workflow."""
+"""The command line: `cathodeflow <technique> <stage>`, and the commands for the whole workflow."""
 
 import importlib
 import sys
@@ -18,7 +18,7 @@ class Techniques(click.Group):
     """Commands of the techniques' packages, imported only when they are called."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Own commands and every package that has stages."""
+        """List the general commands and the techniques."""
         return sorted({*super().list_commands(context), *technique_names()})
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
@@ -54,7 +54,7 @@ def check(config: str) -> None:
 
     settings = load(config)
     for technique, sheet in samples(settings).items():
-        getattr(settings, technique).look(sheet)
+        getattr(settings, technique).read_headers(sheet)
         click.echo(f"{config}: {technique}: {len(sheet)} sample{'s' if len(sheet) > 1 else ''}, no problem found")
 
 
@@ -95,9 +95,9 @@ def verify(results: str) -> None:
     what = f"{found.records} records, {found.files} files, {found.stores} stores"
     rest = f"; {len(found.unknown)} files have no digest" if found.unknown else ""
     if not found.errors:
-        click.echo(f"{results}: {what}: all as they were written{rest}")
+        click.echo(f"{results}: {what}, all unchanged{rest}")
         return
-    click.echo(f"{results}: {what}: {len(found.errors)} damaged or missing{rest}. To make them anew:", err=True)
+    click.echo(f"{results}: {what}: {len(found.errors)} damaged or missing{rest}. To rebuild them:", err=True)
     click.echo(f"    {rebuild_command(found.remove)}", err=True)
     sys.exit(1)
 
@@ -139,7 +139,7 @@ def track(
     records = find_records(results, dict(sheet.split("=", 1) for sheet in sheets), shared)
     waiting = record_runs(records, results=results, uri=uri, experiment=experiment, out=out, attempt=attempt)
     if waiting:
-        click.echo(f"{uri}: {waiting}; the runs are sent when snakemake is started the next time", err=True)
+        click.echo(f"{uri}: {waiting}; the runs will be sent at the next start of snakemake", err=True)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""Where the work is done, and who watches it: a cluster, Dask, processes of a training, a tracking server.
+"""Where jobs run and are tracked: cluster, Dask, training processes, tracking server.
 
-None of it is an option of a stage, as it changes no result: the command line takes it before the name of the technique,
-from the environment too, which jobs of a cluster inherit. So another scheduler reruns nothing.
+These are not options of a stage, as they do not change results. The command line takes them before the technique,
+or from the environment, which cluster jobs inherit. So another scheduler reruns nothing.
 """
 
 import os
@@ -19,7 +19,7 @@ _ADDRESS = r"(tcp|tls|ucx)://\S+:\d+"
 
 
 class Cluster(Options):
-    """What jobs ask of a cluster, by stage, such as `bragg.fit: 4000`; the rules know a value for every stage."""
+    """Resources of cluster jobs by stage, such as `bragg.fit: 4000`; every rule has default values."""
 
     memory: dict[str, int] = option({}, "Memory of a stage's jobs; each retry requests this amount more.",
                                     unit="MB")  # fmt: skip
@@ -34,7 +34,7 @@ class Cluster(Options):
 
 
 class Dask(Options):
-    """Where array stages compute: in threads, in processes, or on a cluster of Dask workers."""
+    """Dask scheduler of the stages that compute on arrays: threads, processes, or a cluster of workers."""
 
     scheduler: str = option(
         "threads",
@@ -57,7 +57,7 @@ class Dask(Options):
 
 
 class Processes(Options):
-    """Processes that a network is trained in, each with a share of every batch."""
+    """Distributed training of a network: each process takes a part of every batch."""
 
     devices: int = option(1, "Number of GPUs per machine, or of processes on a machine without a GPU.", ge=1)
     num_nodes: int = option(1, "Number of machines.", ge=1)
@@ -69,7 +69,7 @@ class Processes(Options):
 
 
 class Tracking(Options):
-    """Where runs are recorded."""
+    """MLflow server or database for the runs."""
 
     uri: str = option(
         "sqlite:///results/mlflow.db",
@@ -78,12 +78,12 @@ class Tracking(Options):
     experiment: str = option("cathodeflow", "MLflow experiment for the runs.")
 
 
-# Sections of the configuration that the command line takes, and the beginning of their flags.
+# Sections of the configuration that are command-line flags, and the prefixes of these flags.
 SECTIONS: dict[str, type[Options]] = {"dask": Dask, "processes": Processes, "tracking": Tracking}
 
 
 def flags(function: Callable[..., None]) -> Callable[..., None]:
-    """Add a flag for every option of the sections, which the environment may give too."""
+    """Add a flag for every option of the sections; the environment may set them, too."""
     for section, name, variable in _variables():
         made = flag(f"{section}_{name}", SECTIONS[section].model_fields[name])
         made.name, made.envvar = f"{section}_{name}", variable
@@ -92,7 +92,7 @@ def flags(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def choose(values: dict[str, Any]) -> None:
-    """Check what the flags say, and keep it for this process and those that it starts.
+    """Check the values of the flags, and keep them for this process and its child processes.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def choose(values: dict[str, Any]) -> None:
 
 
 def environment(config: Any) -> dict[str, str]:
-    """Variables that say the sections of a configuration, for the jobs of a workflow."""
+    """Return environment variables with the sections of a configuration, for the jobs of a workflow."""
     return {
         variable: str(value)
         for section, name, variable in _variables()
@@ -114,7 +114,7 @@ def environment(config: Any) -> dict[str, str]:
 
 
 def chosen(cls: type[OptionsT]) -> OptionsT:
-    """Section as the command line, or what started this process, says."""
+    """Return a section as set on the command line or in the environment."""
     found = {
         name: os.environ.get(variable) or None for section, name, variable in _variables() if SECTIONS[section] is cls
     }
@@ -122,9 +122,9 @@ def chosen(cls: type[OptionsT]) -> OptionsT:
 
 
 def launcher(processes: Processes) -> str:
-    """Command before that of a training, in a job of Slurm that has several tasks for it; else nothing.
+    """Return the command that starts the processes of a training in a Slurm job with several tasks, else "".
 
-    Every process must see all GPUs of its machine, of which it takes its own.
+    All GPUs of a machine must be visible to each process, which uses its own.
     """
     if processes.devices * processes.num_nodes == 1 or "SLURM_JOB_ID" not in os.environ:
         return ""

@@ -1,4 +1,4 @@
-"""How a stage becomes a command: its arguments and options as flags, one line for bad input, a log."""
+"""Commands of the stages: arguments and options as flags, one-line errors for bad input, the log."""
 
 import ast
 import importlib
@@ -21,7 +21,7 @@ log = logging.getLogger("cathodeflow")
 
 
 class Technique(click.Group):
-    """Commands of a technique: its stages, each imported only when it is called."""
+    """Commands of a technique: one per stage, imported only when it is called."""
 
     def __init__(self, package: str) -> None:
         self._package = package
@@ -29,7 +29,7 @@ class Technique(click.Group):
         super().__init__(package.rpartition(".")[2], help=importlib.import_module(package).__doc__)
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Names of the stages in the order of the section, not of the alphabet."""
+        """List the stages in the order of the section, not alphabetically."""
         return [name.replace("_", "-") for name in stage_names(self._package, self._section.model_fields)]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
@@ -52,18 +52,18 @@ class Technique(click.Group):
 
 
 class StageCommand(click.Command):
-    """A command that knows the flags of earlier versions."""
+    """Command that recognises the flags of earlier versions."""
 
     options_class: type[Options]
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        """Refuse a flag by its old name with the new one."""
+        """Refuse the old name of a flag, and name the new one."""
         try:
             return super().parse_args(context, args)
         except click.NoSuchOption as error:
             old = error.option_name.removeprefix("--").removeprefix("no-").replace("-", "_")
             if now := renamed(self.options_class, (old,)):
-                # One that has moved to another stage begins with its place there.
+                # An option that has moved to another stage begins with that stage.
                 stage, new = (now[1].replace("_", "-"), now[2:]) if now[0] == ".." else (None, now)
                 flags = " and ".join(map(flag_name, ".".join(new).split(" and ")))
                 other = f" of the command {stage}" if stage else ""
@@ -74,8 +74,8 @@ class StageCommand(click.Command):
 def command(stage: Stage) -> click.Command:
     """Make the command of a stage from its function's signature, its docstring and its options class.
 
-    Positional parameters are arguments, a sequence takes one or more; keyword-only ones are flags, required where they
-    have no default. `--sample` and `--record` are those of every stage.
+    Positional parameters are arguments (one or more for a sequence); keyword-only ones are flags, required if they
+    have no default. Every stage has `--sample` and `--record`.
     """
     keys = [key for key, _ in leaves(stage.options_class)]
 
@@ -109,7 +109,7 @@ def command(stage: Stage) -> click.Command:
 
 
 def argument(parameter: inspect.Parameter, text: str) -> click.Parameter:
-    """Argument or flag of one parameter of a stage's function."""
+    """Make the argument or flag of a parameter of a stage's function."""
     annotation = parameter.annotation
     file = file_argument(annotation)
     many = get_origin(annotation) is not None and issubclass(_origin(annotation), Sequence)
@@ -138,8 +138,8 @@ def _origin(annotation: Any) -> type:
 
 
 def start(log_file: str | None, threads: int | None) -> None:
-    """Set up the log and the number of threads of this process, before anything heavy is imported."""
-    # A log that cannot be written, on a full disk, must not hide what the job has to say.
+    """Set up the log and the number of threads of this process, before large libraries are imported."""
+    # If the log cannot be written because the disk is full, the messages of the job must still be shown.
     logging.raiseExceptions = False
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     handlers[0].setFormatter(logging.Formatter("%(message)s"))
@@ -159,7 +159,7 @@ def start(log_file: str | None, threads: int | None) -> None:
 
 
 def main(entry: click.Command) -> None:
-    """Run the command line; bad input is one line and exit status 1, anything unforeseen says that it is our fault."""
+    """Run the command line; bad input gives one line and exit status 1, other exceptions a request to report them."""
     try:
         entry.main(standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -172,7 +172,7 @@ def main(entry: click.Command) -> None:
         sys.exit(130)
     except Exception as error:
         if isinstance(error, InputError):
-            # Nothing to look for in the code: the line says it all, and Snakemake shows the log.
+            # The line is sufficient without a traceback, and Snakemake shows the log.
             log.error("%s", error)
         elif isinstance(error, OSError) and error.filename:
             log.error("%s: %s", error.filename, error.strerror)
@@ -182,5 +182,5 @@ def main(entry: click.Command) -> None:
             for handler in logging.getLogger().handlers:
                 if isinstance(handler, logging.FileHandler):
                     handler.handle(log.makeRecord(log.name, logging.DEBUG, "", 0, "traceback:", (), sys.exc_info()))
-            log.error("unexpected %s: %s (a fault of cathodeflow: please report it)", type(error).__name__, error)
+            log.error("unexpected %s: %s (a bug in Cathodeflow; please report it)", type(error).__name__, error)
         sys.exit(1)

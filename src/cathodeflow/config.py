@@ -1,4 +1,4 @@
-"""The configuration file: the settings of the workflow and a section of options for every technique."""
+"""The configuration file: settings of the workflow, and one section of options per technique."""
 
 import importlib
 from functools import cache
@@ -16,7 +16,7 @@ from cathodeflow.stage import technique_names
 
 
 class Reruns(Options):
-    """What makes results stale, besides data, options and code."""
+    """Triggers for rerunning stages in addition to data, options and code."""
 
     libraries: tuple[str, ...] = option(
         (),
@@ -35,7 +35,7 @@ class Settings(Options):
     run_name: str | None = option(
         None, "Name of the run, kept in the records and shown in MLflow. A new name reruns nothing."
     )
-    reruns: Reruns = option(Reruns(), "What makes results stale, besides data, options and code.")
+    reruns: Reruns = option(Reruns(), "Triggers for rerunning stages in addition to data, options and code.")
     tracking: Tracking = option(Tracking(), "MLflow tracking.")
     cluster: Cluster = option(Cluster(), "Memory and time limits of cluster jobs.")
     dask: Dask = option(Dask(), "Dask scheduler of the stages that compute on arrays.")
@@ -44,13 +44,13 @@ class Settings(Options):
 
 @cache
 def techniques() -> dict[str, type[TechniqueSection]]:
-    """Names of the techniques, and the class of each one's section: `Section` in the technique's `options` module."""
+    """Return the section class of every technique by name: `Section` of its `options` module."""
     return {name: importlib.import_module(f"cathodeflow.{name}.options").Section for name in technique_names()}
 
 
 @cache
 def stages() -> dict[str, type[Options]]:
-    """Classes of options of all stages, by names such as `bragg.fit`."""
+    """Return the options classes of all stages, by names such as `bragg.fit`."""
     return {
         f"{technique}.{name}": field.annotation
         for technique, section in techniques().items()
@@ -61,7 +61,7 @@ def stages() -> dict[str, type[Options]]:
 
 @cache
 def config_class() -> type[Settings]:
-    """Class of the whole configuration: the settings and an optional section for every technique."""
+    """Return the class of the whole configuration: the settings and an optional section for every technique."""
     sections: dict[str, Any] = {
         name: (section | None, option(None, (section.__doc__ or "").splitlines()[0]))
         for name, section in techniques().items()
@@ -75,7 +75,7 @@ def validate(values: dict[str, Any], where: str = "configuration") -> Settings:
     Raises
     ------
     InputError
-        A line for every wrong key, naming it, its value and what was expected.
+        One line for every wrong key, with its value and what was expected.
     """
     config = from_config(config_class(), values, where)
     if not any(getattr(config, name) for name in techniques()):
@@ -102,7 +102,7 @@ def load(path: str) -> Settings:
     Raises
     ------
     InputError
-        The file is not YAML, a key or value is wrong, or a sample sheet is.
+        The file is not YAML, or a key, a value or a sample sheet is wrong.
     """
     values = read_yaml(path)
     config = validate(values, path)
@@ -110,14 +110,14 @@ def load(path: str) -> Settings:
     return config
 
 
-def samples(config: Settings, *, look: bool = True) -> dict[str, dict[str, Any]]:
+def samples(config: Settings, *, checked: bool = True) -> dict[str, dict[str, Any]]:
     """Read the sample sheet of every configured technique.
 
     Parameters
     ----------
     config : Settings
-    look : bool
-        Whether files are looked for, and options and samples compared.
+    checked : bool
+        Whether to require that files exist, and that options and samples are consistent.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def samples(config: Settings, *, look: bool = True) -> dict[str, dict[str, Any]]
     Raises
     ------
     InputError
-        A line for everything that is wrong in the sheets.
+        One line for each problem in the sheets.
     """
     sheets, errors = {}, []
     for name in techniques():
@@ -136,7 +136,7 @@ def samples(config: Settings, *, look: bool = True) -> dict[str, dict[str, Any]]
             continue
         try:
             sheets[name] = read_samples(section.samples, section.sample_class)
-            if look:
+            if checked:
                 section.check(sheets[name])
         except InputError as error:
             errors += error.errors
@@ -146,7 +146,7 @@ def samples(config: Settings, *, look: bool = True) -> dict[str, dict[str, Any]]
 
 
 def complete(config: Settings, options: OptionsT) -> OptionsT:
-    """Give options the workflow's seed and device where they take one and have none."""
+    """Set the seed and device of options to those of the workflow where they are None."""
     shared = {key: getattr(config, key) for key in ("seed", "device")}
     fields = type(options).model_fields
     return options.model_copy(
@@ -155,12 +155,12 @@ def complete(config: Settings, options: OptionsT) -> OptionsT:
 
 
 def stage_options(config: Settings, stage: str) -> Options:
-    """Options of a stage such as `bragg.find_peaks`, with the workflow's seed and device where it takes them."""
+    """Return the options of a stage such as `bragg.find_peaks`, with seed and device of the workflow as defaults."""
     technique, name = stage.split(".")
     options: Options = getattr(getattr(config, technique), name)
     return complete(config, options)
 
 
 def stage_flags(config: Settings, stage: str) -> str:
-    """Options of a stage as one line of command-line flags."""
+    """Write the options of a stage as one line of command-line flags."""
     return to_flags(stage_options(config, stage))

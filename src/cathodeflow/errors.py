@@ -1,10 +1,10 @@
-"""The one error type that bad input ends in."""
+"""Errors of bad input."""
 
 import os
 
 
 class InputError(Exception):
-    """Input that cannot be used: what it is, what was found, what was expected.
+    """Input that cannot be used: where, what was found, and what was expected.
 
     The command line prints it as one line and exits with status 1; nothing is written.
 
@@ -13,7 +13,7 @@ class InputError(Exception):
     where : str or os.PathLike
         File, dataset inside a file, or configuration key at fault.
     found, expected : str
-        What stands there, and what should stand there.
+        Description of the present input, and of valid input.
 
     Examples
     --------
@@ -27,12 +27,12 @@ class InputError(Exception):
 
     @property
     def errors(self) -> list["InputError"]:
-        """All single errors that this one stands for."""
+        """All single errors of this one."""
         return [self]
 
 
 class RenamedKeyError(InputError):
-    """A key of a configuration, or a flag, by the name that it had in an earlier version.
+    """A key of a configuration or a flag with the name of an earlier version.
 
     Examples
     --------
@@ -46,7 +46,7 @@ class RenamedKeyError(InputError):
 
 
 class InputErrors(InputError):
-    """Several input errors at once, a line each, so that all can be mended in one go."""
+    """Several input errors at once, one line each, so that all can be fixed together."""
 
     def __init__(self, errors: list[InputError]) -> None:
         super().__init__(errors[0].where, errors[0].found, errors[0].expected)
@@ -55,10 +55,10 @@ class InputErrors(InputError):
 
     @property
     def errors(self) -> list[InputError]:
-        """All single errors that this one stands for."""
+        """All single errors of this one."""
         return self._errors
 
     @staticmethod
     def of(errors: list[InputError]) -> InputError:
-        """Return the error itself where there is only one."""
+        """Join errors; a single one is returned as it is."""
         return errors[0] if len(errors) == 1 else InputErrors(errors)

@@ -4,9 +4,9 @@ from typing import Annotated, Any, NamedTuple, TypeAlias, get_args
 
 
 class FileArgument(NamedTuple):
-    """What an argument that names a file is for.
+    """Kind of an argument that names a file.
 
-    metavar : str, how the command line calls it.
+    metavar : str, its name in the help of the command line.
     output : bool, whether the stage writes it.
     """
 
@@ -25,7 +25,7 @@ OutputStore: TypeAlias = Annotated[str, FileArgument("STORE", output=True)]
 
 
 def file_argument(annotation: Any) -> FileArgument | None:
-    """Say what a file argument is for, also of an optional one and of a sequence; None for any other argument."""
+    """Return the kind of a file argument, also if it is optional or a sequence; None for any other argument."""
     for item in get_args(annotation):
         if isinstance(item, FileArgument):
             return item

@@ -1,4 +1,4 @@
-"""Flags, and the words that describe an option, from the fields of options classes."""
+"""Flags and help texts of options, from the fields of options classes."""
 
 from typing import Annotated, Any, get_args, get_origin
 
@@ -9,7 +9,7 @@ from cathodeflow.options import as_flag, flag_name, is_tuple, optional
 
 
 def flag(key: str, field: FieldInfo) -> click.Option:
-    """Command-line flag of one option, by its key."""
+    """Make the command-line flag of an option, by its key."""
     names = [flag_name(key), variable(key)]
     if field.annotation is bool:
         names[0] += "/--no-" + names[0][2:]
@@ -22,7 +22,7 @@ def flag(key: str, field: FieldInfo) -> click.Option:
 
 
 def variable(key: str) -> str:
-    """Name of an option's parameter in a command; options may be called like arguments of the stage's function.
+    """Return the parameter name of an option in a command; it differs from the arguments of the stage's function.
 
     Examples
     --------

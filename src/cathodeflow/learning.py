@@ -1,4 +1,4 @@
-"""Device, arithmetic and threads of networks, as the options name them."""
+"""Device, precision, threads and memory of networks."""
 
 import ctypes
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 from cathodeflow.cluster import Processes, chosen
 from cathodeflow.errors import InputError
 
-# Of mallopt(3).
+# Parameters of mallopt(3).
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
@@ -20,7 +20,7 @@ def resolve_device(device: str) -> torch.device:
     Raises
     ------
     InputError
-        When CUDA is asked for and there is no GPU that torch can use.
+        CUDA is requested, but there is no GPU that torch can use.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("device", "cuda, but no GPU that torch can use", "cpu or auto")
@@ -28,12 +28,12 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """Turn "auto" into "bf16-mixed" where the device computes with bfloat16, else into "32-true".
+    """Resolve "auto" to "bf16-mixed" if the hardware supports bfloat16, else to "32-true".
 
     Raises
     ------
     InputError
-        When float16 is asked for on a CPU.
+        float16 is requested on a CPU.
     """
     if precision == "16-mixed" and device.type == "cpu":
         raise InputError("precision", "16-mixed on a CPU", "bf16-mixed, 32-true or auto")
@@ -41,16 +41,16 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         return precision
     if device.type == "cuda":
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    # Without instructions for it, bfloat16 is slower than float32.
+    # Without hardware support, bfloat16 is slower than float32.
     checks = (getattr(torch.cpu, f"_is_{name}_supported", bool) for name in ("avx512_bf16", "amx_tile"))
     return "bf16-mixed" if any(check() for check in checks) else "32-true"
 
 
 def held(tensors: Sequence[Tensor], device: torch.device, *, fraction: float = 0.5) -> list[Tensor]:
-    """Copy the data of a training to the device, where it needs at most this fraction of the memory that is free there.
+    """Copy the data of a training to the device if they need at most this fraction of its free memory.
 
-    Batches are then taken from there and not copied one by one. On a CPU, where they do not fit, or where several
-    processes train (each has a GPU of its own, which it does not know yet), tensors stay.
+    Batches are then not copied one by one. On a CPU, if the data do not fit, or if several
+    processes train (each has its own GPU, which is not known yet), the tensors are returned unchanged.
 
     Parameters
     ----------
@@ -58,27 +58,27 @@ def held(tensors: Sequence[Tensor], device: torch.device, *, fraction: float = 0
         A tensor that occurs twice is copied once.
     device : torch.device
     fraction : float
-        The rest is left to the network and its batches.
+        The rest is reserved for the network and its batches.
 
     Returns
     -------
     list of Tensor
-        All on the device, or all as they were.
+        All on the device, or all unchanged.
     """
     processes = chosen(Processes)
     if device.type != "cuda" or processes.devices * processes.num_nodes > 1:
         return list(tensors)
-    different = {id(one): one for one in tensors if one.device.type != "cuda"}
+    different = {id(tensor): tensor for tensor in tensors if tensor.device.type != "cuda"}
     free = torch.cuda.mem_get_info(device)[0]
-    if sum(one.numel() * one.element_size() for one in different.values()) > fraction * free:
+    if sum(tensor.numel() * tensor.element_size() for tensor in different.values()) > fraction * free:
         return list(tensors)
-    copies = {number: one.to(device) for number, one in different.items()}
-    return [copies.get(id(one), one) for one in tensors]
+    copies = {number: tensor.to(device) for number, tensor in different.items()}
+    return [copies.get(id(tensor), tensor) for tensor in tensors]
 
 
 @contextmanager
 def limited_threads(threads: int) -> Iterator[None]:
-    """Compute with this many threads on CPUs, and afterwards with as many as before."""
+    """Limit the CPU threads of torch inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -88,11 +88,11 @@ def limited_threads(threads: int) -> Iterator[None]:
 
 
 def keep_memory() -> None:
-    """Let this process keep the memory of freed tensors for the next ones, where glibc gives memory.
+    """Let glibc keep the memory of freed tensors for later ones.
 
-    By default, tensors above 32 MB are given back to the system at once and come anew, page by page and cleared, in
-    every step. A training with such tensors runs up to one and a half times as fast without that; the process holds
-    what it held at its peak.
+    By default, the memory of tensors above 32 MB is returned to the system at once and requested again, page by page,
+    in every step. Training with such tensors is up to 1.5 times as fast if the memory is kept; the process then holds
+    its peak memory.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -20,10 +20,10 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    #: Keys that earlier versions had, with their present names, such as `{"turn": "augment.rotate90"}`: they are
+    #: Keys of earlier versions with their present names, such as `{"turn": "augment.rotate90"}`: they are
     #: refused with the new name, as a value that was ignored or meant something else would change results silently.
-    #: One that became two has both: `{"symmetries": "augment.rotate90 and augment.flip"}`.
-    #: That of an option that has moved to another stage begins with `../`, such as `../figures.isosurface`.
+    #: For a key that became two, give both: `{"symmetries": "augment.rotate90 and augment.flip"}`.
+    #: For an option that has moved to another stage, begin with `../`, such as `../figures.isosurface`.
     renamed: ClassVar[dict[str, str]] = {}
 
 
@@ -31,34 +31,34 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 def option(default: Any, description: str, *, unit: str | None = None, **bounds: Any) -> Any:
-    """Field of an options class: default (`...` for none), one sentence, unit, and bounds (`ge`, `gt`, `le`, `lt`)."""
+    """Make a field of an options class: default (`...`: none), one sentence, unit, bounds (`ge`, `gt`, `le`, `lt`)."""
     return Field(default, description=description, json_schema_extra={"unit": unit} if unit else None, **bounds)
 
 
-# How the command line says that an optional value is not given, where the default is a value.
+# Command-line value for None, if the default is not None.
 _NONE = "none"
 
 
 def optional(annotation: Any) -> bool:
-    """Whether a field's annotation admits None."""
+    """Return whether a field's annotation allows None."""
     union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
     return union and type(None) in typing.get_args(annotation)
 
 
 def is_tuple(annotation: Any) -> bool:
-    """Whether a field holds a tuple, written with commas on the command line."""
+    """Return whether a field is a tuple, which is written with commas on the command line."""
     arms = typing.get_args(annotation) if optional(annotation) else (annotation,)
     return any(typing.get_origin(arm) is tuple for arm in arms)
 
 
 def options_class(field: FieldInfo) -> type[Options] | None:
-    """Class of a field that holds options of its own, such as `augment` of a training; else None."""
+    """Return the class of a group of options, such as `augment` of a training; None for a single option."""
     annotation = field.annotation
     return annotation if isinstance(annotation, type) and issubclass(annotation, Options) else None
 
 
 def leaves(cls: type[Options], above: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Yield every single option of a class with its key; those of a group are `group.key`."""
+    """Yield every single option of a class with its key, `group.key` for those of a group."""
     for name, field in cls.model_fields.items():
         if nested := options_class(field):
             yield from leaves(nested, f"{above}{name}.")
@@ -72,15 +72,15 @@ def value_of(options: Options, key: str) -> Any:
 
 
 def flag_name(key: str) -> str:
-    """Command-line flag of a key: `min_value` is `--min-value`, `augment.flip` is `--augment-flip`."""
+    """Return the command-line flag of a key: `min_value` is `--min-value`, `augment.flip` is `--augment-flip`."""
     return "--" + key.replace("_", "-").replace(".", "-")
 
 
 def to_flags(options: Options) -> str:
-    """Every option as one line of shell-quoted flags, in the order of the class.
+    """Write every option as one line of shell-quoted flags, in the order of the class.
 
-    All values stand there, defaults too, so that the line says everything the job depends on and Snakemake, which
-    compares it as one string, sees every change.
+    All values are included, also defaults, so that the line has everything the job depends on and Snakemake, which
+    compares it as one string, detects every change.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def to_flags(options: Options) -> str:
             words.append(flag_name(key) if value else "--no-" + flag_name(key)[2:])
         elif value is not None:
             text = as_flag(value)
-            # With '=' a value that begins with a minus sign is not taken for a flag.
+            # With '=' a value that begins with a minus sign is not read as a flag.
             joined = f"{flag_name(key)}={shlex.quote(text)}" if text.startswith("-") else None
             words += [joined] if joined else [flag_name(key), shlex.quote(text)]
         elif field.default is not None:
@@ -111,7 +111,7 @@ def as_flag(value: Any) -> str:
 
 
 def from_flags(cls: type[OptionsT], values: dict[str, Any]) -> OptionsT:
-    """Build options from command-line values by key; what is None was not given and keeps its default.
+    """Build options from command-line values by key; None means not given, which keeps the default.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def _from_text(value: Any, field: FieldInfo) -> Any:
     if isinstance(value, str) and is_tuple(annotation):
         return [part for part in value.split(",") if part]
     if typing.get_origin(annotation) is typing.Literal:
-        # Pydantic takes a choice that is a number for one only as a number.
+        # Pydantic accepts a numeric choice only as a number.
         return {str(choice): choice for choice in typing.get_args(annotation)}.get(value, value)
     return value
 
@@ -166,7 +166,7 @@ def from_config(cls: type[OptionsT], section: Any, where: str) -> OptionsT:
 
 
 def as_tuples(values: Any) -> Any:
-    """Turn the lists of a section into tuples: what a validator that runs before the others hands on is no JSON.
+    """Convert the lists of a section to tuples, as pydantic expects after a validator that runs before the others.
 
     Examples
     --------
@@ -181,12 +181,12 @@ def as_tuples(values: Any) -> Any:
 def as_input_error(
     error: ValidationError, cls: type[BaseModel], name: typing.Callable[[tuple[Any, ...]], str]
 ) -> InputError:
-    """Say each of pydantic's complaints as where, found, expected."""
+    """Convert each of pydantic's errors to where, found and expected."""
     found: list[InputError] = []
     for problem in error.errors(include_url=False):
         location = tuple(problem["loc"])
         if problem["type"] == "too_short" and found:
-            continue  # what is too short is what was left after the items said before
+            continue  # too short only because the items reported before were dropped
         if problem["type"] == "extra_forbidden" and (now := renamed(cls, location)):
             found.append(RenamedKeyError(name(location), name(now).rpartition(": ")[2]))
         elif problem["type"] == "extra_forbidden":
@@ -205,7 +205,7 @@ def as_input_error(
 
 
 def renamed(cls: type[BaseModel], location: tuple[Any, ...]) -> tuple[str, ...] | None:
-    """Present place of the key at `location`, if it is the old name of an option."""
+    """Return the present location of an option, if the key at `location` is its old name."""
     *above, key = map(str, location)
     at = _class_at(cls, tuple(above))
     now = at.renamed.get(key) if at is not None and issubclass(at, Options) else None
@@ -220,7 +220,7 @@ def _fields_at(cls: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
 
 
 def _class_at(annotation: Any, location: tuple[Any, ...]) -> type[BaseModel] | None:
-    """Class of the options at a place inside a type, such as that of a section; None for anything else."""
+    """Return the class of the options at a location inside a type, such as a section; None for anything else."""
     if typing.get_origin(annotation) is dict and location:
         # A mapping of names to options, such as `networks`, has any key.
         return _class_at(typing.get_args(annotation)[1], location[1:])

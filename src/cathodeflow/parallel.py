@@ -35,10 +35,10 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], *, workers: int)
 
 
 def graphics_card() -> bool:
-    """Tell whether this machine has a graphics card that torch may use, without loading torch."""
+    """Return whether this machine has a GPU that torch may use, without importing torch."""
     return any(os.path.exists(f"/dev/{name}") for name in ("nvidiactl", "kfd", "dxg"))
 
 
 def thread_count() -> int:
-    """Threads that this process may use."""
+    """Return the number of threads that this process may use."""
     return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))

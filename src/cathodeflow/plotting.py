@@ -1,4 +1,4 @@
-"""The look of all figures, made without pyplot so that nothing global is changed, and the one they all share."""
+"""Style of all figures, made without pyplot so that no global state changes, and the figure of training curves."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -15,10 +15,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-#: Colours that people with any common colour blindness tell apart (M. Okabe, K. Ito, 2008), darkest first.
+#: Colours that are distinct for all common types of colour blindness (M. Okabe, K. Ito, 2008), darkest first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4D4D4D")
 
-#: Map of images and other amounts, even in lightness.
+#: Colour map of images and other quantities, with uniform lightness steps.
 MAP = "magma"
 
 #: Widths of one and two columns of a journal [inch].
@@ -57,7 +57,7 @@ Arguments = ParamSpec("Arguments")
 
 
 def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
-    """Draw a figure in the project's style, which holds inside the decorated function alone."""
+    """Draw a figure in the project's style, which is only active inside the decorated function."""
 
     @wraps(draw)
     def in_style(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
@@ -75,18 +75,18 @@ def label(axes: Axes, *, x: str, y: str, title: str | None = None, grid: bool = 
     axes.grid(grid)
 
 
-# Values of a decade that are written on an axis, by the ratio that it spans.
+# Values of a decade that are labelled on an axis, by the ratio that it spans.
 _LOG_TICKS = ((6, (1, 1.5, 2, 3, 5, 7)), (30, (1, 2, 5)), (300, (1, 3)), (np.inf, (1,)))
 
 
 def nothing_to_show(axes: Axes, text: str) -> None:
-    """Say in the middle of empty axes why they are empty."""
+    """Write in the middle of empty axes why they are empty."""
     axes.set(xticks=[], yticks=[])
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#777777")
 
 
 def plain_log(*axes: Axis) -> None:
-    """Write round values of each decade as plain numbers, more of them the fewer decades there are."""
+    """Label round values of each decade as plain numbers, with more labels on fewer decades."""
     for axis in axes:
         low, high = axis.get_view_interval()
         subs = next(values for span, values in _LOG_TICKS if high < span * low)
@@ -110,28 +110,28 @@ def scale_bar(axes: Axes, rows: int, cols: int, pixel_nm: float) -> None:
 
 @styled
 def training_curves(history: Sequence[Mapping[str, Any]], *, unit: str, kept: int | None = None) -> Figure:
-    """Losses of training and validation, with the epoch marked whose weights were kept.
+    """Draw the losses of training and validation, with a mark at the epoch whose weights were kept.
 
     Parameters
     ----------
     history : sequence of mapping
-        A row for each epoch: `epoch` and losses, whose keys end in `_loss`; further keys are ignored.
+        One row per epoch: `epoch` and losses, whose keys end in `_loss`; other keys are ignored.
     unit : str
-        Of the losses.
+        Unit of the losses.
     kept : int, optional
-        Epoch; default: that of the least validation loss.
+        Epoch to mark. Default: that with the lowest validation loss.
     """
     figure = Figure(figsize=(ONE_COLUMN * 1.25, 2.9))
     axes = figure.subplots()
     table = pd.DataFrame([dict(row) for row in history])
     losses = [name for name in table.columns if str(name).endswith("_loss")]
     if not losses:
-        nothing_to_show(axes, "no epoch was trained")
+        nothing_to_show(axes, "no epochs were trained")
         return figure
     for name, colour, marker in zip(losses, COLOURS, "osD^v<>", strict=False):
-        one = table[["epoch", name]].dropna()
-        few = marker if len(one) < 3 else None
-        axes.plot(one["epoch"], one[name], color=colour, marker=few, label=str(name).removesuffix("_loss"))
+        curve = table[["epoch", name]].dropna()
+        few = marker if len(curve) < 3 else None
+        axes.plot(curve["epoch"], curve[name], color=colour, marker=few, label=str(name).removesuffix("_loss"))
     if "validation_loss" in table and table["validation_loss"].notna().any():
         best = table.iloc[int(np.nanargmin(table["validation_loss"])) if kept is None else kept - 1]
         axes.plot(

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line in the log now and then elsewhere."""
+"""Progress of long loops: a bar on a terminal, otherwise occasional lines in the log."""
 
 import logging
 import sys
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def progress(items: Iterable[T], label: str, *, total: int | None = None) -> Iterable[T]:
-    """Pass items on, showing a bar on a terminal and a plain line in the log now and then elsewhere."""
+    """Pass items on and show the progress: a bar on a terminal, otherwise occasional lines in the log."""
     from tqdm import tqdm
 
     if sys.stderr.isatty():

@@ -1,12 +1,12 @@
-"""What a result depends on besides data and options: a digest of the code that makes it, libraries, and the commit.
+"""Dependencies of a result other than data and options: digest of its code, libraries, and commit.
 
-Snakemake does not see what a command imports. `code_digest` therefore follows names: from the function behind a stage
-to every first-party function, class and constant that it reaches, in whatever module, and hashes their syntax trees
-without comments, docstrings and layout. Code that the stage cannot reach does not count, even in the same module, nor
-does code that cannot change a number: `OUTSIDE` and `PLOTS` name the modules.
+Snakemake does not detect what a command imports. Therefore `code_digest` follows names from the function of a stage to
+every first-party function, class and constant that it uses in any module, and hashes their syntax trees without
+comments, docstrings and layout. Code that the stage cannot reach does not count, even in the same module, nor does code
+that cannot change a number: `OUTSIDE` and `PLOTS` name the modules.
 
-Also left out, wherever they stand: what is logged, the wording of errors, labels of progress bars, and of an option
-its description, unit and bounds. Its default counts, as validators do, since they may replace a value.
+Excluded everywhere are log messages, the wording of errors, labels of progress bars, and the description, unit and
+bounds of options. Their defaults and validators count, since they may replace a value.
 """
 
 import hashlib
@@ -23,12 +23,13 @@ from cathodeflow.references import Module, is_library, read_module
 from cathodeflow.statements import WHOLE, Statement, Target
 
 PACKAGE = Path(__file__).parent
-#: Modules that change no number: commands, errors, progress, records, tracking. Patterns without the package's name.
+#: Modules that cannot change a number: commands, errors, progress, records, tracking. Patterns without the package's
+#: name.
 OUTSIDE = (
     "cli", "commands", "errors", "progress", "provenance", "record", "reference", "references", "stage", "statements",
     "tracking", "verify",
 )  # fmt: skip
-#: Modules that draw: outside too, but for the stages named `FIGURES`.
+#: Modules that draw; they only count for the stages named `FIGURES`.
 PLOTS = ("plotting", "io.figures", "*plots")
 FIGURES = "figures"
 
@@ -36,14 +37,14 @@ Place = tuple[str, str]
 
 
 class Reach(NamedTuple):
-    """What a target reaches: a digest of the first-party code and data files, and other libraries by import name."""
+    """Reach of a target: a digest of the first-party code and data files, and other libraries by import name."""
 
     digest: str
     libraries: frozenset[str]
 
 
 def stage_target(stage: str, root: Path = PACKAGE) -> str:
-    """Return the function behind a stage, as `package.module:name`.
+    """Return the function of a stage, as `package.module:name`.
 
     Examples
     --------
@@ -55,12 +56,12 @@ def stage_target(stage: str, root: Path = PACKAGE) -> str:
 
 
 def stage_reach(stage: str, root: Path = PACKAGE) -> Reach:
-    """Return what a stage reaches; plots count for stages named `figures` alone."""
+    """Return the reach of a stage; plots only count for stages named `figures`."""
     return reach(stage_target(stage, root), root, plots=stage.endswith(f".{FIGURES}"))
 
 
 def code_parameter(stage: str, libraries: Iterable[str] = (), root: Path = PACKAGE) -> str:
-    """Return what makes Snakemake run a stage again: its code digest, and the versions of some libraries it reaches.
+    """Return the parameter that makes Snakemake run a stage again: code digest, and versions of some of its libraries.
 
     Parameters
     ----------
@@ -78,12 +79,12 @@ def code_parameter(stage: str, libraries: Iterable[str] = (), root: Path = PACKA
 
 
 def code_digest(target: str, root: Path = PACKAGE, *, plots: bool = False) -> str:
-    """Digest of all first-party code and data files of the package that `target` reaches.
+    """Compute the digest of all first-party code and data files of the package that `target` reaches.
 
-    The decorators of the target itself do not count: they make it a command, with help texts. Not seen is what is
-    reached by text alone: names given to `getattr` or `importlib`, and functions that decorators put into a registry.
-    Of a function that reads data files (`__file__`, `importlib.resources`) those count that it names, or else those
-    that its module names, or else all in the module's folder.
+    The decorators of the target itself do not count, as they only make it a command with help texts. Code that is
+    reached only by text is not detected: names given to `getattr` or `importlib`, and functions that decorators put
+    into a registry. For a function that reads data files (`__file__`, `importlib.resources`), the files that it names
+    count, or else those that its module names, or else all in the folder of the module.
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ def code_digest(target: str, root: Path = PACKAGE, *, plots: bool = False) -> st
     Returns
     -------
     str
-        16 hexadecimal digits; the same for the same syntax trees, whatever their comments, docstrings and layout.
+        16 hexadecimal digits; independent of comments, docstrings and layout.
 
     Raises
     ------
@@ -108,18 +109,18 @@ def code_digest(target: str, root: Path = PACKAGE, *, plots: bool = False) -> st
 
 
 def reach(target: str, root: Path = PACKAGE, *, plots: bool = False) -> Reach:
-    """Follow the names from `target` on; parameters and errors are those of `code_digest`."""
+    """Follow the names from `target`; parameters and errors are those of `code_digest`."""
     return package_code(root, OUTSIDE if plots else (*OUTSIDE, *PLOTS)).reach(target)
 
 
 @cache
 def package_code(root: Path, outside: tuple[str, ...]) -> "PackageCode":
-    """Give the code of a package, read once in a process."""
+    """Return the code of a package, which is read once per process."""
     return PackageCode(root, outside)
 
 
 class PackageCode:
-    """First-party modules of a package, read when they are reached."""
+    """First-party modules of a package, read when they are needed."""
 
     def __init__(self, root: Path, outside: tuple[str, ...]) -> None:
         self.root, self.outside = root, outside
@@ -155,23 +156,23 @@ class PackageCode:
         module, _, name = target.partition(":")
         if module not in self.files or (name and name not in self.module(module)):
             raise ValueError(f"{target} is not in {self.root}")
-        place = (module, name or WHOLE)
-        while name and place[1] not in self.module(place[0]).bound:
-            place = self._places(self.module(place[0]).imported[place[1]][0])[0]
-        command = place
+        start = (module, name or WHOLE)
+        while name and start[1] not in self.module(start[0]).bound:
+            start = self._places(self.module(start[0]).imported[start[1]][0])[0]
+        command = start
         seen: set[Place] = set()
-        pending = [place]
+        pending = [start]
         lines, libraries = [], set()
         while pending:
-            place = pending.pop()
-            if place in seen or self._is_outside(place[0]):
+            node = pending.pop()
+            if node in seen or self._is_outside(node[0]):
                 continue
-            seen.add(place)
-            text, more, used = self._resolve(*place, bare=place == command)
+            seen.add(node)
+            text, more, used = self._resolve(*node, bare=node == command)
             pending += more
             libraries |= used
-            # Places in any order, but the statements of a place in theirs.
-            lines.append(f"{place[0]}:{place[1]}:{text}")
+            # The order of the nodes does not matter, but that of the statements of a node does.
+            lines.append(f"{node[0]}:{node[1]}:{text}")
         digest = hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
         return Reach(digest, frozenset(libraries))
 
@@ -187,14 +188,14 @@ class PackageCode:
         return self._resolved[name, wanted, bare]
 
     def _resolve_anew(self, name: str, wanted: str, *, bare: bool) -> tuple[str, list[Place], set[str]]:
-        """Statements that define a name of a module, without decorators if `bare`; where they lead; libraries."""
+        """Return the statements that define a name (without decorators if `bare`), their references, and libraries."""
         module = self.module(name)
-        # Importing a module runs it, and the packages above it.
+        # Importing a module runs it and its parent packages.
         statements = list(module.effects)
         parent = name.rpartition(".")[0]
         leads: list[Place] = [(parent, "")] if parent else []
         targets = [target for target in module.unused_imports if target.module.split(".")[0] != self.root.name]
-        # Whatever a star brings in may be what is looked for.
+        # A star import may bind the name.
         targets += module.imported.get(WHOLE, [])
         if wanted == WHOLE:
             statements += [statement for group in module.bound.values() for statement in group]
@@ -213,7 +214,7 @@ class PackageCode:
             texts += self._data(module, read) if read.reads_data else []
             targets += own
             if read.lists_modules:
-                # A package that lists its own modules, as `io.formats` does, may run any of them.
+                # A package that lists its own modules, such as `io.formats`, may run any of them.
                 leads += [(other, WHOLE) for other in sorted(self.files) if other.rpartition(".")[0] == name]
         libraries = set()
         for target in targets:
@@ -224,7 +225,7 @@ class PackageCode:
         return ";".join(texts), list(dict.fromkeys(leads)), libraries
 
     def _places(self, target: Target) -> list[Place]:
-        """Return where in the package a target leads."""
+        """Return the nodes in the package that a target refers to."""
         base, name, attribute = target
         if base not in self.files:
             return []
@@ -234,7 +235,7 @@ class PackageCode:
         return [(whole, attribute or WHOLE) if whole in self.files else (base, name)]
 
     def _data(self, module: Module, read: Statement) -> list[str]:
-        """Digests of the data files that a statement of a module can read."""
+        """Return the digests of the data files that a statement of a module can read."""
         near = {module.package} | {text for text in module.texts if text in self.files}
         near |= {f"{target.module}.{target.name}" for target in read.targets}
         folders = [self.files[name].parent for name in sorted(near & self.files.keys())]
@@ -254,19 +255,19 @@ def _is_data(path: Path) -> bool:
 
 
 def canonical(name: str) -> str:
-    """Name of a package as the index writes it: lower case, with dashes."""
+    """Return the normalised name of a package: lower case, with dashes."""
     return name.lower().replace("_", "-").replace(".", "-")
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
-    """Versions of Python and of the packages that some libraries, by import name, come from; by name of the package."""
+    """Return the versions of Python and of the packages of some libraries (import names), by package."""
     packages = _packages()
     names = {canonical(package) for library in libraries for package in packages.get(library, ())}
     return {name: version for name in ("python", *sorted(names)) if (version := installed(name))}
 
 
 def installed(package: str) -> str | None:
-    """Version of Python or of a package, None where it is not installed."""
+    """Return the version of Python or of a package, None if it is not installed."""
     if package == "python":
         return platform.python_version()
     try:
@@ -281,7 +282,7 @@ def _packages() -> dict[str, list[str]]:
 
 
 def git_commit(folder: Path = PACKAGE) -> str | None:
-    """Commit checked out where the package lies, with `+` where files differ from it; None outside a git checkout."""
+    """Return the commit of the package's checkout, with `+` if files differ from it; None outside a git checkout."""
     commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
     try:
         runs = [

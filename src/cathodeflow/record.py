@@ -1,4 +1,4 @@
-"""The record of a job: what was done, with which options, code, inputs and versions, and what came out."""
+"""The record of a job: options, code, inputs, versions, figures of merit and outputs."""
 
 import getpass
 import os
@@ -20,19 +20,19 @@ from cathodeflow.provenance import git_commit, stage_reach, versions
 FORMAT = "cathodeflow-record-1"
 #: Environment variable with the name of the run, which the workflow sets from `run_name`.
 RUN = "CATHODEFLOW_RUN"
-#: The part that differs between equal jobs, and the digest over all of the file.
+#: The part that differs between equal jobs, and the digest of the whole file.
 JOB, CHECKSUM = "job", "checksum"
 
 
 class Begun(NamedTuple):
-    """When a job began.
+    """Start of a job.
 
     Attributes
     ----------
     time : float
         Seconds since 1970.
     cpu : float
-        Processor time that the process and its children had used by then [s].
+        Processor time of the process and its children until then [s].
     """
 
     time: float
@@ -40,7 +40,7 @@ class Begun(NamedTuple):
 
 
 def begin() -> Begun:
-    """Return that a job begins now, to be given to `write_record` at its end."""
+    """Return the start of a job that begins now, for `write_record` at its end."""
     return Begun(time.time(), sum(os.times()[:4]))
 
 
@@ -59,8 +59,8 @@ def write_record(
 ) -> None:
     """Write the metrics JSON of a job, which the `mlflow` rule imports.
 
-    It is the last file of its job, and has the digests of all that the job wrote beside it. Equal jobs write equal
-    files, but for the part `job`, which has the times, the user and the machine; `digest` is of all the rest.
+    It is the last file of its job, and has the digests of the other outputs. Equal jobs write equal files except for
+    the part `job`, which has times, user and machine; `digest` covers all the rest.
 
     Parameters
     ----------
@@ -69,20 +69,20 @@ def write_record(
     stage : str
         Such as `bragg.find_peaks`.
     sample : str
-        Name of the scan, data set or model that the job was for.
+        Name of the scan, data set or model of the job.
     options : Options
     metrics : mapping
-        Final figures by name; None where one could not be computed.
+        Final figures of merit by name; None if one could not be computed.
     history : iterable of mapping
-        A row per epoch or iteration; the key `epoch` is the step.
+        One row per epoch or iteration; the key `epoch` is the step.
     figures : iterable of str
-        Image files that belong to the job.
+        Image files of the job.
     inputs : iterable of path
-        Files, stores and folders that the job read, raw data too.
+        Files, stores and folders that the job read, including raw data.
     run_name : str, optional
-        Name that the user gave the run; default: the environment variable `CATHODEFLOW_RUN`.
+        Name of the run. Default: the environment variable `CATHODEFLOW_RUN`.
     begun : Begun, optional
-        When the job began; default: with the process.
+        Start of the job. Default: that of the process.
     """
     content = plain(
         {
@@ -105,7 +105,7 @@ def write_record(
 
 
 def identity(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a record that is the same for equal jobs, which its `digest` is of."""
+    """Return the part of a record that is the same for equal jobs, which its `digest` covers."""
     return {key: value for key, value in record.items() if key not in ("digest", JOB, CHECKSUM)}
 
 
@@ -123,7 +123,7 @@ def _job(begun: Begun | None, run_name: str | None) -> dict[str, Any]:
 
 
 def user() -> str | None:
-    """Name of the user, None where the system knows none."""
+    """Return the name of the user, None if the system has none."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):

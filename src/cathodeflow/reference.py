@@ -10,19 +10,19 @@ from cathodeflow.options import Options
 
 HEAD = """# Settings
 
-This file is generated from the options classes by `make reference`; a test keeps it in step.
+This file is generated from the options classes by `make reference`; a test checks that it is up to date.
 
-A configuration is one YAML file: the settings of the workflow, and a section for every technique to run. Keys that are
-left out have their default. `cathodeflow check FILE` checks a file with its sample sheets; every run does so before
-its first job. `cathodeflow schema` prints the JSON schema, for editors that complete and check YAML files.
+A configuration is one YAML file with the settings of the workflow and one section per technique to run. Missing keys
+have their default. `cathodeflow check FILE` checks a file with its sample sheets, as does every run before its first
+job. `cathodeflow schema` prints the JSON schema, for editors that complete and check YAML files.
 
-A sample sheet is a tab-separated table with a header line and a row per sample; lines that begin with `#` are
-comments, an empty cell stands for the default. Paths are relative to the folder that the workflow runs in.
+A sample sheet is a tab-separated table with a header line and one row per sample. Lines that begin with `#` are
+comments; empty cells have the default. Paths are relative to the working folder of the workflow.
 """
 
 
 def markdown() -> str:
-    """All settings as Markdown: a table for the workflow, then for each technique its sample sheet and its stages."""
+    """Write all settings as Markdown: a table for the workflow, then sample sheet and stages of each technique."""
     parts = [HEAD, "## Workflow\n", _table("", config_class(), tuple(Settings.model_fields))]
     for name, section in techniques().items():
         parts += [f"## `{name}`\n", f"{inspect.cleandoc(section.__doc__ or '')}\n", "### Sample sheet\n"]

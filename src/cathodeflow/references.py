@@ -1,6 +1,6 @@
-"""What a module's statements refer to, name by name, and their syntax trees without what changes no number.
+"""References of a module's statements by name, and their syntax trees without code that cannot change results.
 
-A name refers to the module where it is global in the scope that it stands in, as the compiler sees it (`symtable`):
+A name refers to the module if it is global in its scope, as determined by the compiler (`symtable`):
 parameters, local variables, variables of comprehensions and class attributes of the same name do not.
 """
 
@@ -14,7 +14,7 @@ from cathodeflow.statements import DEFINITIONS, SHOWING, Statement, Target, impo
 
 
 class Module:
-    """A parsed module: statements by the names they bind, imports by local name, statements that run for effect.
+    """A parsed module: statements by the names they bind, imports by local name, and statements with side effects.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class Module:
     package : str
         The package that relative imports start from.
     outside : tuple of str
-        Patterns of first-party modules, without the package's name, that change no number.
+        Patterns of first-party modules, without the package's name, that cannot change results.
     """
 
     def __init__(self, name: str, source: bytes, package: str, outside: tuple[str, ...]) -> None:
@@ -52,7 +52,7 @@ class Module:
                 self.bound.setdefault(name, []).append(statement)
             self.effects.extend([] if names else [statement])
         else:
-            # A condition, a loop or a call at module level may do anything: it always counts.
+            # A condition, a loop or a call at module level may have any effect, so it always counts.
             self.effects.append(statement)
             for node in ast.walk(statement):
                 if isinstance(node, ast.Import | ast.ImportFrom):
@@ -67,14 +67,14 @@ class Module:
 
     @cached_property
     def texts(self) -> set[str]:
-        """All text constants, in which names of data files are looked for."""
+        """All string constants, which are searched for names of data files."""
         return {
             node.value for node in ast.walk(self.tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
 
     @cached_property
     def unused_imports(self) -> list[Target]:
-        """Imports whose names are never used: where they are of other libraries, they are there for what they do."""
+        """Imports whose names are never used; those of other libraries are assumed to be for their side effects."""
         used = {node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name)}
         return [target for name, targets in self.imported.items() if name not in used for target in targets]
 
@@ -89,7 +89,7 @@ class Module:
         )
 
     def is_outside(self, target: Target | None, *patterns: str) -> bool:
-        """Whether a target lies in a module that changes no number, or in one of some patterns."""
+        """Whether a target is in a module that cannot change results, or in a module of given patterns."""
         if target is None:
             return False
         modules = (target.module, f"{target.module}.{target.name}")
@@ -99,7 +99,7 @@ class Module:
         return any(fnmatch(module, pattern) for module in inside for pattern in patterns or self.outside)
 
     def read(self, statement: ast.stmt) -> Statement:
-        """Return what counts of one of the module's statements."""
+        """Return the relevant content of a statement of the module."""
         if id(statement) not in self._read:
             self._read[id(statement)] = read_statement(self, statement)
         return self._read[id(statement)]
@@ -107,7 +107,7 @@ class Module:
 
 @lru_cache(maxsize=4096)
 def read_module(name: str, source: bytes, package: str, outside: tuple[str, ...]) -> Module:
-    """Parse a module, each content once."""
+    """Parse a module; results are cached by content."""
     return Module(name, source, package, outside)
 
 
@@ -125,6 +125,6 @@ def _is_for_types(node: ast.stmt) -> bool:
 
 
 def is_library(module: str) -> bool:
-    """Whether a module is of neither the standard library nor one that only shows what goes on."""
+    """Whether a module is of a library that can change results: not the standard library, logging or progress."""
     top = module.split(".")[0]
     return bool(top) and top not in sys.stdlib_module_names and top not in SHOWING

@@ -1,4 +1,4 @@
-"""Sample sheets: tab-separated tables, a row per sample."""
+"""Sample sheets: tab-separated tables with one row per sample."""
 
 import csv
 import re
@@ -18,7 +18,7 @@ SAMPLE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
 
 
 class Sample(Options):
-    """A row of a sample sheet; further columns come with the technique."""
+    """A row of a sample sheet; techniques add further columns."""
 
     sample: str = option(
         ...,
@@ -34,42 +34,42 @@ class Sample(Options):
 
 
 class TechniqueSection(Options):
-    """Base of a technique's section of the configuration; the options of its stages come with the technique."""
+    """Base of a technique's section of the configuration; techniques add the options of their stages."""
 
     samples: str = option(..., "Path of the sample sheet.")
 
     sample_class: ClassVar[type[Sample]] = Sample
 
     def folders(self) -> list[str]:
-        """Names of the folders of results of what is made from several samples, so no sample's name."""
+        """Names of the results folders of several samples, which no sample may have."""
         return []
 
-    def look(self, samples: dict[str, Any]) -> None:
-        """Open the raw files, as far as that is quick, which `check` does not do.
+    def read_headers(self, samples: dict[str, Any]) -> None:
+        """Read the headers of the raw files, which `check` does not open.
 
         Raises
         ------
         InputError
-            A line for everything that is wrong.
+            One line for each problem.
         """
 
     def check(self, samples: dict[str, Any]) -> None:
-        """Require what no single option can say: that the files are there, and that options fit each other.
+        """Require that files exist, and that options are consistent with each other and with the samples.
 
         Raises
         ------
         InputError
-            A line for everything that is wrong.
+            One line for each problem.
         """
 
 
 def source_errors(where: str, sources: Mapping[str, str | None]) -> list[InputError]:
-    """Find what is wrong with the raw data that a row of a sample sheet names.
+    """Find the problems of the raw data in a row of a sample sheet.
 
     Parameters
     ----------
     where : str
-        The row, for the messages.
+        Name of the row in errors.
     sources : mapping of str to str or None
         Files, folders, glob patterns or addresses by column; None where the cell is empty.
     """
@@ -89,7 +89,7 @@ def source_errors(where: str, sources: Mapping[str, str | None]) -> list[InputEr
 
 
 def missing_files(files: Mapping[str, str | None], expected: str) -> list[InputError]:
-    """Find the files, by configuration key, that do not exist; None stands for no file."""
+    """Find the files, by configuration key, that do not exist; None means no file."""
     return [
         InputError(f"{key}: {path}", "no such file", expected)
         for key, path in files.items()
@@ -103,7 +103,7 @@ SampleT = TypeVar("SampleT", bound=Sample)
 def read_samples(path: str, cls: type[SampleT]) -> dict[str, SampleT]:
     """Read a sample sheet.
 
-    Empty cells are as if not given; lines that begin with `#` are comments.
+    Empty cells have the default; lines that begin with `#` are comments.
 
     Parameters
     ----------
@@ -120,7 +120,8 @@ def read_samples(path: str, cls: type[SampleT]) -> dict[str, SampleT]:
     Raises
     ------
     InputError
-        No such file, unknown or missing columns, a wrong value, a name given twice, no sample: a line each.
+        The file is missing or has no samples, columns are unknown or missing, a value is wrong, or a name occurs twice:
+        one line each.
     """
     lines = read_lines(path, "a sample sheet")
     try:
@@ -140,7 +141,7 @@ def read_samples(path: str, cls: type[SampleT]) -> dict[str, SampleT]:
         InputError(path, f"column '{name}' a second time", "every column once")
         for name in sorted({name for name in header if header.count(name) > 1})
     ]
-    errors += [InputError(path, "no samples", "a row for every sample")] if len(rows) < 2 and not errors else []
+    errors += [InputError(path, "no samples", "one row per sample")] if len(rows) < 2 and not errors else []
     if errors:
         raise InputErrors.of(errors)
     samples: dict[str, SampleT] = {}

@@ -1,4 +1,4 @@
-"""Where the tasks of Dask arrays run: in threads, in processes, on a cluster that is there, or on workers in Slurm."""
+"""Execution of Dask arrays: in threads, in processes, on a running cluster, or on workers started in Slurm."""
 
 import logging
 import os
@@ -14,15 +14,15 @@ from cathodeflow.errors import InputError
 from cathodeflow.parallel import thread_count
 
 log = logging.getLogger("cathodeflow.dask")
-# Seconds for a running scheduler to answer, and for the first worker to come: jobs wait in a queue.
+# Timeouts [s] for a running scheduler to respond, and for the first worker to start, as jobs wait in a queue.
 _ANSWER, _QUEUE = 20, 24 * 3600
 
 
 @contextmanager
 def scheduled() -> Iterator[None]:
-    """Let Dask compute inside the block where the command line says.
+    """Use the Dask scheduler of the command line inside the block.
 
-    Tasks write whole files of a store each, so one that ran on a worker that died runs anew on another. Workers need
+    Each task writes whole files of a store, so the tasks of a lost worker can run again on another. Workers need
     the same file system, and this package; paths in tasks are absolute.
 
     Raises
@@ -41,7 +41,7 @@ def scheduled() -> Iterator[None]:
         raise _not_installed(options, "distributed") from None
     with ExitStack() as stack:
         client = stack.enter_context(_client(distributed, options, stack))
-        # On a terminal or in the log: where a person can watch.
+        # Shown on the terminal or in the log, for monitoring.
         log.info("Dask: %s, dashboard at %s", client.scheduler.address, client.dashboard_link)
         client.wait_for_workers(1, timeout=_QUEUE)
         yield

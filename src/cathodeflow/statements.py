@@ -1,4 +1,4 @@
-"""What one statement of a module refers to, and its syntax tree without what changes no number."""
+"""References of a statement of a module, and its syntax tree without code that cannot change results."""
 
 import ast
 import importlib.util
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 WHOLE = "*"
-#: Libraries that show what goes on. Text that they are given does not count.
+#: Libraries for progress and logging; text passed to them does not count.
 SHOWING = ("click", "logging", "tqdm", "warnings")
-# Of a field of an options class, the default counts: the options themselves are a parameter of every rule. Its
+# Only the default of an options field counts: the options themselves are a parameter of every rule. Its
 # description, unit and bounds do not change a value that passed.
 _DEFAULTS = ("default", "default_factory")
 _LEVELS = ("debug", "info", "warning", "error", "exception", "critical", "log")
@@ -22,7 +22,7 @@ _COMPREHENSIONS = ("listcomp", "setcomp", "dictcomp", "genexpr")
 
 
 class Target(NamedTuple):
-    """What an import or a name leads to: `name` of `module`, or `module` itself (None), and an attribute of that."""
+    """What an import or a name refers to: `name` of `module`, or `module` itself (None), and an attribute of that."""
 
     module: str
     name: str | None = None
@@ -31,7 +31,7 @@ class Target(NamedTuple):
 
 @dataclass
 class Statement:
-    """What counts of a statement: its syntax tree as text, and what it refers to; those of its decorators apart."""
+    """Relevant content of a statement: its syntax tree as text and its references, separately for its decorators."""
 
     text: str = ""
     targets: list[Target] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Scope:
 
 
 def imports(node: ast.Import | ast.ImportFrom, package: str) -> Iterator[tuple[str, Target]]:
-    """Names that an import binds, and what they lead to."""
+    """Yield the names that an import binds, and what they refer to."""
     if isinstance(node, ast.Import):
         for alias in node.names:
             parent, _, last = alias.name.rpartition(".")
@@ -72,8 +72,8 @@ def normalise(node: ast.AST) -> str:
 
     Examples
     --------
-    >>> one, two = (ast.parse(code) for code in ("def f( a ):\n  'Doc.'\n  return a # why", "def f(a): return a"))
-    >>> normalise(one) == normalise(two)
+    >>> first, second = (ast.parse(code) for code in ("def f( a ):\n  'Doc.'\n  return a # why", "def f(a): return a"))
+    >>> normalise(first) == normalise(second)
     True
     """
     parts = []
@@ -91,12 +91,12 @@ def normalise(node: ast.AST) -> str:
 
 
 def read_statement(module: "Module", statement: ast.stmt) -> Statement:
-    """Return what counts of a statement of a module."""
+    """Return the relevant content of a statement of a module."""
     return _Reader(module).read(statement)
 
 
 class _Reader(ast.NodeTransformer):
-    """Collects what a statement refers to, and takes away what changes no number."""
+    """Collects the references of a statement, and removes code that cannot change results."""
 
     def __init__(self, module: "Module") -> None:
         self.module = module
@@ -126,7 +126,7 @@ class _Reader(ast.NodeTransformer):
                 if any(symbol.is_declared_global() for symbol in symbols):
                     return True
                 if any(symbol.is_local() for symbol in symbols):
-                    return name not in scope.bound  # before it is bound, the name is the module's
+                    return name not in scope.bound  # before it is bound, the name is that of the module
             if scope.kind == "function" and (symbols := _symbols(scope.tables, name)):
                 return any(symbol.is_global() for symbol in symbols)
             direct = False
@@ -139,7 +139,7 @@ class _Reader(ast.NodeTransformer):
         return next((scope.imported[name] for scope in reversed(self.scopes) if name in scope.imported), [])
 
     def _target(self, node: ast.expr) -> Target | None:
-        """Return what a called expression leads to, where it is a name or an attribute of one."""
+        """Return what a called expression refers to, if it is a name or an attribute of a name."""
         attribute = None
         while isinstance(node, ast.Attribute):
             attribute, node = node.attr, node.value
@@ -173,7 +173,7 @@ class _Reader(ast.NodeTransformer):
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         if isinstance(node.value, ast.Name) and (targets := self._lookup(node.value.id)):
-            # `frames.read` of `from package.io import frames` needs `read` alone.
+            # `frames.read` of `from package.io import frames` needs only `read`.
             self._refer([target._replace(attribute=node.attr) for target in targets])
             return node
         return self.generic_visit(node)
@@ -183,11 +183,11 @@ class _Reader(ast.NodeTransformer):
             self.found.texts.add(node.value)
         return node
 
-    # What changes no number
+    # Code that cannot change results
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         if isinstance(node.value, ast.Call) and (target := self._target(_first_call(node.value).func)):
-            # Figures of merit may be computed where the record is written.
+            # Figures of merit may be computed in the call that writes the record.
             silent = self.module.is_outside(target) and not self.module.is_outside(target, "record")
             silent &= _first_call(node.value) is node.value
             warns = target.module == "warnings" and "warn" in (target.name, target.attribute)
@@ -210,7 +210,7 @@ class _Reader(ast.NodeTransformer):
             node.args = [argument for argument in node.args if not _is_wording(argument)]
             node.keywords = [keyword for keyword in node.keywords if not _is_wording(keyword.value)]
         if self.module.is_outside(target, "training"):
-            # What a training is called in its progress bar and log.
+            # Name of a training in its progress bar and log.
             node.keywords = [keyword for keyword in node.keywords if keyword.arg != "label"]
         if target and _is_option(target):
             node.args = node.args[:1]
@@ -284,7 +284,7 @@ class _Reader(ast.NodeTransformer):
         return node
 
     def _visit_comprehension(self, node: Any) -> ast.AST:
-        # The first iterable belongs to the scope around.
+        # The first iterable belongs to the enclosing scope.
         node.generators[0].iter = self.visit(node.generators[0].iter)
         scope = Scope("comprehension")
         for generator in node.generators:
@@ -330,12 +330,12 @@ def _bound_by(statement: ast.stmt) -> set[str]:
 
 
 def is_text(node: object) -> bool:
-    """Whether a statement is nothing but text, such as a docstring."""
+    """Whether a statement is only text, such as a docstring."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _is_wording(node: ast.AST) -> bool:
-    """Whether an expression is text: a constant, with values in it, or several of them put together."""
+    """Whether an expression is text: a constant, an f-string, or several of them joined."""
     if isinstance(node, ast.Starred):
         return _is_wording(node.value)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Float64 = NDArray[np.float64]
 
-# Numbers that the resampling holds at a time.
+# Maximum number of weights that the resampling keeps in memory.
 _TOGETHER = 2**23
 
 
@@ -40,15 +40,15 @@ def wilson(right: int, count: int, *, confidence: float = 0.95) -> tuple[float, 
 
 
 def confidence_bins(confidence: ArrayLike, bins: int) -> NDArray[np.int64]:
-    """Return which of `bins` equal bins of 0..1 each confidence is in; an upper edge belongs to its bin.
+    """Return the index of the bin of each confidence, of `bins` equal bins of 0..1; an upper edge belongs to its bin.
 
     Examples
     --------
     >>> confidence_bins([0.0, 0.5, 0.51, 1.0], 2)
     array([0, 0, 1, 1])
     """
-    place = np.searchsorted(np.linspace(0, 1, bins + 1), np.asarray(confidence), side="left") - 1
-    return np.clip(place, 0, bins - 1).astype(np.int64)
+    index = np.searchsorted(np.linspace(0, 1, bins + 1), np.asarray(confidence), side="left") - 1
+    return np.clip(index, 0, bins - 1).astype(np.int64)
 
 
 def resampled_limits(
@@ -59,27 +59,27 @@ def resampled_limits(
     confidence: float,
     rng: np.random.Generator,
 ) -> Float64:
-    """Return the ends of the intervals of figures from resampled units, the units of each stratum among themselves.
+    """Return confidence limits of figures by resampling units within each stratum.
 
-    Of n units n - 1 are drawn, weighed up accordingly, which makes the variance of small strata right [1]_. A stratum
-    of one unit always has it.
+    Of n units n - 1 are drawn and weighted accordingly, which gives the correct variance for small strata [1]_. A
+    stratum with a single unit always has it.
 
     Parameters
     ----------
     figures : callable
-        Figures (s, d) where the units have the weights (s, m). NaN where a figure cannot be had from these units.
+        Returns the figures (s, d) for weights (s, m) of the units; NaN where a figure is undefined for these units.
     strata : (m,) int
         Stratum of each unit.
     samples : int
-        How often units are drawn.
+        Number of resamples.
     confidence : float
-        Level of the intervals.
+        Confidence level of the intervals.
     rng : Generator
 
     Returns
     -------
     (d, 2) float64
-        Low and high ends over the samples that have the figure; NaN where none has.
+        Lower and upper limits over the samples in which the figure is defined; NaN if there are none.
 
     References
     ----------

@@ -130,7 +130,7 @@ def test_runs_wait_for_a_server_that_is_away(finished: Project, tmp_path: Path) 
     config.write_text(config.read_text() + f"tracking: {{uri: '{uri}', experiment: all}}\n")
     with tally("the MLflow server away"):
         done = finished.snakemake()
-        assert "the runs are sent when snakemake is started the next time" in done.stdout + done.stderr
+        assert "the runs will be sent at the next start of snakemake" in done.stdout + done.stderr
         assert read_json(out)["waiting"]
         assert finished.planned() == {"mlflow": 1}
         with serve(tmp_path, port):

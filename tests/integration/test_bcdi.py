@@ -138,7 +138,7 @@ def test_a_simulated_scan_becomes_strain(tmp_path: Path) -> None:
         ):
             assert (tmp_path / mine).read_bytes() == (tmp_path / "all" / theirs).read_bytes(), theirs
     both = run_stage(tmp_path, "bcdi", *whole, "--config", "c.yaml", *options)
-    assert both.returncode == 1 and "one of both" in both.stderr
+    assert both.returncode == 1 and "only one of them" in both.stderr
 
 
 def test_a_stage_is_a_function_that_writes_what_its_command_writes(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_real_volumes_stay_real_and_linear_fields_exact():
         ),
         ({"rocking_step_deg": 0.0}, "expected the change of angle from frame to frame"),
         ({"rocking_axis": "mu"}, "geometry: found rocking axis mu, expected one of theta, chi, phi"),
-        ({"delta_deg": 0.0}, "found a scan of theta that does not take the peak out of the detector's plane"),
+        ({"delta_deg": 0.0}, "found a scan of theta that does not move the peak out of the detector's plane"),
     ],
 )
 def test_a_geometry_that_cannot_be_is_one_line(change, line):

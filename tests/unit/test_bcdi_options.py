@@ -66,7 +66,7 @@ def test_what_does_not_fit_is_one_line(tmp_path, more, where, found):
         ("model\tphase\tsimulated\t\t\t\t", "'model'"),
         ("one\tphase\tno_folder\t\t\t\t", "no_folder"),
         ("one\tphase\tsimulated\tdark.tif\t\t\t", "dark of a simulated scan"),
-        ("one\tphase\ta.tif\t\ta.tif\t\t", "SPEC file or the number"),
+        ("one\tphase\ta.tif\t\ta.tif\t\t", "only one of spec and scan"),
         ("one\tphase\ta.tif\t\ta.tif\t3\ta.tif", "a SPEC file and a geometry file"),
         ("one\tphase\ta{b}.tif\t\t\t\t", "a{b}.tif"),
         ("one\tguess\ta.tif\t\t\t\t", "guess"),

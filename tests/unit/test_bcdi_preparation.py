@@ -115,7 +115,9 @@ def test_dark_and_whitefield_of_the_whole_detector_are_those_of_the_region():
 @pytest.mark.parametrize("name", ["dark", "whitefield", "mask"])
 def test_a_correction_of_another_size_is_refused_unless_its_region_fits(name):
     image = {"dark_frame" if name == "dark" else name: np.ones((64, 64))}
-    line = f"{name}: found 64 x 64 pixels, expected 36 x 40 pixels, as the frames have, or the region of the detector"
+    line = (
+        f"{name}: found 64 x 64 pixels, expected 36 x 40 pixels, the size of the frames, or the region of the detector"
+    )
     with pytest.raises(InputError, match=line):
         prepare_scan(scan(), **image)
     with pytest.raises(InputError, match="14 x 40 of them in the region 50 to 86 and 0 to 40, expected 36 x 40 pixels"):
@@ -290,7 +292,7 @@ def test_windows_go_beyond_a_volume_on_both_sides():
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"mask": np.ones((3, 36, 40))}, "mask: found 3 x 36 x 40, expected 30 x 36 x 40, as the scan has"),
+        ({"mask": np.ones((3, 36, 40))}, "mask: found 3 x 36 x 40, expected 30 x 36 x 40, the size of the scan"),
         ({"whitefield": np.zeros((36, 40))}, "whitefield: found a median of 0, expected more than 0"),
     ],
 )

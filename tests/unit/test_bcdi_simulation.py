@@ -132,7 +132,7 @@ def test_the_share_of_a_field_gives_the_range():
             assert np.ptp(total[inside]) == pytest.approx(wanted, rel=1e-5)
     with pytest.raises(InputError, match="at least the defect's"):
         share_for_range(field, 1.0, inside=inside, base=base)
-    with pytest.raises(InputError, match="same in the whole crystal"):
+    with pytest.raises(InputError, match="same value in the whole crystal"):
         share_for_range(np.ones_like(field), 1.0, inside=inside)
 
 

@@ -163,9 +163,12 @@ def test_dask_gives_the_same_in_any_chunks():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"copies": 10, "step": 4}, "augmentation: found 10 copies, 4 rows less each, expected .* rows left of the 31"),
-        ({"copies": 0, "step": 1}, "augmentation: found 0 copies, 1 row less each"),
-        ({"copies": 10, "step": 0}, "augmentation: found 10 copies, 0 rows less each"),
+        (
+            {"copies": 10, "step": 4},
+            "augmentation: found 10 copies, each 4 rows shorter, expected .* rows left of the 31",
+        ),
+        ({"copies": 0, "step": 1}, "augmentation: found 0 copies, each 1 row shorter"),
+        ({"copies": 10, "step": 0}, "augmentation: found 10 copies, each 0 rows shorter"),
     ],
 )
 def test_copies_that_cannot_be_made_are_named(options, message):

@@ -98,7 +98,10 @@ def test_films_get_patchy():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fractions": (0.5, 0.6, 0.1)}, "fractions: found 0.5, 0.6, 0.1, expected fractions of pore, active, binder"),
+        (
+            {"fractions": (0.5, 0.6, 0.1)},
+            "found 0.5, 0.6, 0.1, expected non-negative fractions of pore, active, binder",
+        ),
         ({"fractions": (-0.1, 0.6, 0.5)}, "fractions: found -0.1"),
         ({"fractions": (0.4, 0.6)}, "fractions: found 0.4, 0.6"),
         ({"diameter": (20, 10)}, "diameter: found 20 to 10 px"),

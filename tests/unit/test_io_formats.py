@@ -89,7 +89,7 @@ def test_bad_files_of_a_new_format_end_in_one_line(template: None, tmp_path: Pat
     with pytest.raises(InputError, match=r"scan\.raw16: found an error \(unpack .*\), expected a readable RAW16 file"):
         open_series(str(path))
     path.write_text("no such content")
-    with pytest.raises(InputError, match=r"found text, expected RAW16 content, as the suffix says"):
+    with pytest.raises(InputError, match=r"found text, expected RAW16 content, according to the suffix"):
         open_series(str(path))
 
 

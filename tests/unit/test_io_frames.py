@@ -404,7 +404,7 @@ def truncated_cbf(folder, stack):
         (hdf5_without_images, "none", "one 2-D or 3-D dataset"),
         (no_frames, "0 frames", "at least one frame"),
         (broken_external_link, "gone.h5", "a dataset"),
-        (virtual_dataset_without_its_file, "gone.h5", "beside it"),
+        (virtual_dataset_without_its_file, "gone.h5", "in the same folder"),
         (dataset_of_a_tiff, "format TIFF", "an HDF5 file"),
         (pickled_npy, "bject", "a readable npy file"),
         (npy_of_rank_1, "a 1-D array", "(frame, row, col)"),

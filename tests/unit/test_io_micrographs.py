@@ -112,7 +112,7 @@ def test_text_and_empty_files_are_named(suffix: str, tmp_path: Path) -> None:
     (tmp_path / f"text.{suffix}").write_text("not an image at all\n")
     (tmp_path / f"empty.{suffix}").touch()
     for function in (read_micrograph, micrograph_header, embedded_settings):
-        with pytest.raises(InputError, match=r"text\..*: found text, expected .* as the suffix says"):
+        with pytest.raises(InputError, match=r"text\..*: found text, expected .* according to the suffix"):
             function(str(tmp_path / f"text.{suffix}"))
         with pytest.raises(InputError, match="an empty file"):
             function(str(tmp_path / f"empty.{suffix}"))

@@ -66,7 +66,7 @@ def test_wrong_peaks_are_not_written(tmp_path, change, columns, message):
     ("name", "data", "where", "found", "expected"),
     [
         ("npeaks", None, "", "datasets deviations, peak_col, peak_fidx, peak_row", "a dataset npeaks"),
-        ("peak_row", np.zeros(2, "f4"), "::peak_row", "2 values", "3, as peak_fidx has"),
+        ("peak_row", np.zeros(2, "f4"), "::peak_row", "2 values", "3, as in peak_fidx"),
         ("peak_row", np.zeros((3, 2), "f4"), "::peak_row", "float32 of shape (3, 2)", "numbers of shape (n,)"),
         ("peak_row", np.full(3, b"x"), "::peak_row", "|S1 of shape (3,)", "numbers of shape (n,)"),
         ("peak_fidx", np.array([0, -1, 2]), "::peak_fidx", "values from -1 to 2", "whole numbers from 0 to 4294967295"),

@@ -41,7 +41,7 @@ def test_spreadsheet_export_with_byte_order_mark_and_windows_lines(tmp_path: Pat
         ("sample\trole\tframes\na\ttraining\tx\n", "line 2: role: found 'training', expected 'train' or 'measure'"),
         ("sample\tframe\na\tx\n", "found column 'frame', expected one of sample, role, frames, state"),
         ("sample\tframes\n../up\tx\n", "line 2: sample: found '../up', expected"),
-        ("sample\tframes\n", "found no samples, expected a row for every sample"),
+        ("sample\tframes\n", "found no samples, expected one row per sample"),
         ("", "found no such column, expected a column 'sample'"),
         ("sample\tframes\tstate\na\tx\t7\n", "line 2: state: found '7', expected less than or equal to 1"),
         ("sample\tframes\na\tx\ty\n", "line 2: found 3 cells, expected 2 cells separated by tabs"),

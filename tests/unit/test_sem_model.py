@@ -189,7 +189,7 @@ def test_networks_that_do_not_exist_or_give_no_maps_are_refused():
     ):
         with pytest.raises(InputError, match=text):
             create_backbone(name, weights="none")
-    with pytest.raises(InputError, match=r"imagenet for efficientnet_b7, of which timm has none.*tf_efficientnet_b7"):
+    with pytest.raises(InputError, match=r"imagenet, but timm has no weights for efficientnet_b7.*tf_efficientnet_b7"):
         create_backbone("efficientnet_b7", weights="imagenet")
     with pytest.raises(InputError, match="classes: found 333, 333, expected"):
         build_model(["333", "333"], Train())

@@ -206,8 +206,8 @@ EDITS = {
     ),
     "lambda": (
         "bcdi",
-        "lambda place: 1 - np.sum(beyond",
-        "lambda place: 2 - np.sum(beyond",
+        "lambda point: 1 - np.sum(beyond",
+        "lambda point: 2 - np.sum(beyond",
         "bcdi.simulate bcdi.simulate_scan",
     ),
     "field": ("bcdi", "    rounding: float = 0.0\n", "    rounding: float = 0.5\n", "bcdi.simulate bcdi.simulate_scan"),

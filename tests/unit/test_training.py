@@ -498,7 +498,7 @@ def test_unusable_training_data_is_named():
     held = split_blocks(table.fidx, validation=0.5, block=16)
     with pytest.raises(InputError, match="a margin of 1 px around 11 px, expected at least 3 px"):
         train_braggnn(table, held, Train(max_shift=3), patch_size=11)
-    with pytest.raises(InputError, match="20 to train and 0 to validate on"):
+    with pytest.raises(InputError, match="20 for training and 0 for validation"):
         train_braggnn(table, np.zeros(20, bool), Train(), patch_size=11)
 
 

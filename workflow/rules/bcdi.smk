@@ -9,7 +9,7 @@ BCDI_FIGURES = {
     "resolution.png": "resolution",
 }
 
-# Everything that is kept, so that whatever is deleted is made again.
+# All files that are kept, so that deleted ones are made again.
 TARGETS += expand("results/bcdi/{particle}/{file}", particle=PARTICLES, file=["prepared.h5", "prepare.json"])
 for particle, route in BCDI_ROUTES:
     TARGETS += expand(

@@ -6,7 +6,7 @@ MODEL = CONFIG.bragg.locate.model or "results/bragg/model/braggnn.pt"
 LOCATE_OPTIONS = settings.to_flags(settings.stage_options(CONFIG, "bragg.locate").model_copy(update={"model": MODEL}))
 FIGURES = ["patches", "distances", "intensity", "frame"]
 
-# Everything that is kept, so that whatever is deleted is made again.
+# All files that are kept, so that deleted ones are made again.
 TARGETS += expand(
     "results/bragg/{scan}/{file}",
     scan=SCANS,

@@ -28,8 +28,8 @@ gc.set_threshold(200_000, 20, 100)
 
 try:
     CONFIG = settings.validate(config, CONFIG_FILES)
-    # A job that runs on its own, as on a cluster, need not look for the raw files of all samples again.
-    SAMPLES = settings.samples(CONFIG, look=workflow.is_main_process)
+    # A job that runs on its own, as on a cluster, need not check the raw files of all samples again.
+    SAMPLES = settings.samples(CONFIG, checked=workflow.is_main_process)
 except InputError as error:
     sys.exit(str(error))
 

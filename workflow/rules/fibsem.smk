@@ -1,7 +1,7 @@
 include: "fibsem_common.smk"
 
 
-# Everything that is kept, so that whatever is deleted is made again.
+# All files that are kept, so that deleted ones are made again.
 TARGETS += fibsem_stores("results/fibsem", TRAINED, ["slices", "labels", "images", "image_labels"])
 TARGETS += expand(
     "results/fibsem/{volume}/{file}",

@@ -1,7 +1,7 @@
 include: "sem_common.smk"
 
 
-# Everything that is kept, so that whatever is deleted is made again.
+# All files that are kept, so that deleted ones are made again.
 TARGETS += expand("results/sem/{set}/{file}", set=LABELLED, file=["index.parquet", "index.csv", "index.json"])
 if LABELLED:
     TARGETS += expand(

@@ -22,20 +22,20 @@ _ZOOM = ((1 / 8, 6), (1 / 64, 9), (1 / 512, 9))
 def align(objects: Tensor, reference: Tensor, *, twin: bool = True) -> tuple[Tensor, Tensor]:
     """Align objects to the position, the global phase and the orientation of a reference.
 
-    The cross-correlation is found on whole voxels by FFT, then around its peak on ever finer grids by matrix products
-    [1]_, down to 1/512 voxel. Of an object and its twin the one that correlates better is kept.
+    The maximum of the cross-correlation is found on whole voxels by FFT, then refined by matrix products on finer grids
+    [1]_, down to 1/512 voxel. The object or its twin is kept, whichever correlates better.
 
     Parameters
     ----------
     objects : (n, z, y, x) complex64
     reference : (z, y, x) complex64
     twin : bool
-        Whether the twin is tried.
+        Whether the twin is compared, too.
 
     Returns
     -------
     aligned : (n, z, y, x) complex64
-        Not scaled: only shifted (around the edges of the volume), turned in phase and conjugate-inverted.
+        Not scaled: only shifted (cyclically), multiplied by a global phase factor and conjugate-inverted.
     correlation : (n,) float32
         |<reference, aligned>| / (|reference| |aligned|); 0 where one of them is 0 everywhere.
 
@@ -66,7 +66,7 @@ def align(objects: Tensor, reference: Tensor, *, twin: bool = True) -> tuple[Ten
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Return |<a, b>| / (|a| |b|) over the last three axes: 1 for objects that differ by a factor alone.
+    """Return |<a, b>| / (|a| |b|) over the last three axes: 1 for objects that differ only by a factor.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
 
 
 def shifted(objects: Tensor, shift: Tensor | Sequence[float]) -> Tensor:
-    """Shift objects by any fraction of a voxel with a ramp of phase on their Fourier transforms, around the edges.
+    """Shift objects cyclically by any fraction of a voxel, with a phase ramp on their Fourier transforms.
 
     Parameters
     ----------
@@ -104,30 +104,30 @@ def shifted(objects: Tensor, shift: Tensor | Sequence[float]) -> Tensor:
 
 
 def centred(objects: Tensor) -> Tensor:
-    """Remove shift, phase ramp and global phase without a reference: one standard form of each object.
+    """Remove shift, phase ramp and global phase without a reference, which gives each object a standard form.
 
-    The centre of mass of |o|^2 comes to index n // 2, the mean of |F|^2 to zero frequency (both to a fraction of a
+    The centre of mass of |o|^2 is moved to index n // 2, the mean of |F|^2 to zero frequency (both to a fraction of a
     voxel), and the mean of exp(i phase), weighted by |o|^2, becomes real and positive: the mean phase is 0.
 
     Parameters
     ----------
     objects : (..., z, y, x) complex64
-        May lie across the edges of the volume.
+        May extend across the edges of the volume.
 
     Returns
     -------
     (..., z, y, x) complex64
-        The twin is not resolved: that needs a reference (`align`).
+        The twin ambiguity remains; resolving it needs a reference (`align`).
 
     Notes
     -----
-    The ramp is taken from the mean of |F|^2, which is the mean phase gradient over the crystal weighted by |o|^2: the
-    mean strain becomes 0, the lattice parameter then belongs to the mean of the peak. The brightest voxel of the peak
-    in its place would leave the least strained part flat, but sits on any one fringe of a strongly strained crystal,
-    and moves in whole voxels. A ramp that is taken off shifts the diffraction pattern: for comparison with the
-    measurement use the object as it was.
+    The ramp is determined from the mean of |F|^2, which is the mean phase gradient over the crystal weighted by |o|^2:
+    the mean strain becomes 0, and the mean of the peak gives the lattice parameter. The brightest voxel of the peak
+    instead would leave the part with the lowest strain flat, but it depends on a single fringe of a strongly strained
+    crystal, and moves in whole voxels. Removing a ramp shifts the diffraction pattern: to compare an object with the
+    measurement, use the original object.
     """
-    # Whole voxels first, since a ramp must not break off within an object that lies across the edges.
+    # Whole voxels first, since the ramp must be continuous in an object that extends across the edges.
     objects = shifted(objects, -_centre_of_mass(objects).round())
     objects = _without_ramp(objects)
     objects = shifted(objects, -_centre_of_mass(objects))
@@ -138,9 +138,9 @@ def centred(objects: Tensor) -> Tensor:
 def unwrapped(phase: NDArray[np.floating], support: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Unwrap a phase inside a support, along the most reliable path [1]_ [2]_.
 
-    Neighbours are linked in the order of their reliability, that is of how little the phase's wrapped second
-    differences are, so that a path leads around noise. True for any range of phase as long as neighbours differ by less
-    than pi and there is no dislocation; at one the jump stays where the phase is least reliable.
+    Neighbours are linked in the order of their reliability, which is high where the wrapped second differences of the
+    phase are small, so that a path avoids noise. The result is exact for any phase range if neighbours differ by less
+    than pi and there is no dislocation; at a dislocation the jump stays where the phase is the least reliable.
 
     Parameters
     ----------
@@ -168,18 +168,18 @@ def unwrapped(phase: NDArray[np.floating], support: NDArray[np.bool_]) -> NDArra
     number[support] = np.arange(count)
     unreliability = _unreliability(phase, support)[support]
     first, second = _neighbours(number)
-    # A weight of 0 would be no edge.
+    # A weight of 0 would mean that there is no edge.
     weights = unreliability[first] + unreliability[second] + 1.0
     tree = minimum_spanning_tree(coo_array((weights, (first, second)), shape=(count + 1, count + 1)).tocsr())
     parts, part = connected_components(tree[:count, :count], directed=False)
-    # A root besides the voxels, linked to one voxel of each connected part: one search then visits all voxels.
+    # An additional root, linked to one voxel of each connected part: one search then visits all voxels.
     starts = np.unique(part, return_index=True)[1]
     links = coo_array((np.ones(parts), (np.full(parts, count), starts)), shape=tree.shape)
     above = breadth_first_order(tree + links.tocsr(), count, directed=False)[1]
     above[count] = count
     values = np.append(np.asarray(phase[support], np.float64), 0.0)
     total = np.where(above == count, values, wrapped(values - values[above]))
-    # Sums of the steps up to the root, over twice as many of them each time.
+    # Sums of the steps up to the root; each pass doubles the number of steps that are summed.
     while (above != count).any():
         total = np.where(above == count, total, total + total[above])
         above = above[above]
@@ -215,7 +215,7 @@ def _ramp(shape: Sequence[int], shift: Tensor) -> Tensor:
 
 
 def _peaks(products: Tensor) -> tuple[Tensor, Tensor]:
-    """Shifts (m, 3) that align best, and there the overlap (m,), from conj(reference) times object."""
+    """Shifts (m, 3) with the best alignment, and the overlap (m,) at these, from conj(reference) times object."""
     shape = products.shape[-3:]
     shift, value = _highest(fourier(products), [_places(n, products.device) for n in shape])
     for step, reach in _ZOOM:
@@ -224,7 +224,7 @@ def _peaks(products: Tensor) -> tuple[Tensor, Tensor]:
         for axis, n in enumerate(shape):
             angles = _places(n, products.device) / n * (shift[:, axis, None] + offsets)[..., None]
             kernel = torch.polar(torch.ones_like(angles), -2 * torch.pi * angles)
-            # Sums over the first axis of space and appends the axis of its offsets: three times bring back the order.
+            # Sums over the first axis of space and appends the axis of its offsets: three passes restore the order.
             part = torch.einsum("bkij,bok->bijo", part, kernel)
         fine, value = _highest(part, [offsets] * 3)
         shift = shift + fine
@@ -235,7 +235,7 @@ def _highest(overlap: Tensor, places: Sequence[Tensor]) -> tuple[Tensor, Tensor]
     flat = overlap.flatten(1)
     best = flat.abs().argmax(1)
     indices = torch.unravel_index(best, overlap.shape[1:])
-    shift = torch.stack([place[index] for place, index in zip(places, indices, strict=True)], dim=1)
+    shift = torch.stack([offsets[index] for offsets, index in zip(places, indices, strict=True)], dim=1)
     return shift, flat.gather(1, best[:, None])[:, 0]
 
 
@@ -244,18 +244,18 @@ def _centre_of_mass(objects: Tensor) -> Tensor:
     weights, centre = objects.abs() ** 2, []
     for axis, n in zip(VOLUME, objects.shape[-3:], strict=True):
         profile = weights.sum([other for other in VOLUME if other != axis])
-        place = _places(n, objects.device)
-        circle = torch.polar(torch.ones_like(profile), (2 * torch.pi / n * place).expand_as(profile))
+        offset = _places(n, objects.device)
+        circle = torch.polar(torch.ones_like(profile), (2 * torch.pi / n * offset).expand_as(profile))
         near = (profile * circle).sum(-1, keepdim=True).angle() * n / (2 * torch.pi)
-        # The mean around the circle is not yet the centre of mass, but says where it is safe to cut the circle open.
-        distance = torch.remainder(place - near + n / 2, n) - n / 2
+        # The circular mean is not yet the centre of mass, but shows where the circle can be cut open.
+        distance = torch.remainder(offset - near + n / 2, n) - n / 2
         mass = profile.sum(-1, keepdim=True).clamp_min(torch.finfo(profile.dtype).tiny)
         centre.append(near + (profile * distance).sum(-1, keepdim=True) / mass)
     return torch.cat(centre, -1)
 
 
 def _without_ramp(objects: Tensor) -> Tensor:
-    """Take off the mean step of phase between neighbours: the angle of the autocorrelation at a distance of 1."""
+    """Remove the mean phase step between neighbours: the angle of the autocorrelation at a distance of 1."""
     for axis, n in zip(VOLUME, objects.shape[-3:], strict=True):
         step = (objects.conj() * objects.roll(-1, axis)).sum(VOLUME, keepdim=True).angle()
         position = _places(n, objects.device).reshape([-1] + [1] * (-axis - 1))
@@ -264,13 +264,13 @@ def _without_ramp(objects: Tensor) -> Tensor:
 
 
 def _unreliability(phase: NDArray[np.floating], support: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Root of the sum of squares of the wrapped second differences, pi for those that reach out of the support."""
+    """Root of the sum of squares of the wrapped second differences, pi for those that extend outside the support."""
     padded, inside = np.pad(np.asarray(phase, np.float64), 1), np.pad(support, 1)
     squares = np.zeros(phase.shape)
     for axis in range(3):
         part = [[slice(1, -1)] * 3 for _ in range(2)]
         part[0][axis], part[1][axis] = slice(None, -2), slice(2, None)
-        before, after = (tuple(one) for one in part)
+        before, after = (tuple(side) for side in part)
         second = wrapped(padded[before] - phase) - wrapped(phase - padded[after])
         squares += np.where(inside[before] & inside[after], second, np.pi) ** 2
     return np.sqrt(squares)

@@ -26,17 +26,17 @@ _UNEVEN = 0.5
 
 
 def geometry_of_34idc(scan: SpecScan) -> Geometry:
-    """Geometry of a rocking scan at 34-ID-C: the scanned angle at the middle of the scan, the others as they were.
+    """Geometry of a rocking scan at 34-ID-C, with the scanned angle at the middle of the scan.
 
     Parameters
     ----------
     scan : SpecScan
-        It does not have the side of a detector pixel, which is taken as that of a Timepix, 55 um.
+        Without the pixel size of the detector, which is assumed to be that of a Timepix, 55 um.
 
     Raises
     ------
     InputError
-        A motor is missing, the scan is not over theta, chi or phi, has one point, or uneven steps.
+        A motor is missing, or the scan is not over theta, chi or phi, or has one point or uneven steps.
     """
     missing = [name for name in _MOTORS.values() if name not in scan.motors]
     if missing:

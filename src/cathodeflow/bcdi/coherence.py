@@ -1,8 +1,8 @@
-"""Partial coherence: the intensity of a coherent wave, blurred on the detector by a Gaussian.
+"""Partial coherence: Gaussian blur of the coherent intensity on the detector.
 
 A Gaussian mutual coherence function multiplies the autocorrelation of the object, so the measured intensity is the
-coherent one convolved with its transform (J. N. Clark et al., Nat. Commun. 3, 993 (2012), equation 2). Volumes here are
-(start, x, y, z), the order of `iterations`, with the zero frequency at index 0.
+coherent intensity convolved with its transform (J. N. Clark et al., Nat. Commun. 3, 993 (2012), equation 2). Volumes
+here are (start, x, y, z), the order of `iterations`, with the zero frequency at index 0.
 """
 
 import math
@@ -13,7 +13,8 @@ from torch import Tensor
 from cathodeflow.bcdi.operators import VOLUME
 from cathodeflow.bcdi.operators import amplitude as coherent_amplitude
 
-#: Widest blur that is estimated [px]: the speckles of a pattern sampled well enough to be phased are not narrower.
+#: Maximum width of a fitted blur [px]: speckles are at least this wide if the pattern is sampled well enough for
+#: phasing.
 WIDEST = 2.0
 
 
@@ -52,27 +53,27 @@ class Blur:
         self.transfer = (-2 * math.pi**2 * exponent).exp_()
 
     def __call__(self, intensity: Tensor) -> Tensor:
-        """Blur intensities (start, x, y, z) float32; none comes out negative."""
+        """Blur intensities (start, x, y, z) float32; the results are not negative."""
         return self._back(torch.fft.rfftn(intensity, dim=VOLUME).mul_(self.transfer)).clamp_min_(0)
 
     def _back(self, spectrum: Tensor) -> Tensor:
         return torch.fft.irfftn(spectrum, self.sides, VOLUME)
 
     def fit(self, intensity: Tensor, amplitude: Tensor, weight: Tensor) -> None:
-        """Improve the widths, so that the intensities agree better with the measured ones.
+        """Update the widths to improve the agreement with the measured intensities.
 
-        One step of Gauss and Newton on the squared difference of amplitudes, in the three variances.
+        One Gauss-Newton step on the squared difference of the amplitudes, in the three variances.
 
         Parameters
         ----------
         intensity : (start, x, y, z) float32
-            Of the coherent wave.
+            Intensity of the coherent wave.
         amplitude, weight : (x, y, z) float32
-            Measured amplitude, and 1 where there is one, else 0.
+            Measured amplitude, and 1 where it was measured, else 0.
         """
         spectrum = torch.fft.rfftn(intensity, dim=VOLUME).mul_(self.transfer)
         modulus = self._back(spectrum).clamp_min_(0).sqrt_()
-        # Where next to nothing is calculated the derivative of the root has no bound.
+        # The derivative of the root is unbounded where the calculated intensity is near 0.
         inverse = weight / (2 * modulus.clamp_min(1e-3 * modulus.amax(VOLUME, keepdim=True)))
         slopes = torch.stack([self._back(spectrum * (-2 * math.pi**2 * f)) * inverse for f in self.squares])
         residual = weight * (amplitude - modulus)
@@ -101,6 +102,6 @@ def detected_amplitude(objects: Tensor, widths: Tensor) -> Tensor:
     calculated = coherent_amplitude(objects)
     if not bool(widths.any()):
         return calculated
-    # The blur is periodic: the position of the zero frequency does not matter to it.
+    # The blur is periodic, so the position of the zero frequency does not matter.
     intensity = calculated.square().permute(0, 3, 2, 1)
     return Blur(tuple(intensity.shape), widths)(intensity).permute(0, 3, 2, 1).sqrt()

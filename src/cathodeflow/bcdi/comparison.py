@@ -1,4 +1,4 @@
-"""Objects against the truth of a simulated scan, on the voxels of what was prepared and phased."""
+"""Comparison of objects with the truth of a simulated scan, on the voxels of the phased volume."""
 
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ class Agreement(NamedTuple):
     phase_error : (n,) float32
         Root mean square in the common support [rad]; NaN where there is none.
     aligned : (n, z, y, x) complex64
-        Objects without their ambiguities.
+        Objects aligned to the truth.
     """
 
     correlation: Tensor
@@ -33,15 +33,15 @@ class Agreement(NamedTuple):
 
 
 def against_truth(objects: Tensor, truth: Tensor, *, threshold: float) -> Agreement:
-    """Compare objects with the truth after shift, global phase and twin are resolved.
+    """Compare objects with the truth after resolving shift, global phase and twin.
 
     Parameters
     ----------
     objects : (n, z, y, x) complex64
     truth : (z, y, x) complex64
     threshold : float
-        Of the highest amplitude, for the two supports whose common part the phase error is taken in. A constant
-        phase is no error: its mean there is taken off.
+        Isosurface level of the two supports, as a fraction of the maximum amplitude; the phase error is computed in
+        their common part, after subtracting its mean there.
     """
     aligned, correlation = align(objects, truth)
     common = support_of(aligned, threshold=threshold) & support_of(truth, threshold=threshold)
@@ -52,18 +52,18 @@ def against_truth(objects: Tensor, truth: Tensor, *, threshold: float) -> Agreem
 
 
 def on_voxels(truth: NDArray[np.complexfloating[Any]], shape: Triple, binning: Triple) -> NDArray[np.complex64]:
-    """Transfer an object that belongs to raw frames to the voxels of a volume that was cut out of them and binned.
+    """Transfer an object from the voxels of the raw frames to those of a cropped and binned volume.
 
-    A smaller part of the peak has larger voxels; binning makes the field of view around the object smaller.
+    Cropping the peak makes the voxels larger; binning makes the field of view around the object smaller.
 
     Parameters
     ----------
     truth : (rocking, row, col) complex
-        Its centred transform is sampled as the frames are.
+        Its centred Fourier transform has the sampling of the frames.
     shape : (int, int, int)
-        Of the volume.
+        Shape of the volume.
     binning : (int, int, int)
-        Frames, rows and columns that were binned to one.
+        Binning of frames, rows and columns.
 
     Examples
     --------
@@ -94,23 +94,23 @@ def errors_against_truth(
     ----------
     starts : (start, z, y, x) complex64
     truth : (rocking, row, col) complex
-        Object that belongs to the raw frames.
+        Object on the voxels of the raw frames.
     binning : (int, int, int)
-        Frames, rows and columns that were binned to one.
+        Binning of frames, rows and columns.
     geometry : Geometry, optional
-        Without it there are no errors of the strain.
+        Needed for the errors of the strain.
     threshold : float
-        Of the supports that are compared, as a fraction of the maximum amplitude.
+        Isosurface level of the compared supports, as a fraction of the maximum amplitude.
 
     Returns
     -------
     dict of (start,) Tensor
         `true_correlation`, `phase_error` [rad], and with a geometry `strain_error`, the root mean square difference,
-        NaN where no voxel has both strains, beside `true_strain_deviation`, the standard deviation of the true strain.
+        NaN where no voxel has both strains, and `true_strain_deviation`, the standard deviation of the true strain.
     """
     shape = (starts.shape[1], starts.shape[2], starts.shape[3])
     true = centred(torch.from_numpy(on_voxels(truth, shape, binning)))
-    # Without phase ramps: a peak that is not quite in the middle is no strain.
+    # Without phase ramps: an off-centre peak does not mean strain.
     agreement = against_truth(centred(starts), true, threshold=threshold)
     columns = {"true_correlation": agreement.correlation, "phase_error": agreement.phase_error}
     if geometry is None:

@@ -1,7 +1,7 @@
-"""Corrections of detector counts; each step reports what it did.
+"""Corrections of detector counts; each step reports figures of its effect.
 
-Every function takes counts (frame, row, col) float32 and which of them are known, and returns both with a dict of
-figures. Counts that are not known are 0.
+Every function takes counts (frame, row, col) float32 and a mask of the known ones, and returns both with a dict of
+figures. Unknown counts are 0.
 """
 
 from typing import Any, NamedTuple
@@ -16,22 +16,22 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Region = tuple[slice, slice]
 
-# Expected counts of a frame above which 0 is a fault: by Poisson noise alone it happens once in 20,000 cases.
+# Expected counts above which an empty frame is a fault: Poisson noise alone gives one in 20,000 cases.
 _EXPECTED = 10.0
-# Counts in a scan of the pixels around a dead one; a dark fringe between such pixels is never that dark.
+# Minimum counts in the scan of the pixels around a dead pixel; between such pixels a dark fringe is never empty.
 _BRIGHT = 100.0
 # Maximum number of dead pixels within five by five.
 _DEAD = 4
-# Minimum level of the neighbours for a hot voxel [counts]: below it, single photons stand out.
+# Minimum level of the neighbours of a hot voxel [counts]; below it, single photons would count as hot.
 _FLOOR = 5.0
-# Fraction of the frames in which a pixel is hot to be masked in all.
+# Fraction of the frames in which a pixel must be hot to be masked in all frames.
 _OFTEN = 0.1
 # Minimum sensitivity that can be corrected, as a fraction of the median.
 _SENSITIVE = 0.1
 
 
 class Counts(NamedTuple):
-    """Counts (frame, row, col) float32, which of them are known, and what the step did."""
+    """Counts (frame, row, col) float32, mask of the known ones, and figures of the step."""
 
     values: Floats
     known: Bools
@@ -39,7 +39,7 @@ class Counts(NamedTuple):
 
 
 def accept(frames: NDArray[Any], *, saturation: float | None) -> Counts:
-    """Accept raw frames; pixels that are not finite or are saturated are not known.
+    """Accept raw frames; saturated pixels and pixels that are not finite become unknown.
 
     Parameters
     ----------
@@ -57,13 +57,13 @@ def accept(frames: NDArray[Any], *, saturation: float | None) -> Counts:
 
 
 def subtract_dark(values: Floats, known: Bools, dark: NDArray[Any], *, region: Region | None, limit: float) -> Counts:
-    """Subtract a dark frame; pixels whose dark counts are far from the median are not known.
+    """Subtract a dark frame; pixels whose dark counts are far from the median become unknown.
 
     Parameters
     ----------
     values, known : (frame, row, col)
     dark : (row, col)
-        Of the frames, or of the whole detector where `region` is given [counts in a frame].
+        Dark frame of the size of the frames, or of the whole detector if `region` is given [counts per frame].
     region : (slice, slice), optional
         Rows and columns of the detector that the frames show.
     limit : float
@@ -72,7 +72,7 @@ def subtract_dark(values: Floats, known: Bools, dark: NDArray[Any], *, region: R
     Raises
     ------
     InputError
-        The dark is of another size.
+        The dark frame has another size.
     """
     here = _cut("dark", dark, values.shape, region).astype(np.float32)
     good = np.abs(here - np.median(here)) <= limit
@@ -82,21 +82,21 @@ def subtract_dark(values: Floats, known: Bools, dark: NDArray[Any], *, region: R
 
 
 def clip_negative(values: Floats, known: Bools) -> Counts:
-    """Set negative counts to 0: they occur after the dark was subtracted, and have no amplitude."""
+    """Set negative counts to 0: they occur after subtracting the dark frame, and have no amplitude."""
     negative = values < 0
     figures = {"step": "negative", "voxels": int(negative.sum()), "counts": float(values[negative].sum())}
     return Counts(np.maximum(values, 0), known, figures)
 
 
 def divide_by_whitefield(values: Floats, known: Bools, whitefield: NDArray[Any], *, region: Region | None) -> Counts:
-    """Divide by the sensitivity of each pixel; pixels of less than a tenth of the median are not known.
+    """Divide by the sensitivity of each pixel; pixels below a tenth of the median sensitivity become unknown.
 
-    Parameters are as of `subtract_dark`. Counts stay counts: the median sensitivity is 1.
+    Parameters are as in `subtract_dark`. The whitefield is scaled to a median of 1, so the results are counts.
 
     Raises
     ------
     InputError
-        The whitefield is of another size, or mostly 0.
+        The whitefield has another size, or is mostly 0.
     """
     here = _cut("whitefield", whitefield, values.shape, region).astype(np.float32)
     median = float(np.median(here))
@@ -115,19 +115,19 @@ def leave_out(values: Floats, known: Bools, good: NDArray[Any], *, region: Regio
     Raises
     ------
     InputError
-        The mask is of another size.
+        The mask has another size.
     """
     if good.ndim == 2:
         good = _cut("mask", good, values.shape, region)
     elif good.shape != values.shape:
-        raise InputError("mask", _size(good.shape), f"{_size(values.shape)}, as the scan has")
+        raise InputError("mask", _size(good.shape), f"{_size(values.shape)}, the size of the scan")
     known = known & (good != 0)
     figures = {"step": "mask", "share": float(1 - known.mean())}
     return Counts(np.where(known, values, 0), known, figures)
 
 
 def leave_out_silent(values: Floats, known: Bools) -> Counts:
-    """Mask pixels that never count, and frames that are 0 everywhere, where their neighbours have counts.
+    """Mask pixels and frames that are always 0 although their neighbours have counts.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def leave_out_silent(values: Floats, known: Bools) -> Counts:
         All frames are 0.
     """
     totals = values.sum(axis=0)
-    # Few pixels without counts among others that have them; more together may be a dark fringe.
+    # Only a few pixels without counts among others with counts; a larger group may be a dark fringe.
     around = rank_filter(totals, rank=_DEAD, size=5, mode="nearest")
     dead = (totals == 0) & known.any(axis=0) & (around >= _BRIGHT)
     frames = values.sum(axis=(1, 2), dtype=np.float64)
@@ -143,7 +143,7 @@ def leave_out_silent(values: Floats, known: Bools) -> Counts:
     if len(silent) == len(frames):
         raise InputError("scan", f"{len(frames)} frames that are 0 everywhere", "a diffraction peak")
     counting = np.flatnonzero(frames)
-    # No counts are expected beyond the first and the last frame with counts: the peak has ended.
+    # No counts are expected outside the first and the last frame with counts.
     expected = np.interp(silent, counting, frames[counting], left=0, right=0)
     lost = silent[expected >= _EXPECTED]
     known = known & ~dead
@@ -156,16 +156,16 @@ def leave_out_silent(values: Floats, known: Bools) -> Counts:
 
 
 def leave_out_hot(values: Floats, known: Bools, *, ratio: float) -> Counts:
-    """Mask voxels far above their neighbours in the frame, and pixels that are hot in a tenth of the frames.
+    """Mask voxels far above their neighbours in the frame, and pixels that are hot in a tenth of the frames or more.
 
-    The measure is the second highest of the eight neighbours, so that a spark over two pixels is found as well. It is
-    not their median: where a fringe is two pixels wide, as it may be, its crest is far above that.
+    Voxels are compared with the second highest of their eight neighbours, so that a spark over two pixels is found,
+    too. The median would not do: the crest of a fringe two pixels wide is far above it.
 
     Parameters
     ----------
     values, known : (frame, row, col)
     ratio : float
-        Times the second highest neighbour, or five counts where that is less.
+        Threshold as a multiple of the second highest neighbour, or of five counts where that neighbour is lower.
     """
     places = np.argwhere(values > ratio * _FLOOR)
     around = [(0, down, across) for down in (-1, 0, 1) for across in (-1, 0, 1) if down or across]
@@ -194,7 +194,7 @@ def leave_out_hot(values: Floats, known: Bools, *, ratio: float) -> Counts:
 
 
 def drop_background(values: Floats, known: Bools, *, threshold: float) -> Counts:
-    """Set counts below a threshold to 0: background between the fringes, which stays known.
+    """Set counts below a threshold to 0: background between the fringes; these pixels stay known.
 
     Parameters
     ----------
@@ -213,12 +213,12 @@ def _cut(name: str, image: NDArray[Any], shape: tuple[int, ...], region: Region 
     """Cut the region of the frames out of an image of the detector."""
     if image.shape == shape[1:]:
         return image
-    expected = f"{_size(shape[1:])} pixels, as the frames have"
+    expected = f"{_size(shape[1:])} pixels, the size of the frames"
     if image.ndim != 2 or region is None:
         raise InputError(name, f"{_size(image.shape)} pixels", f"{expected}, or the region of the detector")
     part = image[region]
     if part.shape != shape[1:]:
-        ends = " and ".join(f"{one.start} to {one.stop}" for one in region)
+        ends = " and ".join(f"{side.start} to {side.stop}" for side in region)
         found = f"{_size(image.shape)} pixels, {_size(part.shape)} of them in the region {ends}"
         raise InputError(name, found, expected)
     return part

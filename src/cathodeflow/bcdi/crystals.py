@@ -1,7 +1,7 @@
 """Shapes of crystals: convex polyhedra with rounded edges, on grids of any direction and step.
 
-A crystal is the intersection of half spaces n . r <= d. Grids may be skewed, as the one that belongs to a rocking scan
-is, so that one crystal is sampled alike in the frame of the detector and in that of the laboratory.
+A crystal is the intersection of half spaces n . r <= d. Grids may be skewed, such as that of a rocking scan, so one
+crystal can be sampled in the frame of the detector and in that of the laboratory.
 """
 
 import itertools
@@ -22,20 +22,20 @@ Vectors = NDArray[np.float64]
 #: {100} over {111} distance of the truncated octahedron whose edges are all equal.
 ARCHIMEDEAN = 2 / np.sqrt(3)
 
-# Minimum fraction of its bounding box that a crystal fills, so that it is neither a needle nor a tilted plate.
+# Minimum fraction of its bounding box that a crystal fills, which excludes needles and tilted plates.
 _FILL = 0.2
 _DRAWS = 200
-# Radius of the sphere around the centre that no half space cuts, over that of the farthest vertex.
+# Radius of the sphere around the centre that no half space cuts, relative to the distance of the farthest vertex.
 _COMPACT = 0.25
 
 
 class Grid(NamedTuple):
-    """Where the voxels of a volume are: r = origin + (index - shape // 2) @ axes."""
+    """Positions of the voxels of a volume: r = origin + (index - shape // 2) @ axes."""
 
     shape: tuple[int, int, int]
     #: (3, 3): the step along each array axis, as a vector of the frame.
     axes: Vectors
-    #: (3,): place of the voxel shape // 2.
+    #: (3,): position of the voxel shape // 2.
     origin: Vectors
 
 
@@ -44,19 +44,19 @@ class Polyhedron(NamedTuple):
 
     #: (m, 3): outward normals of length 1.
     normals: Vectors
-    #: (m,): of the facets from the origin, more than 0.
+    #: (m,): distances of the facets from the origin, above 0.
     distances: Vectors
     #: Radius of the rounded edges and corners.
     rounding: float = 0.0
 
 
 def grid(shape: tuple[int, int, int], *, axes: Vectors | None = None) -> Grid:
-    """Return a grid around the origin; by default its frame is that of the array, in voxels."""
+    """Return a grid around the origin. Default: the frame of the array, in voxels."""
     return Grid(shape, np.eye(3) if axes is None else np.asarray(axes, dtype=np.float64), np.zeros(3))
 
 
 def positions(on: Grid) -> Floats:
-    """Places (z, y, x, 3) of the voxels."""
+    """Positions (z, y, x, 3) of the voxels."""
     z, y, x = (
         np.arange(n)[:, None] * step - (n // 2) * step for n, step in zip(on.shape, on.axes, strict=True)
     )  # fmt: skip
@@ -69,7 +69,7 @@ def moved(on: Grid, shift: Vectors) -> Grid:
 
 
 def window(on: Grid, polyhedron: Polyhedron) -> tuple[tuple[slice, slice, slice], Grid]:
-    """Part of a grid that holds a polyhedron, as slices and as a grid of its own.
+    """Part of a grid that contains a polyhedron, as slices and as a grid.
 
     Raises
     ------
@@ -93,8 +93,8 @@ def amplitude(polyhedron: Polyhedron, on: Grid) -> Floats:
     """Fraction of every voxel that is inside (z, y, x), 0 to 1.
 
     Edges are rounded where t = sqrt(sum_i max(n_i . r - d_i + rounding, 0)^2) reaches the radius: facets stay flat,
-    right-angled edges become cylinders. The fraction falls linearly over the width that a voxel has along the normal,
-    which keeps the volume. Edges are at least as round as a voxel is wide.
+    right-angled edges become cylinders. The fraction decreases linearly over the width of a voxel along the normal,
+    which preserves the volume. The edge radius is at least the width of a voxel.
     """
     normals = polyhedron.normals.astype(np.float32)
     widths = np.linalg.norm(polyhedron.normals @ on.axes.T, axis=1).astype(np.float32)
@@ -114,7 +114,7 @@ def vertices(polyhedron: Polyhedron) -> Vectors:
     Raises
     ------
     InputError
-        The half spaces enclose nothing, or no finite piece of space.
+        The half spaces enclose no volume, or an infinite one.
     """
     normals, distances, _ = polyhedron
     if not (distances > 0).all():
@@ -125,7 +125,7 @@ def vertices(polyhedron: Polyhedron) -> Vectors:
 
 
 def _closed(polyhedron: Polyhedron) -> bool:
-    # Each half space is a point of the dual; the origin must be among their hull.
+    # Each half space is a point of the dual, whose hull must contain the origin.
     dual = ConvexHull(polyhedron.normals / polyhedron.distances[:, None])
     return bool((dual.equations[:, 3] < -1e-9).all())
 
@@ -136,7 +136,7 @@ def bounds(polyhedron: Polyhedron) -> Vectors:
     Notes
     -----
     Where e . r is largest on t = rounding (see `amplitude`), sum_i t_i n_i is along e. With the facets A that have
-    t_i > 0 both are solved in closed form; A is found by iteration, from the corner of the sharp polyhedron. Where the
+    t_i > 0, both have a closed-form solution; A is found by iteration from the corner of the sharp polyhedron. If the
     iteration does not converge, a general solver finds the point.
     """
     corners = vertices(polyhedron)
@@ -145,21 +145,21 @@ def bounds(polyhedron: Polyhedron) -> Vectors:
         return found
     for (side, sign), axis in itertools.product(enumerate((-1.0, 1.0)), range(3)):
         direction = sign * np.eye(3)[axis]
-        place = _settled(polyhedron, direction, corners[np.argmax(corners @ direction)])
-        found[side, axis] = (_farthest(polyhedron, direction) if place is None else place)[axis]
+        point = _settled(polyhedron, direction, corners[np.argmax(corners @ direction)])
+        found[side, axis] = (_farthest(polyhedron, direction) if point is None else point)[axis]
     return found
 
 
-def _settled(polyhedron: Polyhedron, direction: Vectors, place: Vectors) -> Vectors | None:
-    """Repeat the closed form of `bounds` from a corner; None where it finds no place that is farthest."""
+def _settled(polyhedron: Polyhedron, direction: Vectors, point: Vectors) -> Vectors | None:
+    """Iterate the closed form of `bounds` from a corner; None if it does not reach the farthest point."""
     normals, distances, radius = polyhedron
     active = np.zeros(len(normals), dtype=bool)
     for _ in range(20):
-        beyond = normals @ place - distances + radius
+        beyond = normals @ point - distances + radius
         if ((beyond > 1e-12) == active).all():
             outward = np.maximum(beyond, 0) @ normals
-            # Of facets all along the direction's plane the closed form does not see that they leave it free.
-            return place if outward @ direction > (1 - 1e-9) * np.linalg.norm(outward) else None
+            # Facets in the plane of the direction do not bound it, which the closed form does not detect.
+            return point if outward @ direction > (1 - 1e-9) * np.linalg.norm(outward) else None
         active = beyond > 1e-12
         n, d = normals[active], distances[active] - radius
         inverse = np.linalg.pinv(n.T @ n)
@@ -167,7 +167,7 @@ def _settled(polyhedron: Polyhedron, direction: Vectors, place: Vectors) -> Vect
         left, length = radius**2 - np.sum((n @ nearest - d) ** 2), direction @ inverse @ direction
         if left < 0 or not length > 0:
             return None
-        place = nearest + inverse @ direction * np.sqrt(left / length)
+        point = nearest + inverse @ direction * np.sqrt(left / length)
     return None
 
 
@@ -175,23 +175,23 @@ def _farthest(polyhedron: Polyhedron, direction: Vectors) -> Vectors:
     """Point of the polyhedron with its rounded edges that lies farthest in a direction: a convex problem."""
     normals, distances, radius = polyhedron
 
-    def beyond(place: Vectors) -> Vectors:
-        return np.maximum(normals @ place - distances + radius, 0)
+    def beyond(point: Vectors) -> Vectors:
+        return np.maximum(normals @ point - distances + radius, 0)
 
     inside = {
         "type": "ineq",
-        "fun": lambda place: 1 - np.sum(beyond(place) ** 2) / radius**2,
-        "jac": lambda place: -2 * beyond(place) @ normals / radius**2,
+        "fun": lambda point: 1 - np.sum(beyond(point) ** 2) / radius**2,
+        "jac": lambda point: -2 * beyond(point) @ normals / radius**2,
     }
     options = {"maxiter": 500, "ftol": 1e-10}
     solved = minimize(
-        lambda place: -direction @ place, np.zeros(3), jac=lambda _: -direction, constraints=[inside], options=options
+        lambda point: -direction @ point, np.zeros(3), jac=lambda _: -direction, constraints=[inside], options=options
     )
     return np.asarray(solved.x)
 
 
 def truncated_octahedron(*, ratio: float = ARCHIMEDEAN) -> Polyhedron:
-    """Wulff shape of an fcc metal: {111} facets at distance 1 and {100} facets at `ratio`, which is that of energies.
+    """Wulff shape of an fcc metal: {111} facets at distance 1, {100} facets at `ratio`, the ratio of surface energies.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def truncated_octahedron(*, ratio: float = ARCHIMEDEAN) -> Polyhedron:
     Raises
     ------
     InputError
-        The ratio is not between.
+        The ratio is outside this range.
     """
     if not 1 / np.sqrt(3) < ratio < np.sqrt(3):
         raise InputError("ratio", f"{ratio}", "between 1 / sqrt(3) and sqrt(3)")
@@ -220,17 +220,17 @@ def winterbottom(polyhedron: Polyhedron, normal: Sequence[float] | Vectors, dist
     normal : (3,)
         Towards the substrate.
     distance : float
-        Of the substrate from the centre of the Wulff shape; negative where more than half of it is cut off.
+        Distance of the substrate from the centre of the Wulff shape; negative if more than half of it is cut off.
 
     Returns
     -------
     Polyhedron
-        Around another point, which is inside.
+        Around another origin, which is inside.
 
     Raises
     ------
     InputError
-        The distance does not exceed minus that of the nearest facet, so little would be left.
+        The distance is not above the negative distance of the nearest facet, so little would be left.
 
     References
     ----------
@@ -248,7 +248,7 @@ def winterbottom(polyhedron: Polyhedron, normal: Sequence[float] | Vectors, dist
 def transformed(
     polyhedron: Polyhedron, matrix: Vectors, *, shift: Sequence[float] | Vectors = (0.0, 0.0, 0.0)
 ) -> Polyhedron:
-    """Polyhedron of the points (r + shift) @ matrix; the rounding scales with the third root of the volume."""
+    """Polyhedron of the points (r + shift) @ matrix; the rounding scales with the cube root of the volume."""
     normals = polyhedron.normals @ np.linalg.inv(matrix).T
     length = np.linalg.norm(normals, axis=1)
     distances = (polyhedron.distances + polyhedron.normals @ np.asarray(shift)) / length
@@ -262,16 +262,16 @@ def draw_polyhedron(rng: np.random.Generator, *, habit: str, aspect: float, roun
     ----------
     rng : Generator
     habit : str
-        Of `HABITS`: a polyhedron of 8 to 20 facets at random, a truncated octahedron, or that on a substrate.
+        One of `HABITS`: a polyhedron of 8 to 20 random facets, a truncated octahedron, or the latter on a substrate.
     aspect : float
         Maximum aspect ratio: facets are placed on an ellipsoid whose axes differ by at most this factor; 1 to 3.
     rounding : float
-        Radius of edges over the distance of the nearest facet, 0 to less than 1.
+        Edge radius as a fraction of the distance of the nearest facet, from 0 to below 1.
 
     Returns
     -------
     Polyhedron
-        It fills at least a fifth of its bounding box, whose centre is the origin.
+        Fills at least a fifth of its bounding box, whose centre is the origin.
 
     Raises
     ------
@@ -290,18 +290,18 @@ def draw_polyhedron(rng: np.random.Generator, *, habit: str, aspect: float, roun
         distances = shape.distances * np.linalg.norm(shape.normals @ axes, axis=1)
         shape = Polyhedron(shape.normals, distances, rounding * distances.min())
         shape = transformed(shape, Rotation.random(rng=rng).as_matrix())
-        # Of some thousands of crystals with facets at random, one has none on a whole side.
+        # One of some thousands of crystals with random facets has no facet on a whole side.
         if not _closed(shape):
             continue
         corners, box = vertices(shape), bounds(shape)
         compact = distances.min() > _COMPACT * np.linalg.norm(corners, axis=1).max()
         if compact and ConvexHull(corners).volume > _FILL * np.prod(np.ptp(corners, axis=0)):
             return transformed(shape, np.eye(3), shift=-box.mean(axis=0))
-    raise InputError("aspect", f"{aspect}", "less: no compact crystal was drawn")
+    raise InputError("aspect", f"{aspect}, for which no compact crystal was drawn", "a smaller aspect ratio")
 
 
 def _draw_facets(rng: np.random.Generator) -> Polyhedron:
-    """Facets of random directions on all sides: those of Fibonacci's spiral, moved."""
+    """Draw facets on all sides: directions of a Fibonacci spiral with random changes."""
     count = int(rng.integers(8, 21))
     number = np.arange(count)
     height, turn = 1 - (2 * number + 1) / count, number * np.pi * (3 - np.sqrt(5))
@@ -321,7 +321,7 @@ def _draw_on_substrate(rng: np.random.Generator) -> Polyhedron:
     return winterbottom(wulff, wulff.normals[rng.choice([0, 8])], rng.uniform(-0.4, 0.7))
 
 
-#: How a crystal of each habit is drawn, of size about 1.
+#: Functions that draw a crystal of each habit, with a size of about 1.
 HABITS: dict[str, Callable[[np.random.Generator], Polyhedron]] = {
     "polyhedron": _draw_facets,
     "truncated_octahedron": _draw_wulff,

@@ -13,7 +13,7 @@ from cathodeflow.errors import InputError
 
 
 class Pattern(NamedTuple):
-    """Counts (z, y, x) int32 of a rocking scan, and which pixels (y, x) of the detector are good."""
+    """Counts (z, y, x) int32 of a rocking scan, and mask (y, x) of the good pixels."""
 
     counts: NDArray[np.int32]
     good: NDArray[np.bool_]
@@ -29,12 +29,12 @@ def expected_intensity(
     amplitude, phase : (z, y, x)
         Object; phase [rad].
     photons : float
-        Of the object in the whole window, without background: by Parseval's theorem the object is scaled to them.
+        Photons in the whole window without background, to which the object is scaled by Parseval's theorem.
     coherence : float
         Partial coherence: standard deviation of the Gaussian that blurs the intensity [voxel]. The number of photons
         is unchanged.
     background : float
-        Added to every voxel [counts].
+        Background of every voxel [counts].
 
     Returns
     -------
@@ -53,13 +53,13 @@ def expected_intensity(
         raise InputError("amplitude", "0 everywhere", "an object")
     field = np.exp(np.complex64(1j) * phase)
     field *= amplitude
-    # Where the object is has no effect on the intensity, so it is not moved.
+    # The position of the object does not affect the intensity, so the object is not moved.
     transform = fftn(field, norm="ortho", overwrite_x=True)
     intensity = transform.real**2
     intensity += transform.imag**2
     intensity *= np.float32(photons / power)
     if coherence > 0:
-        # The transform repeats itself, and so the total stays.
+        # The transform is periodic, so the total is preserved.
         intensity = gaussian_filter(intensity, coherence, mode="wrap")
     intensity += np.float32(background)
     return fftshift(intensity)
@@ -72,16 +72,16 @@ def detector_mask(
     row_gaps: Sequence[tuple[int, int]] = (),
     col_gaps: Sequence[tuple[int, int]] = (),
 ) -> NDArray[np.bool_]:
-    """Pixels (y, x) that are illuminated: neither behind the beam stop nor in a gap between modules.
+    """Pixels (y, x) that are illuminated: outside the beam stop and the gaps between modules.
 
     Parameters
     ----------
     shape : (int, int)
         Rows and columns.
     stop_radius : float
-        Of the disc around the peak's centre, n // 2 [px]; 0: none.
+        Radius of the disc around the centre of the peak, n // 2 [px]; 0: no beam stop.
     row_gaps, col_gaps : sequence of (int, int)
-        First row (column) of each gap and the first behind it.
+        First row (column) of each gap and the first one after it.
 
     Raises
     ------
@@ -122,20 +122,20 @@ def measure(
         Mean counts.
     rng : Generator
     good : (y, x) bool, optional
-        Pixels that are illuminated; others count 0.
+        Pixels that are illuminated; the others have 0 counts.
     hot_fraction : float
-        Fraction of hot pixels, which count too much in all frames: log-uniformly from 10 to the
+        Fraction of hot pixels, which have excess counts in all frames: log-uniform from 10 to the
         intensity's maximum, with its own Poisson noise.
 
     Returns
     -------
     Pattern
-        Hot pixels are not good.
+        Hot pixels are marked as bad.
 
     Raises
     ------
     InputError
-        The intensity is negative or not finite, the mask of another size, or the fraction is not between 0 and 1.
+        The intensity is negative or not finite, the mask has another size, or the fraction is not between 0 and 1.
     """
     lowest, highest = float(intensity.min()), float(intensity.max())
     if not (lowest >= 0 and highest < np.iinfo(np.int32).max / 2):

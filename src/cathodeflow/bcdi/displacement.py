@@ -1,6 +1,6 @@
 """Displacement of a crystal's lattice planes, as the phase Q . u: smooth fields, dislocations, twins, faults, surfaces.
 
-Every function gives the phase [rad] at places r, in any unit of length and with Q in its inverse, 2 pi included.
+Every function returns the phase [rad] at positions r, in any unit of length, with Q in its inverse, 2 pi included.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ REGIMES: dict[str, tuple[float, float]] = {
     "strong": (4.0, 6.0),
     "extreme": (2 * np.pi, 3 * np.pi),
 }
-# Upper ends of the ranges that belong to each regime but the last, half-way between what is drawn.
+# Upper limits of each regime except the last, half-way between the intervals above.
 _ENDS = (1.5, 3.5, 2 * np.pi)
 
 
@@ -31,7 +31,7 @@ class Waves(NamedTuple):
 
 
 def regime_of(phase_range: float) -> str:
-    """Regime that a phase range [rad] belongs to; between those of `REGIMES` the nearer.
+    """Regime of a phase range [rad]; between the intervals of `REGIMES`, the nearest.
 
     Examples
     --------
@@ -55,14 +55,14 @@ def draw_waves(rng: np.random.Generator, *, length: float, count: int = 64) -> W
 
 def smooth(on: Grid, waves: Waves) -> Floats:
     """Sum of waves (z, y, x), of mean square 1 [rad]."""
-    # Along the axes of a grid a plane wave is a product.
+    # On a grid a plane wave is a product of factors along the axes.
     z, y, x = (
         np.exp(1j * (np.arange(n) - n // 2)[:, None] * (waves.vectors @ step)).astype(np.complex64)
         for n, step in zip(on.shape, on.axes, strict=True)
     )
     z *= np.exp(1j * (waves.vectors @ on.origin + waves.phases)).astype(np.complex64)
     zy = (z[:, None] * y).reshape(-1, len(waves.phases))
-    # Twice as fast as the complex product, of which only the real part counts.
+    # Twice as fast as the complex product, of which only the real part is needed.
     real = zy.real @ x.real.T - zy.imag @ x.imag.T
     real *= np.sqrt(2 / len(waves.phases))
     return real.reshape(on.shape)
@@ -77,10 +77,10 @@ def dislocation(
     q: Sequence[float] | Vectors,
     poisson: float = 0.3,
 ) -> Floats:
-    """Phase of a straight dislocation in an isotropic crystal: edge, screw or mixed, as line and Burgers vector lie.
+    """Phase of a straight edge, screw or mixed dislocation in an isotropic crystal.
 
-    Around the line the phase grows by Q . b. With b_e and b_s across and along the line t, x along b_e, y along t x b_e
-    and the angle a from x [1]_:
+    Around the line the phase increases by Q . b. With b_e and b_s across and along the line t, x along b_e, y along t x
+    b_e and the angle a from x [1]_:
 
     - screw: u = b_s a / (2 pi)
     - edge: u_x = b_e / (2 pi) (a + x y / (2 (1 - v) r^2)),
@@ -90,7 +90,7 @@ def dislocation(
     ----------
     points : (..., 3)
     burgers : (3,)
-        b. The cut, where the phase steps back by Q . b, lies opposite to its part across the line.
+        b. The cut, where the phase decreases by Q . b, is opposite to the component of b across the line.
     line, through : (3,)
         Direction of the line and a point of it.
     q : (3,)
@@ -101,12 +101,12 @@ def dislocation(
     Returns
     -------
     (...) float32
-        Within a Burgers vector of the line r is taken to be its length, so that the logarithm stays finite.
+        Closer to the line than the length of the Burgers vector, r is set to this length, so the logarithm is finite.
 
     Raises
     ------
     InputError
-        No line, no Burgers vector, or a ratio that no solid has.
+        A line or Burgers vector of length 0, or an impossible Poisson's ratio.
 
     References
     ----------
@@ -121,7 +121,7 @@ def dislocation(
     screw = (b @ t) * t
     edge = b - screw
     size = np.linalg.norm(edge)
-    # Of a pure screw any direction across the line will do.
+    # For a pure screw dislocation, any direction across the line can be used.
     across = edge if size > 1e-9 * np.linalg.norm(b) else np.cross(t, np.eye(3)[np.argmin(np.abs(t))])
     x_axis = across / np.linalg.norm(across)
     y_axis = np.cross(t, x_axis)
@@ -138,17 +138,17 @@ def dislocation(
 
 
 def twin(points: Floats, *, normal: Sequence[float] | Vectors, through: Sequence[float] | Vectors) -> Floats:
-    """Phase |n . (r - r0)| of two domains that are sheared oppositely and meet in a plane."""
+    """Phase |n . (r - r0)| of a twin: two domains with opposite shear that meet in a plane."""
     return np.abs(_from_plane(points, normal, through))
 
 
 def fault(points: Floats, *, normal: Sequence[float] | Vectors, through: Sequence[float] | Vectors) -> Floats:
-    """Phase 0 on one side of a plane and 1 on the other: of a stacking fault or an antiphase boundary."""
+    """Phase of a stacking fault or an antiphase boundary: 0 on one side of a plane and 1 on the other."""
     return (_from_plane(points, normal, through) > 0).astype(np.float32)
 
 
 def relaxation(points: Floats, *, polyhedron: Polyhedron, depth: float, moves: Vectors, q: Vectors) -> Floats:
-    """Phase of facets that move along their normals, exponentially less with the distance from them.
+    """Phase of facets that move along their normals; the displacement decays exponentially with depth.
 
     u = sum_i m_i n_i exp(-(d_i - n_i . r) / depth)
 
@@ -157,7 +157,7 @@ def relaxation(points: Floats, *, polyhedron: Polyhedron, depth: float, moves: V
     points : (..., 3)
     polyhedron : Polyhedron
     depth : float
-        At which a facet's displacement is 1 / e of that at the surface.
+        Depth at which the displacement of a facet has decayed to 1 / e.
     moves : (m,)
         Displacement m_i of each facet, outward.
     q : (3,)
@@ -167,7 +167,7 @@ def relaxation(points: Floats, *, polyhedron: Polyhedron, depth: float, moves: V
         raise InputError("depth", f"{depth}", "more than 0")
     inside = points @ polyhedron.normals.T.astype(np.float32)
     inside -= polyhedron.distances.astype(np.float32)
-    # Outside of the crystal, where nothing counts, the exponential must not overflow.
+    # The exponential must not overflow outside the crystal, where it is not used.
     np.minimum(inside, 0, out=inside)
     inside /= np.float32(depth)
     return np.exp(inside, out=inside) @ ((polyhedron.normals @ q) * moves).astype(np.float32)
@@ -176,12 +176,12 @@ def relaxation(points: Floats, *, polyhedron: Polyhedron, depth: float, moves: V
 def share_for_range(
     field: Floats, phase_range: float, *, inside: NDArray[np.bool_], base: Floats | None = None
 ) -> float:
-    """Factor a > 0 of a field for which `base + a field` has a given range in the crystal.
+    """Find the factor a > 0 for which `base + a field` has a given range in the crystal.
 
     Parameters
     ----------
     field, base : (...)
-        Phases; no base is 0. The base has no larger range than asked for.
+        Phases. Default of the base: 0. Its range must not exceed the requested one.
     phase_range : float
         Maximum minus minimum phase [rad], above 0.
     inside : (...) bool
@@ -190,7 +190,7 @@ def share_for_range(
     Raises
     ------
     InputError
-        The base has a larger range already, or the field is the same everywhere.
+        The base already has a larger range, or the field is constant.
     """
     values = field[inside].astype(np.float64)
     start = np.zeros_like(values) if base is None else base[inside].astype(np.float64)
@@ -199,8 +199,8 @@ def share_for_range(
     if np.ptp(start) > phase_range:
         raise InputError("phase_range", f"{phase_range:.3g} rad", f"at least the defect's, {np.ptp(start):.3g} rad")
     if np.ptp(values) == 0:
-        raise InputError("displacement", "the same in the whole crystal", "a field that changes")
-    # The range is a convex, piecewise linear function of the factor: from above, Newton's method ends at the root.
+        raise InputError("displacement", "the same value in the whole crystal", "a field that varies")
+    # The range is a convex, piecewise linear function of the factor, so Newton's method from above ends at the root.
     share = (phase_range + np.ptp(start)) / np.ptp(values)
     for _ in range(100):
         phase = start + share * values
@@ -215,6 +215,6 @@ def share_for_range(
 def _from_plane(points: Floats, normal: Sequence[float] | Vectors, through: Sequence[float] | Vectors) -> Floats:
     length = np.linalg.norm(normal)
     if not length > 0:
-        raise InputError("normal", "a vector of length 0", "the direction across the plane")
+        raise InputError("normal", "a vector of length 0", "the normal of the plane")
     unit = (np.asarray(normal, dtype=np.float64) / length).astype(np.float32)
     return (points - np.asarray(through, dtype=np.float32)) @ unit

@@ -1,4 +1,4 @@
-"""Displacement fields of crystals drawn at random, and scaled so that the phase has a set range."""
+"""Random displacement fields of crystals, scaled to a given phase range."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,14 +22,14 @@ from cathodeflow.errors import InputError
 
 #: Kinds of displacement; all but the first are added to a smooth field.
 KINDS = ("smooth", "surface", "twin", "fault", "edge", "screw")
-#: Kinds around which the phase grows by 2 pi, so that its range is larger.
+#: Kinds around which the phase increases by 2 pi, so that its range is larger.
 DISLOCATIONS = ("edge", "screw")
 
 
 class Displacement(NamedTuple):
     """Phase Q . u [rad] on any grid: defect + share * scalable - mean.
 
-    The functions give (z, y, x) float32 on a grid: that of a dislocation, if there is one, and what can be scaled.
+    The functions return (z, y, x) float32 on a grid: the phase of a dislocation, if any, and the part that is scaled.
     """
 
     defect: Callable[[Grid], Floats] | None
@@ -49,13 +49,13 @@ def phase_on(on: Grid, displacement: Displacement) -> Floats:
 
 
 class Parameters(NamedTuple):
-    """What a displacement field of a kind of `KINDS` is made of.
+    """Parameters of a displacement field of one of the `KINDS`.
 
     Attributes
     ----------
     kind : str
     waves : Waves
-        Of the smooth part.
+        Waves of the smooth part.
     near : float
         Distance of the nearest facet.
     through : (3,)
@@ -84,7 +84,7 @@ class Parameters(NamedTuple):
 def draw_parameters(
     rng: np.random.Generator, kind: str, *, polyhedron: Polyhedron, q: Vectors, length: float
 ) -> Parameters:
-    """Draw what a displacement field is made of; parameters as of `draw_displacement`."""
+    """Draw the parameters of a displacement field; arguments as in `draw_displacement`."""
     if kind not in KINDS:
         raise InputError("kind", kind, "one of " + ", ".join(KINDS))
     waves, near = draw_waves(rng, length=length), float(polyhedron.distances.min())
@@ -102,7 +102,7 @@ def draw_parameters(
 def draw_displacement(
     rng: np.random.Generator, kind: str, *, polyhedron: Polyhedron, q: Vectors, length: float
 ) -> Displacement:
-    """Draw a displacement field of a kind of `KINDS` in a crystal.
+    """Draw a displacement field of one of the `KINDS` in a crystal.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def draw_displacement(
     polyhedron : Polyhedron
         In any unit of length.
     q : (3,)
-        Scattering vector in its inverse, 2 pi included. Dislocations have Q . b = 2 pi.
+        Scattering vector in the inverse unit, 2 pi included. Dislocations have Q . b = 2 pi.
     length : float
         Correlation length of the smooth part.
     """
@@ -119,7 +119,7 @@ def draw_displacement(
 
 
 def displacement_of(drawn: Parameters, polyhedron: Polyhedron) -> Displacement:
-    """Give the displacement field of drawn parameters in a crystal; `cathodeflow.bcdi.rendering` has the same."""
+    """Return the displacement field of drawn parameters in a crystal (`cathodeflow.bcdi.rendering` has the same)."""
     kind, through, across = drawn.kind, drawn.through, drawn.across
     direction = drawn.q / np.linalg.norm(drawn.q)
 
@@ -148,43 +148,43 @@ def scaled(
     phase_range: float | None,
     rng: np.random.Generator,
 ) -> tuple[Displacement, Floats]:
-    """Give a displacement a phase range, and the mean 0 in the crystal.
+    """Scale a displacement to a phase range, with the mean 0 in the crystal.
 
     Parameters
     ----------
     displacement : Displacement
-        As of `draw_displacement`.
+        Of `draw_displacement`.
     on : Grid
     inside : (z, y, x) bool
         The crystal on the grid.
     regime : str
-        Of `REGIMES`, from whose interval the phase range is drawn, above that of a dislocation.
+        One of `REGIMES`, from whose interval the phase range is drawn, above that of a dislocation.
     phase_range : float, optional
-        Phase range in place of that of the regime [rad].
+        Phase range to use instead of that of the regime [rad].
     rng : Generator
 
     Returns
     -------
     displacement : Displacement
     phase : (z, y, x) float32
-        Of it on the grid.
+        Phase of the displacement on the grid.
 
     Raises
     ------
     InputError
-        There is no such regime, or the phase range is less than that of the dislocation.
+        The regime is unknown, or the phase range is smaller than that of the dislocation.
     """
     if regime not in REGIMES:
         raise InputError("regime", regime, "one of " + ", ".join(REGIMES))
     if not inside.any():
-        raise InputError("crystal", "no voxel that it fills by half", "a larger crystal or smaller voxels")
+        raise InputError("crystal", "no voxel of which it fills half", "a larger crystal or smaller voxels")
     defect = None if displacement.defect is None else displacement.defect(on)
     phase = displacement.scalable(on)
     if phase_range is None:
         least, (low, high) = 0.0 if defect is None else float(np.ptp(defect[inside])), REGIMES[regime]
         if least >= high:
             raise InputError("regime", regime, f"one with phase ranges above that of the dislocation, {least:.3g} rad")
-        # The upper end counts, not the lower, as beyond 2 pi is meant so.
+        # The interval includes its upper end but not its lower end: the extreme regime is above 2 pi.
         phase_range = high - (high - max(low, least)) * rng.random()
     share = share_for_range(phase, phase_range, inside=inside, base=defect)
     phase *= np.float32(share)
@@ -196,6 +196,6 @@ def scaled(
 
 
 def draw_direction(rng: np.random.Generator) -> Vectors:
-    """Draw a vector (3,) of length 1."""
+    """Draw a random vector (3,) of length 1."""
     vector = rng.normal(size=3)
     return vector / np.linalg.norm(vector)

@@ -1,7 +1,7 @@
 """Figures of merit of objects against the measurement, and how often phasing succeeds.
 
 Amplitudes have zero frequency at index n // 2 and may carry leading axes for several objects; `valid` marks the
-measured pixels that take part: all that were measured, or the free ones that were excluded from phasing.
+pixels that are used: all measured ones, or the free ones that were excluded from phasing.
 """
 
 import pandas as pd
@@ -13,7 +13,7 @@ from cathodeflow.bcdi.options import Evaluate
 from cathodeflow.errors import InputError
 from cathodeflow.statistics import wilson
 
-# Minimum of a calculated intensity in a likelihood [counts]: no detector is darker.
+# Minimum calculated intensity in a likelihood [counts]: about the lowest background of a detector.
 _LEAST_COUNTS = 1e-3
 
 
@@ -31,7 +31,7 @@ def chi_square(calculated: Tensor, measured: Tensor, *, valid: Tensor | None = N
     Returns
     -------
     (...) float32
-        About 1 for a model that is right within the counting noise.
+        About 1 for a model that agrees within the counting noise.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def log_likelihood(calculated: Tensor, measured: Tensor, *, valid: Tensor | None
 def support_fraction(objects: Tensor, *, threshold: float) -> Tensor:
     """Return the fraction (...) float32 of voxels above `threshold` times the maximum amplitude of their object.
 
-    A low residual with a bloated support is no success: report both.
+    A low residual with an oversized support is not a success, so report both.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def support_fraction(objects: Tensor, *, threshold: float) -> Tensor:
 
 
 def support_of(objects: Tensor, *, threshold: float) -> Tensor:
-    """Return where (..., z, y, x) bool the amplitude is above `threshold` times the maximum of its object."""
+    """Return the mask (..., z, y, x) bool of amplitudes above `threshold` times the maximum of their object."""
     amplitude = objects.abs()
     return amplitude > threshold * amplitude.amax(VOLUME, keepdim=True)
 
@@ -104,7 +104,7 @@ def success_rates(trials: pd.DataFrame, options: Evaluate) -> pd.DataFrame:
     trials : DataFrame
         A row for each crystal: `start`, `regime` (of strain), `iterations` and `correlation` with the truth.
     options : Evaluate
-        With the correlation above which a trial is a success, and the confidence level.
+        `success`, the correlation above which a trial is a success, and `confidence`.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def success_rates(trials: pd.DataFrame, options: Evaluate) -> pd.DataFrame:
 
 
 def _counts(calculated: Tensor, measured: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Measured counts, calculated intensity, and 1 where they are compared, in double precision."""
+    """Measured counts, calculated intensity, and weights (1 where they are compared), in double precision."""
     if calculated.shape[-3:] != measured.shape:
         raise InputError("calculated", f"shape {tuple(calculated.shape)}", f"(..., {str(tuple(measured.shape))[1:]}")
     if valid is not None and (valid.shape != measured.shape or not valid.any()):

@@ -8,7 +8,7 @@ from torch import Tensor
 from cathodeflow.checkpoints import generator
 from cathodeflow.errors import InputError
 
-#: Radius of the islands [px]: beyond the next neighbours, from which an oversampled pixel can be interpolated.
+#: Radius of the islands [px]: larger than the distance from which an oversampled pixel can be interpolated.
 ISLAND_RADIUS = 3
 
 #: Radius around the peak's centre without excluded pixels, as a fraction of each axis: few pixels hold most photons.
@@ -24,9 +24,9 @@ def free_pixels(shape: tuple[int, int, int], fraction: float, *, seed: int) -> T
     Parameters
     ----------
     shape : (z, y, x)
-        Of the diffraction volume, zero frequency at n // 2.
+        Shape of the diffraction volume, zero frequency at n // 2.
     fraction : float
-        Of the pixels, 0 to 0.5, on average.
+        Mean fraction of the pixels, 0 to 0.5.
     seed : int
 
     Returns
@@ -37,18 +37,18 @@ def free_pixels(shape: tuple[int, int, int], fraction: float, *, seed: int) -> T
     Raises
     ------
     InputError
-        When the fraction is out of range.
+        The fraction is out of range.
     """
     if not 0 <= fraction <= 0.5:
         raise InputError("free_fraction", str(fraction), "0 to 0.5")
     free = torch.zeros(shape, dtype=torch.bool)
     if fraction == 0:
         return free
-    # An axis of few pixels is not filled by one island.
+    # On a short axis, islands are smaller than the axis.
     radii = [min(ISLAND_RADIUS, side // 8) for side in shape]
     offsets = torch.cartesian_prod(*(torch.arange(-radius, radius + 1) for radius in radii))
     island = offsets[(offsets / torch.tensor(radii).clamp_min(1)).square().sum(1) <= 1]
-    # Islands overlap: with a total area of a fraction p they cover 1 - exp(-p).
+    # Islands overlap: with a total volume of p times the window they cover the fraction 1 - exp(-p).
     count = max(round(-math.log1p(-fraction) * free.numel() / len(island)), 1)
     sides = torch.tensor(shape)
     centres = (torch.rand(count, 3, generator=generator(seed)) * sides).long()

@@ -1,14 +1,14 @@
-"""Geometry of a rocking scan: where its voxels lie in reciprocal and in real space, and objects on a cubic grid.
+"""Geometry of a rocking scan: its voxels in reciprocal and in real space, and objects on a cubic grid.
 
 Laboratory frame, as at 34-ID-C of the Advanced Photon Source: x outboard and y up, both across the beam, z along the
 beam; vectors are (x, y, z). Angles are those of the motors, rotations are right-handed [1]_ [2]_:
 
-- The arm of the detector turns by gamma about -x, then by delta about +y: gamma moves it up, delta outboard. At zero
-  the detector faces the direct beam.
-- The sample turns by phi about +y, then by chi about -z, then by theta about +y: at chi = 90 degrees the axis of
+- The detector arm rotates by gamma about -x, then by delta about +y: gamma moves it up, delta outboard. At zero
+  angles the detector faces the direct beam.
+- The sample rotates by phi about +y, then by chi about -z, then by theta about +y: at chi = 90 degrees the axis of
   phi is +x, across the beam.
 
-Turning the sample by +d turns its reciprocal lattice, and the detector, fixed in the laboratory, sees what lies at -d.
+Rotating the sample by +d rotates its reciprocal lattice, so the detector, fixed in the laboratory, measures it at -d.
 
 References
 ----------
@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 # Planck's constant times the speed of light (exact in the SI) [keV nm].
 _HC = 1.2398419843320026
-# Sine of the smallest angle that the three axes of a scan must have from lying in a plane.
+# Sine of the minimum angle between each axis of a scan and the plane of the other two.
 _FLAT = 0.01
 
 
@@ -38,18 +38,18 @@ class Geometry(NamedTuple):
     """Geometry of a rocking scan: detector, sample, and rocking step."""
 
     energy_kev: float
-    #: From the sample to the detector [m].
+    #: Distance from the sample to the detector [m].
     distance_m: float
     #: Side of a detector pixel [um].
     pixel_um: float
-    #: Angles of the detector's arm [degrees].
+    #: Angles of the detector arm [degrees].
     delta_deg: float
     gamma_deg: float
     #: Angles of the sample, at the middle of the scan [degrees].
     theta_deg: float
     chi_deg: float
     phi_deg: float
-    #: Angle that is scanned, and its change from frame to frame [degrees].
+    #: Angle that is scanned, and its step from frame to frame [degrees].
     rocking_axis: Literal["theta", "chi", "phi"]
     rocking_step_deg: float
     #: Directions in which row and column numbers of the detector increase, at zero angles of the arm.
@@ -74,7 +74,7 @@ def q_vector(geometry: Geometry) -> Floats:
     Raises
     ------
     InputError
-        The energy is not positive, or the detector stands in the direct beam.
+        The energy is not positive, or the detector is in the direct beam.
     """
     if not geometry.energy_kev > 0:
         raise InputError("geometry", f"an energy of {geometry.energy_kev} keV", "more than 0")
@@ -86,9 +86,9 @@ def q_vector(geometry: Geometry) -> Floats:
 
 
 def reciprocal_basis(geometry: Geometry, *, binning: tuple[int, int, int] = (1, 1, 1)) -> Floats:
-    """Change of the scattering vector per step of the scan, per row and per column of the detector.
+    """Change of the scattering vector per step of the scan, per detector row and per detector column.
 
-    The region that is measured is taken to be flat and to lie at the middle of the detector.
+    The measured region is assumed to be flat and in the middle of the detector.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def reciprocal_basis(geometry: Geometry, *, binning: tuple[int, int, int] = (1, 
     Raises
     ------
     InputError
-        The three lie in a plane, as where the scan turns the crystal about its scattering vector, or a size is 0.
+        The three vectors lie in a plane, as in a rotation about the scattering vector, or a size is 0.
     """
     q, arm = q_vector(geometry), _arm(geometry)
     for name in ("distance_m", "pixel_um"):
@@ -115,7 +115,7 @@ def reciprocal_basis(geometry: Geometry, *, binning: tuple[int, int, int] = (1, 
     # Change of the scattering vector per radian of the scan.
     turned = -np.cross(_rocking_axis(geometry), q)
     if abs(turned @ arm.apply([0, 0, 1])) < _FLAT * np.linalg.norm(q):
-        found = f"a scan of {geometry.rocking_axis} that does not take the peak out of the detector's plane"
+        found = f"a scan of {geometry.rocking_axis} that does not move the peak out of the detector's plane"
         raise InputError("geometry", found, "another rocking axis")
     per_pixel = 2 * np.pi / wavelength_nm(geometry) * geometry.pixel_um * 1e-6 / geometry.distance_m
     down = -1 if geometry.row_direction == "down" else 1
@@ -129,14 +129,14 @@ def reciprocal_basis(geometry: Geometry, *, binning: tuple[int, int, int] = (1, 
 def real_basis(basis: Floats, shape: tuple[int, int, int]) -> Floats:
     """Voxel vectors of the object whose discrete Fourier transform has the voxel vectors `basis`.
 
-    With them r . q = 2 pi (k l / n + ...) for voxels k of the object and l of the transform, the relation of [1]_.
+    They satisfy r . q = 2 pi (k l / n + ...) for voxels k of the object and l of the transform [1]_.
 
     Parameters
     ----------
     basis : (3, 3)
         Rows are the vectors along the axes of reciprocal space [1/nm], 2 pi included.
     shape : (int, int, int)
-        Of the transform.
+        Shape of the transform.
 
     Returns
     -------
@@ -167,34 +167,34 @@ def to_laboratory(
 ) -> tuple[NDArray[Any], float]:
     """Interpolate an object from the skewed frame of its scan to cubic voxels along the axes of the laboratory.
 
-    Amplitude and phase are interpolated apart, the phase as a complex number: where the phase changes from voxel to
-    voxel a complex average would be too small, and an average of angles wrong where they wrap.
+    Amplitude and phase are interpolated separately, the phase as a complex number: where the phase changes between
+    voxels, a complex average would be too small, and an average of wrapped angles would be wrong.
 
     Parameters
     ----------
     volume : (rocking, row, col) complex or real
-        As large as the transform. Its phase should have no ramp: the faster it changes the worse it is
+        As large as the transform. Its phase should have no ramp: the faster it changes, the less accurately it is
         interpolated.
     geometry : Geometry
     binning : (int, int, int)
-        As of `reciprocal_basis`.
+        As in `reciprocal_basis`.
     voxel_nm : float, optional
-        Side of the new voxels [nm]; by default their volume is that of the old ones.
+        Side of the new voxels [nm]. Default: that of cubes with the volume of the old voxels.
     within : (rocking, row, col) bool, optional
-        What the new volume must hold; by default all that is not 0.
+        Region that the new volume must contain. Default: all voxels that are not 0.
     order : int
-        Of the splines that interpolate: 1 for a volume with edges, 3 for a smooth one.
+        Order of the splines: 1 for a volume with edges, 3 for a smooth one.
 
     Returns
     -------
     volume : (z, y, x) of the same type
-        Along the axes of the laboratory, the object's centre at n // 2, and just large enough for `within`.
+        Along the axes of the laboratory, with the centre of the object at n // 2, just large enough for `within`.
     voxel_nm : float
 
     Raises
     ------
     InputError
-        The geometry cannot be used, or there is nothing to hold.
+        The geometry cannot be used, or there is no object.
     """
     basis = real_basis(reciprocal_basis(geometry, binning=binning), volume.shape)
     voxel = abs(np.linalg.det(basis)) ** (1 / 3) if voxel_nm is None else voxel_nm
@@ -202,7 +202,7 @@ def to_laboratory(
     filled = np.argwhere(volume if within is None else within)
     if not len(filled):
         raise InputError("object", "0 everywhere", "an object")
-    # Corners of the box that holds it, a voxel farther for the interpolation.
+    # Corners of its bounding box, extended by a voxel for the interpolation.
     low, high = filled.min(axis=0) - 1 - centre, filled.max(axis=0) + 1 - centre
     corners = np.stack(np.meshgrid(*zip(low, high, strict=True)), axis=-1).reshape(-1, 3) @ basis
     half = np.ceil(np.abs(corners).max(axis=0) / voxel).astype(np.intp)[::-1]
@@ -225,9 +225,9 @@ def to_laboratory(
 def frequency_scale(
     geometry: Geometry | None, shape: Sequence[int], binning: tuple[int, int, int]
 ) -> tuple[Floats, str]:
-    """Sizes (3,) whose inverse is the range of spatial frequency along each axis of a pattern, and its unit.
+    """Sizes (3,) whose inverses are the ranges of spatial frequency along the axes of a pattern, and the unit.
 
-    In nm with a geometry, else in voxels: the unit of the frequency is "1/nm" or "1/voxel".
+    With a geometry in nm, otherwise in voxels: the unit of the frequency is "1/nm" or "1/voxel".
     """
     if geometry is None:
         return np.ones(3), "1/voxel"
@@ -242,12 +242,12 @@ def geometry_of(*sources: Mapping[str, Any]) -> tuple[Geometry | None, list[str]
     Parameters
     ----------
     *sources : mapping
-        What is None in a source is not given there; other keys are ignored.
+        Values by field; None means not given. Other keys are ignored.
 
     Returns
     -------
     geometry : Geometry, optional
-        None where a field is missing.
+        None if a field is missing.
     missing : list of str
         Names of the missing fields.
 
@@ -262,14 +262,14 @@ def geometry_of(*sources: Mapping[str, Any]) -> tuple[Geometry | None, list[str]
 
 
 def _arm(geometry: Geometry) -> Rotation:
-    """Rotation of the detector from zero angles to where it is."""
+    """Rotation of the detector arm from zero angles to its angles."""
     return _turn("y", geometry.delta_deg) * _turn("x", -geometry.gamma_deg)
 
 
 def _rocking_axis(geometry: Geometry) -> Floats:
-    """Axis (3,) about which the scan turns the sample, of length 1."""
+    """Return the unit vector (3,) of the axis about which the scan rotates the sample."""
     theta, chi = _turn("y", geometry.theta_deg), _turn("z", -geometry.chi_deg)
-    # An axis is carried by the ones outside it.
+    # Each axis rotates with the ones outside it.
     axes = {
         "theta": np.array([0.0, 1.0, 0.0]),
         "chi": theta.apply([0, 0, -1]),

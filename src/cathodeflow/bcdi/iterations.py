@@ -1,14 +1,14 @@
 """The loop of iterative phasing, ordered so that an iteration is little more than two short Fourier transforms.
 
-With y = P_M x, every algorithm here is x' = a x + c z + u, where u is zero outside the support, and z = y but for the
-difference map; outside HIO leaves x - beta y, for example, and inside u = (1 + beta) y - x makes it y. So the iterate
-need not be known outside the support: it is kept as its columns, transformed along x and y, where z is at hand on the
-way back from the detector, and where u is added. Of y, and of u, only the box around the support is needed, and all
-transforms but those along z are pruned to it.
+With y = P_M x, every algorithm here is x' = a x + c z + u, where u is zero outside the support, and z = y except in the
+difference map. For example, HIO is x - beta y outside, and u = (1 + beta) y - x makes it y inside. So the iterate
+need not be known in real space outside the support: it is kept as columns transformed along x and y, to which z (on
+the way back from the detector) and u are added. Only the box around the support of y and u is needed, and all
+transforms except those along z are pruned to it.
 
-Objects are (start, z, y, x), waves and columns (start, x, y, z), so that every transform goes along memory or comes out
-that way. Objects have their centre at index n // 2, waves the zero frequency at index 0; that shifts the object by half
-the volume and only multiplies its wave by phases, which no step of an iteration depends on.
+Objects are (start, z, y, x), waves and columns (start, x, y, z), so that every transform reads or writes contiguous
+memory. Objects have their centre at index n // 2, waves the zero frequency at index 0; this shifts the object by half
+the volume, which only multiplies its wave by phase factors that do not affect any step of an iteration.
 """
 
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from cathodeflow.bcdi.options import Phase
 from cathodeflow.bcdi.recipe import Step, total_iterations
 from cathodeflow.bcdi.support import shrink_wrap, sigma_at
 
-#: Minimum fraction of a pixel's coherent intensity that a blur leaves in it.
+#: Minimum fraction of the coherent intensity of a pixel that remains in it after a blur.
 _OWN_SHARE = 0.1
 
 
@@ -30,7 +30,7 @@ class Measured(NamedTuple):
     """Measured amplitude, the constraint of the waves.
 
     amplitude : (x, y, z) float32, zero frequency at index 0; 0 where there is no constraint.
-    weight : (x, y, z) float32, 1 where it is, else 0.
+    weight : (x, y, z) float32, 1 where there is a constraint, else 0.
     norm : float, of the amplitude.
     """
 
@@ -48,7 +48,7 @@ class Found(NamedTuple):
 
 
 class _Box:
-    """Transforms along x and y from and to a box of the volume, outside of which all is zero."""
+    """Transforms along x and y from and to a box of the volume, outside of which all values are zero."""
 
     def __init__(self, shape: torch.Size, box: tuple[slice, slice, slice], device: torch.device) -> None:
         self.shape, self.box = shape, box
@@ -71,7 +71,7 @@ class _Box:
         return columns
 
     def inverse(self, columns: Tensor) -> Tensor:
-        """Transform columns (start, x, y, z) back, as far as their objects lie in the box (start, z, y, x)."""
+        """Transform columns (start, x, y, z) back to the part of their objects in the box (start, z, y, x)."""
         z, y, x = self.box
         planes = torch.fft.ifft(columns[..., z], dim=2, norm="ortho")[:, :, y]
         return torch.fft.ifft(planes, dim=1, norm="ortho")[:, x].permute(0, 3, 2, 1).contiguous()
@@ -82,7 +82,7 @@ class _Box:
         return volumes[:, z, y, x].contiguous()
 
     def whole(self, inside: Tensor) -> Tensor:
-        """Put what is in the box into volumes (start, z, y, x) of zeros."""
+        """Insert the box into volumes (start, z, y, x) of zeros."""
         z, y, x = self.box
         volumes = inside.new_zeros(self.shape)
         volumes[:, z, y, x] = inside
@@ -90,7 +90,7 @@ class _Box:
 
 
 class _Detector:
-    """Modulus of waves (start, x, y, z) against the measured one; its memory is reused."""
+    """Comparison of the modulus of waves (start, x, y, z) with the measured one; memory is reused."""
 
     def __init__(self, measured: Measured, shape: torch.Size, blur: Blur | None, poisson: bool) -> None:
         self.measured, self.blur, self.poisson = measured, blur, poisson
@@ -100,16 +100,16 @@ class _Detector:
         self.projected = torch.empty(shape, dtype=torch.complex64, device=measured.amplitude.device)
 
     def intensity(self, waves: Tensor) -> Tensor:
-        # Four to six times as fast as the modulus of complex numbers, which is computed with care for overflow.
+        # Four to six times as fast as the modulus of complex numbers, which avoids overflow.
         squares = torch.view_as_real(self.projected)
         torch.mul(torch.view_as_real(waves), torch.view_as_real(waves), out=squares)
         return torch.add(squares[..., 0], squares[..., 1], out=self.modulus)
 
     def compare(self, waves: Tensor) -> Tensor:
-        """Calculate the modulus, keep it, and give the error of each start (start,)."""
+        """Calculate and keep the modulus; return the error of each start (start,)."""
         intensity = self.intensity(waves)
         if self.blur is not None:
-            # A positive blur leaves at least this in a pixel; without the bound, rounding could make it dark.
+            # A positive blur leaves at least this intensity in a pixel; without the bound, rounding could make it 0.
             intensity = torch.maximum(self.blur(intensity), intensity.mul_(_OWN_SHARE))
         modulus = intensity.sqrt_()
         if self.missing is not None:
@@ -121,18 +121,18 @@ class _Detector:
         return torch.linalg.vector_norm(difference.flatten(1), dim=1) / self.measured.norm
 
     def project(self, waves: Tensor) -> Tensor:
-        """Scale waves whose modulus was just compared; the result is overwritten by the next call."""
+        """Scale the waves of the last `compare` to the measured modulus; the next call overwrites the result."""
         amplitude, modulus = self.measured.amplitude, self.modulus
         if self.poisson:
             # Proximity operator of the Poisson likelihood with weight 1 (Soulez et al. 2016, section 3.B).
             scale = (modulus + (modulus.square() + 8 * amplitude.square()).sqrt_()).mul_(0.25)
         else:
             scale = amplitude
-        # Relative to the norm, far below what float32 resolves: keeps 0 / 0 away.
+        # Relative to the norm, far below the resolution of float32: avoids 0 / 0.
         factor = torch.div(scale, modulus.clamp_min_(1e-15 * self.measured.norm), out=modulus)
         if self.missing is not None:
             factor.view(-1).index_fill_(0, self.missing, 1)
-        # A product of complex and real numbers would make a complex copy of these by itself.
+        # A product of complex and real numbers would make a complex copy of the latter.
         return self.projected.copy_(factor).mul_(waves)
 
 
@@ -146,20 +146,20 @@ def iterate(
     *,
     usual_beta: float,
 ) -> Found:
-    """Do all iterations of a recipe.
+    """Run all iterations of a recipe.
 
     Parameters
     ----------
     objects : (start, z, y, x) complex64
-        To begin with; taken as 0 outside their supports.
+        Initial objects; set to 0 outside their supports.
     supports : (start, z, y, x) bool
     measured : Measured
     steps : list of Step
     options : Phase
     blur : Blur, optional
-        Of partially coherent intensities; its widths are changed where they are fitted.
+        Blur by partial coherence; if its widths are fitted, they are updated.
     usual_beta : float
-        Feedback or relaxation where the step sets none.
+        Feedback or relaxation of steps without their own.
     """
     total, device = total_iterations(steps), objects.device
     errors = torch.empty(total + 1, len(objects), device=device)
@@ -196,7 +196,7 @@ def iterate(
         if number == total:
             break
         if options.shrink_every and number % options.shrink_every == 0:
-            # The projected iterate: the iterate itself carries the feedback outside, and its support would grow.
+            # The projected iterate: the iterate itself has the feedback outside the support, so its support would grow.
             current = torch.where(allowed, y, 0)
             if blur is not None and options.coherence == "fit":
                 intensity = detector.intensity(_along_z(box.filled(current)))
@@ -219,6 +219,6 @@ def _back_along_z(waves: Tensor) -> Tensor:
 
 
 def _boxed(supports: Tensor, device: torch.device) -> tuple[_Box, Tensor]:
-    """Draw the box around supports (start, z, y, x), and cut them out of it."""
+    """Return the box around supports (start, z, y, x), and the part of the supports in it."""
     box = _Box(supports.shape, bounding_box(supports), device)
     return box, box.cut(supports)

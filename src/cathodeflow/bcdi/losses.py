@@ -1,7 +1,8 @@
 """Losses of a phase-retrieval network: distances between the diffraction of its objects and the measured one.
 
-All but `overlap_loss` and `placed_loss` need no truth, and do not distinguish an object from its shifted copies or its
-twin. Losses are one number for each candidate of each pattern, 0 at best; `best` combines those of a pattern.
+All losses except `overlap_loss` and `placed_loss` need no truth and do not distinguish an object from its shifted
+copies or its twin. A loss is one number for each candidate of each pattern, at best 0; `best` combines those of a
+pattern.
 """
 
 from collections.abc import Callable
@@ -14,9 +15,9 @@ from cathodeflow.bcdi.operators import amplitude as amplitude_of
 from cathodeflow.bcdi.options import Loss
 from cathodeflow.errors import InputError
 
-#: Background counts of a voxel: without it, a single photon where the object gives none would dominate.
+#: Background counts of a voxel: without it, a single photon where the object scatters none would dominate.
 BACKGROUND = 0.01
-# Below the norm of any object; its square still has a reciprocal in float32, for gradients where all is 0.
+# Below the norm of any object; the reciprocal of its square is finite in float32, for gradients where all values are 0.
 _TINY = 1e-12
 
 
@@ -41,13 +42,13 @@ def diffraction_loss(objects: Tensor, measured: Tensor, loss: Loss, *, mask: Ten
     Raises
     ------
     InputError
-        When there is no such loss, or the shapes do not fit.
+        The loss is unknown, or the shapes do not match.
 
     Examples
     --------
-    >>> one = torch.zeros(1, 1, 8, 8, 8, dtype=torch.complex64)
-    >>> one[..., 3:5, 3:5, 3:6] = 2j
-    >>> diffraction_loss(one, amplitude_of(one)[:, 0], "pearson").abs().item() < 1e-6
+    >>> cube = torch.zeros(1, 1, 8, 8, 8, dtype=torch.complex64)
+    >>> cube[..., 3:5, 3:5, 3:6] = 2j
+    >>> diffraction_loss(cube, amplitude_of(cube)[:, 0], "pearson").abs().item() < 1e-6
     True
     """
     if loss not in LOSSES:
@@ -56,10 +57,10 @@ def diffraction_loss(objects: Tensor, measured: Tensor, loss: Loss, *, mask: Ten
 
 
 def l1(calculated: Tensor, measured: Tensor) -> Tensor:
-    """Mean distance of amplitudes that are each divided by their maximum, divided by the mean of the measured one.
+    """Mean absolute difference of amplitudes, each divided by its maximum, relative to the mean of the measured one.
 
-    The loss of Y. Yao et al., npj Comput. Mater. 8, 124 (2022), except for the division: with it strongly and weakly
-    peaked patterns have the same weight, and it is the R factor of such amplitudes.
+    The loss of Y. Yao et al., npj Comput. Mater. 8, 124 (2022), divided by the mean, so that strongly and weakly peaked
+    patterns have the same weight; this is the R factor of these amplitudes.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ def pearson(calculated: Tensor, measured: Tensor) -> Tensor:
 def poisson(calculated: Tensor, measured: Tensor) -> Tensor:
     """Negative Poisson log-likelihood of the counts, minus that of a perfect object, per photon [nat].
 
-    The calculated intensity is scaled to as many photons as were measured, and both have `BACKGROUND` added. For equal
+    The calculated intensity is scaled to the number of measured photons, and `BACKGROUND` is added to both. For equal
     sums it is the Kullback-Leibler divergence of the two intensities.
 
     Parameters
@@ -116,8 +117,8 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def overlap_loss(objects: Tensor, truth: Tensor) -> Tensor:
     """1 - correlation with the truth, at the best shift, global phase and twin.
 
-    The highest modulus of the cross-correlation with the truth and with its twin, over all shifts by whole voxels: the
-    modulus leaves out the global phase. All shifts come from one Fourier transform, whose gradient is that of the best.
+    The maximum modulus of the cross-correlation with the truth or its twin over all shifts by whole voxels; the modulus
+    ignores the global phase. One Fourier transform gives all shifts, and the gradient is that of the best one.
 
     Parameters
     ----------
@@ -131,47 +132,47 @@ def overlap_loss(objects: Tensor, truth: Tensor) -> Tensor:
     waves, true = fourier(objects), fourier(truth)[:, None]
     # The twin of an object has the conjugate Fourier transform.
     products = torch.stack([waves * true.conj(), waves * true])
-    # Where the zero frequency is only shifts the phase of the correlation, and the zero shift is of no interest.
+    # The position of the zero frequency affects neither the modulus nor the maximum over all shifts.
     correlations = torch.fft.fftn(products, dim=VOLUME).flatten(-3).abs().amax(-1).amax(0)
     norms = torch.linalg.vector_norm(waves, dim=VOLUME) * torch.linalg.vector_norm(true, dim=VOLUME)
     return 1 - correlations / norms.clamp_min(_TINY)
 
 
 def placed_loss(objects: Tensor, truth: Tensor) -> Tensor:
-    """1 - correlation with the truth or its twin, the better of them, without a search for shifts.
+    """1 - correlation with the truth or its twin, whichever is higher, without a search for shifts.
 
-    Training converges faster if all true objects are centred and an object elsewhere is wrong; and it costs little,
+    Training converges faster if all true objects are centred and an object elsewhere counts as wrong. It is also cheap,
     without the Fourier transforms of `overlap_loss`.
 
     Parameters
     ----------
     objects : (n, candidates, z, y, x) complex64
     truth : (n, z, y, x) complex64
-        Around index n // 2; its twin is inverted about it.
+        Centred at index n // 2, about which the twin is inverted.
 
     Returns
     -------
     (n, candidates) float32
     """
-    # Inverting an array moves index n // 2 to the one before.
+    # Flipping an array moves index n // 2 to n // 2 - 1.
     twin = truth.flip(VOLUME).roll((1, 1, 1), VOLUME).conj()
-    overlaps = [torch.einsum("nczyx,nzyx->nc", objects, one.conj()).abs() for one in (truth, twin)]
+    overlaps = [torch.einsum("nczyx,nzyx->nc", objects, true.conj()).abs() for true in (truth, twin)]
     norms = torch.linalg.vector_norm(objects, dim=VOLUME) * torch.linalg.vector_norm(truth, dim=VOLUME)[:, None]
     return 1 - torch.maximum(*overlaps) / norms.clamp_min(_TINY)
 
 
 def residuals(objects: Tensor, measured: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """Norm of the difference of amplitudes divided by that of the measured one, for objects scaled to its norm.
+    """Norm of the amplitude difference relative to that of the measured amplitude, for objects scaled to its norm.
 
     Parameters
     ----------
     objects, measured, mask
-        As of `diffraction_loss`.
+        As in `diffraction_loss`.
 
     Returns
     -------
     (n, candidates) float32
-        As `phase.Retrieval.errors`.
+        As `retrieval.Retrieval.errors`.
     """
     calculated, measured = _amplitudes(objects, measured, mask)
     norms = [torch.linalg.vector_norm(part, dim=VOLUME, keepdim=True) for part in (calculated, measured)]
@@ -180,7 +181,7 @@ def residuals(objects: Tensor, measured: Tensor, *, mask: Tensor | None = None) 
 
 
 def best(losses: Tensor, *, mean_fraction: float) -> Tensor:
-    """Loss of the best candidate with a fraction of the mean, so that the others improve too instead of being lost.
+    """Loss of the best candidate, with a weight for the mean of all candidates, so that the others are trained, too.
 
     Parameters
     ----------

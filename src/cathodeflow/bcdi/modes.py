@@ -17,7 +17,7 @@ class Modes(NamedTuple):
     """Orthogonal modes of several objects.
 
     modes : (n, z, y, x) complex64
-        Strongest first, on the scale of the objects: of n equal objects the first mode is that object.
+        Strongest first, on the scale of the objects: for n equal objects the first mode is that object.
     fractions : (n,) float32
         Fractions of the objects' power, sum 1.
     """
@@ -27,38 +27,38 @@ class Modes(NamedTuple):
 
 
 def best_of(found: Retrieval, count: int = 1) -> list[int]:
-    """Rank the starts by their free log-likelihood, or by their last error where no pixel was excluded.
+    """Rank the starts by their free log-likelihood, or by their last error if no pixel was excluded.
 
-    The error alone prefers supports that are too large; free pixels do not.
+    The error favours supports that are too large; the free log-likelihood does not.
 
     Parameters
     ----------
     found : Retrieval
     count : int
-        How many.
+        Number of starts to return.
 
     Returns
     -------
     list of int
-        Positions among the starts, best first.
+        Indices of the starts, best first.
 
     Raises
     ------
     InputError
-        When there are not as many.
+        There are fewer starts.
     """
     if not 1 <= count <= len(found.objects):
-        raise InputError("count", f"{count} of {len(found.objects)} starts", "at least 1, no more than there are")
+        raise InputError("count", f"{count} of {len(found.objects)} starts", "at least 1 and at most all starts")
     held_out = not bool(found.free_log_likelihood.isnan().any())
     order = (-found.free_log_likelihood if held_out else found.errors[:, -1]).argsort()
     return [int(number) for number in order[:count]]
 
 
 def mode_decomposition(objects: Tensor) -> Modes:
-    """Decompose objects into orthogonal modes: the first is common to them, the others are their differences.
+    """Decompose objects into orthogonal modes: the first is common to all, the others describe their differences.
 
-    The objects are aligned to the first of them (shift, global phase, twin); then the singular value decomposition of
-    their matrix (object, voxel) is taken (V. Favre-Nicolin, S. Leake, Y. Chushkin, Sci. Rep. 10, 2664 (2020)).
+    The objects are aligned to the first one (shift, global phase, twin); the modes are the singular value decomposition
+    of their matrix (object, voxel) (V. Favre-Nicolin, S. Leake, Y. Chushkin, Sci. Rep. 10, 2664 (2020)).
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def mode_decomposition(objects: Tensor) -> Modes:
     Raises
     ------
     InputError
-        When there is no object, or all are 0.
+        There is no object, or all are 0.
     """
     if objects.ndim != 4 or not len(objects) or not bool(objects.abs().amax() > 0):
         raise InputError("objects", f"shape {tuple(objects.shape)}, or 0 everywhere", "(n, z, y, x), n at least 1")
@@ -87,7 +87,7 @@ def mode_decomposition(objects: Tensor) -> Modes:
 
 
 def summary(found: Retrieval, order: list[int], *, amplitude: Tensor, mask: Tensor) -> dict[str, Any]:
-    """Figures of merit of the best start, and how far the others agree with it.
+    """Figures of merit of the best start, and its agreement with the others.
 
     Parameters
     ----------

@@ -25,22 +25,22 @@ class PhaseNetwork(nn.Module):  # type: ignore[misc]
     Parameters
     ----------
     architecture : {"autophasenn", "candidates", "unrolled"}
-        The published network (`AutoPhaseNN`), or several candidates (`candidates.Candidates`) without and with
+        The published network (`AutoPhaseNN`), or several candidates (`unrolled.Candidates`) without and with
         corrections through the modulus projection.
     widths : sequence of int
-        Channels from the highest to the lowest resolution; each halves it, so sides are multiples of 2 to the power of
-        their number.
+        Channels from the highest to the lowest resolution; each halves the sides, which must be multiples of 2 to the
+        power of their number.
     threshold : float
-        Voxels whose amplitude is below are 0, the shape constraint (T of the paper); the maximum amplitude is 1.
+        Amplitude below which voxels are set to 0, the shape constraint (T of the paper); the maximum amplitude is 1.
     candidates : int
-        Objects for each pattern; the published network gives one.
+        Objects per pattern; the published network predicts one.
     stages : int
-        Corrections of "unrolled", at least 1.
+        Correction stages of "unrolled", at least 1.
 
     Raises
     ------
     InputError
-        When there is no such architecture, or a parameter is out of range.
+        The architecture is unknown, or a parameter is out of range.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class PhaseNetwork(nn.Module):  # type: ignore[misc]
         for name, value in (("candidates", candidates), ("stages", stages)):
             if value < 1:
                 raise InputError(name, str(value), "at least 1")
-        #: What makes the network again, beside its weights (`restored`).
+        #: Parameters that rebuild the network, without its weights (`restored`).
         self.architecture: dict[str, Any] = {
             "architecture": architecture, "widths": list(widths), "threshold": threshold, "candidates": candidates,
             "stages": stages,
@@ -80,7 +80,7 @@ class PhaseNetwork(nn.Module):  # type: ignore[misc]
 
     @property
     def threshold(self) -> float:
-        """Voxels whose amplitude is below are 0; it may be changed."""
+        """Amplitude below which voxels are set to 0; it may be changed."""
         return float(self.architecture["threshold"])
 
     @threshold.setter
@@ -88,7 +88,7 @@ class PhaseNetwork(nn.Module):  # type: ignore[misc]
         self.architecture["threshold"] = value
 
     def check(self, shape: Sequence[int]) -> None:
-        """Refuse volumes (z, y, x) that the network cannot halve as often as it has to.
+        """Refuse volumes (z, y, x) whose sides are no multiples of `stride`.
 
         Raises
         ------
@@ -109,16 +109,16 @@ class PhaseNetwork(nn.Module):  # type: ignore[misc]
         Returns
         -------
         (n, candidates, z, y, x) complex64
-            Amplitude 0, or from the threshold to 1; phase within -pi..pi. 0 outside the middle half of each axis: the
-            pattern of anything larger is not oversampled.
+            Amplitude 0, or from the threshold to 1; phase within -pi..pi. 0 outside the middle half of each axis, since
+            the pattern of a larger object is not oversampled.
 
         Raises
         ------
         InputError
-            When the shape does not fit.
+            The shape does not fit the network.
         """
         self.check(amplitude.shape[1:])
-        # A volume of zeros has no scale; it stays zeros.
+        # A volume of zeros has no scale and stays 0.
         highest = amplitude.float().amax(VOLUME, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
         return padded(self.layers(amplitude / highest, self.threshold))
 
@@ -126,9 +126,9 @@ class PhaseNetwork(nn.Module):  # type: ignore[misc]
 class AutoPhaseNN(nn.Module):  # type: ignore[misc]
     """Layers of the published network: an encoder, and a decoder each for amplitude and phase [1]_.
 
-    As in the authors' PyTorch code: blocks of two 3x3x3 convolutions, each with LeakyReLU (0.01) and then batch
-    normalisation; the maximum of 2x2x2 voxels after a block on the way down, trilinear upsampling after one on the way
-    up, a last convolution to one channel.
+    As in the authors' PyTorch code: blocks of two 3x3x3 convolutions, each with LeakyReLU (0.01) followed by batch
+    normalisation; 2x2x2 max pooling after each block of the encoder, trilinear upsampling after each block of the
+    decoders, and a last convolution to one channel.
 
     References
     ----------
@@ -177,15 +177,15 @@ class _Decoder(nn.Module):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             x = computed(block, x)
-        # The phase is up to pi: bfloat16 would leave steps of 0.016 rad.
+        # The phase is up to pi, where bfloat16 would have steps of 0.016 rad.
         with torch.autocast(x.device.type, enabled=False):
             return self.last(x.float())
 
 
 def make_network(options: Train) -> PhaseNetwork:
-    """Make a network with the threshold of the last epoch, whose initial weights depend on the seed alone.
+    """Make a network with the threshold of the last epoch, whose initial weights depend only on the seed.
 
-    Global random state stays as it was.
+    The global random state is unchanged.
 
     Examples
     --------
@@ -211,14 +211,14 @@ def restored(weights: Mapping[str, Tensor], metadata: Mapping[str, Any], *, wher
     weights : mapping of str to Tensor
         The network's `state_dict`.
     metadata : mapping
-        What is stored beside them; `architecture` is that of the network.
+        Metadata of the file, with the `architecture` of the network.
     where : str
-        The file, for messages.
+        Name of the file in errors.
 
     Raises
     ------
     InputError
-        It is no model of `cathodeflow bcdi train`, or weights and architecture do not belong together.
+        The file is not a model of `cathodeflow bcdi train`, or weights and architecture do not match.
     """
     architecture = metadata.get("architecture")
     if not isinstance(architecture, dict):
@@ -230,5 +230,5 @@ def restored(weights: Mapping[str, Tensor], metadata: Mapping[str, Any], *, wher
 
 
 def padded(objects: Tensor) -> Tensor:
-    """Surround (..., z / 2, y / 2, x / 2) with zeros to (..., z, y, x); index n // 4 comes to n // 2."""
+    """Pad (..., z / 2, y / 2, x / 2) with zeros to (..., z, y, x); index n // 4 becomes n // 2."""
     return F.pad(objects, [side // 2 for side in reversed(objects.shape[-3:]) for _ in range(2)])

@@ -1,33 +1,33 @@
-"""Counting noise of a measured amplitude, and the relaxation of phasing that suits it."""
+"""Counting noise of a measured amplitude, and the relaxation of phase retrieval that suits it."""
 
 import torch
 from torch import Tensor
 
-# Minimum relaxation; below it RAAR is hardly more than error reduction.
+# Minimum relaxation, below which RAAR hardly differs from error reduction.
 _LEAST_RELAXATION = 0.5
 # Minimum counts of the brightest pixel of a pattern that can be phased.
 _BRIGHTEST = 10.0
 
 
 def counting_noise(amplitude: Tensor, *, valid: Tensor | None = None) -> float:
-    """Estimate the distance between an amplitude and the true one by counting noise, relative to its norm.
+    """Estimate the distance of an amplitude from the true one due to counting noise, relative to its norm.
 
-    The root of n counts varies by 1/4 where n is large. Where few are expected it varies by as much as is expected: so
-    do the pixels with one count, and as many photons again are expected in those around them that have none. On
-    simulated crystals of 1e5 to 1e8 photons the estimate is within some percent of the distance to the true amplitude.
-    Where small counts were removed as background it is too low, by a factor of about two.
+    The variance of the root of n counts is 1/4 for large n. If few counts are expected, it is about the expected count,
+    whose sum over the pixels is estimated by the number of pixels with one count. On
+    simulated crystals of 1e5 to 1e8 photons the estimate is within a few percent of the true distance.
+    If low counts were removed as background, it is too low by a factor of about two.
 
     Parameters
     ----------
     amplitude : (z, y, x) float32
-        Roots of counts. On another scale the estimate is wrong.
+        Square roots of counts; on another scale the estimate is wrong.
     valid : (z, y, x) bool, optional
         True where a pixel was measured; the values of the others are ignored. Default: all.
 
     Returns
     -------
     float
-        0 where no pixel has as many as ten counts: such amplitudes are no roots of counts.
+        0 if no pixel has at least ten counts, since such amplitudes are not square roots of counts.
 
     Examples
     --------
@@ -43,12 +43,12 @@ def counting_noise(amplitude: Tensor, *, valid: Tensor | None = None) -> float:
 
 
 def relaxation(amplitude: Tensor, *, valid: Tensor | None = None) -> float:
-    """Choose the relaxation of RAAR by the noise: 1 minus that of `counting_noise`, at least 0.5.
+    """Choose the relaxation of RAAR by the noise: 1 minus `counting_noise`, at least 0.5.
 
-    A noisy amplitude and a support have no object in common. Near 1 the iterations then wander off for good, even from
-    the truth; the lower the relaxation, the nearer they stay to the measured amplitude (D. R. Luke, Inverse Problems
-    21, 37 (2005)), and the less they leave wrong minima. That the noise itself is a good measure for it is what trials
-    on simulated crystals of 1e5 to 1e8 photons gave.
+    No object satisfies both a noisy amplitude and a support. With a relaxation near 1 the iterations then diverge, even
+    from the truth; the lower it is, the closer they stay to the measured amplitude (D. R. Luke, Inverse Problems
+    21, 37 (2005)), but the more often they stay in wrong minima. That the noise itself is a good choice was found in
+    trials on simulated crystals of 1e5 to 1e8 photons.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Wave of an object on the detector, and limits of its phase and its box.
+"""Fourier transform between object and detector, and limits of the phase and the extent of an object.
 
 Objects and waves are complex (..., z, y, x) with the object's centre and the zero frequency at index n // 2 of every
 axis. The Fourier transform is unitary, with the sign of numpy's `fftn` from object to detector; axes before the last
@@ -24,7 +24,7 @@ def fourier(objects: Tensor) -> Tensor:
     Returns
     -------
     (..., z, y, x) complex
-        With the norm of the objects (Parseval), of the same precision, on the same device.
+        With the norm of the objects (Parseval), and their precision and device.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def within_phase(objects: Tensor, limits: Sequence[float]) -> Tensor:
 
 
 def bounding_box(supports: Tensor) -> tuple[slice, slice, slice]:
-    """Find the smallest box (z, y, x) that holds all supports (..., z, y, x) bool; of empty ones, the whole volume."""
+    """Find the smallest box (z, y, x) that contains all supports (..., z, y, x) bool; if empty, the whole volume."""
     together = supports.reshape(-1, *supports.shape[-3:]).any(0)
     lines = together.any(2)
     box = []

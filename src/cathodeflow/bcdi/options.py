@@ -19,7 +19,7 @@ Habit = Literal["polyhedron", "truncated_octahedron", "winterbottom"]
 Kind = Literal["smooth", "surface", "twin", "fault", "edge", "screw"]
 Regime = Literal["weak", "medium", "strong", "extreme"]
 Loss = Literal["l1", "pearson", "poisson", "mix"]
-#: Folder beside the scans' folders in results/bcdi, so no scan's name.
+#: Folder of the network in results/bcdi, so no scan may have this name.
 MODEL_FOLDER = "model"
 #: Threshold of the supports whose size and phases are compared, as a fraction of the maximum amplitude.
 SUPPORT_THRESHOLD = 0.1
@@ -34,7 +34,7 @@ def _range(default: tuple[float, float], description: str, *, unit: str | None =
 class Simulate(Options):
     """Strained crystals and their diffraction patterns, to train and to test the network.
 
-    Choices, and numbers within a range, are drawn uniformly for each crystal; of the photons, the logarithm.
+    Choices, and numbers within a range, are drawn uniformly for each crystal; photons log-uniformly.
     """
 
     crystals: int = option(2000, "Number of crystals.", ge=2, le=10_000_000)
@@ -184,7 +184,7 @@ class Prepare(Options):
     @classmethod
     def _rising(cls, ends: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if ends is not None and not 0 <= ends[0] < ends[1]:
-            raise ValueError("two rising numbers, at least 0")
+            raise ValueError("two ascending numbers, at least 0")
         return ends
 
 
@@ -265,7 +265,7 @@ class Phase(ShrinkWrap):
     @classmethod
     def _phases(cls, limits: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if limits is not None and not -math.pi <= limits[0] < limits[1] <= math.pi:
-            raise ValueError("two rising phases between -pi and pi")
+            raise ValueError("two ascending phases between -pi and pi")
         return limits
 
 
@@ -419,7 +419,7 @@ class Refine(ShrinkWrap):
 
 
 def phasing_options(options: Evaluate | Refine, **more: Any) -> Phase:
-    """Options of the phase retrieval within another stage: those that it shares with `Phase`, and further ones.
+    """Options of the phase retrieval within another stage: the options that both share, and those given here.
 
     All pixels are phased; none is excluded to rank the starts.
     """
@@ -468,7 +468,7 @@ class Strain(Options):
     @classmethod
     def _ascending(cls, shells: tuple[float, ...]) -> tuple[float, ...]:
         if any(low >= high for low, high in zip((0.0, *shells), shells, strict=False)):
-            raise ValueError("depths that ascend from above 0")
+            raise ValueError("ascending depths above 0")
         return shells
 
 
@@ -529,12 +529,12 @@ class Section(TechniqueSection):
         return [MODEL_FOLDER]
 
     def check(self, samples: dict[str, Scan]) -> None:
-        """Require that files are there, and that options and columns fit each other.
+        """Require that files exist, and that options and columns are consistent.
 
         Raises
         ------
         InputError
-            A line for everything that is wrong.
+            One line for each problem.
         """
         errors = []
         for name, scan in samples.items():
@@ -555,19 +555,19 @@ class Section(TechniqueSection):
         if errors:
             raise InputErrors.of(errors)
 
-    def look(self, samples: dict[str, Scan]) -> None:
+    def read_headers(self, samples: dict[str, Scan]) -> None:
         """Read the headers of all frames, and the scans of SPEC files.
 
         Raises
         ------
         InputError
-            A line for everything that is not what it should be.
+            One line for each file that cannot be used.
         """
         require_readable(samples, self.samples)
 
 
 def readable(recipe: str) -> str:
-    """Require a recipe that can be read."""
+    """Require a valid recipe."""
     try:
         parse(recipe)
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Simulated crystals without their voxels, as arrays: what `rendering` needs to make them on a device, in batches."""
+"""Parameters of simulated crystals as arrays, from which `rendering` computes their voxels on a device, in batches."""
 
 import multiprocessing
 from collections import deque
@@ -20,27 +20,28 @@ Doubles = NDArray[np.float64]
 
 
 class Outlines(NamedTuple):
-    """Crystals n with up to m facets, in voxels, and how each is measured.
+    """Parameters of n crystals with up to m facets, in voxels, and of their measurements.
 
     Attributes
     ----------
     normals : (n, m, 3) float32
-        Of the facets; 0 beyond the last.
+        Normals of the facets; 0 after the last facet.
     distances, pulls : (n, m) float32
-        Of the facets from the centre, infinite beyond the last; and how far each moves along the scattering vector.
+        Distances of the facets from the centre, infinite after the last; and their displacement along the scattering
+        vector.
     rounding, depth, near : (n,) float32
         Radius of the edges, depth of a relaxed surface, distance of the nearest facet.
     kind, regime : (n,) int8
         Numbers in `KINDS` and `REGIMES`.
     vectors : (n, k, 3) float32
     phases : (n, k) float32
-        Of the waves of the smooth displacement.
+        Waves of the smooth displacement.
     through, across : (n, 3) float32
         Point and normal of a plane.
     burgers, line, q : (n, 3) float64
         Of a dislocation.
     drawn : (n,) float64
-        From 0 to 1: where in its range the phase range lies.
+        Position of the phase range in the interval of its regime, 0 to 1.
     photons, coherence, background : (n,) float64
         Of `diffraction.expected_intensity`.
     """
@@ -67,16 +68,16 @@ class Outlines(NamedTuple):
 
 
 def draw_outlines(numbers: Sequence[int] | NDArray[np.integer], options: Simulate) -> Outlines:
-    """Draw the crystals with these numbers: those of `simulation.block`, before their voxels.
+    """Draw the crystals with these numbers: those of `simulation.block`, without their voxels.
 
     Raises
     ------
     InputError
-        As of `simulation.block`, or the options ask for masked pixels, which only `simulation.block` has.
+        As in `simulation.block`, or the options require masked pixels, which only `simulation.block` supports.
     """
     for name in ("hot_fraction", "stop_radius", "gap"):
         if getattr(options, name):
-            raise InputError(name, f"{getattr(options, name):g}", "0, as no pixel is masked on a device")
+            raise InputError(name, f"{getattr(options, name):g}", "0, as masked pixels are not supported on a device")
     if not len(numbers):
         raise InputError("numbers", "none", "numbers of crystals")
     shapes, regimes, draws, exposures = [], [], [], []
@@ -88,27 +89,27 @@ def draw_outlines(numbers: Sequence[int] | NDArray[np.integer], options: Simulat
         draws.append(rng.random())
         exposures.append(draw_exposure(noise, options))
     normals, distances, pulls = _facets(shapes)
-    parameters = [one.parameters for one in shapes]
+    parameters = [shape.parameters for shape in shapes]
     return Outlines(
         normals=normals,
         distances=distances,
         pulls=pulls,
-        rounding=np.array([one.polyhedron.rounding for one in shapes], np.float32),
-        depth=np.array([one.depth for one in parameters], np.float32),
-        near=np.array([one.near for one in parameters], np.float32),
-        kind=np.array([KINDS.index(one.kind) for one in parameters], np.int8),
+        rounding=np.array([shape.polyhedron.rounding for shape in shapes], np.float32),
+        depth=np.array([drawn.depth for drawn in parameters], np.float32),
+        near=np.array([drawn.near for drawn in parameters], np.float32),
+        kind=np.array([KINDS.index(drawn.kind) for drawn in parameters], np.int8),
         regime=np.array(regimes, np.int8),
-        vectors=np.stack([one.waves.vectors for one in parameters]).astype(np.float32),
-        phases=np.stack([one.waves.phases for one in parameters]).astype(np.float32),
-        through=np.stack([one.through for one in parameters]).astype(np.float32),
-        across=np.stack([one.across for one in parameters]).astype(np.float32),
-        burgers=np.stack([one.burgers for one in parameters]),
-        line=np.stack([one.line for one in parameters]),
-        q=np.stack([one.q for one in parameters]),
+        vectors=np.stack([drawn.waves.vectors for drawn in parameters]).astype(np.float32),
+        phases=np.stack([drawn.waves.phases for drawn in parameters]).astype(np.float32),
+        through=np.stack([drawn.through for drawn in parameters]).astype(np.float32),
+        across=np.stack([drawn.across for drawn in parameters]).astype(np.float32),
+        burgers=np.stack([drawn.burgers for drawn in parameters]),
+        line=np.stack([drawn.line for drawn in parameters]),
+        q=np.stack([drawn.q for drawn in parameters]),
         drawn=np.array(draws),
-        photons=np.array([one["photons"] for one in exposures]),
-        coherence=np.array([one["coherence"] for one in exposures]),
-        background=np.array([one["background"] for one in exposures]),
+        photons=np.array([exposure["photons"] for exposure in exposures]),
+        coherence=np.array([exposure["coherence"] for exposure in exposures]),
+        background=np.array([exposure["background"] for exposure in exposures]),
     )
 
 
@@ -119,18 +120,18 @@ def outline_stream(
     pool: ProcessPoolExecutor | None = None,
     ahead: int = 32,
 ) -> Iterator[Outlines]:
-    """Draw batch after batch, in order, in other processes and some batches ahead: a crystal takes about 4 ms.
+    """Draw batches in order, in other processes and some batches ahead: a crystal takes about 4 ms.
 
     Parameters
     ----------
     batches : iterable of sequence of int
         Numbers of the crystals of each batch; may be endless.
     options : Simulate
-        Of `draw_outlines`.
+        As in `draw_outlines`.
     pool : ProcessPoolExecutor, optional
-        Processes that draw (`drawing_pool`); default: this one.
+        Processes that draw (`drawing_pool`). Default: the calling process.
     ahead : int
-        Batches that are drawn before they are asked for.
+        Number of batches that are drawn in advance.
     """
     if pool is None:
         for numbers in batches:
@@ -150,19 +151,19 @@ def outline_stream(
 
 
 def drawing_pool(workers: int) -> ProcessPoolExecutor:
-    """Make processes for `outline_stream`; a context that ends them."""
-    # A fork would share the state of threads and of the card.
+    """Start processes for `outline_stream`; use as a context manager, which ends them."""
+    # A fork would share the state of threads and of the GPU.
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
 def _facets(shapes: Sequence[Outline]) -> tuple[Floats, Floats, Floats]:
-    """Join normals, distances and pulls of all crystals' facets, filled up to the same number."""
-    most = max(len(one.polyhedron.normals) for one in shapes)
+    """Join normals, distances and pulls of the facets of all crystals, padded to the same number."""
+    most = max(len(shape.polyhedron.normals) for shape in shapes)
     normals = np.zeros((len(shapes), most, 3), np.float32)
     distances = np.full((len(shapes), most), np.inf, np.float32)
     pulls = np.zeros((len(shapes), most), np.float32)
-    for row, one in enumerate(shapes):
-        count, q = len(one.polyhedron.normals), one.parameters.q
-        normals[row, :count], distances[row, :count] = one.polyhedron.normals, one.polyhedron.distances
-        pulls[row, :count] = one.polyhedron.normals @ (q / np.linalg.norm(q)) * one.parameters.moves
+    for row, shape in enumerate(shapes):
+        count, q = len(shape.polyhedron.normals), shape.parameters.q
+        normals[row, :count], distances[row, :count] = shape.polyhedron.normals, shape.polyhedron.distances
+        pulls[row, :count] = shape.polyhedron.normals @ (q / np.linalg.norm(q)) * shape.parameters.moves
     return normals, distances, pulls

@@ -30,13 +30,13 @@ Floats = NDArray[np.floating]
 #: Maps of angles, whose ends are the same, and of what is above or below 0.
 CYCLIC, DIVERGING = "twilight_shifted", "RdBu_r"
 _AXES = "zyx"
-# A colour in none of the maps.
+# A colour that occurs in none of the maps.
 _NOTHING = "#A6A6A6"
-# Orders of magnitude of intensity that are shown.
+# Orders of magnitude of the intensity that are shown.
 _DECADES = 6.0
 # Magnitude of the phase [rad] above which it may wrap.
 _WRAPS = 0.75 * np.pi
-# Minimum end of the scale of the phase [rad]: smaller values are noise.
+# Minimum limit of the phase scale [rad]: smaller values are noise.
 _LEAST_PHASE = 0.1
 
 
@@ -56,7 +56,7 @@ def slices_figure(
     support : (z, y, x) bool
         Phase and strain are grey outside.
     strain : (z, y, x), optional
-        NaN where it is not known.
+        NaN where it is unknown.
     voxel_nm : (3,), optional
         Size of a voxel along z, y, x [nm]; without it there is no scale bar.
     """
@@ -75,7 +75,7 @@ def slices_figure(
     amplitude = np.abs(volume)
     inner = {"Amplitude": amplitude / amplitude.max(), "Phase": np.where(support, np.angle(volume), np.nan)}
     scales: dict[str, tuple[str, Normalize]] = {"Amplitude": (MAP, Normalize(0, 1))}
-    # A weakly strained crystal would be almost of one colour on the whole circle.
+    # On the full range, a weakly strained crystal would have almost one colour.
     most = max(_limit(inner["Phase"], 0.99), _LEAST_PHASE)
     wraps = most > _WRAPS
     scales["Phase"] = (CYCLIC, Normalize(-np.pi, np.pi)) if wraps else (DIVERGING, CenteredNorm(0, most))
@@ -90,15 +90,15 @@ def slices_figure(
     grid = figure.subplots(3, len(inner), squeeze=False, height_ratios=heights)
     for line, (rows, cols), axis in zip(grid, pairs, (0, 1, 2), strict=True):
         for axes, (name, values) in zip(line, inner.items(), strict=True):
-            # Turned over, so that the axes point up.
-            one = values.take(middle[axis], axis)[box[rows], box[cols]][::-1]
+            # Flipped, so that the axes point up.
+            image = values.take(middle[axis], axis)[box[rows], box[cols]][::-1]
             colours, norm = scales[name]
             axes.set_facecolor(_NOTHING)
-            axes.imshow(one, cmap=colours, norm=norm, aspect=size[rows] / size[cols])
+            axes.imshow(image, cmap=colours, norm=norm, aspect=size[rows] / size[cols])
             _without_ticks(axes)
         line[0].set_ylabel(f"{_AXES[cols]} →  {_AXES[rows]} ↑  at {_AXES[axis]} = {middle[axis]}", fontsize=7.5)
         if voxel_nm is not None:
-            scale_bar(line[0], one.shape[0], one.shape[1], float(size[cols]))
+            scale_bar(line[0], image.shape[0], image.shape[1], float(size[cols]))
     for column, (name, (colours, norm)) in enumerate(scales.items()):
         grid[0, column].set_title(name, loc="center")
         layout: dict[str, Any] = {"orientation": "horizontal", "shrink": 0.85, "aspect": 18, "pad": 0.02}
@@ -112,7 +112,7 @@ def slices_figure(
         elif name == "Strain":
             bar.set_label(f"Strain [{_power_of_ten(bar.ax, norm)}]")
         else:
-            bar.set_label("Amplitude, highest 1")
+            bar.set_label("Amplitude / maximum")
     return figure
 
 
@@ -120,15 +120,15 @@ def slices_figure(
 def diffraction_figure(measured: Floats, calculated: Floats, *, valid: NDArray[np.bool_] | None = None) -> Figure:
     """Draw intensities in the three slices through zero frequency, measured and calculated, and their difference.
 
-    The difference is 2 (A_calculated - A_measured), whose standard deviation is 1 under counting noise, and less where
-    there is hardly a count.
+    The difference is 2 (A_calculated - A_measured). Its standard deviation is 1 for counting noise, and lower where
+    there are hardly any counts.
 
     Parameters
     ----------
     measured, calculated : (z, y, x)
-        Amplitude, of photons.
+        Square root of the photons.
     valid : (z, y, x) bool, optional
-        What was not measured is grey.
+        Unmeasured pixels are grey.
     """
     known = np.ones(measured.shape, bool) if valid is None else valid
     highest = float(max(np.max(measured[known], initial=0), np.max(calculated[known], initial=0)) ** 2)
@@ -151,10 +151,10 @@ def diffraction_figure(measured: Floats, calculated: Floats, *, valid: NDArray[n
     for line, axis in zip(grid, range(3), strict=True):
         rows, cols = (other for other in range(3) if other != axis)
         for axes, (name, values) in zip(line, panels.items(), strict=True):
-            one = values.take(values.shape[axis] // 2, axis)
+            image = values.take(values.shape[axis] // 2, axis)
             colours, norm = (DIVERGING, centred) if name == "Difference" else (MAP, log)
             axes.set_facecolor(_NOTHING)
-            axes.imshow(one, cmap=colours, norm=norm, aspect="auto", origin="lower" if rows == 0 else "upper")
+            axes.imshow(image, cmap=colours, norm=norm, aspect="auto", origin="lower" if rows == 0 else "upper")
             _without_ticks(axes)
             axes.set_xlabel(names[cols], fontsize=7.5, labelpad=2)
         line[0].set_ylabel(names[rows], fontsize=7.5, labelpad=2)
@@ -181,19 +181,19 @@ def errors_figure(
     Parameters
     ----------
     errors : iterable of (iterations,)
-        A curve for each start, that of the best start first.
+        One curve per start, that of the best start first.
     best : int, optional
-        Number of the best start among the random starts, from 0; its curve is highlighted. Default: none is.
+        Index of the best start among the random starts, from 0; its curve is highlighted. Default: no curve.
     noise : float
-        Counting noise: distance of the measured from the true amplitude, drawn as a level if above 0.
+        Counting noise: distance of the measured from the true amplitude; drawn as a line if above 0.
     unit : str
-        Of the error.
+        Unit of the error.
     """
     figure = Figure(figsize=(ONE_COLUMN * 1.4, 2.9))
     axes = figure.subplots()
     curves = [np.asarray(curve, np.float64) for curve in errors]
     if not any(len(curve) for curve in curves):
-        nothing_to_show(axes, "no iteration was made")
+        nothing_to_show(axes, "no iterations")
         return figure
     others = curves if best is None else curves[1:]
     for number, curve in enumerate(others):
@@ -214,7 +214,7 @@ def errors_figure(
 
 @styled
 def resolution_figure(curves: Mapping[str, Curve]) -> Figure:
-    """Draw transfer functions and shell correlations with their thresholds, and where they cross.
+    """Draw transfer functions and shell correlations with their thresholds and the crossing points.
 
     Parameters
     ----------
@@ -256,18 +256,18 @@ def success_figure(rates: pd.DataFrame) -> Figure:
     regimes = list(dict.fromkeys(rates["regime"]))
     if not regimes:
         figure = Figure(figsize=(TWO_COLUMNS, 2.0))
-        nothing_to_show(figure.subplots(), "no trial was made")
+        nothing_to_show(figure.subplots(), "no trials")
         return figure
     starts = list(dict.fromkeys(rates["start"]))
     figure = Figure(figsize=(max(2.1 * len(regimes) + 0.5, ONE_COLUMN), 2.9))
     line = figure.subplots(1, len(regimes), squeeze=False, sharey=True)[0]
     for axes, regime in zip(line, regimes, strict=True):
         for start, colour, marker in zip(starts, COLOURS, "osD^v<>", strict=False):
-            one = rates[(rates["regime"] == regime) & (rates["start"] == start)].sort_values("iterations")
+            curve = rates[(rates["regime"] == regime) & (rates["start"] == start)].sort_values("iterations")
             axes.fill_between(
-                one["iterations"], 100 * one["low"], 100 * one["high"], color=colour, alpha=0.2, linewidth=0
+                curve["iterations"], 100 * curve["low"], 100 * curve["high"], color=colour, alpha=0.2, linewidth=0
             )
-            axes.plot(one["iterations"], 100 * one["share"], color=colour, marker=marker, label=str(start))
+            axes.plot(curve["iterations"], 100 * curve["share"], color=colour, marker=marker, label=str(start))
         counts = sorted({int(count) for count in rates.loc[rates["regime"] == regime, "count"]})
         number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         label(
@@ -285,7 +285,7 @@ def success_figure(rates: pd.DataFrame) -> Figure:
 
 
 def _limit(values: Floats, fraction: float) -> float:
-    """Magnitude that this fraction of the known values does not exceed."""
+    """Quantile of the magnitudes of the known values."""
     known = np.abs(values[np.isfinite(values)])
     return float(np.quantile(known, fraction)) or 1e-12 if known.size else 1.0
 
@@ -296,7 +296,7 @@ def _without_ticks(axes: Axes) -> None:
 
 
 def _power_of_ten(axes: Axes, norm: Normalize) -> str:
-    """Write the ticks of a bar of small numbers without the power of ten that they have in common; return it."""
+    """Write the ticks of a colour bar without their common power of ten, and return it."""
     power = int(np.floor(np.log10(norm.vmax or 1.0)))
     axes.xaxis.set_major_locator(MaxNLocator(4, symmetric=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10.0**power:g}".replace("-", "−")))

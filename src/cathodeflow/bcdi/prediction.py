@@ -16,23 +16,24 @@ from cathodeflow.bcdi.options import Evaluate, Infer
 from cathodeflow.errors import InputError
 from cathodeflow.learning import resolve_device, resolve_precision
 
-#: Voxels of volumes that are computed at a time.
+#: Number of voxels that are computed at a time.
 _TOGETHER = {"cpu": 2**18, "cuda": 2**23}
-# Fraction of the maximum amplitude below which values on finer voxels are ringing of the crop.
+# Fraction of the maximum amplitude below which values on finer voxels are ringing caused by the crop.
 _RINGING = 0.1
 
 
 class Inferred(NamedTuple):
-    """Objects that a network predicted, on the CPU, the candidate of the lowest residual first.
+    """Objects predicted by a network, on the CPU, sorted by residual, the lowest first.
 
     objects : (candidates, z, y, x) complex64
         Scaled so that |F(o)| has the norm of the amplitude; 0 outside the supports.
     supports : (candidates, z, y, x) bool
         Where the network's amplitude is above its threshold.
     residuals : (candidates,) float32
-        Norm of |F(o)| - amplitude divided by that of the amplitude, where it was measured; 1 for an object of zeros.
+        Norm of |F(o)| - amplitude relative to that of the amplitude, over the measured pixels; 1 for an object of
+        zeros.
 
-    Of several volumes all have a leading axis for them.
+    For several volumes, all arrays have a leading axis for the volumes.
     """
 
     objects: Tensor
@@ -41,25 +42,25 @@ class Inferred(NamedTuple):
 
 
 def predict_objects(model: PhaseNetwork, amplitude: Any, options: Infer | Evaluate, *, mask: Any = None) -> Inferred:
-    """Predict objects; memory beside the results does not grow with the number of volumes.
+    """Predict objects; apart from the results, memory use does not depend on the number of volumes.
 
     Parameters
     ----------
     model : PhaseNetwork
-        It ends on the device, in evaluation mode.
+        Moved to the device and set to evaluation mode.
     amplitude : (z, y, x) or (n, z, y, x) float32
-        Square root of the intensity, of any scale, zero frequency at index n // 2; sides divisible by `model.stride`.
+        Square root of the intensity, on any scale, zero frequency at index n // 2; sides divisible by `model.stride`.
     options : Infer or Evaluate
         With `side`, the network is applied to the central crop of the pattern, at most this wide along each axis, so
-        that a network trained on small volumes serves large ones of the same oversampling. The objects lie on the
-        voxels of the whole pattern, with the resolution of that crop.
+        that a network trained on small volumes can be used for large ones of the same oversampling. The objects are on
+        the voxels of the whole pattern, with the resolution of that crop.
     mask : (z, y, x) bool, optional
         True where a pixel was measured; the values of the others are ignored. Default: all.
 
     Raises
     ------
     InputError
-        Shapes do not fit, or a volume is 0 everywhere, negative or not finite.
+        Shapes do not match, or a volume is 0 everywhere, negative or not finite.
     """
     device, side = resolve_device(options.device or "auto"), options.side
     model = model.to(device).eval()
@@ -84,7 +85,7 @@ def predict_objects(model: PhaseNetwork, amplitude: Any, options: Infer | Evalua
 
 
 def middle(volumes: NDArray[Any], side: int) -> NDArray[Any]:
-    """Cut (..., z, y, x) around index n // 2 to this side, where it is longer."""
+    """Crop (..., z, y, x) around index n // 2 to this side along longer axes."""
     cuts = [slice(n // 2 - min(n, side) // 2, n // 2 - min(n, side) // 2 + min(n, side)) for n in volumes.shape[-3:]]
     return volumes[(..., *cuts)]  # type: ignore[arg-type]
 
@@ -95,7 +96,7 @@ def checked(model: PhaseNetwork, amplitude: Any, mask: Any = None) -> Tensor:
     Raises
     ------
     InputError
-        As of `predict_objects`.
+        As in `predict_objects`.
     """
     volumes = torch.as_tensor(np.asarray(amplitude)).float()
     volumes = volumes[None] if volumes.ndim == 3 else volumes
@@ -110,12 +111,12 @@ def checked(model: PhaseNetwork, amplitude: Any, mask: Any = None) -> Tensor:
         lowest, highest = float(volume.min()), float(volume.max())
         if not 0 <= lowest <= highest < np.inf or highest == 0:
             found = "0 everywhere" if lowest == highest == 0 else f"from {lowest:.3g} to {highest:.3g}"
-            raise InputError("amplitude", f"volume {number} {found}", "finite, at least 0, more somewhere")
+            raise InputError("amplitude", f"volume {number} {found}", "finite values, at least 0, and some above 0")
     return volumes
 
 
 def _on_voxels(found: Inferred, shape: Sequence[int]) -> Inferred:
-    """Interpolate objects to the voxels of a larger pattern; outside its central crop their waves are 0."""
+    """Interpolate objects to the voxels of a larger pattern; their waves are 0 outside its central crop."""
     waves = fourier(found.objects)
     before = [n // 2 - m // 2 for n, m in zip(shape, waves.shape[-3:], strict=True)]
     after = [n - m - start for n, m, start in zip(shape, waves.shape[-3:], before, strict=True)]

@@ -1,4 +1,4 @@
-"""Preparation of a measured scan for phasing: corrected, centred on the peak, binned, cut to size."""
+"""Preparation of a measured scan for phasing: correct, centre on the peak, bin, crop."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -46,7 +46,7 @@ class Prepared(NamedTuple):
     mask : (z, y, x) bool
         True where a pixel was measured; the amplitude is 0 elsewhere.
     steps : list of dict
-        Figures of each step under its name `step`, and a `warning` where something needs attention.
+        Name (`step`) and figures of each step, and a `warning` where something needs attention.
     """
 
     amplitude: Floats
@@ -63,7 +63,7 @@ def prepare_scan(
     mask: NDArray[Any] | None = None,
     detector_region: Region | None = None,
 ) -> Prepared:
-    """Correct a scan, centre its peak, bin it as far as its oversampling allows, and cut it to size.
+    """Correct a scan, centre its peak, bin it as far as its oversampling allows, and crop it to size.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def prepare_scan(
     options : Prepare
         Its `region` is not used: give `detector_region`.
     dark_frame, whitefield : (row, col), optional
-        Of the frames, or of the whole detector with `detector_region`.
+        Images of the size of the frames, or of the whole detector with `detector_region`.
     mask : (row, col) or (frame, row, col), optional
         0 at pixels to exclude: beam stop, gaps, other crystals.
     detector_region : (slice, slice), optional
@@ -81,7 +81,7 @@ def prepare_scan(
     Raises
     ------
     InputError
-        A correction is of another size than the frames, all frames are 0, or the window is outside.
+        A correction has another size than the frames, all frames are 0, or the window is outside the scan.
     """
     counts, steps = _corrected(frames, options, dark_frame, whitefield, mask, detector_region)
     values, known = counts.values, counts.known
@@ -120,7 +120,7 @@ def _corrected(
     mask: NDArray[Any] | None,
     region: Region | None,
 ) -> tuple[Counts, list[dict[str, Any]]]:
-    """Correct the counts of the detector; give them and the figures of each step."""
+    """Correct the counts of the detector; return them and the figures of each step."""
     counts = accept(frames, saturation=options.saturation)
     steps = [counts.figures]
 
@@ -132,7 +132,7 @@ def _corrected(
     if dark is not None:
         then(subtract_dark, dark, region=region, limit=options.dark_limit)
     then(clip_negative)
-    # Silent frames and the threshold are judged by counts as they were counted, before the whitefield.
+    # Empty frames and the threshold refer to the measured counts, before division by the whitefield.
     then(leave_out_silent)
     if options.threshold > 0:
         then(drop_background, threshold=options.threshold)
@@ -154,7 +154,7 @@ def _corrected(
 def step_metrics(steps: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Flatten the figures of the steps to numbers with names such as `oversampling_estimated_rows`.
 
-    Three numbers are those of the frames, rows and columns; of any other list the length is given.
+    Lists of three numbers refer to frames, rows and columns; of any other list the length is returned.
     """
     found: dict[str, float] = {}
     for step in steps:

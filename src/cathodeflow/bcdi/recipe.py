@@ -13,7 +13,7 @@ ALGORITHMS = ("ER", "HIO", "RAAR", "DM")
 #: As many iterations as the usual 3*(20*ER+180*HIO)+20*ER.
 DEFAULT = "20*ER+180*HIO+200*RAAR(beta=0.9)+200*RAAR(beta=0.8)+20*ER"
 
-#: Maximum number of iterations of a recipe: more are a typing error.
+#: Maximum number of iterations of a recipe; more are assumed to be a typing error.
 MOST_ITERATIONS = 1_000_000
 
 _EXPECTED = "for example 3*(20*ER+180*HIO)+20*ER"
@@ -21,7 +21,7 @@ _TOKEN = re.compile(r"\s*([A-Za-z]+|\d+(?:\.\d*)?|\.\d+|[-*+()=])")
 
 
 class Step(NamedTuple):
-    """Iterations of one algorithm; `beta`, its feedback or relaxation, where the recipe sets one of its own."""
+    """Iterations of one algorithm, and `beta`, its feedback or relaxation if the recipe sets it."""
 
     algorithm: str
     iterations: int
@@ -35,17 +35,17 @@ def parse(recipe: str) -> list[Step]:
     ----------
     recipe : str
         A sum of terms, each an algorithm (ER, HIO, RAAR, DM) or a sum in parentheses, with the number of its repeats
-        before it. HIO, RAAR and DM may have a beta of their own: `180*HIO(beta=0.8)`. Spaces do not matter.
+        before it. HIO, RAAR and DM may have their own beta: `180*HIO(beta=0.8)`. Spaces are ignored.
 
     Returns
     -------
     list of Step
-        In the order in which they are done; equal neighbours are joined.
+        In the order in which they are run; equal neighbours are joined.
 
     Raises
     ------
     InputError
-        When it cannot be read; the error names what stands where something else was expected.
+        The recipe is invalid; the error names what was found and what was expected instead.
 
     Examples
     --------
@@ -73,18 +73,18 @@ def total_iterations(steps: list[Step]) -> int:
 
 
 def _tokens(recipe: str) -> list[str]:
-    found, place = [], 0
-    while recipe[place:].strip():
-        match = _TOKEN.match(recipe, place)
+    found, start = [], 0
+    while recipe[start:].strip():
+        match = _TOKEN.match(recipe, start)
         if match is None:
-            raise InputError("recipe", f"{recipe[place:].strip()[0]!r} in {recipe!r}", _EXPECTED)
+            raise InputError("recipe", f"{recipe[start:].strip()[0]!r} in {recipe!r}", _EXPECTED)
         found.append(match[1])
-        place = match.end()
+        start = match.end()
     return found
 
 
 class _Reader:
-    """Recursive descent over the tokens that are left."""
+    """Recursive-descent parser of the remaining tokens."""
 
     def __init__(self, recipe: str, rest: list[str]) -> None:
         self.recipe, self.rest = recipe, rest

@@ -16,7 +16,7 @@ from cathodeflow.learning import resolve_device, resolve_precision
 
 
 class FineTuned(NamedTuple):
-    """A network fine-tuned to one pattern, in evaluation mode on the CPU, and its loss before, and after each step."""
+    """A network fine-tuned to one pattern, in evaluation mode on the CPU, and its losses: at first, after each step."""
 
     model: PhaseNetwork
     losses: list[float]
@@ -28,9 +28,9 @@ def refine_objects(amplitude: Tensor, start: Tensor, options: Refine, *, mask: T
     Parameters
     ----------
     amplitude : (z, y, x) float32
-        Roots of counts, zero frequency at index n // 2; on another scale set `beta`.
+        Square roots of counts, zero frequency at index n // 2; set `beta` for another scale.
     start : (z, y, x) or (candidates, z, y, x) complex64
-        Objects, on any scale; all are refined, the first support of each is its own shrink-wrap.
+        Objects, on any scale; all are refined, and the first support of each is its shrink-wrap support.
     options : Refine
     mask : (z, y, x) bool, optional
         True where a pixel was measured. Default: all.
@@ -38,23 +38,23 @@ def refine_objects(amplitude: Tensor, start: Tensor, options: Refine, *, mask: T
     Returns
     -------
     Retrieval
-        A start for each object, in their order.
+        One start per object, in the same order.
 
     Raises
     ------
     InputError
-        An object is 0 everywhere, or as of `retrieval.retrieve`.
+        An object is 0 everywhere, or as in `retrieval.retrieve`.
     """
     recipe = refinement(options.iterations) if options.recipe is None else options.recipe
     return retrieve(amplitude, phasing_options(options, recipe=recipe), mask=mask, initial=start)
 
 
 def refinement(iterations: int) -> str:
-    """Recipe of so many iterations (at least 1): RAAR, and ER for the last fifth, at most 20.
+    """Return the recipe for a number of iterations (at least 1): RAAR, and ER for the last fifth, at most 20.
 
-    Hybrid input-output leaves wrong minima as well, but at few photons it leaves the right one too: at 1e6 photons or
-    fewer it does so even from the truth. RAAR, with its relaxation by the noise (`beta` None), stays there, and ER
-    ends in it.
+    Hybrid input-output leaves wrong minima, too, but with few photons it also leaves the right one: at 1e6 photons or
+    fewer even when started from the truth. RAAR, with its relaxation set by the noise (`beta` None), stays there, and
+    ER converges to it.
 
     Examples
     --------
@@ -66,23 +66,24 @@ def refinement(iterations: int) -> str:
 
 
 def fine_tune(model: PhaseNetwork, amplitude: Any, options: Infer, *, mask: Any = None) -> FineTuned:
-    """Train a copy of a network on the pattern that was measured; it ends with the weights of the lowest loss.
+    """Train a copy of a network on the measured pattern; the weights with the lowest loss are kept.
 
     Parameters
     ----------
     model : PhaseNetwork
-        Left as it is. The statistics of its batch normalisation, of other patterns, are kept.
+        Not changed. The statistics of its batch normalisation, from other patterns, are kept.
     amplitude : (z, y, x) float32
         Square root of counts, zero frequency at index n // 2.
     options : Infer
-        `fine_tune` steps of Adam with its loss (`losses.diffraction_loss`, of the candidates weighted as in training).
+        `fine_tune`, the number of Adam steps, and `loss` (`losses.diffraction_loss`, with candidates weighted as in
+        training).
     mask : (z, y, x) bool, optional
         True where a pixel was measured. Default: all.
 
     Raises
     ------
     InputError
-        There is no step, or as of `prediction.predict_objects`.
+        The number of steps is 0, or as in `prediction.predict_objects`.
     """
     steps = options.fine_tune
     if steps < 1:
@@ -98,7 +99,7 @@ def fine_tune(model: PhaseNetwork, amplitude: Any, options: Infer, *, mask: Any 
     optimizer = torch.optim.Adam(tuned.parameters(), lr=options.learning_rate)
     losses: list[float] = []
     lowest = copy.deepcopy(tuned.state_dict())
-    # One more time without a step, for the weights after the last.
+    # One more pass without a step evaluates the weights after the last step.
     for step in range(steps + 1):
         with torch.set_grad_enabled(step < steps):
             with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
@@ -112,7 +113,7 @@ def fine_tune(model: PhaseNetwork, amplitude: Any, options: Infer, *, mask: Any 
         if step < steps:
             optimizer.zero_grad(set_to_none=True)
             value.backward()
-            # A norm that is not finite would write NaN into every weight.
+            # A norm that is not finite would set every weight to NaN.
             if torch.isfinite(nn.utils.clip_grad_norm_(tuned.parameters(), usual.clip_norm)):
                 optimizer.step()
     tuned.load_state_dict(lowest)

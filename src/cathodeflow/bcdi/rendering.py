@@ -1,6 +1,6 @@
-"""Crystals and their diffraction made in batches by torch, on a graphics card or a CPU: the physics of `simulation`.
+"""Crystals and their diffraction computed in batches by torch, on a GPU or a CPU: the physics of `simulation`.
 
-The numbers are those of `simulation.block` up to rounding, but for the noise of counting, whose random numbers differ.
+The results equal those of `simulation.block` up to rounding, except for the random numbers of the counting noise.
 """
 
 import math
@@ -18,21 +18,21 @@ from cathodeflow.bcdi.operators import VOLUME
 from cathodeflow.bcdi.outlines import Outlines
 from cathodeflow.errors import InputError
 
-# More steps of Newton's method change nothing: it goes down a convex function in straight pieces.
+# Further Newton steps change nothing: the function is convex and piecewise linear.
 _STEPS = 30
-# Of Poisson's ratio, as `displacement.dislocation`.
+# Poisson's ratio, as in `displacement.dislocation`.
 _POISSON = 0.3
 
 
 class Rendered(NamedTuple):
-    """Crystals and what a detector counts of them, all on one device.
+    """Crystals and their measured amplitudes, all on one device.
 
     Attributes
     ----------
     amplitudes : (n, z, y, x) float32
         Square roots of counts, zero frequency at index n // 2.
     objects : (n, z, y, x) complex64
-        The crystals, around index n // 2.
+        Crystals, centred at index n // 2.
     """
 
     amplitudes: Tensor
@@ -42,7 +42,7 @@ class Rendered(NamedTuple):
 def render(
     outlines: Outlines, *, size: int, device: torch.device | str, generator: torch.Generator | None = None
 ) -> Rendered:
-    """Make crystals and count their photons.
+    """Compute crystals and their counts.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def render(
         Side of the window [voxel].
     device : torch.device or str
     generator : torch.Generator, optional
-        Of the noise of counting, on the device; default: torch's own.
+        Generator of the counting noise, on the device. Default: that of torch.
     """
     amplitude, phase = render_crystals(outlines, size=size, device=device)
     objects = torch.polar(amplitude, phase)
@@ -63,17 +63,17 @@ def render(
 
 
 def render_crystals(outlines: Outlines, *, size: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Amplitude and phase [rad] (n, side, side, side) float32 in the middle of the window, which all crystals fit in.
+    """Amplitude and phase [rad] (n, side, side, side) float32 in the centre of the window, which contains all crystals.
 
-    Index side // 2 is that of the window's middle. Amplitudes as of `crystals.amplitude`, phases as of
-    `simulation.Crystal`; where a dislocation's own phase range is larger than was drawn, its own is taken.
+    Index side // 2 is the middle of the window. Amplitudes are as in `crystals.amplitude`, phases as in
+    `simulation.Crystal`; if the phase range of a dislocation is larger than the drawn one, it is used instead.
     """
-    place = torch.device(device)
+    target = torch.device(device)
     half = min(size // 4 + 2, (size - 1) // 2)
-    axis = torch.arange(-half, half + 1, device=place, dtype=torch.float32)
+    axis = torch.arange(-half, half + 1, device=target, dtype=torch.float32)
     points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).flatten(0, 2)
-    # Its fields, as tensors on the device.
-    on: Any = Outlines(*(torch.as_tensor(one).to(place) for one in outlines))
+    # Its fields as tensors on the device.
+    on: Any = Outlines(*(torch.as_tensor(field).to(target) for field in outlines))
     share = _shares(points, on)
     inside = share >= 0.5
     field, defect = _fields(points, axis, on, outlines.kind)
@@ -91,11 +91,11 @@ def render_intensity(outlines: Outlines, objects: Tensor, *, size: int) -> Tenso
     """Mean counts (n, z, y, x) float32 of objects (n, side, side, side): `diffraction.expected_intensity`."""
     device = objects.device
     photons, background = (
-        torch.as_tensor(one, dtype=torch.float32, device=device)[:, None, None, None]
-        for one in (outlines.photons, outlines.background)
+        torch.as_tensor(level, dtype=torch.float32, device=device)[:, None, None, None]
+        for level in (outlines.photons, outlines.background)
     )
     power = objects.abs().square().sum(VOLUME, keepdim=True, dtype=torch.float64).float()
-    # Where the object is has no effect on the intensity, so zeros are added behind it.
+    # The position of the object does not affect the intensity, so zeros are appended.
     waves = torch.fft.fftn(objects, s=(size, size, size), dim=VOLUME, norm="ortho")
     intensity = (waves.real.square() + waves.imag.square()) * (photons / power)
     intensity = _blurred(intensity, outlines.coherence) + background
@@ -103,22 +103,22 @@ def render_intensity(outlines: Outlines, objects: Tensor, *, size: int) -> Tenso
 
 
 def _shares(points: Tensor, on: Any) -> Tensor:
-    """Share of every voxel that is inside (n, voxel)."""
+    """Fraction of every voxel that is inside (n, voxel)."""
     rounding = on.rounding.clamp_min(0.5)[:, None, None]
     beyond = (points @ on.normals.transpose(1, 2) - on.distances[:, None] + rounding).clamp_min_(0)
     return (0.5 - (beyond.square_().sum(-1).sqrt_() - rounding[..., 0])).clamp_(0, 1)
 
 
 def _fields(points: Tensor, axis: Tensor, on: Any, kinds: NDArray[np.int8]) -> tuple[Tensor, Tensor]:
-    """Compute what is scaled of the phase, and that of a dislocation or 0: (n, voxel) float32 each."""
+    """Compute the part of the phase that is scaled, and that of a dislocation (or 0): (n, voxel) float32 each."""
     field = _smooth(axis, on)
     defect = torch.zeros_like(field)
     for number, kind in enumerate(KINDS):
-        # Asked of the computer's own copy: an answer of the card would be waited for.
+        # Taken from the copy in main memory: a copy from the GPU would have to be waited for.
         rows = torch.from_numpy(np.flatnonzero(kinds == number)).to(points.device)
         if not len(rows):
             continue
-        some: Any = Outlines(*(one[rows] for one in on))
+        some: Any = Outlines(*(field[rows] for field in on))
         if kind == "surface":
             inward = (points @ some.normals.transpose(1, 2) - some.distances[:, None]).clamp_max_(0)
             moved = (inward / some.depth[:, None, None]).exp_() @ some.pulls[..., None]
@@ -133,7 +133,7 @@ def _fields(points: Tensor, axis: Tensor, on: Any, kinds: NDArray[np.int8]) -> t
 
 
 def _smooth(axis: Tensor, on: Any) -> Tensor:
-    """Sum of plane waves, which along the axes are products: (n, voxel)."""
+    """Sum of plane waves, products of factors along the axes: (n, voxel)."""
     z, y, x = _waves(axis, on)
     zy = (z[:, :, None] * y[:, None]).flatten(1, 2)
     real = zy.real @ x.real.transpose(1, 2) - zy.imag @ x.imag.transpose(1, 2)
@@ -163,30 +163,30 @@ def _dislocation(points: Tensor, on: Any) -> Tensor:
     size = torch.linalg.vector_norm(edge, dim=1)
     length = torch.linalg.vector_norm(b, dim=1)
     pure = size <= 1e-9 * length
-    # Of a pure screw any direction across the line will do: that of `displacement.dislocation`.
+    # For a pure screw dislocation, the direction across the line of `displacement.dislocation`.
     least = F.one_hot(line.abs().argmin(1), 3).to(line.dtype)
     across = torch.where(pure[:, None], torch.linalg.cross(line, least), edge)
     x_axis = across / torch.linalg.vector_norm(across, dim=1, keepdim=True)
     y_axis = torch.linalg.cross(line, x_axis)
-    x, y = (((points @ one.float().T).T - (on.through * one.float()).sum(1)[:, None]) for one in (x_axis, y_axis))
+    x, y = (((points @ to.float().T).T - (on.through * to.float()).sum(1)[:, None]) for to in (x_axis, y_axis))
     square = torch.maximum(x * x + y * y, length.square().float()[:, None])
-    along, aside = (torch.where(size > 0, size / (2 * math.pi) * (q * one).sum(1), 0.0) for one in (x_axis, y_axis))
+    along, aside = (torch.where(size > 0, size / (2 * math.pi) * (q * to).sum(1), 0.0) for to in (x_axis, y_axis))
     factors = [
         (q * b).sum(1) / (2 * math.pi), along / (2 * (1 - _POISSON)),
         aside * (1 - 2 * _POISSON) / (4 * (1 - _POISSON)), aside / (4 * (1 - _POISSON)),
     ]  # fmt: skip
-    turn, shear, spread, bend = (one.float()[:, None] for one in factors)
+    turn, shear, spread, bend = (factor.float()[:, None] for factor in factors)
     return turn * torch.atan2(y, x) + shear * x * y / square - spread * square.log() - bend * (x * x - y * y) / square
 
 
 def _scaled(field: Tensor, defect: Tensor, inside: Tensor, on: Any, kinds: NDArray[np.int8]) -> Tensor:
-    """Defect and as much of the field as gives the drawn phase range in the crystal: (n, voxel)."""
+    """Defect plus the scaled field that gives the drawn phase range in the crystal: (n, voxel)."""
     ranges = torch.tensor(list(REGIMES.values()), dtype=torch.float64, device=field.device)[on.regime.long()]
     least = _extent(defect, inside)
     lowest, highest = torch.maximum(ranges[:, 0], least), ranges[:, 1]
     wanted = torch.maximum(highest - (highest - lowest) * on.drawn, least)
     share = wanted / _extent(field, inside)
-    rows = torch.from_numpy(np.flatnonzero(np.isin(kinds, [KINDS.index(one) for one in DISLOCATIONS])))
+    rows = torch.from_numpy(np.flatnonzero(np.isin(kinds, [KINDS.index(kind) for kind in DISLOCATIONS])))
     if len(rows):
         rows = rows.to(field.device)
         share[rows] = _newton(field[rows].double(), defect[rows].double(), inside[rows], wanted[rows], least[rows])
@@ -194,27 +194,27 @@ def _scaled(field: Tensor, defect: Tensor, inside: Tensor, on: Any, kinds: NDArr
 
 
 def _newton(field: Tensor, defect: Tensor, inside: Tensor, wanted: Tensor, least: Tensor) -> Tensor:
-    """Share of the field with which `defect + share * field` has a range: `displacement.share_for_range`."""
+    """Find the factor of the field for which `defect + factor * field` has a range: `displacement.share_for_range`."""
     share = (wanted + least) / _extent(field, inside)
     for _ in range(_STEPS):
         phase = defect + share[:, None] * field
         ends = [phase.masked_fill(~inside, -math.inf).argmax(1), phase.masked_fill(~inside, math.inf).argmin(1)]
-        high, low = (one[:, None] for one in ends)
+        high, low = (end[:, None] for end in ends)
         excess = (phase.gather(1, high) - phase.gather(1, low))[:, 0] - wanted
         slope = (field.gather(1, high) - field.gather(1, low))[:, 0]
-        # Where the range is met already, there may be no slope.
+        # The slope may be 0 where the range is already reached.
         share = torch.where(excess.abs() < 1e-9 * wanted, share, share - excess / slope)
     return share
 
 
 def _extent(field: Tensor, inside: Tensor) -> Tensor:
-    """Largest less least value in the crystal (n,) float64."""
+    """Range of the values in the crystal (n,) float64."""
     high, low = field.masked_fill(~inside, -math.inf).amax(1), field.masked_fill(~inside, math.inf).amin(1)
     return high.double() - low.double()
 
 
 def _blurred(intensity: Tensor, deviations: NDArray[np.float64]) -> Tensor:
-    """Fold each volume with its Gauss function, which repeats at the edges, to 4 deviations as SciPy does."""
+    """Convolve each volume cyclically with its Gaussian, truncated at 4 standard deviations as in SciPy."""
     radius = int(4 * float(deviations.max()) + 0.5)
     if radius == 0:
         return intensity
@@ -226,6 +226,6 @@ def _blurred(intensity: Tensor, deviations: NDArray[np.float64]) -> Tensor:
     taps = torch.as_tensor(weights / weights.sum(1, keepdims=True), dtype=torch.float32, device=intensity.device)
     for axis in VOLUME:
         parts = enumerate(steps.tolist())
-        rolled = (taps[:, place, None, None, None] * intensity.roll(step, axis) for place, step in parts)
+        rolled = (taps[:, index, None, None, None] * intensity.roll(step, axis) for index, step in parts)
         intensity = sum(rolled, torch.zeros_like(intensity))
     return intensity

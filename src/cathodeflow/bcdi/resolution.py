@@ -22,7 +22,7 @@ class Curve(NamedTuple):
     frequency : (m,) float64
         [1/nm]
     value, threshold : (m,) float64
-        The figure, and below what it no longer counts as resolved.
+        The figure of merit, and the threshold below which the object is not resolved.
     """
 
     frequency: Float64
@@ -31,10 +31,10 @@ class Curve(NamedTuple):
 
     @property
     def resolution_nm(self) -> float:
-        """Full period [nm] at which the value first falls to the threshold, between shells by linear interpolation.
+        """Full period [nm] at which the value first falls to the threshold, interpolated linearly between shells.
 
-        The period of the last shell where it never does: the data end there. Infinite where it is below from the
-        first shell on.
+        The period of the last shell if it never does, as the data end there. Infinite if the value of the
+        first shell is already below.
         """
         over = self.value - self.threshold
         if len(over) == 0 or not over[0] > 0:
@@ -50,13 +50,13 @@ class Curve(NamedTuple):
 def prtf(objects: Tensor, measured: Tensor, *, voxel_nm: ArrayLike, valid: Tensor | None = None) -> Curve:
     """Phase retrieval transfer function [1]_: agreement of the phases of the starts, by spatial frequency.
 
-    In a shell, the sum of |mean of F(o) over the starts| over the sum of the measured amplitude, that is the ratio of
-    both weighted by the measured amplitude: where nothing was counted there is no ratio. Threshold 1/e.
+    In each shell, the sum of |mean of F(o) over the starts| divided by the sum of the measured amplitude: the mean of
+    their ratio weighted by the measured amplitude, as the ratio is undefined without counts. The threshold is 1/e.
 
     Parameters
     ----------
     objects : (n, z, y, x) complex64
-        Of different starts, at least two; aligned to the first, so give the best first.
+        Objects of at least two starts. They are aligned to the first, which should be the best.
     measured : (z, y, x) float32
         Amplitude.
     voxel_nm : (3,)
@@ -66,7 +66,7 @@ def prtf(objects: Tensor, measured: Tensor, *, voxel_nm: ArrayLike, valid: Tenso
     Raises
     ------
     InputError
-        Fewer than two objects, or shapes that do not fit.
+        Fewer than two objects, or shapes that do not match.
 
     References
     ----------
@@ -78,7 +78,7 @@ def prtf(objects: Tensor, measured: Tensor, *, voxel_nm: ArrayLike, valid: Tenso
     mean = fourier(align(objects, objects[0])[0].mean(0)).abs()
     weight = torch.ones_like(measured) if valid is None else valid.to(measured.dtype)
     number, frequency = _shells(measured.shape, voxel_nm, measured.device)
-    phased, all_of_it = (_by_shell(weight * one, number, len(frequency)) for one in (mean, measured))
+    phased, all_of_it = (_by_shell(weight * values, number, len(frequency)) for values in (mean, measured))
     value = np.divide(phased, all_of_it, out=np.zeros_like(phased), where=all_of_it > 0)
     return Curve(frequency, value, np.full(len(frequency), 1 / math.e))
 
@@ -86,8 +86,8 @@ def prtf(objects: Tensor, measured: Tensor, *, voxel_nm: ArrayLike, valid: Tenso
 def fsc(first: Tensor, second: Tensor, *, voxel_nm: ArrayLike, threshold: float) -> Curve:
     """Fourier shell correlation of two objects, with the half-bit threshold [1]_.
 
-    Between two scans of a particle it measures the resolution; between two starts on one scan only how reproducible
-    the phasing is, which is better than the resolution.
+    Between two scans of a particle it measures the resolution; between two starts on one scan it only measures how
+    reproducible the phasing is, which overestimates the resolution.
 
     Parameters
     ----------
@@ -96,25 +96,25 @@ def fsc(first: Tensor, second: Tensor, *, voxel_nm: ArrayLike, threshold: float)
     voxel_nm : (3,)
         Size of a voxel along z, y, x [nm].
     threshold : float
-        For the support of the first object, as a fraction of the maximum amplitude. In a shell of N voxels of an object
-        that fills a fraction p of the volume N p^(2/3) are independent: speckles are p^(-1/3) voxels wide, along the
-        two directions within the shell.
+        Isosurface level of the support of the first object, as a fraction of the maximum amplitude. If the object fills
+        a fraction p of the volume, N p^(2/3) of N voxels in a shell are independent: speckles are p^(-1/3) voxels wide,
+        along the two directions within the shell.
 
     Raises
     ------
     InputError
-        Shapes that do not fit.
+        Shapes do not match.
 
     References
     ----------
     .. [1] M. van Heel, M. Schatz, J. Struct. Biol. 151, 250 (2005), equation 17
     """
     aligned, _ = align(second[None], first)
-    one, two = fourier(first), fourier(aligned[0])
+    wave, other = fourier(first), fourier(aligned[0])
     number, frequency = _shells(first.shape, voxel_nm, first.device)
     common, power_one, power_two, voxels = (
         _by_shell(each, number, len(frequency))
-        for each in ((one * two.conj()).real, one.abs() ** 2, two.abs() ** 2, torch.ones_like(one.real))
+        for each in ((wave * other.conj()).real, wave.abs() ** 2, other.abs() ** 2, torch.ones_like(wave.real))
     )
     norm = np.sqrt(power_one * power_two)
     value = np.divide(common, norm, out=np.zeros_like(common), where=norm > 0)
@@ -123,7 +123,7 @@ def fsc(first: Tensor, second: Tensor, *, voxel_nm: ArrayLike, threshold: float)
 
 
 def half_bit(independent: ArrayLike) -> Float64:
-    """Fourier shell correlation at which a shell of so many independent voxels carries half a bit for each.
+    """Return the half-bit threshold of shells by their number of independent voxels.
 
     Examples
     --------
@@ -135,10 +135,10 @@ def half_bit(independent: ArrayLike) -> Float64:
 
 
 def _shells(shape: tuple[int, ...], voxel_nm: ArrayLike, device: torch.device) -> tuple[Tensor, Float64]:
-    """Give the number of the shell of each voxel and the frequency of each shell [1/nm].
+    """Return the index of the shell of each voxel, and the frequency of each shell [1/nm].
 
-    Shells are as thick as the coarsest step of frequency of the three axes. Zero frequency is in none, and neither is
-    what lies beyond the nearest edge: these voxels have the number -1.
+    Shells are as thick as the largest frequency step of the three axes. Zero frequency and voxels beyond the nearest
+    edge are in no shell; their index is -1.
     """
     voxel = np.asarray(voxel_nm, np.float64)
     if voxel.shape != (3,) or not (voxel > 0).all():

@@ -1,4 +1,4 @@
-"""Iterative phase retrieval: from a diffraction amplitude to the complex objects that have it."""
+"""Iterative phase retrieval: from a diffraction amplitude to complex objects."""
 
 import math
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ from cathodeflow.errors import InputError
 from cathodeflow.learning import limited_threads, resolve_device
 from cathodeflow.parallel import ordered_map
 
-#: Voxels of starts that are computed at a time: on a CPU as many as its caches hold, on a GPU as its memory.
+#: Number of voxels, over several starts, computed at a time: on a CPU limited by its caches, on a GPU by its memory.
 _TOGETHER = {"cpu": 2**18, "cuda": 2**27}
 
-# First width of the blur, where it is fitted [px].
+# Initial width of a fitted blur [px].
 _FIRST_WIDTH = 0.5
 
 
@@ -35,10 +35,10 @@ class Retrieval(NamedTuple):
         The last iterate, projected on its support.
     supports : (start, z, y, x) bool
     errors : (start, iteration) float32
-        Norm of |F(o)| - A divided by that of A, on the pixels that were phased, after each iteration; the last one is
+        Norm of |F(o)| - A relative to that of A, over the pixels used in phasing, after each iteration; the last one is
         that of the object.
     free_log_likelihood : (start,) float32 [nat per pixel]
-        Poisson log-likelihood of the free pixels, higher is better; NaN where none was excluded.
+        Poisson log-likelihood of the free pixels, higher is better; NaN if no pixel was excluded.
     coherence : (start, 3) float32 [px]
         Standard deviations of the blur along (z, y, x); 0 for full coherence.
     """
@@ -65,26 +65,26 @@ def retrieve(
     Parameters
     ----------
     amplitude : (z, y, x) float32
-        Square root of the intensity, at least 0; zero frequency at index n // 2. In roots of counts where `beta` is
-        None or `likelihood` is "poisson".
+        Square root of the intensity, at least 0; zero frequency at index n // 2. Must be in square roots of counts if
+        `beta` is None or `likelihood` is "poisson".
     options : Phase
-        Its recipe has ER, error reduction [1]_; HIO, hybrid input-output [2]_; RAAR, relaxed averaged alternating
-        reflections [3]_; DM, the difference map [4]_. With `likelihood` "poisson" the wave is projected between the
-        measured and the present amplitude, where the Poisson likelihood of the counts and the squared distance to the
-        present wave have their common minimum [5]_. With `coherence` the coherent intensity is blurred by a Gaussian
-        [6]_, whose width is improved at every shrink-wrap if it is fitted. Free pixels are those of [7]_.
+        Algorithms of the recipe are ER, error reduction [1]_; HIO, hybrid input-output [2]_; RAAR, relaxed averaged
+        alternating reflections [3]_; DM, the difference map [4]_. With `likelihood` "poisson" the wave is projected
+        between the measured and the present amplitude, to the joint optimum of the Poisson likelihood of the counts and
+        the squared distance to the present wave [5]_. With `coherence` the coherent intensity is blurred by a Gaussian
+        [6]_, whose width, if fitted, is updated at every shrink-wrap. Free pixels are chosen as in [7]_.
     mask : (z, y, x) bool, optional
-        True where a pixel was measured; the others are unconstrained, whatever their value. Default: all.
+        True where a pixel was measured; the others are unconstrained, whatever their values. Default: all.
     initial : (z, y, x) or (start, z, y, x) complex64, optional
-        Objects to start from in place of random ones, on any scale; their shrink-wrap gives the first supports, and
-        their number that of the starts.
+        Objects to start from instead of random ones, on any scale; their shrink-wrap gives the first supports, and
+        their number is that of the starts.
     first_support : (z, y, x) bool, optional
-        First support of random starts in place of the box of the options.
+        First support of random starts instead of the box of the options.
     numbers : sequence of int, optional
-        Numbers of the random starts, at least 0; by default 0 to `options.starts` - 1. Start k of a seed is the same
+        Indices of the random starts, at least 0. Default: 0 to `options.starts` - 1. Start k of a seed is the same
         in any selection, except for rounding.
     together : int, optional
-        Voxels of starts that are computed at a time; default: as many as suit the device.
+        Number of voxels, over several starts, computed at a time. Default: as suits the device.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def retrieve(
     Raises
     ------
     InputError
-        Amplitude that is negative, not finite or 0 everywhere, or shapes that do not fit.
+        The amplitude is negative, not finite or 0 everywhere, or shapes do not match.
 
     References
     ----------
@@ -111,7 +111,9 @@ def retrieve(
     steps = parse(options.recipe)
     beta = relaxation(amplitude, valid=mask) if options.beta is None else options.beta
     if options.coherence == "fit" and not options.shrink_every:
-        raise InputError("coherence", "fit, with no shrink-wrap at which to do it", "fixed, or shrink_every above 0")
+        raise InputError(
+            "coherence", "fit, without shrink-wrap updates, at which it is fitted", "fixed, or shrink_every above 0"
+        )
     width = _FIRST_WIDTH if options.coherence == "fit" else options.coherence_px
     free = free_pixels(shape, options.free_fraction, seed=seed) & mask
     if options.free_fraction and not free.any():
@@ -127,7 +129,7 @@ def retrieve(
     size = max((together or _TOGETHER[device.type]) // amplitude.numel(), 1)
 
     def phased(pair: tuple[Tensor, Tensor]) -> list[Tensor]:
-        # Gradients are switched off for the present thread only.
+        # Gradients are disabled per thread.
         with torch.no_grad():
             some, within = (tensor.to(device) for tensor in pair)
             scale = measured.norm / torch.linalg.vector_norm(some * within, dim=VOLUME, keepdim=True)
@@ -146,7 +148,7 @@ def retrieve(
     pairs = list(zip(objects.split(size), supports.split(size), strict=True))
     threads = torch.get_num_threads()
     if device.type == "cpu" and len(pairs) > 1 and threads > 1:
-        # In parallel, each by one thread, they wait for each other less than the threads of one transform do.
+        # In parallel with one thread each, they wait for each other less than several threads of one transform.
         with limited_threads(1):
             parts = list(ordered_map(phased, pairs, workers=threads))
     else:
@@ -155,7 +157,7 @@ def retrieve(
 
 
 def _checked(amplitude: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Amplitude float32 with 0 where the mask (bool) is not."""
+    """Amplitude float32 with 0 outside the mask, and the mask (bool)."""
     if amplitude.ndim != 3 or min(amplitude.shape) < 1:
         raise InputError("amplitude", f"shape {tuple(amplitude.shape)}", "(z, y, x)")
     mask = torch.ones(amplitude.shape, dtype=torch.bool) if mask is None else torch.as_tensor(mask).cpu()
@@ -201,7 +203,7 @@ def _random_starts(
 
 
 def _measured(amplitude: Tensor, mask: Tensor, device: torch.device) -> Measured:
-    """Put the volume (z, y, x) into the order of the iterations: (x, y, z), the zero frequency at index 0."""
+    """Transpose the volume (z, y, x) to the order of the iterations: (x, y, z), zero frequency at index 0."""
     constraint, weight = (
         torch.fft.ifftshift(volume).permute(2, 1, 0).contiguous().to(device)
         for volume in (amplitude * mask, mask.float())

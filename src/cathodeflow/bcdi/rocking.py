@@ -1,4 +1,4 @@
-"""Simulated rocking scans: raw detector frames of one strained crystal, with the geometry and the truth in nm."""
+"""Simulated rocking scans: raw detector frames of one strained crystal, with geometry and truth."""
 
 from typing import NamedTuple
 
@@ -46,23 +46,23 @@ _WHITE = 15000
 
 
 class Truth(NamedTuple):
-    """The crystal on cubic voxels along the axes of the laboratory, its centre at n // 2.
+    """The crystal on cubic voxels along the axes of the laboratory, with its centre at n // 2.
 
     Attributes
     ----------
     amplitude : (z, y, x) float32
         Fraction of each voxel that is crystal.
     displacement : (z, y, x) float32
-        Along the scattering vector [nm], of mean 0 where the amplitude is at least 1/2; 0 where it is 0.
+        Along the scattering vector [nm], with mean 0 over amplitudes of at least 1/2; 0 where the amplitude is 0.
     strain : (z, y, x) float32
-        Change of that along the scattering vector; positive where the lattice is wider.
+        Derivative of the displacement along the scattering vector; positive where the lattice is expanded.
     voxel_nm : float
     phase_range : float
         [rad]
     regime : str
     object : (frame, row, col) complex64
-        On the skewed grid that belongs to the scan: its centred transform is the wave on the detector, without the
-        peak's shift. As large as the frames and what the shift adds.
+        On the skewed grid of the scan: its centred Fourier transform is the wave on the detector, without the
+        shift of the peak. As large as the frames plus the shift.
     """
 
     amplitude: Floats
@@ -75,7 +75,7 @@ class Truth(NamedTuple):
 
 
 class RockingScan(NamedTuple):
-    """Raw frames and the files that a beamline gives with them.
+    """Raw frames and the images and geometry that belong to them.
 
     Attributes
     ----------
@@ -85,10 +85,10 @@ class RockingScan(NamedTuple):
     whitefield : (row, col) float32
         Counts under uniform illumination; 0 in dead pixels.
     good : (row, col) bool
-        Neither dead nor hot.
+        Pixels that are neither dead nor hot.
     geometry : Geometry
     centre : (3,) float64
-        Where the peak of the crystal without strain is: frame, row, column.
+        Position of the peak of the unstrained crystal: frame, row, column.
     truth : Truth
     """
 
@@ -108,20 +108,20 @@ def rocking_scan(
     voxel_nm: float | None = None,
     phase_range: float | None = None,
 ) -> RockingScan:
-    """Simulate the frames of a rocking scan, as they come from the detector.
+    """Simulate the raw detector frames of a rocking scan.
 
-    The crystal is defined in the laboratory and sampled on the skewed grid to which the scan's voxels belong. The
-    detector is taken as flat and the crystal as fixed, as is usual for fractions of a degree.
+    The crystal is defined in the laboratory frame and sampled on the skewed grid of the scan. The
+    detector is assumed to be flat and the crystal fixed, as usual for rocking angles of fractions of a degree.
 
     Parameters
     ----------
     options : SimulateScan
     geometry : Geometry
-        With the rocking step of the options.
+        Its rocking step is replaced by that of the options.
     voxel_nm : float, optional
-        Of the truth [nm]; by default a 32nd of the crystal's size.
+        Voxel size of the truth [nm]. Default: 1/32 of the size of the crystal.
     phase_range : float, optional
-        Range of the phase in place of that of the regime [rad].
+        Range of the phase, to use instead of that of the regime [rad].
 
     Returns
     -------
@@ -159,7 +159,7 @@ def rocking_scan(
     )
     reach = step / 4 * q / length
     change = phase_on(moved(laboratory, reach), displacement) - phase_on(moved(laboratory, -reach), displacement)
-    # At the cut of a dislocation Q . u steps by 2 pi, but the lattice does not.
+    # At the cut of a dislocation Q . u jumps by 2 pi, but the lattice is continuous.
     change -= np.float32(2 * np.pi) * np.round(change / np.float32(2 * np.pi))
 
     on = _conjugate(geometry, shape, offset, polyhedron)
@@ -184,7 +184,7 @@ def rocking_scan(
 def _conjugate(
     geometry: Geometry, shape: tuple[int, int, int], offset: tuple[float, float, float], polyhedron: Polyhedron
 ) -> Grid:
-    """Grid of the object in the frame of the scan, for a window in which the shifted peak does not come around."""
+    """Grid of the object in the frame of the scan, for a window in which the shifted peak does not wrap around."""
     depth, height, width = (
         next_fast_len(side + 2 * int(np.ceil(abs(shift)))) for side, shift in zip(shape, offset, strict=True)
     )
@@ -217,7 +217,7 @@ def _on_detector(
 def _read_out(
     intensity: Floats, options: SimulateScan, rng: np.random.Generator
 ) -> tuple[NDArray[np.int32], Floats, NDArray[np.int32], NDArray[np.bool_]]:
-    """Frames, whitefield, dark image and mask of a detector with hot pixels and as many dead ones."""
+    """Frames, whitefield, dark image and mask of a detector with equal numbers of hot and dead pixels."""
     shape = intensity.shape[1:]
     sensitivity = np.maximum(1 + options.unevenness * rng.normal(size=shape), 0.1).astype(np.float32)
     current, good = np.full(shape, options.dark), np.ones(shape, dtype=bool)

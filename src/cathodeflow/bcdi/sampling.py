@@ -1,8 +1,8 @@
 """Sampling of a measured peak: centre, measured fraction, oversampling, and binning.
 
-The object's autocorrelation is the Fourier transform of the intensity and twice as wide as the object: the part of
-the transform's window that it fills gives the oversampling along each axis [1]_ [2]_. Binning of b frames or pixels
-divides it by b, cropping does not change it.
+The autocorrelation of the object is the Fourier transform of the intensity and twice as wide as the object, so the
+part of the window that it fills gives the oversampling along each axis [1]_ [2]_. Binning by b frames or pixels
+divides the oversampling by b; cropping does not change it.
 
 References
 ----------
@@ -27,9 +27,9 @@ Triple = tuple[int, int, int]
 LEAST = 2.0
 #: Fraction of the intensity outside a window above which a warning is given.
 LOST = 0.01
-# Level of the autocorrelation at which the object ends, relative to its maximum; below it is noise.
+# Level of the autocorrelation, relative to its maximum, that defines its extent; lower values are noise.
 _END = 0.03
-# Half of the box around the maximum whose centre of mass is the peak's centre, as a fraction of the axis.
+# Half the side of the box around the maximum whose centre of mass is the peak centre, as a fraction of the axis.
 _AROUND = 1 / 16
 
 
@@ -39,9 +39,9 @@ def find_centre(values: Floats) -> tuple[Triple, dict[str, Any]]:
     Returns
     -------
     centre : (int, int, int)
-        Nearest voxel. The rest is a ramp in the object's phase, which is removed later.
+        Nearest voxel. The remainder is a phase ramp of the object, which is removed later.
     figures : dict
-        With the exact place `at` and the `maximum` (both in voxels).
+        The exact centre `at` and the position of the `maximum` (both in voxels).
 
     Raises
     ------
@@ -68,15 +68,15 @@ def find_centre(values: Floats) -> tuple[Triple, dict[str, Any]]:
 
 
 def cut_share(values: Floats, centre: Sequence[int]) -> dict[str, Any]:
-    """Estimate the fraction of the peak beyond the measured edges, from its mirror image about the centre.
+    """Estimate the fraction of the peak outside the measured window, from its mirror image about the centre.
 
-    Strain makes a peak unlike its mirror image, but hardly changes the intensity far from its centre.
+    Strain makes a peak asymmetric, but hardly changes the intensity far from its centre.
     """
     mirrored = np.ones(values.shape, bool)
     per_axis = []
     for axis, (n, c) in enumerate(zip(values.shape, centre, strict=True)):
         at = 2 * c - np.arange(n)
-        inside = ((at >= 0) & (at < n)).reshape([-1 if one == axis else 1 for one in range(3)])
+        inside = ((at >= 0) & (at < n)).reshape([-1 if index == axis else 1 for index in range(3)])
         mirrored &= inside
         beyond = float(np.where(inside, 0, values).sum(dtype=np.float64))
         per_axis.append(beyond / (float(values.sum(dtype=np.float64)) + beyond))
@@ -92,9 +92,9 @@ def cut_share(values: Floats, centre: Sequence[int]) -> dict[str, Any]:
 def estimate_oversampling(values: Floats) -> list[float]:
     """Estimate the oversampling along each axis from the extent of the autocorrelation.
 
-    The extent is where the highest autocorrelation at a distance along the axis has fallen to 3 % of its top. Along
-    an axis with a vertex at its ends that is a quarter less than the length of the object, where this is strongly
-    strained up to a half: leave room.
+    The extent is the distance along the axis at which the maximum of the autocorrelation has fallen to 3 %. Along
+    an axis that ends in vertices it is a quarter smaller than the length of the object, for strongly strained
+    objects up to a half: allow a margin.
 
     Parameters
     ----------
@@ -104,9 +104,9 @@ def estimate_oversampling(values: Floats) -> list[float]:
     Returns
     -------
     list of float
-        Window divided by extent: at least 1, where the autocorrelation fills the window.
+        Window divided by extent; 1 if the autocorrelation fills the window.
     """
-    # Half of a real transform holds all of it; the maximum is over both halves alike.
+    # Half of the transform of real values is sufficient, as the other half is its mirror image.
     correlation = np.abs(fft.rfftn(values))
     correlation /= correlation.flat[0]
     result = []
@@ -118,7 +118,7 @@ def estimate_oversampling(values: Floats) -> list[float]:
 
 
 def good_size(n: int, divisor: int) -> int:
-    """Return the size nearest to n that is divisible and suits fast transforms; of two the smaller.
+    """Return the size nearest to n that is divisible and suits fast transforms; if two are equally near, the smaller.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def good_size(n: int, divisor: int) -> int:
 
 
 def window_of(values: NDArray[Any], starts: Sequence[int], lengths: Sequence[int]) -> NDArray[Any]:
-    """Cut a window out of a volume; where it goes beyond, it is 0 (False).
+    """Cut a window out of a volume; outside the volume it is 0 (False).
 
     Examples
     --------
@@ -151,12 +151,12 @@ def window_of(values: NDArray[Any], starts: Sequence[int], lengths: Sequence[int
 
 
 def binned(values: Floats, known: Bools, binning: Sequence[int]) -> tuple[Floats, Bools]:
-    """Bin voxels to blocks: the mean of the known voxels times the size of a block, where at least half are known.
+    """Bin voxels: the mean of the known voxels times the size of a block, where at least half are known.
 
     Parameters
     ----------
     values, known : (z, y, x)
-        Sides that the binning divides.
+        Sides must be divisible by the binning.
     binning : (int, int, int)
 
     Examples

@@ -44,12 +44,12 @@ class Scan(Sample):
 
     @property
     def simulated(self) -> bool:
-        """Whether the raw frames are made by the workflow itself."""
+        """Whether the workflow simulates the raw frames."""
         return self.frames == SIMULATED
 
     @property
     def routes(self) -> tuple[str, ...]:
-        """Routes to a reconstruction that the role asks for: `phase`, `refine` or both."""
+        """Routes to a reconstruction that the role selects: `phase`, `refine` or both."""
         return ROUTES[self.role]
 
 
@@ -83,7 +83,7 @@ def spec_scan(spec: str | None, scan: int | None) -> "SpecScan | None":
     Raises
     ------
     InputError
-        There is a file but no number, or the file has no such scan.
+        A file is given without the number of a scan, or the file has no such scan.
     """
     from cathodeflow.io.spec import read_spec_scan
 
@@ -100,10 +100,10 @@ def sheet_errors(where: str, scan: Scan) -> list[InputError]:
     if scan.simulated:
         given = [column for column in _CORRECTIONS if getattr(scan, column)]
         if given:
-            errors.append(InputError(where, f"{', '.join(given)} of a simulated scan", "nothing: they are simulated"))
+            errors.append(InputError(where, f"{', '.join(given)} of a simulated scan", "no value: they are simulated"))
         return errors
     if (scan.spec is None) != (scan.scan is None):
-        errors.append(InputError(where, "a SPEC file or the number of a scan alone", "both of spec and scan, or none"))
+        errors.append(InputError(where, "only one of spec and scan", "both, or none"))
     if scan.spec is not None and scan.geometry is not None:
         errors.append(InputError(where, "a SPEC file and a geometry file", "one of them"))
     return errors + source_errors(where, {column: getattr(scan, column) for column in ("frames", *_CORRECTIONS)})
@@ -115,7 +115,7 @@ def require_readable(samples: dict[str, Scan], sheet: str) -> None:
     Raises
     ------
     InputError
-        A line for everything that cannot be used.
+        One line for each file that cannot be used.
     """
     from cathodeflow.io.frames import open_series
 

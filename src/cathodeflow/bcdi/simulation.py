@@ -1,4 +1,4 @@
-"""Simulated crystals with strain and their diffraction, with the truth."""
+"""Simulated strained crystals and their diffraction patterns, with the truth."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -33,30 +33,30 @@ from cathodeflow.bcdi.fields import (
 from cathodeflow.bcdi.options import Simulate
 from cathodeflow.errors import InputError
 
-# Lattice spacing over the distance of the nearest facet, for crystals that have no unit of length.
+# Lattice spacing relative to the distance of the nearest facet, for crystals without a unit of length.
 _SPACING = 0.02
 # Minimum extent of a crystal [voxel].
 _EXTENT = 4
 
 
 class Crystal(NamedTuple):
-    """A crystal in its window, with the centre of its bounding box at n // 2, and what is known of it.
+    """A crystal in its window, with the centre of its bounding box at n // 2, and its properties.
 
     Attributes
     ----------
     amplitude : (z, y, x) float32
         Fraction of each voxel that is crystal, 0 to 1.
     phase : (z, y, x) float32
-        Of the object [rad]: -Q . u, as atoms displaced by u scatter exp(-i q . (r + u)), the sign of numpy's fftn.
-        Not wrapped, of mean 0 in the support; 0 where the amplitude is.
+        Phase of the object [rad]: -Q . u, as atoms displaced by u scatter exp(-i q . (r + u)), the sign of numpy's
+        fftn. Not wrapped, with mean 0 in the support; 0 where the amplitude is 0.
     support : (z, y, x) bool
-        At least half of the voxel is crystal.
+        True where at least half of the voxel is crystal.
     phase_range : float
         Maximum minus minimum phase in the support [rad].
     regime, kind, habit : str
         Of `REGIMES`, `KINDS` and `HABITS`.
     oversampling : (3,) float64
-        Side of the window over the crystal's extent, along each axis.
+        Side of the window relative to the extent of the crystal, along each axis.
     """
 
     amplitude: Floats
@@ -70,7 +70,7 @@ class Crystal(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Crystals n with their measurements.
+    """Several crystals (n) and their measurements.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Block(NamedTuple):
     good : (n, y, x) bool
         Pixels that are neither masked nor hot.
     amplitude, phase : (n, z, y, x) float32
-        Truth, as of `Crystal`.
+        Truth, as in `Crystal`.
     photons, phase_range : (n,) float32
     oversampling : (n, 3) float32
     regime, kind, habit : (n,) int8
@@ -122,21 +122,21 @@ def crystal(
     kind : str
         Of `KINDS`.
     regime : str
-        Of `REGIMES`, whose range of phase ranges one is drawn from; with a dislocation, from its own on.
+        One of `REGIMES`, from whose interval the phase range is drawn, above that of a dislocation.
     oversampling : float or (float, float, float)
-        Side of the window over the crystal's extent: of the least oversampled axis, or of each axis, for which the
-        crystal is stretched. At least 2, and the crystal has at least 4 voxels.
+        Side of the window relative to the extent of the crystal: along the least oversampled axis, or along each axis,
+        for which the crystal is stretched. At least 2, and the crystal has at least 4 voxels.
     aspect, rounding
-        As of `draw_polyhedron`.
+        As in `draw_polyhedron`.
     correlation : float
         Correlation length of the smooth displacement, as a fraction of the crystal's largest extent.
     phase_range : float, optional
-        Range of the phase in place of that of the regime [rad].
+        Phase range to use instead of that of the regime [rad].
 
     Raises
     ------
     InputError
-        An option is out of its range, or the phase range is less than that of the dislocation.
+        An option is out of range, or the phase range is smaller than that of the dislocation.
     """
     drawn = outline(rng, size=size, habit=habit, kind=kind, oversampling=oversampling, aspect=aspect, rounding=rounding,
                     correlation=correlation)  # fmt: skip
@@ -147,7 +147,7 @@ def crystal(
     inside = share >= 0.5
     _, phase = scaled(displacement, part, inside=inside, regime=regime, phase_range=phase_range, rng=rng)
     found = float(np.ptp(phase[inside]))
-    around = [(place.start, size - place.stop) for place in where]
+    around = [(side.start, size - side.stop) for side in where]
     return Crystal(
         amplitude=np.pad(share, around),
         phase=np.pad(np.where(share > 0, -phase, np.float32(0)), around),
@@ -161,7 +161,7 @@ def crystal(
 
 
 class Outline(NamedTuple):
-    """A crystal as a polyhedron and the parameters of its displacement, in voxels, with its extent along each axis."""
+    """A crystal as a polyhedron and the parameters of its displacement, in voxels, and its extent along each axis."""
 
     polyhedron: Polyhedron
     extent: Vectors
@@ -179,7 +179,7 @@ def outline(
     rounding: float,
     correlation: float,
 ) -> Outline:
-    """Draw a crystal without its voxels; parameters and errors as of `crystal`."""
+    """Draw the parameters of a crystal; arguments and errors as in `crystal`."""
     wanted = np.asarray(oversampling, dtype=np.float64)
     if wanted.shape not in ((), (3,)) or not ((wanted >= 2) & (wanted <= size / _EXTENT)).all():
         raise InputError("oversampling", f"{oversampling}", f"2 to {size / _EXTENT:g} at {size} voxels")
@@ -192,15 +192,15 @@ def outline(
 
 
 def block(numbers: Sequence[int] | NDArray[np.integer], options: Simulate) -> Block:
-    """Simulate the crystals with these numbers, and measure them.
+    """Simulate the crystals with these numbers and their measurements.
 
-    A crystal depends on the seed, its number, the size and the options of the population alone, its noise also on those
-    of the measurement: not on the other numbers, so the crystals may be divided into blocks at will.
+    A crystal depends only on the seed, its number, the size and the options of the population, its noise also on those
+    of the measurement, but not on the other numbers, so the crystals can be divided into blocks in any way.
 
     Raises
     ------
     InputError
-        As of `crystal`, `detector_mask` and `measure`, or nothing to choose from.
+        As in `crystal`, `detector_mask` and `measure`, or there is nothing to choose from.
     """
     found = []
     for number in numbers:
@@ -213,19 +213,19 @@ def block(numbers: Sequence[int] | NDArray[np.integer], options: Simulate) -> Bl
     return Block(
         counts=np.stack([pattern.counts for pattern in patterns]),
         good=np.stack([pattern.good for pattern in patterns]),
-        amplitude=np.stack([one.amplitude for one in crystals]),
-        phase=np.stack([one.phase for one in crystals]),
+        amplitude=np.stack([drawn.amplitude for drawn in crystals]),
+        phase=np.stack([drawn.phase for drawn in crystals]),
         photons=np.array(photons, dtype=np.float32),
-        phase_range=np.array([one.phase_range for one in crystals], dtype=np.float32),
-        oversampling=np.array([one.oversampling for one in crystals], dtype=np.float32),
-        regime=np.array([list(REGIMES).index(one.regime) for one in crystals], dtype=np.int8),
-        kind=np.array([KINDS.index(one.kind) for one in crystals], dtype=np.int8),
-        habit=np.array([list(HABITS).index(one.habit) for one in crystals], dtype=np.int8),
+        phase_range=np.array([drawn.phase_range for drawn in crystals], dtype=np.float32),
+        oversampling=np.array([drawn.oversampling for drawn in crystals], dtype=np.float32),
+        regime=np.array([list(REGIMES).index(drawn.regime) for drawn in crystals], dtype=np.int8),
+        kind=np.array([KINDS.index(drawn.kind) for drawn in crystals], dtype=np.int8),
+        habit=np.array([list(HABITS).index(drawn.habit) for drawn in crystals], dtype=np.int8),
     )
 
 
 def stored(simulated: Block) -> tuple[Floats, NDArray[np.complex64], NDArray[np.bool_]]:
-    """Give what a network learns from: amplitudes of the good pixels, true objects, and the good pixels.
+    """Return the training data of a network: amplitudes at the good pixels, true objects, and the good pixels.
 
     Returns
     -------
@@ -239,7 +239,7 @@ def stored(simulated: Block) -> tuple[Floats, NDArray[np.complex64], NDArray[np.
 
 
 def crystal_table(numbers: Sequence[int], simulated: Block) -> pd.DataFrame:
-    """Describe the crystals of a block, a row each: number, regime, kind, habit, oversampling, phase range, photons."""
+    """List the crystals of a block, one row each: number, regime, kind, habit, oversampling, phase range, photons."""
     names = {"regime": list(REGIMES), "kind": KINDS, "habit": list(HABITS)}
     columns = {name: np.array(known)[getattr(simulated, name)] for name, known in names.items()}
     columns |= {f"oversampling_{axis}": simulated.oversampling[:, k] for k, axis in enumerate("zyx")}
@@ -248,7 +248,7 @@ def crystal_table(numbers: Sequence[int], simulated: Block) -> pd.DataFrame:
 
 
 def generators(seed: int, number: int | np.integer) -> tuple[np.random.Generator, np.random.Generator]:
-    """Random numbers of a simulated crystal, and of its measurement."""
+    """Return the random generators of a simulated crystal and of its measurement."""
     rng, noise = (np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(number), k))) for k in (0, 1))
     return rng, noise
 
@@ -302,10 +302,10 @@ def draw_exposure(rng: np.random.Generator, options: Simulate) -> dict[str, floa
 
 
 def _fitted(polyhedron: Polyhedron, extent: NDArray[np.float64]) -> Polyhedron:
-    """Polyhedron of these extents; of a single one, the largest is."""
+    """Scale a polyhedron to these extents; a single number is the largest extent."""
     if extent.ndim == 0:
         return transformed(polyhedron, np.eye(3) * extent / np.ptp(bounds(polyhedron), axis=0).max())
-    # The rounding follows the stretching only in the mean, so what is left is stretched again.
+    # The rounding scales only with the mean stretch, so the remaining difference is corrected by another stretch.
     for _ in range(4):
         polyhedron = transformed(polyhedron, np.diag(extent / np.ptp(bounds(polyhedron), axis=0)))
     return transformed(polyhedron, np.eye(3), shift=-bounds(polyhedron).mean(axis=0))
@@ -313,18 +313,18 @@ def _fitted(polyhedron: Polyhedron, extent: NDArray[np.float64]) -> Polyhedron:
 
 def _choice(rng: np.random.Generator, name: str, among: Sequence[str]) -> str:
     if not len(among):
-        raise InputError(name, "none", "something to draw from")
+        raise InputError(name, "none", "at least one")
     return among[int(rng.integers(len(among)))]
 
 
 def _uniform(rng: np.random.Generator, name: str, ends: Sequence[float]) -> float:
     if not ends[0] <= ends[1]:
-        raise InputError(name, f"{ends}", "the lower end first")
+        raise InputError(name, f"{ends}", "the lower limit first")
     return float(rng.uniform(ends[0], ends[1]))
 
 
 def _draw_gap(rng: np.random.Generator, side: int, width: int) -> list[tuple[int, int]]:
-    """Place a gap on one side of the middle eighth."""
+    """Draw the position of a gap on one side of the central eighth."""
     free = side // 2 - side // 16 - width
     if width < 0 or free < 0:
         raise InputError("gap", f"{width} px", f"0 to {side // 2 - side // 16} px at {side} px")

@@ -2,8 +2,8 @@
 
 Atoms displaced by u scatter exp(-i Q . (r + u)). With the transform's kernel exp(-i q . r), the sign of numpy's fftn,
 the object's phase is -Q . u, so that the displacement along Q is -phase / |Q| and the strain its derivative along Q,
--(Q . grad phase) / |Q|^2 [1]_. Positive strain is a larger lattice spacing, which puts intensity at smaller |Q|; that
-holds for the object and for its twin, which has the same strain at the inverted place. A retrieved phase has an
+-(Q . grad phase) / |Q|^2 [1]_. Positive strain is a larger lattice spacing, which moves intensity to smaller |Q|; this
+holds for the object and for its twin, which has the same strain at the inverted position. A retrieved phase has an
 arbitrary mean and ramp, so displacement and strain are relative to the particle's average.
 
 References
@@ -31,7 +31,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class Field(NamedTuple):
-    """A quantity on voxels, NaN where it is not known."""
+    """A quantity on voxels, NaN where it is unknown."""
 
     name: str
     unit: str
@@ -67,7 +67,8 @@ def particle(
 ) -> Particle:
     """Interpolate an object to the laboratory frame, with displacement and strain.
 
-    Both are computed in the frame of the scan, before any interpolation, which would spoil derivatives at the surface.
+    Both are computed in the frame of the scan, before the interpolation, which would distort derivatives at the
+    surface.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ def particle(
     geometry : Geometry
     options : Strain
     binning : (int, int, int)
-        Frames, rows and columns that were binned to one.
+        Binning of frames, rows and columns.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def particle(
         return to_laboratory(values, geometry, binning=binning, voxel_nm=voxel_nm, within=support, order=order)[0]
 
     def cubic_field(field: Field) -> Field:
-        # Values go on beyond where they are known, so that those at the edge are not mixed with nothing.
+        # Known values are continued beyond their edge, so that those at the edge are not mixed with zeros.
         known = np.isfinite(field.values)
         nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
         inside = cubic(known.astype(np.float32)) >= 0.5
@@ -108,7 +109,7 @@ def particle(
 
 
 def displacement(phase: NDArray[np.floating[Any]], support: NDArray[np.bool_], q: Floats) -> Field:
-    """Displacement of the lattice along the scattering vector, its mean in the support 0.
+    """Displacement of the lattice along the scattering vector, with mean 0 in the support.
 
     Parameters
     ----------
@@ -144,7 +145,7 @@ def strain(
 ) -> Field:
     """Strain of the lattice along the scattering vector.
 
-    The phase's gradient is taken from the products of neighbours, so that wraps of the phase do not matter, as long as
+    The phase gradient is computed from products of neighbours, so that phase wraps do not matter as long as
     neighbours differ by less than pi.
 
     Parameters
@@ -172,12 +173,12 @@ def strain(
     """
     inner = binary_erosion(support, iterations=max(erosion, 1))
     _require_voxels(inner, f"a support of more than {2 * max(erosion, 1)} voxels along each axis")
-    # Derivative along Q / |Q| is that along the axes times the components of Q / |Q|^2 in their basis.
+    # The derivative along Q / |Q| is that along the axes times the components of Q / |Q|^2 in their basis.
     along = np.linalg.solve(np.asarray(basis).T, q) / (q @ q)
     slope = np.zeros(volume.shape)
     for axis, weight in enumerate(along):
         step = np.angle(np.roll(volume, -1, axis) * np.conj(volume))
-        # Voxels of the eroded support never touch the edges, where rolling joins both ends.
+        # Voxels of the eroded support are never at the edges, where rolling wraps around.
         slope += weight * 0.5 * (step + np.roll(step, 1, axis))
     values = np.full(volume.shape, np.nan, np.float32)
     values[inner] = -slope[inner]
@@ -208,7 +209,7 @@ def depth_statistics(
     Parameters
     ----------
     fields : sequence of Field
-        (z, y, x) each, on cubic voxels; voxels where one is NaN do not count for it.
+        (z, y, x) each, on cubic voxels; NaN voxels are ignored.
     support : (z, y, x) bool
     voxel_nm : float
     shells : sequence of float

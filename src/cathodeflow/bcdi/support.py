@@ -16,9 +16,9 @@ def box_support(shape: tuple[int, int, int], fraction: float) -> Tensor:
     Parameters
     ----------
     shape : (z, y, x)
-        Of the volume.
+        Shape of the volume.
     fraction : float
-        Of each axis, above 0, at most 1.
+        Fraction of each axis, above 0, at most 1.
 
     Returns
     -------
@@ -27,7 +27,7 @@ def box_support(shape: tuple[int, int, int], fraction: float) -> Tensor:
     Raises
     ------
     InputError
-        When the fraction is out of range.
+        The fraction is out of range.
 
     Examples
     --------
@@ -71,12 +71,12 @@ def shrink_wrap(objects: Tensor, *, sigma: float, threshold: float) -> Tensor:
     Parameters
     ----------
     objects : (..., z, y, x) complex or float
-        Projected on the present support: an iterate of HIO that is not carries its feedback outside, and its support
-        grows instead of shrinking.
+        Projected on the present support: an unprojected HIO iterate has the feedback outside, and its support
+        would grow instead of shrink.
     sigma : float
         Standard deviation of the Gaussian, at least 0 [voxel].
     threshold : float
-        Share of the maximum, above 0 and below 1.
+        Fraction of the maximum, above 0 and below 1.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def shrink_wrap(objects: Tensor, *, sigma: float, threshold: float) -> Tensor:
     Raises
     ------
     InputError
-        When sigma or the threshold is out of range.
+        Sigma or the threshold is out of range.
     """
     if not 0 < threshold < 1:
         raise InputError("threshold", str(threshold), "a fraction of the maximum, above 0 and below 1")

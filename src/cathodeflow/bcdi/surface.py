@@ -1,4 +1,4 @@
-"""The surface of a particle in three dimensions, coloured by strain or phase: one HTML page that opens offline."""
+"""The surface of a particle in 3D, coloured by strain or phase: a single HTML page that works offline."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ from cathodeflow.bcdi.plots import CYCLIC, DIVERGING
 from cathodeflow.errors import InputError
 from cathodeflow.io.text import package_text
 
-# Fraction of the vertices whose values lie within the ends of a colour scale.
+# Fraction of the vertices whose values are within the limits of a colour scale.
 _SHOWN = 0.98
 
 
@@ -25,9 +25,9 @@ class Mesh(NamedTuple):
     """Triangles of a surface.
 
     vertices : (m, 3) float64
-        Places along z, y, x [voxel], index 0 being the centre of the first voxel.
+        Positions along z, y, x [voxel]; 0 is the centre of the first voxel.
     faces : (k, 3) int64
-        Vertices of each, counter-clockwise where x, y, z are right-handed and one looks from outside.
+        Vertices of each triangle, counter-clockwise seen from outside in right-handed axes x, y, z.
     """
 
     vertices: NDArray[np.float64]
@@ -35,16 +35,16 @@ class Mesh(NamedTuple):
 
 
 def isosurface(amplitude: NDArray[np.floating], level: float) -> Mesh:
-    """Find the surface on which the amplitude has a level, closed also where the volume ends.
+    """Find the isosurface of the amplitude at a level, closed at the edges of the volume.
 
-    A vertex in each cell of eight voxels that lie on both sides, at the mean of the crossings of the cell's edges, and
-    a quadrangle, cut into two triangles, for each pair of neighbouring voxels on different sides [1]_.
+    A vertex in each cell of eight voxels on both sides of the level, at the mean of the crossings of the cell edges,
+    and a quadrangle, cut into two triangles, for each pair of neighbouring voxels on different sides [1]_.
 
     Parameters
     ----------
     amplitude : (z, y, x)
     level : float
-        In units of the amplitude.
+        Isosurface level, in units of the amplitude.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def isosurface(amplitude: NDArray[np.floating], level: float) -> Mesh:
             total[..., axis] += share[part]
     active = count > 0
     number = np.cumsum(active.ravel()).reshape(cells) - 1
-    # Less one, for the padding.
+    # Minus one, for the padding.
     vertices = np.argwhere(active) + total[active] / count[active][:, None] - 1.0
     faces = []
     for axis in range(3):
@@ -85,7 +85,7 @@ def isosurface(amplitude: NDArray[np.floating], level: float) -> Mesh:
         steps = np.zeros((4, 3), np.int64)
         steps[1:3, first] = steps[2:4, second] = -1
         around = np.stack([number[tuple((places + step).T)] for step in steps], axis=1)
-        # The other two axes of y stand the other way round than those of z and x.
+        # The other two axes of y have the opposite order to those of z and x.
         turned = rising == (axis == 1)
         around[turned] = around[turned][:, ::-1]
         faces += [around[:, [0, 1, 2]], around[:, [0, 2, 3]]]
@@ -100,7 +100,7 @@ def at_vertices(mesh: Mesh, values: NDArray[np.floating], *, cyclic: bool = Fals
     mesh : Mesh
     values : (z, y, x)
     cyclic : bool
-        Whether they are angles [rad].
+        Whether the values are angles [rad].
 
     Raises
     ------
@@ -128,15 +128,15 @@ def surface_page(
     level: float,
     title: str = "Particle",
 ) -> str:
-    """Make the page of an object's surface, to turn, to enlarge, and to colour by any of its fields or its phase.
+    """Make the page of an object's surface, to be rotated, zoomed and coloured by any of its fields or its phase.
 
     Parameters
     ----------
     volume : (z, y, x) complex
     support : (z, y, x) bool
-        Voxels beyond its neighbours are ignored, and so is the phase of these neighbours.
+        Voxels further away than its neighbours are ignored, and so is the phase of these neighbours.
     fields : sequence of (name, unit, values)
-        Such as the strain, on the same voxels, NaN where not known; the first is shown first. Scales are centred on 0.
+        Such as the strain, on the same voxels, NaN where unknown; the first is shown first. Scales are centred on 0.
     voxel_nm : (3,), optional
         Size of a voxel along z, y, x, which are orthogonal [nm].
     level : float
@@ -146,18 +146,18 @@ def surface_page(
     Returns
     -------
     str
-        HTML, with all that it needs inside; WebGL draws it. About 25 bytes for a vertex.
+        Self-contained HTML, drawn by WebGL; about 25 bytes per vertex.
 
     Raises
     ------
     InputError
-        Nothing is above the level.
+        No voxel is above the level.
     """
-    # Including a voxel around the support: without it the surface would have the steps of the support.
+    # Including one voxel around the support, without which the surface would have the steps of the support.
     amplitude = np.where(binary_dilation(support), np.abs(volume), 0)
     mesh = isosurface(amplitude / (amplitude.max() or 1), level)
     size = np.ones(3) if voxel_nm is None else np.asarray(voxel_nm, np.float64)
-    # From here on x, y, z.
+    # From here on in the order x, y, z.
     places = ((mesh.vertices - (mesh.vertices.min(0) + mesh.vertices.max(0)) / 2) * size)[:, ::-1]
     radius = float(np.linalg.norm(places, axis=1).max())
     quantities = [
@@ -181,7 +181,7 @@ def surface_page(
 
 
 def _pairs(values: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Voxels, and their next ones along an axis."""
+    """Return the voxels, and their next neighbours along an axis."""
     n = values.shape[axis]
     return values.take(range(n - 1), axis), values.take(range(1, n), axis)
 

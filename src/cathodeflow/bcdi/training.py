@@ -1,4 +1,4 @@
-"""Training of a network on diffraction alone, on the true objects of simulated crystals, or on both."""
+"""Training of a network on diffraction patterns only, on the true objects of simulated crystals, or on both."""
 
 import itertools
 import os
@@ -22,7 +22,7 @@ from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
 from cathodeflow.training.optimizers import build_optimizer
 
-# Number of volumes by which an interrupted training recognises its data.
+# Number of volumes that identify the data of an interrupted training.
 _KNOWN_BY = 8
 
 
@@ -44,32 +44,32 @@ def train_network(
     on_epoch: Callable[[Record], None] | None = None,
     label: str = "BCDI network",
 ) -> TrainedNetwork:
-    """Train; the epoch of the lowest validation loss is kept. Volumes are read when they are needed, one by one.
+    """Train; the epoch with the lowest validation loss is kept. Volumes are read one by one when they are needed.
 
     Parameters
     ----------
     amplitudes : (n, z, y, x) float
-        Square roots of counts, zero frequency at index n // 2: anything with a shape that gives a volume for a number
-        (NumPy, Zarr, Dask, HDF5).
+        Square roots of counts, zero frequency at index n // 2: any object with a shape that returns a volume for an
+        index (NumPy, Zarr, Dask, HDF5).
     objects : (n, z, y, x) complex, or None
-        Ground truth. With it, validation records the correlation of the candidate of the lowest residual, and of the
-        best. Required if `supervised` is above 0.
+        Ground truth. If given, validation records the correlation of the candidate with the lowest residual, and of the
+        best candidate. Required if `supervised` is above 0.
     options : Train
-        Its `initial` and `threads` are left to the caller.
+        Its `initial` and `threads` are for the caller.
     initial_weights : mapping of str to Tensor, optional
-        Weights to start from, of a network of the same architecture and any size of volume.
+        Weights to start from, of a network of the same architecture, for any size of the volumes.
     checkpoint, label
         Of `cathodeflow.training.loop.fit`.
     key : str
-        Digest of the data, such as that of its manifest, to which a checkpoint belongs. Without one a few volumes stand
-        for it.
+        Digest of the data, such as that of its manifest, to which a checkpoint belongs. Default: a digest of a few
+        volumes.
     on_epoch : callable, optional
         Called with the record of each epoch at its end.
 
     Raises
     ------
     InputError
-        A shape that does not fit, or a volume that is 0 everywhere, negative or not finite.
+        Shapes do not match, or a volume is 0 everywhere, negative or not finite.
     """
     model = make_network(options)
     if initial_weights is not None:
@@ -88,7 +88,7 @@ def train_network(
     def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, ...]]:
         rows = train_rows[torch.randperm(len(train_rows), generator=epoch.random)]
         seeds = torch.randint(2**62, rows.shape, generator=epoch.random)
-        # An incomplete batch would have the weight of a whole one, and a single volume has no batch statistics.
+        # An incomplete batch would have the weight of a full one, and a single volume has no batch statistics.
         end = len(rows) - len(rows) % batch_size if len(rows) > batch_size else len(rows)
         return ordered_map(
             lambda some: _batch(sources, *some, options=options),
@@ -111,7 +111,7 @@ def train_network(
     def set_threshold(network: nn.Module, epoch: int) -> None:
         network.threshold = threshold[0] + (threshold[1] - threshold[0]) * epoch / max(options.epochs - 1, 1)
 
-    # The constant schedule begins at its rate.
+    # The constant schedule has no warm-up.
     scheduled = options if options.schedule == "cosine" else options.model_copy(update={"warm_up": 0})
     known = [_volume(source, row) for source in sources
              for row in np.linspace(0, count - 1, min(_KNOWN_BY, count)).astype(int).tolist()]  # fmt: skip
@@ -143,7 +143,7 @@ def network_loss(network: nn.Module, batch: Sequence[Tensor], *, options: Train)
         each = each + options.supervised * placed_loss(found, batch[1])
     values = {"loss": best(each, mean_fraction=options.mean_fraction).mean()}
     if not network.training:
-        # The choice of a prediction, which has no truth. In training it would only take time.
+        # Chosen as in a prediction, without the truth. In training it would only take time.
         residual = residuals(found, measured)
         values["residual"] = residual.amin(1).mean()
         if len(batch) > 1:
@@ -154,7 +154,7 @@ def network_loss(network: nn.Module, batch: Sequence[Tensor], *, options: Train)
 
 
 def _settings(options: Train) -> dict[str, Any]:
-    """Options that decide the result, for the key of the checkpoint; the loop adds those of every training."""
+    """Options that affect the result, for the key of the checkpoint; the loop adds those of every training."""
     elsewhere = {*TrainingOptions.model_fields, "initial", "num_workers", "threads"}
     return options.model_dump(mode="json", exclude=elsewhere)
 
@@ -177,14 +177,14 @@ def _volume(source: Any, row: int) -> NDArray[Any]:
 def _batch(
     sources: Sequence[Any], rows: Tensor, seeds: Tensor | None = None, *, options: Train | None = None
 ) -> tuple[Tensor, ...]:
-    """Read volumes, amplitudes first; with options and a seed for each they are augmented."""
+    """Read volumes, amplitudes first; they are augmented if options and a seed for each are given."""
     parts: list[list[NDArray[Any]]] = []
     for index, row in enumerate(rows.tolist()):
         volumes = [_volume(source, row) for source in sources]
         lowest, highest = float(volumes[0].min()), float(volumes[0].max())
         if not 0 <= lowest < highest < np.inf:
             found = "0 everywhere" if lowest == highest == 0 else f"from {lowest:.3g} to {highest:.3g}"
-            raise InputError("training amplitudes", f"volume {row} {found}", "finite, at least 0, not all the same")
+            raise InputError("training amplitudes", f"volume {row} {found}", "finite values, at least 0, not all equal")
         if options is not None and seeds is not None:
             random = np.random.default_rng(int(seeds[index]))
             fraction = float(np.exp(random.uniform(np.log(options.min_photon_fraction), 0)))
@@ -197,7 +197,7 @@ def _batch(
 def thinned(amplitude: NDArray[np.float32], fraction: float, random: np.random.Generator) -> NDArray[np.float32]:
     """Keep each photon of an amplitude (square root of counts) with a probability: the noise of a shorter exposure.
 
-    At least one photon stays.
+    At least one photon is kept.
     """
     if fraction == 1:
         return amplitude
@@ -212,11 +212,11 @@ def thinned(amplitude: NDArray[np.float32], fraction: float, random: np.random.G
 
 
 def augmented(volumes: Sequence[NDArray[Any]], random: np.random.Generator, options: Augment) -> list[NDArray[Any]]:
-    """Exchange axes where all are equally long, and mirror volumes of even sides about index n // 2, all alike."""
+    """Exchange axes if all are equally long, and mirror volumes of even sides about index n // 2, all alike."""
     if not (options.rotate90 or options.flip):
         return list(volumes)
     sides = volumes[0].shape
     axes = random.permutation(3) if options.rotate90 and len(set(sides)) == 1 else np.arange(3)
     mirrored = tuple(itertools.compress(range(3), random.integers(2, size=3))) if options.flip else ()
-    # Mirroring an array moves index n // 2 to the one before.
+    # Mirroring an array moves index n // 2 to n // 2 - 1.
     return [np.roll(np.flip(volume.transpose(axes), mirrored), [1] * len(mirrored), mirrored) for volume in volumes]

@@ -1,4 +1,4 @@
-"""Phasing of crystals whose truth is known, from a network's images and from random starts, with the same settings."""
+"""Phasing of crystals with known truth from predictions of a network and from random starts, with equal settings."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from cathodeflow.bcdi.prediction import predict_objects
 from cathodeflow.bcdi.refinement import refinement
 from cathodeflow.bcdi.retrieval import retrieve
 
-#: Kinds of start.
+#: Kinds of starts.
 NETWORK, RANDOM = "network", "random"
 
 Row = dict[str, Any]
@@ -32,17 +32,17 @@ def try_starts(
         Square root of counts, zero frequency at index n // 2.
     truth : (z, y, x) complex64
     options : Evaluate
-        As many random starts, and candidates of the network (those of the lowest residual) as far as it predicts as
-        many.
+        With the number of random starts, and of candidates of the network (those with the lowest residuals, if it
+        predicts more).
     mask : (z, y, x) bool, optional
         True where a pixel was measured. Default: all.
 
     Returns
     -------
     list of dict
-        A row for each start: `start` (`NETWORK` or `RANDOM`), `iterations`, `candidate` (its number), `correlation`,
-        `phase_error` [rad], `error` and `support_fraction`. At 0 iterations the network alone. A network that predicts
-        nothing to start from has a row of correlation 0 for each number of iterations.
+        One row per start: `start` (`NETWORK` or `RANDOM`), `iterations`, `candidate` (its number), `correlation`,
+        `phase_error` [rad], `error` and `support_fraction`. 0 iterations are those of the network alone. A network that
+        predicts only zeros has a row with correlation 0 for each number of iterations.
     """
     guess = predict_objects(network, amplitude.numpy(), options, mask=mask)
     usable = guess.objects.abs().amax((1, 2, 3)) > 0
@@ -61,7 +61,7 @@ def try_starts(
 
 
 def best_trials(trials: pd.DataFrame) -> pd.DataFrame:
-    """Keep the start of the lowest error of each crystal: the choice that can be made without the truth.
+    """Keep the start with the lowest error of each crystal, a choice that does not need the truth.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def best_trials(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def trial_rows(start: str, iterations: int, objects: Tensor, errors: Tensor, truth: Tensor) -> list[Row]:
-    """Compare objects (candidate, z, y, x) of one kind of start with the truth: rows as those of `try_starts`."""
+    """Compare objects (candidate, z, y, x) of one kind of start with the truth: rows as in `try_starts`."""
     agreement, fractions = (
         against_truth(objects, truth, threshold=SUPPORT_THRESHOLD),
         support_fraction(objects, threshold=SUPPORT_THRESHOLD),
@@ -97,6 +97,6 @@ def trial_rows(start: str, iterations: int, objects: Tensor, errors: Tensor, tru
 
 
 def by_regime(trials: pd.DataFrame) -> pd.DataFrame:
-    """Sort trials by regime, from weak to strong strain, then by crystal; the order of its trials stays."""
+    """Sort trials by regime, from weak to strong strain, then by crystal, without changing the order of its trials."""
     ranks = trials["regime"].map(list(REGIMES).index)
     return trials.assign(rank=ranks).sort_values(["rank", "crystal"], kind="stable").drop(columns="rank")

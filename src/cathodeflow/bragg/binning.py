@@ -1,4 +1,4 @@
-"""Binned frames: shape, counts, mask, and positions in binned pixels and in those of the detector.
+"""Binned frames: shape, counts, mask, and conversion of positions between binned pixels and detector pixels.
 
 Pixel centres are at integers in both.
 """

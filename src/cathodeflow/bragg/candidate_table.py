@@ -40,7 +40,7 @@ def by_frame(table: pd.DataFrame, n_frames: int, where: str) -> Iterator[tuple[i
 
 
 def require_inside(rows: NDArray[np.number], cols: NDArray[np.number], shape: tuple[int, ...], where: str) -> None:
-    """Require that positions [px] are on frames of a shape; those of frames with another binning are not.
+    """Require that positions [px] are on frames of a shape, unlike those of frames with another binning.
 
     Raises
     ------

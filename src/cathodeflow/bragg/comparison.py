@@ -105,7 +105,7 @@ def error_by_intensity(
 def detection(peaks: pd.DataFrame, truth: pd.DataFrame, *, max_distance: float, n_bins: int) -> pd.DataFrame:
     """Compute the recall of the true peaks by amplitude and the precision of the located peaks by intensity.
 
-    True peaks near bad pixels do not enter the recall; a located peak that matches one is correct.
+    True peaks near bad pixels are excluded from the recall, but a located peak that matches one is correct.
 
     Parameters
     ----------
@@ -114,9 +114,9 @@ def detection(peaks: pd.DataFrame, truth: pd.DataFrame, *, max_distance: float, 
     truth : DataFrame
         Columns frame, row, col [px], amplitude [counts], masked.
     max_distance : float
-        Largest distance of a match [px].
+        Maximum distance of a match [px].
     n_bins : int
-        Bins, equally wide in the logarithm of the counts.
+        Number of bins, equally wide in the logarithm of the counts.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def detection(peaks: pd.DataFrame, truth: pd.DataFrame, *, max_distance: float, 
     amplitude, intensity = truth["amplitude"].to_numpy(np.float64), peaks["intensity"].to_numpy(np.float64)
     both = np.concatenate([amplitude[counted], intensity])
     both = both[np.isfinite(both) & (both > 0)]
-    # Slightly wider, so that rounding excludes neither the lowest nor the highest value.
+    # Slightly wider, so that rounding does not exclude the lowest or the highest value.
     edges = np.geomspace(both.min() * (1 - 1e-9), both.max() * (1 + 1e-9), n_bins + 1) if both.size else np.ones(1)
     table = pd.DataFrame({"low": edges[:-1], "high": edges[1:]})
     of = {

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 def crop_patches(
     frame: NDArray[np.floating], rows: ArrayLike, cols: ArrayLike, *, size: int, fill: float = 0.0
 ) -> NDArray[np.float32]:
-    """Cut a patch around each (row, col), which becomes the patch's pixel (size // 2, size // 2), at edges too.
+    """Cut a patch around each (row, col), which becomes pixel (size // 2, size // 2) of the patch, also at edges.
 
     Parameters
     ----------

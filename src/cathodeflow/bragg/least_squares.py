@@ -13,9 +13,9 @@ N = 7
 LN2 = math.log(2.0)
 # No `nnan` and `ninf`: NaN marks pixels that are left out.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
-# All that `fit_all` calls becomes one function with it. Of a function compiled by itself, the process that compiles has
-# that version, but one that reads the code kept on disk another, which sums in another order: the last bits of results
-# would depend on who had compiled.
+# All functions that `fit_all` calls are compiled into it. If they were compiled separately, the process that compiles
+# them would use another version than processes that read the cache, with another order of summation: the last bits of
+# the results would depend on which process compiled.
 # Rows of the work array: pixel coordinates, counts and their reciprocal, threshold where the counts lie below it (0
 # elsewhere), known intensity, Gaussian, 1 / expected, weight, weighted residual, the derivatives by each parameter, and
 # one of those times the weight.
@@ -119,8 +119,8 @@ def _normal_equations(x, k, n, size, work, axes, gradient, fisher):
 
     Laurence & Chromy, Nature Methods 7, 338 (2010), eq. 3, with the expected curvature (weights 1 / expected) in place
     of counts / expected^2: it stays positive where the counts are zero, and its inverse is the Cramer-Rao bound.
-    Counts below the threshold say nothing while the expected counts are below it too, and count as the threshold else.
-    The loops are many and short because only such loops become vector instructions.
+    Counts below the threshold do not contribute while the expected counts are below it, too; otherwise they count as
+    the threshold. The loops are many and short because only such loops become vector instructions.
     """
     row, col, amplitude, background, mixing = x[0], x[1], x[2], x[3], x[6]
     per_row, per_col = 1.0 / x[4], 1.0 / x[5]
@@ -212,7 +212,7 @@ def _solve(factor, k, y):
 
 @njit(forceinline=True)
 def _step(gradient, fisher, damping, lowest, highest, k, fixed, factor, step):
-    """Damped scoring step inside a box: parameters that would leave it stay at its side, the rest is solved again."""
+    """Damped scoring step inside a box: parameters that would leave it stay there; the others are solved again."""
     for a in range(k):
         fixed[a] = (
             not fisher[a, a] > 0.0
@@ -259,7 +259,7 @@ def _fit(
     lower, upper, lowest, highest = small[3, 5], small[3, 6], small[4, 0], small[4, 1]
     limit = small[4, 2]
 
-    # A background of exactly 0 would make the likelihood of one stray count zero.
+    # With a background of exactly 0, one stray count would have a likelihood of zero.
     floor = variance + 1e-8 * brightest
     lower[0] = lower[1] = -0.5
     upper[0] = upper[1] = size - 0.5
@@ -285,10 +285,10 @@ def _fit(
     deviance = _normal_equations(x, k, n, size, work, axes, gradient, fisher)
     damping, growth = 0.01, 4.0
     converged, accepted = False, True
-    # Below the second the deviance is rounding errors.
+    # Decrements below the second value are rounding errors of the deviance.
     shortest = max(tolerance * tolerance, 1e-14 * total)
     for _ in range(max_iterations):
-        # Far from the optimum the quadratic model is good for moderate changes only.
+        # Far from the optimum the quadratic model is valid only for moderate changes.
         limit[0], limit[1], limit[2], limit[3] = 0.5 * x[4], 0.5 * x[5], np.inf, np.inf
         limit[4], limit[5], limit[6] = 0.5 * x[4], 0.5 * x[5], 0.5
         for a in range(N):
@@ -312,7 +312,7 @@ def _fit(
         last = decrement * (1.0 + damping) < shortest
         accepted = trial_deviance <= deviance
         if accepted:
-            # Nielsen's rule (IMM-REP-1999-05): damped by how far the quadratic model could be trusted.
+            # Nielsen's rule (IMM-REP-1999-05): damping follows the accuracy of the quadratic model.
             gain = (deviance - trial_deviance) / (decrement - 0.5 * curvature + 1e-300)
             damping *= min(max(1.0 - (2.0 * gain - 1.0) ** 3, 0.1), 2.0)
             growth = 4.0
@@ -372,16 +372,17 @@ def fit_all(patches, known, starts, k, search, threshold, variance, tolerance, m
     k : int
         Number of free parameters: 7, or 6 with the mixing held at 0.
     search : float
-        Distance from the patch's centre along either axis up to which the start value of the peak is sought [px].
+        Maximum distance from the patch centre, along either axis, at which the start value of the peak is searched
+        [px].
     threshold : float
-        Counts below it are known only to be below it.
+        Counts below it are censored: only known to be below it.
     variance : float
         Variance of the read-out noise [counts^2].
     tolerance : float
         Length of the last step [standard errors].
     max_iterations : int
     results : (n, 16) float64
-        Written: parameters, standard errors, reduced chi-square, converged.
+        Output: parameters, standard errors, reduced chi-square, converged.
     """
     n, size = patches.shape[0], patches.shape[1]
     block = 64

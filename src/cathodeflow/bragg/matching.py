@@ -7,12 +7,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
-#: What is compared: distances are columns `network_fit`, ... [px] of the table of `compare_peaks`.
+#: Compared pairs; the distances are the columns `network_fit`, ... [px] of the table of `compare_peaks`.
 PAIRS = (("network", "fit"), ("network", "truth"), ("fit", "truth"))
 
 
 class Match(NamedTuple):
-    """Indices of the matched points in either set, and their distances [px], nearest first."""
+    """Indices of the matched points in each set, and their distances [px], nearest first."""
 
     a: NDArray[np.int64]
     b: NDArray[np.int64]
@@ -34,7 +34,7 @@ def match(
     a, b : (n, 2), (m, 2) float
         Points (row, col) [px]; points that are not finite are never matched.
     max_distance : float
-        Largest distance of a pair [px].
+        Maximum distance of a pair [px].
     a_frame, b_frame : (n,), (m,) int, optional
         Frames of the points. Default: all points are on one frame.
 
@@ -67,16 +67,16 @@ def match(
 def points_by_frame(xy: ArrayLike, frame: ArrayLike | None, distance: float) -> NDArray[np.float64]:
     """Return points (frame, row, col) for a search of neighbours in frames.
 
-    Frames are so far apart along the first axis that no pair within the distance crosses them.
+    Frames are so far apart along the first axis that no pair within the distance has points in two frames.
 
     Parameters
     ----------
     xy : (n, 2) float
         Positions (row, col) [px].
     frame : (n,) int, optional
-        Frame of each point; None: all are on one frame.
+        Frame of each point. Default: all points are on one frame.
     distance : float
-        Largest distance of the search [px].
+        Maximum distance of the search [px].
 
     Returns
     -------
@@ -88,7 +88,7 @@ def points_by_frame(xy: ArrayLike, frame: ArrayLike | None, distance: float) -> 
 
 
 def pair(fitted: pd.DataFrame, located: pd.DataFrame, *, max_distance: float, intensity: str) -> pd.DataFrame:
-    """Join the positions of the same peaks by the fit and by the network.
+    """Join the positions of the same peaks from the fit and the network.
 
     If both tables have a column `candidate` they are joined by it, at any distance; otherwise with `match`.
 
@@ -97,7 +97,7 @@ def pair(fitted: pd.DataFrame, located: pd.DataFrame, *, max_distance: float, in
     fitted, located : DataFrame
         Columns frame, row, col [px]; `located`, which has a row for each peak found, also the column `intensity`.
     max_distance : float
-        Largest distance of a match [px].
+        Maximum distance of a match [px].
     intensity : str
         Column of `located` to report as intensity [counts].
 
@@ -122,7 +122,7 @@ def pair(fitted: pd.DataFrame, located: pd.DataFrame, *, max_distance: float, in
 def compare_peaks(pairs: pd.DataFrame, truth: pd.DataFrame | None = None, *, max_distance: float) -> pd.DataFrame:
     """Compute the distances between network, fit and truth of every peak.
 
-    The truth of a peak is found from the mean of both positions, which favours neither; where these are more than
+    The true peak is searched from the mean of both positions, which favours neither; if these are more than
     `max_distance` apart, from the position that is closer to a true peak.
 
     Parameters
@@ -132,7 +132,7 @@ def compare_peaks(pairs: pd.DataFrame, truth: pd.DataFrame | None = None, *, max
     truth : DataFrame, optional
         Columns frame, row, col [px], peak, amplitude [counts], isolated, in the pixels of `pairs`.
     max_distance : float
-        Largest distance of a match [px].
+        Maximum distance of a match [px].
 
     Returns
     -------
@@ -169,7 +169,7 @@ def _scatter(values: NDArray[np.float64], where: NDArray[np.int64], length: int)
 
 
 def _reach(tree: cKDTree, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance of each point to the nearest of the tree; infinite for none, and for points that are not finite."""
+    """Distance of each point to the nearest of the tree; infinite without any, and for points that are not finite."""
     reach, finite = np.full(len(points), np.inf), np.isfinite(points).all(axis=1)
     if tree.n and finite.any():
         reach[finite] = tree.query(points[finite])[0]

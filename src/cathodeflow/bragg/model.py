@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from cathodeflow.errors import InputError
 
 SLOPE = 0.01
-# Three 3x3 convolutions without padding each take 2 pixels off a patch's side; the last one has 8 channels.
+# Three 3x3 convolutions without padding each reduce the side of a patch by 2 pixels; the last one has 8 channels.
 BORDER, LAST_CHANNELS = 6, 8
 
 
@@ -30,7 +30,7 @@ class BraggNN(nn.Module):  # type: ignore[misc]
     """Centre of a Bragg peak, relative to the patch's side (Liu et al., IUCrJ 9, 104, 2022).
 
     Convolution 1-64, non-local block, leaky ReLU, convolutions 64-32 and 32-8, then dense layers down to 2 numbers.
-    Names and shapes of the weights are those of the published implementation, so that weights serve both.
+    Names and shapes of the weights are those of the published implementation, so weights can be exchanged.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class BraggNN(nn.Module):  # type: ignore[misc]
 
     Notes
     -----
-    Nothing non-linear stands between the patch and the softmax of the non-local block, so theta^T phi of two positions
+    There is no nonlinearity between the patch and the softmax of the non-local block, so theta^T phi of two positions
     is a quadratic form in their two 3x3 neighbourhoods, and g a linear form. `forward` multiplies the layers' small
     matrices first and attends over the 9 pixels themselves instead of 32 channels: the same function of the same
     weights at about 60 % of the arithmetic.
@@ -88,7 +88,7 @@ class BraggNN(nn.Module):  # type: ignore[misc]
         neighbours = F.unfold(patches, 3)
         queries = query @ neighbours + query_bias[:, None]
         attention = torch.softmax(queries.transpose(1, 2) @ neighbours, -1)
-        # In this order the gradient of the attention, the largest array, is contiguous where softmax needs it.
+        # In this order the gradient of the attention, the largest array, is contiguous for the softmax.
         attended = (attention @ neighbours.transpose(1, 2)).transpose(1, 2)
         both = torch.cat([neighbours, attended], 1).unflatten(2, (side, side))
         features = F.conv2d(both, mix[:, :, None, None], bias)
@@ -102,7 +102,7 @@ class BraggNN(nn.Module):  # type: ignore[misc]
         query : (9, 9)
         query_bias : (9,)
             The attention of position i to position j is the softmax over j of (query p_i + query_bias)^T p_j, where p
-            is a position's 3x3 neighbourhood, row by row. What is the same for all j drops out of a softmax.
+            is a position's 3x3 neighbourhood, row by row. Terms that are equal for all j cancel in a softmax.
         mix : (64, 18)
             Weights of p_i and of the attended neighbourhood in the block's output.
         bias : (64,)

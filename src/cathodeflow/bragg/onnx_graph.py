@@ -12,7 +12,7 @@ from torch import nn
 
 from cathodeflow.bragg.model import SLOPE, BraggNN
 
-# What onnxruntime has read since version 1.13.
+# Supported by onnxruntime since version 1.13.
 _OPSET, _IR = 17, 8
 
 

@@ -1,4 +1,4 @@
-"""Options of the Bragg stages and the columns of the scan sheet."""
+"""Options of the Bragg stages and the columns of the sample sheet."""
 
 import os
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 
 Width = Annotated[int, Field(ge=1)]
 SIMULATED = "simulated"
-#: Folder beside the scans' folders in results/bragg, so no scan's name.
+#: Folder of the network in results/bragg, so no scan may have this name.
 MODEL_FOLDER = "model"
 
 
@@ -204,7 +204,7 @@ class Patches(Options):
 
 
 class Augment(Options):
-    """Augmentation of the training patches, drawn anew in every epoch."""
+    """Augmentation of the training patches, drawn again in every epoch."""
 
     rotate90: bool = option(True, "Augment with random rotations by multiples of 90 degrees.")
     flip: bool = option(True, "Augment with random reflections of rows and columns.")
@@ -334,12 +334,12 @@ class Section(TechniqueSection):
         return [MODEL_FOLDER]
 
     def check(self, samples: dict[str, Scan]) -> None:
-        """Require that the raw files of every scan are there, and something to train on where a network is trained.
+        """Require that the raw files of every scan exist, and that there is a training scan if a network is trained.
 
         Raises
         ------
         InputError
-            A line for everything that is missing.
+            One line for each missing file or scan.
         """
         errors = []
         if self.locate.model is None:
@@ -367,13 +367,13 @@ class Section(TechniqueSection):
         if errors:
             raise InputErrors.of(errors)
 
-    def look(self, samples: dict[str, Scan]) -> None:
+    def read_headers(self, samples: dict[str, Scan]) -> None:
         """Read the headers of all raw files.
 
         Raises
         ------
         InputError
-            A line for every file that is not what it should be.
+            One line for each file that cannot be used.
         """
         from cathodeflow.io.frames import open_series
 

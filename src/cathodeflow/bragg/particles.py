@@ -1,4 +1,4 @@
-"""Simulated cathode particles: where their Bragg spots lie, at any state of charge."""
+"""Simulated cathode particles: positions of their Bragg spots at any state of charge."""
 
 from typing import NamedTuple
 
@@ -75,13 +75,13 @@ def draw_population(
     heterogeneity: float,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """Draw particles with one reflection each, in units that do not depend on the detector or the number of frames.
+    """Draw particles with one reflection each, in units independent of the detector and the number of frames.
 
     `azimuth` is -1 to 1 from the detector's top to its bottom, `offset` is in detector widths, `centre` in lengths of
     the scan, `charge_offset` in state of charge, `rocking_fwhm` in frames.
     """
     widths = rng.uniform(*fwhm, size=(2, n_peaks))
-    # Both widths of a spot mostly come from the same grain size, so they differ less than the grains do.
+    # Both widths of a spot mostly depend on the same grain size, so they differ less than the grains do.
     fwhm_row, fwhm_col = 0.75 * widths + 0.25 * widths[::-1]
     return pd.DataFrame(
         {

@@ -73,7 +73,7 @@ def fit_peaks(
         counts equal to it; treated as zeros they increase the error of the centre up to three times. `read_noise`: its
         square is added to the counts and to the model, whose sum is nearly Poisson [2]_. Counts that are still
         negative are set to zero: set the read-out noise if a dark image was subtracted, or the background is too high.
-        `patch_size` and `neighbours` are for `fit_frame`.
+        `patch_size` and `neighbours` are only used by `fit_frame`.
     search : float, optional
         The fit starts at the maximum within this distance of the patch centre along each axis [px]. Default: the whole
         patch.
@@ -230,7 +230,7 @@ def _named(results: Floats) -> PeakFits:
 
 
 def _cut(frame: NDArray[Any], bad: NDArray[Any], rows: Pairs, cols: Pairs, size: int) -> Floats:
-    """Patches around pixels, NaN where bad or outside the frame; only the patches' own pixels are touched."""
+    """Patches around pixels, NaN where bad or outside the frame; only the pixels of the patches are read."""
     reach = np.arange(size) - size // 2
     r, c = rows[:, None, None] + reach[:, None], cols[:, None, None] + reach
     inside = (r >= 0) & (r < frame.shape[0]) & (c >= 0) & (c < frame.shape[1])
@@ -263,7 +263,7 @@ def _refit(results: Floats, patches: Floats, positions: Floats, pairs: Pairs, op
     index = np.searchsorted(crowded, pairs)
     positions, patches, first = positions[crowded], patches[crowded], results[crowded]
     tree = cKDTree(positions)
-    # A fit that ended closer to another candidate found that one's peak, which must not be subtracted twice.
+    # A fit that ended closer to another candidate found the peak of the latter, which must not be subtracted twice.
     settled = _settled(first, tree, np.arange(len(positions)))
     own, other = index[settled[index].all(axis=1)].T
     unsettled = index[settled[index[:, 0]] & ~settled[index[:, 1]]]

@@ -1,7 +1,7 @@
 """Search of the Bragg peaks of a frame by persistent homology, and filters of the candidates.
 
-In a landscape flooded to a falling level, the peaks of a frame are islands: each is born at its maximum and dies at the
-level at which it joins a higher one; persistence = birth - death is its prominence (superlevel sets, 0-dimensional,
+If a landscape is flooded and the level falls, the peaks of a frame are islands: each is born at its maximum and dies at
+the level at which it joins a higher one; persistence = birth - death is its prominence (superlevel sets, 0-dimensional,
 8-connected; H. Edelsbrunner and J. Harer, "Computational Topology", 2010, chapter VII).
 
 Conventions
@@ -10,18 +10,19 @@ Conventions
   meets no other above it dies there, so persistence never exceeds the height above the threshold, and the pairs are
   those of the frame clipped below at the threshold. They are stable: changing pixels by at most d changes births and
   deaths by at most d.
-- Of two equal pixels the later one in raster order is the higher: it is the position of a plateau, and it survives. A
+- Of two equal pixels, the later one in raster order counts as higher: it is the position of a plateau, and it survives.
+  A
   plateau is one island; no pair has persistence zero.
 
 Differences to the package findpeaks (2.7.5, method 'topology')
 ---------------------------------------------------------------
 - One `limit` is used twice: pixels >= limit are used, and pairs with score > limit are kept.
-- The island of the global maximum is given the death 0, whatever the floor. An island that meets no other above the
+- The island of the global maximum has the death 0, independent of the floor. An island that meets no other above the
   limit is not listed at all. Without a limit all pixels are used, so that islands on a background set to 0 die at 0.
 - Equal pixels are distinguished by adding index * 2.2e-16, to pixels that are not 0; equal ones that remain are
-  ordered by (row, col). Both let the later pixel win, but the levels are off by as much and parts of a plateau appear
-  as pairs with persistence of about 1e-13 or 0. (In images of one or two columns repeated values are lowered instead,
-  and the earlier pixel wins.)
+  ordered by (row, col). In both cases the later pixel wins, but the levels are off by this amount and parts of a
+  plateau appear as pairs with persistence of about 1e-13 or 0. (In images of one or two columns repeated values are
+  lowered instead, and the earlier pixel wins.)
 - Values below 0 are set to 0. With `scale` (its default) the frame is stretched to 0..255 and cut to integers.
 - Making a `findpeaks` object sets the level of the root logger, or its handler.
 """
@@ -59,20 +60,20 @@ def persistence_peaks(image: ArrayLike, *, threshold: float, min_persistence: fl
     image : (row, col) real
         Pixels that are not finite are ignored.
     threshold : float
-        Pixels at or below it are ignored; it is the death of peaks that meet no higher one above it.
+        Pixels at or below it are ignored; it is the death of peaks that meet no higher peak above it.
     min_persistence : float
         Peaks at or below this persistence are left out.
 
     Returns
     -------
     (n,) structured
-        `row`, `col` (int32), `birth`, `death`, `persistence` (float64), sorted by persistence, greatest first, equal
+        `row`, `col` (int32), `birth`, `death`, `persistence` (float64), sorted by persistence, highest first, equal
         ones in raster order.
 
     Raises
     ------
     ValueError
-        If the image has not two axes or is not of real numbers, or the threshold is NaN.
+        The image does not have two axes or real numbers, or the threshold is NaN.
 
     Examples
     --------
@@ -86,8 +87,8 @@ def persistence_peaks(image: ArrayLike, *, threshold: float, min_persistence: fl
 def findpeaks_peaks(image: ArrayLike, *, threshold: float, min_persistence: float) -> NDArray[np.void]:
     """Find the same peaks through the package findpeaks, hundreds of times slower.
 
-    The package is given the ranks of the pixels' values instead of the values, and a floor of zeros for all pixels that
-    are not used, so that none of its differences (see the module) affects the result.
+    The input of the package is the ranks of the pixel values instead of the values, and a floor of zeros for all pixels
+    that are not used, so that none of its differences (see the module) affects the result.
 
     Parameters, returned columns and errors are those of `persistence_peaks`.
     """
@@ -115,13 +116,13 @@ def candidates(frame: ArrayLike, options: FindPeaks, *, mask: ArrayLike | None =
         `component` (int32), size and number of its 8-connected component above `min_value` (numbered from 0 in the
         order of their first pixels, those without peaks too); `npeaks` (uint16), number of peaks in that component
         that are persistent enough; `central` (bool): the brightest pixel of the patch around the peak is near its
-        centre. Other peaks, beside a brighter one, are not passed to the network, which is trained on patches of a
+        centre. Other peaks, next to a brighter one, are not passed to the network, which is trained on patches of a
         single peak, but stay in the table: the fits of their neighbours need them.
 
     Raises
     ------
     ValueError
-        If the frame has not two axes or is not of real numbers, or the mask has another shape.
+        The frame does not have two axes or real numbers, or the mask has another shape.
     """
     image = _contiguous(frame)
     bad = NO_MASK if mask is None else np.ascontiguousarray(np.asarray(mask) != 0)
@@ -175,14 +176,15 @@ def _bright(image: NDArray[Any], threshold: float, bad: NDArray[np.bool_] = NO_M
 
 
 def _bright_uint8(image: NDArray[Any], threshold: float, bad: NDArray[np.bool_]) -> Pixels:
-    """Gather on the scale of findpeaks, scaling none but the pixels that may exceed the threshold."""
+    """Gather on the scale of findpeaks, scaling only the pixels that may exceed the threshold."""
     least, greatest = (max(extreme, 0.0) for extreme in persistence.extremes(image, bad))
     span = max(greatest - least, 0.0)
-    # Level k begins at least + span * k / 255; half a level less covers the rounding. Below level 0 everything counts.
+    # Level k begins at least + span * k / 255; half a level less covers the rounding. Below level 0 all pixels are
+    # used.
     lowest = least + span * (np.floor(threshold) + 0.5) / 255 if threshold >= 0 else -np.inf
     pixels = _bright(image, lowest, bad)
     values = np.maximum(pixels.values, 0) - least
-    # A frame of one value is all 0, as it is in findpeaks.
+    # A frame of one value becomes 0 everywhere, as in findpeaks.
     values = np.floor(values / span * 255) if span > 0 else np.zeros_like(values)
     return _select(pixels._replace(values=values), values > threshold)
 
@@ -205,7 +207,7 @@ def _by_persistence(peaks: NDArray[np.void], min_persistence: float) -> NDArray[
 
 
 def _union_find(pixels: Pixels, threshold: float) -> tuple[NDArray[np.void], NDArray[np.int32]]:
-    """Peaks in raster order, those with persistence 0 too, and the component of each pixel."""
+    """Peaks in raster order, including those with persistence 0, and the component of each pixel."""
     places, values, stride = pixels
     top, above = persistence.basins(places, values, stride)
     low, high = persistence.contacts(places, values, stride, top, above)
@@ -228,30 +230,30 @@ def _findpeaks(pixels: Pixels, threshold: float) -> NDArray[np.void]:
 
     package.setLevel(logging.CRITICAL)
 
-    # Rows and columns without bright pixels are left out but for one after each that has some: distances do not matter,
-    # and findpeaks takes as long over the floor as over the peaks. The third floor column keeps the image from being
-    # narrower than the three columns that it needs to treat ties in the usual way.
+    # Rows and columns without bright pixels are left out except one after each with bright pixels: distances do not
+    # matter, and findpeaks takes as long for the floor as for the peaks. With the third floor column, the image has at
+    # least the three columns that are needed to treat ties in the usual way.
     row_kept, row_place = _closed_up(rows, 1)
     col_kept, col_place = _closed_up(cols, 2)
     levels, rank = np.unique(values, return_inverse=True)
     ranks = np.zeros((row_kept, col_kept))
-    place = np.full(ranks.shape, -1)
+    index_of = np.full(ranks.shape, -1)
     ranks[row_place, col_place] = rank + 1
-    place[row_place, col_place] = np.arange(values.size)
+    index_of[row_place, col_place] = np.arange(values.size)
     levels = np.concatenate([[threshold], levels])
 
     groups = stats.topology(ranks, limit=None)["groups0"]
     births = np.array([group[0] for group in groups], int).reshape(-1, 2)
-    # The global maximum has no place of death.
+    # The global maximum does not die.
     deaths = [0.0 if group[3] is None else ranks[group[3]] for group in groups]
     death = np.array(deaths, int)
     alive = ranks[births[:, 0], births[:, 1]] > death
     births, death = births[alive], death[alive]
-    return _table(pixels, place[births[:, 0], births[:, 1]], levels[death])
+    return _table(pixels, index_of[births[:, 0], births[:, 1]], levels[death])
 
 
 def _closed_up(coordinates: NDArray[np.int32], margin: int) -> tuple[int, NDArray[np.integer]]:
-    """Renumber coordinates so that all gaps are one wide; also the new size with a margin at the end."""
-    used, place = np.unique(coordinates, return_inverse=True)
+    """Renumber coordinates so that all gaps are one wide; also return the new size with a margin at the end."""
+    used, inverse = np.unique(coordinates, return_inverse=True)
     moved = np.concatenate([[0], np.cumsum(np.minimum(np.diff(used), 2))])
-    return int(moved[-1]) + 1 + margin, moved[place]
+    return int(moved[-1]) + 1 + margin, moved[inverse]

@@ -1,12 +1,12 @@
 """Persistent homology of the bright pixels of one frame, compiled.
 
-The frame is never sorted, nor is anything of its size allocated: the pixels above the threshold are gathered into lists
-in raster order, each is led up its steepest ascent to a local maximum, and only the edges between the basins of
+The frame is not sorted, and no array of its size is allocated: the pixels above the threshold are gathered into lists
+in raster order, each is assigned by steepest ascent to a local maximum, and only the edges between the basins of
 different maxima are sorted and merged (Kruskal's algorithm with the elder rule; H. Edelsbrunner and J. Harer,
-"Computational Topology", 2010, chapter VII). That gives the pairs of the filtration by pixels, because a pixel at level
+"Computational Topology", 2010, chapter VII). This gives the pairs of the filtration by pixels, because a pixel at level
 t is joined to the top of its basin by pixels of at least t.
 
-Pixels are ordered by (value, position in the list), so of two equal pixels the later one in raster order is the higher.
+Pixels are ordered by (value, position in the list), so of two equal pixels the later one in raster order is higher.
 Arrays are grown and filled in different functions: a loop that may replace its array is ten times slower in numba.
 """
 
@@ -47,7 +47,7 @@ def gather(image, threshold):
     Returns
     -------
     places : (n,) int64
-        row * (cols + 1) + col; the column too many keeps the end of a row from touching the start of the next.
+        row * (cols + 1) + col; the extra column separates the end of a row from the start of the next.
     values : (n,) float64
     """
     height, width = image.shape
@@ -89,21 +89,21 @@ def basins(places, values, stride):
         while places[p] < here - stride - 1:
             p += 1
         above[k] = p
-        best, greatest = k, value
-        # Only neighbours that come before: of each pair, the lower one may have found a higher neighbour.
+        best, highest = k, value
+        # Only earlier neighbours: of each pair, the lower pixel may have found a higher neighbour.
         j = p
         while places[j] <= here - stride + 1:
             if values[j] <= value:
                 if values[top[j]] <= value:
                     top[j] = k
-            elif values[j] >= greatest:
-                best, greatest = j, values[j]
+            elif values[j] >= highest:
+                best, highest = j, values[j]
             j += 1
         if k > 0 and places[k - 1] == here - 1:
             if values[k - 1] <= value:
                 if values[top[k - 1]] <= value:
                     top[k - 1] = k
-            elif values[k - 1] >= greatest:
+            elif values[k - 1] >= highest:
                 best = k - 1
         top[k] = best
     for k in range(n):
@@ -120,7 +120,7 @@ def basins(places, values, stride):
 
 @njit(cache=True, nogil=True)
 def _fill_contacts(places, values, stride, top, above, low, high):
-    # With no room in `low` the contacts are only counted.
+    # If `low` is empty, the contacts are only counted.
     m = 0
     for k in range(places.size):
         here, summit = places[k], top[k]
@@ -143,7 +143,7 @@ def _fill_contacts(places, values, stride, top, above, low, high):
 def contacts(places, values, stride, top, above):
     """List the pairs of neighbours (of eight) that belong to the basins of different maxima.
 
-    Parameters are those of `basins` and what it returns.
+    Parameters are those of `basins` and its results.
 
     Returns
     -------
@@ -217,7 +217,7 @@ def central(image, mask, rows, cols, half, tolerance):
     ----------
     image : (row, col) float32 or float64, contiguous
     mask : (row, col) bool, or (0, 0) for none
-        Pixels that never count.
+        Pixels that are ignored.
     rows, cols : (p,) int32
     half, tolerance : int
         Half the side of the patch, and of its central part [px], without the centre.
@@ -245,14 +245,14 @@ def central(image, mask, rows, cols, half, tolerance):
 @njit(cache=True, nogil=True)
 def extremes(image, mask):
     """Return the lowest and highest finite value of the unmasked pixels; (inf, -inf) without any."""
-    least, greatest = math.inf, -math.inf
+    lowest, highest = math.inf, -math.inf
     for r in range(image.shape[0]):
         for c in range(image.shape[1]):
             value = image[r, c]
             if mask.size > 0 and mask[r, c]:
                 continue
-            if -math.inf < value < least:
-                least = value
-            if greatest < value < math.inf:
-                greatest = value
-    return least, greatest
+            if -math.inf < value < lowest:
+                lowest = value
+            if highest < value < math.inf:
+                highest = value
+    return lowest, highest

@@ -25,7 +25,7 @@ CASES = ("nearest", "median", "furthest")
 def choose_cases(distance: Sequence[float] | NDArray[np.float64] | pd.Series, *, columns: int = 7) -> NDArray[np.int64]:
     """Choose the peaks of `patch_sheet`, (case, column): smallest, median and largest distances.
 
-    There are fewer columns with fewer than 3 `columns` finite distances, so that no peak is shown twice.
+    With fewer than 3 * `columns` finite distances there are fewer columns, so that no peak is shown twice.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def patch_sheet(
     axes = figure.subplots(3, columns, squeeze=False)
     shown = [name for name in POSITIONS if f"{name}_row" in peaks]
     for index, (axis, patch, corner) in enumerate(zip(axes.flat, patches, corners, strict=True)):
-        # The darkest grey is two thirds, so that the marks are visible on the brightest pixels too.
+        # The darkest grey level is two thirds, so that the marks are also visible on the brightest pixels.
         axis.imshow(patch, cmap="gray_r", vmin=patch.min(), vmax=patch.min() + 1.5 * max(float(np.ptp(patch)), 1e-9))
         for name in shown:
             row, col = peaks[f"{name}_row"].iloc[index] - corner[0], peaks[f"{name}_col"].iloc[index] - corner[1]
@@ -211,7 +211,7 @@ def frame_with_peaks(
     persistence : str
     """
     rows, cols = frame.shape
-    # Long frames stay legible, and square ones are one and a half columns wide.
+    # Long frames stay legible; square frames are one and a half columns wide.
     width = ONE_COLUMN * 1.45
     figure = Figure(figsize=(width, float(np.clip((width - 1.0) * rows / cols + 0.7, 2.0, 8.0))))
     axes = figure.subplots()
@@ -252,7 +252,7 @@ def frame_with_peaks(
         ]
         if others is not None and len(others):
             style: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 3, "markeredgecolor": "black"}
-            handles.append(Line2D([], [], color=COLOURS[2], label="beside a brighter peak: fitted only", **style))
+            handles.append(Line2D([], [], color=COLOURS[2], label="next to a brighter peak: only fitted", **style))
         axes.legend(
             handles=handles,
             title="Persistence [counts]",

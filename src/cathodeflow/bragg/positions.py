@@ -36,7 +36,7 @@ class Locator(Protocol):
     """Function that locates the peaks of prepared patches."""
 
     def __call__(self, patches: Float32, counts: Float32 | None = None) -> Located:
-        """Locate.
+        """Locate peaks.
 
         Parameters
         ----------
@@ -122,7 +122,7 @@ def locate_frames(
     Returns
     -------
     Located
-        Of all candidates in the given order, in frame pixels.
+        Positions of all candidates in the given order, in frame pixels.
     """
     found: list[Located] = []
     corners: list[NDArray[np.float64]] = []
@@ -173,13 +173,13 @@ def _torch_runner(model: BraggNN, device: torch.device, batch_size: int) -> Call
 
 
 def _onnx_runner(model: BraggNN, batch_size: int, threads: int) -> Callable[[Float32], Float32]:
-    # Not needed on a graphics card, and slow to load.
+    # Not needed on a GPU, and slow to load.
     import onnxruntime
 
     from cathodeflow.bragg.onnx_graph import onnx_model
 
     settings = onnxruntime.SessionOptions()
-    # Batches run in parallel on single threads: none waits for another, and results do not depend on `workers`.
+    # Batches run in parallel on single threads, so that none waits for another and results do not depend on `workers`.
     settings.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(
         onnx_model(model).SerializeToString(), settings, providers=["CPUExecutionProvider"]

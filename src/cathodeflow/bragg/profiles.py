@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-#: Order of the parameters everywhere: centre [px], amplitude [counts], background [counts/px], full widths at half
+#: Order of the parameters in all arrays: centre [px], amplitude [counts], background [counts/px], full widths at half
 #: maximum [px], Lorentzian fraction.
 PARAMETERS = ("row", "col", "amplitude", "background", "fwhm_row", "fwhm_col", "mixing")
 

@@ -1,4 +1,4 @@
-"""Raw files of a scan: those of the user, or those that the workflow simulates."""
+"""Raw files of a scan, measured or simulated by the workflow."""
 
 import shlex
 

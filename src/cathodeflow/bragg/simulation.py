@@ -1,6 +1,6 @@
-"""Simulated operando series: detector frames of single cathode particles over charge, with the truth.
+"""Simulated operando series: detector frames of single cathode particles during charge, with the truth.
 
-All scans show the same population of particles, drawn from the seed alone: its peaks move radially with the lattice
+All scans show the same population of particles, drawn only from the seed: its peaks move radially with the lattice
 parameters, split where two phases coexist, and broaden and fade at high charge.
 """
 
@@ -96,7 +96,7 @@ def simulate_scan(
 ) -> SimulatedScan:
     """Simulate a rocking scan at a state of charge; `raw_frames` then renders it frame by frame.
 
-    Particles and detector depend on the seed (and the detector's shape) alone, so that scans at other states of charge
+    Particles and detector depend only on the seed (and the detector's shape), so that scans at other states of charge
     show the same ones; the noise depends on the seed, `scan`, the state of charge and the frame number.
 
     Parameters
@@ -222,7 +222,7 @@ def _detector(
 
 
 def _halo(shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Smooth scattering of everything that is not crystalline (row, col): about 1, decreasing away from the beam."""
+    """Diffuse scattering of all non-crystalline material (row, col): about 1, decreasing away from the beam."""
     return 0.6 + 0.8 * np.exp(-2.0 * (_radius(shape) / shape[1] - BEAM_OFFSET))
 
 

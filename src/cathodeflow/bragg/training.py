@@ -96,7 +96,7 @@ def train_braggnn(
     checkpoint: Any = None,
     on_epoch: Callable[[Record], None] | None = None,
 ) -> TrainedBraggNN:
-    """Train on patches that are augmented anew in every epoch; the epoch with the lowest validation loss is kept.
+    """Train on patches that are augmented again in every epoch; the epoch with the lowest validation loss is kept.
 
     Parameters
     ----------
@@ -130,7 +130,9 @@ def train_braggnn(
         raise InputError("patches", f"a margin of {margin} px around {patch_size} px", f"at least {max_shift} px")
     train, validation = np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
     if min(len(train), len(validation)) == 0:
-        raise InputError("patches", f"{len(train)} to train and {len(validation)} to validate on", "some of both")
+        raise InputError(
+            "patches", f"{len(train)} for training and {len(validation)} for validation", "at least one of each"
+        )
     if pretrained is None:
         model = BraggNN(patch_size, options.hidden_units, generator=generator(seed, _INITIALISATION))
         still = np.zeros(min(len(train), _CENTRING), np.int64)
@@ -161,7 +163,7 @@ def train_braggnn(
             yield torch.from_numpy(batch[0]), torch.from_numpy(batch[1])
 
     def validation_batches() -> Iterator[tuple[Tensor, Tensor]]:
-        return zip(*(one.split(batch_size) for one in of_validation), strict=True)
+        return zip(*(tensor.split(batch_size) for tensor in of_validation), strict=True)
 
     def loss_function(network: nn.Module, batch: Sequence[Tensor]) -> dict[str, Tensor]:
         found = network(batch[0])
@@ -201,7 +203,8 @@ def draw_neighbours(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw a neighbour for each of the patches `rows`: its row or -1, and its offset (row, col) [px].
 
-    The distance is between 3 px, where two peaks begin to be resolved, and that at which a peak leaves the patch.
+    The distance is between 3 px, where two peaks begin to be resolved, and the distance at which a peak leaves the
+    patch.
     """
     count = len(rows)
     chosen = torch.rand(count, generator=random).numpy() < overlap

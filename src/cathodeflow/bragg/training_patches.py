@@ -45,7 +45,7 @@ def prepare_patches(
     Returns
     -------
     patches : (n, patch_size, patch_size) float32
-        Pixel (patch_size // 2, patch_size // 2) of a patch is its candidate pixel, at the edges of the frame too.
+        Pixel (patch_size // 2, patch_size // 2) of a patch is its candidate pixel, also at the edges of the frame.
     counts : (n, 2) float32
         Intensities that 0 and 1 correspond to in each patch [counts].
     """
@@ -85,7 +85,7 @@ def cut_training_patches(
     npeaks : (n,) int
         Number of peaks in the peak's connected component.
     options : Patches
-        Patches are wider than `patch_size` by `max_shift` on every side.
+        `patch_size`, and `max_shift`, the margin of the patches on every side.
 
     Yields
     ------
@@ -151,7 +151,7 @@ def network_batch(
         Odd side of the crops [px].
     neighbour : (b,) int, optional
         Row of the table whose patch is added to each, or -1. It is left out where the brightest pixel would be more
-        than 2 px (`CENTRAL`) from the peak: in inference such a patch does not belong to this peak either.
+        than 2 px (`CENTRAL`) from the peak: in inference such a patch would not belong to this peak.
     offset : (b, 2) int, optional
         (row, col) from the middle of the patch to the middle of its neighbour [px].
 
@@ -216,7 +216,8 @@ def _clean(patch, row, col, label, stack):  # type: ignore[no-untyped-def]
             depth -= 1
             r, c = stack[depth] // size, stack[depth] % size
             away = (r - row) ** 2 + (c - col) ** 2
-            # Of equally bright pixels the nearest counts, so that turning a patch changes nothing.
+            # Of equally bright pixels the nearest counts, so that the result does not depend on the orientation of a
+            # patch.
             if patch[r, c] > peak or (patch[r, c] == peak and away < distance):
                 peak, distance = patch[r, c], away
             for i in range(max(r - 1, 0), min(r + 2, size)):

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 # Fraction of the image that is tapered at its edges, so that the edges do not correlate.
 _FADE = 0.25
-# Rounds of the robust least squares, and the residual [px] from which on a pair of slices loses weight.
+# Iterations of the robust least squares, and the residual [px] above which a pair of slices loses weight.
 _ROUNDS, _TOLERANCE = 30, 0.3
 # Weight of zero drift between neighbours: matters only for a slice without content.
 _STAY = 1e-6
@@ -66,7 +66,7 @@ def offsets(
     Raises
     ------
     InputError
-        A slice is of another size than the first.
+        The size of a slice differs from that of the first.
     """
     kept: deque[NDArray[np.complex64]] = deque(maxlen=reach)
     shape: tuple[int, ...] | None = None
@@ -175,7 +175,7 @@ def _drift(
     cross /= np.maximum(size, 1e-6 * size.max() + np.finfo(np.float32).tiny)
     falloff = -2 * (np.pi * smooth) ** 2
     weight = np.exp(falloff * fft.fftfreq(rows)[:, None] ** 2) * np.exp(falloff * fft.rfftfreq(cols)[None] ** 2)
-    # Height of the peak if the content were the same.
+    # Height of the peak for identical content.
     full = fft.irfft2(weight, s=shape)[0, 0]
     peaks = fft.irfft2(cross * weight, s=shape) / full
     down, across = (min(int(max_drift), (n - 1) // 2) for n in (rows, cols))

@@ -14,7 +14,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.options import Augment
 from cathodeflow.fibsem.structure import ACTIVE, BINDER
 
-# Of Keys' cubic convolution, IEEE Trans. ASSP 29 (1981) 1153: exact to the third order.
+# Parameter of Keys' cubic convolution, IEEE Trans. ASSP 29 (1981) 1153: exact to the third order.
 _KEYS = -0.5
 
 
@@ -139,7 +139,7 @@ def _removed(rows: int, options: Augment) -> list[int]:
     """Return the number of rows cropped from each copy."""
     copies, step = options.copies, options.step
     if copies < 1 or step < 1 or (copies - 1) * step >= rows:
-        found = f"{copies} copies, {step} row{'s' if step != 1 else ''} less each"
+        found = f"{copies} copies, each {step} row{'s' if step != 1 else ''} shorter"
         raise InputError("augmentation", found, f"at least one of each, and rows left of the {rows}")
     return [copy * step for copy in range(copies)]
 

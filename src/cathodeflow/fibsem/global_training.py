@@ -148,7 +148,7 @@ def class_weights(labels: ArrayLike, classes: Sequence[str]) -> list[float]:
     counts = np.bincount(np.asarray(labels, dtype=np.uint8).ravel(), minlength=256)[: len(classes)]
     if not counts.all():
         absent = ", ".join(name for name, count in zip(classes, counts, strict=True) if not count)
-        raise InputError("training slices", f"no pixel of {absent}", "some of every class")
+        raise InputError("training slices", f"no pixel of {absent}", "pixels of every class")
     return [float(counts.sum() / (len(classes) * count)) for count in counts]
 
 

@@ -104,7 +104,7 @@ def train_pixels(
 ) -> TrainedPixelNetwork:
     """Train a network on single pixels; the epoch with the lowest validation loss is kept.
 
-    Train on out-of-fold predictions: on its own training slices the global model is wrong less often, and at other
+    Use out-of-fold predictions: on its own training slices the global model is wrong less often and at other
     pixels.
 
     Parameters

@@ -106,7 +106,7 @@ def apply_method(
         >= metadata["threshold"][method.name]
     )
     local, further = networks[f"{method.name}-local"], len(images) - len(logits)
-    # Of further neighbours only the intensity is used.
+    # Only the intensity of the further neighbours is used.
     padded = pad_slices(
         images, torch.cat([logits.float(), logits.new_zeros((further, *logits.shape[1:])).float()]),
         torch.cat([idk, idk.new_zeros((further, *idk.shape[1:]))]), side=local.window,

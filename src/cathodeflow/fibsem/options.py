@@ -1,4 +1,4 @@
-"""Options of the FIB-SEM stages and the columns of the sheet of volumes."""
+"""Options of the FIB-SEM stages and the columns of the sample sheet."""
 
 import re
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,7 +12,7 @@ from cathodeflow.samples import Sample, TechniqueSection, missing_files, source_
 from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 
 SIMULATED = "simulated"
-#: Networks that are trained unless others are named: what of `train_global` differs.
+#: Default networks, with the options that differ from `train_global`.
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {"dropout": 0.0, "class_weights": "none"},
     "ugsm": {},
@@ -23,7 +23,7 @@ ARCHITECTURES = {
     "unet": r"unet",
     "smp": r"smp\.\w+/[\w.-]+",
 }
-#: Names of files in the folder of a run that belong to no network and no method.
+#: File names in the folder of a run that no network or method may have.
 TAKEN = ("model", "test", "figures", "slices")
 #: Methods with a local model, and the global network that each is built on.
 METHODS = {"matphase": "ugsm", "matphase_context": "context"}

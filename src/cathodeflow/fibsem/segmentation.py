@@ -68,7 +68,7 @@ def segment(
             network, block[near], indices=range(start, stop), passes=passes, tta=tta, tile=options.tile,
             overlap=options.overlap, seed=seed, precision="auto", device=device,
         ).logits  # fmt: skip
-        # The slices themselves, then the neighbours that only they need.
+        # The slices themselves, followed by their neighbours outside this block.
         own = torch.arange(start - first, stop - first)
         further = torch.tensor(
             [k for k in range(last - first) if not start - first <= k < stop - first], dtype=torch.int64

@@ -143,8 +143,8 @@ def figures_of_merit(counts: Counts, classes: Sequence[str]) -> dict[str, Float6
     """Compute the figures of merit of counts, each in the shape of the counts' leading axes.
 
     - `miu`, `fiu`: mean of the classes' intersection over union, and the same weighted by the classes' true pixels
-      [1]_. For class c with t_c true pixels, n_cc of them found, and n_jc of class j taken for it, it is
-      n_cc / (t_c + sum over j != c of n_jc). The MatPhase paper calls the mean mIU; it has the same formula, but
+      [1]_. For class c with t_c true pixels, n_cc of them predicted as c, and n_jc pixels of class j predicted as c, it
+      is n_cc / (t_c + sum over j != c of n_jc). The MatPhase paper calls the mean mIU; it has the same formula, but
       describes n_jc in reverse, which would ignore false positives.
     - `f1_<class>`, `accuracy`: over pixels.
     - `boundary_f1`: mean over the classes of the harmonic mean of the fraction of the predicted boundary near the true

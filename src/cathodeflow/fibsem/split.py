@@ -153,7 +153,7 @@ def folds(slices: Sequence[int] | NDArray[np.integer], n_folds: int) -> NDArray[
     """
     numbers = np.asarray(slices, dtype=np.int64)
     if not 2 <= n_folds <= len(numbers):
-        raise InputError("folds", f"{n_folds} folds of {len(numbers)} slices", "at least 2, none without a slice")
+        raise InputError("folds", f"{n_folds} folds of {len(numbers)} slices", "at least 2 folds, each with a slice")
     out = np.empty(len(numbers), dtype=np.int64)
     out[np.argsort(numbers)] = np.repeat(np.arange(n_folds), _parts(len(numbers), n_folds))
     return out
@@ -164,7 +164,7 @@ def _numbers(slices: int | Sequence[int] | NDArray[np.integer]) -> Numbers:
         return np.arange(int(np.asarray(slices)), dtype=np.int64)
     numbers = np.sort(np.asarray(slices, dtype=np.int64))
     if (np.diff(numbers) == 0).any():
-        raise InputError("slices", f"number {numbers[:-1][np.diff(numbers) == 0][0]} twice", "every number once")
+        raise InputError("slices", f"number {numbers[:-1][np.diff(numbers) == 0][0]} twice", "each number once")
     return numbers
 
 

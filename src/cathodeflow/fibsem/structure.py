@@ -17,10 +17,10 @@ Points = NDArray[np.float64]
 
 #: Labels of the phases.
 PORE, ACTIVE, BINDER = 0, 1, 2
-#: Their names, in the order of the labels.
+#: Names of the phases, in the order of the labels.
 PHASES = ("pore", "active", "binder")
 
-# Sweeps of pushing overlapping particles apart; more change the packing hardly.
+# Sweeps of pushing overlapping particles apart; more hardly change the packing.
 _SWEEPS = 40
 # Distance from a particle, as a fraction of the mean radius, up to which it is computed.
 _REACH = 1.0
@@ -99,14 +99,14 @@ def generate(
 
 def _require(fractions: Sequence[float], small: float, large: float) -> None:
     if len(fractions) != len(PHASES) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-        expected = f"fractions of {', '.join(PHASES)}, none negative, of sum 1"
+        expected = f"non-negative fractions of {', '.join(PHASES)} with the sum 1"
         raise InputError("fractions", ", ".join(f"{fraction:g}" for fraction in fractions), expected)
     if not 2 <= small <= large:
         raise InputError("diameter", f"{small:g} to {large:g} px", "at least 2 px, the minimum first")
 
 
 def _highest(values: Floats, chosen: NDArray[np.intp]) -> float:
-    """Return the value that the chosen ones reach: where the surface of the grown particles is."""
+    """Return the maximum of the chosen values: the level of the surface of the grown particles."""
     return float(values.reshape(-1)[chosen].max()) if chosen.size else 0.0
 
 

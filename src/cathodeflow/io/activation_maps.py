@@ -1,4 +1,4 @@
-"""explain.h5: class activation maps of crops and of whole images, with the pixels that they belong to."""
+"""explain.h5: class activation maps of crops and of whole images, with their pixels."""
 
 import os
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from cathodeflow.io.hdf5 import new_dataset, new_hdf5, open_hdf5, read_array
 
 
 class ActivationMaps(NamedTuple):
-    """Class activation maps: not negative, of any unit.
+    """Class activation maps: non-negative, in any unit.
 
     crops : (n, side, side) uint8, crops as the network takes them.
     crop_maps : (n, h, w) float32, of the size of the network's feature maps.
@@ -37,7 +37,7 @@ def write_activation_maps(path: str | os.PathLike[str], maps: ActivationMaps, *,
         HDF5 file: `crops`, `crop_maps`, and for every whole image `images/1`, `image_maps/1` and so on.
     maps : ActivationMaps
     requested : int
-        How many whole images were asked for: there may be fewer. An attribute of the file.
+        Number of requested whole images; there may be fewer. An attribute of the file.
     """
     with new_hdf5(path) as file:
         file.attrs["requested"] = requested
@@ -50,12 +50,12 @@ def write_activation_maps(path: str | os.PathLike[str], maps: ActivationMaps, *,
 
 
 def read_activation_maps(path: str | os.PathLike[str]) -> tuple[ActivationMaps, int]:
-    """Read class activation maps, and how many whole images were asked for.
+    """Read class activation maps, and the number of requested whole images.
 
     Raises
     ------
     InputError
-        The file is missing, damaged, or holds something else.
+        The file is missing, damaged, or has other content.
     """
     expected = "class activation maps (explain.h5)"
     with open_hdf5(path) as file, guarded(path, expected):

@@ -1,4 +1,4 @@
-"""Write figures, the same bytes from the same figure."""
+"""Write figures; equal figures give equal bytes."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import atomic_path
 
-# Nothing of the day or the version of Matplotlib, which would change the file without changing the figure.
+# Without date and version of Matplotlib, which would change the file without changing the figure.
 _WITHOUT_METADATA = {
     ".png": {"Software": None},
     ".svg": {"Date": None, "Creator": None},
@@ -18,7 +18,7 @@ _WITHOUT_METADATA = {
 
 
 def save_figure(path: str | os.PathLike[str], figure: Figure, *, dpi: int = 200) -> None:
-    """Save a figure as PNG or SVG, as the suffix of `path` says.
+    """Save a figure as PNG or SVG, according to the suffix of `path`.
 
     Parameters
     ----------
@@ -30,11 +30,11 @@ def save_figure(path: str | os.PathLike[str], figure: Figure, *, dpi: int = 200)
     Raises
     ------
     InputError
-        Another suffix.
+        The suffix is not supported.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in _WITHOUT_METADATA:
         raise InputError(path, f"the suffix '{suffix}'", "one of " + ", ".join(_WITHOUT_METADATA))
-    # SVG names its parts by salted hashes; a salt of our own makes them repeat.
+    # SVG names its parts by salted hashes; a fixed salt makes them reproducible.
     with atomic_path(path) as temporary, rc_context({"svg.hashsalt": "cathodeflow", "svg.fonttype": "none"}):
         figure.savefig(temporary, dpi=dpi, metadata=_WITHOUT_METADATA[suffix])

@@ -6,18 +6,18 @@ from contextlib import contextmanager
 
 from cathodeflow.errors import InputError
 
-#: Pixels of one image: larger ones are refused before memory is taken for them; four times 8192 x 8192.
+#: Maximum number of pixels of an image, 4 x 8192 x 8192; larger ones are refused before memory is allocated.
 MAX_PIXELS = 2**28
-#: Bytes of what is decompressed as one piece: a chunk, a member of an archive, a compressed file.
+#: Maximum bytes of a piece of data that is decompressed at once: a chunk, an archive member, a compressed file.
 MAX_PIECE = 2**31
 
 
 @contextmanager
 def guarded(where: str | os.PathLike[str], expected: str) -> Iterator[None]:
-    """Run a decoder; whatever it raises on a bad file becomes one InputError.
+    """Run a decoder; any exception that it raises on a bad file becomes one InputError.
 
-    This is the one place that catches everything: decoders raise anything from KeyError to struct.error, and do so
-    differently from version to version.
+    This is the only place that catches all exceptions: decoders raise anything from KeyError to struct.error, depending
+    on their version.
     """
     try:
         yield
@@ -28,18 +28,18 @@ def guarded(where: str | os.PathLike[str], expected: str) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """First line of an exception's message, or its type where it has none."""
+    """Return the first line of an exception's message, or its type if it has none."""
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__
 
 
 def require_memory(where: str | os.PathLike[str], n_bytes: int) -> None:
-    """Refuse data that are larger than the memory of this machine, before they are read.
+    """Refuse data larger than the memory of this machine before they are read.
 
     Raises
     ------
     InputError
-        More bytes than the machine has.
+        The data need more bytes than the machine has.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if n_bytes > memory:
@@ -47,12 +47,12 @@ def require_memory(where: str | os.PathLike[str], n_bytes: int) -> None:
 
 
 def require_inside(where: str | os.PathLike[str], target: str, folder: str) -> str:
-    """Resolve a path stored in a file of `folder`, if it leads into the folder or below.
+    """Resolve a path stored in a file of `folder` if it leads to the folder or below.
 
     Raises
     ------
     InputError
-        It leads elsewhere: a file from others must not choose which other files are read.
+        It leads elsewhere: a file from others must not decide which other files are read.
     """
     path = os.path.realpath(os.path.join(folder, target))
     if not path.startswith(os.path.join(os.path.realpath(folder), "")):

@@ -1,7 +1,7 @@
-"""HDF5 and NeXus files: written with checksums, opened with one-line errors, datasets found without leaving the folder.
+"""HDF5 and NeXus files: written with checksums, read with one-line errors and without leaving the folder by links.
 
-Files are written in the layout of HDF5 1.10, where all metadata have checksums, and with the filter Fletcher32, which
-adds them to the data: a flipped byte is an error for every reader, not another number.
+Files are written in the layout of HDF5 1.10, in which all metadata have checksums, and with the filter Fletcher32,
+which adds them to the data: a flipped byte is an error for every reader instead of a wrong number.
 """
 
 import math
@@ -21,15 +21,15 @@ from cathodeflow.io.guard import MAX_PIECE, guarded, one_line, require_inside
 
 _Path = str | os.PathLike[str]
 _MAX_LINKS = 16
-# No filter of ours makes data smaller than this part of them; gzip reaches 1/1032.
+# Minimum compression ratio of the supported filters; gzip reaches 1/1032.
 _MOST_COMPRESSED = 2000
 
 
 @contextmanager
 def new_hdf5(path: _Path) -> Iterator["NewFile"]:
-    """Give a new file to be filled; it appears whole or not at all.
+    """Open a new file for writing; it gets its name when it is complete.
 
-    Where the disk is full this is known at the end of the block; long loops ask with `require_room`.
+    A full disk is reported at the end of the block; long loops can check it by `require_room`.
     """
     with atomic_path(path) as temporary, _Target(temporary) as target:
         with NewFile(target) as file:
@@ -45,20 +45,20 @@ class NewFile(h5py.File):  # type: ignore[misc]
         self._target = target
 
     def require_room(self) -> None:
-        """Raise the error of the disk, if something could not be written.
+        """Raise the error of the disk if something could not be written.
 
         Raises
         ------
         OSError
-            There is no room, or the disk is broken.
+            The disk is full or broken.
         """
         self._target.require_room()
 
 
 class _Target:
-    """A new file that HDF5 writes to, which takes whatever comes and remembers the first error.
+    """A new file for HDF5 to write to, which accepts all data and keeps the first error.
 
-    HDF5 itself crashes after a write has failed, when it closes the file or forgets a dataset.
+    HDF5 itself crashes after a failed write, when it closes the file or a dataset.
     """
 
     def __init__(self, path: _Path) -> None:
@@ -105,7 +105,7 @@ class _Target:
 
 
 def new_dataset(group: h5py.Group, name: str, data: NDArray[Any] | None = None, **keywords: Any) -> h5py.Dataset:
-    """Make a dataset with checksums and without the time of day, so that equal contents give equal bytes."""
+    """Create a dataset with checksums and without a time stamp, so that equal contents give equal bytes."""
     if data is not None and (data.ndim == 0 or data.size == 0):
         return group.create_dataset(name, data=data, track_times=False)
     chunks = keywords.pop("chunks", True)
@@ -119,7 +119,7 @@ def open_hdf5(path: _Path) -> Iterator[h5py.File]:
     Raises
     ------
     InputError
-        It is missing, truncated, or no HDF5 file.
+        The file is missing, truncated or not HDF5.
     """
     name = os.fspath(path)
     if not os.path.isfile(name):
@@ -136,21 +136,21 @@ def open_hdf5(path: _Path) -> Iterator[h5py.File]:
 
 
 def contents(file: h5py.File) -> str:
-    """List what a file has at its top, for a message."""
+    """List the top-level names of a file, for messages."""
     with guarded(file.filename, "a readable HDF5 file"):
         return ", ".join(sorted(file)) or "none"
 
 
 def find_node(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset | None:
-    """Return what lies at a path; None where there is nothing.
+    """Return the node at a path, or None.
 
-    Links into other files are followed only to files beside or below the one that has them: a file from others
-    must not choose which other files of this machine are read.
+    Links to other files are only followed within the folder of the file or below: a file from others must not
+    decide which other files of this machine are read.
 
     Raises
     ------
     InputError
-        A link leads nowhere or elsewhere, links lead round in circles, or the file is damaged.
+        A link is broken, circular or leads out of the folder, or the file is damaged.
     """
     where = f"{file.filename}::{path}"
     with guarded(where, "a readable file"):
@@ -158,12 +158,12 @@ def find_node(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset | None:
 
 
 def read_array(file: h5py.File, path: str) -> NDArray[Any]:
-    """Read a whole dataset of numbers, whose size fits that of what is stored.
+    """Read a whole dataset of numbers whose size is consistent with the stored data.
 
     Raises
     ------
     InputError
-        There is no such dataset, it is damaged, holds no numbers, or declares far more than it stores.
+        The dataset is missing, damaged or not numeric, or declares far more data than it stores.
     """
     where = f"{file.filename}::{path}"
     dataset = find_node(file, path)
@@ -180,12 +180,12 @@ def read_array(file: h5py.File, path: str) -> NDArray[Any]:
 
 
 def require_plain(dataset: h5py.Dataset, where: str, depth: int = 0) -> None:
-    """Refuse a dataset that cannot be read here, or that is read from files that its own file may not name.
+    """Refuse a dataset that cannot be read here, or whose data are in files outside of the folder.
 
     Raises
     ------
     InputError
-        Naming the filter that is not there, the file that is missing or elsewhere, or a chunk that is too large.
+        A filter or file is missing, a file is elsewhere, or a chunk is too large.
     """
     folder = os.path.dirname(os.path.abspath(dataset.file.filename))
     properties = dataset.id.get_create_plist()
@@ -198,15 +198,15 @@ def require_plain(dataset: h5py.Dataset, where: str, depth: int = 0) -> None:
         raise InputError(where, f"chunks of {dataset.chunks} values", f"chunks of at most {MAX_PIECE} bytes")
     for name, _, _ in dataset.external or ():
         if not os.path.isfile(require_inside(where, name, folder)):
-            raise InputError(where, f"data in the file {name}, which is missing", f"{name} beside it")
+            raise InputError(where, f"data in the file {name}, which is missing", f"{name} in the same folder")
     if dataset.is_virtual:
-        # HDF5 itself gives fill values, without a word, where a file of a virtual dataset is missing.
+        # HDF5 itself silently returns fill values if a file of a virtual dataset is missing.
         for name, path in sorted({(part.file_name, part.dset_name) for part in dataset.virtual_sources()}):
             target = dataset.file.filename if name == "." else require_inside(where, name.replace("%", "_"), folder)
             if "%" in name:
                 continue
             if not os.path.exists(target):
-                raise InputError(where, f"a virtual dataset whose file {name} is missing", f"{name} beside it")
+                raise InputError(where, f"a virtual dataset whose file {name} is missing", f"{name} in the same folder")
             with h5py.File(target, "r", locking="best-effort") as other:
                 part = follow(other["/"], path, where, depth + 1)
                 if isinstance(part, h5py.Dataset):
@@ -214,7 +214,7 @@ def require_plain(dataset: h5py.Dataset, where: str, depth: int = 0) -> None:
 
 
 def follow(start: h5py.Group, path: str, where: str, depth: int = 0) -> h5py.Group | h5py.Dataset | None:
-    """Return what lies at a path below a group, or None, as `find_node`; `depth` is the number of links so far."""
+    """Return the node at a path below a group, or None, as in `find_node`; `depth` is the number of links so far."""
     node: Any = start.file["/"] if path.startswith("/") else start
     if depth > _MAX_LINKS:
         raise InputError(where, "a circular link", "a dataset")
@@ -231,7 +231,7 @@ def follow(start: h5py.Group, path: str, where: str, depth: int = 0) -> h5py.Gro
             found = f"a link to {link.filename} whose target is missing"
             if not os.path.isfile(target):
                 raise InputError(where, found, "a dataset")
-            # HDF5 would follow further links there without asking.
+            # HDF5 would follow further links there without these checks.
             with h5py.File(target, "r", locking="best-effort") as other:
                 if follow(other["/"], link.path, where, depth + 1) is None:
                     raise InputError(where, found, "a dataset")

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-#: What is known of an image's settings; the columns of the index.
+#: Names of the settings of an image; columns of the index.
 SETTINGS = (
     "time",
     "magnification",
@@ -46,7 +46,7 @@ def parse_sidecar(text: str) -> dict[str, Any]:
     """
     if "$CM_" in text:
         return _known(_jeol(dict(re.findall(r"^\$+(\w+)[ \t]+(.*?)[ \t\r]*$", text, re.MULTILINE))))
-    # The first of equal keys counts: later sections repeat names for other things.
+    # The first of equal keys counts, as later sections use the same names for other quantities.
     pairs = re.findall(r"^[ \t]*([^:=\[\]\n]+?)[ \t]*[:=][ \t]*(.*?)[ \t\r]*$", text, re.MULTILINE)
     values = dict(reversed(pairs))
     if "[Image Info]" in text:
@@ -59,11 +59,11 @@ def parse_sidecar(text: str) -> dict[str, Any]:
 
 
 def parse_fei(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the settings from the TIFF tag of FEI and Thermo Fisher, sections of keys as tifffile gives them."""
+    """Read the settings from the TIFF tag of FEI and Thermo Fisher, sections of keys as returned by tifffile."""
 
     def get(*places: str) -> str | None:
-        for place in places:
-            section, key = place.split("/")
+        for location in places:
+            section, key = location.split("/")
             value = (sections.get(section) or {}).get(key) if isinstance(sections.get(section), Mapping) else None
             if value not in (None, ""):
                 return str(value)
@@ -87,7 +87,7 @@ def parse_fei(sections: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_zeiss(tags: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the settings from the TIFF tag of Zeiss: name -> (title, value, unit) as tifffile gives them."""
+    """Read the settings from the TIFF tag of Zeiss: name -> (title, value, unit) as returned by tifffile."""
 
     def get(*names: str) -> str | None:
         for name in names:
@@ -112,10 +112,10 @@ def parse_zeiss(tags: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_time(date: str | None, clock: str | None = None) -> datetime | None:
-    """Read a date and a time of day, in one text or two; None where there is no such date.
+    """Read a date and a time of day from one text or two; None if there is no valid date.
 
-    Dates with slashes and the year last are read as month/day/year, as the instruments' software writes them, unless
-    the month would be above 12; with dots as day.month.year. The time of day may have AM or PM, also in Korean,
+    Dates with slashes and the year last are read as month/day/year, as written by the instruments, unless
+    the month would be above 12; dates with dots as day.month.year. The time of day may have AM or PM, also in Korean,
     Japanese and Chinese.
 
     Examples
@@ -136,7 +136,7 @@ def parse_time(date: str | None, clock: str | None = None) -> datetime | None:
 
 
 def as_text(value: Any) -> str:
-    """Return a tag of a file as text; empty where there is none."""
+    """Return a tag of a file as text; empty if there is none."""
     return bytes(value).decode("latin-1") if isinstance(value, bytes | bytearray) else str(value or "")
 
 
@@ -166,7 +166,7 @@ def _parse_clock(text: str) -> tuple[int, int, int, int] | None:
 
 
 def _sec(values: Mapping[str, str]) -> dict[str, Any]:
-    # "Pixel Size" stands there without a unit and for a frame of another size than the file, so it is not used.
+    # "Pixel Size" has no unit and refers to a frame of another size than the file, so it is not used.
     return {
         "time": parse_time(values.get("Date"), values.get("Time")),
         "magnification": _quantity(values.get("Magnification"), _TIMES),
@@ -224,13 +224,13 @@ def _jeol(values: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _quantity(text: str | None, units: Mapping[str, float], plain: float | None = 1.0) -> float | None:
-    """Read a number with a unit, or without one, which then counts `plain` times; None for anything else."""
+    """Read a number with a unit, or without one (factor `plain`); None for anything else."""
     found = re.fullmatch(rf"\s*[xX×]?\s*{_NUMBER}\s*(\D*)", text or "")
     if not found:
         return None
     unit = re.sub(r"\s", "", found[2]).lower()
     factor = units.get(unit, plain if not unit or not units else None)
-    # In magnifications a comma before three digits parts thousands, as in x1,000; else it is a decimal one.
+    # In magnifications a comma before three digits separates thousands, as in x1,000; otherwise it is a decimal comma.
     thousands = units is _TIMES and re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+", found[1])
     number = found[1].replace(",", "" if thousands else ".")
     return float(number) * factor if factor is not None else None

@@ -1,4 +1,4 @@
-"""Manifests of stores: the digest of every file, in a file that stands for the store where a workflow compares."""
+"""Manifests of stores: one file with the digest of every file, which the workflow compares instead of the store."""
 
 import hashlib
 import os
@@ -15,12 +15,12 @@ _METADATA = "zarr.json"
 
 
 def manifest_path(path: str | os.PathLike[str]) -> str:
-    """Return where the manifest of a store is."""
+    """Return the path of the manifest of a store."""
     return os.fspath(path) + SUFFIX
 
 
 def locate(path: str | os.PathLike[str]) -> tuple[str, str]:
-    """Return where a store and its manifest are, given either."""
+    """Return the paths of a store and its manifest, given either."""
     store = os.fspath(path).rstrip("/").removesuffix(SUFFIX)
     return store, manifest_path(store)
 
@@ -36,7 +36,7 @@ def write_manifest(path: str, digests: Mapping[str, str], layout: Mapping[str, A
 
 
 def check_store(store: str, manifest: str, *, verify: bool = False) -> int:
-    """Compare a store with its manifest: names of files, their metadata, and on demand the digest of every file.
+    """Compare a store with its manifest: file names, metadata, and with `verify` the digest of every file.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def check_store(store: str, manifest: str, *, verify: bool = False) -> int:
     Raises
     ------
     InputError
-        A line for every file that is missing, changed or added.
+        One line for every file that is missing, changed or added.
     """
     content = read_json(manifest)
     if not isinstance(content, dict) or content.get("format") != _FORMAT or not isinstance(content.get("files"), dict):
@@ -56,7 +56,7 @@ def check_store(store: str, manifest: str, *, verify: bool = False) -> int:
         raise InputError(manifest, "an overall digest that does not match the list", "an unchanged manifest")
     if not os.path.isdir(store):
         raise InputError(store, "no such store", f"the store that {manifest} describes")
-    # Metadata have no checksum of their own, but are quickly compared. Of an empty file Zarr reads zeros, silently.
+    # Metadata have no checksums, but are compared quickly. Zarr silently reads zeros from an empty file.
     names = _files(store)
     found = _digests(store, [name for name in names if verify or name.endswith(_METADATA) or _empty(store, name)])
     errors = [InputError(f"{store}/{name}", "no such file", "a chunk") for name in sorted(set(expected) - set(names))]
@@ -81,7 +81,7 @@ def _digests(store: str, names: Sequence[str]) -> dict[str, str]:
 
 
 def _files(store: str) -> list[str]:
-    # Snakemake puts a file of its own into directories that are outputs.
+    # Snakemake adds a file to folders that are outputs.
     names = [os.path.join(folder, name) for folder, _, names in os.walk(store) for name in names]
     found = [name for name in names if os.path.basename(name) != ".snakemake_timestamp"]
     return sorted(os.path.relpath(name, store).replace(os.sep, "/") for name in found)

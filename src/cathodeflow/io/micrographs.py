@@ -1,4 +1,4 @@
-"""Read micrographs of any usual format as grey images, and what is stored beside their pixels."""
+"""Read micrographs of any supported format as grey images, and their metadata."""
 
 import math
 from typing import Any
@@ -30,7 +30,7 @@ def list_micrographs(source: str) -> list[str]:
 
 
 def micrograph_header(path: str) -> ImageHeader:
-    """Read what an image file holds, without its pixels.
+    """Read the header of an image file, without pixels.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def micrograph_header(path: str) -> ImageHeader:
     Raises
     ------
     InputError
-        No such file, empty, of another content than its suffix says, damaged, more than one image, or more than
+        The file is missing, empty, damaged, does not match its suffix, or has more than one image or more than
         `MAX_PIXELS`.
     """
     reader, expected = _open(path)
@@ -53,10 +53,10 @@ def micrograph_header(path: str) -> ImageHeader:
 
 
 def read_micrograph(path: str) -> Grey:
-    """Read an image as one channel of grey.
+    """Read an image as a single grey channel.
 
-    Alpha is dropped; colour becomes its luminance (ITU-R BT.601), unchanged where all channels are equal. 8 and 16 bits
-    are kept, fewer bits are spread to 8, and any other numbers are brought from their least and greatest to 16 bits.
+    Alpha is dropped; colour becomes its luminance (ITU-R BT.601), which is exact if all channels are equal. 8 and 16
+    bits are kept, fewer bits are scaled to 8, and all other numbers are scaled from their range to 16 bits.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def read_micrograph(path: str) -> Grey:
     Raises
     ------
     InputError
-        As `micrograph_header`; or the pixels cannot be decoded, of a truncated file for one, or are not finite.
+        As in `micrograph_header`; or the pixels cannot be decoded (truncated file), or are not finite.
     """
     micrograph_header(path)
     reader, expected = _open(path)
@@ -79,15 +79,15 @@ def read_micrograph(path: str) -> Grey:
 
 
 def embedded_settings(path: str) -> dict[str, Any]:
-    """Read the instrument's settings that are stored in the image file itself.
+    """Read the instrument settings that are stored in the image file itself.
 
-    Known are the TIFF tags of FEI and Thermo Fisher, Zeiss and TESCAN, the texts of Hitachi and JEOL in the description
-    of a TIFF, the date of TIFF and EXIF, and the metadata that rosettasciio reads.
+    Supported are the TIFF tags of FEI and Thermo Fisher, Zeiss and TESCAN, the texts of Hitachi and JEOL in the
+    description of a TIFF, the date of TIFF and EXIF, and the metadata that rosettasciio reads.
 
     Returns
     -------
     dict
-        With those keys of `cathodeflow.io.instrument_settings.SETTINGS` that are known.
+        With the known keys of `cathodeflow.io.instrument_settings.SETTINGS`.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def embedded_settings(path: str) -> dict[str, Any]:
 
 
 def pixel_size(path: str) -> float | None:
-    """Read the size of a pixel [nm] from the sidecar or the file itself; None if neither has it.
+    """Read the pixel size [nm] from the sidecar or the file itself; None if neither has it.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def pixel_size(path: str) -> float | None:
 
 
 def sidecar_text(path: str) -> str | None:
-    """Read the text file that the instrument wrote beside an image; None where there is none.
+    """Read the text file that the instrument wrote with an image; None if there is none.
 
     UTF-8, UTF-16 with its mark, Korean (cp949) or, failing these, Latin-1; see
     `cathodeflow.io.image_lists.sidecar_file` for its names.

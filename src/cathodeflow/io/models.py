@@ -1,4 +1,4 @@
-"""Model weights and training checkpoints; nothing but tensors and plain values is ever unpickled."""
+"""Model weights and training checkpoints; only tensors and plain values are ever unpickled."""
 
 import json
 import os
@@ -18,12 +18,12 @@ from cathodeflow.io.atomic import atomic_path, is_first_process
 from cathodeflow.io.guard import guarded
 
 _Path = str | os.PathLike[str]
-# An attribute, not an entry: the file stays a plain state_dict, which other programs load with strict names.
+# An attribute, not an entry, so that the file is a plain state_dict, which other programs can load with strict names.
 _ATTRIBUTE = "cathodeflow_metadata"
 
 
 def save_model(path: _Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write weights as a plain state_dict that also carries metadata.
+    """Write weights as a plain state_dict, with metadata.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def save_model(path: _Path, weights: Mapping[str, Tensor], metadata: Mapping[str
     weights : mapping of str to Tensor
         A state_dict; written from the CPU.
     metadata : mapping
-        What JSON can hold: the arguments of the network, the options of its training.
+        JSON data: the arguments of the network, the options of its training.
     """
     state = OrderedDict((name, tensor.detach().cpu().contiguous()) for name, tensor in weights.items())
     setattr(state, _ATTRIBUTE, json.dumps(dict(metadata), sort_keys=True))
@@ -41,12 +41,12 @@ def save_model(path: _Path, weights: Mapping[str, Tensor], metadata: Mapping[str
 
 
 def load_model(path: _Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read weights written by `save_model`, or any state_dict saved by torch or safetensors (metadata is empty then).
+    """Read weights written by `save_model`, or any state_dict saved by torch or safetensors (with empty metadata).
 
     Raises
     ------
     InputError
-        When the file is missing, damaged, or holds anything but named tensors.
+        The file is missing or damaged, or has other content than named tensors.
     """
     expected = "weights saved by torch.save(state_dict) or in a .safetensors file"
     state = _load(path, expected)
@@ -56,23 +56,23 @@ def load_model(path: _Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         metadata = json.loads(getattr(state, _ATTRIBUTE, "{}"))
     if not isinstance(metadata, dict):
         raise InputError(path, f"metadata of type {type(metadata).__name__}", "a mapping")
-    # Weights saved from a data-parallel model carry its prefix.
+    # Weights saved from a data-parallel model have its prefix.
     return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}, metadata
 
 
 def restore(build: Callable[[], nn.Module], weights: Mapping[str, Tensor], *, where: _Path, expected: str) -> nn.Module:
-    """Build a network as a file describes it and give it its weights.
+    """Build the network that a file describes, and load its weights.
 
-    The network is first built without memory, so that a description of another size than the weights costs nothing.
+    The network is first built without memory, so that a description with another size than the weights costs no memory.
 
     Parameters
     ----------
     build : callable
-        Makes the network, with whatever weights.
+        Builds the network, with any weights.
     weights : mapping of str to Tensor
-        Its whole state_dict.
+        The complete state_dict.
     where, expected
-        What an error says.
+        File and expectation in errors.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def restore(build: Callable[[], nn.Module], weights: Mapping[str, Tensor], *, wh
     Raises
     ------
     InputError
-        The description is of no network, or names and shapes of the weights are others than the network has.
+        The description is invalid, or names and shapes of the weights differ from those of the network.
     """
     with guarded(where, expected):
         with torch.device("meta"):
@@ -90,7 +90,7 @@ def restore(build: Callable[[], nn.Module], weights: Mapping[str, Tensor], *, wh
         given = {name: value.shape for name, value in weights.items()}
         for name in [*shapes, *given]:
             if shapes.get(name) != given.get(name):
-                found, needed = (tuple(one[name]) if name in one else "none" for one in (given, shapes))
+                found, needed = (tuple(known[name]) if name in known else "none" for known in (given, shapes))
                 raise InputError(where, f"{name} of shape {found}", f"{needed}: {expected}")
         network = build()
         network.load_state_dict(dict(weights))
@@ -98,7 +98,7 @@ def restore(build: Callable[[], nn.Module], weights: Mapping[str, Tensor], *, wh
 
 
 def save_checkpoint(path: _Path, content: Mapping[str, Any]) -> None:
-    """Write the state of a training; a process killed while writing leaves the previous one as it was."""
+    """Write the state of a training; if the process is killed while writing, the previous state is kept."""
     with atomic_path(path) as temporary:
         torch.save(dict(content), temporary)
 
@@ -109,7 +109,7 @@ def load_checkpoint(path: _Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        When the file is missing or damaged.
+        The file is missing or damaged.
     """
     expected = "a training checkpoint"
     content = _load(path, expected)
@@ -119,7 +119,7 @@ def load_checkpoint(path: _Path) -> dict[str, Any]:
 
 
 def discard_checkpoint(path: _Path) -> None:
-    """Remove a checkpoint, and what killed processes left half-written beside it."""
+    """Remove a checkpoint, and partial files of killed processes."""
     if not is_first_process():
         return
     path = Path(path)
@@ -135,9 +135,9 @@ def _load(path: _Path, expected: str) -> Any:
         if os.fspath(path).endswith(".safetensors"):
             return load_file(path)
         if zipfile.is_zipfile(path):
-            # Torch itself does not verify the checksums.
+            # Torch does not verify the checksums.
             with zipfile.ZipFile(path) as archive:
-                large = [one.filename for one in archive.infolist() if one.file_size > os.path.getsize(path)]
+                large = [entry.filename for entry in archive.infolist() if entry.file_size > os.path.getsize(path)]
                 broken = large[0] if large else archive.testzip()
             if broken:
                 raise InputError(path, f"a damaged part {broken}", expected)

@@ -1,4 +1,4 @@
-"""The training patches of one scan in memory; needs no library that reads files."""
+"""The training patches of one scan in memory; importing it needs no library for files."""
 
 from typing import NamedTuple
 
@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 
 class TrainingPatches(NamedTuple):
-    """Patches to train on, with a margin for shifts, and where their peaks are.
+    """Training patches with a margin for shifts, and the positions of their peaks.
 
-    patches : (n, size, size) float32; size is the patch size and twice the largest shift [px].
+    patches : (n, size, size) float32; size is the patch size plus twice the maximum shift [px].
     row, col : (n,) float32, the peak in the pixels of its patch [px].
     fidx : (n,) int64, the frame.
     peak : (n,) int64, the row of the peaks table.

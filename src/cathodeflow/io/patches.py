@@ -18,7 +18,7 @@ _CHUNK = 512
 def write_patches(
     path: str | os.PathLike[str], parts: Iterable[TrainingPatches], *, patch_size: int, max_shift: int, min_value: float
 ) -> int:
-    """Write training patches as they come, so that memory holds one part at a time.
+    """Write training patches part by part, with only one part in memory.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def write_patches(
     parts : iterable of TrainingPatches
         `cathodeflow.bragg.training_patches.cut_training_patches`.
     patch_size, max_shift, min_value
-        What the patches were cut with.
+        Options with which the patches were cut.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def write_patches(
 
 
 def read_patches(path: str | os.PathLike[str]) -> tuple[TrainingPatches, dict[str, float]]:
-    """Read the training patches of a scan and what they were cut with.
+    """Read the training patches of a scan and the options with which they were cut.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def read_patches(path: str | os.PathLike[str]) -> tuple[TrainingPatches, dict[st
     Raises
     ------
     InputError
-        When the file is missing or is no such table.
+        The file is missing or has other content.
     """
     expected = "training patches (patches.h5)"
     with open_hdf5(path) as file, guarded(path, expected):

@@ -1,4 +1,4 @@
-"""peaks.h5: located Bragg peaks in BraggNN's layout, with further columns of our own.
+"""peaks.h5: Bragg peaks in BraggNN's layout, with additional columns.
 
 1-D datasets of one length (BraggNN: Liu et al., IUCrJ 9, 104, 2022): `peak_fidx` uint32, index in frames.h5;
 `peak_row`, `peak_col` float32, position in the pixels of frames.h5 [px]; `npeaks` uint16, peaks in the connected
@@ -38,7 +38,7 @@ def write_peaks(
     columns: Mapping[str, ArrayLike] | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write peaks.h5; the file appears whole or not at all, and equal peaks give equal bytes.
+    """Write peaks.h5 atomically; equal peaks give equal bytes.
 
     Parameters
     ----------
@@ -52,14 +52,14 @@ def write_peaks(
     npeaks : (n,) int
         Number of peaks in the connected component; written as at most 65535.
     columns : mapping of str to (n,) array, optional
-        Further numbers per peak, each a dataset of its own name and dtype.
+        Further numbers per peak; each is a dataset with its own name and dtype.
     attributes : mapping, optional
         Attributes of the file.
 
     Raises
     ------
     ValueError
-        Lengths differ, an index does not fit its type, a position is not finite, or a column has a name of the layout.
+        Lengths differ, an index does not fit its type, a position is not finite, or a column has a reserved name.
     """
     given = dict(zip(_LAYOUT, map(np.asarray, (fidx, row, col, deviations, npeaks)), strict=True))
     extra = {name: np.asarray(column) for name, column in (columns or {}).items()}
@@ -83,13 +83,13 @@ def write_peaks(
 
 
 def read_peaks(path: str | os.PathLike[str], columns: Iterable[str] | None = ()) -> dict[str, NDArray[Any]]:
-    """Read peaks.h5, ours or BraggNN's own.
+    """Read peaks.h5, from Cathodeflow or BraggNN.
 
     Parameters
     ----------
     path : path
     columns : iterable of str, optional
-        Further columns to read; None reads all there are.
+        Further columns to read; None reads all columns.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def read_peaks(path: str | os.PathLike[str], columns: Iterable[str] | None = ())
     Raises
     ------
     InputError
-        The file is truncated or no HDF5 file, or a column is missing, not 1-D, of another length or no numbers.
+        The file is truncated or not HDF5, or a column is missing, not 1-D, not numeric, or has another length.
     """
     where = os.fspath(path)
     with open_hdf5(path) as file, guarded(path, "a readable HDF5 file"):
@@ -109,7 +109,7 @@ def read_peaks(path: str | os.PathLike[str], columns: Iterable[str] | None = ())
     n_peaks = len(peaks["peak_fidx"])
     for name, column in peaks.items():
         if len(column) != n_peaks:
-            raise InputError(f"{where}::{name}", f"{len(column)} values", f"{n_peaks}, as peak_fidx has")
+            raise InputError(f"{where}::{name}", f"{len(column)} values", f"{n_peaks}, as in peak_fidx")
     for name, dtype in _LAYOUT.items():
         peaks[name] = _cast(peaks[name], dtype, f"{where}::{name}")
     return peaks
@@ -121,7 +121,7 @@ def read_fits(path: str | os.PathLike[str]) -> pd.DataFrame:
     Raises
     ------
     InputError
-        As `read_peaks`.
+        As in `read_peaks`.
     """
     peaks = read_peaks(path, ["candidate", "converged"])
     names = {"frame": "peak_fidx", "row": "peak_row", "col": "peak_col", "candidate": "candidate"}

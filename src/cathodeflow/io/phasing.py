@@ -1,7 +1,7 @@
 """Prepared diffraction volumes, and the objects reconstructed from them by phase retrieval, as HDF5.
 
     /entry/data/amplitude, mask                   (z, y, x) float32, uint8: a diffraction volume
-    /entry/@binning, @steps                       frames, rows, columns joined to one; JSON of the figures of each step
+    /entry/@binning, @steps                       binning of frames, rows, columns; JSON of the figures of each step
 
     /entry/data/objects, supports                 (start, z, y, x) complex64, uint8: objects, the best first
     /entry/errors, free_log_likelihood, coherence (start, iteration), (start,), (start, 3) float32
@@ -28,15 +28,15 @@ Triple = tuple[int, int, int]
 
 
 class Pattern(NamedTuple):
-    """A diffraction volume that is ready for phasing.
+    """A diffraction volume ready for phasing.
 
     Attributes
     ----------
     amplitude : (z, y, x) float32
     mask : (z, y, x) bool
-        True where something was measured.
+        True at measured pixels.
     binning : (int, int, int)
-        Frames, rows and columns that were joined to one.
+        Binning of frames, rows and columns.
     """
 
     amplitude: NDArray[np.float32]
@@ -53,11 +53,11 @@ class Starts(NamedTuple):
     supports : (start, z, y, x) bool
     errors : (start, iteration) float32
     free_log_likelihood : (start,) float32
-        NaN where no pixel was held out.
+        NaN if no pixel was excluded.
     coherence : (start, 3) float32
-        Deviations of the blur along (z, y, x) [px]; 0 for full coherence.
+        Standard deviations of the blur along (z, y, x) [px]; 0 for full coherence.
     binning : (int, int, int)
-        Of the pattern.
+        Binning of the pattern.
     """
 
     objects: NDArray[np.complex64]
@@ -69,7 +69,7 @@ class Starts(NamedTuple):
 
 
 def write_pattern(path: _Path, pattern: Pattern, *, steps: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Write a diffraction volume with the figures of the steps that made it."""
+    """Write a diffraction volume with the figures of the preparation steps."""
     with new_hdf5(path) as file:
         entry = _entry(file, signal="amplitude", binning=pattern.binning)
         _dataset(entry["data"], "amplitude", pattern.amplitude)
@@ -83,11 +83,11 @@ def read_pattern(path: _Path) -> Pattern:
     Raises
     ------
     InputError
-        The file is no HDF5, or has no such volume.
+        The file is not HDF5, or has no such volume.
     """
     amplitude, mask, binning = _read(path, "a prepared diffraction volume", ("data/amplitude", "data/mask"))
     if amplitude.ndim != 3 or mask.shape != amplitude.shape:
-        raise InputError(path, f"an amplitude of {amplitude.shape}, a mask of {mask.shape}", "(z, y, x) both")
+        raise InputError(path, f"an amplitude of {amplitude.shape}, a mask of {mask.shape}", "(z, y, x) for both")
     return Pattern(amplitude.astype(np.float32), mask > 0, binning)
 
 
@@ -107,12 +107,12 @@ def read_starts(path: _Path) -> Starts:
     Raises
     ------
     InputError
-        The file is no HDF5, or has no such objects.
+        The file is not HDF5, or has no such objects.
     """
     names = ("data/objects", "data/supports", "errors", "free_log_likelihood", "coherence")
     objects, supports, errors, judged, coherence, binning = _read(path, "reconstructed objects", names)
     if objects.ndim != 4 or supports.shape != objects.shape:
-        raise InputError(path, f"objects of {objects.shape}, supports of {supports.shape}", "(start, z, y, x) both")
+        raise InputError(path, f"objects of {objects.shape}, supports of {supports.shape}", "(start, z, y, x) for both")
     return Starts(objects.astype(np.complex64), supports > 0, errors, judged, coherence, binning)
 
 

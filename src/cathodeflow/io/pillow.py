@@ -1,4 +1,4 @@
-"""Images that Pillow decodes: what PNG, JPEG and BMP have in common."""
+"""Images decoded by Pillow: shared functions for PNG, JPEG and BMP."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _TYPES = {"1": "bool", "L": "uint8", "I;16": "uint16", "I;16B": "uint16", "I": "
 
 
 def frame_header(path: str, kind: str) -> FrameHeader:
-    """Read what a file of one frame holds; `kind` is Pillow's name of the format.
+    """Read the header of a file with one frame; `kind` is Pillow's name of the format.
 
     Raises
     ------
@@ -29,18 +29,18 @@ def frame_header(path: str, kind: str) -> FrameHeader:
 
 
 def read_frame(path: str, kind: str) -> NDArray[Any]:
-    """Read the frame (row, col) as it is stored."""
+    """Read the frame (row, col) as stored."""
     with Image.open(path, formats=(kind,)) as image:
         return np.asarray(image)
 
 
 def image_header(path: str, kind: str) -> ImageHeader:
-    """Read what an image holds.
+    """Read the header of an image.
 
     Raises
     ------
     InputError
-        It is neither grey nor coloured.
+        The image is neither grey nor colour.
     """
     with Image.open(path, formats=(kind,)) as image:
         if image.mode not in _CHANNELS:
@@ -49,7 +49,7 @@ def image_header(path: str, kind: str) -> ImageHeader:
 
 
 def read_image(path: str, kind: str) -> NDArray[Any]:
-    """Read an image as grey (row, col) or as colours (row, col, 3) of 8 bits."""
+    """Read an image as grey (row, col) or as 8-bit colour (row, col, 3)."""
     with Image.open(path, formats=(kind,)) as image:
         return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
 

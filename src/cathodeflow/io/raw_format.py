@@ -1,4 +1,4 @@
-"""What a module of `cathodeflow.io.formats` says of its format: how files are recognised, and how they are read."""
+"""Descriptions of raw formats, one in each module of `cathodeflow.io.formats`: recognition and readers of files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FrameHeader(NamedTuple):
 
 
 class ImageHeader(NamedTuple):
-    """Rows and columns of an image [px], bits of a value, channels, and whether each is a plane, all as stored."""
+    """Rows and columns of an image [px], bits per value, channels, and whether each is a plane, all as stored."""
 
     rows: int
     cols: int
@@ -33,9 +33,9 @@ class ImageHeader(NamedTuple):
 
 @dataclass(frozen=True)
 class FrameReader:
-    """How the detector frames of a file are read.
+    """Reader of the detector frames of a file.
 
-    Whatever a function raises on a bad file becomes one line that names it; an InputError keeps its words.
+    Any exception on a bad file becomes a one-line error that names the file; the text of an InputError is kept.
 
     Attributes
     ----------
@@ -51,16 +51,16 @@ class FrameReader:
 
 @dataclass(frozen=True)
 class ImageReader:
-    """How the one micrograph of a file is read.
+    """Reader of the micrograph of a file.
 
-    Whatever a function raises on a bad file becomes one line that names it; an InputError keeps its words.
+    Any exception on a bad file becomes a one-line error that names the file; the text of an InputError is kept.
 
     Attributes
     ----------
     header : callable
         Path to `ImageHeader`; reads no pixels.
     read : callable
-        Path to the pixels, (row, col) or (row, col, channel), of any type of real numbers.
+        Path to the pixels, (row, col) or (row, col, channel), of any real type.
     settings : callable
         Path to the instrument's settings in the file, keys of `cathodeflow.io.instrument_settings.SETTINGS`.
     """
@@ -77,18 +77,18 @@ class RawFormat:
     Attributes
     ----------
     name : str
-        As messages say it.
+        Name in messages.
     magic : tuple of bytes
-        How files begin; the first 16 bytes at most.
+        First bytes of files, at most 16.
     suffixes : tuple of str
         In lower case, with the dot.
     by_suffix : bool
-        Whether the suffix alone is enough, also before `.gz` and `.bz2`; else a file with a suffix of the format must
+        Whether the suffix is sufficient, also before `.gz` and `.bz2`; otherwise files with a suffix of the format must
         begin with its magic.
     fallback : bool
-        Whether files that no format recognises are tried with this one.
+        Whether files that no format recognises are read with this one.
     has_datasets : bool
-        Whether a file has several datasets, chosen as `FILE::/PATH`.
+        Whether files have several datasets, selected by `FILE::/PATH`.
     frames : FrameReader, optional
     micrograph : ImageReader, optional
     """

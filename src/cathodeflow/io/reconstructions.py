@@ -1,7 +1,7 @@
-"""Reconstructed objects: CXI-style HDF5, VTK image data for ParaView, and pages that show them.
+"""Reconstructed objects: CXI-style HDF5, VTK image data for ParaView, and HTML pages.
 
 The HDF5 file follows the CXI format 1.5 (F. R. N. C. Maia, Nat. Methods 9, 854 (2012); cxidb.org), whose quantities are
-in SI units, as far as it goes:
+in SI units, with additions of Cathodeflow:
 
     /cxi_version                                150
     /entry_1/program_name                       "cathodeflow"
@@ -9,15 +9,14 @@ in SI units, as far as it goes:
     /entry_1/image_1/support                    (z, y, x) uint8, also as `mask`
     /entry_1/image_1/data_space, data_type      "real", "electron density"
     /entry_1/image_1/image_size                 (3,) of the whole volume along z, y, x [m]
-    /entry_1/image_1/voxel_size                 (3,) along z, y, x [nm, as its attribute `units` says]; ours
-    /entry_1/image_1/@frame                     "laboratory", or "scan" for the skewed frame of the measurement; ours
-    /entry_1/image_1/process_1/command          JSON of how the object was made
-    /entry_1/image_2, ... /data, title          further quantities such as the strain, NaN where not known
-    /entry_1/instrument_1/@...                  the geometry by the names of its options; ours
-    /entry_1/instrument_1/source_1/energy       [J]
+    /entry_1/image_1/voxel_size                 (3,) along z, y, x [nm, see its attribute `units`]; addition
+    /entry_1/image_1/@frame                     "laboratory", or "scan" for the skewed frame of the measurement;
+    addition /entry_1/image_1/process_1/command          JSON of options and figures of merit /entry_1/image_2, ...
+    /data, title          further quantities such as the strain, NaN where unknown /entry_1/instrument_1/@...
+    the geometry by the names of its options; addition /entry_1/instrument_1/source_1/energy       [J]
     /entry_1/instrument_1/detector_1/distance, x_pixel_size, y_pixel_size       [m]
 
-What is not known is left out. Equal reconstructions give equal bytes.
+Unknown quantities are left out. Equal reconstructions give equal bytes.
 """
 
 import base64
@@ -41,7 +40,7 @@ from cathodeflow.io.hdf5 import find_node, new_dataset, new_hdf5, open_hdf5, rea
 _Path = str | os.PathLike[str]
 _CXI_VERSION = 150
 _JOULE_PER_KEV = 1.602176634e-16
-# Of our names in the geometry: where CXI has them, and their size in SI units.
+# Locations of the values of the geometry in CXI, and their factors to SI units.
 _SI = {
     "energy_kev": (("source_1/energy",), _JOULE_PER_KEV),
     "distance_m": (("detector_1/distance",), 1.0),
@@ -49,27 +48,27 @@ _SI = {
 }
 _IMAGE = "entry_1/image_1"
 _VTK_TYPES = {np.dtype(np.float32): "Float32", np.dtype(np.uint8): "UInt8"}
-# What the VTK library itself compresses at a time [bytes].
+# Block size of the VTK library for compression [bytes].
 _BLOCK = 2**15
 
 
 class Reconstruction(NamedTuple):
-    """An object and what is known about it.
+    """An object and its properties.
 
     Attributes
     ----------
     volume : (z, y, x) complex64
     support : (z, y, x) bool
     voxel_nm : (float, float, float), optional
-        Along z, y, x [nm].
+        Size of a voxel along z, y, x [nm].
     frame : str
-        "laboratory", whose axes are orthogonal, or "scan".
+        "laboratory" (orthogonal axes) or "scan".
     fields : sequence of (name, unit, values)
-        Quantities (z, y, x) float32 on the same voxels; unit "1" where there is none.
+        Quantities (z, y, x) float32 on the same voxels; the unit is "1" if there is none.
     geometry : mapping
-        Plain numbers and names.
+        Numbers and names.
     process : mapping
-        What JSON can hold: options, seed, figures of merit.
+        JSON data: options, seed, figures of merit.
     """
 
     volume: NDArray[np.complex64]
@@ -87,38 +86,37 @@ def write_cxi(path: _Path, reconstruction: Reconstruction) -> None:
     Raises
     ------
     InputError
-        Support or fields of another shape than the object.
+        Support or fields have another shape than the object.
     """
     _check_shapes(reconstruction)
-    one = reconstruction
     with new_hdf5(path) as file:
         file["cxi_version"] = _CXI_VERSION
         file.attrs["default"] = "entry_1"
         entry = _group(file, "entry_1", "NXentry", default="image_1")
         entry["program_name"] = "cathodeflow"
-        image = _group(entry, "image_1", "NXdata", signal="data", frame=one.frame)
-        _dataset(image, "data", one.volume.astype(np.complex64))
-        _dataset(image, "support", one.support.astype(np.uint8))
+        image = _group(entry, "image_1", "NXdata", signal="data", frame=reconstruction.frame)
+        _dataset(image, "data", reconstruction.volume.astype(np.complex64))
+        _dataset(image, "support", reconstruction.support.astype(np.uint8))
         image["mask"] = h5py.SoftLink(f"/{_IMAGE}/support")
         image["data_space"], image["data_type"] = "real", "electron density"
-        if one.voxel_nm is not None:
-            image["image_size"] = 1e-9 * np.multiply(one.voxel_nm, one.volume.shape)
-            image["voxel_size"] = np.asarray(one.voxel_nm, np.float64)
+        if reconstruction.voxel_nm is not None:
+            image["image_size"] = 1e-9 * np.multiply(reconstruction.voxel_nm, reconstruction.volume.shape)
+            image["voxel_size"] = np.asarray(reconstruction.voxel_nm, np.float64)
             image["voxel_size"].attrs["units"] = "nm"
         process = _group(image, "process_1", "NXprocess")
-        process["command"] = json.dumps(dict(one.process), sort_keys=True)
-        for number, (name, unit, values) in enumerate(one.fields, start=2):
+        process["command"] = json.dumps(dict(reconstruction.process), sort_keys=True)
+        for number, (name, unit, values) in enumerate(reconstruction.fields, start=2):
             further = _group(entry, f"image_{number}", "NXdata", signal="data")
             further["title"], further["data_space"] = name, "real"
             _dataset(further, "data", values.astype(np.float32)).attrs["units"] = unit
-        if one.geometry:
+        if reconstruction.geometry:
             instrument = _group(entry, "instrument_1", "NXinstrument")
-            instrument.attrs.update(dict(sorted(one.geometry.items())))
+            instrument.attrs.update(dict(sorted(reconstruction.geometry.items())))
             for name, (places, factor) in _SI.items():
-                for place in places if name in one.geometry else ():
-                    # A group that HDF5 makes on the way would keep the time.
-                    group, _, last = place.partition("/")
-                    instrument.require_group(group)[last] = factor * float(one.geometry[name])
+                for location in places if name in reconstruction.geometry else ():
+                    # A group that HDF5 creates implicitly would store the time.
+                    group, _, last = location.partition("/")
+                    instrument.require_group(group)[last] = factor * float(reconstruction.geometry[name])
 
 
 def read_cxi(path: _Path) -> Reconstruction:
@@ -127,7 +125,7 @@ def read_cxi(path: _Path) -> Reconstruction:
     Raises
     ------
     InputError
-        The file is no HDF5, or has no object with its support.
+        The file is not HDF5, or has no object with its support.
     """
     where, expected = os.fspath(path), f"{_IMAGE}/data and {_IMAGE}/support"
     with open_hdf5(path) as file, guarded(path, expected):
@@ -145,7 +143,7 @@ def read_cxi(path: _Path) -> Reconstruction:
             voxel = 1e9 * read_array(file, f"{_IMAGE}/image_size") / volume.shape
         names = sorted((name for name in file["entry_1"] if name.startswith("image_")), key=_last)
         places = [f"entry_1/{name}" for name in names if f"entry_1/{name}" != _IMAGE]
-        found_fields = [_field(file, place, volume.shape) for place in places]
+        found_fields = [_field(file, location, volume.shape) for location in places]
         instrument = find_node(file, "entry_1/instrument_1")
         known = instrument.attrs.items() if instrument is not None else ()
         found = Reconstruction(
@@ -164,25 +162,24 @@ def read_cxi(path: _Path) -> Reconstruction:
 def write_vti(path: _Path, reconstruction: Reconstruction) -> None:
     """Write amplitude, phase, support and all fields as point data of VTK image data (XML), for ParaView.
 
-    Coordinates are in nm with the origin in the object's centre, index n // 2; in voxels where their size is not known.
-    The phase is 0 outside the support. Arrays are compressed and written as text, so that the file is XML throughout.
+    Coordinates are in nm with the origin in the centre of the object, index n // 2; in voxels if their size is unknown.
+    The phase is 0 outside the support. Arrays are compressed and written as text, so that the file is valid XML.
 
     Raises
     ------
     InputError
-        Support or fields of another shape than the object.
+        Support or fields have another shape than the object.
     """
     _check_shapes(reconstruction)
-    one = reconstruction
     arrays = {
-        "amplitude": np.abs(one.volume),
-        "phase [rad]": np.where(one.support, np.angle(one.volume), 0),
-        "support": one.support.astype(np.uint8),
-        **{name if unit == "1" else f"{name} [{unit}]": values for name, unit, values in one.fields},
+        "amplitude": np.abs(reconstruction.volume),
+        "phase [rad]": np.where(reconstruction.support, np.angle(reconstruction.volume), 0),
+        "support": reconstruction.support.astype(np.uint8),
+        **{name if unit == "1" else f"{name} [{unit}]": values for name, unit, values in reconstruction.fields},
     }
-    # VTK names axes x, y, z and lets x vary fastest, as the last axis of (z, y, x) does.
-    sides = one.volume.shape[::-1]
-    spacing = (1.0, 1.0, 1.0) if one.voxel_nm is None else one.voxel_nm[::-1]
+    # In VTK, x varies fastest, like the last axis of (z, y, x).
+    sides = reconstruction.volume.shape[::-1]
+    spacing = (1.0, 1.0, 1.0) if reconstruction.voxel_nm is None else reconstruction.voxel_nm[::-1]
     origin = [-(n // 2) * step for n, step in zip(sides, spacing, strict=True)]
     extent = " ".join(f"0 {n - 1}" for n in sides)
     with atomic_path(path) as temporary, open(temporary, "w", encoding="ascii", newline="\n") as file:
@@ -216,12 +213,12 @@ def _dataset(group: h5py.Group, name: str, values: NDArray[Any]) -> h5py.Dataset
     return new_dataset(group, name, values, shuffle=True, compression="gzip")
 
 
-def _field(file: h5py.File, place: str, shape: tuple[int, ...]) -> tuple[str, str, NDArray[np.float32]] | None:
-    data = find_node(file, f"{place}/data")
+def _field(file: h5py.File, location: str, shape: tuple[int, ...]) -> tuple[str, str, NDArray[np.float32]] | None:
+    data = find_node(file, f"{location}/data")
     if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "iuf" or data.shape != shape:
         return None
-    name = _text(file, f"{place}/title") or f"/{place}"
-    return name, str(data.attrs.get("units", "1")), read_array(file, f"{place}/data").astype(np.float32)
+    name = _text(file, f"{location}/title") or f"/{location}"
+    return name, str(data.attrs.get("units", "1")), read_array(file, f"{location}/data").astype(np.float32)
 
 
 def _command(file: h5py.File) -> dict[str, Any]:
@@ -232,7 +229,7 @@ def _command(file: h5py.File) -> dict[str, Any]:
         content = json.loads(text)
     except (ValueError, RecursionError):
         content = None
-    # Other programs write the command line that was given.
+    # Other programs write their command line here.
     return content if isinstance(content, dict) else {"command": text}
 
 
@@ -253,10 +250,15 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _check_shapes(one: Reconstruction, path: _Path = "reconstruction") -> None:
-    for name, values in (("support", one.support), *((name, values) for name, _, values in one.fields)):
-        if values.shape != one.volume.shape:
-            raise InputError(path, f"{name} of shape {values.shape}", f"the shape of the object, {one.volume.shape}")
+def _check_shapes(reconstruction: Reconstruction, path: _Path = "reconstruction") -> None:
+    for name, values in (
+        ("support", reconstruction.support),
+        *((name, values) for name, _, values in reconstruction.fields),
+    ):
+        if values.shape != reconstruction.volume.shape:
+            raise InputError(
+                path, f"{name} of shape {values.shape}", f"the shape of the object, {reconstruction.volume.shape}"
+            )
 
 
 def _numbers(values: Sequence[float]) -> str:
@@ -264,7 +266,7 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 def _compressed(data: bytes) -> str:
-    """Compress block by block, and encode header and blocks apart, as VTK wants it."""
+    """Compress block by block, and encode header and blocks separately, as VTK requires."""
     blocks = [zlib.compress(data[start : start + _BLOCK]) for start in range(0, len(data), _BLOCK)]
     header = [len(blocks), _BLOCK, len(data) % _BLOCK, *map(len, blocks)]
     parts = struct.pack(f"<{len(header)}Q", *header), b"".join(blocks)

@@ -1,4 +1,4 @@
-"""Rocking scans: the frames of a diffraction peak as one volume, from files of any format that frames come in."""
+"""Rocking scans: the frames of a diffraction peak as one volume, from files of any frame format."""
 
 import os
 
@@ -12,7 +12,8 @@ from cathodeflow.io.guard import require_memory
 from cathodeflow.io.hdf5 import find_node, open_hdf5
 from cathodeflow.io.sources import split_source
 
-# Where a CXI file has its data (F. R. N. C. Maia, The Coherent X-ray Imaging Data Bank, Nature Methods 9, 854 (2012)).
+# Location of the data in a CXI file (F. R. N. C. Maia, The Coherent X-ray Imaging Data Bank, Nature Methods 9, 854
+# (2012)).
 _CXI_DATA = "/entry_1/data_1/data"
 
 
@@ -34,7 +35,7 @@ def read_scan(source: str) -> NDArray[np.float32]:
     Raises
     ------
     InputError
-        A file cannot be read, frames differ in size or type (a line for each), or there is one frame only.
+        A file cannot be read, frames differ in size or type (one line each), or there is only one frame.
     """
     source = _with_dataset(source)
     series = open_series(source)
@@ -48,7 +49,7 @@ def read_scan(source: str) -> NDArray[np.float32]:
 
 
 def _with_dataset(source: str) -> str:
-    """Name the data of a CXI file, which may hold other arrays beside them, such as a mask."""
+    """Add the dataset of a CXI file, which may also have other arrays, such as a mask."""
     path, dataset = split_source(source)
     if dataset is None and path.lower().endswith(".cxi") and os.path.isfile(path):
         with open_hdf5(path) as file:

@@ -1,8 +1,8 @@
-"""Processes that work in a folder, so that stale locks of a killed Snakemake run are removed.
+"""Registration of processes that work in a folder, to remove stale locks of a killed Snakemake run.
 
-Snakemake's own lock is a list of files that a killed run leaves behind, and that somebody has to remove by hand. The
-kernel's locks end with the process that holds them, however it ends: every run and every job holds a shared one, and
-who gets it alone knows that nobody else is at work.
+Snakemake's own lock is a list of files, which a killed run leaves behind for somebody to remove by hand. Locks of the
+kernel always end with the process that holds them. Every run and every job holds a shared lock; a process that gets an
+exclusive one is the only one at work.
 """
 
 import fcntl
@@ -13,15 +13,15 @@ from typing import IO
 
 _FOLDER = ".snakemake"
 _LOCK = os.path.join(_FOLDER, "cathodeflow.lock")
-# Open as long as the process lives.
+# Open until the process ends.
 _HELD: list[IO[str]] = []
 
 
 def join_as_run() -> None:
-    """Register this process as a run of Snakemake in the current folder, which it is about to lock.
+    """Register this process as a run of Snakemake in the current folder, before it locks the folder.
 
-    Where nobody else is at work, Snakemake's locks are those of a run that was killed, and are removed. A job that
-    outlived its run counts: it may still write. Where the file system has no locks nothing is done.
+    If no other process is at work, the locks of Snakemake are those of a killed run and are removed. A job that
+    outlived its run counts as at work, as it may still write. On file systems without locks nothing is done.
     """
     with suppress(OSError):
         os.makedirs(_FOLDER, exist_ok=True)

@@ -13,7 +13,7 @@ from PIL import Image
 from cathodeflow.io.atomic import atomic_path
 from cathodeflow.io.hdf5 import new_dataset, new_hdf5
 
-#: Where a NeXus file keeps its detector frames.
+#: Location of the detector frames in a NeXus file.
 NEXUS_DATA = "/entry/data/data"
 
 
@@ -23,7 +23,7 @@ def write_tiff_series(folder: str | os.PathLike[str], frames: Iterable[NDArray[n
     Parameters
     ----------
     folder : path
-        Made where it is missing.
+        Created if it does not exist.
     frames : iterable of (row, col) uint16
         Taken one at a time.
 
@@ -40,13 +40,13 @@ def write_tiff_series(folder: str | os.PathLike[str], frames: Iterable[NDArray[n
 
 
 def write_tiff(path: str | os.PathLike[str], image: NDArray[np.generic]) -> None:
-    """Write an image (row, col) of any number type as a TIFF file without date or program, so that bytes repeat."""
+    """Write an image (row, col) of any numeric type as a TIFF file; equal images give equal bytes."""
     with atomic_path(path) as temporary:
         tifffile.imwrite(temporary, image, metadata=None, software=False, compression="zlib")
 
 
 def write_jpeg(path: str | os.PathLike[str], image: NDArray[np.uint8], *, quality: int = 92) -> None:
-    """Write a grey image (row, col) as a JPEG file of three equal channels, as instruments do; bytes repeat."""
+    """Write a grey image (row, col) as a JPEG file of three equal channels; equal images give equal bytes."""
     with atomic_path(path) as temporary:
         Image.fromarray(image).convert("RGB").save(temporary, format="JPEG", quality=quality)
 
@@ -64,13 +64,13 @@ def write_micrograph(path: str | os.PathLike[str], image: NDArray[np.uint8], *, 
 def write_nexus_series(
     path: str | os.PathLike[str], frames: Iterable[NDArray[np.uint16]], *, n_frames: int, shape: tuple[int, int]
 ) -> None:
-    """Write frames as `/entry/data/data` (frame, row, col) of a NeXus file, a compressed chunk for each.
+    """Write frames as `/entry/data/data` (frame, row, col) of a NeXus file, with one compressed chunk per frame.
 
     Parameters
     ----------
     path : path
     frames : iterable of (row, col) uint16
-        Taken one at a time; `n_frames` of them, each of `shape`.
+        `n_frames` frames of this `shape`, taken one at a time.
     """
     with new_hdf5(path) as file:
         for group, kind in (("/entry", "NXentry"), ("/entry/data", "NXdata")):

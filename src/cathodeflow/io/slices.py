@@ -1,4 +1,4 @@
-"""Stacks of slices of any usual format, one slice at a time."""
+"""Stacks of slices of any supported format, read one slice at a time."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,13 +17,13 @@ from cathodeflow.io.volumes import read_volume, read_volume_info
 
 
 class Stack(NamedTuple):
-    """The slices of a stack without their pixels.
+    """Slices of a stack, without their pixels.
 
     source : str
     n_slices : int
     shape : (int, int), rows and columns of a slice [px].
-    names : tuple of str, of the file of each slice, without suffix; empty strings where one file holds them all.
-    series : FrameSeries, or None where the files hold colours.
+    names : tuple of str, file name of each slice without suffix; empty strings if one file has all slices.
+    series : FrameSeries, or None if the files are colour images.
     files : tuple of str.
     """
 
@@ -46,37 +46,37 @@ def open_stack(source: str) -> Stack:
     Raises
     ------
     InputError
-        No file, one that cannot be read or differs from the others in its size: a line for each; or a single file in
-        which slices are marked as colours.
+        There is no file, or files that cannot be read or differ in size (one line each); or a single file has slices
+        marked as colours.
     """
     files = tuple(list_files(source))
     if _coloured(files[0]):
         headers = [micrograph_header(path) for path in files]
         if len(files) == 1 and headers[0].planes:
-            # What some writers make of three or four slices; as colours they would be mixed to one slice.
+            # Some programs write three or four slices like this; as colours they would be mixed to one slice.
             found = f"{headers[0].channels} planes marked as the colours of one image"
             raise InputError(files[0], found, "slices: pages marked as grey (tifffile: photometric='minisblack')")
         shape = (headers[0].rows, headers[0].cols)
         bad = [
-            InputError(path, f"{one.rows} x {one.cols} pixels", f"{shape[0]} x {shape[1]}, as in {files[0]}")
-            for path, one in zip(files, headers, strict=True)
-            if (one.rows, one.cols) != shape
+            InputError(path, f"{header.rows} x {header.cols} pixels", f"{shape[0]} x {shape[1]}, as in {files[0]}")
+            for path, header in zip(files, headers, strict=True)
+            if (header.rows, header.cols) != shape
         ]
         if bad:
             raise InputErrors.of(bad)
         return Stack(source, len(files), shape, tuple(Path(path).stem for path in files), None, files)
     series = open_series(source)
-    names = [Path(one.path).stem if one.n_frames == 1 else "" for one in series.files for _ in range(one.n_frames)]
+    names = [Path(file.path).stem if file.n_frames == 1 else "" for file in series.files for _ in range(file.n_frames)]
     return Stack(source, series.n_frames, series.shape, tuple(names), series, files)
 
 
 def read_stack(stack: Stack, start: int = 0, stop: int | None = None) -> Iterator[NDArray[Any]]:
-    """Yield slices (row, col) of whole numbers of 8 or 16 bits, or float32; colours as their luminance.
+    """Yield slices (row, col) of 8-bit or 16-bit integers, or float32; colours become their luminance.
 
     Raises
     ------
     InputError
-        A slice cannot be decoded, or holds values that are not finite.
+        A slice cannot be decoded, or has values that are not finite.
     """
     if stack.series is None:
         yield from map(read_micrograph, stack.files[start:stop])
@@ -102,9 +102,9 @@ def lazy_stack(
     ----------
     stack : Stack
     change : callable, optional
-        What becomes of a slice, given its number and its pixels; the same type and shape for all.
+        Function of the index and the pixels of a slice that returns the changed slice, of one type and shape for all.
     together : int
-        Slices of a block.
+        Slices per block.
     """
     first = next(read_stack(stack, 0, 1))
     model = first if change is None else change(0, first)
@@ -122,7 +122,7 @@ def lazy_stack(
 
 
 def open_slices(source: str) -> tuple[da.Array, dict[str, Any]]:
-    """Open slices of any kind as an array (slice, row, col) that is read when it is needed, with their scale.
+    """Open slices of any kind as an array (slice, row, col), read when it is needed, with their scale.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def open_slices(source: str) -> tuple[da.Array, dict[str, Any]]:
     Raises
     ------
     InputError
-        As `open_stack`, or a store with other axes.
+        As in `open_stack`, or a store has other axes.
     """
     if not source.rstrip("/").endswith(".zarr"):
         return lazy_stack(open_stack(source), together=1), {}
@@ -152,5 +152,5 @@ def _coloured(path: str) -> bool:
     try:
         return micrograph_header(path).channels > 1
     except InputError:
-        # Stacks and detector formats are no micrographs; `open_series` reports what is wrong with a file.
+        # Stacks and detector formats are not micrographs; `open_series` reports errors of a file.
         return False

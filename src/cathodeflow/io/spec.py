@@ -1,7 +1,7 @@
 """Scans in SPEC files: motors, the scanned motor, its positions.
 
 The format is described in the SPEC manual of Certified Scientific Software, "Standard Data File Format": `#O` names all
-motors, columns two blanks apart, `#o` their mnemonics, `#P` holds their positions, `#L` names the columns of the data.
+motors, separated by two blanks, `#o` their mnemonics, `#P` has their positions, `#L` names the columns of the data.
 """
 
 import os
@@ -25,13 +25,13 @@ class SpecScan(NamedTuple):
     command : str
         As typed: `ascan  th -0.28 0.72  200 0.25`.
     motors : dict of str to float
-        Where all motors were before the scan, by name.
+        Positions of all motors before the scan, by name.
     scanned : str
         Name of the motor that was scanned.
     positions : (n,) float64
-        Where it was at each point.
+        Its position at each point.
     detector : str
-        Name of the area detector, "" where there is none.
+        Name of the area detector, "" if there is none.
     region : (slice, slice), optional
         Rows and columns of the detector that were saved.
     """
@@ -46,7 +46,7 @@ class SpecScan(NamedTuple):
 
 
 def read_spec_scan(path: str | os.PathLike[str], number: int) -> SpecScan:
-    """Read a scan; of several with this number the last one.
+    """Read a scan; if several have this number, the last one.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def read_spec_scan(path: str | os.PathLike[str], number: int) -> SpecScan:
     Raises
     ------
     InputError
-        The file cannot be read, has no such scan, or the scan no motors or data.
+        The file cannot be read or has no such scan, or the scan has no motors or data.
     """
     where = f"{os.fspath(path)}, scan {number}"
     header, scan = _sections(path, number)
@@ -67,7 +67,7 @@ def read_spec_scan(path: str | os.PathLike[str], number: int) -> SpecScan:
     points = [line.split() for line in scan if line.strip() and line[0] not in "#@"]
     if labels is None or not points:
         raise InputError(where, "no points", "a scan with data")
-    # The first column is the motor, of whatever kind the scan is.
+    # The first column is the motor in every kind of scan.
     scanned = re.split(r" {2,}", labels.strip())[0]
     if scanned not in motors:
         raise InputError(where, f"a scan over {scanned}", "a scan of one motor")
@@ -80,7 +80,7 @@ def read_spec_scan(path: str | os.PathLike[str], number: int) -> SpecScan:
 
 
 def _sections(path: str | os.PathLike[str], number: int) -> tuple[list[str], list[str]]:
-    """Lines of the file header that holds for a scan, and those of the scan."""
+    """Return the lines of the file header that applies to a scan, and those of the scan."""
     header: list[str] = []
     found: tuple[list[str], list[str]] | None = None
     current: list[str] = []
@@ -122,7 +122,7 @@ def _motors(where: str, header: list[str], scan: list[str]) -> dict[str, float]:
 
 
 def _region(where: str, scan: list[str]) -> tuple[slice, slice] | None:
-    """Rows and columns of `#UIMR5 column columns row rows`, the region of interest of 34-ID-C that is saved."""
+    """Rows and columns of `#UIMR5 column columns row rows`, the saved region of interest of 34-ID-C."""
     line = _last(scan, "#UIMR5 ")
     if line is None:
         return None

@@ -1,4 +1,4 @@
-"""Stores of slices that are written as the slices come, several stores at once."""
+"""Stores of slices, written slice by slice, several stores at once."""
 
 import math
 import os
@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from cathodeflow.io.volumes import new_volume
 
-# Slices in a file, and side of a chunk in them [px]: what is held in memory, and what a reader of one slice gets too.
+# Slices per file, which are held in memory, and side of a chunk [px], which a reader of one slice also reads.
 _DEPTH, _SIDE = 8, 128
 
 
@@ -32,13 +32,13 @@ class NewStore(NamedTuple):
 
 
 def write_together(stores: Sequence[NewStore], blocks: Iterable[Sequence[NDArray[Any]]]) -> None:
-    """Fill stores with blocks of slices in order; all of them appear, or none.
+    """Fill stores with blocks of slices in order; either all stores appear or none.
 
     Parameters
     ----------
     stores : sequence of NewStore
     blocks : iterable of sequences of array (..., slice, row, col)
-        An array for each store, together all slices. A few slices more than in one block are in memory at a time.
+        One array per store, together all slices. Slightly more slices than one block are in memory at a time.
     """
     with ExitStack() as stack:
         targets = []
@@ -49,8 +49,8 @@ def write_together(stores: Sequence[NewStore], blocks: Iterable[Sequence[NDArray
         waiting: list[list[NDArray[Any]]] = [[] for _ in targets]
         done = 0
         for block in blocks:
-            for parts, one in zip(waiting, block, strict=True):
-                parts.append(one)
+            for parts, slices in zip(waiting, block, strict=True):
+                parts.append(slices)
             while sum(part.shape[-3] for part in waiting[0]) >= _DEPTH:
                 waiting = [_put(target, parts, done, _DEPTH) for target, parts in zip(targets, waiting, strict=True)]
                 done += _DEPTH

@@ -1,4 +1,4 @@
-"""Texts that people write, configurations and tables, and texts for people. Light to import."""
+"""Text files: configurations, text tables, and output for people. Light to import."""
 
 import os
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from cathodeflow.io.atomic import atomic_path
 from cathodeflow.io.guard import one_line
 
 _Path = str | os.PathLike[str]
-# A file of a few hundred bytes can stand for billions of values, by aliases of aliases.
+# With aliases of aliases, a file of a few hundred bytes can expand to billions of values.
 _MAX_VALUES = 100_000
 
 
@@ -29,7 +29,7 @@ def read_lines(path: str, expected: str) -> list[tuple[int, str]]:
     path : str
         UTF-8, with or without a byte order mark.
     expected : str
-        What the file should be, for the error.
+        Description of the file in errors.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def read_lines(path: str, expected: str) -> list[tuple[int, str]]:
     Raises
     ------
     InputError
-        The file is missing or is no UTF-8 text.
+        The file is missing or not UTF-8 text.
     """
     try:
         with open(path, encoding="utf-8-sig") as stream:
@@ -52,12 +52,12 @@ def read_lines(path: str, expected: str) -> list[tuple[int, str]]:
 
 
 def read_yaml(path: str) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping.
+    """Read a YAML file that contains a mapping.
 
     Raises
     ------
     InputError
-        The file is missing, is no YAML, holds no mapping, or more than 100,000 values.
+        The file is missing or not YAML, or does not contain a mapping, or has more than 100,000 values.
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -78,16 +78,18 @@ def write_yaml(path: _Path, values: Mapping[str, Any]) -> None:
 
 
 def write_text(path: _Path, text: str) -> None:
-    """Write a text in UTF-8 with lines that end as on Unix."""
+    """Write a text in UTF-8 with Unix line ends."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _size(value: Any, known: dict[int, float]) -> float:
-    """Count the values in nested mappings and lists, those behind an alias each time; infinitely many in a circle."""
+    """Count the values in nested mappings and lists, including repeated aliases; infinite for circular ones."""
     if not isinstance(value, dict | list):
         return 1
     if id(value) not in known:
         known[id(value)] = float("inf")
-        known[id(value)] = 1 + sum(_size(one, known) for one in (value.values() if isinstance(value, dict) else value))
+        known[id(value)] = 1 + sum(
+            _size(item, known) for item in (value.values() if isinstance(value, dict) else value)
+        )
     return known[id(value)]

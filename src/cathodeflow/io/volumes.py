@@ -182,7 +182,7 @@ def open_array(path: str | os.PathLike[str]) -> zarr.Array:
     Raises
     ------
     InputError
-        As of `read_volume`.
+        As in `read_volume`.
     """
     store, manifest = locate(path)
     if os.path.exists(manifest):

@@ -21,7 +21,8 @@ def augment(batch: Tensor, generator: torch.Generator, options: Augment) -> Tens
     batch : (n, 1, h, w) float
         Crops in 0..1, on any device; square with `rotate90`.
     generator : torch.Generator
-        Draws all numbers, equally many for every batch of the same shape; on the CPU or the device of the batch.
+        Source of all random numbers, on the CPU or the device of the batch; batches of the same shape draw equally
+        many.
     options : Augment
 
     Returns
@@ -79,7 +80,7 @@ def _drawn(x: Tensor, low: float, high: float, generator: torch.Generator) -> Te
 
 
 def _symmetries(x: Tensor, sides: int, turns: int, generator: torch.Generator) -> Tensor:
-    """Reflect and rotate each crop at random, among this many sides and quarter turns."""
+    """Give each crop a random reflection (of `sides`) and a random rotation (of `turns` quarter turns)."""
     shape, where = (len(x),), generator.device
     mirrored = torch.randint(sides, shape, generator=generator, device=where).to(x.device)
     quarters = torch.randint(turns, shape, generator=generator, device=where).to(x.device)

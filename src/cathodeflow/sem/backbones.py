@@ -1,4 +1,4 @@
-"""Backbones for greyscale images: a ResNet-18 of half the channels, and the architectures of timm."""
+"""Backbones for greyscale images: a ResNet-18 with half the channels, and the architectures of timm."""
 
 import difflib
 import os
@@ -48,7 +48,7 @@ def create_backbone(name: str, *, weights: str | os.PathLike[str]) -> Backbone:
     Raises
     ------
     InputError
-        There is no such network, its output is no feature maps, or weights are missing or of another network.
+        The network is unknown or its output is not feature maps, or weights are missing or belong to another network.
     """
     if name == HALF:
         if weights == "imagenet":
@@ -99,7 +99,7 @@ class HalfResNet(nn.Module):  # type: ignore[misc]
 
 
 class _Block(nn.Module):  # type: ignore[misc]
-    """Two convolutions beside a shortcut."""
+    """Residual block: two convolutions and a shortcut."""
 
     def __init__(self, before: int, width: int, stride: int) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class _Block(nn.Module):  # type: ignore[misc]
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or before != width:
             self.shortcut = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-        # A block starts as its shortcut only, which trains faster (Goyal et al., arXiv 1706.02677).
+        # With zeros here a block is its shortcut at first, which trains faster (Goyal et al., arXiv 1706.02677).
         nn.init.zeros_(self.body[-1].weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -202,7 +202,7 @@ def _cached(name: str) -> str | None:
             return None
         others = list_pretrained(f"*{name}*")
         near = f", for example {' or '.join(others[:3])}" if others else ""
-        raise InputError("weights", f"imagenet for {name}, of which timm has none", f"none, a file or another{near}")
+        raise InputError("weights", f"imagenet, but timm has no weights for {name}", f"none, a file or another{near}")
     for file in ("model.safetensors", "pytorch_model.bin"):
         found = huggingface_hub.try_to_load_from_cache(setting.hf_hub_id, file)
         if isinstance(found, str):

@@ -40,7 +40,7 @@ def activation_maps(
     Returns
     -------
     (n, h, w) float32
-        Not negative, of the size of the network's feature maps (`enlarged` resizes them). Comparable between crops.
+        Non-negative, of the size of the network's feature maps (`enlarged` resizes them). Comparable between crops.
 
     References
     ----------

@@ -46,7 +46,7 @@ class Tiles(NamedTuple):
 
 
 def tile_places(rows: int, cols: int, *, extent: tuple[int, int], overlap: float) -> NDArray[np.int64]:
-    """Return the first pixels of the fewest tiles that cover an area from edge to edge in equal steps.
+    """Return the first pixels of the smallest number of tiles that cover an area from edge to edge in equal steps.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def list_images(images: str, options: Index, *, data_set: str | None = None) -> 
     options : Index
         Compositions and states that may occur.
     data_set : str, optional
-        Prefix of the names of the images, which tells several data sets apart.
+        Prefix of the names of the images, which keeps those of several data sets apart.
 
     Returns
     -------

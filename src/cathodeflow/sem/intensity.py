@@ -83,7 +83,7 @@ def reference_quantiles(histograms: ArrayLike) -> NDArray[np.float64]:
 
 
 def match_histogram(image: NDArray[Any], quantiles: ArrayLike) -> NDArray[np.uint8]:
-    """Match the histogram of an image exactly; of its own intensities only the order of the pixels is left.
+    """Match the histogram of an image exactly; only the order of the pixels by intensity is kept.
 
     Pixels of equal intensity are ordered by the means of their surroundings [1]_: a mapping of grey levels alone would
     leave gaps that reveal the original distribution.

@@ -45,7 +45,7 @@ def feature_statistics(features: ArrayLike, labels: ArrayLike, groups: ArrayLike
     Returns
     -------
     FeatureStatistics
-        With the scores of these originals as reference; `with_reference` sets those of others.
+        With the scores of these originals as reference; `with_reference` replaces them by those of other originals.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from cathodeflow.samples import Sample, TechniqueSection, missing_files
 from cathodeflow.training.base_options import Device, OptimizerName, TrainingOptions
 
 SIMULATED = "simulated"
-#: Folder in results/sem of what is made from all labelled data sets, so no name of a data set or version.
+#: Folder in results/sem for the results of all labelled data sets together; no data set or version may have this name.
 POOLED = "pooled"
 #: Name of the only network where no versions are given.
 VERSION = "model"
@@ -349,7 +349,7 @@ class Section(TechniqueSection):
         for name in versions:
             Sample(sample=name)
             if name == "index" or name.startswith("figures_"):
-                raise ValueError(f"another name: '{name}' is that of other files in the same folder")
+                raise ValueError(f"another name: '{name}' is taken by other files in the same folder")
         return versions
 
     @property
@@ -400,7 +400,7 @@ class Section(TechniqueSection):
         if errors:
             raise InputErrors.of(errors)
 
-    def look(self, samples: dict[str, DataSet]) -> None:
+    def read_headers(self, samples: dict[str, DataSet]) -> None:
         """Read the headers of all images.
 
         Raises
@@ -424,7 +424,7 @@ class Section(TechniqueSection):
 
 
 def merged(base: Any, changed: Any) -> Any:
-    """Return options with some of them changed, also single ones of a group; what is no mapping replaces all.
+    """Return options with some changed, also single ones of a group; a value that is not a mapping replaces the group.
 
     Examples
     --------

@@ -1,1 +1,1 @@
-"""Training of networks, the same for all techniques: options, loop, schedules, optimizers, averaged weights."""
+"""Training of networks, shared by all techniques: options, loop, schedules, optimizers, EMA of the weights."""

@@ -1,4 +1,4 @@
-"""Options that every training has; a technique's own options class inherits them and may give other defaults."""
+"""Options of every training; the options class of a technique inherits them and may change defaults."""
 
 from typing import Literal
 
@@ -11,9 +11,9 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
 class TrainingOptions(Options):
-    """What `cathodeflow.training.loop.fit` needs to know beside the network and its data.
+    """Options of `cathodeflow.training.loop.fit`.
 
-    A technique inherits from it and repeats only a field whose default or whose choices differ.
+    Techniques inherit from it and repeat only fields with other defaults or choices.
 
     Examples
     --------

@@ -14,18 +14,18 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 class ExponentialMovingAverage:
-    """Mean of a model's weights and buffers over the training steps; with a decay of 0 it does nothing.
+    """Exponential moving average of a model's weights and buffers over the training steps; a decay of 0 disables it.
 
     Parameters
     ----------
     model : nn.Module
-        The one that is trained.
+        Model that is trained.
     decay : float
-        A step counts this factor less than the next; in [0, 1).
+        Factor between the weights of successive steps, in [0, 1).
 
     Notes
     -----
-    `state` is what a checkpoint keeps.
+    Checkpoints store `state`.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -33,7 +33,7 @@ class ExponentialMovingAverage:
         self.state: dict[str, Any] = {**weights_of(model), "steps": 0} if decay else {}
 
     def update(self) -> None:
-        """Take in the weights after a step; while there were few, the average is over their last tenth."""
+        """Update the average after a step; in the first steps it covers the last tenth of the steps."""
         if not self._decay:
             return
         self.state["steps"] += 1
@@ -47,7 +47,7 @@ class ExponentialMovingAverage:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Put the average into the model, and afterwards restore the weights that are trained."""
+        """Put the average into the model, and restore the trained weights at the end of the block."""
         if not self._decay:
             yield
             return

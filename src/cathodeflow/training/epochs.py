@@ -17,11 +17,11 @@ Record = dict[str, float]
 
 @dataclass(frozen=True)
 class Epoch:
-    """The epoch that batches are asked for, and its random numbers, which depend on (seed, index) alone.
+    """An epoch and its random numbers, which depend only on (seed, index).
 
     index : int, from 0.
-    seed : int, of this epoch: for generators of one's own, mixed with a number (`checkpoints.derived_seed`).
-    random : torch.Generator, on the CPU, newly seeded with it.
+    seed : int, of this epoch; for further generators, mix it with a number (`checkpoints.derived_seed`).
+    random : torch.Generator, on the CPU, seeded with it.
     """
 
     index: int
@@ -33,7 +33,7 @@ def train_epoch(
     fabric: Fabric, model: Any, optimizer: Any, loss_function: LossFunction,
     batches: Iterable[Batch], clip_norm: float | None, after_step: Callable[[], None],
 ) -> Record:  # fmt: skip
-    """Train on the batches of an epoch; gives the means of what the loss function gave, as `train_*`."""
+    """Train on the batches of an epoch; return the means of the values of the loss function as `train_*`."""
     model.train()
     totals: dict[str, Tensor] = {}
     count = skipped = 0
@@ -42,13 +42,13 @@ def train_epoch(
         batch = fabric.to_device(share)
         values = loss_function(model, batch)
         optimizer.zero_grad(set_to_none=True)
-        # The processes' gradients are averaged: a share counts as many times as it has samples.
+        # The gradients of the processes are averaged, so each part is weighted by its number of samples.
         alone = fabric.world_size == 1
         fabric.backward(values["loss"] if alone else values["loss"] * (samples * fabric.world_size / len(full[0])))
         norm = None
         if clip_norm is not None:
             norm = fabric.clip_gradients(model, optimizer, max_norm=clip_norm, error_if_nonfinite=False)
-        # Clipping by a norm of infinity or NaN has written NaN into every gradient.
+        # Clipping by a norm of infinity or NaN sets every gradient to NaN.
         if norm is not None and not torch.isfinite(norm):
             skipped += 1
         else:
@@ -56,8 +56,8 @@ def train_epoch(
             after_step()
         count += _add(totals, values, samples)
     if fabric.world_size > 1:
-        place = {"dtype": torch.float64, "device": fabric.device}
-        counted = {name: torch.as_tensor(value, **place) for name, value in (totals | {"": count}).items()}
+        kind = {"dtype": torch.float64, "device": fabric.device}
+        counted = {name: torch.as_tensor(value, **kind) for name, value in (totals | {"": count}).items()}
         totals = {name: fabric.all_reduce(value, reduce_op="sum") for name, value in counted.items()}
         count = int(totals.pop(""))
     return _means(totals, count, "train") | ({"skipped_steps": skipped} if clip_norm is not None else {})
@@ -67,12 +67,12 @@ def validate(
     fabric: Fabric, model: Any, loss_function: LossFunction, batches: Iterable[Batch],
     whole: Callable[[dict[str, Tensor]], dict[str, float]] | None,
 ) -> Record:  # fmt: skip
-    """Apply the loss function to all validation batches; gives its means and what `whole` gives, as `validation_*`."""
+    """Apply the loss function to all validation batches; return means and values of `whole` as `validation_*`."""
     model.eval()
     totals: dict[str, Tensor] = {}
     kept: dict[str, list[Tensor]] = {}
     count = 0
-    # Every process validates on everything: they all see the same numbers and stop at the same epoch.
+    # Every process validates on all batches, so all have the same values and stop at the same epoch.
     with torch.no_grad():
         for cpu_batch in batches:
             batch = fabric.to_device(cpu_batch)
@@ -91,7 +91,7 @@ def validate(
 
 def _add(totals: dict[str, Tensor], values: dict[str, Tensor], samples: int) -> int:
     for name, value in values.items():
-        # Kept on the device: fetching every step's value would stop it each time.
+        # Kept on the device, as fetching the value of every step would synchronise it each time.
         if value.ndim == 0:
             totals[name] = totals.get(name, 0.0) + value.detach().double() * samples
     return samples
@@ -104,7 +104,7 @@ def _means(totals: dict[str, Tensor], count: int, kind: str) -> Record:
 
 
 def _share(batch: Batch, rank: int, world: int) -> tuple[Batch, int]:
-    """Part of a batch that a process takes, and its samples; one that counts 0 where there are too few for all."""
+    """Return the part of a batch for a process, and its number of samples; 0 if there are too few samples."""
     if world == 1:
         return batch, len(batch[0])
     parts = [tensor.tensor_split(world)[rank] for tensor in batch]

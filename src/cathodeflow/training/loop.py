@@ -1,4 +1,4 @@
-"""The training loop of all techniques: validation decides, and an interrupted training goes on where it was."""
+"""The training loop of all techniques: selects the epoch by validation, and resumes an interrupted training."""
 
 import copy
 import logging
@@ -30,11 +30,11 @@ LOG = logging.getLogger(__name__)
 
 
 class TrainingResult(NamedTuple):
-    """What a training gave; the model itself holds the best epoch's weights.
+    """Result of a training; the model itself has the weights of the best epoch.
 
-    history : list of dict, per epoch `epoch` (from 1), `learning_rate`, and quantities as `train_*` and `validation_*`.
+    history : list of dict, for each epoch: `epoch` (from 1), `learning_rate`, and values as `train_*`, `validation_*`.
     best_epoch : int, counted from 1.
-    best : dict, the history's entry of that epoch.
+    best : dict, the entry of that epoch in the history.
     """
 
     history: list[Record]
@@ -59,63 +59,63 @@ def fit(
     on_epoch_end: Callable[[Record], None] | None = None,
     label: str = "training",
 ) -> TrainingResult:
-    """Train a model in place; it ends on the CPU, in evaluation mode, with the weights of its best epoch.
+    """Train a model in place; afterwards it is on the CPU, in evaluation mode, with the weights of the best epoch.
 
-    All randomness of an epoch comes from (seed, epoch), so a training resumed from its checkpoint ends with the same
-    weights as an unbroken one; on CPUs, with the same number of threads, bit for bit. Global random state is left as it
-    was.
+    All random numbers of an epoch depend on (seed, epoch), so a training resumed from its checkpoint ends with the same
+    weights as an uninterrupted one; on CPUs with the same number of threads, bit for bit. The global random state is
+    unchanged.
 
     Parameters
     ----------
     model : nn.Module
     loss_function : (model, batch) -> dict of scalar tensors
-        Means over the batch. `loss` is minimised, everything is recorded. It must call `model(...)` itself. Tensors
-        with axes, the first of which counts samples, are not recorded but kept for `whole`.
+        Means over the batch. `loss` is minimised, all values are recorded. It must call `model(...)` itself. Tensors
+        with axes, the first of which is that of the samples, are not recorded but kept for `whole`.
     train_batches : (Epoch) -> iterable of batches
-        The batches of an epoch, sequences of tensors whose first axis counts samples.
+        The batches of an epoch: sequences of tensors whose first axis is that of the samples.
     validation_batches : () -> iterable of batches
     options : TrainingOptions
-        Those of a technique, or the base class itself. Without a device or a seed: "auto" and 0. Batches are made by
-        `train_batches`, so `batch_size` is only part of the key. With the precision "16-mixed" leave `clip_norm` out:
-        the loss scaler must see infinities itself. With `clip_norm`, a step whose gradient is not finite is left out.
-        With `ema_decay`, the averaged weights are validated and kept.
+        Options of a technique, or the base class itself. Default of the device: "auto"; of the seed: 0. Batches are
+        made by `train_batches`, so `batch_size` only affects the key. With the precision "16-mixed", do not set
+        `clip_norm`: the loss scaler must detect infinities itself. With `clip_norm`, steps whose gradient is not finite
+        are skipped. With `ema_decay`, the averaged weights are validated and kept.
     optimizer : (parameters) -> Optimizer, optional
         Default: that of the options (`build_optimizer`).
     monitor : str
-        Which validation quantity decides, the lower the better; one of `loss_function`'s or of `whole`'s.
+        Validation quantity that is minimised by the choice of the epoch: one of `loss_function` or of `whole`.
     whole : (dict of tensors) -> dict of float, optional
-        Validation quantities that are no means over samples: from all the tensors with axes that `loss_function` gave
-        in a validation, joined along their first axis and on the CPU.
+        Validation quantities that are not means over samples, computed from all tensors with axes that `loss_function`
+        returned in a validation, joined along their first axis and on the CPU.
     checkpoint : path, optional
-        File for resuming, written after every epoch and kept at the end: `io.models.discard_checkpoint` removes it.
+        File for resuming, written after every epoch and kept at the end; `io.models.discard_checkpoint` removes it.
     key : str
-        Digest of the data, and of what else decides the result but is not in the options (`checkpoints.training_key`).
-        A checkpoint of another key, of other options (the device does not count) or of other initial weights is not
+        Digest of the data, and of other inputs that affect the result but are not options (`checkpoints.training_key`).
+        A checkpoint with another key, other options (except the device) or other initial weights is not
         resumed but overwritten.
     processes : Processes, optional
-        By default those that the command line says. Each process takes its share of every batch, weighted by its number
-        of samples, so that the mean gradient is that of one process, to rounding; under Slurm they are the tasks of the
-        job. Not shared is a mean with other weights than 1 for every sample (classes): it is taken within each share.
-        Batch norm takes its statistics over all processes on GPUs, and within each process on CPUs. All processes end
-        with the same network; what others than the first write is thrown away (`io.atomic`).
+        Default: those of the command line. Each process takes a part of every batch, weighted by its number
+        of samples, so that the mean gradient equals that of one process up to rounding; under Slurm they are the tasks
+        of the job. Means with other weights (class weights) are exceptions: they are computed within each part. The
+        statistics of batch norm cover all processes on GPUs, but are separate for each process on CPUs. All processes
+        end with the same network; files that other processes than the first write are discarded (`io.atomic`).
     on_epoch_start : (network, index) -> None, optional
-        Called in every process before an epoch, from 0, with the network that is being trained, which need not be
-        `model` itself: for state of the network that changes over the epochs. Random numbers that it draws are those of
+        Called in every process before an epoch, from 0, with the network in training, which may differ from
+        `model`: for state of the network that changes over the epochs. Random numbers that it draws are those of
         the epoch.
     on_epoch_end : (record) -> None, optional
-        Called in the first process with each epoch's new entry of the history.
+        Called in the first process with the new entry of the history after each epoch.
     label : str
-        What the log calls this training.
+        Name of the training in the log.
 
     Returns
     -------
     TrainingResult
-        The same for the same seed: it holds no times.
+        The same for the same seed, as it contains no times.
 
     Raises
     ------
     InputError
-        When there is nothing to train or validate on, validation never is finite, or there is no such device.
+        There is no training or validation data, the validation is never finite, or there is no such device.
     """
     device = resolve_device(options.device or "auto")
     precision: Any = resolve_precision(options.precision, device)
@@ -124,7 +124,7 @@ def fit(
     settings = options.model_dump(mode="json", exclude={"device"}) | {"seed": seed, "precision": precision}
     key = training_key(key, model.state_dict(), settings, monitor, among.devices * among.num_nodes)
     with warnings.catch_warnings():
-        # On every machine that has Slurm; where several processes want it, `cluster.launcher` gave the command.
+        # Shown on every machine with Slurm; if several processes need srun, `cluster.launcher` has added it.
         warnings.filterwarnings("ignore", message="The `srun` command is available")
         fabric = Fabric(accelerator=device.type, precision=precision, **_among(among))
     fabric.launch()
@@ -140,14 +140,16 @@ def fit(
         inner.load_state_dict(state["model"])
         stepper.load_state_dict(state["optimizer"])
         history, best_weights, mean.state = state["history"], state["best"], state["ema"]
-        LOG.info("%s goes on after epoch %d of %d", label, len(history), epochs)
+        LOG.info("%s: resuming after epoch %d of %d", label, len(history), epochs)
     monitored = "validation_" + monitor
     with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
         bar = _progress(epochs, len(history), label, show=fabric.is_global_zero)
         for index in range(len(history), epochs):
             best = _best(history, monitored)
             if patience is not None and history and index - best > patience:
-                LOG.info("%s stops: %d epochs without a better validation", label, patience)
+                LOG.info(
+                    "%s: early stopping after %d epochs without improvement on the validation set", label, patience
+                )
                 break
             torch.manual_seed(derived_seed(seed, index, fabric.global_rank))
             if on_epoch_start is not None:
@@ -189,7 +191,7 @@ def _optimizer(options: TrainingOptions, parameters: Iterable[nn.Parameter]) -> 
 
 
 def _among(processes: Processes) -> dict[str, Any]:
-    """Words for Fabric: of several processes, each may have parameters that a loss does not depend on."""
+    """Return keywords for Fabric: with several processes, a loss may not depend on all parameters."""
     words = processes.model_dump()
     if processes.devices * processes.num_nodes > 1 and processes.strategy == "auto":
         words["strategy"] = "ddp_find_unused_parameters_true"
@@ -197,17 +199,17 @@ def _among(processes: Processes) -> dict[str, Any]:
 
 
 def _shared_norms(model: nn.Module, fabric: Fabric) -> nn.Module:
-    """Copy of the model whose batch norms see all processes, where there are several on GPUs; else the model."""
+    """Return a copy of the model with batch norm over all processes if there are several on GPUs, else the model."""
     if fabric.world_size == 1 or not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
         return model
     if fabric.device.type != "cuda":
-        LOG.warning("batch norm on CPUs takes its statistics within each of %d processes", fabric.world_size)
+        LOG.warning("batch norm on CPUs: statistics are separate for each of %d processes", fabric.world_size)
         return model
     return nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model))
 
 
 def _best(history: list[Record], monitored: str) -> int:
-    """Epoch of the lowest finite value, the first of equals."""
+    """Epoch with the lowest finite value; of equal ones the first."""
     values = [record[monitored] if math.isfinite(record[monitored]) else math.inf for record in history]
     return min(range(len(values)), key=values.__getitem__, default=0)
 

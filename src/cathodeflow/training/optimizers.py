@@ -33,13 +33,13 @@ def build_optimizer(
         Biases and the parameters of normalization layers (at most one axis) do not decay.
     """
     listed = list(parameters)
-    # One group, in the order of the network, where all decay alike: the norm by which gradients are clipped is a sum in
-    # the order of the groups.
+    # One group, in the order of the network, if all parameters decay: the norm by which gradients are clipped is a sum
+    # in the order of the groups.
     groups = [{"params": listed, "weight_decay": weight_decay}]
     if exempt and weight_decay:
         groups = [
-            {"params": [one for one in listed if one.ndim > 1], "weight_decay": weight_decay},
-            {"params": [one for one in listed if one.ndim <= 1], "weight_decay": 0.0},
+            {"params": [parameter for parameter in listed if parameter.ndim > 1], "weight_decay": weight_decay},
+            {"params": [parameter for parameter in listed if parameter.ndim <= 1], "weight_decay": 0.0},
         ]
     if name == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=_MOMENTUM, nesterov=True)

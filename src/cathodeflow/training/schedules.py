@@ -1,4 +1,4 @@
-"""Learning-rate schedules: a factor on the peak learning rate for each epoch, counted from 0."""
+"""Learning-rate schedules: factors on the peak learning rate for each epoch, from 0."""
 
 import math
 from collections.abc import Callable
@@ -14,9 +14,9 @@ def build_schedule(name: ScheduleName, epochs: int, *, warm_up: int = 0, final: 
     Parameters
     ----------
     name : {"cosine", "constant", "cyclic"}
-        `warm_up_cosine`; the peak rate after a linear rise; or `cyclic`, which rises anyway and has no warm-up.
+        `warm_up_cosine`; constant after a linear rise; or `cyclic`, which has no warm-up.
     epochs, warm_up, final
-        Of `warm_up_cosine`.
+        As in `warm_up_cosine`.
 
     Examples
     --------
@@ -30,14 +30,14 @@ def build_schedule(name: ScheduleName, epochs: int, *, warm_up: int = 0, final: 
 
 
 def warm_up_cosine(epochs: int, *, warm_up: int = 0, final: float = 0.01) -> Schedule:
-    """Make a schedule of a linear rise, then half a cosine (Loshchilov and Hutter, ICLR 2017).
+    """Make a schedule with a linear rise followed by half a cosine (Loshchilov and Hutter, ICLR 2017).
 
     Parameters
     ----------
     epochs : int
-        Where the cosine ends.
+        Number of epochs, at which the cosine ends.
     warm_up : int
-        Epochs of the rise.
+        Epochs of the linear rise.
     final : float
         Factor at the end.
 
@@ -63,7 +63,7 @@ def cyclic(*, half_period: int = 6, lowest: float = 0.1) -> Schedule:
     Parameters
     ----------
     half_period : int
-        Epochs of a rise.
+        Epochs of each rise and fall.
     lowest : float
         Factor between cycles.
 

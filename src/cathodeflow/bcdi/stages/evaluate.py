@@ -67,7 +67,7 @@ def evaluate(
         found = try_starts(network, measured, truth, seeded, mask=usable.expand(measured.shape))
         return [{"crystal": int(known["number"].iloc[row]), **metadata, **trial} for trial in found]
 
-    # On a GPU one crystal after the other.
+    # On a GPU, one crystal after the other.
     workers = options.threads if resolve_device(options.device or "auto").type == "cpu" else 1
     phased_crystals = progress(ordered_map(phased, range(count), workers=workers), "phasing", total=count)
     tried = by_regime(pd.DataFrame([trial for rows in phased_crystals for trial in rows]))

@@ -80,7 +80,7 @@ def figures(
         )
         write_page(f"{out}/particle.html", page)
     if curves:
-        # Frequencies per voxel, where there is no geometry, give no resolution in nm.
+        # Without a geometry, frequencies are per voxel and give no resolution in nm.
         table = read_csv(curves).query("unit == '1/nm'")
         drawn["resolution"] = plots.resolution_figure(
             {

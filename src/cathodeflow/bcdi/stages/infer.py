@@ -27,12 +27,12 @@ def infer(pattern: InputFile, *, out: OutputFile, options: Infer) -> Metrics:
     pattern : path
         Diffraction amplitudes (prepared.h5).
     out : path
-        File of the candidates to write (inferred.h5), that of the lowest residual first.
+        File of the candidates to write (inferred.h5), sorted by residual, the lowest first.
 
     Raises
     ------
     InputError
-        No model is given, it is of something else, or the pattern does not fit the network.
+        No model is given, the file is not a model of this technique, or the pattern does not fit the network.
     """
     torch.set_num_threads(options.threads)
     if options.model is None:

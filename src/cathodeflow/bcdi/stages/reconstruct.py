@@ -60,11 +60,11 @@ def reconstruct(
     Raises
     ------
     InputError
-        As of the stages; or options are given both here and in a configuration file.
+        As in the stages; or options are given both here and in a configuration file.
     """
     if config:
         if options != Reconstruct():
-            raise InputError("--config", "options of stages beside a configuration file", "one of both")
+            raise InputError("--config", "options of stages in addition to a configuration file", "only one of them")
         options = _options_of(config)
     model = model or options.infer.model
     name, folder = Path(out).name, Path(out)

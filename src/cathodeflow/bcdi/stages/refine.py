@@ -35,7 +35,7 @@ def refine(pattern: InputFile, objects: InputFile, *, out: OutputFile, options: 
     torch.set_num_threads(options.threads)
     measured, predicted = read_pattern(pattern), read_starts(objects)
     amplitude, mask = torch.from_numpy(measured.amplitude), torch.from_numpy(measured.mask)
-    # A candidate of zeros is nothing to start from.
+    # A candidate of zeros cannot be refined.
     usable = torch.from_numpy(predicted.objects[predicted.objects.any((1, 2, 3))][: options.candidates])
     if not len(usable):
         raise InputError(objects, "candidates that are 0 everywhere", "an object: train the network for longer")

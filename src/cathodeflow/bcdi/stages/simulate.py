@@ -35,7 +35,7 @@ def simulate(
         Table of the crystals to write (Parquet).
     """
     count, side = options.crystals, (options.size,) * 3
-    # A file holds as many crystals in all stores, so that a block of them is written by one task.
+    # Files contain the same number of crystals in all stores, so that one task writes a block of them.
     together = default_shards((count, *side), (1, *side), 8)[0]
     with ExitStack() as stack:
         stores = [

@@ -29,7 +29,7 @@ def train(
     amplitudes : path
         Zarr store of amplitudes that `simulate` wrote.
     objects : path
-        Zarr store of the true objects that they belong to.
+        Zarr store of the corresponding true objects.
     out : path
         Model file to write.
     sample : str

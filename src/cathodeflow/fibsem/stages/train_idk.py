@@ -53,7 +53,7 @@ def train_idk(
     Raises
     ------
     InputError
-        The training pixels are all right or all wrong.
+        The global model is right, or wrong, at all training pixels.
     """
     torch.set_num_threads(options.threads)
     listed = read_table(table, ["image", "role"])

@@ -1,6 +1,6 @@
-"""Raw formats, one module each: a new module here with a `FORMAT` is a new format (docs/formats.md).
+"""Raw formats, one module each: a new module with a `FORMAT` is a new format (docs/formats.md).
 
-The modules are light to import, as the workflow asks for suffixes while it is being read: libraries are imported by the
+The modules are light to import, as the workflow needs their suffixes while it is parsed: libraries are imported by the
 functions that need them.
 """
 
@@ -27,13 +27,13 @@ def formats() -> tuple[RawFormat, ...]:
 
 
 def formats_of(content: Content) -> list[RawFormat]:
-    """Return the formats that hold detector frames, or micrographs."""
-    return [one for one in formats() if getattr(one, content) is not None]
+    """Return the formats for detector frames, or for micrographs."""
+    return [known for known in formats() if getattr(known, content) is not None]
 
 
 def named(name: str) -> RawFormat:
     """Return the format of a name."""
-    return next(one for one in formats() if one.name == name)
+    return next(known for known in formats() if known.name == name)
 
 
 def micrograph_suffixes() -> tuple[str, ...]:
@@ -44,22 +44,22 @@ def micrograph_suffixes() -> tuple[str, ...]:
     >>> {".jpg", ".tif", ".dm3"} <= set(micrograph_suffixes())
     True
     """
-    return tuple(suffix for one in formats_of("micrograph") for suffix in one.suffixes)
+    return tuple(suffix for known in formats_of("micrograph") for suffix in known.suffixes)
 
 
 def detect_format(path: str, content: Content) -> RawFormat:
-    """Recognise a file's format by its first bytes, or else by its suffix where that is enough.
+    """Recognise the format of a file by its first bytes, or by its suffix if that is sufficient.
 
     Parameters
     ----------
     path : str
     content : {"frames", "micrograph"}
-        What is wanted from the file; formats without it are left out.
+        Content to read from the file; formats without it are ignored.
 
     Raises
     ------
     InputError
-        The file cannot be read, is empty, of no known format, or its content is not what its suffix says.
+        The file cannot be read, is empty or of unknown format, or does not match its suffix.
     """
     wanted = _WANTED[content]
     if not os.path.isfile(path):
@@ -69,18 +69,20 @@ def detect_format(path: str, content: Content) -> RawFormat:
     if not head:
         raise InputError(path, "an empty file", wanted)
     known = formats_of(content)
-    for one in known:
-        if head.startswith(one.magic):
-            return one
+    for candidate in known:
+        if head.startswith(candidate.magic):
+            return candidate
     stem = path.lower().removesuffix(".gz").removesuffix(".bz2")
-    for one in known:
-        if one.by_suffix and stem.endswith(one.suffixes):
-            return one
-    claimed = next((one for one in known if path.lower().endswith(one.suffixes)), None)
-    fallback = next((one for one in known if one.fallback), None)
+    for candidate in known:
+        if candidate.by_suffix and stem.endswith(candidate.suffixes):
+            return candidate
+    claimed = next((candidate for candidate in known if path.lower().endswith(candidate.suffixes)), None)
+    fallback = next((candidate for candidate in known if candidate.fallback), None)
     if claimed is None and fallback is not None:
         return fallback
     found = "text" if all(31 < byte < 127 or byte in b"\t\r\n" for byte in head) else "unknown content"
-    names = [one.name for one in known if one.magic]
-    expected = f"{claimed.name} content, as the suffix says" if claimed else f"{', '.join(names[:-1])} or {names[-1]}"
+    names = [candidate.name for candidate in known if candidate.magic]
+    expected = (
+        f"{claimed.name} content, according to the suffix" if claimed else f"{', '.join(names[:-1])} or {names[-1]}"
+    )
     raise InputError(path, found, expected)

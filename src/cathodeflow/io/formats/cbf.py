@@ -1,6 +1,6 @@
 """CBF files as Pilatus and Eiger detectors write them (imgCIF: International Tables for Crystallography G, 2.3).
 
-Fabio's own reader does not come to an end on a file whose binary section is missing; its decompression is used.
+Fabio's own reader does not terminate if the binary section of a file is missing; only its decompression is used.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def _image_header(path: str) -> ImageHeader:
 def _read_image(path: str) -> NDArray[Any]:
     from cathodeflow.io import pillow
 
-    # Decoders fill up with grey what a file lacks whose end was never written, as long as it has the right size.
+    # Decoders fill missing pixels with grey if the end of a file was never written but the file has the right size.
     with open(path, "rb") as file:
         data = file.read()
     if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):

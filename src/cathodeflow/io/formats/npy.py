@@ -25,7 +25,7 @@ def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[An
     import numpy as np
 
     for index in indices:
-        # Mapped anew for each frame: pages of a map that stays would add up in the process's memory.
+        # Mapped again for each frame, as the pages of a permanent map would add up in the memory of the process.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         yield np.array(array if array.ndim == 2 else array[index])
 

@@ -27,7 +27,7 @@ def _header(path: str, dataset: str | None) -> FrameHeader:
                 path, f"{large[0]} of more than {MAX_PIECE} bytes", f"members of at most {MAX_PIECE} bytes"
             )
         n_frames, shape = int(cache["nframes"]), cache["shape"]
-        # The number in the file may be wrong; there are not more frames than members.
+        # The number in the file may be wrong; there cannot be more frames than members.
         wanted = range(min(n_frames, len(names)))
         missing = {f"{i}_{part}" for i in wanted for part in ("row", "col", "data")} - names
         if missing or shape.shape != (2,):
