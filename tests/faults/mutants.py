@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -27,6 +28,8 @@ PACKAGE = ROOT / "src" / "cathodeflow"
 SCORE = ROOT / "benchmarks" / "MUTANTS.txt"
 #: Exit status of pytest: all passed, and some failed.
 PASSED, FAILED = 0, 1
+# Code that cannot run is no wrong result: any test at all would see it.
+_CRASHED = re.compile(r"^E +(?:\S+\.)?(NameError|UnboundLocalError|SyntaxError|TypingError)\b", re.MULTILINE)
 LIBRARIES = (
     "dask.array", "h5py", "hdf5plugin", "hypothesis.extra.numpy", "matplotlib", "numba", "numpy", "pandas", "PIL.Image",
     "pyarrow.parquet", "pydantic", "scipy.ndimage", "scipy.optimize", "scipy.stats", "sklearn.metrics", "tifffile",
@@ -45,7 +48,7 @@ class Mutant(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a mutant: `killed`, `survived`, `timed out` or `broken` (its tests could not be run)."""
+    """What became of a mutant: `killed`, `survived`, `timed out` or `broken` (its code or its tests could not be run)."""
 
     result: str
     seconds: float
@@ -128,7 +131,10 @@ class Started:
             os.killpg(self.process.pid or 0, signal.SIGKILL)
         self.process.join()
         result = result or {PASSED: "survived", FAILED: "killed"}.get(self.process.exitcode or 0, "broken")
-        return Outcome(result, time.monotonic() - self.begun, self.log.read_text(errors="replace"))
+        output = self.log.read_text(errors="replace")
+        if result == "killed" and _CRASHED.search(output):
+            result = "broken"
+        return Outcome(result, time.monotonic() - self.begun, output)
 
 
 def check_tests(source: Path, mutants: Sequence[Mutant], limit: float) -> None:
