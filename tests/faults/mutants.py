@@ -26,6 +26,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "cathodeflow"
 SCORE = ROOT / "benchmarks" / "MUTANTS.txt"
+#: First lines of the score.
+HEADING = """\
+Wrong lines in the code that a test sees: `make mutants` puts each line of tests/faults/mutants.toml into a copy of the
+package of its own and runs the tests named with it. The same tests pass on the code as it is. By file: killed of tried.
+
+"""
 #: Exit status of pytest: all passed, and some failed.
 PASSED, FAILED = 0, 1
 # Code that cannot run is no wrong result: any test at all would see it.
@@ -218,11 +224,7 @@ def main() -> None:
     text = score(mutants, outcomes)
     print(f"{text}\n{time.monotonic() - begun:.0f} s with {chosen.jobs} at a time")
     if not chosen.only:
-        SCORE.write_text(
-            "Wrong lines that a test sees, by `make mutants` (tests/faults/mutants.toml): killed of tried.\n\n"
-            + text
-            + "\n"
-        )
+        SCORE.write_text(f"{HEADING}{text}\n")
     sys.exit(any(outcome.result == "broken" for outcome in outcomes))
 
 
