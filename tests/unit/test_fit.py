@@ -12,10 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import minimize
 
+from cathodeflow import bragg
 from cathodeflow.bragg.options import Fit
 from cathodeflow.bragg.peak_fits import PeakFits, deviations, fit_frame, fit_peaks
 from cathodeflow.bragg.profiles import PARAMETERS, profile
 from cathodeflow.errors import InputError
+from cathodeflow.io.frames_file import write_frames
+from cathodeflow.io.peaks import read_peaks
+from cathodeflow.io.tables import write_table
 from cathodeflow.options import from_flags
 
 SIZE = 11
@@ -404,3 +408,19 @@ def test_bad_input_is_one_line(call):
     with pytest.raises(InputError) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_the_stage_leaves_out_a_pixel_without_a_count_in_its_frame_alone(tmp_path):
+    row, col = np.mgrid[:21, :21]
+    good = np.random.default_rng(0).poisson(pseudo_voigt([10.2, 9.7, 2000, 3, 3, 3, 0.3], row, col)).astype(np.float32)
+    frames = np.stack([good, good])
+    frames[1, 10, 8] = frames[1, 9, 9] = np.nan
+    write_frames(tmp_path / "frames.h5", enumerate(frames), shape=good.shape)
+    candidates = {"frame": [0, 1], "row": [10, 10], "col": [10, 10], "persistence": [2000.0, 2000.0]}
+    write_table(tmp_path / "a.parquet", candidates | {"npeaks": [1, 1], "central": [True, True]})
+    bragg.fit(str(tmp_path / "frames.h5"), str(tmp_path / "a.parquet"), out=str(tmp_path / "peaks.h5"), options=Fit())
+    found = read_peaks(tmp_path / "peaks.h5", None)
+    # As zeros, the two pixels would move the centre by more than .1 px.
+    np.testing.assert_allclose(found["peak_row"], 10.2, atol=0.05)
+    np.testing.assert_allclose(found["peak_col"], 9.7, atol=0.05)
+    assert found["row_err"][1] > found["row_err"][0]

@@ -4,9 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cathodeflow.bragg.binning import bin_frame, bin_mask, binned_shape, from_detector, to_detector
-from cathodeflow.bragg.corrections import check_frame, correct_frame, corrected_frames, detector_mask
+from cathodeflow.bragg.corrections import (
+    check_frame,
+    correct_frame,
+    corrected_frames,
+    detector_mask,
+    invalid_pixels,
+)
 from cathodeflow.bragg.options import Frames
 from cathodeflow.errors import InputError
+from cathodeflow.io.raw_format import CountLimits
 
 sizes = st.integers(4, 23)
 
@@ -42,41 +49,84 @@ def test_a_frame_smaller_than_a_block_is_refused():
         bin_frame(np.ones((3, 9), np.float32), 4)
 
 
+def check(raw, *, mask=None, **options):
+    """Check a frame as the stage does."""
+    settings = Frames(**options)
+    check_frame(raw, invalid_pixels(raw, settings), settings, where="scan, frame 7", mask=mask)
+
+
 def test_the_dark_is_subtracted_and_clipped_at_zero():
-    raw = np.array([[10, 3, 7, 65535]], np.uint16)
+    raw = np.array([[10, 3, 7, 65533]], np.uint16)
     mask = np.array([[False, False, True, False]])
-    corrected = correct_frame(raw, Frames(), dark_image=np.array([[4.5, 5, 0, 0.5]]), mask=mask)
+    corrected = correct_frame(raw, dark_image=np.array([[4.5, 5, 0, 0.5]]), mask=mask)
     assert corrected.dtype == np.float32
-    assert corrected.tolist() == [[5.5, 0, 0, 65534.5]]
+    assert corrected.tolist() == [[5.5, 0, 0, 65532.5]]
 
 
 def test_the_difference_of_large_counts_is_exact():
     # 2^24 + 1 has no float32 of its own.
     raw = np.array([[2**24 + 1]], np.uint32)
-    assert correct_frame(raw, Frames(), dark_image=np.array([[2.0**24]])).item() == 1
+    assert correct_frame(raw, dark_image=np.array([[2.0**24]])).item() == 1
 
 
 def test_the_raw_frame_is_left_as_it_was():
     raw = np.full((4, 4), 5, np.float32)
-    correct_frame(raw, Frames(), mask=np.ones((4, 4), bool))
+    correct_frame(raw, mask=np.ones((4, 4), bool), invalid=np.ones((4, 4), bool))
     assert (raw == 5).all()
 
 
-def test_gaps_are_bad_in_all_frames_and_gap_pixels_of_one_frame_are_zero():
-    first = np.array([[-1, 4, 5, 6]], np.int32)
-    second = np.array([[3, 4, -1, 6]], np.int32)
-    mask = detector_mask(first, bad=np.array([[0, 2, 0, 0]], np.uint8), gap_value=-1)
-    assert mask.tolist() == [[True, True, False, False]]
-    frames = corrected_frames([(0, first), (1, second)], Frames(gap_value=-1), source="s", mask=mask)
-    assert [frame.tolist() for _, frame in frames] == [[[0, 0, 5, 6]], [[0, 0, 0, 6]]]
+def test_pixels_invalid_in_all_samples_are_bad_and_those_of_one_frame_are_marked_there():
+    first = np.array([[-1, 4, 5, 6, -1]], np.int32)
+    second = np.array([[-2, 4, -1, 6, 9]], np.int32)
+    invalid = [invalid_pixels(frame, Frames()) for frame in (first, second)]
+    mask = detector_mask(invalid, bad=np.array([[0, 2, 0, 0, 0]], np.uint8))
+    assert mask.tolist() == [[True, True, False, False, False]]
+    frames = corrected_frames([(0, first), (1, second)], Frames(max_saturated=1), source="s", mask=mask)
+    nan = pytest.approx(np.nan, nan_ok=True)
+    assert [frame.tolist() for _, frame in frames] == [[[0, 0, 5, 6, nan]], [[0, 0, nan, 6, 9]]]
 
 
-def test_eigers_gaps_are_no_saturation():
-    raw = np.full((10, 10), 3, np.uint32)
-    raw[:5] = 2**32 - 1
-    check_frame(raw, Frames(gap_value=2**32 - 1), where="s")
-    with pytest.raises(InputError, match="50 of 100 pixels saturated"):
-        check_frame(raw, Frames(), where="s")
+@pytest.mark.parametrize(
+    ("dtype", "invalid", "valid"),
+    [
+        (np.uint32, [2**32 - 1, 2**32 - 2], [0, 2**32 - 3, 65535, 2**31 - 1]),
+        (np.uint16, [65535, 65534], [0, 65533, 255]),
+        (np.uint8, [255], [0, 254]),
+        (np.uint64, [2**64 - 1, 2**64 - 2, 2**32 - 1, 2**32 - 2], [0, 2**33, 65535]),
+        (np.int64, [-1, -2, 2**63 - 1, 2**32 - 1, 2**32 - 2], [0, 2**33]),
+        (np.int32, [-1, -2, 2**31 - 1], [0, 65535, -3, 2**31 - 2]),
+        (np.int16, [-1, -2, 32767], [0, 32766, -3]),
+        (np.float32, [-1, -2, 2**32 - 1], [0, 65535, 0.5, -1.5]),
+        (np.float64, [-1, -2, 2**32 - 1, 2**32 - 2], [0, 65535, 2**32 - 3]),
+    ],
+)
+def test_values_that_mark_pixels_without_a_count(dtype, invalid, valid):
+    raw = np.array([invalid + valid]).astype(dtype) if dtype != np.uint64 else np.array([invalid + valid], dtype)
+    assert invalid_pixels(raw, Frames())[0].tolist() == [True] * len(invalid) + [False] * len(valid)
+
+
+def test_negative_marks_are_counts_where_negative_counts_are_noise():
+    raw = np.array([[-1, -2, -3, 2**31 - 1]], np.int32)
+    assert invalid_pixels(raw, Frames(allow_negative=True)).tolist() == [[False, False, False, True]]
+
+
+def test_further_marks_and_limits_of_the_file():
+    raw = np.array([[0, 1, 7, 8, 99, 100, 2**32 - 1]], np.uint32)
+    assert Frames(gap_value=0).gap_value == (0,)
+    found = invalid_pixels(raw, Frames(gap_value=[0, 7]), CountLimits(marks=(8.0,), highest=99))
+    assert found.tolist() == [[True, False, True, True, False, True, True]]
+    assert invalid_pixels(raw, Frames(), CountLimits(lowest=1)).tolist() == [[True] + [False] * 5 + [True]]
+    # The level of the user counts, not that of the file.
+    found = invalid_pixels(raw, Frames(saturation=100), CountLimits(highest=7))
+    assert found.tolist() == [[False] * 5 + [True, True]]
+
+
+def test_a_mark_in_a_block_makes_the_block_invalid():
+    raw = np.ones((2, 4), np.uint32)
+    raw[1, 2] = 2**32 - 1
+    mask = np.zeros((2, 4), bool)
+    ((_, frame),) = corrected_frames([(0, raw)], Frames(binning=2, max_saturated=1), source="s", mask=mask)
+    assert frame[0, 0] == 4 and np.isnan(frame[0, 1])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -84,20 +134,28 @@ def test_counts_that_are_not_finite_are_refused_unless_masked(value):
     raw = np.ones((4, 5))
     raw[2, 3] = raw[3, 1] = value
     with pytest.raises(InputError) as caught:
-        check_frame(raw, Frames(), where="scan, frame 7")
+        check(raw)
     assert caught.value.where == "scan, frame 7"
     assert caught.value.found == "2 pixels of NaN or infinity, the first at (row, col) = (2, 3)"
     mask = ~np.isfinite(raw)
-    check_frame(raw, Frames(), where="scan", mask=mask)
-    assert correct_frame(raw, Frames(), mask=mask)[mask].tolist() == [0, 0]
+    check(raw, mask=mask)
+    assert correct_frame(raw, mask=mask)[mask].tolist() == [0, 0]
 
 
 def test_negative_counts_are_refused_unless_allowed():
-    raw = np.array([[1, -2], [3, -4]], np.int32)
-    with pytest.raises(InputError, match=r"2 pixels below zero \(lowest -4\), the first at \(0, 1\)"):
-        check_frame(raw, Frames(), where="s")
-    check_frame(raw, Frames(allow_negative=True), where="s")
-    assert correct_frame(raw, Frames()).tolist() == [[1, 0], [3, 0]]
+    raw = np.array([[1, -5, -7], [3, -4, 0]], np.int32)
+    with pytest.raises(InputError, match=r"3 pixels below zero \(lowest -7\), the first at \(0, 1\).*allow_negative"):
+        check(raw)
+    check(raw, allow_negative=True)
+    assert correct_frame(raw).tolist() == [[1, 0, 0], [3, 0, 0]]
+
+
+def test_one_or_two_negative_values_are_named_as_marks_not_as_noise():
+    raw = np.array([[1, -99, -99], [3, -7, 0]], np.float32)
+    with pytest.raises(InputError, match=r"gap_value \[-99, -7\] or a mask") as caught:
+        check(raw)
+    assert "allow_negative" not in str(caught.value)
+    check(raw, gap_value=[-99, -7], max_saturated=1)
 
 
 @pytest.mark.parametrize(
@@ -117,18 +175,18 @@ def test_a_saturated_frame_is_refused(dtype, level, options, refused):
     raw[0, :2] = level  # 2 % of the pixels
     if refused:
         with pytest.raises(InputError, match="2 of 100 pixels saturated"):
-            check_frame(raw, Frames(**options), where="s")
+            check(raw, **options)
     else:
-        check_frame(raw, Frames(**options), where="s")
+        check(raw, **options)
 
 
 def test_masked_pixels_do_not_count_as_saturated():
     raw = np.full((10, 10), 255, np.uint8)
-    check_frame(raw, Frames(), where="s", mask=np.ones((10, 10), bool))
+    check(raw, mask=np.ones((10, 10), bool))
     mask = np.ones((10, 10), bool)
     mask[0] = False
     with pytest.raises(InputError, match="10 of 10 pixels saturated"):
-        check_frame(raw, Frames(), where="s", mask=mask)
+        check(raw, mask=mask)
 
 
 def test_blocks_with_a_bad_pixel_are_zero():
@@ -141,7 +199,7 @@ def test_blocks_with_a_bad_pixel_are_zero():
 
 
 def test_refused_frames_are_raised_or_left_out():
-    frames = [(0, np.array([[1.0]])), (1, np.array([[np.nan]])), (2, np.array([[3.0]])), (3, np.array([[-1.0]]))]
+    frames = [(0, np.array([[1.0]])), (1, np.array([[np.nan]])), (2, np.array([[3.0]])), (3, np.array([[-5.0]]))]
     mask = np.zeros((1, 1), bool)
     with pytest.raises(InputError, match=r"scan, frame 1: found 1 pixels of NaN"):
         list(corrected_frames(frames, Frames(), source="scan", mask=mask))

@@ -12,7 +12,8 @@ import tifffile
 from PIL import Image
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.frames import open_series, read_frames, read_image, read_mean, unless_bad
+from cathodeflow.io.correction_images import read_image, read_mean
+from cathodeflow.io.frames import open_series, read_frames, unless_bad
 
 N, ROWS, COLS = 7, 12, 17
 
@@ -58,6 +59,18 @@ def hdf5(folder, stack):
     with h5py.File(folder / "a.h5", "w") as file:
         file.create_dataset("entry/data/data", data=stack, chunks=(3, 8, 8), **hdf5plugin.Bitshuffle(cname="lz4"))
         file["entry/angle"] = np.arange(N)
+    return folder / "a.h5"
+
+
+def hdf5_axis_of_length_1(folder, stack):
+    with h5py.File(folder / "a.h5", "w") as file:
+        file.create_dataset("entry/data/data", data=stack[:, None], chunks=(2, 1, 8, 8))
+    return folder / "a.h5"
+
+
+def hdf5_leading_axis_of_length_1(folder, stack):
+    with h5py.File(folder / "a.h5", "w") as file:
+        file.create_dataset("entry/data/data", data=stack[None], chunks=(1, 2, 8, 8))
     return folder / "a.h5"
 
 
@@ -123,6 +136,8 @@ WRITERS = [
     tiff_one_page_for_all,
     png,
     hdf5,
+    hdf5_axis_of_length_1,
+    hdf5_leading_axis_of_length_1,
     hdf5_named,
     hdf5_nexus_default,
     hdf5_frame_per_file,
@@ -294,7 +309,7 @@ def dataset_of_rank_1(folder, stack):
 
 def dataset_of_rank_4(folder, stack):
     with h5py.File(folder / "a.h5", "w") as file:
-        file["x"] = stack[None]
+        file["x"] = np.stack([stack, stack])
     return f"{folder}/a.h5::x"
 
 

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import weakref
 
 import h5py
@@ -18,14 +20,14 @@ def write(path, frames=FRAMES, **options):
 def test_what_is_written_is_read(tmp_path):
     mask = np.eye(9, 11, dtype=bool)
     path = tmp_path / "new" / "frames.h5"
-    assert write(path, mask=mask, binning=2, source="raw/scan1", raw_shape=(19, 23)) == 4
+    assert write(path, mask=mask, binning=2, source="raw/scan1", raw_shape=(19, 23)) == (4, 0)
     with read_frames_file(path) as file:
         assert len(file.frames) == 4
         np.testing.assert_array_equal(np.stack(list(file.frames)), FRAMES)
         np.testing.assert_array_equal(file.frames[-1], FRAMES[-1])
         np.testing.assert_array_equal(file.mask, mask)
         assert file.frame_number.tolist() == [10, 11, 12, 13]
-        assert file[3:] == (2, "raw/scan1", (19, 23))
+        assert file[3:6] == (2, "raw/scan1", (19, 23))
         with pytest.raises(IndexError):
             file.frames[4]
 
@@ -45,7 +47,50 @@ def test_braggnns_own_file_opens(tmp_path):
     with read_frames_file(tmp_path / "frames.h5") as file:
         np.testing.assert_array_equal(file.frames[2], FRAMES[2])
         assert not file.mask.any()
-        assert file[2:] == (pytest.approx(np.arange(4)), 1, "", (9, 11))
+        assert file[2:6] == (pytest.approx(np.arange(4)), 1, "", (9, 11))
+        assert file.bad_pixels(3) is file.mask
+
+
+def test_pixels_without_a_count_in_one_frame_are_bad_there_alone(tmp_path):
+    frames, mask = FRAMES.copy(), np.zeros((9, 11), bool)
+    mask[0, 0] = True
+    frames[:, 0, 0] = frames[1, 3, 4] = frames[1, 8, 10] = frames[3, 2, 2] = np.nan
+    assert write(tmp_path / "frames.h5", frames, mask=mask) == (4, 3)
+    with read_frames_file(tmp_path / "frames.h5") as file:
+        for index, frame in enumerate(file.frames):
+            np.testing.assert_array_equal(file.bad_pixels(index), np.isnan(frames[index]) | mask)
+            np.testing.assert_array_equal(frame, np.nan_to_num(frames[index]))
+
+
+@pytest.mark.parametrize("rows", [[[0, 9, 0]], [[4, 0, 0]], [[1, 0, 0], [0, 0, 0]]])
+def test_wrong_invalid_pixels_are_one_line(tmp_path, rows):
+    write(tmp_path / "frames.h5")
+    with h5py.File(tmp_path / "frames.h5", "r+") as file:
+        del file["invalid_pixels"]
+        file["invalid_pixels"] = np.array(rows, np.uint32)
+    with (
+        pytest.raises(InputError, match="invalid_pixels: found pixels outside"),
+        read_frames_file(tmp_path / "frames.h5"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("compression", ["gzip", "none", "bitshuffle-lz4"])
+def test_plain_h5py_reads_the_frames_unless_they_need_the_plugin(tmp_path, compression):
+    write(tmp_path / "frames.h5", compression=compression)
+    script = "import h5py, sys; print(float(h5py.File(sys.argv[1])['frames'][()].sum()))"
+    variables = {name: value for name, value in os.environ.items() if name != "HDF5_PLUGIN_PATH"}
+    command = [sys.executable, "-c", script, str(tmp_path / "frames.h5")]
+    ran = subprocess.run(command, capture_output=True, text=True, env=variables)
+    with h5py.File(tmp_path / "frames.h5") as file:
+        said = file.attrs["compression"]
+    if compression == "bitshuffle-lz4":
+        assert ran.returncode and "import hdf5plugin" in said
+        command[2] = f"import hdf5plugin; {script}"
+        ran = subprocess.run(command, capture_output=True, text=True, env=variables)
+    else:
+        assert said == compression
+    assert float(ran.stdout) == FRAMES.sum(dtype=float)
 
 
 def test_equal_frames_give_equal_bytes(tmp_path):
@@ -64,7 +109,7 @@ def test_frames_are_written_as_they_come_and_none_is_kept(tmp_path):
                 assert alive[i - 2]() is None
             yield i, frames.pop(0)
 
-    assert write_frames(tmp_path / "frames.h5", handed_over(), shape=(9, 11)) == 5
+    assert write_frames(tmp_path / "frames.h5", handed_over(), shape=(9, 11)) == (5, 0)
 
 
 def failing():

@@ -55,6 +55,35 @@ def test_one_frame_is_no_scan(tmp_path, scan, write):
         read_scan(str(write(tmp_path, scan[:1])))
 
 
+@pytest.mark.parametrize("dtype", [np.uint32, np.uint16, np.int32, np.float32])
+def test_gaps_and_dead_pixels_are_not_known(tmp_path, scan, dtype):
+    marks = {np.uint32: (2**32 - 1, 2**32 - 2), np.uint16: (65535, 65534)}.get(dtype, (-1, -2))
+    frames = scan.astype(np.int64)
+    frames[:, 2], frames[:, 4, 5] = marks
+    np.save(tmp_path / "a.npy", frames.astype(dtype))
+    found = read_scan(str(tmp_path / "a.npy"))
+    bad = np.zeros(scan.shape[1:], bool)
+    bad[2] = bad[4, 5] = True
+    np.testing.assert_array_equal(found, np.where(bad, np.nan, scan))
+
+
+def test_small_negative_counts_are_noise_where_they_vary_or_are_not_alone(tmp_path, scan):
+    noise = scan.copy()
+    noise[:, 0, 0] = -1
+    noise[3, 1, 1], noise[5, 2, 2] = -2, -1
+    for name, frames in (("varying", noise), ("others", np.where(noise == -2, -3, noise))):
+        np.save(tmp_path / f"{name}.npy", frames)
+    found = read_scan(str(tmp_path / "varying.npy"))
+    assert np.isnan(found[:, 0, 0]).all() and np.isnan(found).sum() == len(scan)
+    np.testing.assert_array_equal(read_scan(str(tmp_path / "others.npy")), np.where(noise == -2, -3, noise))
+
+
+def test_a_mask_for_each_frame_keeps_its_values(tmp_path, scan):
+    mask = np.where(scan > 30, 255, 0).astype(np.uint8)
+    np.save(tmp_path / "mask.npy", mask)
+    np.testing.assert_array_equal(read_scan(str(tmp_path / "mask.npy"), counts=False), mask)
+
+
 def test_frames_of_different_size_are_named(tmp_path, scan):
     tiffs(tmp_path, scan)
     tifffile.imwrite(tmp_path / "scan_4.tif", scan[4, :5])

@@ -75,7 +75,7 @@ def subtract_dark(values: Floats, known: Bools, dark: NDArray[Any], *, region: R
         The dark frame has another size.
     """
     here = _cut("dark", dark, values.shape, region).astype(np.float32)
-    good = np.abs(here - np.median(here)) <= limit
+    good = np.abs(here - np.nanmedian(here)) <= limit
     known = known & good
     figures = {"step": "dark", "mean": float(here[good].mean()), "bad_pixels": int((~good).sum())}
     return Counts(np.where(known, values - here, 0), known, figures)
@@ -99,7 +99,7 @@ def divide_by_whitefield(values: Floats, known: Bools, whitefield: NDArray[Any],
         The whitefield has another size, or is mostly 0.
     """
     here = _cut("whitefield", whitefield, values.shape, region).astype(np.float32)
-    median = float(np.median(here))
+    median = float(np.nanmedian(here))
     if not median > 0:
         raise InputError("whitefield", f"a median of {median:g}", "more than 0")
     sensitivity = here / np.float32(median)

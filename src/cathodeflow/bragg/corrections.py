@@ -1,6 +1,6 @@
 """Raw detector frames prepared for the peak search: checked, dark-subtracted, masked and binned."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,23 +9,24 @@ from numpy.typing import NDArray
 from cathodeflow.bragg.binning import bin_frame, bin_mask
 from cathodeflow.bragg.options import Frames
 from cathodeflow.errors import InputError
+from cathodeflow.io.invalid_pixels import find_invalid, usual_marks
+from cathodeflow.io.raw_format import NO_LIMITS, CountLimits
 
 Raw = NDArray[Any]
 Mask = NDArray[np.bool_]
 
 
-def detector_mask(first: Raw, *, bad: Raw | None = None, gap_value: int | None) -> Mask:
-    """Return the mask of bad raw pixels: those of the mask image, and the gaps between detector modules.
+def invalid_pixels(raw: Raw, options: Frames, limits: CountLimits = NO_LIMITS) -> Mask:
+    """Find the pixels of a raw frame that hold no count: gaps, dead and saturated pixels.
 
     Parameters
     ----------
-    first : (row, col)
-        First raw frame of the scan.
-    bad : (row, col), optional
-        Mask image; pixels that are not zero are bad.
-    gap_value : int or None
-        Value that the detector writes into gaps (-1 in many CBF files, 4294967295 in those of Eiger); pixels of
-        this value in the first frame are bad in all frames.
+    raw : (row, col)
+        Raw frame.
+    options : Frames
+        `gap_value`, `allow_negative` and `saturation`.
+    limits : CountLimits
+        What the file says of its values.
 
     Returns
     -------
@@ -33,35 +34,63 @@ def detector_mask(first: Raw, *, bad: Raw | None = None, gap_value: int | None) 
 
     Examples
     --------
-    >>> detector_mask(np.array([[3, -1]]), gap_value=-1)
+    >>> invalid_pixels(np.array([[3, -1, -2, 9]]), Frames(gap_value=9))
+    array([[False,  True,  True,  True]])
+    """
+    if options.saturation is not None:
+        limits = limits._replace(highest=None)
+    marks = usual_marks(raw.dtype, negative=not options.allow_negative)
+    invalid = find_invalid(raw, (*marks, *(options.gap_value or ())), limits)
+    return invalid if options.saturation is None else invalid | (raw >= options.saturation)
+
+
+def detector_mask(invalid: Sequence[Mask], *, bad: Raw | None = None) -> Mask:
+    """Return the mask of bad raw pixels: those of the mask image, and those that are invalid in all of some frames.
+
+    Parameters
+    ----------
+    invalid : sequence of (row, col) bool
+        Invalid pixels of frames that are spread over the scan. A pixel that is saturated in one frame is not bad in
+        all.
+    bad : (row, col), optional
+        Mask image; pixels that are not zero are bad.
+
+    Returns
+    -------
+    (row, col) bool
+
+    Examples
+    --------
+    >>> detector_mask([np.array([[True, True]]), np.array([[False, True]])])
     array([[False,  True]])
     """
-    mask = np.zeros(first.shape, bool) if bad is None else np.asarray(bad) != 0
-    return mask if gap_value is None else mask | (first == gap_value)
+    always = np.logical_and.reduce(list(invalid))
+    return always if bad is None else always | (np.asarray(bad) != 0)
 
 
-def check_frame(raw: Raw, options: Frames, *, where: str, mask: Mask | None = None) -> None:
-    """Reject a raw frame with invalid counts or too many saturated pixels.
+def check_frame(raw: Raw, invalid: Mask, options: Frames, *, where: str, mask: Mask | None = None) -> None:
+    """Reject a raw frame with wrong counts or too many invalid pixels.
 
     Parameters
     ----------
     raw : (row, col)
         Counts.
+    invalid : (row, col) bool
+        Pixels without a count, as of `invalid_pixels`.
     options : Frames
-        `gap_value`, `allow_negative`, `saturation` and `max_saturated`.
+        `allow_negative` and `max_saturated`.
     where : str
         File or frame that an error names.
     mask : (row, col) bool, optional
-        Bad pixels, which may have any value.
+        Bad pixels of all frames, which may have any value.
 
     Raises
     ------
     InputError
-        NaN, infinity or negative counts on a pixel that is not bad, or too many saturated pixels.
+        NaN, infinity or negative counts on a pixel that is neither bad nor invalid, or too many invalid pixels.
     """
-    good = np.ones(raw.shape, bool) if mask is None else ~mask
-    if options.gap_value is not None:
-        good &= raw != options.gap_value
+    expected = np.ones(raw.shape, bool) if mask is None else ~mask
+    good = expected & ~invalid
     if raw.dtype.kind == "f":
         wrong = good & ~np.isfinite(raw)
         if wrong.any():
@@ -72,21 +101,27 @@ def check_frame(raw: Raw, options: Frames, *, where: str, mask: Mask | None = No
         if wrong.any():
             lowest = raw[wrong].min()
             found = f"{np.count_nonzero(wrong)} pixels below zero (lowest {lowest:g}), the first at {_first(wrong)}"
-            raise InputError(where, found, "counts of at least 0 (gap_value or a mask for gaps, or allow_negative)")
-    saturation = options.saturation
-    if saturation is None and raw.dtype.kind in "iu":
-        saturation = float(np.iinfo(raw.dtype).max)
-    if saturation is not None:
-        n_saturated, n_good = np.count_nonzero(good & (raw >= saturation)), np.count_nonzero(good)
-        if n_saturated > options.max_saturated * n_good:
-            found = f"{n_saturated} of {n_good} pixels saturated (at least {saturation:g} counts)"
-            raise InputError(where, found, f"at most {options.max_saturated:g} of them (max_saturated)")
+            # One or two values alone are marks, not noise: with allow_negative, gaps would become good pixels of 0.
+            values = np.unique(raw[wrong]).tolist()
+            marks = len(values) <= 2 and all(float(value).is_integer() for value in values)
+            named = ", ".join(f"{value:.0f}" for value in values)
+            fix = (
+                f"gap_value [{named}] or a mask, where they mark gaps"
+                if marks
+                else "a mask for gaps, or allow_negative"
+            )
+            raise InputError(where, found, f"counts of at least 0 ({fix})")
+    n_invalid, n_expected = np.count_nonzero(expected & invalid), np.count_nonzero(expected)
+    if n_invalid > options.max_saturated * n_expected:
+        values = raw[expected & invalid]
+        found = f"{n_invalid} of {n_expected} pixels saturated or invalid ({_range(values)})"
+        raise InputError(where, found, f"at most {options.max_saturated:g} of them (max_saturated)")
 
 
 def correct_frame(
-    raw: Raw, options: Frames, *, dark_image: NDArray[np.floating] | None = None, mask: Mask | None = None
+    raw: Raw, *, dark_image: NDArray[np.floating] | None = None, mask: Mask | None = None, invalid: Mask | None = None
 ) -> NDArray[np.float32]:
-    """Subtract the dark image and set bad pixels to 0.
+    """Subtract the dark image and remove the values of bad pixels.
 
     Negative differences are clipped to zero: the fit's Poisson likelihood needs counts >= 0, and BraggNN takes
     connected components of the pixels above zero.
@@ -95,12 +130,12 @@ def correct_frame(
     ----------
     raw : (row, col)
         Counts.
-    options : Frames
-        `gap_value`: pixels with this value become 0.
     dark_image : (row, col) floating, optional
         Counts without beam.
     mask : (row, col) bool, optional
-        Bad pixels.
+        Bad pixels of all frames; they become 0.
+    invalid : (row, col) bool, optional
+        Pixels without a count in this frame; they become NaN where `mask` does not cover them.
 
     Returns
     -------
@@ -108,16 +143,16 @@ def correct_frame(
 
     Examples
     --------
-    >>> correct_frame(np.array([[5, 9, 7]]), Frames(), dark_image=np.full((1, 3), 6.0))
+    >>> correct_frame(np.array([[5, 9, 7]]), dark_image=np.full((1, 3), 6.0))
     array([[0., 3., 1.]], dtype=float32)
     """
     # The difference of large counts is taken in float64: float32 is exact to 2^24 only.
     counts = raw.astype(np.float32) if dark_image is None else (raw - dark_image.astype(np.float64)).astype(np.float32)
     np.maximum(counts, 0, out=counts)
+    if invalid is not None:
+        counts[invalid] = np.nan
     if mask is not None:
         counts[mask] = 0
-    if options.gap_value is not None:
-        counts[raw == options.gap_value] = 0
     return counts
 
 
@@ -127,6 +162,7 @@ def corrected_frames(
     *,
     source: str,
     mask: Mask,
+    find_invalid: Callable[[int, Raw], Mask] | None = None,
     dark_image: NDArray[np.floating] | None = None,
     bad: list[InputError] | None = None,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -141,7 +177,9 @@ def corrected_frames(
     source : str
         Name of the series in errors.
     mask : (row, col) bool
-        Bad pixels.
+        Bad pixels of all frames.
+    find_invalid : callable, optional
+        Frame number and raw frame to its pixels without a count; by default those of `invalid_pixels`.
     dark_image : (row, col) floating, optional
         Counts without beam.
     bad : list of InputError, optional
@@ -150,7 +188,7 @@ def corrected_frames(
     Yields
     ------
     (int, (row // binning, col // binning) float32)
-        Bad pixels, and blocks with any, are 0.
+        Bad pixels, and blocks with any, are 0. Those that are invalid in this frame alone are NaN.
 
     Raises
     ------
@@ -160,13 +198,15 @@ def corrected_frames(
     binned_mask = bin_mask(mask, options.binning)
     for number, raw in frames:
         try:
-            check_frame(raw, options, where=f"{source}, frame {number}", mask=mask)
+            invalid = invalid_pixels(raw, options) if find_invalid is None else find_invalid(number, raw)
+            check_frame(raw, invalid, options, where=f"{source}, frame {number}", mask=mask)
         except InputError as error:
             if bad is None:
                 raise
             bad.append(error)
             continue
-        counts = bin_frame(correct_frame(raw, options, dark_image=dark_image, mask=mask), options.binning)
+        corrected = correct_frame(raw, dark_image=dark_image, mask=mask, invalid=invalid)
+        counts = bin_frame(corrected, options.binning)
         counts[binned_mask] = 0
         yield number, counts
 
@@ -174,3 +214,8 @@ def corrected_frames(
 def _first(wrong: Mask) -> tuple[int, int]:
     row, col = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
     return int(row), int(col)
+
+
+def _range(values: Raw) -> str:
+    least, most = values.min(), values.max()
+    return f"{least:.10g}" if least == most else f"{least:.10g} to {most:.10g}"

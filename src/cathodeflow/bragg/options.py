@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.file_arguments import InputFile
-from cathodeflow.io.sources import is_remote, list_files
+from cathodeflow.io.sources import is_remote, list_files, split_source
 from cathodeflow.options import Options, option
 from cathodeflow.samples import Sample, TechniqueSection, missing_files, source_errors
 from cathodeflow.training.base_options import Device, Precision, TrainingOptions
@@ -29,6 +29,8 @@ def odd(size: int) -> int:
 def require_apart(sources: Mapping[str, str | None]) -> None:
     """Require that no file of the dark image or the mask is among the frames, as with a pattern such as `*.tif`.
 
+    A dataset of its own in an HDF5 file of frames is no such file.
+
     Raises
     ------
     InputError
@@ -40,10 +42,17 @@ def require_apart(sources: Mapping[str, str | None]) -> None:
             found[name] = [os.path.realpath(path) for path in list_files(source)] if source else []
         except InputError:
             continue  # said elsewhere
+    datasets = {name: split_source(source)[1] for name, source in sources.items() if source}
     for name in ("dark", "mask"):
+        if datasets.get(name) is not None and _absolute(datasets[name]) != _absolute(datasets.get("frames")):
+            continue
         if both := sorted(set(found.get(name, ())) & set(found.get("frames", ()))):
             expected = "frames without it, such as frame_*.tif"
             raise InputError(f"frames: {sources['frames']}", f"the {name} {both[0]} among the frames", expected)
+
+
+def _absolute(dataset: str | None) -> str:
+    return "/" + (dataset or "").strip("/")
 
 
 class Scan(Sample):
@@ -108,25 +117,46 @@ class Frames(Options):
     start: int = option(0, "Index of the first frame.", ge=0)
     stop: int | None = option(None, "Index of the frame to stop before. Default: all frames to the end.", ge=1)
     step: int = option(1, "Step between the frames that are used; 2 uses every second frame.", ge=1)
-    gap_value: int | None = option(
-        None, "Value that the detector writes into gaps, such as -1 or 4294967295. Default: no such value."
+    gap_value: tuple[int, ...] | None = option(
+        None,
+        "Further values that mark gaps and other pixels without a count, such as [0]. Always masked: values that the "
+        "file names, -1 and -2, and the two highest values of unsigned integers of 16 bits or more.",
     )
     allow_negative: bool = option(
-        False, "Accept negative counts, which occur as noise if a dark image was subtracted before storage."
+        False,
+        "Accept negative counts, -1 and -2 included: noise, if a dark image was subtracted before storage.",
+    )
+    stored_mask: bool = option(
+        True,
+        "Mask the bad pixels that a NeXus or CXI file marks itself (`pixel_mask`), in addition to those of `mask`.",
     )
     saturation: float | None = option(
         None,
-        "Saturation level: pixels at or above it are saturated. Default: the maximum of an integer data type; floating-"
-        "point frames are not checked.",
+        "Saturation level: pixels at or above it are masked. Default: above the highest valid count that the file "
+        "names, else the maximum of an integer data type.",
         unit="counts",
         gt=0,
     )
     max_saturated: float = option(
-        0.01, "Maximum fraction of saturated pixels; frames with more are rejected.", ge=0, le=1
+        0.01,
+        "Maximum fraction of saturated and other invalid pixels, apart from those that are invalid in all frames; "
+        "frames with more are rejected.",
+        ge=0,
+        le=1,
+    )
+    compression: Literal["bitshuffle-lz4", "gzip", "none"] = option(
+        "bitshuffle-lz4",
+        "Compression of frames.h5. `bitshuffle-lz4`: fast, as BraggNN has it; programs need the HDF5 plugin (Python: "
+        "`import hdf5plugin`). `gzip`: slower, but every HDF5 program reads it.",
     )
     on_bad_file: Literal["fail", "skip"] = option(
         "fail", "What to do with unusable files and frames: stop with an error, or leave them out with a warning."
     )
+
+    @field_validator("gap_value", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _some(self) -> Self:
@@ -368,20 +398,25 @@ class Section(TechniqueSection):
             raise InputErrors.of(errors)
 
     def read_headers(self, samples: dict[str, Scan]) -> None:
-        """Read the headers of all raw files.
+        """Read the headers of all raw files, dark images and masks.
 
         Raises
         ------
         InputError
             One line for each file that cannot be used.
         """
+        from cathodeflow.io.correction_images import correction_source, require_shape
         from cathodeflow.io.frames import open_series
 
         errors = []
         for name, scan in samples.items():
             try:
-                if not scan.simulated and not is_remote(scan.frames):
-                    open_series(scan.frames, on_bad_file=self.frames.on_bad_file)
+                if scan.simulated or is_remote(scan.frames):
+                    continue
+                series = open_series(scan.frames, on_bad_file=self.frames.on_bad_file)
+                for column, source in (("dark", scan.dark), ("mask", scan.mask)):
+                    if source is not None and not is_remote(source):
+                        require_shape(open_series(correction_source(source, mask=column == "mask")), series.shape)
             except InputError as error:
                 for problem in error.errors:
                     where = f"{self.samples}: scan '{name}': {problem.where}"

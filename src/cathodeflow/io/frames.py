@@ -1,7 +1,9 @@
 """Series of raw detector frames, streamed one by one from the files of a scan."""
 
+import os
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.formats import detect_format, named
 from cathodeflow.io.guard import MAX_PIXELS, guarded
-from cathodeflow.io.raw_format import FrameHeader
+from cathodeflow.io.raw_format import CountLimits, FrameHeader
 from cathodeflow.io.sources import list_files, split_source
 
 # Bad frames listed before a series is given up: one wrong setting can make every frame bad.
@@ -76,6 +78,7 @@ def open_series(source: str, *, on_bad_file: str = "fail") -> FrameSeries:
     good = [(path, header) for path, header in headers if isinstance(header, FrameHeader)]
     if not good:
         raise InputErrors.of([error for _, error in headers if isinstance(error, InputError)])
+    _require_once(source, good)
     kind = Counter((header.shape, header.dtype) for _, header in good).most_common(1)[0][0]
     model = next(path for path, header in good if (header.shape, header.dtype) == kind)
     usual = Counter(header.n_frames for _, header in good).most_common(1)[0][0]
@@ -95,6 +98,16 @@ def open_series(source: str, *, on_bad_file: str = "fail") -> FrameSeries:
     if bad and on_bad_file == "fail":
         raise InputErrors.of(bad)
     return FrameSeries(source, first, shape, dtype, tuple(files), tuple(bad))
+
+
+def _require_once(source: str, good: list[tuple[str, FrameHeader]]) -> None:
+    """Require that no file of a series is also linked to by another: its frames would count twice."""
+    paths = {os.path.realpath(path): path for path, header in good}
+    for path, header in good:
+        both = next((paths[real] for real in map(os.path.realpath, header.linked) if real in paths), None)
+        if both is not None and os.path.realpath(path) != os.path.realpath(both):
+            expected = f"{path} alone, or a pattern that leaves it out"
+            raise InputError(source, f"{both} as well as {path}, which links to it", expected)
 
 
 def read_frames(
@@ -135,6 +148,44 @@ def read_frames(
             if bad is None:
                 raise
             bad.append(error)
+
+
+def count_limits(series: FrameSeries) -> CountLimits:
+    """Return what the files of a series say of their values; where they differ, what holds for all."""
+    known = [file.header.limits for file in series.files if file.header is not None]
+    lowest = [limits.lowest for limits in known if limits.lowest is not None]
+    highest = [limits.highest for limits in known if limits.highest is not None]
+    marks = sorted({mark for limits in known for mark in limits.marks})
+    return CountLimits(tuple(marks), max(lowest, default=None), min(highest, default=None))
+
+
+def stored_masks(series: FrameSeries) -> Callable[[int], NDArray[np.bool_] | None]:
+    """Return a function that reads the bad pixels of a frame from the mask that its file holds.
+
+    Returns
+    -------
+    callable
+        Frame number to (row, col) bool, None where the file has no mask. It raises InputError if the mask cannot be
+        read.
+    """
+    kept: dict[str, NDArray[np.bool_]] = {}
+    firsts = [file.first for file in series.files]
+
+    def mask_of(number: int) -> NDArray[np.bool_] | None:
+        file = series.files[bisect_right(firsts, number) - 1]
+        if file.header is None or not file.header.n_masks:
+            return None
+        if file.path in kept:
+            return kept[file.path]
+        reader = named(file.header.format).frames
+        assert reader is not None and reader.mask is not None
+        with guarded(file.path, "a readable mask of bad pixels"):
+            mask = reader.mask(file.path, file.header, number - file.first)
+        if file.header.n_masks == 1:
+            kept[file.path] = mask
+        return mask
+
+    return mask_of
 
 
 def read_header(path: str, dataset: str | None = None) -> FrameHeader:
@@ -208,44 +259,6 @@ def unless_bad(frames: Iterator[tuple[int, NDArray[Any]]], bad: list[InputError]
             break
     if bad:
         raise InputErrors.of(bad)
-
-
-def read_image(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[Any]:
-    """Read the one (row, col) image of a source of any format, such as a mask.
-
-    Raises
-    ------
-    InputError
-        It holds more than one frame, or its shape is not `shape`.
-    """
-    series = open_series(source)
-    if series.n_frames != 1:
-        raise InputError(source, f"{series.n_frames} frames", "one image")
-    _require_shape(series, shape)
-    return next(read_frames(series))[1]
-
-
-def read_mean(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[np.float64]:
-    """Read the mean frame of a source of any format, such as a dark, holding one frame at a time.
-
-    The mean, and not the median, because it needs one frame in memory and is the estimate of least variance for counts.
-
-    Raises
-    ------
-    InputError
-        A frame cannot be read, or the shape is not `shape`.
-    """
-    series = open_series(source)
-    _require_shape(series, shape)
-    total = np.zeros(series.shape, np.float64)
-    for _, frame in read_frames(series):
-        total += frame
-    return total / series.n_frames
-
-
-def _require_shape(series: FrameSeries, shape: tuple[int, int] | None) -> None:
-    if shape is not None and series.shape != tuple(shape):
-        raise InputError(series.source, f"{series.shape} pixels", f"{tuple(shape)} pixels, as the raw frames have")
 
 
 def _part(wanted: range, first: int, end: int) -> range:

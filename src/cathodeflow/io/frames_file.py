@@ -1,8 +1,10 @@
 """frames.h5: detector frames in BraggNN's layout, written and read frame by frame.
 
 Dataset `frames` (frame, row, col) float32, a chunk per frame, bitshuffle and lz4 (BraggNN: Liu et al., IUCrJ 9, 104,
-2022). Additions of Cathodeflow: `mask` (row, col) uint8, 1 where a pixel is bad; `frame_number` (frame,) int64, the
-number in the raw series; attributes `binning`, `source`, `raw_shape`. Files that hold `frames` alone open too.
+2022). Additions of Cathodeflow: `mask` (row, col) uint8, 1 where a pixel is bad in all frames; `invalid_pixels` (n, 3)
+uint32, (frame, row, col) of pixels without a count in that frame alone, with the index of the frame in the file;
+`frame_number` (frame,) int64, the number in the raw series; attributes `binning`, `source`, `raw_shape`, `compression`.
+Bad and invalid pixels are 0 in `frames`. Files that hold `frames` alone open too.
 """
 
 import os
@@ -18,6 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import MAX_PIXELS, guarded, one_line
 from cathodeflow.io.hdf5 import contents, find_node, new_dataset, new_hdf5, open_hdf5, read_array, require_plain
+
+_COMPRESSIONS: dict[str, dict[str, Any]] = {
+    "bitshuffle-lz4": dict(hdf5plugin.Bitshuffle(cname="lz4")),
+    "gzip": {"compression": "gzip", "compression_opts": 4, "shuffle": True},
+    "none": {},
+}
+_PLUGIN = "bitshuffle-lz4 (HDF5 filter 32008): in Python, `import hdf5plugin` before reading"
 
 
 class LazyFrames:
@@ -59,7 +68,9 @@ class FramesFile(NamedTuple):
     frames : LazyFrames
         (frame, row, col) float32, read when indexed.
     mask : (row, col) bool
-        True where a pixel is bad.
+        True where a pixel is bad in all frames.
+    invalid : (n, 3) int64
+        (frame, row, col) of the pixels without a count in that frame alone, in the order of the frames.
     frame_number : (frame,) int64
         Number of each frame in the raw series.
     binning : int
@@ -75,6 +86,16 @@ class FramesFile(NamedTuple):
     binning: int
     source: str
     raw_shape: tuple[int, int]
+    invalid: NDArray[np.int64]
+
+    def bad_pixels(self, index: int) -> NDArray[np.bool_]:
+        """Return the (row, col) bool mask of a frame: pixels that are bad in all frames, or without a count in it."""
+        first, end = np.searchsorted(self.invalid[:, 0], [index, index + 1])
+        if first == end:
+            return self.mask
+        mask = self.mask.copy()
+        mask[self.invalid[first:end, 1], self.invalid[first:end, 2]] = True
+        return mask
 
 
 def write_frames(
@@ -86,14 +107,16 @@ def write_frames(
     binning: int = 1,
     source: str = "",
     raw_shape: tuple[int, int] | None = None,
-) -> int:
+    compression: str = "bitshuffle-lz4",
+) -> tuple[int, int]:
     """Write frames.h5 frame by frame; the file appears whole or not at all, and equal frames give equal bytes.
 
     Parameters
     ----------
     path : path
     frames : iterable of (int, (row, col) array)
-        Numbers in the raw series and frames; taken one at a time.
+        Numbers in the raw series and frames; taken one at a time. NaN is a pixel without a count: it is stored as 0 and
+        listed in `invalid_pixels`.
     shape : (int, int)
         (row, col) of the frames [px].
     mask : (row, col) bool, optional
@@ -104,11 +127,13 @@ def write_frames(
         Where the frames come from.
     raw_shape : (int, int), optional
         (row, col) of the raw frames; `shape` times `binning` by default [px].
+    compression : {"bitshuffle-lz4", "gzip", "none"}
+        The first needs a plugin of HDF5 to be read, the others do not.
 
     Returns
     -------
-    int
-        Number of frames written.
+    (int, int)
+        Frames, and entries of `invalid_pixels`.
 
     Raises
     ------
@@ -129,24 +154,33 @@ def write_frames(
             maxshape=(None, *shape),
             dtype=np.float32,
             chunks=(1, *shape),
-            **hdf5plugin.Bitshuffle(cname="lz4"),
+            **_COMPRESSIONS[compression],
+        )
+        invalid = new_dataset(
+            file, "invalid_pixels", shape=(0, 3), maxshape=(None, 3), dtype=np.uint32, chunks=(8192, 3)
         )
         for number, frame in frames:
             pixels = np.asarray(frame, dtype=np.float32)
             if pixels.shape != tuple(shape):  # HDF5 would broadcast it
                 raise ValueError(f"frame {number} of {pixels.shape} pixels in a file of {tuple(shape)}")
+            if (missing := np.isnan(pixels) & (bad == 0)).any():
+                rows, cols = np.nonzero(missing)
+                invalid.resize(len(invalid) + len(rows), axis=0)
+                invalid[-len(rows) :] = np.stack([np.full_like(rows, len(numbers)), rows, cols], axis=1)
             dataset.resize(len(numbers) + 1, axis=0)
-            dataset[len(numbers)] = pixels
+            dataset[len(numbers)] = np.nan_to_num(pixels, nan=0.0, posinf=np.inf, neginf=-np.inf)
             numbers.append(int(number))
             file.require_room()
         if not numbers:
             raise InputError(source or os.fspath(path), "no frame", "at least one frame")
         new_dataset(file, "mask", bad, compression="gzip")
         new_dataset(file, "frame_number", np.array(numbers, dtype=np.int64))
+        file.attrs["compression"] = _PLUGIN if compression == "bitshuffle-lz4" else compression
         file.attrs["binning"] = binning
         file.attrs["source"] = source
         file.attrs["raw_shape"] = np.array(raw_shape or [side * binning for side in shape], dtype=np.int64)
-    return len(numbers)
+        n_invalid = len(invalid)
+    return len(numbers), n_invalid
 
 
 @contextmanager
@@ -193,7 +227,24 @@ def _frames_file(file: h5py.File, where: str) -> FramesFile:
         int(binning[0]),
         source.decode(errors="replace") if isinstance(source, bytes) else str(source),
         (int(raw_shape[0]), int(raw_shape[1])),
+        _invalid(file, where, frames.shape),
     )
+
+
+def _invalid(file: h5py.File, where: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    dataset = find_node(file, "invalid_pixels")
+    if not isinstance(dataset, h5py.Dataset):
+        return np.empty((0, 3), np.int64)
+    if dataset.ndim != 2 or dataset.shape[1] != 3 or dataset.dtype.kind not in "iu":
+        found = f"{dataset.dtype} of shape {dataset.shape}"
+        raise InputError(f"{where}::invalid_pixels", found, "integers (n, 3)")
+    invalid = read_array(file, "invalid_pixels").astype(np.int64)
+    if len(invalid) and (
+        invalid.min() < 0 or np.any(invalid.max(axis=0) >= shape) or np.any(np.diff(invalid[:, 0]) < 0)
+    ):
+        found = "pixels outside the frames, or frames that are not in order"
+        raise InputError(f"{where}::invalid_pixels", found, f"(frame, row, col) within {shape}, ascending frames")
+    return invalid
 
 
 def _companion(file: h5py.File, name: str, where: str, shape: tuple[int, ...]) -> NDArray[Any] | None:

@@ -1,152 +1,187 @@
-"""Frames in HDF5 and NeXus files of others: which dataset holds them, in which files it lies, and its frames."""
+"""Frames in HDF5 and NeXus files of others: number, shape and pixels, and the files in which they lie."""
 
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import h5py
+import numpy as np
 from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.guard import guarded
-from cathodeflow.io.hdf5 import find_node, follow, require_plain
+from cathodeflow.io.guard import guarded, require_inside
+from cathodeflow.io.hdf5 import find_node, open_hdf5, require_plain
+from cathodeflow.io.hdf5_search import find_frames, walk
 
 # Bytes of frames that one read may hold; a chunk that spans more frames is read in pieces.
 _BLOCK_BYTES = 64 * 2**20
 
 
-def find_dataset(file: h5py.File, dataset: str | None) -> h5py.Dataset:
-    """Return the named dataset of frames, or without a name the NeXus default or the only one that can hold frames.
+class FrameStack(NamedTuple):
+    """Frames of one dataset, or of several that follow each other.
 
-    Returns
-    -------
-    h5py.Dataset
-        (row, col) or (frame, row, col) of real numbers.
+    Attributes
+    ----------
+    name : str
+        Path of the dataset, or of the group of the datasets.
+    paths : tuple of str
+        Paths of the datasets.
+    datasets : tuple of h5py.Dataset
+        (row, col) or (frame, row, col); further axes of length 1 before the rows do not count.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    datasets: tuple[h5py.Dataset, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(row, col) of a frame [px]."""
+        return tuple(self.datasets[0].shape[-2:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the pixels."""
+        return self.datasets[0].dtype
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of all datasets."""
+        return sum(map(count_frames, self.datasets))
+
+
+def find_stack(file: h5py.File, name: str | None) -> FrameStack:
+    """Find the frames in a file, as `cathodeflow.io.hdf5_search.find_frames`.
 
     Raises
     ------
     InputError
-        It is missing, ambiguous, of another rank or type, compressed by a filter that is not there, or its data lie in
-        a file that is missing or outside the folder.
+        They are missing, ambiguous, of another rank or type, compressed by a filter that is not there, or their data
+        lie in a file that is missing or outside the folder.
     """
-    if dataset is None:
-        with guarded(file.filename, "a readable HDF5 file"):
-            found = _nexus_default(file)
-            names = _possible_datasets(file) if found is None else []
-        if found is None:
-            if len(names) != 1:
-                listed = f"{len(names)} datasets that could be frames ({', '.join(names[:8])})" if names else "none"
-                raise InputError(file.filename, listed, "one 2-D or 3-D dataset of numbers, or its name as FILE::/PATH")
-            found = file[names[0]]
-        return _checked(found)
-    where = f"{file.filename}::{dataset}"
-    node = find_node(file, dataset)
-    if node is None:
-        with guarded(where, "a readable HDF5 file"):
-            listed = ", ".join(_possible_datasets(file)[:8])
-        raise InputError(where, "no such dataset", f"one of {listed}" if listed else "a dataset")
-    if not isinstance(node, h5py.Dataset):
-        raise InputError(where, "a group", "a dataset")
-    return _checked(node)
+    found = find_frames(file, name)
+    return FrameStack(found.name, found.paths, tuple(_checked(file, path) for path in found.paths))
 
 
-def read_dataset_frames(dataset: h5py.Dataset, indices: range) -> Iterator[NDArray[Any]]:
-    """Yield the frames `indices` of a (row, col) or (frame, row, col) dataset, a chunk of frames per read."""
-    if dataset.ndim == 2:
-        if 0 in indices:
-            yield dataset[()]
-        return
-    frame_bytes = max(1, dataset.shape[1] * dataset.shape[2] * dataset.dtype.itemsize)
-    block = min(dataset.chunks[0] if dataset.chunks else 1, max(1, _BLOCK_BYTES // frame_bytes))
-    position = 0
-    while position < len(indices):
-        first = indices[position]
-        end = (first // block + 1) * block  # blocks begin where chunks begin
-        count = len(range(first, min(end, indices.stop), indices.step))
-        yield from dataset[first : first + (count - 1) * indices.step + 1 : indices.step]
-        position += count
-
-
-def _checked(dataset: h5py.Dataset) -> h5py.Dataset:
-    where = f"{dataset.file.filename}::{dataset.name}"
+def _checked(file: h5py.File, path: str) -> h5py.Dataset:
+    where = f"{file.filename}::{path}"
     with guarded(where, "a readable dataset"):
-        if dataset.ndim not in (2, 3):
-            raise InputError(where, f"a {dataset.ndim}-D dataset", "a (row, col) or (frame, row, col) dataset")
+        dataset = find_node(file, path)
+        assert isinstance(dataset, h5py.Dataset)
+        if dataset.ndim < 2 or sum(length != 1 for length in dataset.shape[:-2]) > 1:
+            found = f"a {dataset.ndim}-D dataset {dataset.shape}" if dataset.ndim > 3 else f"a {dataset.ndim}-D dataset"
+            raise InputError(where, found, "a (row, col) or (frame, row, col) dataset")
         if dataset.dtype.kind not in "biuf":
             raise InputError(where, f"values of type {dataset.dtype}", "real numbers")
         require_plain(dataset, where)
     return dataset
 
 
-def _nexus_default(file: h5py.File) -> h5py.Dataset | None:
-    """Follow the attributes `default` down to a group, then `signal` to its dataset (NeXus manual, NXdata)."""
-    node: Any = file["/"]
-    for _ in range(8):
-        name = node.attrs.get("signal") if "signal" in node.attrs else node.attrs.get("default")
-        if not isinstance(name, str | bytes):
-            return None
-        node = follow(node, name.decode() if isinstance(name, bytes) else name, file.filename)
-        if isinstance(node, h5py.Dataset):
-            return node
-        if node is None:
-            return None
-    return None
+def count_frames(dataset: h5py.Dataset) -> int:
+    """Count the frames of a dataset (row, col), (frame, row, col), or with further axes of length 1 before the rows."""
+    return int(np.prod(dataset.shape[:-2], dtype=np.int64))
 
 
-def _possible_datasets(file: h5py.File) -> list[str]:
-    names: list[str] = []
+def read_stack_frames(stack: FrameStack, indices: range) -> Iterator[NDArray[Any]]:
+    """Yield the frames `indices` (ascending) as (row, col) arrays, a chunk of frames per read."""
+    first = 0
+    for dataset in stack.datasets:
+        end = first + count_frames(dataset)
+        skip = max(0, -((indices.start - first) // indices.step))
+        start = indices.start + skip * indices.step
+        yield from _read(dataset, range(start - first, min(indices.stop, end) - first, indices.step))
+        first = end
 
-    def collect(name: str, node: h5py.Dataset | h5py.Group) -> None:
-        if isinstance(node, h5py.Dataset) and node.ndim in (2, 3) and node.dtype.kind in "biuf":
-            names.append("/" + name)
 
-    file.visititems(collect)
-    return sorted(names)
+def _read(dataset: h5py.Dataset, indices: range) -> Iterator[NDArray[Any]]:
+    rows, cols = dataset.shape[-2:]
+    if dataset.ndim == 2:
+        if 0 in indices:
+            yield dataset[()]
+        return
+    # The axis of the frames: the one that is longer than 1, if any.
+    axis = next((axis for axis, length in enumerate(dataset.shape[:-2]) if length != 1), 0)
+    frame_bytes = max(1, rows * cols * dataset.dtype.itemsize)
+    block = min(dataset.chunks[axis] if dataset.chunks else 1, max(1, _BLOCK_BYTES // frame_bytes))
+    position = 0
+    while position < len(indices):
+        first = indices[position]
+        end = (first // block + 1) * block  # blocks begin where chunks begin
+        count = len(range(first, min(end, indices.stop), indices.step))
+        part = slice(first, first + (count - 1) * indices.step + 1, indices.step)
+        yield from dataset[(slice(None),) * axis + (part,)].reshape(count, rows, cols)
+        position += count
 
 
-def linked_files(path: str, dataset: str | None) -> list[str]:
+def linked_files(path: str, name: str | None) -> list[str]:
     """List the files that hold the data of a dataset but are reached through another, as a beamline's master file does.
 
     Parameters
     ----------
     path : str
         HDF5 file.
-    dataset : str, optional
-        Dataset in it; without one every link in the file is followed.
+    name : str, optional
+        Dataset in it, or group of numbered datasets; without it every link in the file is followed.
 
     Returns
     -------
     list of str
-        Targets of external links on the way to the dataset, and the sources of a virtual dataset, with their own links;
+        Targets of external links on the way to the datasets, and the sources of virtual datasets, with their own links;
         nothing where the file cannot be read, which the stage itself reports.
     """
     found: list[str] = []
     try:
-        with h5py.File(path, "r") as file:
-            names = [dataset] if dataset else _paths(file["/"])
-            for name in names:
-                parts = [part for part in name.split("/") if part]
-                for depth in range(1, len(parts) + 1):
-                    link = file.get("/".join(parts[:depth]), getlink=True)
-                    if isinstance(link, h5py.ExternalLink):
-                        found.append(link.filename)
-                        break
-                else:
-                    item = file.get(name)
-                    if isinstance(item, h5py.Dataset) and item.is_virtual:
-                        found += [source.file_name for source in item.virtual_sources()]
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
-        return []
-    folder = os.path.dirname(path)
-    files = [os.path.join(folder, name) for name in dict.fromkeys(found) if name != "."]
-    return [name for name in files if os.path.isfile(name) and not os.path.samefile(name, path)]
+        with open_hdf5(path) as file:
+            # These follow links into the folder only, so that what comes after is safe.
+            nodes = [] if name else walk(file, "", images_only=True)[0]
+            paths = find_frames(file, name).paths if name else [node.path for node in nodes]
+            found = files_behind(file, paths)
+    except (InputError, OSError, RuntimeError, KeyError, ValueError, TypeError):
+        pass
+    own = os.path.realpath(path)
+    files = {os.path.realpath(each): each for each in found if os.path.isfile(each)}
+    return [each for real, each in files.items() if real != own]
 
 
-def _paths(group: h5py.Group) -> list[str]:
-    """List all that lies in a group and below, without following links into other files."""
-    names = []
-    for name in group:
-        names.append(f"{group.name.rstrip('/')}/{name}")
-        if isinstance(group.get(name, getlink=True), h5py.HardLink) and isinstance(group[name], h5py.Group):
-            names += _paths(group[name])
-    return names
+def files_behind(file: h5py.File, paths: Iterable[str]) -> list[str]:
+    """List the files that hold the values of datasets, and those on the way to them, without the file itself."""
+    found: list[str] = []
+    for path in paths:
+        found += _files_on_the_way(file, path)
+        node = find_node(file, path)
+        if isinstance(node, h5py.Dataset):
+            found += _files_of(node)
+    return list(dict.fromkeys(found))
+
+
+def _files_on_the_way(file: h5py.File, path: str) -> list[str]:
+    """List the targets of the external links that a path leads through."""
+    found: list[str] = []
+    node: Any = file["/"]
+    for part in filter(None, path.split("/")):
+        link = node.get(part, getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            found.append(os.path.join(os.path.dirname(node.file.filename), link.filename))
+        node = node.get(part)
+        if not isinstance(node, h5py.Group):
+            break
+    return found
+
+
+def _files_of(dataset: h5py.Dataset, depth: int = 0) -> list[str]:
+    """List the files that a dataset reads its values from: sources of a virtual one, and raw files outside HDF5."""
+    folder = os.path.dirname(dataset.file.filename)
+    found = [os.path.join(folder, os.fsdecode(name)) for name, _, _ in dataset.external or ()]
+    if not dataset.is_virtual or depth > 8:
+        return found
+    for source, path in sorted({(each.file_name, each.dset_name) for each in dataset.virtual_sources()}):
+        if source == ".":
+            continue
+        target = require_inside(dataset.name, source, folder)
+        found.append(os.path.join(folder, source))
+        if os.path.isfile(target):
+            with open_hdf5(target) as file:
+                found += _files_on_the_way(file, path)
+                node = find_node(file, path)
+                found += _files_of(node, depth + 1) if isinstance(node, h5py.Dataset) else []
+    return found

@@ -11,14 +11,55 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+class CountLimits(NamedTuple):
+    """What a file says of the values of its pixels.
+
+    Attributes
+    ----------
+    marks : tuple of float
+        Values that stand for no count: gaps, dead pixels.
+    lowest, highest : float, optional
+        Least and greatest count that is valid.
+    """
+
+    marks: tuple[float, ...] = ()
+    lowest: float | None = None
+    highest: float | None = None
+
+
+#: A file that says nothing.
+NO_LIMITS = CountLimits()
+
+
 class FrameHeader(NamedTuple):
-    """Detector frames of a file: their number, (row, col) shape [px] and dtype; dataset of HDF5; name of the format."""
+    """Detector frames of a file.
+
+    Attributes
+    ----------
+    n_frames : int
+    shape : (int, int)
+        (row, col) of a frame [px].
+    dtype : np.dtype
+    dataset : str, optional
+        Dataset of HDF5, or the group of several.
+    format : str
+        Name of the format; filled in by the caller.
+    limits : CountLimits
+        What the file says of the values of its pixels.
+    n_masks : int
+        Masks of bad pixels in the file: none, one for all frames, or one for each.
+    linked : tuple of str
+        Other files that hold the frames, which this one only links to.
+    """
 
     n_frames: int
     shape: tuple[int, int]
     dtype: np.dtype
     dataset: str | None = None
     format: str = ""
+    limits: CountLimits = NO_LIMITS
+    n_masks: int = 0
+    linked: tuple[str, ...] = ()
 
 
 class ImageHeader(NamedTuple):
@@ -43,10 +84,13 @@ class FrameReader:
         Path, and dataset or None, to `FrameHeader`; reads no pixels.
     read : callable
         Path, header and frame numbers (a range) to an iterator over the frames, (row, col) arrays, one at a time.
+    mask : callable, optional
+        Path, header and frame number to the (row, col) bool array of the bad pixels, where `n_masks` is not 0.
     """
 
     header: Callable[[str, str | None], FrameHeader]
     read: Callable[[str, FrameHeader, range], Iterator[NDArray[Any]]]
+    mask: Callable[[str, FrameHeader, int], NDArray[np.bool_]] | None = None
 
 
 @dataclass(frozen=True)

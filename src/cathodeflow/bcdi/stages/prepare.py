@@ -9,7 +9,8 @@ from cathodeflow.bcdi.options import Prepare
 from cathodeflow.bcdi.preparation import prepare_scan, step_metrics
 from cathodeflow.bcdi.scans import spec_scan
 from cathodeflow.errors import InputError
-from cathodeflow.io.frames import open_series, read_frames, read_mean
+from cathodeflow.io.correction_images import correction_source, read_mean
+from cathodeflow.io.frames import open_series, read_frames
 from cathodeflow.io.phasing import Pattern, write_pattern
 from cathodeflow.io.rocking_scans import read_scan
 from cathodeflow.stage import InputFile, Metrics, OutputFile, Source, stage
@@ -34,7 +35,8 @@ def prepare(
     Parameters
     ----------
     raw : path
-        Raw frames: a folder, a glob pattern or a file.
+        Raw frames: a folder, a glob pattern or a file. Pixels that the file marks as bad, or that hold a mark of the
+        detector instead of a count, are masked.
     out : path
         File of the diffraction amplitudes to write (prepared.h5).
     dark : path
@@ -86,5 +88,6 @@ def prepare(
 
 def _mask(source: str) -> NDArray[Any]:
     """Read a mask: an image, or one for each frame."""
+    source = correction_source(source, mask=True)
     series = open_series(source)
-    return next(frame for _, frame in read_frames(series)) if series.n_frames == 1 else read_scan(source)
+    return next(frame for _, frame in read_frames(series)) if series.n_frames == 1 else read_scan(source, counts=False)

@@ -31,10 +31,11 @@ def find_peaks(frames: InputFile, *, out: OutputFile, options: FindPeaks) -> Met
     with read_frames_file(frames) as file:
         n_frames = len(file.frames)
 
-        def find(frame: NDArray[np.floating]) -> NDArray[np.void]:
-            return candidates(frame, options, mask=file.mask)
+        def find(item: tuple[int, NDArray[np.floating]]) -> NDArray[np.void]:
+            index, frame = item
+            return candidates(frame, options, mask=file.bad_pixels(index))
 
-        searched = ordered_map(find, file.frames, workers=thread_count())
+        searched = ordered_map(find, enumerate(file.frames), workers=thread_count())
         found = list(progress(searched, "finding peaks", total=n_frames))
     peaks = np.concatenate(found)
     table = {"frame": np.repeat(np.arange(n_frames), [len(rows) for rows in found])}

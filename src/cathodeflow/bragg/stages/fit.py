@@ -37,7 +37,7 @@ def fit(frames: InputFile, candidates: InputFile, *, out: OutputFile, options: F
     with read_frames_file(frames) as file:
         binning = file.binning
         for number, part in progress(by_frame(found, len(file.frames), candidates), "fitting"):
-            parts.append(fit_frame(file.frames[number], rows[part], cols[part], options, mask=file.mask))
+            parts.append(fit_frame(file.frames[number], rows[part], cols[part], options, mask=file.bad_pixels(number)))
     # An empty patch stands for no peak at all, so that the columns keep their types.
     parts.append(fit_peaks(np.empty((0, options.patch_size, options.patch_size)), options))
     fits = PeakFits(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in PeakFits._fields})

@@ -28,13 +28,14 @@ _ELEMENT = re.compile(r'"?(signed|unsigned) (8|16|32|64)-bit integer"?')
 
 
 class _Section(NamedTuple):
-    """The binary section of a file: shape (row, col) and type of the image, compression, digest, and its bytes."""
+    """The binary section of a file: shape (row, col) and type of the image, compression, digest, bytes; file header."""
 
     shape: tuple[int, int]
     dtype: np.dtype
     packed: bool
     digest: str | None
     content: bytes
+    header: str
 
 
 def _read_section(path: str) -> _Section:
@@ -71,7 +72,7 @@ def _read_section(path: str) -> _Section:
     packed = fields.get("conversions") == "x-CBF_BYTE_OFFSET"
     if not packed and "conversions" in fields and fields["conversions"] != "x-CBF_NONE":
         raise InputError(path, f"compression {fields['conversions']}", "x-CBF_BYTE_OFFSET or none")
-    return _Section((rows, cols), dtype, packed, fields.get("Content-MD5"), content)
+    return _Section((rows, cols), dtype, packed, fields.get("Content-MD5"), content, data[:begin].decode("latin-1"))
 
 
 def _decode(path: str, section: _Section) -> NDArray[np.generic]:
@@ -90,8 +91,9 @@ def _decode(path: str, section: _Section) -> NDArray[np.generic]:
     if section.digest and section.digest != digest:
         raise InputError(path, f"pixels of MD5 {digest}", section.digest)
     if section.packed:
-        kind = "int32" if section.dtype.itemsize == 4 else "int64"
-        pixels = np.asarray(decByteOffset(section.content, size=rows * cols, dtype=kind))
+        # In 64 bits for all widths: a step from end to end of 32 bits needs more. Some writers let it overflow:
+        # the conversion to the type of the image undoes that.
+        pixels = np.asarray(decByteOffset(section.content, size=rows * cols, dtype="int64"))
     else:
         pixels = np.frombuffer(section.content, section.dtype.newbyteorder("<"))
     if pixels.size != rows * cols:
@@ -117,8 +119,10 @@ def unpacked(path: str) -> bytes:
 
 
 def _header(path: str, dataset: str | None) -> FrameHeader:
+    from cathodeflow.io.invalid_pixels import text_limits
+
     section = _read_section(path)
-    return FrameHeader(1, section.shape, section.dtype)
+    return FrameHeader(1, section.shape, section.dtype, limits=text_limits(section.header))
 
 
 def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[Any]]:

@@ -1,4 +1,4 @@
-"""HDF5, NeXus and CXI: frames of one dataset, the NeXus default one or one that is named."""
+"""HDF5, NeXus and CXI: frames of the NeXus default or of a dataset that is named; and hexrd's frame caches of HDF5."""
 
 from __future__ import annotations
 
@@ -8,31 +8,54 @@ from typing import TYPE_CHECKING, Any
 from cathodeflow.io.raw_format import FrameHeader, FrameReader, RawFormat
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
 def _header(path: str, dataset: str | None) -> FrameHeader:
     from cathodeflow.io.hdf5 import open_hdf5
-    from cathodeflow.io.hdf5_frames import find_dataset
+    from cathodeflow.io.hdf5_cache import cache_header, find_cache
+    from cathodeflow.io.hdf5_detector import find_mask, read_limits
+    from cathodeflow.io.hdf5_frames import files_behind, find_stack
 
     with open_hdf5(path) as file:
-        found = find_dataset(file, dataset)
-        n_frames = 1 if found.ndim == 2 else found.shape[0]
-        return FrameHeader(n_frames, found.shape[-2:], found.dtype, dataset or found.name)
+        if (cache := find_cache(file, dataset)) is not None:
+            return cache_header(cache, path)
+        stack = find_stack(file, dataset)
+        mask = find_mask(file, stack)
+        n_masks = 0 if mask is None else 1 if mask.dataset.ndim == 2 else len(mask.dataset)
+        limits = read_limits(file, stack)
+        header = FrameHeader(stack.n_frames, stack.shape, stack.dtype, stack.name, limits=limits, n_masks=n_masks)
+        return header._replace(linked=tuple(files_behind(file, stack.paths)))
 
 
 def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[Any]]:
     from cathodeflow.io.hdf5 import open_hdf5
-    from cathodeflow.io.hdf5_frames import find_dataset, read_dataset_frames
+    from cathodeflow.io.hdf5_cache import find_cache, read_cache
+    from cathodeflow.io.hdf5_frames import find_stack, read_stack_frames
 
     with open_hdf5(path) as file:
-        yield from read_dataset_frames(find_dataset(file, header.dataset), indices)
+        if (cache := find_cache(file, header.dataset)) is not None:
+            yield from read_cache(cache, header, path, indices)
+        else:
+            yield from read_stack_frames(find_stack(file, header.dataset), indices)
+
+
+def _mask(path: str, header: FrameHeader, number: int) -> NDArray[np.bool_]:
+    from cathodeflow.io.hdf5 import open_hdf5
+    from cathodeflow.io.hdf5_detector import bad_pixels, find_mask
+    from cathodeflow.io.hdf5_frames import find_stack
+
+    with open_hdf5(path) as file:
+        mask = find_mask(file, find_stack(file, header.dataset))
+        assert mask is not None
+        return bad_pixels(mask.dataset, number)
 
 
 FORMAT = RawFormat(
     name="HDF5",
     magic=(b"\x89HDF\r\n\x1a\n",),
-    suffixes=(".h5", ".hdf5", ".hdf", ".nxs", ".cxi"),
+    suffixes=(".h5", ".hdf5", ".hdf", ".nxs", ".cxi", ".fch5"),
     has_datasets=True,
-    frames=FrameReader(_header, _read),
+    frames=FrameReader(_header, _read, _mask),
 )

@@ -16,9 +16,10 @@ def _header(path: str, dataset: str | None) -> FrameHeader:
     import numpy as np
 
     array = np.load(path, mmap_mode="r", allow_pickle=False)
-    if array.ndim not in (2, 3):
+    # Axes of length 1 before the rows and columns do not count.
+    if array.ndim < 2 or sum(length != 1 for length in array.shape[:-2]) > 1:
         raise InputError(path, f"a {array.ndim}-D array", "a (row, col) or (frame, row, col) array")
-    return FrameHeader(1 if array.ndim == 2 else len(array), array.shape[-2:], array.dtype)
+    return FrameHeader(int(np.prod(array.shape[:-2], dtype=np.int64)), array.shape[-2:], array.dtype)
 
 
 def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[Any]]:
@@ -27,7 +28,9 @@ def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[An
     for index in indices:
         # Mapped again for each frame, as the pages of a permanent map would add up in the memory of the process.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-        yield np.array(array if array.ndim == 2 else array[index])
+        axis = next((axis for axis, length in enumerate(array.shape[:-2]) if length != 1), 0)
+        frame = array if array.ndim == 2 else array[(slice(None),) * axis + (index,)]
+        yield np.array(frame.reshape(array.shape[-2:]))
 
 
 FORMAT = RawFormat(name="npy", magic=(b"\x93NUMPY",), suffixes=(".npy",), frames=FrameReader(_header, _read))

@@ -25,6 +25,8 @@ _TESCAN_TAG = 50431
 def _frame_header(path: str, dataset: str | None) -> FrameHeader:
     import tifffile
 
+    from cathodeflow.io.invalid_pixels import text_limits
+
     size = os.path.getsize(path)
     with tifffile.TiffFile(path) as tiff:
         n_pages, first = len(tiff.pages), tiff.pages[0]
@@ -45,7 +47,9 @@ def _frame_header(path: str, dataset: str | None) -> FrameHeader:
             n_pages = math.prod(stack.shape[:-2])
             if stack.dataoffset + stack.nbytes > size:
                 raise InputError(path, f"a truncated file of {size} bytes", f"{n_pages} complete frames")
-        return FrameHeader(n_pages, first.shape, first.dtype)
+        # A detector of Dectris describes itself in the first page.
+        limits = text_limits(as_text(first.tags.valueof(270)))
+        return FrameHeader(n_pages, first.shape, first.dtype, limits=limits)
 
 
 def _contiguous_stack(tiff: tifffile.TiffFile) -> tifffile.TiffPageSeries | None:
