@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from cathodeflow.errors import InputError
 from cathodeflow.file_arguments import (
     FileArgument,
     InputFile,
@@ -21,6 +22,7 @@ from cathodeflow.file_arguments import (
     file_argument,
 )
 from cathodeflow.io.atomic import WRITTEN
+from cathodeflow.io.sources import shown, undecodable
 from cathodeflow.options import Options, leaves, value_of
 
 __all__ = [
@@ -121,6 +123,7 @@ class Stage:
         for argument, value in bound.arguments.items():
             if argument in self.arguments and file_argument(self.arguments[argument].annotation):
                 bound.arguments[argument] = _as_text(value)
+        self._check_outputs(bound.arguments, given, record)
         if record is None:
             return self.function(*bound.args, **bound.kwargs)
         # Takes as long to import as all of `--help` may.
@@ -140,29 +143,38 @@ class Stage:
                 metrics=metrics,
                 history=metrics.history,
                 figures=metrics.figures,
-                inputs=self._inputs(bound.arguments, given),
+                inputs=self._files(bound.arguments, given, output=False),
                 begun=begun,
             )
         finally:
             WRITTEN.update(before)
         return metrics
 
-    def _inputs(self, arguments: Mapping[str, Any], options: Options) -> list[str]:
-        """List the files that were read: those of the arguments, and those that options name."""
-        read = [
-            value
-            for name, value in arguments.items()
-            if name in self.arguments
-            and (file := file_argument(self.arguments[name].annotation)) is not None
-            and not file.output
-        ]
-        read += [
-            value_of(options, key)
-            for key, field in leaves(type(options))
-            if (file := file_argument(field.annotation)) is not None and not file.output
-        ]
-        flat = [path for value in read for path in (value if isinstance(value, list | tuple) else [value])]
+    def _files(
+        self, arguments: Mapping[str, Any], options: Options, *, output: bool, kinds: Iterable[str] = ()
+    ) -> list[str]:
+        """List the files that are read, or written: those of the arguments, and those that options name."""
+        given = [(arguments[name], item.annotation) for name, item in self.arguments.items() if name in arguments]
+        given += [(value_of(options, key), field.annotation) for key, field in leaves(type(options))]
+        files = [(value, file) for value, annotation in given if (file := file_argument(annotation))]
+        named = [value for value, file in files if file.output == output and (not kinds or file.metavar in kinds)]
+        flat = [path for value in named for path in (value if isinstance(value, list | tuple) else [value])]
         return [path for path in flat if path]
+
+    def _check_outputs(
+        self, arguments: Mapping[str, Any], options: Options, record: str | os.PathLike[str] | None
+    ) -> None:
+        """Refuse outputs that would replace anything but files and stores, before hours are spent on them."""
+        from cathodeflow.io.manifests import is_own_store  # imports more than `--help` has time for
+        from cathodeflow.io.stage_outputs import require_outputs
+
+        files, stores, folders = (
+            self._files(arguments, options, output=True, kinds=[kind]) for kind in ("FILE", "STORE", "FOLDER")
+        )
+        files += [os.fspath(record)] if record else []
+        # Results are often written into a folder that others of them are read from.
+        read = self._files(arguments, options, output=False, kinds=("FILE", "STORE", "SOURCE"))
+        require_outputs(files=files, stores=stores, folders=folders, inputs=read, is_ours=is_own_store)
 
     def summary(self) -> str:
         """First paragraphs of the docstring, without its sections."""
@@ -247,6 +259,10 @@ def technique_names() -> list[str]:
 
 
 def _as_text(value: Any) -> Any:
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return [os.fspath(item) for item in value] if isinstance(value, list | tuple) else value
+    """Paths as texts, which can be written into records."""
+    if isinstance(value, list | tuple):
+        return [_as_text(item) for item in value]
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if isinstance(text, str) and undecodable(text):
+        raise InputError(shown(text), "a name that is not in UTF-8", "a name in UTF-8; rename it")
+    return text

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from cathodeflow.bragg.options import Frames, Scan, Section, Simulate
-from cathodeflow.bragg.raw_data import correction_files, correction_flags, frames_options, raw_files, source
+from cathodeflow.bragg.raw_data import (
+    correction_files,
+    correction_flags,
+    energy_flag,
+    frames_options,
+    raw_files,
+    source,
+)
 from cathodeflow.errors import InputError
 
 
@@ -51,7 +58,8 @@ def test_files_and_range_of_a_row_reach_the_stage(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     given = {"flat": f"{tmp_path}/flat.tif", "omega": f"{tmp_path}/omega.csv", "energy_kev": 41.99}
     scan = Scan(sample="a", frames=f"{tmp_path}/raw.tif", start=5, step=2, **given)
-    assert correction_flags(scan) == f"--flat {tmp_path}/flat.tif --omega {tmp_path}/omega.csv --energy-kev 41.99"
+    assert correction_flags(scan) == f"--flat {tmp_path}/flat.tif --omega {tmp_path}/omega.csv"
+    assert energy_flag(scan) == "--energy-kev 41.99" and energy_flag(Scan(sample="a", frames="b")) == ""
     assert correction_files(scan) == [given["flat"], given["omega"]]
     options = frames_options(scan, Frames(start=1, stop=9, binning=2))
     assert (options.start, options.stop, options.step, options.binning) == (5, 9, 2, 2)

@@ -167,3 +167,16 @@ def test_frames_without_angles_have_no_such_datasets(tmp_path: Path) -> None:
     bragg.frames(tmp_path / "a.tif", out=tmp_path / "frames.h5")
     with read_frames_file(tmp_path / "frames.h5") as file:
         assert file.omega is None and file.energy_kev is None
+
+
+def test_an_angle_that_is_not_clear_is_no_reason_to_stop_unless_it_is_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = write_nexus(tmp_path / "a.h5", entry__sample__omega=np.arange(3.0), entry__stage__omega=np.ones(3))
+    source, out = f"{raw}::/entry/data/data", tmp_path / "frames.h5"
+    bragg.frames(source, out=out)
+    assert "are not kept" in caplog.text
+    with read_frames_file(out) as file:
+        assert file.omega is None
+    with pytest.raises(InputError, match="other angles than"):
+        bragg.frames(source, out=out, options=bragg.Frames(omega_name="omega"))

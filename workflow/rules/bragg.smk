@@ -78,7 +78,7 @@ rule bragg_simulate:
 
 rule bragg_frames:
     input:
-        raw=lambda wildcards: bragg_raw(wildcards.scan),
+        raw=lambda wildcards: stored(bragg_raw(wildcards.scan)),
         corrections=lambda wildcards: stored(raw_data.correction_files(SCANS[wildcards.scan])),
     output:
         frames="results/bragg/{scan}/frames.h5",
@@ -97,12 +97,17 @@ rule bragg_frames:
             raw_data.frames_options(SCANS[wildcards.scan], settings.stage_options(CONFIG, "bragg.frames"))
         ),
         code=code("bragg.frames"),
-        source=lambda wildcards: fetched(raw_data.source(SCANS[wildcards.scan], SIMULATE)),
-        corrections=lambda wildcards: fetched(raw_data.correction_flags(SCANS[wildcards.scan])),
+        energy=lambda wildcards: raw_data.energy_flag(SCANS[wildcards.scan]),
+        contents=lambda wildcards: bragg_contents(wildcards.scan),
+        source=not_compared(lambda wildcards: fetched(raw_data.source(SCANS[wildcards.scan], SIMULATE))),
+        corrections=not_compared(lambda wildcards: fetched(raw_data.correction_flags(SCANS[wildcards.scan]))),
     message:
         "Correcting the raw frames of scan {wildcards.scan}"
     shell:
-        command("bragg frames {params.source:q} {params.corrections} --out {output.frames}", "{wildcards.scan}")
+        command(
+            "bragg frames {params.source:q} {params.corrections} {params.energy} --out {output.frames}",
+            "{wildcards.scan}",
+        )
 
 
 rule bragg_find_peaks:
@@ -179,7 +184,7 @@ rule bragg_patches:
 rule bragg_train:
     input:
         patches=expand("results/bragg/{scan}/patches.h5", scan=TRAINING_SCANS),
-        initial=[CONFIG.bragg.train.initial] if CONFIG.bragg.train.initial else [],
+        initial=stored([CONFIG.bragg.train.initial] if CONFIG.bragg.train.initial else []),
     output:
         model="results/bragg/model/braggnn.pt",
         record="results/bragg/model/train.json",
@@ -206,7 +211,7 @@ rule bragg_locate:
     input:
         frames="results/bragg/{scan}/frames.h5",
         candidates="results/bragg/{scan}/candidates.parquet",
-        model=MODEL,
+        model=stored([MODEL]),
     output:
         table="results/bragg/{scan}/located.parquet",
         peaks="results/bragg/{scan}/located.h5",
@@ -222,7 +227,8 @@ rule bragg_locate:
         **resources("bragg.locate", mem_mb=2000, runtime=60),
         gpu=gpus("bragg.locate"),
     params:
-        options=LOCATE_OPTIONS,
+        options=not_compared(lambda wildcards: LOCATE_OPTIONS),
+        compared=lambda wildcards: compared_stage("bragg.locate"),
         code=code("bragg.locate"),
     message:
         "Locating the peaks of scan {wildcards.scan} with the network"
@@ -286,12 +292,14 @@ rule bragg_geometry:
         **resources("bragg.geometry", mem_mb=1000, runtime=10),
     params:
         **stage_params("bragg.geometry"),
+        contents=lambda wildcards: bragg_geometry_contents(wildcards.scan),
+        geometry=not_compared(lambda wildcards: fetched(SCANS[wildcards.scan].geometry)),
         located=lambda wildcards, input: f"--located {input.located[0]}" if input.located else "",
     message:
         "Computing scattering angles of the peaks of scan {wildcards.scan}"
     shell:
         command(
-            "bragg geometry {input.frames} {input.geometry:q} --fitted {input.fitted} {params.located}"
+            "bragg geometry {input.frames} {params.geometry:q} --fitted {input.fitted} {params.located}"
             " --out {output.table}",
             "{wildcards.scan}",
         )

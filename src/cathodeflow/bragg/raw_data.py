@@ -3,10 +3,9 @@
 import shlex
 
 from cathodeflow.bragg.options import Frames, Scan, Simulate
-from cathodeflow.io.sources import is_remote, list_files, split_source
+from cathodeflow.io.sources import files_read
 
 RAW = "results/raw/bragg"
-HDF5 = (".h5", ".hdf5", ".hdf", ".nxs", ".cxi")
 
 
 def source(scan: Scan, simulate: Simulate) -> str:
@@ -28,7 +27,7 @@ def raw_files(scan: Scan, simulate: Simulate) -> list[str]:
     """List the raw files, so that Snakemake detects changes of each of them."""
     if scan.simulated:
         return [f"{RAW}/{scan.sample}/{file}" for file in simulated_files(simulate)]
-    return _with_links(scan.frames)
+    return files_read(scan.frames)
 
 
 def corrections(scan: Scan) -> dict[str, str]:
@@ -43,19 +42,23 @@ def correction_files(scan: Scan) -> list[str]:
     """List the files of the dark image, flat field, mask and table of angles."""
     simulated = ("dark", "mask") if scan.simulated else ()
     given = corrections(scan).items()
-    return [file for kind, path in given for file in ([path] if kind in simulated else _with_links(path))]
+    return [file for kind, path in given for file in ([path] if kind in simulated else files_read(path))]
 
 
 def correction_flags(scan: Scan) -> str:
-    """Write the flags of `cathodeflow bragg frames` for the files beside the frames, and for the photon energy.
+    """Write the flags of `cathodeflow bragg frames` for the files beside the frames.
 
     Examples
     --------
     >>> correction_flags(Scan(sample="a", frames="a/*.tif", dark="my dark.tif"))
     "--dark 'my dark.tif'"
     """
-    flags = [f"--{kind} {shlex.quote(given)}" for kind, given in corrections(scan).items()]
-    return " ".join(flags + ([] if scan.energy_kev is None else [f"--energy-kev {scan.energy_kev}"]))
+    return " ".join(f"--{kind} {shlex.quote(given)}" for kind, given in corrections(scan).items())
+
+
+def energy_flag(scan: Scan) -> str:
+    """Write the flag of `cathodeflow bragg frames` for the photon energy, if the sample sheet has one."""
+    return "" if scan.energy_kev is None else f"--energy-kev {scan.energy_kev}"
 
 
 def frames_options(scan: Scan, options: Frames) -> Frames:
@@ -69,19 +72,6 @@ def frames_options(scan: Scan, options: Frames) -> Frames:
     """
     given = {name: getattr(scan, name) for name in ("start", "stop", "step") if getattr(scan, name) is not None}
     return options.model_copy(update=given)
-
-
-def _with_links(source: str) -> list[str]:
-    """List the files of a source and those that HDF5 files among them link to."""
-    files, dataset = list_files(source), split_source(source)[1]
-    if is_remote(source):
-        return files
-    masters = files if dataset else [file for file in files if file.lower().endswith(HDF5)]
-    if masters:
-        from cathodeflow.io.hdf5_frames import linked_files
-
-        files += [linked for master in masters for linked in linked_files(master, dataset)]
-    return list(dict.fromkeys(files))
 
 
 def truth_files(scan: Scan) -> list[str]:

@@ -8,15 +8,21 @@ under the final name, without the second the old one, beside later outputs that 
 import errno
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cathodeflow.io.outputs import IsOurs, require_replaceable
+
 #: Files and folders that this process wrote, in order; its record lists them with their digests.
 WRITTEN: dict[str, None] = {}
 _LOCK = "lock"
+# What lies beside the lock in the folder that an output is made in; its name ends in letters of `tempfile`.
+_PARTS = re.compile(r"lock(\.new)?|partial.*|replaced")
+_RANDOM = re.compile(r"[a-z0-9_]{8}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # File systems that keep no folder entries of their own say so by one of these.
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP)
@@ -34,28 +40,40 @@ def is_first_process() -> bool:
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(
+    path: str | os.PathLike[str], *, is_ours: IsOurs | None = None, manifest: str | None = None
+) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` when the block ends well.
 
-    The temporary name has the suffix of `path`, so writers that choose a format by suffix work. A file or a directory
-    may be made at it. When the block raises, the temporary file is removed and `path` is left unchanged.
-    Leftovers of killed processes that wrote the same output are removed first.
+    The temporary name has the suffix of `path`, so writers that choose a format by suffix work. When the block raises,
+    the temporary file is removed and `path` is left unchanged. Leftovers of killed processes that wrote the same output
+    are removed first. Only a file is replaced, or a store that is ours, no link, device or other folder.
 
     Parameters
     ----------
     path : path
         Final name; missing parent folders are made. Of several processes that train together, the first makes it.
+    is_ours : callable, optional
+        For a store, which is a folder: whether a folder in its place is one of ours. By default a file is made.
+    manifest : str, optional
+        File that describes the store in this place. It is removed first: a manifest never stands beside a store that it
+        does not describe, after power loss neither.
 
     Raises
     ------
+    InputError
+        Something at `path` would be lost.
     FullDiskError
         The disk is full, whatever error the writer in the block raised.
     """
     path = Path(path)
+    require_replaceable(path, is_ours=is_ours)
+    if manifest:
+        require_replaceable(manifest)
     new_folders = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name[:80]}."
-    _remove_remains(path.parent, prefix)
+    remove_remains(path)
     with _full_disk_named(path):
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     temporary = folder / f"partial{path.suffix}"
@@ -70,7 +88,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
                 return
             with _full_disk_named(path):
                 _sync_all(temporary)
-            if path.is_dir() and not path.is_symlink():
+            require_replaceable(path, is_ours=is_ours)  # it may have been made in the meantime
+            if manifest and os.path.lexists(manifest):
+                require_replaceable(manifest)
+                os.remove(manifest)
+                sync_folder(path.parent)
+            if path.is_dir():
                 # Moved, which is faster than removing it: there is hardly a moment without a store.
                 os.replace(path, folder / "replaced")
             os.replace(temporary, path)
@@ -110,11 +133,17 @@ def _sync(path: str | os.PathLike[str]) -> None:
         os.close(number)
 
 
-def _remove_remains(folder: Path, prefix: str) -> None:
-    for rest in folder.glob(f"{_escaped(prefix)}*/{_LOCK}"):
-        with suppress(OSError), rest.open("w") as lock:
-            if _try_lock(lock.fileno()):
-                shutil.rmtree(rest.parent, ignore_errors=True)
+def remove_remains(path: str | os.PathLike[str]) -> None:
+    """Remove what killed processes left of an output that they were writing, and nothing else."""
+    path = Path(path)
+    prefix = f".{path.name[:80]}."
+    for rest in path.parent.glob(f"{_escaped(prefix)}*/{_LOCK}"):
+        folder = rest.parent
+        if not _RANDOM.fullmatch(folder.name[len(prefix) :]) or folder.is_symlink() or rest.is_symlink():
+            continue
+        with suppress(OSError), rest.open("r+b") as lock:
+            if all(map(_PARTS.fullmatch, os.listdir(folder))) and _try_lock(lock.fileno()):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _escaped(text: str) -> str:

@@ -81,12 +81,7 @@ def read_crops(store: str | os.PathLike[str]) -> tuple[da.Array, pd.DataFrame]:
     """
     crops = read_volume(store)
     path = crops_table_path(store)
-    table = read_table(path)
-    missing = [name for name in CROPS if name not in table]
-    if missing:
-        raise InputError(
-            path, f"columns {', '.join(map(str, table.columns))}", f"a table of crops, with {', '.join(missing)} too"
-        )
+    table = read_table(path, required=CROPS)
     _require(path, crops, table)
     return crops, table
 

@@ -15,8 +15,8 @@ from cathodeflow.io.atomic import WRITTEN
 
 #: Files from this size on are hashed once, and again when size, time of change or inode differ.
 REMEMBERED_BYTES = 2**20
-# A file that was changed so little ago may change again within the resolution of its time.
-_SETTLED_S = 2.0
+#: A file that was changed so little ago [s] may change again within the resolution of its time.
+SETTLED_S = 2.0
 _DATASET = "::"
 
 
@@ -32,7 +32,7 @@ def remembered_digest(path: str | os.PathLike[str]) -> str:
     What was found is kept by place, size, time of change and inode in `$XDG_CACHE_HOME/cathodeflow/digests`.
     """
     status = os.stat(path)
-    if status.st_size < REMEMBERED_BYTES or time.time() - status.st_mtime < _SETTLED_S:
+    if status.st_size < REMEMBERED_BYTES or time.time() - max(status.st_mtime, status.st_ctime) < SETTLED_S:
         return file_digest(path)
     facts = [os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
     key = content_digest({"file": facts})
@@ -82,13 +82,22 @@ def content_digest(content: Mapping[str, Any]) -> str:
 
 
 def written_digests(folder: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the digests of all files in a folder, and below it, that this process wrote; of stores, of the manifests.
+    """Return the digests of all files that this process wrote; of stores, of the manifests.
 
     Returns
     -------
     dict of str to str
-        By path relative to the folder.
+        By path relative to the folder, such as `peaks.h5`, or `../tables/peaks.h5` where a file lies elsewhere.
     """
+    return {name: file_digest(path) for path, name in sorted(_relative(folder).items()) if path.is_file()}
+
+
+def _relative(folder: str | os.PathLike[str]) -> dict[Path, str]:
     base = Path(os.path.abspath(folder))
-    inside = [path for path in map(Path, WRITTEN) if path.is_relative_to(base) and path.is_file()]
-    return {path.relative_to(base).as_posix(): file_digest(path) for path in sorted(inside)}
+    # `..` leads to the folder above where a link leads, so that links are resolved first.
+    return {
+        path: path.relative_to(base).as_posix()
+        if path.is_relative_to(base)
+        else Path(os.path.relpath(path.resolve(), base.resolve())).as_posix()
+        for path in map(Path, WRITTEN)
+    }

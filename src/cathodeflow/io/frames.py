@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.formats import detect_format, named
 from cathodeflow.io.guard import MAX_PIXELS, guarded
-from cathodeflow.io.hdf5 import open_hdf5
-from cathodeflow.io.hdf5_search import find_correction
-from cathodeflow.io.invalid_pixels import bad_values, find_invalid, usual_marks
 from cathodeflow.io.raw_format import CountLimits, FrameHeader
 from cathodeflow.io.sources import list_files, split_source
 
@@ -81,6 +78,7 @@ def open_series(source: str, *, on_bad_file: str = "fail") -> FrameSeries:
     good = [(path, header) for path, header in headers if isinstance(header, FrameHeader)]
     if not good:
         raise InputErrors.of([error for _, error in headers if isinstance(error, InputError)])
+    _require_once(source, good)
     kind = Counter((header.shape, header.dtype) for _, header in good).most_common(1)[0][0]
     model = next(path for path, header in good if (header.shape, header.dtype) == kind)
     usual = Counter(header.n_frames for _, header in good).most_common(1)[0][0]
@@ -100,6 +98,16 @@ def open_series(source: str, *, on_bad_file: str = "fail") -> FrameSeries:
     if bad and on_bad_file == "fail":
         raise InputErrors.of(bad)
     return FrameSeries(source, first, shape, dtype, tuple(files), tuple(bad))
+
+
+def _require_once(source: str, good: list[tuple[str, FrameHeader]]) -> None:
+    """Require that no file of a series is also linked to by another: its frames would count twice."""
+    paths = {os.path.realpath(path): path for path, header in good}
+    for path, header in good:
+        both = next((paths[real] for real in map(os.path.realpath, header.linked) if real in paths), None)
+        if both is not None and os.path.realpath(path) != os.path.realpath(both):
+            expected = f"{path} alone, or a pattern that leaves it out"
+            raise InputError(source, f"{both} as well as {path}, which links to it", expected)
 
 
 def read_frames(
@@ -251,91 +259,6 @@ def unless_bad(frames: Iterator[tuple[int, NDArray[Any]]], bad: list[InputError]
             break
     if bad:
         raise InputErrors.of(bad)
-
-
-def correction_source(source: str, *, mask: bool = False) -> str:
-    """Name the dataset of a mask, or of a dark or flat image, in an HDF5 file of which only the file is named."""
-    path, dataset = split_source(source)
-    if dataset is not None or not os.path.isfile(path) or not detect_format(path, "frames").has_datasets:
-        return source
-    with open_hdf5(path) as file:
-        found = find_correction(file, mask=mask)
-    return source if found is None else f"{path}::{found}"
-
-
-def read_image(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[Any]:
-    """Read the one (row, col) image of a source of any format, such as a mask.
-
-    Raises
-    ------
-    InputError
-        It holds more than one frame, or its shape is not `shape`.
-    """
-    series = open_series(source)
-    if series.n_frames != 1:
-        raise InputError(source, f"{series.n_frames} frames", "one image")
-    require_shape(series, shape)
-    return next(read_frames(series))[1]
-
-
-def read_mask(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[np.bool_]:
-    """Read the bad pixels of a mask image of any format.
-
-    Values other than 0 are bad; of a NeXus `pixel_mask` only those that NeXus says make a pixel bad.
-
-    Returns
-    -------
-    (row, col) bool
-
-    Raises
-    ------
-    InputError
-        It is not one image, its shape is not `shape`, or it holds NaN.
-    """
-    source = correction_source(source, mask=True)
-    values = read_image(source, shape=shape)
-    if not np.isfinite(values).all():
-        raise InputError(source, "NaN or infinity", "0 at good pixels and other numbers at bad ones")
-    dataset = split_source(source)[1] or ""
-    if dataset.rpartition("/")[2] == "pixel_mask" and values.dtype.kind in "iu":
-        return bad_values(values)
-    return values != 0
-
-
-def read_mean(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[np.float64]:
-    """Read the mean frame of a source of any format, such as a dark, holding one frame at a time.
-
-    Values that mark a pixel without a count do not enter the mean; pixels that have no count in any frame are NaN.
-
-    The mean, and not the median, because it needs one frame in memory and is the estimate of least variance for counts.
-
-    Raises
-    ------
-    InputError
-        A frame cannot be read, or the shape is not `shape`.
-    """
-    series = open_series(correction_source(source))
-    require_shape(series, shape)
-    limits = count_limits(series)
-    total, count = np.zeros(series.shape, np.float64), np.zeros(series.shape, np.intp)
-    for _, frame in read_frames(series):
-        # Noise of -1 and -2 is usual in a dark.
-        valid = ~find_invalid(frame, usual_marks(frame.dtype, negative=False), limits)
-        np.add(total, frame, out=total, where=valid)
-        count += valid
-    return np.divide(total, count, out=np.full(series.shape, np.nan), where=count > 0)
-
-
-def require_shape(series: FrameSeries, shape: tuple[int, int] | None) -> None:
-    """Require that the frames of a series have a (row, col) shape, if one is given.
-
-    Raises
-    ------
-    InputError
-        They have another.
-    """
-    if shape is not None and series.shape != tuple(shape):
-        raise InputError(series.source, f"{series.shape} pixels", f"{tuple(shape)} pixels, as the raw frames have")
 
 
 def _part(wanted: range, first: int, end: int) -> range:

@@ -117,10 +117,9 @@ def _energy(file: h5py.File) -> float | None:
     found = energies(file)
     if found is None:
         return None
-    where, values = found
-    if np.ptp(values) > 1e-9 * abs(values[0]):
-        raise InputError(where, f"{len(values)} different energies", "one energy")
-    return float(values[0])
+    _, values = found
+    # Energies that change from frame to frame are those of the frames.
+    return float(values[0]) if np.ptp(values) <= 1e-9 * abs(values[0]) else None
 
 
 def _of_module(file: h5py.File, module: h5py.Group) -> tuple[Floats, Floats, Floats]:

@@ -1,7 +1,7 @@
 """Frames in HDF5 and NeXus files of others: number, shape and pixels, and the files in which they lie."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import h5py
@@ -134,16 +134,24 @@ def linked_files(path: str, name: str | None) -> list[str]:
         with open_hdf5(path) as file:
             # These follow links into the folder only, so that what comes after is safe.
             nodes = [] if name else walk(file, "", images_only=True)[0]
-            for each in find_frames(file, name).paths if name else [node.path for node in nodes]:
-                found += _files_on_the_way(file, each)
-                node = find_node(file, each)
-                if isinstance(node, h5py.Dataset):
-                    found += _files_of(node)
+            paths = find_frames(file, name).paths if name else [node.path for node in nodes]
+            found = files_behind(file, paths)
     except (InputError, OSError, RuntimeError, KeyError, ValueError, TypeError):
         pass
     own = os.path.realpath(path)
     files = {os.path.realpath(each): each for each in found if os.path.isfile(each)}
     return [each for real, each in files.items() if real != own]
+
+
+def files_behind(file: h5py.File, paths: Iterable[str]) -> list[str]:
+    """List the files that hold the values of datasets, and those on the way to them, without the file itself."""
+    found: list[str] = []
+    for path in paths:
+        found += _files_on_the_way(file, path)
+        node = find_node(file, path)
+        if isinstance(node, h5py.Dataset):
+            found += _files_of(node)
+    return list(dict.fromkeys(found))
 
 
 def _files_on_the_way(file: h5py.File, path: str) -> list[str]:

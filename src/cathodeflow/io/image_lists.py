@@ -3,12 +3,13 @@
 import csv
 import glob
 import os
+from collections.abc import Iterable
 
 from natsort import natsorted
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.formats import micrograph_suffixes
-from cathodeflow.io.sources import list_files
+from cathodeflow.io.sources import folder_files, require_printable
 from cathodeflow.io.text import read_lines
 
 TABLE_SUFFIXES = (".csv", ".tsv")
@@ -61,26 +62,51 @@ def image_files(source: str) -> list[str]:
         found, what = [source], ""
     else:
         matches = [path for path in glob.glob(source, recursive=True) if os.path.isfile(path)]
-        found = natsorted(sorted(filter(is_image, matches)))
+        found = _sorted(filter(is_image, matches))
         what = f"{len(matches)} files that match, none of them an image" if matches else "no such file or folder"
     if not found:
         raise InputError(source, what, "images with a suffix of " + " ".join(micrograph_suffixes()))
     return found
 
 
+def root(source: str) -> str:
+    """Return the folder that the images of a source lie in, or below: that of a table, a pattern or a file.
+
+    Examples
+    --------
+    >>> root("raw/2024/*/a_*.tif"), root("a.tif")
+    ('raw/2024', '.')
+    """
+    if os.path.isdir(source):
+        return source
+    folder = os.path.dirname(source)
+    while glob.has_magic(folder):
+        folder = os.path.dirname(folder)
+    return folder or "."
+
+
 def images_in(folder: str) -> list[str]:
-    """List the images of a folder, without its subfolders and hidden files; none is no error."""
-    try:
-        return [path for path in list_files(folder) if is_image(path)]
-    except InputError:
-        return []
+    """List the images of a folder, without its subfolders and hidden files; none is no error.
+
+    Raises
+    ------
+    InputError
+        The name of an image is no text.
+    """
+    return _sorted(filter(is_image, folder_files(folder))) if os.path.isdir(folder) else []
 
 
 def subfolders(folder: str) -> list[str]:
-    """List the subfolders of a folder that are not hidden."""
+    """List the subfolders of a folder that are not hidden.
+
+    Raises
+    ------
+    InputError
+        The name of one is no text.
+    """
     with os.scandir(folder) as entries:
         found = [os.path.join(folder, entry.name) for entry in entries if entry.is_dir() and entry.name[0] != "."]
-    return natsorted(sorted(found))
+    return _sorted(found)
 
 
 def images_below(folder: str) -> int:
@@ -91,6 +117,12 @@ def images_below(folder: str) -> int:
         for name in names
         if not os.path.basename(base).startswith(".")
     )
+
+
+def _sorted(paths: Iterable[str]) -> list[str]:
+    found = sorted(paths)
+    require_printable(found)
+    return natsorted(found)
 
 
 def is_image(path: str) -> bool:

@@ -3,11 +3,13 @@
 import glob
 import os
 import re
+from collections.abc import Iterable
 
 from natsort import natsorted
 
 from cathodeflow.errors import InputError
 
+_HDF5 = (".h5", ".hdf5", ".hdf", ".nxs", ".cxi")
 # An address of one file: no user, password or signature, no pattern, nothing that a shell would read.
 _ADDRESS = re.compile(r"(?:https?://[\w.-]+(?::\d+)?|s3://[\w.-]+)/[\w.~/%+,=-]*[\w.~%+,=-]")
 
@@ -60,9 +62,7 @@ def list_files(source: str) -> list[str]:
             raise InputError(shown, "an unsupported address", expected)
         return [pattern]
     if os.path.isdir(pattern):
-        with os.scandir(pattern) as entries:
-            files = [os.path.join(pattern, entry.name) for entry in entries if _is_wanted(entry)]
-        found = "a folder without files"
+        files, found = folder_files(pattern), "a folder without files"
     elif os.path.lexists(pattern):
         files, found = [pattern], "nothing"
     else:
@@ -70,11 +70,60 @@ def list_files(source: str) -> list[str]:
         found = "no file of this name" if glob.escape(pattern) == pattern else "no file that matches"
     if not files:
         raise InputError(source, found, "a file, a pattern that matches files, or a folder with files")
-    strange = next((path for path in files if not path.isprintable()), None)
-    if strange is not None:
-        raise InputError(repr(strange), "a name with control characters or undecodable bytes", "a printable file name")
+    require_printable(files)
     # Sorted by plain text first, so that names that natural order holds equal (01 and 1) have one order too.
     return natsorted(sorted(files))
+
+
+def folder_files(folder: str) -> list[str]:
+    """List the regular files of a folder that are not hidden, in no order."""
+    with os.scandir(folder) as entries:
+        return [os.path.join(folder, entry.name) for entry in entries if _is_wanted(entry)]
+
+
+def require_printable(paths: Iterable[str]) -> None:
+    """Refuse names that are no text: no log, record or table could name the file.
+
+    Raises
+    ------
+    InputError
+        The first name that is not in UTF-8 or has control characters.
+    """
+    for path in paths:
+        if not path.isprintable():
+            found = "a name that is not in UTF-8" if undecodable(path) else "a name with control characters"
+            raise InputError(shown(path), found, "a printable file name; rename it")
+
+
+def undecodable(path: str) -> bool:
+    """Whether a path has bytes that are no UTF-8, for which Python keeps surrogates."""
+    return any("\udc80" <= letter <= "\udcff" for letter in path)
+
+
+def shown(path: str) -> str:
+    r"""Return a path as messages show it, other bytes than UTF-8 and control characters by their number.
+
+    Examples
+    --------
+    >>> print(shown("raw/M\udcfcll.tif"))
+    raw/M\xfcll.tif
+    """
+    text = os.fsencode(path).decode(errors="backslashreplace")
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def files_read(source: str) -> list[str]:
+    """List the files of a source and those that HDF5 files among them link to; errors are those of `list_files`."""
+    files, dataset = list_files(source), split_source(source)[1]
+    if is_remote(source):
+        return files
+    masters = files if dataset else [file for file in files if file.lower().endswith(_HDF5)]
+    if masters:
+        # Takes longer to import than all else that the workflow needs to be read.
+        from cathodeflow.io.hdf5_frames import linked_files
+
+        files += [linked for master in masters for linked in linked_files(master, dataset)]
+    return list(dict.fromkeys(files))
 
 
 def _is_wanted(entry: os.DirEntry[str]) -> bool:

@@ -18,9 +18,17 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.atomic import atomic_path, sync_folder
+from cathodeflow.io.atomic import atomic_path
 from cathodeflow.io.guard import MAX_PIECE, guarded
-from cathodeflow.io.manifests import check_store, locate, manifest_path, store_digests, write_manifest
+from cathodeflow.io.manifests import (
+    CREATOR,
+    check_store,
+    is_own_store,
+    locate,
+    manifest_path,
+    store_digests,
+    write_manifest,
+)
 
 _LEVEL = "0"
 _UNITS = {"A": "angstrom", "nm": "nanometer", "um": "micrometer", "mm": "millimeter", "m": "meter", "s": "second"}
@@ -29,6 +37,9 @@ _TYPES = {"z": "space", "y": "space", "x": "space", "t": "time", "c": "channel"}
 _SIDES = {1: 65536, 2: 512, 3: 64}
 _MAX_FILES = 64
 _SHARD_BYTES = 64 * 2**20
+# A store of others may lack files where all values are the same. Of more files than this, one in so many must exist:
+# a damaged shape can stand for billions of files, each of which would be looked for.
+_MAX_ABSENT, _MOST_ABSENT = 2**12, 64
 
 
 class VolumeInfo(NamedTuple):
@@ -56,7 +67,7 @@ def write_volume(
     Parameters
     ----------
     path : path
-        Folder of the store, replaced as a whole.
+        Folder of the store, replaced as a whole if it is a store of ours; any other folder is refused.
     array : dask or numpy array
         One axis for each of `axes`.
     axes : sequence of str
@@ -109,10 +120,10 @@ def new_volume(
     files = tuple(shards) if shards is not None else default_shards(shape, layout, dtype.itemsize)
     metadata = _multiscales(os.path.basename(os.fspath(path)), axes, scale, unit)
     manifest = manifest_path(path)
-    with atomic_path(path) as temporary:
+    with atomic_path(path, is_ours=is_own_store, manifest=manifest) as temporary:
         # An absolute path: tasks may run in another folder, on another machine.
         group = zarr.create_group(
-            os.path.abspath(temporary), zarr_format=3, attributes={**(attributes or {}), "ome": metadata}
+            os.path.abspath(temporary), zarr_format=3, attributes={**(attributes or {}), **CREATOR, "ome": metadata}
         )
         yield group.create_array(
             _LEVEL,
@@ -124,10 +135,6 @@ def new_volume(
             dimension_names=list(axes),
         )
         digests = store_digests(str(temporary))
-        # A manifest never stands beside a store that it does not describe, after power loss neither.
-        if os.path.exists(manifest):
-            os.remove(manifest)
-            sync_folder(os.path.dirname(manifest) or ".")
     layouts = {"shape": tuple(shape), "dtype": str(dtype), "chunks": layout, "shards": files}
     write_manifest(manifest, digests, layouts)
 
@@ -201,7 +208,7 @@ def read_volume_info(path: str | os.PathLike[str]) -> VolumeInfo:
     store, _ = locate(path)
     group, _ = _open(store)
     with guarded(store, "axes and scale of the array"):
-        attributes = dict(group.attrs)
+        attributes = {key: value for key, value in group.attrs.items() if CREATOR.get(key) != value}
         ome = attributes.pop("ome", attributes)
         if not isinstance(ome, dict) or not ome.get("multiscales"):
             raise InputError(store, "no OME-NGFF multiscales metadata", "axes and scale of the array")
@@ -285,6 +292,21 @@ def _array(store: str, group: zarr.Group | zarr.Array, level: str) -> zarr.Array
         codecs = [*(getattr(array.metadata, "filters", None) or ()), getattr(array.metadata, "compressor", None)]
         if any(getattr(codec, "codec_id", "") == "pickle" for codec in codecs):
             raise InputError(store, "pickled objects", "numbers")
-        if math.prod(array.shards or array.chunks) * array.dtype.itemsize > MAX_PIECE:
-            raise InputError(store, f"files of {array.shards or array.chunks} values", f"at most {MAX_PIECE} bytes")
+        blocks = array.shards or array.chunks
+        if min((*blocks, *array.chunks, *array.shape), default=0) < 1:
+            raise InputError(store, f"{array.shape} values in chunks of {array.chunks}", "sides of at least 1")
+        if math.prod(blocks) * array.dtype.itemsize > MAX_PIECE:
+            raise InputError(store, f"files of {blocks} values", f"at most {MAX_PIECE} bytes")
+        n_files = math.prod(-(-n // side) for n, side in zip(array.shape, blocks, strict=True))
+        if n_files > _MAX_ABSENT and not _has_files(store, n_files // _MOST_ABSENT):
+            raise InputError(store, f"metadata of {n_files} files, of which few exist", "a complete Zarr store")
         return array
+
+
+def _has_files(store: str, count: int) -> bool:
+    """Whether a store has at least so many files."""
+    for _, _, names in os.walk(store):
+        count -= len(names)
+        if count <= 0:
+            return True
+    return False

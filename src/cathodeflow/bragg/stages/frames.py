@@ -10,13 +10,12 @@ from cathodeflow.bragg.binning import bin_mask, binned_shape
 from cathodeflow.bragg.corrections import corrected_frames, detector_mask, flat_field, invalid_pixels
 from cathodeflow.bragg.options import Frames, require_apart
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.correction_images import read_mask, read_mean
 from cathodeflow.io.frames import (
     FrameSeries,
     count_limits,
     open_series,
     read_frames,
-    read_mask,
-    read_mean,
     stored_masks,
     unless_bad,
 )
@@ -92,9 +91,13 @@ def frames(
         stored = mask_of(number) if mask_of is not None else None
         return invalid if stored is None else invalid | stored
 
-    detector = detector_mask([find_invalid(*sample) for sample in _samples(series, options)], bad=bad_pixels)
+    samples = _samples(series, options)
+    detector = detector_mask([find_invalid(*sample) for sample in samples], bad=bad_pixels)
+    if bad_pixels is not None and bad_pixels.all():
+        raise InputError(str(mask or flat), "every pixel marked as bad", "a mask in which 0 means good (invert_mask)")
     if detector.all():
-        raise InputError(str(mask or source), "every pixel marked as bad", "a mask in which 0 means good (invert_mask)")
+        raise InputError(source, "no pixel with a count that is not masked", "counts")
+    without = detector_mask([invalid_pixels(raw, options, limits) for _, raw in samples])
     if dark_image is not None and (wrong := ~np.isfinite(dark_image) & ~detector).any():
         found = f"{np.count_nonzero(wrong)} pixels of NaN or infinity, or without a count"
         raise InputError(str(dark), found, "finite counts on all pixels that are not masked")
@@ -127,6 +130,9 @@ def frames(
     log.info("%d frames of %d x %d pixels written, %d bad pixels", written, *binned.shape, int(binned.sum()))
     if 2 * np.count_nonzero(binned) > binned.size:
         log.warning("more than half of the pixels are bad: if the mask has 0 at bad pixels, set invert_mask")
+    if without.any():
+        shown = " to ".join(f"{value:.10g}" for value in dict.fromkeys(_ends(samples[0][1][without])))
+        log.info("%d pixels without a count in all frames, which hold %s", np.count_nonzero(without), shown)
     if invalid:
         log.info("%d pixels without a count in single frames, masked there", invalid)
     return Metrics(
@@ -147,16 +153,31 @@ def frames(
 def _conditions(series: FrameSeries, omega: str | None, energy_kev: float | None, options: Frames) -> FrameConditions:
     """Find the angle and energy of each frame: as given, else in the given table, else in the raw files."""
     if omega is None:
-        found = series_conditions(series, options.omega_name)
+        found = _stored_conditions(series, options.omega_name)
     else:
         given = read_conditions(omega, series.n_frames, options.omega_name)
-        stored = series_conditions(series) if np.isnan(given).any() else given
+        stored = _stored_conditions(series, None) if np.isnan(given).any() else given
         found = FrameConditions(*(np.where(np.isnan(a), b, a) for a, b in zip(given, stored, strict=True)))
     if energy_kev is None:
         return found
     if not 0 < energy_kev < np.inf:
         raise InputError("--energy-kev", f"{energy_kev:g}", "more than 0")
     return found._replace(energy_kev=np.full(series.n_frames, energy_kev))
+
+
+def _stored_conditions(series: FrameSeries, omega_name: str | None) -> FrameConditions:
+    """Find the angle and energy of each frame in the raw files; what was not asked for is no reason to stop."""
+    try:
+        return series_conditions(series, omega_name)
+    except InputError as error:
+        if omega_name is not None:
+            raise
+        log.warning("angle and energy of the frames are not kept: %s", error)
+        return FrameConditions(*np.full((2, series.n_frames), np.nan))
+
+
+def _ends(values: NDArray[Any]) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
 
 
 def _samples(series: FrameSeries, options: Frames) -> list[tuple[int, NDArray[Any]]]:

@@ -26,6 +26,7 @@ MAGIC = b"###CBF"
 _SECTION, _START = b"--CIF-BINARY-FORMAT-SECTION--", b"\x0c\x1a\x04\xd5"
 # The text before the binary section is shorter.
 _HEADER_BYTES = 2**16
+_PIECE = 16 * 2**20
 _ELEMENT = re.compile(r'"?(signed|unsigned) (8|16|32|64)-bit integer"?')
 
 
@@ -103,8 +104,8 @@ def _decode(path: str, section: _Section) -> NDArray[np.generic]:
     return pixels.reshape(rows, cols).astype(section.dtype)
 
 
-def unpacked(path: str, first: int | None = None) -> bytes:
-    """Read a file, or its `first` bytes, by gzip or bzip2 if its suffix says so, unless that would fill the memory.
+def unpacked(path: str, n_bytes: int | None = None) -> bytes:
+    """Read a file, or its first bytes, by gzip or bzip2 if its suffix says so, unless that would fill the memory.
 
     Raises
     ------
@@ -113,11 +114,16 @@ def unpacked(path: str, first: int | None = None) -> bytes:
     """
     suffix = os.path.splitext(path)[1].lower()
     opener: Any = {".gz": gzip.open, ".bz2": bz2.open}.get(suffix, open)
+    data = bytearray()
     with opener(path, "rb") as file:
-        data: bytes = file.read(MAX_PIECE + 1 if first is None else first)
-    if len(data) > MAX_PIECE:
-        raise InputError(path, f"more than {MAX_PIECE} bytes when unpacked", "a smaller file")
-    return data
+        if n_bytes is not None:
+            return file.read(n_bytes)
+        # Piece by piece: Python takes all the memory that one `read` may need before it reads.
+        while piece := file.read(_PIECE):
+            data += piece
+            if len(data) > MAX_PIECE:
+                raise InputError(path, f"more than {MAX_PIECE} bytes when unpacked", "a smaller file")
+    return bytes(data)
 
 
 def _header(path: str, dataset: str | None) -> FrameHeader:

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cathodeflow.errors import InputError
@@ -31,8 +32,9 @@ def _frame_header(path: str, dataset: str | None) -> FrameHeader:
 
     size = os.path.getsize(path)
     with tifffile.TiffFile(path) as tiff:
-        n_pages, first = len(tiff.pages), tiff.pages[0]
-        for number, page in enumerate(tiff.pages):
+        pages = _pages(tiff, path)
+        n_pages, first = len(pages), pages[0]
+        for number, page in enumerate(pages):
             if len(page.shape) != 2:
                 raise InputError(path, f"a page of shape {page.shape}", "grey pages (one value per pixel)")
             if (page.shape, page.dtype) != (first.shape, first.dtype):
@@ -52,6 +54,22 @@ def _frame_header(path: str, dataset: str | None) -> FrameHeader:
         # A detector of Dectris describes itself in the first page.
         limits = text_limits(as_text(first.tags.valueof(270)))
         return FrameHeader(n_pages, first.shape, first.dtype, limits=limits)
+
+
+def _pages(tiff: tifffile.TiffFile, path: str) -> list[tifffile.TiffPage]:
+    """List the pages of a file, each of which names the next: tifffile itself goes round in circles, and never ends."""
+    pages: list[tifffile.TiffPage] = []
+    offsets: set[int] = set()
+    with suppress(IndexError):
+        while True:
+            page = tiff.pages[len(pages)]
+            if page.offset in offsets:
+                raise InputError(path, f"page {len(pages)} at the place of an earlier one", "a complete TIFF file")
+            offsets.add(page.offset)
+            pages.append(page)
+    if not pages:
+        raise InputError(path, "no page", "a complete TIFF file")
+    return pages
 
 
 def _contiguous_stack(tiff: tifffile.TiffFile) -> tifffile.TiffPageSeries | None:
@@ -102,7 +120,7 @@ def _conditions(path: str, header: FrameHeader, omega_name: str | None) -> Frame
 
 def _only_page(tiff: tifffile.TiffFile, path: str) -> tifffile.TiffPage:
     """Return the one image of a TIFF file; reduced copies and masks do not count."""
-    pages = [page for page in tiff.pages if not (page.subfiletype & 5)]
+    pages = [page for page in _pages(tiff, path) if not (page.subfiletype & 5)]
     count = max(len(pages), int((tiff.imagej_metadata or {}).get("images", 1)))
     if count != 1:
         raise InputError(path, f"{count} pages", "one image per file; save each page as a separate file")
