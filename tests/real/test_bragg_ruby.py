@@ -24,6 +24,8 @@ from cathodeflow.io.peaks import read_peaks
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("CATHODEFLOW_DATA", ROOT.parent / "shared" / "data")) / "bragg_ruby"
 START, STOP = 390, 490
+# Strong reflections of corundum.
+LINES = ((0, 1, 2), (1, 0, 4), (1, 1, 0), (1, 1, 3), (0, 2, 4), (1, 1, 6), (2, 1, 4), (3, 0, 0))
 CONFIG = f"""\
 seed: 1
 device: cpu
@@ -32,6 +34,7 @@ bragg:
   frames: {{start: {START}, stop: {STOP}}}
   find_peaks: {{min_value: 25, min_persistence: 10, min_area: 2}}
   fit: {{threshold: 150}}
+  geometry: {{detector: ff1}}
   patches: {{min_value: 25}}
   train: {{epochs: 3}}
 """
@@ -45,7 +48,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ruby")
     (folder / "config.yaml").write_text(CONFIG)
     cache = next(DATA.glob("*-cachefile.npz")).resolve()
-    (folder / "scans.tsv").write_text(f"sample\trole\tframes\nruby\ttrain\t{cache}\n")
+    place = DATA.resolve() / "dexelas_id3a_20200130.yml"
+    (folder / "scans.tsv").write_text(f"sample\trole\tframes\tgeometry\nruby\ttrain\t{cache}\t{place}\n")
     subprocess.run(
         [
             sys.executable,
@@ -111,14 +115,35 @@ def test_network_locates_the_same_spots(results: Path, reference: pd.DataFrame) 
     assert np.mean(distance <= 3) > 0.9
 
 
+def spacing(h: int, k: int, i: int) -> float:
+    """Lattice spacing of corundum, R-3c, a = 4.759 and c = 12.993 Angstrom."""
+    return float(1 / np.sqrt(4 / 3 * (h * h + h * k + k * k) / 4.759**2 + (i / 12.993) ** 2))
+
+
+def test_the_angle_of_every_frame_is_that_of_the_cache(results: Path) -> None:
+    with read_frames_file(results / "results/bragg/ruby/frames.h5") as file, np.load(next(DATA.glob("*.npz"))) as cache:
+        np.testing.assert_allclose(file.omega, cache["omega"][START:STOP].mean(axis=1))
+        assert file.energy_kev is None
+
+
+def test_the_workflow_gives_the_lattice_spacings_of_ruby(results: Path) -> None:
+    table = pd.read_parquet(results / "results/bragg/ruby/angles.parquet")
+    for method in ("fit", "network"):
+        found = table[(table["method"] == method) & (table["persistence"] > 2000)]
+        expected = np.array([spacing(*hkl) for hkl in LINES])
+        nearest = expected[np.abs(found["d"].to_numpy()[:, None] / expected - 1).argmin(axis=1)]
+        near = np.abs(found["d"] / nearest - 1) < 2e-3
+        assert near.sum() > 20 and np.median(found["d"][near] / nearest[near]) == pytest.approx(1, abs=6e-4)
+    assert (table["energy_kev"] == 41.9906).all() and (table["d_err"].dropna() > 0).all()
+
+
 def test_the_instrument_of_hexrd_gives_the_lattice_spacings_of_ruby() -> None:
     geometry = read_detector_geometry(DATA / "dexelas_id3a_20200130.yml", detector="ff1", shape=(3888, 3072))
     with h5py.File(DATA / "spots_ff1.h5") as file:
         spots = np.concatenate([spots[()] for spots in file["ff1"].values() if spots.ndim == 2])
     strong = spots[spots[:, 8] > 20_000]
     d = scattering(geometry, strong[:, 0], strong[:, 1]).d
-    # Corundum, R-3c, a = 4.759 and c = 12.993 Angstrom. The grains are up to .5 mm from the centre, of 671 mm.
-    for h, k, i in ((0, 1, 2), (1, 0, 4), (1, 1, 0), (1, 1, 3), (0, 2, 4), (1, 1, 6), (2, 1, 4), (3, 0, 0)):
-        expected = 1 / np.sqrt(4 / 3 * (h * h + h * k + k * k) / 4.759**2 + (i / 12.993) ** 2)
-        near = np.abs(d / expected - 1) < 3e-3
-        assert near.sum() > 10 and np.median(d[near]) == pytest.approx(expected, rel=6e-4), (h, k, i)
+    # The grains are up to .5 mm from the centre, of 671 mm.
+    for hkl in LINES:
+        near = np.abs(d / spacing(*hkl) - 1) < 3e-3
+        assert near.sum() > 10 and np.median(d[near]) == pytest.approx(spacing(*hkl), rel=6e-4), hkl

@@ -88,6 +88,7 @@ def test_what_does_not_fit_the_frames_is_said_before_any_job(tmp_path: Path) -> 
     assert "stop: found 4, expected more than the start, 6" in problems(
         tmp_path, {**fitted, "stop": 4}, frames={"start": 6}
     )
+    assert "start: found 3, expected less than the 3 frames" in problems(tmp_path, {**fitted, "start": 3})
     (tmp_path / "omega.csv").write_text("omega\n0\n1\n")
     assert "2 rows, expected 3" in problems(tmp_path, {**fitted, "omega": f"{tmp_path}/omega.csv"})
     (tmp_path / "a.poni").write_text(

@@ -1,5 +1,6 @@
 """Sample angle and photon energy per frame, from raw files and from files beside them, kept in frames.h5."""
 
+import time
 from pathlib import Path
 
 import fabio
@@ -11,6 +12,7 @@ import tifffile
 
 from cathodeflow import bragg
 from cathodeflow.errors import InputError
+from cathodeflow.io.conditions import hdf5_conditions
 from cathodeflow.io.frames import open_series
 from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.series_conditions import read_conditions, series_conditions
@@ -90,6 +92,21 @@ def test_nexus_angles_at_the_middle_of_the_exposure(tmp_path: Path) -> None:
         file["entry/sample/rot"].attrs["units"] = "rad"
     assert conditions(path, "rot")[0] == pytest.approx([0, 1, 2])
     assert conditions(path, "/entry/sample/omega_end")[0] == [1, 2, 3]
+
+
+def test_limits_in_an_hdf5_frame_cache_of_hexrd(tmp_path: Path) -> None:
+    limits = np.array([[0.0, 0.25], [0.25, 0.5], [0.5, 0.75]])
+    path = write_nexus(tmp_path / "a.h5", metadata__omega=limits)
+    with h5py.File(path) as file:
+        assert hdf5_conditions(file, 3, None).omega.tolist() == [0.125, 0.375, 0.625]
+
+
+def test_a_long_text_is_no_header(tmp_path: Path) -> None:
+    text = "<OME " + "word " * 400_000 + ">"
+    tifffile.imwrite(tmp_path / "a.tif", FRAME, description=text, metadata=None)
+    start = time.process_time()
+    assert np.isnan(conditions(tmp_path / "a.tif")).all()
+    assert time.process_time() - start < 5
 
 
 def test_two_different_angles_of_one_name_are_not_guessed(tmp_path: Path) -> None:

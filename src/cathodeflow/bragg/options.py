@@ -471,6 +471,9 @@ class Section(TechniqueSection):
                 for column, source in (("dark", scan.dark), ("flat", scan.flat), ("mask", scan.mask)):
                     if source is not None and not is_remote(source):
                         require_shape(open_series(correction_source(source, mask=column == "mask")), series.shape)
+                start = self.frames.start if scan.start is None else scan.start
+                if start >= series.n_frames:
+                    raise InputError("start", f"{start}", f"less than the {series.n_frames} frames of {scan.frames}")
                 if scan.omega is not None and not is_remote(scan.omega):
                     read_conditions(scan.omega, series.n_frames, self.frames.omega_name)
                 if scan.geometry is not None and not is_remote(scan.geometry):

@@ -13,6 +13,8 @@ from cathodeflow.io.detector_geometry import HC_KEV_ANGSTROM
 
 _NUMBER = re.compile(r"[\s=:]*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-zÅµ]*)")
 _LINE = re.compile(r"[#\s]*([A-Za-z_][\w. -]*?)\s*(?:[:=]|\s)\s*([-+.\d].*)")
+# Longer lines are not of such a header, and would take long to match.
+_LONGEST = 200
 _ANGSTROM = {"a": 1.0, "å": 1.0, "angstrom": 1.0, "angstroms": 1.0, "nm": 10.0, "m": 1e10}
 _KEV = {"kev": 1.0, "ev": 1e-3}
 
@@ -31,7 +33,8 @@ def text_fields(text: str) -> dict[str, str]:
         values = None
     if isinstance(values, dict):
         return {str(name).lower(): str(value) for name, value in values.items()}
-    found = (_LINE.fullmatch(line.strip()) for line in re.split(r"[\n\r;]", text))
+    lines = (line.strip() for line in re.split(r"[\n\r;]", text))
+    found = (_LINE.fullmatch(line) for line in lines if len(line) <= _LONGEST)
     return {match[1].lower(): match[2] for match in found if match}
 
 

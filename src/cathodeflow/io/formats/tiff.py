@@ -108,10 +108,10 @@ def _conditions(path: str, header: FrameHeader, omega_name: str | None) -> Frame
         found = []
         for page in tiff.pages:
             # The description, and the attributes of areaDetector.
-            texts = [tag.value for tag in page.tags.values() if tag.code == 270 or tag.code >= _FIRST_ATTRIBUTE]
             fields: dict[str, str] = {}
-            for text in texts:
-                fields |= text_fields(as_text(text))
+            for tag in page.tags.values():
+                if (tag.code == 270 or tag.code >= _FIRST_ATTRIBUTE) and isinstance(tag.value, str | bytes):
+                    fields |= text_fields(as_text(tag.value))
             found.append(conditions_of(fields, omega_name))
     if len(found) != header.n_frames:
         found = [(np.nan, np.nan)] * header.n_frames
