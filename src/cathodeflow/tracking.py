@@ -1,7 +1,7 @@
-"""MLflow: the records of finished jobs become runs, and training can log while it goes on.
+"""MLflow: import of the records of finished jobs as runs, and live logging of trainings.
 
-Jobs never import mlflow. One job reads the records after the fact, so that no two processes migrate a database at once,
-a server that is away costs no computation, and importing twice adds nothing.
+Jobs never import mlflow. A separate job imports their records, so that no two processes migrate a database at the same
+time, an unreachable server costs no computation, and importing twice adds nothing.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ _FORBIDDEN = re.compile(r"[^\w. -]")
 
 
 def list_records(results: str, sheets: Mapping[str, str], folders: Mapping[str, Iterable[str]]) -> list[str]:
-    """List the records of all samples in some sheets, and of what was made from several of them.
+    """List the records of all samples of the sheets, and of the results of several samples.
 
     Parameters
     ----------
@@ -56,12 +56,12 @@ def list_records(results: str, sheets: Mapping[str, str], folders: Mapping[str, 
     sheets : mapping
         Sample sheet by technique.
     folders : mapping
-        By technique, the names of the folders of what was made from several samples.
+        By technique, the names of the folders with results of several samples.
 
     Raises
     ------
     InputError
-        Of a wrong sheet.
+        A sample sheet is wrong.
     """
     found: list[str] = []
     for technique, sheet in sheets.items():
@@ -74,9 +74,9 @@ def list_records(results: str, sheets: Mapping[str, str], folders: Mapping[str, 
 def import_records(records: Collection[str], *, results: str = "results", uri: str, experiment: str) -> dict[str, str]:
     """Import the records that are not in MLflow yet.
 
-    There is one parent run for the experiment and one child run for each record, found again by a tag that is the
-    digest of the record and its figures. A run that an interrupted import of the same folder left unfinished is deleted
-    first. Runs of other folders, which may share the experiment, are left as they are.
+    There is one parent run for the experiment and one child run for each record, identified by a tag with the
+    digest of the record and its figures. Unfinished runs of an interrupted import of the same folder are deleted
+    first. Runs of other folders in the same experiment are not changed.
 
     Parameters
     ----------
@@ -144,21 +144,21 @@ def import_records(records: Collection[str], *, results: str = "results", uri: s
 def record_runs(
     records: Collection[str], *, results: str = "results", uri: str, experiment: str, out: str, attempt: int = 0
 ) -> str | None:
-    """Import records; where they go to a server and it does not answer, leave them for the next run.
+    """Import records; if their server cannot be reached, leave them for the next run.
 
     Parameters
     ----------
     records, results, uri, experiment, out
         Of `import_records`.
     attempt : int
-        `next_attempt` of the file `out`, which keeps it.
+        `next_attempt` of the file `out`, which stores it.
 
     Returns
     -------
     str, optional
-        What kept the server from taking them.
+        The reason if the server could not be reached.
     """
-    # Some seconds, not the minutes that MLflow would wait for a server that is away.
+    # Some seconds, instead of the minutes that MLflow would wait for an unreachable server.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     waiting: str | None = None
@@ -167,11 +167,11 @@ def record_runs(
         runs = import_records(records, results=results, uri=uri, experiment=experiment)
     except InputError:
         raise
-    except Exception as error:  # whatever the server or the network does, the results are there
+    except Exception as error:  # errors of server or network must not affect the results
         if not uri.startswith(SERVERS):
             raise
         waiting = one_line(error)
-        log.warning("%s: %s; the runs wait for the next time", uri, waiting)
+        log.warning("%s: %s; the runs will be imported next time", uri, waiting)
     # JSON files of others may lie among records; what is listed is missed when it is gone.
     known = {"results": results, "records": sorted(filter(is_ours, records)), "runs": runs, "waiting": waiting}
     write_json(out, {"attempt": attempt, "experiment": experiment, **known})
@@ -196,10 +196,10 @@ def next_attempt(out: str, uri: str) -> int:
 
 @contextmanager
 def live_run(name: str) -> Iterator[Any]:
-    """Give a function `log_epoch(row)` that sends a row of metrics to an MLflow server while training goes on.
+    """Return a function `log_epoch(row)` that sends a row of metrics to an MLflow server during training.
 
-    Only where the command line or the environment names a server (http or https); with a database file the rows go
-    nowhere, since it is filled by the `mlflow` rule after the fact. A server that fails never stops the training.
+    Only if the command line or the environment names a server (http or https); with a database file the rows are
+    discarded, since the `mlflow` rule fills it later. Errors of a server never stop the training.
     """
     tracking = chosen(Tracking)
     uri, experiment = tracking.uri, tracking.experiment
@@ -212,7 +212,7 @@ def live_run(name: str) -> Iterator[Any]:
         client = _client(str(uri))
         tags = _origin(f"cathodeflow {name}", user())
         run = client.create_run(_experiment(client, str(uri), experiment), run_name=f"{name} (live)", tags=tags)
-    except Exception as error:  # whatever the server or the network does, training goes on
+    except Exception as error:  # errors of server or network must not stop the training
         log.warning("no live tracking: %s", str(error).splitlines()[0])
         yield lambda row: None
         return
@@ -235,7 +235,7 @@ def live_run(name: str) -> Iterator[Any]:
 
 
 def absolute(uri: str) -> str:
-    """Write a database file's address with its absolute path: MLflow keeps connections by address."""
+    """Convert the address of a database file to an absolute path, as MLflow caches connections by address."""
     return SQLITE + str(_database(uri).absolute()) if uri.startswith(SQLITE) else uri
 
 
@@ -250,7 +250,7 @@ def _client(uri: str) -> "MlflowClient":
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if uri.startswith(SQLITE) and not _database(uri).exists():
-        # A process that is killed while MLflow makes its tables would leave a database that no MLflow opens.
+        # A process that is killed while MLflow creates its tables would leave a database that MLflow cannot open.
         with atomic_path(_database(uri)) as temporary:
             MlflowClient(tracking_uri=f"{SQLITE}{temporary.absolute()}").search_experiments(max_results=1)
     return MlflowClient(tracking_uri=absolute(uri))
@@ -288,7 +288,7 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
     folder = None
     if uri.startswith(SQLITE):
         folder = _database(uri).absolute().with_name("mlflow-artifacts").as_uri()
-    # The tag makes MLflow's pages show model training rather than language models.
+    # The tag makes the pages of MLflow show model training instead of language models.
     tags = {"mlflow.experimentKind": "custom_model_development"}
     return str(client.create_experiment(name, artifact_location=folder, tags=tags))
 
@@ -309,7 +309,7 @@ def _parent(client: "MlflowClient", experiment_id: str, experiment: str, start: 
 
 
 def _origin(source: str, name: str | None) -> dict[str, str]:
-    """Tags that MLflow shows as the source and the user of a run."""
+    """Return tags that MLflow shows as the source and the user of a run."""
     return {"mlflow.source.name": source, "mlflow.source.type": "LOCAL", **({"mlflow.user": name} if name else {})}
 
 
@@ -322,7 +322,7 @@ def _key(path: Path, record: dict[str, Any]) -> str:
 
 
 def _run_names(found: list[tuple[Path, dict[str, Any]]]) -> dict[Path, str]:
-    """Names of runs by record: stage and sample, and the record's name where several have the same."""
+    """Return the names of runs by record: stage and sample, and the name of the record if several have the same."""
     names = {path: f"{record['stage']} {record['sample']}" for path, record in found}
     counts = Counter(names.values())
     return {path: name if counts[name] == 1 else f"{name} {path.stem}" for path, name in names.items()}
@@ -340,7 +340,7 @@ def _import(
     technique, stage = record["stage"].split(".")
     job = record.get(JOB) or {}
     start, end = _times(record)
-    about = {
+    metadata = {
         "technique": technique,
         "stage": record["stage"],
         "sample": record["sample"],
@@ -352,7 +352,7 @@ def _import(
         "mlflow.source.git.commit": record["commit"],
         UNFINISHED: "yes",
     }
-    tags = {**tags, **{name: str(value) for name, value in about.items() if value}}
+    tags = {**tags, **{name: str(value) for name, value in metadata.items() if value}}
     run_id: str = client.create_run(experiment_id, start_time=start, run_name=name, tags=tags).info.run_id
     for option, value in record["options"].items():
         client.log_param(run_id, option, str(value)[:5000])
@@ -371,13 +371,13 @@ def _import(
     client.set_tag(run_id, KEY, key)
     client.set_tag(run_id, CURRENT, "yes")
     client.set_terminated(run_id, end_time=end)
-    # The last step: whatever is killed before leaves a run that is known to be unfinished.
+    # The last step, so that a run of an interrupted import is known to be unfinished.
     client.delete_tag(run_id, UNFINISHED)
     return run_id
 
 
 def _times(record: dict[str, Any]) -> tuple[int | None, int | None]:
-    """Start and end of a job in milliseconds since 1970; None in records that have none."""
+    """Return start and end of a job in milliseconds since 1970; None in records without them."""
     job = record.get(JOB)
     if not job:
         return None, None
@@ -386,7 +386,7 @@ def _times(record: dict[str, Any]) -> tuple[int | None, int | None]:
 
 
 def _data_sets(inputs: dict[str, str | None]) -> list[Any]:
-    """MLflow data sets of the files that a job read: each file one, but files of a kind in a folder one together."""
+    """Return MLflow data sets of the inputs of a job: one per file, but files of the same kind in a folder together."""
     from mlflow.entities import Dataset, DatasetInput
 
     alike: dict[tuple[str, str], dict[str, str]] = {}
@@ -397,7 +397,7 @@ def _data_sets(inputs: dict[str, str | None]) -> list[Any]:
     for (folder, suffix), files in alike.items():
         found |= {f"{folder}/*{suffix}": content_digest(files)} if len(files) > 1 else files
     return [
-        # MLflow takes digests of up to 36 letters.
+        # MLflow accepts digests of up to 36 characters.
         DatasetInput(Dataset(name[-500:], digest[:36], "local", json.dumps({"uri": name})))
         for name, digest in found.items()
     ]

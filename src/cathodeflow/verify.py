@@ -23,7 +23,7 @@ _DATABASE = "mlflow.db"
 
 
 class Findings(NamedTuple):
-    """What was compared, and what is wrong.
+    """Numbers of compared files, and problems.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Findings(NamedTuple):
     unknown : list of str
         Files that no record names.
     errors : list of InputError
-        A line for every file that is missing or changed.
+        One line for every file that is missing or changed.
     damaged : list of str
         Files and stores that were written by us and are damaged: what a repair removes.
     remake : list of str
@@ -40,7 +40,7 @@ class Findings(NamedTuple):
     left : list of str
         What is damaged and is not removed: it is not known to be ours, or lies outside the folder.
     versions : list of str
-        A line for every result that was made with other versions than are installed; it is not damaged.
+        One line for every result that was made with other versions than the installed ones; it is not damaged.
     """
 
     records: int
@@ -182,10 +182,10 @@ def _list(results: str) -> tuple[list[str], list[str]]:
     files: list[str] = []
     stores: list[str] = []
     for folder in folders:
-        for place, below, names in os.walk(folder):
-            stores += [os.path.join(place, name) for name in below if name.endswith(".zarr")]
+        for current, below, names in os.walk(folder):
+            stores += [os.path.join(current, name) for name in below if name.endswith(".zarr")]
             below[:] = [name for name in below if not name.endswith(".zarr") and not name.startswith(".")]
-            files += [os.path.join(place, name) for name in names if not name.startswith(".")]
+            files += [os.path.join(current, name) for name in names if not name.startswith(".")]
     return sorted(map(os.path.normpath, files)), sorted(map(os.path.normpath, stores))
 
 

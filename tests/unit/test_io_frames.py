@@ -407,7 +407,7 @@ def truncated_cbf(folder, stack):
         (pages_of_two_shapes, "page 1 of (5, 17)", "(12, 17)"),
         (rgb_png, "mode RGB", "grey"),
         (empty_file, "an empty file", "a file of frames"),
-        (unknown_content, "could not identify", "fabio knows"),
+        (unknown_content, "could not identify", "fabio reads"),
         (dangling_link, "no such file", "a file of frames"),
         (truncated_hdf5, "a truncated file", "a readable HDF5 file"),
         (no_dataset, "no such dataset", "one of /entry/data/data"),

@@ -1,8 +1,9 @@
-"""Outputs appear whole or not at all, and once, also after power loss; what a process wrote is known to it.
+"""Atomic outputs, also after power loss, and the list of files that a process wrote.
 
-A file gets its name when its content is on the disk, and the writer goes on when the name is there too: `fsync` before
-and after the rename, for folders as well, in which names are kept. Without the first a crash can leave an empty file
-under the final name, without the second the old one, beside later outputs that were made from the new one.
+A file gets its name when its content is on the disk, and the writer continues when the name is on the disk, too:
+`fsync` before and after the rename, also for folders, which store the names. Without the first, a crash can leave an
+empty file under the final name; without the second, the old file together with later outputs that were made from the
+new one.
 """
 
 import errno
@@ -24,9 +25,9 @@ _LOCK = "lock"
 _PARTS = re.compile(r"lock(\.new)?|partial.*|replaced")
 _RANDOM = re.compile(r"[a-z0-9_]{8}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# File systems that keep no folder entries of their own say so by one of these.
+# Errors of file systems that cannot sync folders.
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP)
-# Parts of the messages of torch when it cannot write; they do not name the reason.
+# Parts of the messages of torch when it cannot write; they do not give the reason.
 _TORCH = ("PytorchStreamWriter", "inline_container")
 
 
@@ -43,7 +44,7 @@ def is_first_process() -> bool:
 def atomic_path(
     path: str | os.PathLike[str], *, is_ours: IsOurs | None = None, manifest: str | None = None
 ) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it to `path` when the block ends well.
+    """Return a temporary name in the folder of `path`; rename it to `path` if the block succeeds.
 
     The temporary name has the suffix of `path`, so writers that choose a format by suffix work. When the block raises,
     the temporary file is removed and `path` is left unchanged. Leftovers of killed processes that wrote the same output
@@ -52,7 +53,7 @@ def atomic_path(
     Parameters
     ----------
     path : path
-        Final name; missing parent folders are made. Of several processes that train together, the first makes it.
+        Final name; missing parent folders are created. In a training with several processes, only the first writes it.
     is_ours : callable, optional
         For a store, which is a folder: whether a folder in its place is one of ours. By default a file is made.
     manifest : str, optional
@@ -64,7 +65,7 @@ def atomic_path(
     InputError
         Something at `path` would be lost.
     FullDiskError
-        The disk is full, whatever error the writer in the block raised.
+        The disk is full, with any error of the writer in the block.
     """
     path = Path(path)
     require_replaceable(path, is_ours=is_ours)
@@ -78,8 +79,8 @@ def atomic_path(
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     temporary = folder / f"partial{path.suffix}"
     try:
-        # Locked until the process ends, however it ends. The file is renamed once it is locked: before that another
-        # process that writes the same output would take the folder for abandoned.
+        # Locked until the process ends in any way. The file is renamed after it is locked, as another process that
+        # writes the same output would otherwise treat the folder as abandoned.
         with _full_disk_named(path), (folder / f"{_LOCK}.new").open("w") as lock:
             _try_lock(lock.fileno())
             os.rename(lock.name, folder / _LOCK)
@@ -94,7 +95,7 @@ def atomic_path(
                 os.remove(manifest)
                 sync_folder(path.parent)
             if path.is_dir():
-                # Moved, which is faster than removing it: there is hardly a moment without a store.
+                # Moved, which is faster than removing it, so that the store is missing only for a moment.
                 os.replace(path, folder / "replaced")
             os.replace(temporary, path)
             sync_folder(path.parent)
@@ -106,7 +107,7 @@ def atomic_path(
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Wait until the names in a folder are on the disk, where the file system can do so."""
+    """Wait until the names in a folder are on the disk, if the file system supports it."""
     try:
         _sync(folder)
     except OSError as error:
@@ -115,7 +116,7 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def _sync_all(path: Path) -> None:
-    """Wait until a file, or all in a folder from the innermost to itself, is on the disk."""
+    """Wait until a file, or a folder with all its contents, is on the disk."""
     if not path.is_dir():
         _sync(path)
         return
@@ -151,7 +152,7 @@ def _escaped(text: str) -> str:
 
 
 def _try_lock(number: int) -> bool:
-    """Lock an open file; where the file system has no locks nothing is taken for abandoned."""
+    """Lock an open file; on file systems without locks, no folder is treated as abandoned."""
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -161,7 +162,7 @@ def _try_lock(number: int) -> bool:
 
 @contextmanager
 def _full_disk_named(path: Path) -> Iterator[None]:
-    """Turn any error that a full disk causes into one that names the file; pass other errors on."""
+    """Convert errors caused by a full disk to one that names the file; pass on other errors."""
     try:
         yield
     except Exception as error:
@@ -172,18 +173,18 @@ def _full_disk_named(path: Path) -> Iterator[None]:
 
 
 def _is_full(error: BaseException, path: Path) -> bool:
-    """Whether an error, or one that caused it, means a full disk; libraries report it by their own errors and texts."""
+    """Return whether an error or its cause means a full disk; libraries report it by different errors and texts."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     return any(
-        getattr(one, "errno", None) in _FULL
-        or "No space left" in str(one)
-        or "errno = 28" in str(one)
-        or (any(word in str(one) for word in _TORCH) and _no_room(path))
-        for one in chain
+        getattr(link, "errno", None) in _FULL
+        or "No space left" in str(link)
+        or "errno = 28" in str(link)
+        or (any(word in str(link) for word in _TORCH) and _no_room(path))
+        for link in chain
     )
 
 

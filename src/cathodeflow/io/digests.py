@@ -13,7 +13,7 @@ from typing import Any
 
 from cathodeflow.io.atomic import WRITTEN
 
-#: Files from this size on are hashed once, and again when size, time of change or inode differ.
+#: Minimum size of files whose digests are cached; they are hashed again if size, time of change or inode differ.
 REMEMBERED_BYTES = 2**20
 #: A file that was changed so little ago [s] may change again within the resolution of its time.
 SETTLED_S = 2.0
@@ -27,9 +27,9 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 
 
 def remembered_digest(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file's content, for a large file that has not changed without reading it again.
+    """Return the SHA-256 of a file's content, without reading a large file again if it has not changed.
 
-    What was found is kept by place, size, time of change and inode in `$XDG_CACHE_HOME/cathodeflow/digests`.
+    Digests are cached by path, size, time of change and inode in `$XDG_CACHE_HOME/cathodeflow/digests`.
     """
     status = os.stat(path)
     if status.st_size < REMEMBERED_BYTES or time.time() - max(status.st_mtime, status.st_ctime) < SETTLED_S:
@@ -51,10 +51,10 @@ def remembered_digest(path: str | os.PathLike[str]) -> str:
 
 
 def input_digests(paths: Iterable[str | os.PathLike[str]]) -> dict[str, str | None]:
-    """Return the digests of what a job read, by path.
+    """Return the digests of the inputs of a job, by path.
 
-    The digest of a store is that of its manifest, of another folder or a glob pattern that of the names and digests of
-    all files in it, of `file.h5::/data` that of the file. None stands for what is not there, such as an address.
+    The digest of a store is that of its manifest; of another folder or a glob pattern that of the names and digests of
+    all its files; of `file.h5::/data` that of the file. None means that there is no file, as for an address.
     """
     return {os.fspath(path): _input_digest(os.fspath(path).split(_DATASET)[0]) for path in paths}
 

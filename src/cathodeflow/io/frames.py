@@ -15,12 +15,12 @@ from cathodeflow.io.guard import MAX_PIXELS, guarded
 from cathodeflow.io.raw_format import CountLimits, FrameHeader
 from cathodeflow.io.sources import list_files, split_source
 
-# Bad frames listed before a series is given up: one wrong setting can make every frame bad.
+# Maximum number of bad frames that are listed, since one wrong setting can make every frame bad.
 _MAX_LISTED = 20
 
 
 class SeriesFile(NamedTuple):
-    """A file of a series: its path, the number of its first frame in the series, and its header, None if it is bad."""
+    """A file of a series: path, number of its first frame in the series, and header (None if the file is bad)."""
 
     path: str
     first: int
@@ -29,19 +29,19 @@ class SeriesFile(NamedTuple):
 
 
 class FrameSeries(NamedTuple):
-    """The frames of a scan: where they lie and what they are, without their pixels.
+    """The frames of a scan, without their pixels.
 
     Attributes
     ----------
     source : str
     n_frames : int
-        Frames of all files, those of bad files included, so that frame numbers do not shift when a file is left out.
+        Number of frames, including those of bad files, so that frame numbers do not shift if a file is left out.
     shape : (int, int)
         (row, col) of every frame [px].
     dtype : np.dtype
     files : tuple of SeriesFile
     bad : tuple of InputError
-        What is wrong with the files that are left out.
+        Errors of the files that are left out.
     """
 
     source: str
@@ -60,13 +60,13 @@ def open_series(source: str, *, on_bad_file: str = "fail") -> FrameSeries:
     source : str
         File, glob pattern or folder, with `::/dataset/path` for HDF5 (see `cathodeflow.io.sources.list_files`).
     on_bad_file : {"fail", "skip"}
-        Whether bad files are an error, or are left out and listed in `bad`. Files that can be read but differ from
-        most others in shape or dtype are bad as well. A file that cannot be read counts as many frames as most others.
+        Whether bad files are an error, or are left out and listed in `bad`. Readable files that differ from most others
+        in shape or dtype are bad, too. An unreadable file is assumed to have as many frames as most others.
 
     Raises
     ------
     InputError
-        No file is found or none is good; with "fail" a line for every bad file.
+        There is no file or no good file; with "fail", one line for every bad file.
     """
     _, dataset = split_source(source)
     headers: list[tuple[str, FrameHeader | InputError]] = []
@@ -118,7 +118,7 @@ def read_frames(
     *,
     bad: list[InputError] | None = None,
 ) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield (frame number, (row, col) array) of a range of a series, holding one frame or one HDF5 chunk at a time.
+    """Yield (frame number, (row, col) array) of a range of a series; one frame or HDF5 chunk is in memory at a time.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def read_frames(
     start, stop, step : int
         Range of frame numbers, as in `range`; None is the end.
     bad : list of InputError, optional
-        What cannot be decoded is appended here and the rest of its file left out, instead of raised.
+        Decoding errors are appended here, and the rest of the file is left out, instead of raised.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def stored_masks(series: FrameSeries) -> Callable[[int], NDArray[np.bool_] | Non
 
 
 def read_header(path: str, dataset: str | None = None) -> FrameHeader:
-    """Read what a file of frames holds, without its pixels.
+    """Read the header of a file of frames, without pixels.
 
     Parameters
     ----------
@@ -200,14 +200,14 @@ def read_header(path: str, dataset: str | None = None) -> FrameHeader:
     Raises
     ------
     InputError
-        The file is missing, truncated, of no known format, empty, or holds anything but grey frames of real numbers.
+        The file is missing, truncated, empty or of unknown format, or does not contain grey frames of real numbers.
     """
     found = detect_format(path, "frames")
     assert found.frames is not None
     if dataset is not None and not found.has_datasets:
         raise InputError(f"{path}::{dataset}", f"a file of format {found.name}", "an HDF5 file")
     expected = (
-        f"a detector image of a format that {found.name} knows" if found.fallback else f"a readable {found.name} file"
+        f"a detector image in a format that {found.name} reads" if found.fallback else f"a readable {found.name} file"
     )
     with guarded(path, expected):
         header = found.frames.header(path, dataset)
@@ -222,7 +222,7 @@ def read_header(path: str, dataset: str | None = None) -> FrameHeader:
 
 
 def iterate_file(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[Any]]:
-    """Yield the frames `indices` of a file as (row, col) arrays, holding one frame or one HDF5 chunk at a time.
+    """Yield the frames `indices` of a file as (row, col) arrays, with one frame or one HDF5 chunk in memory at a time.
 
     Raises
     ------
@@ -245,12 +245,12 @@ def iterate_file(path: str, header: FrameHeader, indices: range) -> Iterator[NDA
 
 
 def unless_bad(frames: Iterator[tuple[int, NDArray[Any]]], bad: list[InputError]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Pass frames on while `bad` is empty; after the first error only collect further ones, and raise all at the end.
+    """Pass frames on while `bad` is empty; after the first error, collect further ones and raise all at the end.
 
     Raises
     ------
     InputError
-        A line for everything in `bad`, at most 20.
+        One line for each error in `bad`, at most 20.
     """
     for item in frames:
         if not bad:
@@ -262,6 +262,6 @@ def unless_bad(frames: Iterator[tuple[int, NDArray[Any]]], bad: list[InputError]
 
 
 def _part(wanted: range, first: int, end: int) -> range:
-    """Cut an ascending range to first <= number < end."""
+    """Restrict an ascending range to first <= number < end."""
     skip = max(0, -((wanted.start - first) // wanted.step))
     return range(wanted.start + skip * wanted.step, min(wanted.stop, end), wanted.step)

@@ -13,7 +13,7 @@ from cathodeflow.io.guard import guarded, require_inside
 from cathodeflow.io.hdf5 import find_node, open_hdf5, require_plain
 from cathodeflow.io.hdf5_search import find_frames, walk
 
-# Bytes of frames that one read may hold; a chunk that spans more frames is read in pieces.
+# Maximum bytes of frames per read; chunks with more frames are read in pieces.
 _BLOCK_BYTES = 64 * 2**20
 
 
@@ -106,7 +106,7 @@ def _read(dataset: h5py.Dataset, indices: range) -> Iterator[NDArray[Any]]:
     position = 0
     while position < len(indices):
         first = indices[position]
-        end = (first // block + 1) * block  # blocks begin where chunks begin
+        end = (first // block + 1) * block  # blocks are aligned with chunks
         count = len(range(first, min(end, indices.stop), indices.step))
         part = slice(first, first + (count - 1) * indices.step + 1, indices.step)
         yield from dataset[(slice(None),) * axis + (part,)].reshape(count, rows, cols)
@@ -114,7 +114,7 @@ def _read(dataset: h5py.Dataset, indices: range) -> Iterator[NDArray[Any]]:
 
 
 def linked_files(path: str, name: str | None) -> list[str]:
-    """List the files that hold the data of a dataset but are reached through another, as a beamline's master file does.
+    """List further files with the data of a dataset, as those of a beamline's master file.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The raw files of a sample, named by one string. Light to import: the workflow calls it while it is being read."""
+"""The raw files of a sample, given by one string. Light to import, as the workflow uses it while it is parsed."""
 
 import glob
 import os
@@ -10,12 +10,12 @@ from natsort import natsorted
 from cathodeflow.errors import InputError
 
 _HDF5 = (".h5", ".hdf5", ".hdf", ".nxs", ".cxi")
-# An address of one file: no user, password or signature, no pattern, nothing that a shell would read.
+# Address of one file: without user, password, signature, pattern, or characters special to a shell.
 _ADDRESS = re.compile(r"(?:https?://[\w.-]+(?::\d+)?|s3://[\w.-]+)/[\w.~/%+,=-]*[\w.~%+,=-]")
 
 
 def is_remote(source: str) -> bool:
-    """Whether a source is an address, which Snakemake fetches before a job.
+    """Return whether a source is an address, whose file Snakemake downloads before a job.
 
     Examples
     --------
@@ -26,7 +26,7 @@ def is_remote(source: str) -> bool:
 
 
 def split_source(source: str) -> tuple[str, str | None]:
-    """Split `pattern::/dataset/path` into the pattern and the path of an HDF5 dataset, None where there is none.
+    """Split `pattern::/dataset/path` into the pattern and the path of an HDF5 dataset (None if there is none).
 
     Examples
     --------
@@ -45,18 +45,18 @@ def list_files(source: str) -> list[str]:
     Parameters
     ----------
     source : str
-        A file, a glob pattern, or a folder (its regular files that are not hidden, without those of its subfolders),
-        each with an optional `::/dataset/path`. The address of one file stands for itself: it is not asked for.
+        A file, a glob pattern, or a folder (its regular, non-hidden files, without subfolders), each with an optional
+        `::/dataset/path`. The address of a file is returned as it is, without a request.
 
     Raises
     ------
     InputError
-        Nothing is found, or an address is not of one file, or holds a secret.
+        No file is found, or an address is not that of one file or contains a secret.
     """
     pattern, _ = split_source(source)
     if is_remote(pattern):
         if not _ADDRESS.fullmatch(pattern):
-            # Not the address itself: it may hold a password.
+            # Without the full address, which may contain a password.
             shown = pattern.split("://")[0] + "://..."
             expected = "one file without `?`, pattern, user or password, which belong in the environment"
             raise InputError(shown, "an unsupported address", expected)
@@ -71,7 +71,7 @@ def list_files(source: str) -> list[str]:
     if not files:
         raise InputError(source, found, "a file, a pattern that matches files, or a folder with files")
     require_printable(files)
-    # Sorted by plain text first, so that names that natural order holds equal (01 and 1) have one order too.
+    # Sorted by plain text first, so that names that are equal in natural order (01 and 1) have a fixed order, too.
     return natsorted(sorted(files))
 
 
@@ -127,5 +127,5 @@ def files_read(source: str) -> list[str]:
 
 
 def _is_wanted(entry: os.DirEntry[str]) -> bool:
-    # A dangling link is kept, so that reading complains about it by name.
+    # A broken link is kept, so that reading reports it by name.
     return not entry.name.startswith(".") and (entry.is_file() or (entry.is_symlink() and not entry.is_dir()))

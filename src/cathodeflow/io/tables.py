@@ -1,4 +1,4 @@
-"""Tables between stages (Parquet), tables that people read (CSV), and metrics (JSON)."""
+"""Tables between stages (Parquet), tables for people (CSV), and metrics (JSON)."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import atomic_path
 from cathodeflow.io.guard import guarded, require_memory
 
-# Columns that hold names, even those that look like numbers, such as the composition 333.
+# Columns of names, which may look like numbers, such as the composition 333.
 _NAMES = ("name", "label", "prediction")
 # Keys in the metadata of a file: our digests, and what pandas is told about types.
 _DIGESTS, _PANDAS = b"cathodeflow.digests", b"pandas"
@@ -25,7 +25,7 @@ Table = pd.DataFrame | Mapping[str, Any] | NDArray[np.void]
 
 
 def write_table(path: str | os.PathLike[str], table: Table) -> None:
-    """Write a table as Parquet; the file appears whole or not at all, and equal tables give equal bytes.
+    """Write a table as Parquet, atomically; equal tables give equal bytes.
 
     Parquet has checksums of its pages, but none of the part that has the names of columns and where each begins. The
     file therefore has, in its metadata, a digest of every column by name (`cathodeflow.digests`, see `read_table`).
@@ -53,7 +53,7 @@ def read_table(
     ----------
     path : path
     columns : iterable of str, optional
-        The columns to read, which must be there; all by default.
+        Columns to read, which must exist. Default: all columns.
     required : iterable of str
         Columns that must be there, where all are read.
 
@@ -134,18 +134,18 @@ def _kind(data: pa.DataType) -> str:
 
 
 def write_csv(path: str | os.PathLike[str], table: Table, *, float_format: str = "%.6g") -> None:
-    """Write a table as CSV with a header line; the file appears whole or not at all."""
+    """Write a table as CSV with a header line, atomically."""
     with atomic_path(path) as temporary:
         as_frame(table).to_csv(temporary, index=False, float_format=float_format, lineterminator="\n")
 
 
 def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a table that `write_csv` wrote; empty cells are NaN, but names that are numbers stay texts.
+    """Read a table that `write_csv` wrote; empty cells are NaN, and names that are numbers stay text.
 
     Raises
     ------
     InputError
-        No such file, or no table.
+        The file does not exist, or is not a table.
     """
     expected = "a CSV table"
     where = _existing(path, expected)
@@ -173,7 +173,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     InputError
-        The file is missing or no JSON.
+        The file is missing or not JSON.
     """
     where = _existing(path, "a JSON file")
     with guarded(where, "a JSON file"), open(where, encoding="utf-8") as file:

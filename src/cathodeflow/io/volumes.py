@@ -1,7 +1,7 @@
 """Volumes and image sets: Zarr v3 stores with OME-NGFF metadata, and a manifest with the digest of every chunk.
 
 Metadata: OME-NGFF 0.5 (https://ngff.openmicroscopy.org/0.5), one resolution level named `0`. The manifest
-`STORE.manifest.json` stands for the store where a workflow compares files: equal data and layout give equal manifests.
+`STORE.manifest.json` is compared by the workflow instead of the store: equal data and layout give equal manifests.
 """
 
 import math
@@ -33,7 +33,8 @@ from cathodeflow.io.manifests import (
 _LEVEL = "0"
 _UNITS = {"A": "angstrom", "nm": "nanometer", "um": "micrometer", "mm": "millimeter", "m": "meter", "s": "second"}
 _TYPES = {"z": "space", "y": "space", "x": "space", "t": "time", "c": "channel"}
-# Side of a chunk along the space axes [px], by their number: a chunk is 0.25 to 1 M pixels, a slice reads few of them.
+# Side of a chunk along the space axes [px], by their number: a chunk has 0.25 to 1 M pixels, and a slice needs few
+# chunks.
 _SIDES = {1: 65536, 2: 512, 3: 64}
 _MAX_FILES = 64
 _SHARD_BYTES = 64 * 2**20
@@ -43,7 +44,7 @@ _MAX_ABSENT, _MOST_ABSENT = 2**12, 64
 
 
 class VolumeInfo(NamedTuple):
-    """What a store holds: axes, size of a pixel along each, its unit, and further attributes."""
+    """Description of a store: axes, size of a pixel along each, its unit, and further attributes."""
 
     axes: tuple[str, ...]
     scale: tuple[float, ...]
@@ -62,7 +63,7 @@ def write_volume(
     shards: Sequence[int] | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write an array as a Zarr v3 store, a shard at a time, then its manifest beside it.
+    """Write an array as a Zarr v3 store, one shard at a time, and then its manifest in the same folder.
 
     Parameters
     ----------
@@ -71,16 +72,16 @@ def write_volume(
     array : dask or numpy array
         One axis for each of `axes`.
     axes : sequence of str
-        Names in order; z, y, x are space, t time, c channels, any other a plain index.
+        Names in order: z, y, x for space, t for time, c for channels, any other for an index.
     scale : sequence of float, optional
-        Distance of pixels along each axis [unit]; 1 by default.
+        Distance of pixels along each axis [unit]. Default: 1.
     unit : str, optional
-        Of the space axes: "nm", "um", ... or a UDUNITS-2 name.
+        Unit of the space axes: "nm", "um", ... or a UDUNITS-2 name.
     chunks : sequence of int, optional
-        Shape of a chunk, what a reader decompresses at least [px]. By default 64 along three space axes, 512 along two,
-        1 along the others.
+        Shape of a chunk, the smallest part that is decompressed [px]. Default: 64 along three space axes, 512 along
+        two, 1 along the others.
     shards : sequence of int, optional
-        Shape of a file, in whole chunks [px]. By default files grow to 64 MiB where there would be more than 64.
+        Shape of a file, in whole chunks [px]. Default: files of up to 64 MiB if there would be more than 64 files.
     attributes : mapping, optional
         Further attributes of the store.
 
@@ -93,7 +94,7 @@ def write_volume(
         path, array.shape, array.dtype, axes=axes, scale=scale, unit=unit, chunks=chunks, shards=shards,
         attributes=attributes,
     ) as target:  # fmt: skip
-        # A file is written by one task alone, so that no lock is needed.
+        # Each file is written by a single task, so that no lock is needed.
         da.store(da.asarray(array).rechunk(target.shards or target.chunks), target, lock=False)
 
 
@@ -110,7 +111,7 @@ def new_volume(
     shards: Sequence[int] | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> Iterator[zarr.Array]:
-    """Give the array of a new store to be filled, a whole file at a time; the store appears when the block ends well.
+    """Create the array of a new store to be filled file by file; the store gets its name if the block succeeds.
 
     Parameters are those of `write_volume`, with the shape and the type of the array.
     """
@@ -121,7 +122,7 @@ def new_volume(
     metadata = _multiscales(os.path.basename(os.fspath(path)), axes, scale, unit)
     manifest = manifest_path(path)
     with atomic_path(path, is_ours=is_own_store, manifest=manifest) as temporary:
-        # An absolute path: tasks may run in another folder, on another machine.
+        # Absolute, as tasks may run in another folder or on another machine.
         group = zarr.create_group(
             os.path.abspath(temporary), zarr_format=3, attributes={**(attributes or {}), **CREATOR, "ome": metadata}
         )
@@ -140,21 +141,21 @@ def new_volume(
 
 
 def read_volume(path: str | os.PathLike[str], *, verify: bool = False) -> da.Array:
-    """Open a store as a dask array with a block per file.
+    """Open a store as a dask array with one block per file.
 
-    Where there is a manifest, the store must have exactly its files: Zarr reads a missing chunk as zeros, silently.
+    If there is a manifest, the store must have exactly its files, as Zarr silently reads zeros from a missing chunk.
 
     Parameters
     ----------
     path : path
-        The store or its manifest. A store of others, without a manifest, opens too.
+        The store or its manifest. Stores of other programs, without a manifest, can be opened, too.
     verify : bool
-        Whether the digest of every file is compared with the manifest, which must be there then.
+        Whether to compare the digest of every file with the manifest, which is then required.
 
     Raises
     ------
     InputError
-        There is no such store, or files of it are missing, changed or added, a line for each.
+        There is no such store, or files of it are missing, changed or added, one line each.
     """
     store, manifest = locate(path)
     if os.path.exists(manifest) or verify or os.fspath(path) == manifest:
@@ -165,7 +166,7 @@ def read_volume(path: str | os.PathLike[str], *, verify: bool = False) -> da.Arr
 
 
 class _Source:
-    """Array of a store whose damaged parts are named, file by file, when they are read."""
+    """Array of a store that reports damaged files by name when they are read."""
 
     def __init__(self, array: zarr.Array, store: str) -> None:
         self._array, self._store = array, store
@@ -184,7 +185,7 @@ class _Source:
 
 
 def open_array(path: str | os.PathLike[str]) -> zarr.Array:
-    """Open a store that is read part by part, each from its own chunk.
+    """Open a store to read parts of it.
 
     Raises
     ------
@@ -234,7 +235,7 @@ def default_chunks(shape: Sequence[int], axes: Sequence[str]) -> tuple[int, ...]
 
 
 def default_shards(shape: Sequence[int], chunks: Sequence[int], itemsize: int) -> tuple[int, ...]:
-    """Return the shape of files [px]: chunks, doubled along the axis with most files until they are few or large.
+    """Return the shape of files [px]: chunks, doubled along the axis with the most files until files are few or large.
 
     Examples
     --------
@@ -282,7 +283,7 @@ def _open(store: str) -> tuple[zarr.Group | zarr.Array, str]:
 
 
 def _array(store: str, group: zarr.Group | zarr.Array, level: str) -> zarr.Array:
-    """Return the array of a store, if nothing but numbers is made of its chunks, and each chunk fits into memory."""
+    """Return the array of a store if it has only numbers and each chunk fits in memory."""
     with guarded(store, "a readable Zarr array"):
         array = group[level] if isinstance(group, zarr.Group) else group
         if not isinstance(array, zarr.Array):

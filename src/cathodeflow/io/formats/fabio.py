@@ -38,7 +38,7 @@ def _header(path: str, dataset: str | None) -> FrameHeader:
     if (stack := find_ge_stack(path)) is not None:
         return FrameHeader(stack.n_frames, stack.shape, stack.dtype)
     mend_fabio()
-    # Some readers of fabio know shape and type from the header, the others only from the first frame.
+    # Some readers of fabio read shape and type from the header, others only from the first frame.
     image = fabio.openheader(path)
     dtype = getattr(image, "_dtype", None) or _dtype_of(image)
     if dtype is None or not image.shape:
@@ -122,7 +122,7 @@ def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[An
     mend_fabio()
     with fabio.open(path) as image:
         for index in indices:
-            # A copy, because frames of an EDF keep their pixels once they were read.
+            # A copy, because the frames of an EDF file keep their pixels after reading.
             frame = copy.copy(image.get_frame(index))
             pixels = frame.data
             if getattr(frame, "incomplete_data", False):

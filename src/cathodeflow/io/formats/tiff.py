@@ -1,4 +1,4 @@
-"""TIFF: frames, one a page or one after another (ImageJ), and micrographs with the tags of their instruments."""
+"""TIFF: frames, one per page or consecutive (ImageJ), and micrographs with the tags of their instruments."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _pages(tiff: tifffile.TiffFile, path: str) -> list[tifffile.TiffPage]:
 
 
 def _contiguous_stack(tiff: tifffile.TiffFile) -> tifffile.TiffPageSeries | None:
-    """Return the series of a file that names one page only while the other frames follow it (ImageJ does so)."""
+    """Return the series of a file that has only one page, followed by the other frames (as written by ImageJ)."""
     if len(tiff.pages) > 1 or not (tiff.is_imagej or tiff.is_shaped):
         return None
     series = tiff.series[0]
@@ -119,7 +119,7 @@ def _conditions(path: str, header: FrameHeader, omega_name: str | None) -> Frame
 
 
 def _only_page(tiff: tifffile.TiffFile, path: str) -> tifffile.TiffPage:
-    """Return the one image of a TIFF file; reduced copies and masks do not count."""
+    """Return the only image of a TIFF file; reduced copies and masks are ignored."""
     pages = [page for page in _pages(tiff, path) if not (page.subfiletype & 5)]
     count = max(len(pages), int((tiff.imagej_metadata or {}).get("images", 1)))
     if count != 1:
@@ -155,7 +155,7 @@ def _read_image(path: str) -> NDArray[Any]:
         if page.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, -1)
         if page.photometric == 3:
-            # The colours of a palette have 16 bits whatever the image has.
+            # The colours of a palette always have 16 bits.
             return (np.asarray(page.colormap)[:, pixels] >> 8).astype(np.uint8).transpose(1, 2, 0)
         bits = int(page.bitspersample)
         if bits < 8:
