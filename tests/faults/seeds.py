@@ -145,6 +145,18 @@ def scattered(path: Path) -> tuple[Any, ...]:
     return scattering(read_detector_geometry(path), [0.0, 9.0], [4.0, 5.0], row_err=[1.0, 2.0], col_err=[1.0, 2.0])
 
 
+def _instrument(path: Path) -> None:
+    def store(group: h5py.Group, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                store(group.create_group(name), value)
+            else:
+                group[name] = value
+
+    with h5py.File(path, "w") as file:
+        store(file.create_group("instrument"), INSTRUMENT)
+
+
 def _nexus_geometry(path: Path) -> None:
     with h5py.File(path, "w") as file:
         detector = file.create_group("entry/detector")
@@ -285,6 +297,7 @@ def _seeds() -> list[Seed]:
         Seed("own frames.h5", lambda p: write_frames(p, enumerate(STACK), shape=STACK.shape[1:], conditions=CONDITIONS), frames_h5, True),
         Seed("a.poni", lambda p: p.write_text(PONI), scattered),
         Seed("instrument.yml", lambda p: p.write_text(yaml.safe_dump(INSTRUMENT)), scattered),
+        Seed("instrument.h5", _instrument, scattered),
         Seed("geometry.nxs", _nexus_geometry, scattered),
         Seed("angles.csv", lambda p: p.write_text("omega,energy_kev\n0,20\n0.25,20.5\n"), lambda p: read_conditions(str(p), 2)),
         Seed("angle.cbf", lambda p: fabio.cbfimage.CbfImage(STACK[0].astype(np.int32), {"_array_data.header_contents": PILATUS}).write(str(p)), conditions_of_frames),

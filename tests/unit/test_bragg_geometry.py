@@ -112,6 +112,29 @@ def test_a_tilted_panel_of_hexrd_turns_about_its_middle_right_handed(tmp_path: P
     np.testing.assert_allclose(right - middle, [-10e-3 * np.cos(0.1), 0, 10e-3 * np.sin(0.1)], atol=1e-12)
 
 
+def store(group: h5py.Group, values: dict) -> None:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            store(group.create_group(name), value)
+        else:
+            group[name] = value
+
+
+def test_an_instrument_of_hexrd_in_hdf5_is_the_same_as_in_yaml(tmp_path: Path) -> None:
+    values = instrument([0.01, -0.02, 0.03], [5.0, 2.0, -1000.0], detector_type="planar", buffer=np.zeros((100, 200)))
+    with h5py.File(tmp_path / "a.hexrd", "w") as file:
+        store(file.create_group("instrument"), values)
+    del values["detectors"]["ff1"]["buffer"]
+    (tmp_path / "a.yml").write_text(yaml.safe_dump(values))
+    one, other = (read_detector_geometry(tmp_path / name) for name in ("a.hexrd", "a.yml"))
+    for first, second in zip(one[1:], other[1:], strict=True):
+        np.testing.assert_array_equal(first, second)
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["instrument/detectors/ff1/detector_type"] = "cylindrical"
+    with pytest.raises(InputError, match="a cylindrical detector"):
+        read_detector_geometry(tmp_path / "b.h5")
+
+
 def test_what_is_no_flat_panel_of_hexrd_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "instrument.yml"
 

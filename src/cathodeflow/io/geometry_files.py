@@ -6,9 +6,10 @@ import numpy as np
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.detector_geometry import DetectorGeometry
-from cathodeflow.io.geometry_hexrd import read_hexrd
+from cathodeflow.io.geometry_hexrd import is_instrument, read_hexrd
 from cathodeflow.io.geometry_nexus import read_nexus
 from cathodeflow.io.geometry_poni import read_poni
+from cathodeflow.io.hdf5 import open_hdf5
 
 
 def read_detector_geometry(
@@ -19,7 +20,7 @@ def read_detector_geometry(
     Parameters
     ----------
     path : path
-        PONI file of pyFAI (`.poni`), instrument of hexrd (`.yml`, `.yaml`, `.hexrd`), or NeXus file.
+        PONI file of pyFAI (`.poni`), instrument of hexrd (`.yml`, `.yaml`, `.hexrd`, or HDF5), or NeXus file.
     detector : str, optional
         Name of the detector, where the file has several.
     shape : (int, int), optional
@@ -43,7 +44,9 @@ def read_detector_geometry(
         head = file.read(8)
     suffix = os.path.splitext(where)[1].lower()
     if head == b"\x89HDF\r\n\x1a\n":
-        geometry = read_nexus(where, detector=detector)
+        with open_hdf5(where) as opened:
+            read = read_hexrd if is_instrument(opened) else read_nexus
+        geometry = read(where, detector=detector)
     elif suffix in (".yml", ".yaml", ".hexrd"):
         geometry = read_hexrd(where, detector=detector)
     elif suffix == ".poni":

@@ -1,4 +1,4 @@
-"""Instruments of hexrd: YAML files with the beam and the position of each flat detector.
+"""Instruments of hexrd: YAML or HDF5 files with the beam and the position of each flat detector.
 
 hexrd's laboratory frame has y up and z against the beam, so x points to the right as seen along the beam. A detector's
 own frame has its origin at the middle of the panel, x along the columns and y against the rows; `tilt` is the axis of
@@ -7,13 +7,18 @@ its rotation times the angle [rad], `translation` the middle of the panel [mm] (
 
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.detector_geometry import DetectorGeometry
+from cathodeflow.io.guard import guarded
+from cathodeflow.io.hdf5 import find_node, open_hdf5, read_array
 from cathodeflow.io.text import read_yaml
+
+_MAX_NUMBERS = 1000
 
 # From hexrd's frame to the laboratory frame: half a turn about y.
 _TO_LAB = np.diag([-1.0, 1.0, -1.0])
@@ -33,7 +38,7 @@ def read_hexrd(path: str, *, detector: str | None = None) -> DetectorGeometry:
     InputError
         A value is missing or wrong, there is no such detector, or it is not flat or has distortion.
     """
-    values = read_yaml(path)
+    values = _stored(path) if h5py.is_hdf5(path) else read_yaml(path)
     panels = _mapping(path, values, "detectors")
     names = ", ".join(map(str, panels))
     if detector is None and len(panels) != 1:
@@ -59,6 +64,32 @@ def read_hexrd(path: str, *, detector: str | None = None) -> DetectorGeometry:
     origin, row_step, col_step = (1e-3 * _TO_LAB @ vector for vector in (first, row_step, col_step))
     direction, energy = _beam(path, _mapping(path, values, "beam"))
     return DetectorGeometry(where, origin, row_step, col_step, _TO_LAB @ direction, energy, (rows, cols))
+
+
+def is_instrument(file: h5py.File) -> bool:
+    """Whether an HDF5 file is an instrument of hexrd."""
+    return isinstance(find_node(file, "instrument/detectors"), h5py.Group)
+
+
+def _stored(path: str) -> dict[str, Any]:
+    """Read the mappings of an instrument in HDF5, which has a group for each."""
+    with open_hdf5(path) as file, guarded(path, "a readable instrument of hexrd"):
+        group = find_node(file, "instrument")
+        return _values(group) if isinstance(group, h5py.Group) else {}
+
+
+def _values(group: h5py.Group) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in group:
+        node = find_node(group.file, f"{group.name}/{name}")
+        if isinstance(node, h5py.Group):
+            found[name] = _values(node)
+        elif isinstance(node, h5py.Dataset) and node.dtype.kind in "biuf":
+            if node.size < _MAX_NUMBERS:  # not the panel's buffer, which may be an image
+                found[name] = read_array(node.file, node.name).tolist()
+        elif isinstance(node, h5py.Dataset) and node.ndim == 0:
+            found[name] = node.asstr()[()] if h5py.check_string_dtype(node.dtype) else node[()]
+    return found
 
 
 def _beam(path: str, beam: dict[str, Any]) -> tuple[NDArray[np.float64], float]:
