@@ -172,7 +172,7 @@ def test_all_bad_files_are_told_at_once_or_skipped(tmp_path: Path) -> None:
         ("bragg: {samples: none.tsv}", "", "none.tsv: found no such file, expected a sample sheet"),
         ("bragg: {samples: s.tsv}", "a\ttrain\tnowhere/*.tif\n", "s.tsv: scan 'a', frames: nowhere/*.tif: found"),
         ("bragg: {samples: s.tsv}", "a\tmeasure\tsimulated\n", "s.tsv: found no scan to train the network on"),
-        ("bragg: {samples: s.tsv}", "a\tteach\tsimulated\n", "s.tsv line 2: role: found 'teach', expected 'train' or"),
+        ("bragg: {samples: s.tsv}", "a\tteach\tsimulated\n", "s.tsv line 2: role: found 'teach', expected 'train', 'measure' or 'fit'"),
         ("bragg: {samples: s.tsv}", "a\ttrain\tsimulated\n" * 2, "s.tsv line 3: found sample 'a' a second time"),
         ("bragg: {samples: s.tsv, locate: {model: w.pth}}", "a\tmeasure\tsimulated\n", "bragg.locate.model: w.pth: found no"),
     ],
