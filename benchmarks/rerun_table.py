@@ -6,6 +6,7 @@ The plain workflow has the same jobs with the same files between them, as many p
 folders of raw data as inputs, options as parameters, functions in a module, no digests, Snakemake's own defaults.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -38,6 +39,11 @@ CODE = {
     "fibsem": "fibsem/evaluation.py",
     "bcdi": "bcdi/strain_fields.py",
 }
+#: Folders of raw data that the rules read; ours have the contents as a parameter, not as inputs.
+READ = {rule: "raw/{sample}" for rule in (
+    "bragg_frames", "sem_index", "sem_predict", "fibsem_volume", "fibsem_predict", "fibsem_predict_figures",
+    "bcdi_prepare", "bcdi_strain",
+)} | {rule: "raw/cathodes" for rule in ("sem_crops", "sem_audit", "sem_explain")}  # fmt: skip
 SCRIPT = """\
 # {rule}
 from pathlib import Path
@@ -86,7 +92,7 @@ def plain_workflow(folder: Path, summary: str) -> None:
     for number, ((rule, _, inputs), made) in enumerate(made_by.items()):
         technique, _, stage = rule.partition("_")
         needed = {re.sub(r"\.manifest\.json$", "", path) for path in inputs.split(",") if path}
-        needed = {"/".join(path.split("/")[:2]) if path.startswith("raw/") else path for path in needed}
+        needed |= {READ[rule].format(sample=made[0].split("/")[2])} if rule in READ else set()
         kept = [path for path in made if not path.endswith(".manifest.json")]
         outputs += kept
         (folder / f"scripts/{rule}.py").write_text(SCRIPT.format(rule=rule, technique=technique))
@@ -114,6 +120,20 @@ def one_byte(folder: Path, code: Path) -> None:
         content = bytearray((folder / path).read_bytes())
         content[-1] ^= 1
         (folder / path).write_bytes(bytes(content))
+
+
+def older_byte(folder: Path, code: Path) -> None:
+    """Put a file with another byte and an older time in place of a raw file of each technique, as `cp -p` does."""
+    one_byte(folder, code)
+    for path, _ in RAW.values():
+        os.utime(folder / path, (1e9, 1e9))
+
+
+def moved(folder: Path, code: Path) -> None:
+    """Move the raw data, and say so in the sheets; the plain workflow says it in its rules."""
+    (folder / "raw").rename(folder / "beamtime")
+    for path in (*folder.glob("*.tsv"), *folder.glob("Snakefile")):
+        path.write_text(re.sub(r"(?<![\w/])raw/", "beamtime/", path.read_text()))
 
 
 def added_file(folder: Path, code: Path) -> None:
@@ -162,6 +182,8 @@ CHANGES: dict[str, Callable[[Path, Path], None]] = {
     "nothing": lambda folder, code: None,
     "all raw files touched": touch,
     "a byte of a raw file": one_byte,
+    "the same, with an older time": older_byte,
+    "all raw files moved": moved,
     "a raw file added": added_file,
     "an option": option,
     "a function that a stage uses": function,

@@ -4,7 +4,7 @@ import importlib
 from functools import cache
 from typing import Any, Literal
 
-from pydantic import create_model
+from pydantic import create_model, field_validator
 
 from cathodeflow.cluster import Cluster, Dask, Processes, Tracking
 from cathodeflow.errors import InputError, InputErrors
@@ -23,6 +23,17 @@ class Reruns(Options):
         "Packages whose version counts, such as torch, or python: the stages that use one rerun when its installed "
         "version changes, and once when it is added here. Default: no package.",
     )
+    cache: bool = option(
+        True,
+        "Whether a raw file with the size, times and inode of the last run is taken for unchanged. Disable for one run "
+        "on file systems that do not keep the time of change (ctime): all raw files are read.",
+    )
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _from_command_line(cls, value: Any) -> Any:
+        # As `--config reruns='{cache: false}'` gives it: Snakemake reads no types inside braces.
+        return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
 class Settings(Options):
@@ -30,7 +41,8 @@ class Settings(Options):
 
     seed: int = option(0, "Random seed of all stages. The same seed gives the same results.", ge=0, le=2**32 - 1)
     device: Literal["auto", "cpu", "cuda"] = option(
-        "auto", "Device for the networks. `auto` uses a GPU if there is one."
+        "auto",
+        "Device for the networks. `auto` uses a GPU if there is one, and takes the results of either as they are.",
     )
     run_name: str | None = option(
         None, "Name of the run, kept in the records and shown in MLflow. A new name reruns nothing."

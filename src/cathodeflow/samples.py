@@ -1,15 +1,16 @@
 """Sample sheets: tab-separated tables with one row per sample."""
 
 import csv
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import ValidationError, field_validator
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.sources import list_files
+from cathodeflow.io.sources import is_remote, list_files
 from cathodeflow.io.text import read_lines
 from cathodeflow.options import Options, as_input_error, option
 
@@ -82,10 +83,20 @@ def source_errors(where: str, sources: Mapping[str, str | None]) -> list[InputEr
             errors.append(InputError(f"{where}, {column}", source, "a path without { and }"))
             continue
         try:
-            list_files(source)
+            files = list_files(source)
+            errors += dangling(f"{where}, {column}", [] if is_remote(source) else files)
         except InputError as error:
             errors.append(InputError(f"{where}, {column}: {error.where}", error.found, error.expected))
     return errors
+
+
+def dangling(where: str, files: Iterable[str]) -> list[InputError]:
+    """Find the links among raw files that lead nowhere, and files that a table names but that are not there."""
+    return [
+        InputError(f"{where}: {file}", "no such file, or a link to none", "a file")
+        for file in files
+        if not os.path.exists(file)
+    ]
 
 
 def missing_files(files: Mapping[str, str | None], expected: str) -> list[InputError]:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cathodeflow.io.digests import file_digest
+from cathodeflow.io.notes import Notes
+
 from ..conftest import Project
 
 # Jobs behind a change in one scan that the network is trained on, and in one that is only measured.
@@ -60,6 +63,43 @@ def flip_byte(scan: str) -> Callable[[Project], None]:
     return change
 
 
+def replace(file: str, *, age: float) -> Callable[[Project], None]:
+    """Put other bytes in a file's place, with its time or an older one [s], as `cp -p` and `rsync -t` do."""
+
+    def change(project: Project) -> None:
+        path = project.folder / file
+        before = path.stat()
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        other = path.with_name("other")
+        other.write_bytes(bytes(content))
+        os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns - round(age * 1e9)))
+        shutil.copy2(other, path)
+        other.unlink()
+
+    return change
+
+
+def move_raw(project: Project) -> None:
+    """Move the raw folder, and name it by its absolute path."""
+    (project.folder / "raw").rename(project.folder.parent / "beamtime")
+    sheet = project.folder / "scans.tsv"
+    sheet.write_text(sheet.read_text().replace("raw/", f"{project.folder.parent}/beamtime/"))
+
+
+def change_and_move(project: Project) -> None:
+    replace("raw/second/frame_00003.tif", age=0)(project)
+    move_raw(project)
+
+
+def rename_sheet(project: Project) -> None:
+    """Other names, order and comments of what stands in the sheet."""
+    lines = (project.folder / "scans.tsv").read_text().splitlines()
+    cells = [line.split("\t")[::-1] for line in lines]
+    text = "\n".join(["\t".join(row) for row in cells] + ["# A comment."]) + "\n"
+    (project.folder / "scans.tsv").write_text(text)
+
+
 def add_frame(project: Project) -> None:
     shutil.copy2(project.folder / "raw/second/frame_00003.tif", project.folder / "raw/second/frame_00099.tif")
 
@@ -104,6 +144,14 @@ CASES = {
     "raw files copied again": (copy_again, {}),
     "a byte of a frame of a measured scan": (flip_byte("second"), MEASURED),
     "a byte of a frame of a training scan": (flip_byte("first"), TRAINED),
+    "a frame replaced by one of the same time": (replace("raw/second/frame_00003.tif", age=0), MEASURED),
+    "a frame replaced by an older one": (replace("raw/first/frame_00003.tif", age=1e6), TRAINED),
+    "the dark image replaced by an older one": (replace("raw/second/dark.tif", age=1e6), MEASURED),
+    "the mask replaced by an older one": (replace("raw/second/mask.tif", age=1e6), MEASURED),
+    "the raw folder moved": (move_raw, {}),
+    "the raw folder moved after a change": (change_and_move, MEASURED),
+    "the columns of the sheet in another order": (rename_sheet, {}),
+    "the device chosen by the workflow": (change_option("device: cpu", "device: auto"), {}),
     "a frame added": (add_frame, MEASURED),
     "a frame removed": (remove_frame, MEASURED),
     "the dark image changed": (change_dark, MEASURED),
@@ -157,6 +205,36 @@ def test_dry_run_plans_what_became_invalid(project: Project, case: str) -> None:
     change, expected = CASES[case]
     change(project)
     assert project.planned() == expected
+
+
+def test_a_given_model_counts_by_its_content(project: Project) -> None:
+    (project.folder / "models").mkdir()
+    model = project.folder / "models/given.pt"
+    shutil.copy(project.folder / "results/bragg/model/braggnn.pt", model)
+    change_option("^bragg:", "bragg:\n  locate: {model: models/given.pt}")(project)
+    located = {
+        name: number for name, number in NETWORK.items() if name not in ("bragg_train", "bragg_training_figures")
+    }
+    assert project.planned() == located
+    # As after an update of the workflow: the user takes the results as they are.
+    project.snakemake("--touch")
+    assert project.planned() == {}
+    change_option("models/given.pt", str(model.rename(project.folder / "moved.pt")))(project)
+    assert project.planned() == {}
+    replace("moved.pt", age=1e6)(project)
+    assert project.planned() == located
+
+
+def test_reading_all_raw_files_finds_what_the_system_does_not_tell(project: Project) -> None:
+    path = project.folder / "raw/second/frame_00003.tif"
+    before = file_digest(path)
+    replace("raw/second/frame_00003.tif", age=0)(project)
+    # As on a file system that keeps no time of change: the facts that are noted with the content of before still hold.
+    facts = path.stat()
+    known = [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino, before]
+    Notes(project.folder / ".snakemake/cathodeflow/raw_files").add({str(path.resolve()): known})
+    assert project.planned() == {}
+    assert project.planned("--config", "reruns={cache: false}") == MEASURED
 
 
 def test_rerun_leaves_the_other_scan_alone_and_ends_clean(project: Project) -> None:

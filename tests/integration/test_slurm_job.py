@@ -21,3 +21,4 @@ def test_stages_of_a_scan_run_as_one_slurm_job_with_the_results_of_a_local_run(
     assert states == ["COMPLETED"], output
     for file in ("frames.h5", "peaks.h5"):
         same_data(project.folder / "results/bragg/second" / file, finished.folder / "results/bragg/second" / file)
+    assert project.planned("results/bragg/second/peaks.h5") == {}

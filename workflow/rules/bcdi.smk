@@ -95,7 +95,7 @@ rule bcdi_simulate:
 rule bcdi_train:
     input:
         manifests=expand(f"{BCDI_FOLDER}/train/{{store}}.zarr.manifest.json", store=["amplitudes", "objects"]),
-        initial=[BCDI.train.initial] if BCDI.train.initial else [],
+        initial=stored([BCDI.train.initial] if BCDI.train.initial else []),
     output:
         model=f"{BCDI_FOLDER}/model.pt",
         record=f"{BCDI_FOLDER}/train.json",
@@ -191,8 +191,9 @@ rule bcdi_prepare:
         **resources("bcdi.prepare", mem_mb=8000, runtime=60),
     params:
         **stage_params("bcdi.prepare"),
-        frames=lambda wildcards: fetched(bcdi_source(wildcards.particle, "frames")),
-        files=lambda wildcards: bcdi_flags(wildcards.particle, "dark", "whitefield", "mask", "spec"),
+        contents=lambda wildcards: bcdi_contents(wildcards.particle, "frames", "dark", "whitefield", "mask", "spec"),
+        frames=not_compared(lambda wildcards: fetched(bcdi_source(wildcards.particle, "frames"))),
+        files=not_compared(lambda wildcards: bcdi_flags(wildcards.particle, "dark", "whitefield", "mask", "spec")),
     message:
         "Preparing the frames of scan {wildcards.particle}"
     shell:
@@ -226,7 +227,7 @@ rule bcdi_phase:
 rule bcdi_infer:
     input:
         prepared="results/bcdi/{particle}/prepared.h5",
-        model=BCDI.infer.model or f"{BCDI_FOLDER}/model.pt",
+        model=stored([BCDI_MODEL]),
     output:
         objects="results/bcdi/{particle}/inferred.h5",
         record="results/bcdi/{particle}/infer.json",
@@ -241,7 +242,8 @@ rule bcdi_infer:
         **resources("bcdi.infer", mem_mb=8000, runtime=60),
         gpu=gpus("bcdi.infer"),
     params:
-        options=lambda wildcards, input: bcdi_infer_options(str(input.model)),
+        options=not_compared(lambda wildcards: to_flags(bcdi_infer_options())),
+        compared=lambda wildcards: compared_stage("bcdi.infer"),
         code=code("bcdi.infer"),
     message:
         "Predicting the object of scan {wildcards.particle} with the network"
@@ -294,7 +296,8 @@ rule bcdi_strain:
         **resources("bcdi.strain", mem_mb=4000, runtime=30),
     params:
         **stage_params("bcdi.strain"),
-        files=lambda wildcards: bcdi_flags(wildcards.particle, "spec", "geometry"),
+        contents=lambda wildcards: bcdi_contents(wildcards.particle, "spec", "geometry"),
+        files=not_compared(lambda wildcards: bcdi_flags(wildcards.particle, "spec", "geometry")),
     message:
         "Computing the strain of scan {wildcards.particle} ({wildcards.route})"
     shell:

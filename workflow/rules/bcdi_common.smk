@@ -1,6 +1,6 @@
 from cathodeflow.bcdi import scans as bcdi_scans
 from cathodeflow.bcdi.options import MODEL_FOLDER as BCDI_MODEL_FOLDER
-from cathodeflow.io.sources import list_files
+from cathodeflow.io.sources import files_read
 from cathodeflow.options import to_flags
 
 BCDI = CONFIG.bcdi
@@ -10,6 +10,7 @@ BCDI_ROUTES = [(name, route) for name, scan in PARTICLES.items() for route in sc
 BCDI_NETWORK = any(route == "refine" for _, route in BCDI_ROUTES)
 BCDI_TRAINED = BCDI_NETWORK and not BCDI.infer.model
 BCDI_FOLDER = f"results/bcdi/{BCDI_MODEL_FOLDER}"
+BCDI_MODEL = BCDI.infer.model or f"{BCDI_FOLDER}/model.pt"
 BCDI_STORES = ["amplitudes", "objects", "good"]
 # First number of the test crystals, beyond those of every training set.
 BCDI_UNSEEN = 1_000_000_000
@@ -31,13 +32,23 @@ def bcdi_source(name, column):
 
 
 def bcdi_raw(name, *columns):
-    """Raw files themselves, so that Snakemake sees each of them change, come and go."""
+    """Raw files of a scan that Snakemake follows."""
     if PARTICLES[name].simulated:
         files = bcdi_scans.simulated_files(f"results/raw/bcdi/{name}", BCDI.simulate_scan.frames)
         found = [files[column] for column in columns if column in files]
         return [path for item in found for path in (item if isinstance(item, list) else [item])]
     sources = [source for column in columns if (source := bcdi_source(name, column))]
-    return stored([path for source in sources for path in list_files(source)])
+    return stored([path for source in sources for path in files_read(source)])
+
+
+@cache
+def bcdi_contents(name, *columns):
+    """Contents of the files of a scan, and its number in a SPEC file."""
+    if PARTICLES[name].simulated:
+        return reruns.RESULTS
+    given = {column: source for column in columns if (source := bcdi_source(name, column))}
+    number = f" scan {PARTICLES[name].scan}" if "spec" in given else ""
+    return contents(**{column: (source, files_read(source)) for column, source in given.items()}) + number
 
 
 def bcdi_flags(name, *columns):
@@ -48,6 +59,6 @@ def bcdi_flags(name, *columns):
     return " ".join(f"--{column} {shlex.quote(fetched(value))}" for column, value in given.items() if value)
 
 
-def bcdi_infer_options(model):
-    """Options of the prediction with the model file, by default the one that is trained here."""
-    return to_flags(settings.stage_options(CONFIG, "bcdi.infer").model_copy(update={"model": model}))
+def bcdi_infer_options():
+    """Options of the prediction, completed with the trained model."""
+    return settings.stage_options(CONFIG, "bcdi.infer").model_copy(update={"model": BCDI_MODEL})

@@ -64,7 +64,7 @@ rule bragg_simulate:
 
 rule bragg_frames:
     input:
-        raw=lambda wildcards: bragg_raw(wildcards.scan),
+        raw=lambda wildcards: stored(bragg_raw(wildcards.scan)),
         corrections=lambda wildcards: stored(raw_data.correction_files(SCANS[wildcards.scan])),
     output:
         frames="results/bragg/{scan}/frames.h5",
@@ -80,8 +80,9 @@ rule bragg_frames:
         **resources("bragg.frames", mem_mb=2000, runtime=60),
     params:
         **stage_params("bragg.frames"),
-        source=lambda wildcards: fetched(raw_data.source(SCANS[wildcards.scan], SIMULATE)),
-        corrections=lambda wildcards: fetched(raw_data.correction_flags(SCANS[wildcards.scan])),
+        contents=lambda wildcards: bragg_contents(wildcards.scan),
+        source=not_compared(lambda wildcards: fetched(raw_data.source(SCANS[wildcards.scan], SIMULATE))),
+        corrections=not_compared(lambda wildcards: fetched(raw_data.correction_flags(SCANS[wildcards.scan]))),
     message:
         "Correcting the raw frames of scan {wildcards.scan}"
     shell:
@@ -162,7 +163,7 @@ rule bragg_patches:
 rule bragg_train:
     input:
         patches=expand("results/bragg/{scan}/patches.h5", scan=TRAINING_SCANS),
-        initial=[CONFIG.bragg.train.initial] if CONFIG.bragg.train.initial else [],
+        initial=stored([CONFIG.bragg.train.initial] if CONFIG.bragg.train.initial else []),
     output:
         model="results/bragg/model/braggnn.pt",
         record="results/bragg/model/train.json",
@@ -189,7 +190,7 @@ rule bragg_locate:
     input:
         frames="results/bragg/{scan}/frames.h5",
         candidates="results/bragg/{scan}/candidates.parquet",
-        model=MODEL,
+        model=stored([MODEL]),
     output:
         table="results/bragg/{scan}/located.parquet",
         peaks="results/bragg/{scan}/located.h5",
@@ -205,7 +206,8 @@ rule bragg_locate:
         **resources("bragg.locate", mem_mb=2000, runtime=60),
         gpu=gpus("bragg.locate"),
     params:
-        options=LOCATE_OPTIONS,
+        options=not_compared(lambda wildcards: LOCATE_OPTIONS),
+        compared=lambda wildcards: compared_stage("bragg.locate"),
         code=code("bragg.locate"),
     message:
         "Locating the peaks of scan {wildcards.scan} with the network"

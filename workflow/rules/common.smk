@@ -8,12 +8,16 @@ from pathlib import Path
 
 from cathodeflow import cluster
 from cathodeflow import config as settings
+from cathodeflow import reruns
 from cathodeflow.errors import InputError
+from cathodeflow.io.known_digests import KnownDigests
+from cathodeflow.io.notes import Notes
 from cathodeflow.io.runs import join_as_run
 from cathodeflow.io.sources import is_remote
 from cathodeflow.parallel import graphics_card
 from cathodeflow.provenance import code_parameter
 from cathodeflow.samples import SAMPLE_NAME
+from snakemake.logging import logger
 
 # Jobs are processes of their own in some modes, and parse the workflow too.
 if workflow.is_main_process:
@@ -36,10 +40,40 @@ except InputError as error:
 # Every technique adds what `rule all` asks for.
 TARGETS = []
 
+# What the user gives is compared by content: see cathodeflow.reruns.
+DIGESTS = KnownDigests(Notes(".snakemake/cathodeflow/raw_files"), cache=CONFIG.reruns.cache, tell=logger.info)
+DEVICES = reruns.Devices(Notes(".snakemake/cathodeflow/devices"))
 
-def options(stage):
-    """Options of a stage as one string, which Snakemake compares as a whole."""
-    return settings.stage_flags(CONFIG, stage)
+
+onstart:
+    DEVICES.begin()
+
+
+def contents(**given):
+    """What Snakemake compares of raw data: a digest of each source, given with its files, wherever they lie."""
+    # A job on its own, as on a cluster, is not compared.
+    if not workflow.is_main_process:
+        return ""
+    found = {name: reruns.content(source, files, DIGESTS.of, *base) for name, (source, files, *base) in given.items()}
+    return " ".join(f"{name} {digest}" for name, digest in found.items())
+
+
+def compared(options, key):
+    """What Snakemake compares of options: files by content, and of the device what `auto` stands for."""
+    if not workflow.is_main_process:
+        return ""
+    options = reruns.with_contents(options, DIGESTS.of)
+    if getattr(options, "device", None):
+        # Asked when the job is made, as the executor is not known before.
+        here = "cpu" if workflow.local_exec and not graphics_card() else "cuda"
+        options = options.model_copy(update={"device": DEVICES.name(key, options.device, here)})
+    return settings.to_flags(options)
+
+
+@cache
+def compared_stage(stage):
+    """What Snakemake compares of the options of a stage."""
+    return compared(settings.stage_options(CONFIG, stage), stage)
 
 
 def code(stage):
@@ -76,8 +110,8 @@ def gpus_of(options):
 
 
 def stored(files):
-    """Files as inputs of a job; those at addresses are fetched before it."""
-    return [storage(file) if is_remote(file) else file for file in files]
+    """Files that Snakemake follows, as inputs of a job; those at addresses are fetched before it."""
+    return [storage(file) if is_remote(file) else file for file in reruns.followed(files)]
 
 
 def fetched(text):
@@ -86,9 +120,19 @@ def fetched(text):
     return text and re.sub(address, lambda found: str(storage(found.group())), text)
 
 
+def not_compared(give):
+    """Parameter of a command, of the wildcards, that does not make a job run again when it changes."""
+    # Snakemake does not compare what is derived from the inputs.
+    return lambda wildcards, input: give(wildcards)
+
+
 def stage_params(stage):
-    """Parameters of a stage's rule: its options as flags, and the digest of its code."""
-    return dict(options=options(stage), code=code(stage))
+    """Parameters of a stage's rule: its options as flags, what is compared of them, and the digest of its code."""
+    return dict(
+        options=not_compared(lambda wildcards: settings.stage_flags(CONFIG, stage)),
+        compared=lambda wildcards: compared_stage(stage),
+        code=code(stage),
+    )
 
 
 def logs(stage, folder):

@@ -118,8 +118,9 @@ rule fibsem_volume:
         **resources("fibsem.volume", mem_mb=4000, runtime=60),
     params:
         **stage_params("fibsem.volume"),
-        images=lambda wildcards: fetched(fibsem_source(wildcards.volume, "images")),
-        labels=lambda wildcards: fetched(fibsem_source(wildcards.volume, "labels")),
+        contents=lambda wildcards: fibsem_contents(wildcards.volume, "images", "labels"),
+        images=not_compared(lambda wildcards: fetched(fibsem_source(wildcards.volume, "images"))),
+        labels=not_compared(lambda wildcards: fetched(fibsem_source(wildcards.volume, "labels"))),
     message:
         "Writing the slices and labels of volume {wildcards.volume} to stores"
     shell:
@@ -182,7 +183,10 @@ rule fibsem_train_global:
         cross_fit=lambda wildcards: (
             "--cross-fit" if wildcards.network in FIBSEM.methods.values() else "--no-cross-fit"
         ),
-        options=lambda wildcards: to_flags(fibsem_network_options(wildcards.network)),
+        options=not_compared(lambda wildcards: to_flags(fibsem_network_options(wildcards.network))),
+        compared=lambda wildcards: compared(
+            fibsem_network_options(wildcards.network), f"fibsem.train_global {wildcards.network}"
+        ),
         code=code("fibsem.train_global"),
     message:
         "Training the network {wildcards.network} on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
@@ -388,7 +392,7 @@ rule fibsem_metrics:
 rule fibsem_predict:
     input:
         raw=lambda wildcards: fibsem_raw(wildcards.volume, "images"),
-        model=fibsem_model(),
+        model=stored([fibsem_model()]),
     output:
         labels=directory("results/fibsem/{volume}/phases.zarr"),
         labels_manifest="results/fibsem/{volume}/phases.zarr.manifest.json",
@@ -408,9 +412,11 @@ rule fibsem_predict:
         **resources("fibsem.predict", mem_mb=4000, runtime=480),
         gpu=gpus("fibsem.predict"),
     params:
-        options=lambda wildcards: to_flags(fibsem_predict_options()),
+        options=not_compared(lambda wildcards: to_flags(fibsem_predict_options())),
+        compared=lambda wildcards: compared_stage("fibsem.predict"),
         code=code("fibsem.predict"),
-        images=lambda wildcards: fetched(fibsem_source(wildcards.volume, "images")),
+        contents=lambda wildcards: fibsem_contents(wildcards.volume, "images"),
+        images=not_compared(lambda wildcards: fetched(fibsem_source(wildcards.volume, "images"))),
     message:
         "Segmenting the slices of volume {wildcards.volume}"
     shell:
@@ -544,7 +550,8 @@ rule fibsem_predict_figures:
         **resources("fibsem.figures", mem_mb=2000, runtime=30),
     params:
         **stage_params("fibsem.figures"),
-        images=lambda wildcards: fetched(fibsem_source(wildcards.volume, "images")),
+        contents=lambda wildcards: fibsem_contents(wildcards.volume, "images"),
+        images=not_compared(lambda wildcards: fetched(fibsem_source(wildcards.volume, "images"))),
     message:
         "Drawing slices of volume {wildcards.volume} with their phases"
     shell:

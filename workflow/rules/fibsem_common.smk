@@ -1,4 +1,4 @@
-from cathodeflow.io.sources import list_files
+from cathodeflow.io.sources import files_read
 from cathodeflow.options import to_flags
 
 FIBSEM = CONFIG.fibsem
@@ -22,11 +22,20 @@ def fibsem_source(name, part):
 
 
 def fibsem_raw(name, part):
-    """Raw files themselves, so that Snakemake sees each of them change, come and go."""
+    """Raw files of a volume that Snakemake follows."""
     if VOLUMES[name].simulated:
         return FIBSEM.simulate.files(f"results/raw/fibsem/{name}")[part == "labels"]
     source = fibsem_source(name, part)
-    return stored(list_files(source)) if source else []
+    return stored(files_read(source)) if source else []
+
+
+@cache
+def fibsem_contents(name, *parts):
+    """Contents of the slices and labels of a volume."""
+    given = {part: source for part in parts if (source := fibsem_source(name, part))}
+    if VOLUMES[name].simulated:
+        return reruns.RESULTS
+    return contents(**{part: (source, files_read(source)) for part, source in given.items()})
 
 
 def fibsem_stores(folder, names, parts, between="/"):

@@ -112,7 +112,8 @@ rule sem_index:
         **resources("sem.index", mem_mb=2000, runtime=60),
     params:
         **stage_params("sem.index"),
-        images=lambda wildcards: sem_images(wildcards.set),
+        contents=lambda wildcards: sem_contents(wildcards.set),
+        images=not_compared(lambda wildcards: sem_images(wildcards.set)),
     message:
         "Listing the images of data set {wildcards.set}"
     shell:
@@ -166,17 +167,19 @@ rule sem_crops:
         **resources("sem.crops", mem_mb=4000, runtime=60),
     params:
         **stage_params("sem.crops"),
+        contents=lambda wildcards: sem_contents(*LABELLED),
+        sheet=not_compared(lambda wildcards: SEM.samples),
     message:
         "Cutting crops from the labelled images"
     shell:
-        command("sem crops {input.table} --out {output.store}", "pooled")
+        command("sem crops {input.table} --out {output.store} --sheet {params.sheet:q}", "pooled")
 
 
 rule sem_train:
     input:
         manifest="results/sem/pooled/crops.zarr.manifest.json",
         crops="results/sem/pooled/crops.parquet",
-        weights=lambda wildcards: sem_weights(wildcards.version),
+        weights=lambda wildcards: stored(sem_weights(wildcards.version)),
     output:
         model="results/sem/{version}/model.pt",
         record="results/sem/{version}/train.json",
@@ -192,7 +195,8 @@ rule sem_train:
         **resources("sem.train", mem_mb=8000, runtime=1440),
         gpu=lambda wildcards: gpus_of(sem_train_options(wildcards.version)),
     params:
-        options=lambda wildcards: to_flags(sem_train_options(wildcards.version)),
+        options=not_compared(lambda wildcards: to_flags(sem_train_options(wildcards.version))),
+        compared=lambda wildcards: sem_compared(wildcards.version),
         code=code("sem.train"),
     message:
         "Training the SEM network {wildcards.version}"
@@ -260,11 +264,14 @@ rule sem_audit:
         gpu=gpus("sem.audit"),
     params:
         **stage_params("sem.audit"),
+        contents=lambda wildcards: sem_contents(*LABELLED),
+        sheet=not_compared(lambda wildcards: SEM.samples),
     message:
         "Comparing the SEM network {wildcards.version} with trivial features"
     shell:
         command(
-            "sem audit {input.split} {input.model} results/sem/pooled/crops.zarr {input.images} --out {output.table}",
+            "sem audit {input.split} {input.model} results/sem/pooled/crops.zarr {input.images} --out {output.table}"
+            " --sheet {params.sheet:q}",
             "{wildcards.version}",
         )
 
@@ -295,12 +302,15 @@ rule sem_explain:
         gpu=gpus("sem.explain"),
     params:
         **stage_params("sem.explain"),
+        contents=lambda wildcards: sem_contents(*LABELLED),
+        sheet=not_compared(lambda wildcards: SEM.samples),
     message:
         "Computing class activation maps of the SEM network {wildcards.version}"
     shell:
         command(
             "sem explain {input.split} {input.model} results/sem/pooled/crops.zarr {input.images} {input.predicted}"
-            " --out {output.maps} --crops-table {output.crops} --images-table {output.images}",
+            " --out {output.maps} --crops-table {output.crops} --images-table {output.images}"
+            " --sheet {params.sheet:q}",
             "{wildcards.version}",
         )
 
@@ -308,7 +318,7 @@ rule sem_explain:
 rule sem_predict:
     input:
         raw=lambda wildcards: sem_raw([wildcards.set]),
-        model=lambda wildcards: sem_model(wildcards.version),
+        model=lambda wildcards: stored([sem_model(wildcards.version)]),
     output:
         table="results/sem/{set}/{version}.csv",
         record="results/sem/{set}/{version}.json",
@@ -323,9 +333,11 @@ rule sem_predict:
         **resources("sem.predict", mem_mb=4000, runtime=60),
         gpu=gpus("sem.predict"),
     params:
-        options=lambda wildcards: sem_predict_flags(wildcards.version),
+        options=not_compared(lambda wildcards: sem_predict_flags(wildcards.version)),
+        compared=lambda wildcards: compared_stage("sem.predict"),
         code=code("sem.predict"),
-        images=lambda wildcards: sem_images(wildcards.set),
+        contents=lambda wildcards: sem_contents(wildcards.set),
+        images=not_compared(lambda wildcards: sem_images(wildcards.set)),
     message:
         "Classifying the images of data set {wildcards.set} with the SEM network {wildcards.version}"
     shell:

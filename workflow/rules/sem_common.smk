@@ -1,4 +1,4 @@
-from cathodeflow.io.image_lists import raw_files
+from cathodeflow.io.image_lists import raw_files, root
 from cathodeflow.options import to_flags
 from cathodeflow.sem import data_sets as sem_data_sets
 
@@ -32,12 +32,17 @@ def sem_simulated(name):
 
 
 def sem_raw(names):
-    """Raw files of data sets, so that Snakemake sees each of them change, appear and disappear."""
-    return [
-        file
-        for name in names
-        for file in (sem_simulated(name) if SETS[name].simulated else raw_files(SETS[name].images))
-    ]
+    """Raw files of data sets that Snakemake follows."""
+    files = [sem_simulated(name) if SETS[name].simulated else raw_files(SETS[name].images) for name in names]
+    return stored([file for group in files for file in group])
+
+
+@cache
+def sem_contents(*names):
+    """Contents of data sets, in which the names of class folders count too."""
+    given = [name for name in names if not SETS[name].simulated]
+    sources = {name: SETS[name].images for name in given}
+    return contents(**{name: (source, raw_files(source), root(source)) for name, source in sources.items()})
 
 
 def sem_train_options(version):
@@ -49,6 +54,13 @@ def sem_weights(version):
     """File of the initial weights of a version, if they come from a file."""
     weights = SEM.networks[version].weights
     return [] if weights in ("none", "imagenet") else [weights]
+
+
+def sem_compared(version):
+    """What is compared of the options of a version's training, with the contents of its initial weights."""
+    given = [file for file in sem_weights(version) if workflow.is_main_process and not reruns.followed([file])]
+    weights = {"weights": DIGESTS.of(given)[0]} if given else {}
+    return compared(sem_train_options(version).model_copy(update=weights), f"sem.train {version}")
 
 
 def sem_model(version):

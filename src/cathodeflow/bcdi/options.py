@@ -302,7 +302,7 @@ class Train(TrainingOptions):
     widths: tuple[int, ...] = option((32, 64, 128, 256), "Channels at each resolution, finest first.", min_length=2)
     candidates: int = option(4, "Candidate objects per pattern; `autophasenn` predicts one.", ge=1)
     stages: int = option(2, "Number of correction stages of `unrolled`.", ge=1)
-    initial: str | None = option(
+    initial: InputFile | None = option(
         None, "Pretrained model of the same architecture to start from. Default: random weights."
     )
     loss: Loss = option(

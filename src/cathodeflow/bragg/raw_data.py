@@ -3,10 +3,9 @@
 import shlex
 
 from cathodeflow.bragg.options import Scan, Simulate
-from cathodeflow.io.sources import is_remote, list_files, split_source
+from cathodeflow.io.sources import files_read
 
 RAW = "results/raw/bragg"
-HDF5 = (".h5", ".hdf5", ".hdf", ".nxs", ".cxi")
 
 
 def source(scan: Scan, simulate: Simulate) -> str:
@@ -28,7 +27,7 @@ def raw_files(scan: Scan, simulate: Simulate) -> list[str]:
     """List the raw files, so that Snakemake detects changes of each of them."""
     if scan.simulated:
         return [f"{RAW}/{scan.sample}/{file}" for file in simulated_files(simulate)]
-    return _with_links(scan.frames)
+    return files_read(scan.frames)
 
 
 def corrections(scan: Scan) -> dict[str, str]:
@@ -42,7 +41,7 @@ def correction_files(scan: Scan) -> list[str]:
     """List the files of the dark image and the mask."""
     if scan.simulated:
         return list(corrections(scan).values())
-    return [file for given in corrections(scan).values() for file in _with_links(given)]
+    return [file for given in corrections(scan).values() for file in files_read(given)]
 
 
 def correction_flags(scan: Scan) -> str:
@@ -54,19 +53,6 @@ def correction_flags(scan: Scan) -> str:
     "--dark 'my dark.tif'"
     """
     return " ".join(f"--{kind} {shlex.quote(given)}" for kind, given in corrections(scan).items())
-
-
-def _with_links(source: str) -> list[str]:
-    """List the files of a source and those that HDF5 files among them link to."""
-    files, dataset = list_files(source), split_source(source)[1]
-    if is_remote(source):
-        return files
-    masters = files if dataset else [file for file in files if file.lower().endswith(HDF5)]
-    if masters:
-        from cathodeflow.io.hdf5_frames import linked_files
-
-        files += [linked for master in masters for linked in linked_files(master, dataset)]
-    return list(dict.fromkeys(files))
 
 
 def truth_files(scan: Scan) -> list[str]:

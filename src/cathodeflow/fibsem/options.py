@@ -59,7 +59,7 @@ class Slices(Sample):
 class Simulate(Options):
     """A simulated three-phase electrode as a stack of low-contrast slices, for volumes that are `simulated`."""
 
-    labels: str | None = option(None, "Label volume to render (TIFF). Default: an electrode is generated.")
+    labels: InputFile | None = option(None, "Label volume to render (TIFF). Default: an electrode is generated.")
     n_slices: int = option(48, "Number of slices.", ge=8, le=10000)
     rows: int = option(96, "Rows of a slice.", unit="px", ge=32, le=8192)
     cols: int = option(96, "Columns of a slice.", unit="px", ge=32, le=8192)

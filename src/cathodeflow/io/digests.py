@@ -15,8 +15,8 @@ from cathodeflow.io.atomic import WRITTEN
 
 #: Files from this size on are hashed once, and again when size, time of change or inode differ.
 REMEMBERED_BYTES = 2**20
-# A file that was changed so little ago may change again within the resolution of its time.
-_SETTLED_S = 2.0
+#: A file that was changed so little ago [s] may change again within the resolution of its time.
+SETTLED_S = 2.0
 _DATASET = "::"
 
 
@@ -32,7 +32,7 @@ def remembered_digest(path: str | os.PathLike[str]) -> str:
     What was found is kept by place, size, time of change and inode in `$XDG_CACHE_HOME/cathodeflow/digests`.
     """
     status = os.stat(path)
-    if status.st_size < REMEMBERED_BYTES or time.time() - status.st_mtime < _SETTLED_S:
+    if status.st_size < REMEMBERED_BYTES or time.time() - max(status.st_mtime, status.st_ctime) < SETTLED_S:
         return file_digest(path)
     facts = [os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
     key = content_digest({"file": facts})

@@ -68,6 +68,22 @@ def image_files(source: str) -> list[str]:
     return found
 
 
+def root(source: str) -> str:
+    """Return the folder that the images of a source lie in, or below: that of a table, a pattern or a file.
+
+    Examples
+    --------
+    >>> root("raw/2024/*/a_*.tif"), root("a.tif")
+    ('raw/2024', '.')
+    """
+    if os.path.isdir(source):
+        return source
+    folder = os.path.dirname(source)
+    while glob.has_magic(folder):
+        folder = os.path.dirname(folder)
+    return folder or "."
+
+
 def images_in(folder: str) -> list[str]:
     """List the images of a folder, without its subfolders and hidden files; none is no error."""
     try:

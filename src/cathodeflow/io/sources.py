@@ -8,6 +8,7 @@ from natsort import natsorted
 
 from cathodeflow.errors import InputError
 
+_HDF5 = (".h5", ".hdf5", ".hdf", ".nxs", ".cxi")
 # An address of one file: no user, password or signature, no pattern, nothing that a shell would read.
 _ADDRESS = re.compile(r"(?:https?://[\w.-]+(?::\d+)?|s3://[\w.-]+)/[\w.~/%+,=-]*[\w.~%+,=-]")
 
@@ -75,6 +76,20 @@ def list_files(source: str) -> list[str]:
         raise InputError(repr(strange), "a name with control characters or undecodable bytes", "a printable file name")
     # Sorted by plain text first, so that names that natural order holds equal (01 and 1) have one order too.
     return natsorted(sorted(files))
+
+
+def files_read(source: str) -> list[str]:
+    """List the files of a source and those that HDF5 files among them link to; errors are those of `list_files`."""
+    files, dataset = list_files(source), split_source(source)[1]
+    if is_remote(source):
+        return files
+    masters = files if dataset else [file for file in files if file.lower().endswith(_HDF5)]
+    if masters:
+        # Takes longer to import than all else that the workflow needs to be read.
+        from cathodeflow.io.hdf5_frames import linked_files
+
+        files += [linked for master in masters for linked in linked_files(master, dataset)]
+    return list(dict.fromkeys(files))
 
 
 def _is_wanted(entry: os.DirEntry[str]) -> bool:

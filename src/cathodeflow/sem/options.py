@@ -11,7 +11,7 @@ from cathodeflow.file_arguments import InputFile
 from cathodeflow.io.image_lists import image_files, raw_files
 from cathodeflow.io.sources import is_remote
 from cathodeflow.options import Options, as_tuples, option
-from cathodeflow.samples import Sample, TechniqueSection, missing_files
+from cathodeflow.samples import Sample, TechniqueSection, dangling, missing_files
 from cathodeflow.training.base_options import Device, OptimizerName, TrainingOptions
 
 SIMULATED = "simulated"
@@ -394,7 +394,7 @@ class Section(TechniqueSection):
                 continue
             try:
                 if not data_set.simulated:
-                    raw_files(data_set.images)
+                    errors += dangling(where, raw_files(data_set.images))
             except InputError as error:
                 errors.append(InputError(f"{where}: {error.where}", error.found, error.expected))
         if errors:

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from cathodeflow.io.crops import read_crops
 from cathodeflow.io.micrographs import read_micrograph
-from cathodeflow.io.tables import read_csv, read_table, write_csv
+from cathodeflow.io.tables import read_csv, write_csv
 from cathodeflow.learning import resolve_device
 from cathodeflow.parallel import ordered_map
 from cathodeflow.progress import progress
 from cathodeflow.sem.baselines import accuracy_table, image_features, trivial_scores
 from cathodeflow.sem.intensity import intensity_histogram, match_histogram, reference_quantiles
 from cathodeflow.sem.model import load_network
+from cathodeflow.sem.moved_images import read_split
 from cathodeflow.sem.options import Audit
 from cathodeflow.sem.overlap import shared_area, shrink_factor
 from cathodeflow.sem.predictions import BATCH, crop_predictions, network_outputs, original_predictions
@@ -33,6 +34,7 @@ def audit(
     predictions: InputFile,
     *,
     out: OutputFile,
+    sheet: str | None = None,
     options: Audit,
 ) -> Metrics:
     """Compare MODEL with trivial features (intensities, instrument settings, information bar) on the same split.
@@ -51,6 +53,8 @@ def audit(
         Predictions of the test images that `test` wrote.
     out : path
         CSV table of the accuracies to write.
+    sheet : str
+        Sample sheet: images are read from where it says, if they have been moved since they were listed.
 
     Raises
     ------
@@ -58,7 +62,7 @@ def audit(
         An image cannot be read, or the predictions lack a test image or a class.
     """
     torch.set_num_threads(options.threads)
-    table = read_table(split_table)
+    table = read_split(split_table, sheet=sheet)
     table = table[table["split"] != "left out"].reset_index(drop=True)
     factor = max(shrink_factor(rows, cols) for rows, cols in zip(table["rows"], table["cols"], strict=True))
     images = ordered_map(

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from cathodeflow.io.crops import GEOMETRY, write_crops
 from cathodeflow.io.micrographs import read_micrograph
-from cathodeflow.io.tables import read_table
 from cathodeflow.scheduling import scheduled
 from cathodeflow.sem.cropping import cut_crops, plan_crops
+from cathodeflow.sem.moved_images import read_split
 from cathodeflow.sem.options import Crops
 from cathodeflow.sem.resample import to_uint8
 from cathodeflow.stage import InputFile, Metrics, OutputStore, stage
@@ -19,7 +19,7 @@ log = logging.getLogger("cathodeflow.sem")
 
 
 @stage("sem.crops")
-def crops(split_table: InputFile, *, out: OutputStore, options: Crops) -> Metrics:
+def crops(split_table: InputFile, *, out: OutputStore, sheet: str | None = None, options: Crops) -> Metrics:
     """Cut crops from the images of SPLIT_TABLE.
 
     Parameters
@@ -28,13 +28,16 @@ def crops(split_table: InputFile, *, out: OutputStore, options: Crops) -> Metric
         Table of images that `split` wrote.
     out : path
         Zarr store to write; the table of the crops is written beside it, with the suffix `.parquet`.
+    sheet : str
+        Sample sheet: images are read from where it says, if they have been moved since they were listed.
 
     Raises
     ------
     InputError
         Images that are smaller than a crop or of unknown pixel size, or too few or too many crops for the images.
     """
-    images = read_table(split_table, ["name", "image", "label", "split", "rows", "cols", "bar_rows", "pixel_nm"])
+    columns = ["name", "image", "label", "split", "rows", "cols", "bar_rows", "pixel_nm"]
+    images = read_split(split_table, columns, sheet=sheet)
     planned = plan_crops(images, options)
     listed = images[["name", "image", "bar_rows"]].itertuples(index=False)
     # Absolute paths, as a worker on a cluster may have another working folder.

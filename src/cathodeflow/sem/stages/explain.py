@@ -8,11 +8,12 @@ import torch
 from cathodeflow.io.activation_maps import ActivationMaps, write_activation_maps
 from cathodeflow.io.crops import GEOMETRY, read_crops
 from cathodeflow.io.micrographs import read_micrograph
-from cathodeflow.io.tables import read_csv, read_table, write_csv
+from cathodeflow.io.tables import read_csv, write_csv
 from cathodeflow.learning import resolve_device
 from cathodeflow.sem.gradcam import activation_maps, choose_crops, choose_originals, whole_map
 from cathodeflow.sem.image_predictions import cut_tiles
 from cathodeflow.sem.model import load_network
+from cathodeflow.sem.moved_images import read_split
 from cathodeflow.sem.options import Explain
 from cathodeflow.sem.resample import to_uint8
 from cathodeflow.stage import InputFile, InputStore, Metrics, OutputFile, stage
@@ -31,6 +32,7 @@ def explain(
     out: OutputFile,
     crops_table: OutputFile,
     images_table: OutputFile,
+    sheet: str | None = None,
     options: Explain,
 ) -> Metrics:
     """Compute class activation maps of MODEL for its predictions of IMAGES and of their crops, PREDICTIONS.
@@ -53,6 +55,8 @@ def explain(
         CSV table of the crops that were chosen, to write.
     images_table : path
         CSV table of the images that were chosen, to write.
+    sheet : str
+        Sample sheet: images are read from where it says, if they have been moved since they were listed.
 
     Raises
     ------
@@ -69,7 +73,7 @@ def explain(
     shown = np.stack([np.asarray(array[int(number)]) for number in chosen["crop"]])
     targets = [classes.index(label) for label in chosen["prediction"]]
     maps = activation_maps(network, shown, targets, method=options.method, device=device)
-    files = read_table(split_table).set_index("name")
+    files = read_split(split_table, sheet=sheet).set_index("name")
     originals = choose_originals(read_csv(images), whole=options.whole, rng=rng)
     originals["pixel_nm"] = files.loc[originals["name"], "pixel_nm"].to_numpy()
     geometry = {name: metadata[name] for name in GEOMETRY}
