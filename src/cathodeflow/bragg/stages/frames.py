@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.binning import bin_mask, binned_shape
-from cathodeflow.bragg.corrections import corrected_frames, detector_mask, invalid_pixels
+from cathodeflow.bragg.binning import bin_frame, bin_mask, binned_shape
+from cathodeflow.bragg.corrections import corrected_frames, detector_mask, invalid_pixels, saturation_level
 from cathodeflow.bragg.options import Frames, require_apart
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.frames import (
     FrameSeries,
+    correction_source,
     count_limits,
     open_series,
     read_frames,
@@ -64,7 +65,8 @@ def frames(
         stored = mask_of(number) if mask_of is not None else None
         return invalid if stored is None else invalid | stored
 
-    detector = detector_mask([find_invalid(*sample) for sample in _samples(series, options)], bad=bad_pixels)
+    samples = _samples(series, options)
+    detector = detector_mask([find_invalid(*sample) for sample in samples], bad=bad_pixels)
     if detector.all():
         raise InputError(str(mask or source), "every pixel marked as bad", "a mask in which 0 means good")
     if dark_image is not None and (wrong := ~np.isfinite(dark_image) & ~detector).any():
@@ -76,13 +78,14 @@ def frames(
         source=source,
         mask=detector,
         find_invalid=find_invalid,
+        limits=limits,
         dark_image=dark_image,
         bad=bad,
     )
     if options.on_bad_file == "fail":
         corrected = unless_bad(corrected, bad)
     binned = bin_mask(detector, options.binning)
-    written, invalid = write_frames(
+    written, invalid, saturated = write_frames(
         out,
         progress(corrected, "frames", total=len(wanted)),
         shape=binned_shape(series.shape, options.binning),
@@ -91,10 +94,15 @@ def frames(
         source=source,
         raw_shape=series.shape,
         compression=options.compression,
+        saturation=saturation_level(samples[0][1].dtype, options, limits) * options.binning**2,
+        dark=None if dark_image is None else bin_frame(np.where(detector, 0, dark_image), options.binning),
+        dark_frames=open_series(correction_source(dark)).n_frames if dark else 1,
     )
     for problem in (*series.bad, *bad):
         log.warning("left out: %s", problem)
     log.info("%d frames of %d x %d pixels written, %d bad pixels", written, *binned.shape, int(binned.sum()))
+    if saturated:
+        log.info("%d saturated pixels, left out of the fits", saturated)
     if invalid:
         log.info("%d pixels without a count in single frames, masked there", invalid)
     return Metrics(
@@ -106,6 +114,7 @@ def frames(
             "cols": binned.shape[1],
             "bad_pixels": int(binned.sum()),
             "invalid_pixels": invalid,
+            "saturated_pixels": saturated,
         }
     )
 
