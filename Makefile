@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Where it is set, every job compiles all that it imports anew: seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env demo test test-slurm lint report ui bench faults lock reference clean
+.PHONY: help env demo test test-slurm lint report ui bench faults mutants lock reference clean
 .DELETE_ON_ERROR:
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make ui         show the recorded runs (MLflow) in a browser"
 	@echo "make bench      measure every figure that the README quotes"
 	@echo "make faults     kill, damage, fill up and deceive, and count what is survived"
+	@echo "make mutants    break the code one line at a time, and count what tests see"
 	@echo "make lint       style, types and workflow checks only"
 	@echo "make env        build .venv from envs/requirements.lock"
 	@echo "make lock       resolve envs/requirements.lock and envs/bootstrap.lock anew"
@@ -76,6 +77,9 @@ bench: $(READY)
 
 faults: $(READY)
 	python tests/faults/table.py
+
+mutants: $(READY)
+	python tests/faults/mutants.py
 
 reference: $(READY)
 	cathodeflow reference > config/README.md

@@ -1,6 +1,7 @@
 """The command line: `cathodeflow <technique> <stage>`, and the commands for the whole workflow."""
 
 import importlib
+import shlex
 import sys
 from typing import Any
 
@@ -11,6 +12,8 @@ from cathodeflow import cluster
 from cathodeflow.commands import Technique, start
 from cathodeflow.commands import main as run
 from cathodeflow.io.atomic import is_first_process
+from cathodeflow.io.text import restart_in_utf8
+from cathodeflow.low_memory import under_memory_limit
 from cathodeflow.stage import technique_names
 
 
@@ -78,13 +81,18 @@ def reference() -> None:
 
 @cli.command()
 @click.argument("results", default="results")
-def verify(results: str) -> None:
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Remove what is damaged, so that snakemake rebuilds just that. Files without a digest are never removed.",
+)
+def verify(results: str, repair: bool) -> None:
     """Check every file under RESULTS against its recorded digest.
 
-    Prints the command that rebuilds damaged or missing files. Also lists the results that were made with other versions
-    of Python or of libraries than are installed.
+    Prints the command that rebuilds damaged or missing files. Also lists the results that were made with other
+    versions of Python or of libraries than are installed.
     """
-    from cathodeflow.verify import rebuild_command
+    from cathodeflow.verify import rebuild_command, remove_damaged
     from cathodeflow.verify import verify as compare
 
     found = compare(results)
@@ -97,9 +105,19 @@ def verify(results: str) -> None:
     if not found.errors:
         click.echo(f"{results}: {what}, all unchanged{rest}")
         return
-    click.echo(f"{results}: {what}: {len(found.errors)} damaged or missing{rest}. To rebuild them:", err=True)
-    click.echo(f"    {rebuild_command(found.remove)}", err=True)
-    sys.exit(1)
+    click.echo(f"{results}: {what}: {len(found.errors)} damaged or missing{rest}", err=True)
+    if repair:
+        remove_damaged(found)
+        for path in found.damaged:
+            click.echo(f"{path}: removed", err=True)
+    elif found.damaged:
+        click.echo(f"To remove what is damaged: cathodeflow verify {shlex.quote(results)} --repair", err=True)
+    for path in found.left:
+        click.echo(f"{path}: not removed by --repair, as it may hold more than results: see above", err=True)
+    if found.remake:
+        click.echo("To rebuild it, with the options of the run, such as --configfile:", err=True)
+        click.echo(f"    {rebuild_command(found.remake)}", err=True)
+    sys.exit(0 if repair and not found.left else 1)
 
 
 @cli.command()
@@ -131,12 +149,14 @@ def track(
 
     If the server does not answer, the records wait for the next start of the workflow.
     """
-    from cathodeflow.tracking import find_records, record_runs
+    from cathodeflow.options import from_flags
+    from cathodeflow.tracking import list_records, record_runs
 
+    from_flags(cluster.Tracking, {"uri": uri, "experiment": experiment})
     shared: dict[str, list[str]] = {}
     for technique, name in (folder.split("=", 1) for folder in folders):
         shared.setdefault(technique, []).append(name)
-    records = find_records(results, dict(sheet.split("=", 1) for sheet in sheets), shared)
+    records = list_records(results, dict(sheet.split("=", 1) for sheet in sheets), shared)
     waiting = record_runs(records, results=results, uri=uri, experiment=experiment, out=out, attempt=attempt)
     if waiting:
         click.echo(f"{uri}: {waiting}; the runs will be sent at the next start of snakemake", err=True)
@@ -144,4 +164,5 @@ def track(
 
 def main() -> None:
     """Entry point of the `cathodeflow` command."""
-    run(cli)
+    restart_in_utf8()
+    under_memory_limit(lambda: run(cli))

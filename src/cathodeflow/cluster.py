@@ -12,10 +12,13 @@ from typing import Any, Literal
 import click
 from pydantic import field_validator
 
+from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.flags import flag
 from cathodeflow.options import Options, OptionsT, from_flags, option
 
 _ADDRESS = r"(tcp|tls|ucx)://\S+:\d+"
+_SERVERS = ("http", "https")
+_SECRETS = re.compile(r"[?&][^=&]*(passw|pwd|token|secret|key|credential)[^=&]*=", re.IGNORECASE)
 
 
 class Cluster(Options):
@@ -73,9 +76,25 @@ class Tracking(Options):
 
     uri: str = option(
         "sqlite:///results/mlflow.db",
-        "MLflow tracking address: a database file or a server. A server also receives the training curves live.",
+        "MLflow tracking address: a database file or a server. A server also receives the training curves live. User "
+        "and password belong in the environment: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+        "MLFLOW_TRACKING_TOKEN.",
     )
     experiment: str = option("cathodeflow", "MLflow experiment for the runs.")
+
+    @field_validator("uri")
+    @classmethod
+    def _holds_no_secret(cls, uri: str) -> str:
+        scheme, _, rest = uri.partition("://")
+        user, at, _ = rest.rpartition("@")
+        # A file's path may hold an @, and a database's address its user.
+        secret = at and scheme != "file" and not scheme.startswith("sqlite") and (":" in user or scheme in _SERVERS)
+        if secret or _SECRETS.search(uri):
+            raise ValueError(
+                "an address without user and password, which belong in the environment: MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN; those of a database in its own, such as PGPASSWORD"
+            )
+        return uri
 
 
 # Sections of the configuration that are command-line flags, and the prefixes of these flags.
@@ -101,7 +120,12 @@ def choose(values: dict[str, Any]) -> None:
     """
     for section, cls in SECTIONS.items():
         given = {name: values[f"{section}_{name}"] for name in cls.model_fields}
-        _keep(section, from_flags(cls, given))
+        try:
+            _keep(section, from_flags(cls, given))
+        except InputError as error:
+            # The flags begin with the name of the section.
+            named = [(one.where.replace("--", f"--{section}-", 1), one.found, one.expected) for one in error.errors]
+            raise InputErrors.of([InputError(*one) for one in named]) from None
 
 
 def environment(config: Any) -> dict[str, str]:

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, get_args, get_origin
@@ -13,7 +14,10 @@ import click
 
 from cathodeflow.errors import InputError
 from cathodeflow.flags import flag, variable
+from cathodeflow.interruption import Interrupted, interrupt_on_signals
+from cathodeflow.io.guard import one_line
 from cathodeflow.io.runs import join_as_job
+from cathodeflow.low_memory import is_out_of_memory, limit_text
 from cathodeflow.options import Options, flag_name, from_flags, leaves, renamed
 from cathodeflow.stage import Stage, file_argument, stage_file, stage_names
 
@@ -146,7 +150,7 @@ def start(log_file: str | None, threads: int | None) -> None:
     if log_file:
         os.makedirs(os.path.dirname(log_file) or ".", exist_ok=True)
         handlers[0].setLevel(logging.ERROR)
-        handlers.append(logging.FileHandler(log_file, mode="w", encoding="utf-8"))
+        handlers.append(logging.FileHandler(log_file, mode="w", encoding="utf-8", errors="backslashreplace"))
         handlers[1].setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=handlers)
     log.setLevel(logging.INFO)
@@ -160,6 +164,7 @@ def start(log_file: str | None, threads: int | None) -> None:
 
 def main(entry: click.Command) -> None:
     """Run the command line; bad input gives one line and exit status 1, other exceptions a request to report them."""
+    interrupt_on_signals()
     try:
         entry.main(standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -167,17 +172,18 @@ def main(entry: click.Command) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        log.error("interrupted")
-        sys.exit(130)
+    except Interrupted as error:
+        # Where there is a log it is the workflow that was stopped, which says so once for all its jobs.
+        log.warning("interrupted by %s", error)
+        sys.exit(128 + signal.Signals[str(error)])
     except Exception as error:
         if isinstance(error, InputError):
             # The line is sufficient without a traceback, and Snakemake shows the log.
             log.error("%s", error)
+        elif is_out_of_memory(error):
+            log.error("out of memory: %s%s", one_line(error), limit_text())
         elif isinstance(error, OSError) and error.filename:
             log.error("%s: %s", error.filename, error.strerror)
-        elif isinstance(error, MemoryError):
-            log.error("out of memory: %s", error)
         else:
             for handler in logging.getLogger().handlers:
                 if isinstance(handler, logging.FileHandler):

@@ -3,6 +3,7 @@
 import difflib
 import functools
 import json
+import re
 import shlex
 import types
 import typing
@@ -199,9 +200,14 @@ def as_input_error(
         else:
             expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
             found.append(
-                InputError(name(location) if location else name(("options",)), repr(problem["input"]), expected)
+                InputError(name(location) if location else name(("options",)), _shown(problem["input"]), expected)
             )
     return InputErrors.of(found)
+
+
+def _shown(value: Any) -> str:
+    """Write a value as an error shows it: without the password of an address."""
+    return re.sub(r"(//)[^\s'\"]*@|([?&]\w+=)[^\s'\"&]+", lambda found: f"{found[1] or found[2]}...", repr(value))
 
 
 def renamed(cls: type[BaseModel], location: tuple[Any, ...]) -> tuple[str, ...] | None:

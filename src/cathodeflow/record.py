@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.digests import content_digest, input_digests, written_digests
 from cathodeflow.io.tables import plain, write_json
 from cathodeflow.options import Options
@@ -84,6 +85,7 @@ def write_record(
     begun : Begun, optional
         Start of the job. Default: that of the process.
     """
+    WRITTEN.pop(os.path.abspath(path), None)  # a record of before in its place
     content = plain(
         {
             "format": FORMAT,

@@ -1,4 +1,4 @@
-"""A stage of the workflow: one function, which a notebook calls and a rule runs as a command."""
+"""A stage of the workflow: one function, for notebooks and as a command of a rule."""
 
 import functools
 import importlib
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from cathodeflow.errors import InputError
 from cathodeflow.file_arguments import (
     FileArgument,
     InputFile,
@@ -21,6 +22,7 @@ from cathodeflow.file_arguments import (
     file_argument,
 )
 from cathodeflow.io.atomic import WRITTEN
+from cathodeflow.io.sources import shown, undecodable
 from cathodeflow.options import Options, leaves, value_of
 
 __all__ = [
@@ -31,15 +33,15 @@ __all__ = [
 
 
 class Metrics(dict[str, Any]):
-    """Figures of merit of a stage by name; None where one could not be computed.
+    """Figures of merit of a stage by name; None if one could not be computed.
 
     Parameters
     ----------
     values : mapping
     history : iterable of mapping
-        Of a training: a row per epoch, with the key `epoch`.
+        For trainings: one row per epoch, with the key `epoch`.
     figures : iterable of str
-        Of a stage that draws: the image files.
+        For stages that draw: the image files.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class Stage:
     Parameters
     ----------
     function : callable
-        Positional arguments are what it reads; keyword-only ones are outputs, further settings, and `options`, whose
+        Positional arguments are inputs; keyword-only ones are outputs, further settings, and `options`, whose
         annotation is the options class. Its numpy docstring has the help text of every argument.
     name : str
         Such as `bragg.fit`.
@@ -71,7 +73,7 @@ class Stage:
         functools.update_wrapper(self, function)
         hints = get_type_hints(function, include_extras=True)
         self.options_class: type[Options] = hints["options"]
-        #: What the function takes besides its options.
+        #: Parameters of the function except `options`.
         self.arguments = {
             name: parameter.replace(annotation=hints[name])
             for name, parameter in inspect.signature(function).parameters.items()
@@ -102,16 +104,16 @@ class Stage:
         arguments, keywords
             Those of the function; paths may be `pathlib.Path`.
         options : Options, optional
-            By default those of the options class.
+            Default: those of the options class.
         sample : str, optional
-            What the record calls the sample; by default the name of the record's folder.
+            Name of the sample in the record. Default: the name of the record's folder.
         record : path, optional
-            JSON file for options, figures of merit, and digests of what was read and written.
+            JSON file for options, figures of merit, and digests of inputs and outputs.
 
         Raises
         ------
         InputError
-            Something that cannot be used: a line for each.
+            An input cannot be used: one line each.
         """
         given = self.options_class() if options is None else options
         name = sample or (Path(record).absolute().parent.name if record else "sample")
@@ -121,12 +123,13 @@ class Stage:
         for argument, value in bound.arguments.items():
             if argument in self.arguments and file_argument(self.arguments[argument].annotation):
                 bound.arguments[argument] = _as_text(value)
+        self._check_outputs(bound.arguments, given, record)
         if record is None:
             return self.function(*bound.args, **bound.kwargs)
-        # Takes as long to import as all of `--help` may.
+        # Slow to import, which would delay `--help`.
         from cathodeflow.record import begin, write_record
 
-        # A notebook runs many stages in one process; the record is of this one, with the stages that it calls.
+        # A notebook runs many stages in one process; the record is only for this one and the stages that it calls.
         before = dict(WRITTEN)
         WRITTEN.clear()
         begun = begin()
@@ -140,41 +143,50 @@ class Stage:
                 metrics=metrics,
                 history=metrics.history,
                 figures=metrics.figures,
-                inputs=self._inputs(bound.arguments, given),
+                inputs=self._files(bound.arguments, given, output=False),
                 begun=begun,
             )
         finally:
             WRITTEN.update(before)
         return metrics
 
-    def _inputs(self, arguments: Mapping[str, Any], options: Options) -> list[str]:
-        """List the files that were read: those of the arguments, and those that options name."""
-        read = [
-            value
-            for name, value in arguments.items()
-            if name in self.arguments
-            and (file := file_argument(self.arguments[name].annotation)) is not None
-            and not file.output
-        ]
-        read += [
-            value_of(options, key)
-            for key, field in leaves(type(options))
-            if (file := file_argument(field.annotation)) is not None and not file.output
-        ]
-        flat = [path for value in read for path in (value if isinstance(value, list | tuple) else [value])]
+    def _files(
+        self, arguments: Mapping[str, Any], options: Options, *, output: bool, kinds: Iterable[str] = ()
+    ) -> list[str]:
+        """List the files that are read, or written: those of the arguments, and those that options name."""
+        given = [(arguments[name], item.annotation) for name, item in self.arguments.items() if name in arguments]
+        given += [(value_of(options, key), field.annotation) for key, field in leaves(type(options))]
+        files = [(value, file) for value, annotation in given if (file := file_argument(annotation))]
+        named = [value for value, file in files if file.output == output and (not kinds or file.metavar in kinds)]
+        flat = [path for value in named for path in (value if isinstance(value, list | tuple) else [value])]
         return [path for path in flat if path]
 
+    def _check_outputs(
+        self, arguments: Mapping[str, Any], options: Options, record: str | os.PathLike[str] | None
+    ) -> None:
+        """Refuse outputs that would replace anything but files and stores, before hours are spent on them."""
+        from cathodeflow.io.manifests import is_own_store  # imports more than `--help` has time for
+        from cathodeflow.io.stage_outputs import require_outputs
+
+        files, stores, folders = (
+            self._files(arguments, options, output=True, kinds=[kind]) for kind in ("FILE", "STORE", "FOLDER")
+        )
+        files += [os.fspath(record)] if record else []
+        # Results are often written into a folder that others of them are read from.
+        read = self._files(arguments, options, output=False, kinds=("FILE", "STORE", "SOURCE"))
+        require_outputs(files=files, stores=stores, folders=folders, inputs=read, is_ours=is_own_store)
+
     def summary(self) -> str:
-        """First paragraphs of the docstring, without its sections."""
+        """Return the first paragraphs of the docstring, without its sections."""
         return re.split(r"\n\w+\n-{3,}", inspect.getdoc(self.function) or "")[0].strip()
 
     def help(self) -> dict[str, str]:
-        """Text of every argument, from the docstring's section of parameters."""
+        """Return the text of every argument, from the section `Parameters` of the docstring."""
         return parameter_texts(inspect.getdoc(self.function) or "")
 
 
 def stage(name: str) -> Callable[[Callable[..., Metrics]], Stage]:
-    """Make a function the stage `name`, such as `bragg.fit`."""
+    """Decorate a function to make it the stage `name`, such as `bragg.fit`."""
     return lambda function: Stage(function, name)
 
 
@@ -225,12 +237,12 @@ def exported(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]
 
 
 def has_stage(package: str, name: str) -> bool:
-    """Whether a technique's package has a stage of this name; nothing is imported."""
+    """Return whether a technique's package has a stage of this name, without importing it."""
     return name.isidentifier() and stage_file(package, name).is_file()
 
 
 def stage_names(package: str, fields: Iterable[str]) -> list[str]:
-    """Names of a technique's stages: those of its section's fields in their order, then others, which have no rule."""
+    """Return the names of a technique's stages: first the fields of its section, then others, which have no rule."""
     first = [name for name in fields if has_stage(package, name)]
     files = sorted(path.stem for path in stage_file(package, "").parent.glob("[!_]*.py"))
     return first + [name for name in files if name not in first]
@@ -247,6 +259,10 @@ def technique_names() -> list[str]:
 
 
 def _as_text(value: Any) -> Any:
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return [os.fspath(item) for item in value] if isinstance(value, list | tuple) else value
+    """Paths as texts, which can be written into records."""
+    if isinstance(value, list | tuple):
+        return [_as_text(item) for item in value]
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if isinstance(text, str) and undecodable(text):
+        raise InputError(shown(text), "a name that is not in UTF-8", "a name in UTF-8; rename it")
+    return text

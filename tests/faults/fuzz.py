@@ -5,11 +5,13 @@ python -m tests.faults.fuzz FOLDER EXAMPLES SEED prints a line of JSON for every
 
 import json
 import random
+import re
 import resource
 import shutil
 import signal
 import struct
 import sys
+import time
 import traceback
 import warnings
 from pathlib import Path
@@ -21,11 +23,36 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from cathodeflow.errors import InputError
-from tests.faults.seeds import SEEDS, TOKENS, Seed
+from tests.faults.seeds import SEEDS, TOKENS, Seed, frames
+from tests.faults.structure import other_hdf5, other_json
 
-#: Seconds of processor time for one file, and bytes of memory for all of them.
-SECONDS, MEMORY = 20, 4 * 2**30
+#: Seconds of processor time in this process for one file; a decoder with its own process has limits of its own.
+SECONDS = 5
+#: MB that one small damaged file may take.
+MEMORY_MB = 400
+#: What is said where a decoder in a process of its own was ended.
+LIMITS = ("of processor time", "of memory", "the decoder ended")
 NUMBERS = (0, 1, 2, 127, 255, 65535, 200_000, 2**31 - 1, 2**32 - 1, 2**63 - 1)
+TEXTS = (b"0", b"-1", b"1", b"3", b"65536", b"24000000", b"99999999999", b"1e9", b"1.5", b"nan", b"", b"x")
+#: How well-formed files get other contents, by suffix.
+STRUCTURES = {".json": other_json, **dict.fromkeys((".h5", ".nxs", ".cxi"), other_hdf5)}
+#: Suffixes of formats that are recognised by them.
+SUFFIXES = (
+    ".mpa",
+    ".mrc",
+    ".spe",
+    ".pnm",
+    ".spr",
+    ".kcd",
+    ".img",
+    ".raw",
+    ".edf",
+    ".cbf",
+    ".dm3",
+    ".gz",
+    ".bz2",
+    ".xml",
+)
 
 place = st.one_of(st.integers(0, 400), st.integers(0, 2**31))
 MUTATION = st.one_of(
@@ -36,7 +63,11 @@ MUTATION = st.one_of(
     st.tuples(st.just("drop"), place, st.integers(1, 64)),
     st.tuples(st.just("repeat"), place, st.integers(1, 64)),
     st.tuples(st.just("cut"), place, st.just(0)),
+    st.tuples(st.just("field"), place, st.sampled_from(TEXTS)),
+    st.tuples(st.just("rename"), st.just(0), st.sampled_from(SUFFIXES)),
 )  # fmt: skip
+
+OTHER = st.tuples(st.just("other"), st.integers(0, 10**6), st.integers(0, 10**6))
 
 
 class HangError(BaseException):
@@ -64,6 +95,9 @@ def mutate(content: bytes, mutations: list[tuple[str, int, Any]]) -> bytes:
             data[at:at] = data[at : at + what] * 3
         elif kind == "cut":
             del data[at:]
+        elif kind == "field" and (found := list(re.finditer(rb"-?\d+", data[:20_000]))):
+            number = found[where % len(found)]
+            data[number.start() : number.end()] = what
     return bytes(data)
 
 
@@ -90,35 +124,70 @@ def fuzz(one: Seed, folder: Path, examples: int, number: int) -> dict[str, Any]:
     contents = {path: path.read_bytes() for path in files}
     # Noise behind the first bytes of a format is no good file.
     truth = one.read(good) if one.exact else None
-    counts = {"name": one.name, "read": 0, "refused": 0, "faults": []}
+    counts: dict[str, Any] = {
+        "name": one.name,
+        "read": 0,
+        "refused": 0,
+        "limited": 0,
+        "faults": [],
+        "slowest_s": 0.0,
+        "memory_mb": 0,
+    }
     choose = random.Random(number)
+    bytewise, structured = st.lists(MUTATION, min_size=1, max_size=3), any(path.suffix in STRUCTURES for path in files)
 
     @seed(number)
     @settings(
         max_examples=examples, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
     )  # fmt: skip
-    @given(st.lists(MUTATION, min_size=1, max_size=3))
+    @given(bytewise | st.lists(OTHER, min_size=1, max_size=2) if structured else bytewise)
     def damage(mutations: list[tuple[str, int, Any]]) -> None:
         path = choose.choice(files)
         path.write_bytes(mutate(contents[path], mutations))
+        for kind, where, what in mutations:
+            if kind == "other" and path.suffix in STRUCTURES:
+                STRUCTURES[path.suffix](path, where, what)
+        # Only frames are recognised by content and suffix; the name of another file is its reader's business.
+        suffix = next((what for kind, _, what in mutations if kind == "rename" and one.read is frames), "")
+        read = path.rename(f"{path}{suffix}") if suffix else good
         (folder / "last").write_text(f"{path}: {mutations}")
+        before = memory("VmRSS", reset=True)
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        clock = time.monotonic()
         try:
-            result = one.read(good)
+            result = one.read(read)
             counts["read"] += 1
-            if one.exact and not same(result, truth):
+            if one.exact and mutations[0][0] != "other" and not same(result, truth):
                 counts["faults"].append(f"{one.name}: other values were read: {mutations}")
-        except InputError:
+        except InputError as error:
             counts["refused"] += 1
+            counts["limited"] += any(text in str(error) for text in LIMITS)
         except (Exception, HangError):
             text = traceback.format_exc().strip().splitlines()
             counts["faults"].append(f"{one.name}: {mutations}: " + " | ".join(text[-7:]))
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
+            taken_s = round(time.monotonic() - clock, 1)
+            if taken_s > counts["slowest_s"]:
+                counts.update(slowest_s=taken_s, slowest=str(mutations))
+            taken = (memory("VmHWM") - before) // 1024
+            counts["memory_mb"] = max(counts["memory_mb"], taken)
+            if taken > MEMORY_MB:
+                counts["faults"].append(f"{one.name}: {taken} MB: {mutations}")
+            if suffix:
+                read.unlink()
             path.write_bytes(contents[path])
 
     damage()
     return counts
+
+
+def memory(name: str, *, reset: bool = False) -> int:
+    """Memory of this process [kB]: VmRSS now, VmHWM the most since the last reset."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def hang(*_: Any) -> None:
@@ -137,9 +206,7 @@ def main(folder: str, examples: str, number: str, *names: str) -> None:
         if names and one.name not in names:
             continue
         print(f"# {one.name}", flush=True)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         found = fuzz(one, Path(folder, str(k)), int(examples), int(number) + k)
-        found["memory_mb"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
         print(json.dumps(found), flush=True)
         shutil.rmtree(Path(folder, str(k)))
 

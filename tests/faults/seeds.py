@@ -6,9 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fabio
 import fabio.cbfimage
-import fabio.edfimage
 import h5py
 import hdf5plugin
 import numpy as np
@@ -22,9 +20,10 @@ from cathodeflow.bcdi.aps_34idc import geometry_of_34idc
 from cathodeflow.bcdi.network import make_network, restored
 from cathodeflow.bcdi.options import Train
 from cathodeflow.bragg.model import BraggNN, from_weights
-from cathodeflow.bragg.options import Scan
+from cathodeflow.bragg.options import FindPeaks, Scan
 from cathodeflow.fibsem.bundle import load_bundle, save_bundle
 from cathodeflow.fibsem.unet import UNet
+from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.frames import open_series, read_frames
 from cathodeflow.io.frames_file import read_frames_file, write_frames
 from cathodeflow.io.image_lists import read_rows
@@ -42,9 +41,12 @@ from cathodeflow.io.spec import read_spec_scan
 from cathodeflow.io.tables import read_csv, read_json, read_table, write_csv, write_json, write_table
 from cathodeflow.io.text import read_yaml
 from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
+from cathodeflow.record import write_record
+from cathodeflow.record_files import read_records
 from cathodeflow.samples import read_samples
 from cathodeflow.tracking import next_attempt
 from cathodeflow.verify import verify
+from tests.faults.detector_files import GOOD, NOISE
 
 RNG = np.random.default_rng(0)
 STACK = RNG.poisson(40, (4, 24, 20)).astype(np.uint16)
@@ -124,12 +126,25 @@ def volume(path: Path) -> tuple[Any, ...]:
     return np.asarray(read_volume(path)), read_volume_info(path)
 
 
+def table(path: Path) -> Any:
+    return {name: values.to_numpy() for name, values in read_table(path).items()}
+
+
 def results(path: Path) -> Any:
     """Read what a folder of results with this file as a record says."""
     folder = path.parent / "results" / "bragg"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "a.json").write_bytes(path.read_bytes())
-    return next_attempt(str(path)), verify(str(folder.parent)).errors
+    attempt, found = next_attempt(str(path), f"sqlite:///{path}"), verify(str(folder.parent))
+    return attempt, found.errors, found.damaged, read_records([str(path)])
+
+
+def _record(path: Path) -> None:
+    WRITTEN.clear()
+    history = [{"epoch": 1, "loss": 0.5}]
+    write_record(
+        str(path), stage="bragg.find_peaks", sample="a", options=FindPeaks(), metrics={"n": 5}, history=history
+    )
 
 
 def _hdf5(path: Path) -> None:
@@ -174,10 +189,6 @@ def _reconstruction(path: Path) -> None:
     write_cxi(path, Reconstruction(found, found.real > 0.5, (1.0, 2.0, 3.0), fields=field, process={"seed": 1}))
 
 
-def _noise(magic: bytes) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(magic + RNG.integers(0, 256, 3000, np.uint8).tobytes()) and None
-
-
 def _seeds() -> list[Seed]:
     small = BraggNN(7, (4,), generator=torch.Generator().manual_seed(0)).state_dict()
     unet = {"unet": UNet(2, context=1, widths=(2, 3), dropout=0.0, dropout_where="blocks", dropout_kind="element")}
@@ -195,9 +206,8 @@ def _seeds() -> list[Seed]:
         Seed("nexus.nxs", lambda p: write_nexus_series(p, STACK, n_frames=4, shape=STACK.shape[1:]), lambda p: read_scan(str(p))),
         Seed("frames.npy", lambda p: np.save(p, STACK), frames),
         Seed("cache.npz", _cache, frames),
-        Seed("frame.edf", lambda p: fabio.edfimage.EdfImage(STACK[0]).write(str(p)), frames),
         Seed("frame.cbf", lambda p: fabio.cbfimage.CbfImage(STACK[0].astype(np.int32)).write(str(p)), frames),
-        *(Seed(f"noise_{k}.img", _noise(magic), frames) for k, magic in enumerate(_magics())),
+        *(Seed(name, make, frames) for name, make in {**GOOD, **NOISE}.items()),
         Seed("grey.jpg", lambda p: Image.fromarray(GREY).convert("RGB").save(p), micrograph),
         Seed("grey.png", lambda p: Image.fromarray(GREY).save(p), micrograph),
         Seed("palette.png", lambda p: Image.fromarray(GREY).convert("P").save(p), micrograph),
@@ -210,10 +220,10 @@ def _seeds() -> list[Seed]:
         Seed("coloured.png", lambda p: Image.fromarray(GREY).convert("RGB").save(p), slices),
         Seed("scan.spec", lambda p: p.write_text(SPEC), spec),
         Seed("geometry.yaml", lambda p: p.write_text(yaml.safe_dump({"energy_kev": 9.0, "angles": [1, {"a": 2}]})), read_yaml),
-        Seed("table.parquet", lambda p: write_table(p, TABLE), read_table),
+        Seed("table.parquet", lambda p: write_table(p, TABLE), table, True),
         Seed("table.csv", lambda p: write_csv(p, TABLE), read_csv),
         Seed("content.json", lambda p: write_json(p, {"a": [1, 2.5, None], "b": {"c": "d"}}), read_json),
-        Seed("record.json", lambda p: write_json(p, {"format": "cathodeflow-record-1", "outputs": {"x": "y"}, "attempt": 1}), results),
+        Seed("record.json", _record, results),
         Seed("images.csv", lambda p: p.write_text("image,composition,state\na.jpg,622,cycled\nb.jpg,811,\n"), lambda p: read_rows(str(p))),
         Seed("scans.tsv", lambda p: p.write_text("sample\trole\tframes\na\ttrain\tx.h5\nb\tmeasure\ty.h5\n"), lambda p: read_samples(str(p), Scan)),
         Seed("weights.pth", lambda p: save_model(p, small, {"a": 1}), network, True),
@@ -237,14 +247,6 @@ def _seeds() -> list[Seed]:
 def _foreign(path: Path) -> None:
     write_volume(path, STACK, chunks=(2, 12, 20))
     os.remove(f"{path}.manifest.json")
-
-
-def _magics() -> list[bytes]:
-    """First bytes of the formats that fabio tells by them."""
-    from fabio.openimage import MAGIC_NUMBERS
-
-    known = {magic for magic, _ in MAGIC_NUMBERS if magic[:4] not in (b"\x89HDF", b"II*\0", b"MM\0*")}
-    return sorted(magic if isinstance(magic, bytes) else magic.encode() for magic in known)
 
 
 SEEDS = _seeds()

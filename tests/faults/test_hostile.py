@@ -17,6 +17,7 @@ import torch
 import zarr
 from PIL import Image
 
+from cathodeflow.bragg.model import BraggNN, from_weights
 from cathodeflow.bragg.options import Scan
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.bundle import load_bundle
@@ -278,6 +279,33 @@ def huge_store(path: Path) -> None:
     zarr.create_array(str(path), shape=(2**18, 2**18), chunks=(2**18, 2**18), dtype="u2")
 
 
+def many_chunks(path: Path) -> None:
+    zarr.create_array(str(path), shape=(4, 24_000_000, 20), chunks=(2, 12, 20), dtype="u2")
+
+
+def chunks_of_nothing(path: Path) -> None:
+    zarr.create_array(str(path), shape=(4, 24, 20), chunks=(2, 12, 20), dtype="u2")
+    about = json.loads((path / "zarr.json").read_text())
+    about["chunk_grid"]["configuration"]["chunk_shape"] = [0, 12, 20]
+    (path / "zarr.json").write_text(json.dumps(about))
+
+
+def expanded_weights(path: Path) -> None:
+    state = BraggNN(11, (16, 8, 4, 2)).state_dict()
+    torch.save(state | {"dense_layers.0.weight": torch.zeros(1, 1).expand(16, 32_032_008)}, path)
+
+
+def wide_layers(path: Path) -> None:
+    """Two layers of few stored values each, between which another network would have 640 GB."""
+    state = BraggNN(7, (16, 8, 4, 2)).state_dict()
+    state |= {f"dense_layers.{k}.bias": torch.zeros(400_000) for k in (0, 2)}
+    torch.save(state | {f"dense_layers.{k}.weight": torch.zeros(400_000, 8 if k == 0 else 1) for k in (0, 2)}, path)
+
+
+def bragg_network(path: Path) -> object:
+    return from_weights(load_model(path)[0], patch_size=None, where=str(path))
+
+
 def huge_network(path: Path) -> None:
     kinds = {
         "unet": [
@@ -311,6 +339,10 @@ HUGE: dict[str, tuple[Callable[[Path], None], str, Callable[[Path], object], str
     "a frame cache of 10^12 frames": (huge_cache, "a.npz", frames, "no 0_"),
     "an npy of such frames": (huge_npy, "a.npy", frames, "a.npy"),
     "a Zarr chunk of 128 GB": (huge_store, "a.zarr", read_volume, "262144"),
+    "Zarr chunks of a shape with millions of them": (many_chunks, "a.zarr", read_volume, "4000000 files"),
+    "a Zarr chunk of no values": (chunks_of_nothing, "a.zarr", read_volume, "sides of at least 1"),
+    "weights of one stored value": (expanded_weights, "a.pt", bragg_network, "4 of 2050048512 bytes"),
+    "layers that together need 640 GB": (wide_layers, "a.pt", bragg_network, "dense_layers.2.weight"),
     "a network of 10^18 weights": (huge_network, "a.pt", load_bundle, "unet"),
     "YAML of 9^11 values": (alias_bomb, "a.yaml", read_yaml, "aliases"),
 }

@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from ..conftest import ROOT, Project
 from .conftest import TARGETS, command, digests, only_full, tally
 
@@ -22,9 +24,26 @@ def test_raw_data_to_be_read_only_and_results_on_another_file_system(
         assert digests(fresh.folder) == digests(whole.folder)
 
 
+def test_a_locale_without_utf8(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths with an umlaut, of inputs, outputs and logs, under LC_ALL=C and without Python's UTF-8 mode."""
+    shutil.copytree(source / "raw/only", tmp_path / "für/Müll")
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    line = "--log über.log bragg frames für/Müll/frame_*.tif --out ä/frames.h5 --record ä/frames.json"
+    with tally("a locale without UTF-8, names with umlauts"):
+        done = command(tmp_path, line)
+        assert done.returncode == 0, done.stderr
+        assert "für/Müll" in (tmp_path / "ä/frames.json").read_text(encoding="utf-8")
+        assert "frames" in (tmp_path / "über.log").read_text(encoding="utf-8")
+
+
 @only_full
-def test_home_with_blanks_behind_a_link(fresh: Project, whole: Project, tmp_path: Path) -> None:
-    with tally("a folder with blanks in its name, reached through a link"):
+def test_home_with_blanks_behind_a_link(
+    fresh: Project, whole: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    with tally("a folder with blanks in its name, reached through a link, in a locale without UTF-8"):
         home = tmp_path / "home of  Jo O'Neill (ü)"
         fresh.folder.rename(home)
         (tmp_path / "link to it").symlink_to(home)

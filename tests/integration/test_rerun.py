@@ -2,7 +2,10 @@
 
 import os
 import re
+import shlex
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -196,6 +199,11 @@ CASES = {
         {name: number for name, number in MEASURED.items() if name != "bragg_frames"},
     ),
     "the network deleted": (delete("results/bragg/model/braggnn.pt"), NETWORK),
+    "a record deleted": (
+        delete("results/bragg/second/fit.json"),
+        {"bragg_fit": 1, "bragg_compare": 1, "bragg_figures": 1, "mlflow": 1},
+    ),
+    "the database of runs deleted": (delete("results/mlflow.db"), {"mlflow": 1}),
     "a figure deleted": (delete("results/bragg/second/figures/frame.png"), {"bragg_figures": 1, "mlflow": 1}),
 }
 
@@ -205,6 +213,22 @@ def test_dry_run_plans_what_became_invalid(project: Project, case: str) -> None:
     change, expected = CASES[case]
     change(project)
     assert project.planned() == expected
+
+
+def test_repair_makes_just_what_is_damaged_again(project: Project) -> None:
+    damaged, notes = "results/bragg/second/candidates.parquet", project.folder / "results/bragg/second/notes.json"
+    good = {path: path.read_bytes() for path in (project.folder / "results/bragg").rglob("*") if path.is_file()}
+    (project.folder / damaged).write_bytes(bytes(1000))
+    notes.write_text('{"temperature": 25}')
+    line = [sys.executable, "-m", "cathodeflow", "verify", "--repair"]
+    done = subprocess.run(line, cwd=project.folder, capture_output=True, text=True, check=True)
+    assert shlex.split(done.stderr.splitlines()[-1]) == ["snakemake", damaged, "--cores", "all"]
+    assert not (project.folder / damaged).exists() and notes.exists()
+    assert project.planned(damaged) == {"bragg_find_peaks": 1}
+    project.snakemake(damaged)
+    # What follows is as it was, as the table is; the record of its job has other times.
+    assert {path.name for path in good if path.read_bytes() != good[path]} == {"candidates.json"}
+    assert project.planned() == {"mlflow": 1}
 
 
 def test_a_given_model_counts_by_its_content(project: Project) -> None:

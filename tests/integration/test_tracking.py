@@ -1,5 +1,6 @@
 """Records become MLflow runs once, with curves and figures; a server gets the curves of a training as it goes on."""
 
+import base64
 import getpass
 import hashlib
 import importlib.metadata
@@ -7,25 +8,30 @@ import json
 import os
 import platform
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cathodeflow.bragg.options import FindPeaks, Train
+from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.figures import save_figure
 from cathodeflow.io.patch_table import TrainingPatches
 from cathodeflow.io.patches import write_patches
 from cathodeflow.plotting import training_curves
 from cathodeflow.record import Begun, write_record
-from cathodeflow.tracking import CURRENT, KEY, PARENT, UNFINISHED, absolute, import_records, live_run
+from cathodeflow.tracking import CURRENT, KEY, PARENT, UNFINISHED, absolute, import_records, live_run, record_runs
+from cathodeflow.verify import verify
 
 RECORDS = ["results/bragg/a/candidates.json", "results/bragg/model/train.json"]
 HISTORY = [{"epoch": k, "train_loss": 1 / (k + 1), "validation_loss": 1.2 / (k + 1)} for k in range(5)]
@@ -50,10 +56,16 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("results")
 
 
-def find_peaks(peaks: int, path: str = "results/bragg/a/candidates.json", inputs: Iterable[str] = ()) -> None:
+def find_peaks(
+    peaks: int,
+    path: str = "results/bragg/a/candidates.json",
+    inputs: Iterable[str] = (),
+    metrics: Mapping[str, float] | None = None,
+) -> None:
     options = FindPeaks(min_value=peaks)
     WRITTEN.clear()  # as every stage does when it begins
-    write_record(path, stage="bragg.find_peaks", sample="a", options=options, metrics={"peaks": peaks}, inputs=inputs)
+    metrics = metrics or {"peaks": peaks}
+    write_record(path, stage="bragg.find_peaks", sample="a", options=options, metrics=metrics, inputs=inputs)
 
 
 def stored(uri: str):
@@ -163,6 +175,63 @@ def test_what_an_interrupted_import_left_is_replaced(results: Path) -> None:
     assert half.info.run_id not in imported.values()
     _, runs = stored(uri)
     assert sorted(run.data.tags.get("stage", "") for run in runs) == ["", "bragg.find_peaks", "bragg.train"]
+
+
+def test_what_is_damaged_is_one_line_and_the_rest_is_imported(results: Path) -> None:
+    path = Path("results/mlflow.db")
+    uri = f"sqlite:///{path}"
+    find_peaks(9, metrics={"accuracy_a<b> 80 %": 0.5, "accuracy_a:b": 0.25})
+    Path("results/bragg/a/bad.json").write_text(Path(RECORDS[0]).read_text().replace('"sample"', '"simple"'))
+    with pytest.raises(InputError, match=r"^results/bragg/a/bad\.json: found .*as the record itself says$"):
+        import_records(["results/bragg/a/bad.json", *RECORDS], uri=uri, experiment="demo")
+    _, runs = stored(uri)
+    assert sorted(run.data.tags.get("stage", "") for run in runs) == ["", "bragg.find_peaks", "bragg.train"]
+    metrics = next(run.data.metrics for run in runs if run.data.tags.get("stage") == "bragg.find_peaks")
+    # Names that MLflow does not take, such as of classes with any letters, stay apart.
+    assert metrics["accuracy_a:3Cb:3E 80 :25"] == 0.5 and metrics["accuracy_a:3Ab"] == 0.25
+
+    # The list of records, which `verify` compares with what is there, has no file of the user.
+    Path("results/bragg/a/bad.json").unlink()
+    notes = Path("results/bragg/a/notes.json")
+    notes.write_text("{ no JSON")
+    records = [*RECORDS, notes.as_posix()]
+    assert record_runs(records, uri=uri, experiment="demo", out="results/mlflow.json") is None
+    assert json.loads(Path("results/mlflow.json").read_text())["records"] == sorted(RECORDS)
+    found = verify("results")
+    assert (found.records, found.errors, found.unknown) == (2, [], ["results/bragg/a/notes.json"])
+
+    content = path.read_bytes()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'of another MLflow'")
+    with pytest.raises(InputError, match=r"mlflow\.db: found an error .*, expected a database of this version"):
+        # MLflow keeps the first answer for an address.
+        import_records(RECORDS, uri=f"sqlite:///{Path('results').absolute()}/../{path}", experiment="demo")
+    for damaged in (b"no database", content[: len(content) // 2], content[:100] + bytes(8192) + content[8292:]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"^results/mlflow\.db: found an error .*move it away"):
+            import_records(RECORDS, uri=uri, experiment="demo")
+        assert path.read_bytes() == damaged
+
+
+def test_user_and_password_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            told.append(self.headers["Authorization"])
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            """Be quiet."""
+
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ada")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2")
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(Exception, match="404"):
+            import_records([], uri=f"http://127.0.0.1:{server.server_port}", experiment="demo")
+        server.shutdown()
+    assert set(told) == {"Basic " + base64.b64encode(b"ada:hunter2").decode()}
 
 
 @pytest.fixture

@@ -74,7 +74,9 @@ def test_an_interrupted_snakemake_goes_on_where_it_was(finished: Project, tmp_pa
     process = start(project, PEAKS)
     wait_for(lambda: any(job["state"] == "RUNNING" and job["id"] == "2" for job in slurm.jobs()))
     process.send_signal(signal.SIGINT)
-    process.wait(timeout=120)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Traceback" not in output
+    assert output.endswith("stopped by SIGINT; start the same command again to go on\n")
     # Its jobs end with it.
     wait_for(lambda: not [job for job in slurm.jobs() if job["state"] in ("PENDING", "RUNNING", "COMPLETING")])
     assert not (project.folder / PEAKS).exists()

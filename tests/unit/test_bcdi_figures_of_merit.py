@@ -122,6 +122,7 @@ def test_starts_that_agree_have_a_transfer_function_of_one():
     assert curve.value == pytest.approx(1, abs=1e-3) and len(curve.value) == N // 2
     assert curve.frequency == pytest.approx(np.arange(1, 13) / 240)
     assert curve.resolution_nm == pytest.approx(20)
+    assert curve.threshold == pytest.approx(math.exp(-1))
     half = prtf(starts, 2 * spectrum(one).abs(), voxel_nm=(10, 10, 10))
     assert half.value == pytest.approx(0.5, abs=1e-3)
 
@@ -188,6 +189,7 @@ def test_shells_are_of_frequency_not_of_voxels():
 def test_the_resolution_is_where_a_curve_first_crosses():
     frequency, third = np.array([0.1, 0.2, 0.3, 0.4]), np.full(4, 0.3)
     assert Curve(frequency, np.array([1.0, 0.5, 0.1, 0.9]), third).resolution_nm == pytest.approx(1 / 0.25)
+    assert Curve(frequency, np.array([1.0, 0.6, 0.2, 0.9]), third).resolution_nm == pytest.approx(1 / 0.275)
     assert Curve(frequency, np.array([0.2, 0.5, 0.1, 0.9]), third).resolution_nm == math.inf
     assert Curve(frequency, np.array([1.0, 0.9, 0.8, 0.7]), third).resolution_nm == pytest.approx(2.5)
 

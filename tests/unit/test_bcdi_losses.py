@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,6 +65,12 @@ def test_l1_is_the_published_loss_but_for_a_factor_of_the_pattern():
     one, other = amplitude_of(crystal()), amplitude_of(crystal(1))
     published = (one / one.max() - other / other.max()).abs().mean()
     assert float(LOSSES["l1"](one, other)) == pytest.approx(float(published / (other / other.max()).mean()), rel=1e-4)
+
+
+def test_pearson_is_one_minus_the_correlation_of_numpy():
+    one, other = 5 + amplitude_of(crystal()), 5 + amplitude_of(crystal(1))
+    expected = 1 - np.corrcoef(one.flatten(), other.flatten())[0, 1]
+    assert float(LOSSES["pearson"](one, other)) == pytest.approx(expected, rel=1e-3)
 
 
 def test_pixels_that_were_not_measured_do_not_count():

@@ -2,6 +2,7 @@ import base64
 import json
 import re
 import warnings
+from html import escape
 
 import matplotlib
 import numpy as np
@@ -214,6 +215,15 @@ def test_the_page_holds_all_that_it_draws():
     # A cyclic map ends as it began.
     assert abs(maps[1][0] - maps[1][-1]).max() < 10 and abs(maps[0][0] - maps[0][-1]).max() > 90
     assert scene["quantities"][1]["ends"] == ["−π", "0", "π"]
+
+
+@pytest.mark.parametrize("name", ["$SCENE", "$SCRIPT $TITLE", "</script><img src=x onerror=alert(1)>", "<!--<script>"])
+def test_names_stay_text_on_the_page(name):
+    page = surface.surface_page(VOLUME, SUPPORT, [(name, name, STRAIN)], level=0.5, title=name)
+    assert page.count("<script>") == page.count("</script>") == page.count("<h1>") == 1
+    assert f"<h1>{escape(name)}</h1>" in page and "<img" not in page and "<!--" not in page
+    scene = json.loads(re.search(r"const scene = (.*);\n", page)[1])
+    assert scene["quantities"][0]["name"] == f"{name} [{name}]"
 
 
 def test_the_page_of_a_large_particle_is_small():

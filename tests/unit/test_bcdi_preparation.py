@@ -180,9 +180,10 @@ def test_frames_that_are_0_are_named_and_left_out_amid_others():
 def test_values_that_are_not_finite_or_saturated_are_not_known():
     frames = scan().astype(np.float32)
     frames[1, 2, 3], frames[4, 5, 6] = np.nan, 2.0**32 - 1
+    frames[4, 5, 7] = 2.0**31
     found = prepare_scan(frames, saturation=2.0**31)
-    assert not found.mask[1, 2, 3] and not found.mask[4, 5, 6] and found.mask.sum() == found.mask.size - 2
-    assert step(found, "raw")["not_finite"] == 1 and step(found, "raw")["saturated"] == 1
+    assert not found.mask[1, 2, 3] and not found.mask[4, 5, 6:8].any() and found.mask.sum() == found.mask.size - 3
+    assert step(found, "raw")["not_finite"] == 1 and step(found, "raw")["saturated"] == 2
 
 
 def test_background_below_the_threshold_is_0_and_known():

@@ -3,9 +3,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from cathodeflow.bcdi.ambiguities import align
 from cathodeflow.bcdi.coherence import Blur
+from cathodeflow.bcdi.figures_of_merit import log_likelihood
+from cathodeflow.bcdi.free_pixels import free_pixels
 from cathodeflow.bcdi.modes import best_of, mode_decomposition
 from cathodeflow.bcdi.noise import counting_noise, relaxation
 from cathodeflow.bcdi.operators import amplitude, fourier
@@ -121,6 +124,44 @@ def test_the_iterations_are_those_of_the_papers(algorithm, beta):
     )
 
 
+@pytest.mark.parametrize("algorithm", ["HIO", "RAAR"])
+def test_the_support_is_that_of_the_projected_iterate(algorithm):
+    """Shrink-wrap after six of eight iterations: what is cut is the projected object, without the feedback around it."""
+    shape = (12, 14, 15)
+    true = crystal(shape, strength=1.0)
+    random = torch.Generator().manual_seed(2)
+    support = torch.zeros(shape, dtype=torch.bool)
+    support[2:10, 3:12, 3:12] = torch.rand(8, 9, 9, generator=random) > 0.3
+    start = support * torch.polar(1 + torch.rand(shape, generator=random), 6 * torch.rand(shape, generator=random))
+    measured, every = amplitude(true) + 0.1, torch.ones(shape, dtype=torch.bool)
+    scaled = start * measured.norm() / start.norm()
+    given = [one.numpy() for one in (scaled.to(torch.complex128), support, measured.double(), every)]
+    projected, _ = textbook(*given, algorithm, 0.9, 6)
+    found = phased(
+        measured, recipe=f"8*{algorithm}", initial=start, beta=0.9, shrink_every=6, sigma=(0.0, 2.0), threshold=0.3
+    )
+    # The width goes from 0 to 2, and stands at three quarters of the way.
+    expected = ndimage.gaussian_filter(np.abs(projected), 1.5, mode="wrap", truncate=6)
+    expected = expected >= 0.3 * expected.max()
+    assert 0.1 < expected.mean() < 0.5
+    assert (found.supports[0].numpy() ^ expected).sum() <= 0.01 * expected.sum()
+
+
+def test_one_poisson_step_is_the_published_proximity_operator():
+    # Without a support: of modulus m and counts a^2 it gives what minimises (x - m)^2 + x^2 - 2 a^2 ln x.
+    shape = (6, 8, 10)
+    random = torch.Generator().manual_seed(3)
+    start = torch.polar(1 + torch.rand(shape, generator=random), 6 * torch.rand(shape, generator=random))
+    measured = 1 + 3 * torch.rand(shape, generator=random)
+    found = phased(
+        measured, recipe="1*ER", initial=start, likelihood="poisson", shrink_every=0, sigma=(0.0, 0.0), threshold=0.01
+    )
+    assert found.supports.all()
+    wave = numpy_wave((start * measured.norm() / start.norm()).numpy())
+    x = np.abs(numpy_wave(found.objects[0].numpy()))
+    np.testing.assert_allclose((x - np.abs(wave)) + x, measured.numpy() ** 2 / x, rtol=1e-3, atol=1e-3)
+
+
 def test_error_reduction_never_makes_the_error_larger():
     found = phased(amplitude(crystal()), recipe="60*ER", starts=2, shrink_every=0, support=0.4)
     assert (found.errors.diff(dim=1) <= 1e-6).all() and (found.errors[:, -1] < 0.5 * found.errors[:, 0]).all()
@@ -176,6 +217,12 @@ def test_a_start_near_the_crystal_is_kept_on_any_scale():
     initial = 1e-3 * (true + 0.3 * (true.abs() > 0) * noise)
     found = phased(amplitude(true), recipe="10*ER+20*HIO+10*ER", initial=initial)
     assert align(found.objects, true, twin=False)[1] > 0.99
+    # The scale of a start is that of the measurement, whatever it comes with.
+    gap = torch.ones(true.shape, dtype=torch.bool)
+    gap[:, 12:14] = False
+    options = {"recipe": "3*HIO", "shrink_every": 0, "mask": gap}
+    one, large = (phased(amplitude(true), initial=scale * initial, **options).objects for scale in (1, 1e5))
+    assert torch.allclose(one, large, atol=1e-4 * float(one.abs().max()))
     both = phased(amplitude(true), recipe="5*ER", initial=torch.stack([initial, true]))
     assert both.errors[1, 0] < 1e-4 < both.errors[0, 0]
 
@@ -257,6 +304,10 @@ def test_free_pixels_do_not_act_on_the_object():
     plain, held_out = (phased(measured, recipe=SHORT, free_fraction=share) for share in (0.0, 0.1))
     assert plain.free_log_likelihood.isnan().all() and held_out.free_log_likelihood.isfinite().all()
     assert not torch.equal(plain.objects, held_out.objects)
+    # They alone judge it.
+    free = free_pixels((16, 16, 16), 0.1, seed=0)
+    expected = log_likelihood(amplitude(held_out.objects), measured, valid=free)
+    assert held_out.free_log_likelihood.tolist() == pytest.approx(expected.tolist(), rel=1e-4)
 
 
 def test_partial_coherence_is_taken_into_account_and_its_width_found():

@@ -155,6 +155,13 @@ def test_depth_is_the_distance_of_voxels_from_the_surface():
     found = depth(radius < 14, 3.0)
     assert np.abs(found - 3.0 * np.clip(14 - radius, 0, None)).max() < 3.0
     assert not found[radius >= 14].any()
+    # Of a slab the middle of the outermost voxels is half a voxel deep.
+    slab = np.zeros((9, 30, 30), bool)
+    slab[1:8] = True
+    assert depth(slab, 2.0)[:, 15, 15].tolist() == [0, 1, 3, 5, 7, 5, 3, 1, 0]
+    rows = depth_statistics([Field("strain along Q", "1", np.ones(slab.shape))], slab, 2.0, shells=(3.0, 5.0))
+    # A depth at the limit of two shells belongs to the outer one.
+    assert [row["voxels"] for row in rows] == [6300, 3600, 1800, 900]
 
 
 def test_a_shell_without_known_voxels_has_no_figures():

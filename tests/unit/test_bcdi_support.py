@@ -46,11 +46,13 @@ def test_a_box_is_centred_in_any_size():
     assert box_support((4, 4, 4), 1.0).all()
 
 
-@pytest.mark.parametrize(("shape", "share"), [((64, 64, 64), 0.05), ((32, 48, 40), 0.2)])
+@pytest.mark.parametrize(("shape", "share"), [((64, 64, 64), 0.05), ((32, 48, 40), 0.2), ((48, 48, 48), 0.4)])
 def test_free_pixels_are_the_wanted_share_in_islands_away_from_the_centre(shape, share):
     free = free_pixels(shape, share, seed=3)
     assert free.float().mean() == pytest.approx(share, rel=0.15)
-    assert not free[tuple(n // 2 for n in shape)]
+    places = torch.meshgrid(*(torch.arange(n) - n // 2 for n in shape), indexing="ij")
+    near = sum((place / (0.05 * n)) ** 2 for place, n in zip(places, shape, strict=True)) <= 1
+    assert near.sum() > 20 and not free[near].any()
     # Nearly every free pixel has free neighbours, so that it cannot be interpolated from those next to it.
     alone = free & ~(free.roll(1, 2) & free.roll(-1, 2)) & ~(free.roll(1, 1) & free.roll(-1, 1))
     assert alone.sum() < 0.25 * free.sum()

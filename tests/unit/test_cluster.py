@@ -1,8 +1,10 @@
 import os
 
 import pytest
+from click.testing import CliRunner
 
 from cathodeflow import cluster
+from cathodeflow.cli import cli
 from cathodeflow.config import validate
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import is_first_process
@@ -56,3 +58,53 @@ def test_under_slurm_a_training_is_started_as_tasks_of_its_job() -> None:
     os.environ.update(SLURM_JOB_ID="7", SLURM_CPUS_PER_TASK="4", SLURM_GPUS="4")
     command = cluster.launcher(cluster.Processes(devices=2, num_nodes=2))
     assert command == "srun --nodes=2 --ntasks-per-node=2 --cpus-per-task=4 --gpu-bind=none"
+
+
+SECRETS = [
+    "http://ada:hunter2@mlflow.example.org",
+    "https://hunter2@mlflow.example.org:5000/path",
+    "https://ada:hunter2/x@mlflow.example.org",
+    "HTTPS://ada:hunter2@mlflow.example.org",
+    "postgresql://ada:hunter2@db.example.org/mlflow",
+    "postgresql+psycopg2:///mlflow?user=ada&password=hunter2",
+    "https://mlflow.example.org?token=hunter2",
+]
+NO_SECRETS = [
+    "sqlite:///results/mlflow.db",
+    "sqlite:////home/ada@example.org/a:b@c.db",
+    "https://mlflow.example.org:5000/path",
+    "postgresql://ada@db.example.org/mlflow",
+]
+
+
+@pytest.mark.parametrize("uri", SECRETS)
+def test_passwords_in_addresses_are_refused_and_not_shown(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    with pytest.raises(InputError) as caught:
+        validate({"tracking": {"uri": uri}, "bragg": {"samples": "scans.tsv"}}, "config.yaml")
+    told.append(f"{caught.value}")
+    assert told[0].startswith("config.yaml: tracking.uri: found '")
+    track = ["track", "results", "--sheet", "bragg=s.tsv", "--experiment", "x", "--out", "o.json", "--uri", uri]
+    monkeypatch.delenv("CATHODEFLOW_TRACKING_URI", raising=False)
+    for line, environment in (
+        (track, {}),
+        (["--tracking-uri", uri, "schema"], {}),
+        (["schema"], {"CATHODEFLOW_TRACKING_URI": uri}),
+    ):
+        done = CliRunner().invoke(cli, line, env=environment)
+        assert isinstance(done.exception, InputError)
+        told.append(f"{done.exception}{done.output}")
+    assert told[1].startswith("--uri: found") and all(text.startswith("--tracking-uri: found") for text in told[2:])
+    for text in told:
+        assert "hunter2" not in text and "MLFLOW_TRACKING_PASSWORD" in text and "\n" not in text
+
+
+@pytest.mark.parametrize("uri", NO_SECRETS)
+def test_addresses_without_secrets_are_taken(uri: str) -> None:
+    assert validate({"tracking": {"uri": uri}, "bragg": {"samples": "scans.tsv"}}).tracking.uri == uri
+
+
+def test_an_address_in_the_place_of_a_section_is_not_shown_either() -> None:
+    with pytest.raises(InputError) as caught:
+        validate({"tracking": "http://ada:hunter2@example.org", "bragg": {"samples": "scans.tsv"}})
+    assert "hunter2" not in str(caught.value)

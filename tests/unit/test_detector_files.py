@@ -16,7 +16,8 @@ from cathodeflow import bragg
 from cathodeflow.bragg.options import FindPeaks, Frames, Scan, Section, Simulate, require_apart
 from cathodeflow.bragg.raw_data import raw_files
 from cathodeflow.errors import InputError
-from cathodeflow.io.frames import count_limits, open_series, read_frames, read_mask, read_mean, stored_masks
+from cathodeflow.io.correction_images import read_mask, read_mean
+from cathodeflow.io.frames import count_limits, open_series, read_frames, stored_masks
 from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.raw_format import CountLimits
 from cathodeflow.io.rocking_scans import read_scan
@@ -94,6 +95,16 @@ def test_linked_data_files_are_one_series_in_the_order_of_their_numbers(tmp_path
         "run_data_11.h5",
         "run_data_9.h5",
     ]
+
+
+def test_a_folder_of_a_master_and_its_data_files_does_not_count_frames_twice(tmp_path, truth):
+    path = master(tmp_path, truth)
+    for source in (tmp_path, f"{tmp_path}/*.h5"):
+        with pytest.raises(InputError, match=r"run_data_9.h5 as well as .*run_master.h5, which links to it, expected"):
+            open_series(str(source))
+    # In the natural order of their names.
+    np.testing.assert_array_equal(frames_of(f"{tmp_path}/run_data_*.h5"), truth)
+    assert path.exists()
 
 
 @pytest.mark.parametrize("beside", ["", "default", "mask"])

@@ -143,6 +143,13 @@ def test_boundaries_that_are_moved_agree_up_to_the_tolerance():
     assert np.isnan(evaluate(flat, flat).overall["boundary_f1"][0])
 
 
+def test_the_boundary_score_is_the_harmonic_mean_of_precision_and_recall():
+    # Of 10 predicted boundary pixels 8 are near the true boundary, of 20 true ones 6 near the predicted.
+    counts = Counts(np.ones(()), np.eye(1), np.array([[10.0, 8.0, 20.0, 6.0]]), np.zeros(3), np.zeros((5, 3)))
+    found = figures_of_merit(counts, ["pore"])["boundary_f1"]
+    assert float(found) == pytest.approx(2 / (1 / 0.8 + 1 / 0.3))
+
+
 def test_specks_by_hand():
     #       a speck with a right pixel | a false one, by corners | one at the edge | one too large
     prediction = np.zeros((12, 20), int)

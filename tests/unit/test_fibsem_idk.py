@@ -125,6 +125,9 @@ def test_thresholds_are_the_best_of_all(levels):
     found = choose_threshold(probability, wrong, by="recall", target=0.8)
     assert found.recall >= 0.8
     assert ((probability[wrong] > found.value).mean()) < 0.8
+    # What is just met is enough.
+    four = choose_threshold([0.9, 0.8, 0.7, 0.6], [True, False, True, False], by="recall", target=0.5)
+    assert four == (0.9, 1.0, 0.5, 0.25)
 
 
 def test_where_nothing_is_wrong_nothing_is_idk():

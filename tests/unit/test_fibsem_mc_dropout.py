@@ -98,6 +98,18 @@ def test_tiles_give_what_the_whole_slice_does_away_from_their_edges():
     assert apart.flatten().quantile(0.9) < 0.01 * whole.std()
 
 
+def test_tiles_fade_into_each_other():
+    network, x = small(widths=(8, 16)), slices(1, 48, 72)
+    tiled = predict_slices(network, x, tile=48, overlap=24, precision="32-true").logits
+    left, right = (predict_slices(network, part, precision="32-true").logits for part in (x[..., :48], x[..., 24:]))
+    fading = (torch.arange(24) + 0.5) / 24
+    assert torch.allclose(tiled[..., :24], left[..., :24], atol=1e-5)
+    assert torch.allclose(tiled[..., 48:], right[..., 24:], atol=1e-5)
+    between = left[..., 24:] * (1 - fading) + right[..., :24] * fading
+    torch.testing.assert_close(tiled[..., 24:48], between, atol=1e-5, rtol=1e-4)
+    assert (left[..., -1] - right[..., 23]).abs().max() > 1e-2
+
+
 def test_bad_input_is_named():
     network = small(context=3)
     with pytest.raises(InputError, match=r"\(n, 3, row, col\)"):

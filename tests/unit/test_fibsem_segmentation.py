@@ -129,6 +129,8 @@ def test_neighbours_are_of_the_same_copy_and_gaps_are_filled():
         [4, 4, 4],
         [5, 5, 5],
     ]
+    # The nearest slice on the same side stands for one that is missing.
+    assert neighbours_of(slices, copies, 5)[::2].tolist() == [[0, 0, 0, 2, 2], [0, 0, 2, 2, 4], [2, 4, 4, 4, 4]]
 
 
 @pytest.mark.parametrize("sizes", [[19], [1] * 19, [3, 9, 7], [16, 3], [8, 8, 3]])

@@ -163,6 +163,11 @@ def test_candidates_carry_their_component():
     assert found["area"].tolist() == [(labels == labels[r, c]).sum() for r, c in found[["row", "col"]]]
     assert found["area"].dtype == found["component"].dtype == np.int32 and found["npeaks"].dtype == np.uint16
     assert len(candidates(frame, FindPeaks(min_value=1, min_persistence=10, min_area=1))) == 4
+    # Just the minimum is enough as an area and too little as a persistence.
+    for least, count in ((found["area"][2], 3), (found["area"][2] + 1, 2)):
+        assert len(candidates(frame, FindPeaks(min_value=1, min_persistence=10, min_area=int(least)))) == count
+    weakest = FindPeaks(min_value=1, min_persistence=float(found["persistence"].min()), min_area=2)
+    assert len(candidates(frame, weakest)) == 2
     assert candidates(np.zeros((5, 5)), FindPeaks(min_value=0, min_persistence=0)).shape == (0,)
 
 
@@ -178,6 +183,18 @@ def test_candidates_by_either_engine_are_the_same(image, scale, bits):
         found = candidates(image, options.model_copy(update={"patch_size": 1}), mask=mask)
         assert np.array_equal(found["component"], labels[found["row"], found["col"]] - 1)
         assert sum(found["npeaks"] / found["npeaks"].astype(int) ** 2) == pytest.approx(count)
+
+
+def test_components_are_those_of_scipy():
+    random = np.random.default_rng(5)
+    for size in range(1, 16):
+        image = random.integers(0, 6, (size, size + 2))
+        found = candidates(image, FindPeaks(min_value=2, min_persistence=0, min_area=1, patch_size=1))
+        labels, _ = ndimage.label(image > 2, EIGHT)
+        here = labels[found["row"], found["col"]]
+        assert np.array_equal(found["component"], here - 1)
+        assert np.array_equal(found["area"], np.bincount(labels.ravel())[here])
+        assert np.array_equal(found["npeaks"], np.bincount(here)[here]) and set(here) == set(range(1, labels.max() + 1))
 
 
 def test_patch_filter_marks_the_shoulder_of_a_brighter_spot():
@@ -209,6 +226,12 @@ def test_masked_pixels_never_count():
     assert found["birth"] == 255
     with pytest.raises(ValueError, match="mask"):
         candidates(frame, FindPeaks(min_value=1, min_persistence=1), mask=mask[:-1])
+
+
+def test_the_first_level_of_the_uint8_scale_above_the_threshold_counts():
+    image = np.array([[0, 255, 0, 11, 0, 10, 0, 12]])
+    options = FindPeaks(scale="uint8", min_value=10, min_persistence=0, min_area=1, patch_size=1)
+    assert candidates(image, options)[["col", "birth", "death"]].tolist() == [(1, 255, 10), (3, 11, 10), (7, 12, 10)]
 
 
 @few

@@ -13,10 +13,14 @@ from hypothesis.extra import numpy as hnp
 from scipy.optimize import minimize
 from scipy.stats import poisson
 
+from cathodeflow import bragg
 from cathodeflow.bragg.options import Fit
 from cathodeflow.bragg.peak_fits import PeakFits, deviations, fit_frame, fit_peaks
 from cathodeflow.bragg.profiles import PARAMETERS, profile
 from cathodeflow.errors import InputError
+from cathodeflow.io.frames_file import write_frames
+from cathodeflow.io.peaks import read_peaks
+from cathodeflow.io.tables import write_table
 from cathodeflow.options import from_flags
 
 SIZE = 11
@@ -348,6 +352,12 @@ def test_overlapping_pairs(apart):
     assert subtracted.converged.mean() > 0.98
 
 
+def test_the_background_under_neighbours_counts_once():
+    _, frame, places = frame_of_pairs(np.random.default_rng(16), 5, pairs=16)
+    fits = fit_frame(frame, *places.T, Fit())
+    assert np.median(fits.background) == pytest.approx(3, abs=0.6)
+
+
 def test_candidates_at_edges_and_masked_pixels():
     rng = np.random.default_rng(12)
     peaks = np.array([[1.3, 0.8, 800, 2, 2, 2.5, 0.3], [28.6, 20.2, 800, 2, 2, 2.5, 0.3]])
@@ -361,6 +371,15 @@ def test_candidates_at_edges_and_masked_pixels():
     assert radial(fits, peaks).max() < 0.1
     unseen = fit_frame(np.where(mask, np.nan, frame), *places.T, Fit())
     np.testing.assert_array_equal(np.array(unseen), np.array(fits))
+
+
+def test_a_fit_far_from_its_candidate_is_not_its_peak():
+    peak = np.array([15.2, 15.1, 1000, 2, 3, 3, 0.3])
+    frame = np.random.default_rng(15).poisson(pseudo_voigt(peak, *np.mgrid[:31, :31])).astype(np.float64)
+    # A third of the patch beside the peak, whose flank alone the fit starts from.
+    near, far = (fit_frame(frame, [15], [col], Fit()) for col in (16, 19))
+    assert abs(far.col[0] - 15.1) < 0.5 and abs(near.col[0] - 15.1) < 0.1
+    assert near.converged[0] and not far.converged[0]
 
 
 def test_two_candidates_on_one_peak_do_no_harm():
@@ -406,3 +425,19 @@ def test_bad_input_is_one_line(call):
     with pytest.raises(InputError) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_the_stage_leaves_out_a_pixel_without_a_count_in_its_frame_alone(tmp_path):
+    row, col = np.mgrid[:21, :21]
+    good = np.random.default_rng(0).poisson(pseudo_voigt([10.2, 9.7, 2000, 3, 3, 3, 0.3], row, col)).astype(np.float32)
+    frames = np.stack([good, good])
+    frames[1, 10, 8] = frames[1, 9, 9] = np.nan
+    write_frames(tmp_path / "frames.h5", enumerate(frames), shape=good.shape)
+    candidates = {"frame": [0, 1], "row": [10, 10], "col": [10, 10], "persistence": [2000.0, 2000.0]}
+    write_table(tmp_path / "a.parquet", candidates | {"npeaks": [1, 1], "central": [True, True]})
+    bragg.fit(str(tmp_path / "frames.h5"), str(tmp_path / "a.parquet"), out=str(tmp_path / "peaks.h5"), options=Fit())
+    found = read_peaks(tmp_path / "peaks.h5", None)
+    # As zeros, the two pixels would move the centre by more than .1 px.
+    np.testing.assert_allclose(found["peak_row"], 10.2, atol=0.05)
+    np.testing.assert_allclose(found["peak_col"], 9.7, atol=0.05)
+    assert found["row_err"][1] > found["row_err"][0]

@@ -12,7 +12,8 @@ import tifffile
 from PIL import Image
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.frames import open_series, read_frames, read_image, read_mean, unless_bad
+from cathodeflow.io.correction_images import read_image, read_mean
+from cathodeflow.io.frames import open_series, read_frames, unless_bad
 
 N, ROWS, COLS = 7, 12, 17
 
@@ -171,6 +172,18 @@ def test_cbf_and_jpeg_and_floats(tmp_path, stack):
     assert read_image(str(tmp_path / "f.tif"), shape=(1, 1)) == np.float32(0.5)
     tifffile.imwrite(tmp_path / "b.tif", np.array([[True, False]]))
     assert read_image(str(tmp_path / "b.tif")).dtype == bool
+
+
+def test_cbf_of_64_bits_keeps_large_counts(tmp_path):
+    counts = np.array([[5, 2**33, -7], [0, 2**32 - 1, 2**40]])
+    fabio.cbfimage.CbfImage(data=counts).write(tmp_path / "a.cbf")
+    read = frames_of(tmp_path / "a.cbf")[0]
+    assert read.dtype == np.int64 and (read == counts).all()
+    content = (tmp_path / "a.cbf").read_bytes()
+    first = content.index(b"\x0c\x1a\x04\xd5") + 4
+    (tmp_path / "a.cbf").write_bytes(content[:first] + b"\x06" + content[first + 1 :])
+    with pytest.raises(InputError, match=r"a\.cbf.*found pixels of MD5"):
+        frames_of(tmp_path / "a.cbf")
 
 
 def test_ge_frames_with_the_blank_header_of_newer_firmware(tmp_path):
@@ -394,7 +407,7 @@ def truncated_cbf(folder, stack):
         (pages_of_two_shapes, "page 1 of (5, 17)", "(12, 17)"),
         (rgb_png, "mode RGB", "grey"),
         (empty_file, "an empty file", "a file of frames"),
-        (unknown_content, "could not identify", "fabio knows"),
+        (unknown_content, "could not identify", "fabio reads"),
         (dangling_link, "no such file", "a file of frames"),
         (truncated_hdf5, "a truncated file", "a readable HDF5 file"),
         (no_dataset, "no such dataset", "one of /entry/data/data"),

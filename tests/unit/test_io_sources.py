@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from cathodeflow.errors import InputError
+from cathodeflow.io.image_lists import image_files, images_in, subfolders
 from cathodeflow.io.sources import list_files, split_source
 
 
@@ -57,3 +58,19 @@ def test_the_dataset_is_split_off():
 def test_listing_files_loads_no_array_library():
     code = "import sys, cathodeflow.io.sources; print([m for m in ('numpy', 'h5py', 'pydantic') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_names_that_are_not_utf8_are_named_never_skipped(tmp_path):
+    folder = tmp_path / "images"
+    (folder / "a").mkdir(parents=True)
+    touch(folder, "good.tif")
+    name = os.fsdecode(b"M\xfcll.tif")
+    touch(folder, name)
+    for read in (list_files, images_in, image_files):
+        with pytest.raises(InputError, match=r"images/M\\xfcll\.tif: found a name that is not in UTF-8"):
+            read(str(folder))
+    with pytest.raises(InputError, match="not in UTF-8"):
+        image_files(f"{folder}/*.tif")
+    (folder / os.fsdecode(b"\xfcbrig")).mkdir()
+    with pytest.raises(InputError, match="not in UTF-8"):
+        subfolders(str(folder))

@@ -114,10 +114,11 @@ def add_a_chunk(store):
     [
         (flip_a_byte, "0/c/1/0/1", "sha256", False),
         (lambda store: chunk(store).unlink(), "0/c/1/0/1", "no such file", True),
+        (lambda store: chunk(store).write_bytes(b""), "0/c/1/0/1", "sha256", True),
         (add_a_chunk, "0/c/9/0", "a file that is not in the manifest", True),
         (lambda store: (store / "zarr.json").write_text("{}"), "zarr.json", "sha256", False),
     ],
-    ids=["flipped", "missing", "added", "metadata"],
+    ids=["flipped", "missing", "emptied", "added", "metadata"],
 )
 def test_damage_is_found_and_the_chunk_named(store, damage, name, found, quick):
     damage(store)

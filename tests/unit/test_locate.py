@@ -100,6 +100,29 @@ def test_standard_errors_are_the_scatter_over_repeated_measurements(background):
     assert np.std(found.col) == pytest.approx(np.median(found.col_std), rel=0.08)
 
 
+def test_standard_errors_are_those_of_all_derivatives():
+    """Independently: the derivatives of the whole computation from counts to position, scaling included."""
+    model, gain = random_model(seed=1), 2.5
+    r, c = np.mgrid[:11, :11]
+    counts = 200 + 5 * random_patches(4, seed=1) + 3000 * np.exp(-((r - 5.2) ** 2 / 3 + (c - 4.7) ** 2 / 5))
+    prepared = [prepare_patches(frame, [5], [5], patch_size=11, min_value=0) for frame in counts]
+    patches, limits = (np.concatenate(parts) for parts in zip(*prepared, strict=True))
+    found = locate(patches, model, limits, uncertainty=True, gain=gain)
+    model.double()
+
+    def position(one):
+        scaled = (one - one.amin()) / (one.amax() - one.amin())
+        return 11 * model(scaled[None, None])[0]
+
+    for number, frame in enumerate(torch.from_numpy(counts)):
+        variances = torch.autograd.functional.jacobian(position, frame).square() * gain * frame
+        col, row = variances.sum((1, 2)).sqrt().tolist()
+        assert (found.row_std[number], found.col_std[number]) == pytest.approx((row, col), rel=1e-3)
+        # The lowest and the highest pixel set the scale of all others, and so each matters as much as many.
+        for end in (frame.argmin(), frame.argmax()):
+            assert (variances.flatten(1)[:, end] > 0.05 * variances.sum((1, 2))).all()
+
+
 def test_positions_in_a_frame_follow_the_peak_to_the_corners():
     model = random_model()
     locator = build_locator(model, PLAIN)

@@ -134,6 +134,9 @@ def test_threshold_empty_constant_and_bad_pixels():
     assert patch[5, 5] == 1 and patch.sum() == 1
     assert not prepared(np.full((13, 13), 5.0), [6], [6], min_value=6).any()
     assert not prepared(np.full((13, 13), 5.0), [6], [6], min_value=1).any()
+    # Where every pixel belongs to the peak, the least of them is 0 all the same.
+    (patch,) = prepared(20 + np.add.outer(np.arange(13.0), np.arange(13.0)), [6], [6], min_value=1)
+    assert patch[0, 0] == 0 and patch[10, 10] == 1 and patch[5, 5] == 0.5
     (patch,) = prepared(frame, [6], [6])
     assert np.isfinite(patch).all() and patch[5, 4] == 0 and patch[4, 5] == 0
     assert prepared(frame, np.zeros(0, int), np.zeros(0, int)).shape == (0, 11, 11)

@@ -17,6 +17,7 @@ from cathodeflow.bragg.options import FindPeaks, Train
 from cathodeflow.io import digests
 from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.digests import file_digest, input_digests, remembered_digest
+from cathodeflow.io.tables import write_json
 from cathodeflow.io.volumes import write_volume
 from cathodeflow.provenance import stage_reach
 from cathodeflow.record import Begun, begin, identity, write_record
@@ -28,6 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     Path("raw").mkdir()
     Path("raw/a.tif").write_bytes(b"a")
+    WRITTEN.clear()  # what other tests wrote is not of this job
     return tmp_path
 
 
@@ -130,3 +132,21 @@ def test_digests_need_no_place_for_notes(folder: Path, monkeypatch: pytest.Monke
     Path("large.bin").write_bytes(bytes(digests.REMEMBERED_BYTES))
     os.utime("large.bin", (1e9, 1e9))
     assert remembered_digest("large.bin") == file_digest("large.bin")
+
+
+def test_outputs_in_other_folders_are_listed_by_their_way_from_the_record(folder: Path) -> None:
+    (folder / "disk").mkdir()
+    (folder / "linked").symlink_to("disk")
+    for name in ("records/below/a.json", "tables/b.json", "linked/c.json"):
+        write_json(name, {"of": name})
+    found = record("records/r.json")["outputs"]
+    assert found == {
+        "below/a.json": file_digest("records/below/a.json"),
+        "../tables/b.json": file_digest("tables/b.json"),
+        "../disk/c.json": file_digest("disk/c.json"),
+    }
+    WRITTEN.clear()
+    write_json("tables/b.json", {})
+    # A record behind a link: `..` is the folder above where it leads.
+    assert record("linked/r.json")["outputs"].keys() == {"../tables/b.json"}
+    assert os.path.isfile("linked/../tables/b.json")

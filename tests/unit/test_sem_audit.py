@@ -176,6 +176,12 @@ def test_sessions_of_one_class_and_images_without_one_do_not_count_within():
     result = accuracy_table({"network": answers(table, lambda row: row.label)}, table, confidence=0.95)
     assert list(result["scope"]) == ["all", "within sessions", "session 1", "session 1, its classes", "session 3"]
     assert result["n"].tolist() == [16, 8, 8, 8, 4]
+    # Guessing is right as often as the images have few classes to choose from: half of the images two, half of them four.
+    both = split_table().assign(session="1")
+    both.loc[both["label"].str.startswith("811") & both["name"].str.endswith(("0", "1", "6", "7")), "session"] = "2"
+    both.loc[both["label"].str.startswith("333"), "session"] = "1"
+    within = accuracy_table({"network": answers(both, lambda row: row.label)}, both, confidence=0.95).set_index("scope")
+    assert within.loc["within sessions", ["n", "classes", "chance"]].tolist() == [16, 3.5, (12 / 4 + 4 / 2) / 16]
     # A class that has only images left out in a session is no answer there.
     table.loc[table["label"] == "811", "split"] = "left out"
     result = accuracy_table({"network": answers(table, lambda row: row.label)}, table, confidence=0.95)

@@ -195,6 +195,18 @@ def test_what_is_all_right_gets_an_interval_of_that_many_originals_and_one_seed_
     assert (shares["low"] < shares["value"]).all() and (shares["value"] < shares["high"]).all()
 
 
+def test_every_resample_has_as_many_originals_of_each_class():
+    # All of one class are right and none of the other: then the accuracy is a half in every resample, and its interval
+    # is that of 10 right ones of 20. Were classes drawn together, it would scatter.
+    label = np.repeat([0, 1], 40)
+    table = pd.DataFrame({"crop": range(80), "name": np.arange(80) // 4, "label": np.array(["333", "622"])[label]})
+    table["name"] = table["name"].map("{:02d}".format)
+    predicted = crop_predictions(np.tile([1.0, 0.0], (80, 1)), table, ["333", "622"], temperature=1.0)
+    options = EvaluationOptions(bins=5, bootstrap_samples=200, confidence=0.95, seed=0)
+    found = bootstrap(predicted, ["333", "622"], options).set_index("figure").loc[["accuracy"]].iloc[0]
+    assert found[["value", "low", "high"]].tolist() == pytest.approx([0.5, *wilson(10, 20)])
+
+
 def test_classes_without_originals_or_with_one():
     table = predictions(3, 6)
     found = bootstrap(table, CLASSES, EvaluationOptions(bins=5, bootstrap_samples=100, confidence=0.95, seed=0))

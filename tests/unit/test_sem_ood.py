@@ -40,6 +40,14 @@ def test_few_samples_in_many_dimensions_do_not_make_all_else_infinitely_far():
     assert np.isfinite(ood_score(np.ones((1, 4)), feature_statistics(np.zeros((8, 4)), labels[:8], groups[:8]))).all()
 
 
+def test_a_feature_that_never_varies_beside_one_of_two_values_is_not_infinitely_far():
+    # Samples that are all equally far from the mean leave no doubt about the covariance, and so no shrinkage but the least.
+    features = np.stack([np.resize([1.0, -1.0], 40), np.zeros(40)], 1)
+    statistics = feature_statistics(features, np.zeros(40, int), np.arange(40))
+    far = ood_score([[0.0, 0.1], [0.0, 1.0]], statistics)
+    assert np.isfinite(far).all() and far[1] == pytest.approx(10 * far[0], rel=1e-3) and far[0] > 1
+
+
 def test_originals_are_judged_by_their_mean_and_the_limit_is_a_quantile_of_them():
     features, labels, groups = known()
     others, _, their_groups = known(seed=5)

@@ -87,7 +87,7 @@ def test_a_failing_stage_does_not_forget_what_was_written_before(frames: Path) -
 
 def test_files_that_nested_options_name_are_inputs() -> None:
     options = bcdi.Reconstruct.model_validate({"infer": {"model": "network.pt"}})
-    assert "network.pt" in bcdi.reconstruct._inputs({}, options)
+    assert "network.pt" in bcdi.reconstruct._files({}, options, output=False)
 
 
 def test_errors_are_those_of_the_command(frames: Path) -> None:

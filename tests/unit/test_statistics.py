@@ -22,6 +22,8 @@ def test_bins_of_confidence_are_those_of_a_cumulative_histogram():
     expected, _ = np.histogram(values, 15, (0, 1))
     np.testing.assert_array_equal(found, expected)
     assert confidence_bins([-1e-9, 1 + 1e-9], 7).tolist() == [0, 6]
+    # An edge belongs to the bin below it.
+    assert confidence_bins([0, 0.25, 0.5, 0.75, 1], 4).tolist() == [0, 0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("samples", [1, 700, 4000])
@@ -39,6 +41,22 @@ def test_limits_are_those_of_students_mean_for_any_number_of_samples(samples):
     if samples > 100:
         expected = values.mean() + np.array([-1, 1]) * stats.norm.ppf(0.95) * values.std(ddof=1) / np.sqrt(40)
         np.testing.assert_allclose(limits[0], expected, atol=0.08)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_few_units_scatter_as_their_unbiased_variance_says(n):
+    # Rao and Wu: a total of n units has the variance n s^2, with s^2 over n - 1, so that each weight has the variance 1.
+    seen = []
+
+    def figures(weights):
+        seen.append(weights)
+        return weights[:, :1]
+
+    resampled_limits(figures, np.zeros(n, np.int64), samples=20_000, confidence=0.9, rng=np.random.default_rng(3))
+    weights, values = np.concatenate(seen), np.arange(n) ** 2.0
+    np.testing.assert_allclose(weights.sum(1), n)
+    assert weights.var(axis=0) == pytest.approx(1, rel=0.05)
+    assert (weights @ values / n).var() == pytest.approx(values.var(ddof=1) / n, rel=0.05)
 
 
 def test_strata_keep_their_weight_and_single_units_stay():

@@ -13,6 +13,7 @@ from torch import nn
 
 from cathodeflow.bragg.options import Augment, Train
 from cathodeflow.bragg.training import join_patches, split_blocks, train_braggnn
+from cathodeflow.bragg.training_patches import network_batch
 from cathodeflow.checkpoints import generator, training_key
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import discard_checkpoint, load_checkpoint, save_checkpoint
@@ -170,8 +171,9 @@ def test_half_a_checkpoint_beside_the_previous_one_does_no_harm(tmp_path):
     checkpoint, epochs = tmp_path / "last.pt", []
     with pytest.raises(Killed):
         small_training(checkpoint, on_epoch=stop_after(2), epochs=4)
-    rest = tmp_path / ".last.pt.abc"
+    rest = tmp_path / ".last.pt.abcd_123"
     rest.mkdir()
+    (rest / "lock").touch()
     (rest / "partial.pt").write_bytes(checkpoint.read_bytes()[:500])
     weights, _ = small_training(checkpoint, on_epoch=lambda record: epochs.append(record["epoch"]), epochs=4)
     assert epochs == [3, 4] and equal(weights, unbroken)
@@ -188,6 +190,21 @@ def test_global_random_numbers_are_neither_used_nor_changed():
     assert torch.equal(torch.rand(3), after)
     second, _ = small_training(model=models[1], epochs=2)
     assert equal(first, second)
+
+
+def test_random_numbers_differ_from_epoch_to_epoch():
+    seen = []
+    x = torch.ones(4, 1)
+
+    def loss_function(network, batch):
+        if network.training:
+            seen.append(torch.rand(3))
+        return {"loss": network(batch[0]).square().mean()}
+
+    for seed in (1, 2, 1):
+        fit(Scalar(1.0), loss_function, lambda epoch: [(x,)], lambda: [(x,)], TrainingOptions(**PLAIN | {"seed": seed}))
+    first, other, again = (torch.stack(seen[start : start + 9]) for start in (0, 9, 18))
+    assert len(torch.unique(torch.cat([first, other]), dim=0)) == 18 and torch.equal(first, again)
 
 
 class Scalar(nn.Module):
@@ -254,6 +271,10 @@ def test_figures_over_the_whole_validation_decide_where_a_mean_over_batches_woul
     assert result.history[0].keys() == {
         "epoch", "learning_rate", "train_loss", "validation_loss", "validation_worst"
     }  # fmt: skip
+    # A mean is that of all samples, whatever their batches.
+    assert [record["validation_loss"] for record in result.history] == pytest.approx(
+        [(targets - 0.1 * n).abs().mean().item() for n in range(1, 10)], abs=1e-5
+    )
     assert [record["validation_worst"] for record in result.history] == pytest.approx(
         [max(abs(0.1 * n - 0.2), abs(0.1 * n - 0.7)) for n in range(1, 10)], abs=1e-5
     )
@@ -453,6 +474,24 @@ def test_braggnn_resumes_to_the_same_weights_and_starts_from_given_ones(tmp_path
     little = options.model_copy(update={"epochs": 1, "learning_rate": 1e-9})
     tuned = train_braggnn(table, held, little, patch_size=11, pretrained=unbroken.model.state_dict())
     assert tuned.metrics["distance_mean"] == pytest.approx(unbroken.metrics["distance_mean"], rel=1e-3)
+
+
+@pytest.mark.parametrize("loss", ["huber", "mse"])
+def test_losses_and_distances_are_those_of_the_validation_peaks_in_pixels(loss):
+    table = simulated_peaks(60, 3)
+    held = split_blocks(table.fidx, validation=0.3, block=16)
+    options = Train(epochs=1, batch_size=32, device="cpu", seed=4, loss=loss, precision="32-true", ema_decay=0)
+    trained = train_braggnn(table, held, options, patch_size=11)
+    still, rows = np.zeros(held.sum(), np.int64), np.flatnonzero(held)
+    inputs, labels = network_batch(table, rows, still, still, still, patch_size=11)
+    with torch.no_grad():
+        error = 11 * (trained.model(torch.from_numpy(inputs)).numpy() - labels)
+    found = trained.training.best
+    assert found["validation_distance"] == pytest.approx(np.hypot(*error.T).mean(), rel=1e-4)
+    # The loss is in sides of the patch; Huber's bends at a tenth of a pixel.
+    bent = np.where(np.abs(error) < 0.1, 0.5 * error**2 / 0.1, np.abs(error) - 0.05) / 11
+    expected = bent.mean() if loss == "huber" else (error**2).mean() / 11**2
+    assert found["validation_loss"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_unusable_training_data_is_named():

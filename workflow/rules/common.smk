@@ -10,17 +10,22 @@ from cathodeflow import cluster
 from cathodeflow import config as settings
 from cathodeflow import reruns
 from cathodeflow.errors import InputError
+from cathodeflow.interruption import end_run_on_signals
 from cathodeflow.io.known_digests import KnownDigests
 from cathodeflow.io.notes import Notes
 from cathodeflow.io.runs import join_as_run
 from cathodeflow.io.sources import is_remote
+from cathodeflow.io.text import restart_in_utf8
 from cathodeflow.parallel import graphics_card
 from cathodeflow.provenance import code_parameter
 from cathodeflow.samples import SAMPLE_NAME
 from snakemake.logging import logger
 
+restart_in_utf8()
+
 # Jobs are processes of their own in some modes, and parse the workflow too.
 if workflow.is_main_process:
+    end_run_on_signals(workflow)
     join_as_run()
 
 ENVIRONMENT = str(Path(workflow.basedir, "envs", "cathodeflow.yaml"))
@@ -46,6 +51,8 @@ DEVICES = reruns.Devices(Notes(".snakemake/cathodeflow/devices"))
 
 
 onstart:
+    # Again: Snakemake has set an answer of its own to some signals.
+    end_run_on_signals(workflow)
     DEVICES.begin()
 
 

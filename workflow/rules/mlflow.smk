@@ -1,6 +1,5 @@
 from cathodeflow.tracking import next_attempt
 
-# Asked for by the rule below, so not by `rule all` once more.
 RECORDS = [target for target in TARGETS if target.endswith(".json") and not target.endswith(".manifest.json")]
 
 
@@ -32,7 +31,7 @@ rule mlflow:
         ),
         uri=CONFIG.tracking.uri,
         experiment=CONFIG.tracking.experiment,
-        attempt=f"--attempt {next_attempt('results/mlflow.json')}",
+        attempt=f"--attempt {next_attempt('results/mlflow.json', CONFIG.tracking.uri)}",
     message:
         "Recording the runs in MLflow"
     shell:

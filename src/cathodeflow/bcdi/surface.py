@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from html import escape
 from itertools import product
@@ -174,10 +175,11 @@ def surface_page(
         "faces": _base64(mesh.faces, "<u4"),
         "quantities": quantities,
     }
-    # A title may hold what ends a script.
+    # Names may hold what ends a script, or what is put in here.
     text = json.dumps(scene, sort_keys=True).replace("<", "\\u003c")
     page, script = (package_text(Path(__file__).with_name(name)) for name in ("surface.html", "surface.js"))
-    return page.replace("$SCRIPT", script).replace("$TITLE", escape(title)).replace("$SCENE", text)
+    parts = {"$SCRIPT": script, "$TITLE": escape(title), "$SCENE": text}
+    return re.sub(r"\$(SCRIPT|TITLE|SCENE)", lambda found: parts[found[0]], page)
 
 
 def _pairs(values: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:

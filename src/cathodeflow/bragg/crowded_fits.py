@@ -15,8 +15,8 @@ Floats = NDArray[np.float64]
 Pairs = NDArray[np.intp]
 Cut = Callable[[Pairs, Pairs, int], tuple[Floats, Floats]]
 
-# Neighbours are fitted jointly up to this multiple of their mean width, plus 1 px.
-_REACH = 1.6
+# Neighbours are fitted jointly up to this multiple of their mean width, plus 2 px.
+_REACH = 2.2
 # A joint fit that moves a centre further than this has exchanged peaks [px].
 _FURTHEST = 1.0
 # A second peak is at least this far from the first [px], and this fraction of its height.
@@ -96,22 +96,22 @@ def _fit_groups(crowd: Crowd, options: Fit) -> None:
     own, other = crowd.pairs[settled[crowd.pairs].all(axis=1) & ~crowd.fixed[crowd.pairs].any(axis=1)].T
     width = crowd.results[:, 4:6].mean(axis=1)
     distance = np.hypot(*(crowd.results[own, :2] - crowd.results[other, :2]).T)
-    close = distance < _REACH * 0.5 * (width[own] + width[other]) + 1
+    close = distance < _REACH * 0.5 * (width[own] + width[other]) + 2
     nearest: dict[int, list[int]] = {}
     for i, j in zip(
         own[close][(order := np.argsort(distance[close], kind="stable"))], other[close][order], strict=True
     ):
         nearest.setdefault(int(i), []).append(int(j))
     groups = {i: tuple(sorted([i, *others[:2]])) for i, others in nearest.items()}
-    kinds: dict[tuple[int, int], list[tuple[int, ...]]] = {}
-    for group in sorted(set(groups.values())):
-        places = crowd.positions[list(group)]
-        spread = int(np.ceil(np.abs(places - np.rint(places.mean(axis=0))).max()))
-        kinds.setdefault((len(group), options.patch_size + 2 * spread), []).append(group)
     found = crowd.results.copy()
-    for (_, side), members in kinds.items():
+    for m in (2, 3):
+        members = sorted(group for group in set(groups.values()) if len(group) == m)
+        if not members:
+            continue
         index = np.array(members)
         centres = np.rint(crowd.positions[index].mean(axis=1)).astype(np.intp)
+        spread = np.abs(crowd.positions[index] - centres[:, None]).max()
+        side = options.patch_size + 2 * int(spread)
         windows, known = _windows(crowd, index, centres, side, settled, options)
         starts = crowd.results[index][:, :, [0, 1, 2, 4, 5, 6]]
         starts[:, :, :2] -= (centres - side // 2)[:, None]
@@ -186,20 +186,23 @@ def _add_second(crowd: Crowd, options: Fit, partners: Floats) -> None:
     logs = np.log(one / np.where(windows > 0, windows, 1))
     before = np.where(valid, one - windows - windows * logs, 0).sum(axis=(1, 2))
     gaussian = options.model == "gaussian"
-    starts = second_starts(windows - known, one - known, peaks)
-    fits = [fit_jointly(windows, known, start, shown[:, 3], gaussian=gaussian) for start in starts]
-    for number, i in enumerate(index):
-        joint = min(fits, key=lambda fit: float(fit.deviance[number]) if fit.converged[number] else np.inf)
+    starts = np.concatenate(second_starts(windows - known, one - known, peaks))
+    twice, of_both = np.concatenate([windows, windows]), np.concatenate([known, known])
+    joint = fit_jointly(twice, of_both, starts, np.tile(shown[:, 3], 2), gaussian=gaussian)
+    deviance = np.where(joint.converged, joint.deviance, np.inf).reshape(2, -1)
+    chosen = deviance.argmin(axis=0) * len(index) + np.arange(len(index))
+    for i, number in zip(index, chosen, strict=True):
         if not joint.converged[number]:
             continue
         two, pixels = joint.peaks[number], joint.pixels[number]
         # Bayesian information criterion, with the deviance scaled by chi-square as for a quasi-likelihood.
-        gain = 2 * (before[number] - joint.deviance[number]) / max(float(joint.chi2[number]), 1.0)
+        case = number % len(index)
+        gain = 2 * (before[case] - joint.deviance[number]) / max(float(joint.chi2[number]), 1.0)
         if gain < (MODELS[options.model] - 1) * np.log(pixels):
             continue
         if np.hypot(*(two[0, :2] - two[1, :2])) < _APART or two[:, 2].min() < _FRACTION * two[:, 2].max():
             continue
-        centre = two[:, :2] + corner[number]
+        centre = two[:, :2] + corner[case]
         nearest = int(np.argmin(np.hypot(*(centre - crowd.positions[i]).T)))
         _take(crowd.results[i], joint, number, nearest, centre[nearest])
         partners[i] = centre[1 - nearest]

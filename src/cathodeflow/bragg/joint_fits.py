@@ -9,8 +9,8 @@ from scipy.ndimage import uniform_filter
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-_ITERATIONS = 60
-_TOLERANCE = 0.02
+_ITERATIONS = 40
+_TOLERANCE = 0.05
 _NARROWEST = 0.8
 #: Parameters of each peak: centre [px], amplitude, full widths [px], mixing.
 PER_PEAK = 6
@@ -163,11 +163,13 @@ def _equations(expected: Floats, slopes: Floats, counts: Floats, valid: Bools) -
 
 
 def _step(gradient: Floats, fisher: Floats, fixed: Bools, damping: Floats) -> Floats:
-    diagonal = np.einsum("nii->ni", fisher)
-    damped = fisher + np.eye(fisher.shape[1]) * (damping[:, None] * diagonal + 1e-12)[:, None]
-    inverse, _ = _inverse(damped, fixed)
-    step: Floats = -(inverse @ np.where(fixed, 0, gradient)[..., None])[..., 0]
-    return np.where(fixed, 0, step)
+    """Solve for the damped step; parameters that are fixed stay, and those without information hardly move."""
+    free = ~fixed
+    scale = np.sqrt(np.maximum(np.einsum("nii->ni", fisher), 1e-300))
+    scaled = fisher / scale[:, :, None] / scale[:, None, :] * (free[:, :, None] & free[:, None, :])
+    np.einsum("nii->ni", scaled)[:] = 1 + damping[:, None] + 1e-9
+    step: Floats = -np.linalg.solve(scaled, np.where(free, gradient / scale, 0)[..., None])[..., 0]
+    return np.where(free, step / scale, 0)
 
 
 def _inverse(matrix: Floats, fixed: Bools) -> tuple[Floats, Bools]:

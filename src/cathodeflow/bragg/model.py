@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cathodeflow.errors import InputError
+from cathodeflow.io.models import restore
 
 SLOPE = 0.01
 # Three 3x3 convolutions without padding each reduce the side of a patch by 2 pixels; the last one has 8 channels.
@@ -164,11 +165,8 @@ def from_weights(weights: Mapping[str, Any], *, patch_size: int | None, where: s
         raise InputError(where, f"a first dense layer of {dense[0].shape[1]} inputs", expected)
     if patch_size is not None and side != patch_size:
         raise InputError(where, f"weights for patch size {int(side)}", str(patch_size))
-    model = BraggNN(int(side), tuple(layer.shape[0] for layer in dense[:-1]))
-    try:
-        model.load_state_dict(dict(weights))
-    except (RuntimeError, TypeError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise InputError(where, lines[min(1, len(lines) - 1)].rstrip(". "), expected) from None
-    model.eval()
-    return model
+    # Built only when all shapes are known to fit: they may ask for more memory than there is.
+    hidden = tuple(layer.shape[0] for layer in dense[:-1])
+    network = restore(lambda: BraggNN(int(side), hidden), weights, where=where, expected=expected)
+    assert isinstance(network, BraggNN)
+    return network

@@ -419,7 +419,8 @@ class Section(TechniqueSection):
         InputError
             One line for each file that cannot be used.
         """
-        from cathodeflow.io.frames import correction_source, open_series, require_shape
+        from cathodeflow.io.correction_images import correction_source, require_shape
+        from cathodeflow.io.frames import open_series
 
         errors = []
         for name, scan in samples.items():

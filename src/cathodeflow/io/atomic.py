@@ -1,26 +1,33 @@
-"""Outputs appear whole or not at all, and once, also after power loss; what a process wrote is known to it.
+"""Atomic outputs, also after power loss, and the list of files that a process wrote.
 
-A file gets its name when its content is on the disk, and the writer goes on when the name is there too: `fsync` before
-and after the rename, for folders as well, in which names are kept. Without the first a crash can leave an empty file
-under the final name, without the second the old one, beside later outputs that were made from the new one.
+A file gets its name when its content is on the disk, and the writer continues when the name is on the disk, too:
+`fsync` before and after the rename, also for folders, which store the names. Without the first, a crash can leave an
+empty file under the final name; without the second, the old file together with later outputs that were made from the
+new one.
 """
 
 import errno
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cathodeflow.io.outputs import IsOurs, require_replaceable
+
 #: Files and folders that this process wrote, in order; its record lists them with their digests.
 WRITTEN: dict[str, None] = {}
 _LOCK = "lock"
+# What lies beside the lock in the folder that an output is made in; its name ends in letters of `tempfile`.
+_PARTS = re.compile(r"lock(\.new)?|partial.*|replaced")
+_RANDOM = re.compile(r"[a-z0-9_]{8}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# File systems that keep no folder entries of their own say so by one of these.
+# Errors of file systems that cannot sync folders.
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP)
-# Parts of the messages of torch when it cannot write; they do not name the reason.
+# Parts of the messages of torch when it cannot write; they do not give the reason.
 _TORCH = ("PytorchStreamWriter", "inline_container")
 
 
@@ -34,34 +41,46 @@ def is_first_process() -> bool:
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it to `path` when the block ends well.
+def atomic_path(
+    path: str | os.PathLike[str], *, is_ours: IsOurs | None = None, manifest: str | None = None
+) -> Iterator[Path]:
+    """Return a temporary name in the folder of `path`; rename it to `path` if the block succeeds.
 
-    The temporary name has the suffix of `path`, so writers that choose a format by suffix work. A file or a directory
-    may be made at it. When the block raises, the temporary file is removed and `path` is left unchanged.
-    Leftovers of killed processes that wrote the same output are removed first.
+    The temporary name has the suffix of `path`, so writers that choose a format by suffix work. When the block raises,
+    the temporary file is removed and `path` is left unchanged. Leftovers of killed processes that wrote the same output
+    are removed first. Only a file is replaced, or a store that is ours, no link, device or other folder.
 
     Parameters
     ----------
     path : path
-        Final name; missing parent folders are made. Of several processes that train together, the first makes it.
+        Final name; missing parent folders are created. In a training with several processes, only the first writes it.
+    is_ours : callable, optional
+        For a store, which is a folder: whether a folder in its place is one of ours. By default a file is made.
+    manifest : str, optional
+        File that describes the store in this place. It is removed first: a manifest never stands beside a store that it
+        does not describe, after power loss neither.
 
     Raises
     ------
+    InputError
+        Something at `path` would be lost.
     FullDiskError
-        The disk is full, whatever error the writer in the block raised.
+        The disk is full, with any error of the writer in the block.
     """
     path = Path(path)
+    require_replaceable(path, is_ours=is_ours)
+    if manifest:
+        require_replaceable(manifest)
     new_folders = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name[:80]}."
-    _remove_remains(path.parent, prefix)
+    remove_remains(path)
     with _full_disk_named(path):
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     temporary = folder / f"partial{path.suffix}"
     try:
-        # Locked until the process ends, however it ends. The file is renamed once it is locked: before that another
-        # process that writes the same output would take the folder for abandoned.
+        # Locked until the process ends in any way. The file is renamed after it is locked, as another process that
+        # writes the same output would otherwise treat the folder as abandoned.
         with _full_disk_named(path), (folder / f"{_LOCK}.new").open("w") as lock:
             _try_lock(lock.fileno())
             os.rename(lock.name, folder / _LOCK)
@@ -70,8 +89,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
                 return
             with _full_disk_named(path):
                 _sync_all(temporary)
-            if path.is_dir() and not path.is_symlink():
-                # Moved, which is faster than removing it: there is hardly a moment without a store.
+            require_replaceable(path, is_ours=is_ours)  # it may have been made in the meantime
+            if manifest and os.path.lexists(manifest):
+                require_replaceable(manifest)
+                os.remove(manifest)
+                sync_folder(path.parent)
+            if path.is_dir():
+                # Moved, which is faster than removing it, so that the store is missing only for a moment.
                 os.replace(path, folder / "replaced")
             os.replace(temporary, path)
             sync_folder(path.parent)
@@ -83,7 +107,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Wait until the names in a folder are on the disk, where the file system can do so."""
+    """Wait until the names in a folder are on the disk, if the file system supports it."""
     try:
         _sync(folder)
     except OSError as error:
@@ -92,7 +116,7 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def _sync_all(path: Path) -> None:
-    """Wait until a file, or all in a folder from the innermost to itself, is on the disk."""
+    """Wait until a file, or a folder with all its contents, is on the disk."""
     if not path.is_dir():
         _sync(path)
         return
@@ -110,11 +134,17 @@ def _sync(path: str | os.PathLike[str]) -> None:
         os.close(number)
 
 
-def _remove_remains(folder: Path, prefix: str) -> None:
-    for rest in folder.glob(f"{_escaped(prefix)}*/{_LOCK}"):
-        with suppress(OSError), rest.open("w") as lock:
-            if _try_lock(lock.fileno()):
-                shutil.rmtree(rest.parent, ignore_errors=True)
+def remove_remains(path: str | os.PathLike[str]) -> None:
+    """Remove what killed processes left of an output that they were writing, and nothing else."""
+    path = Path(path)
+    prefix = f".{path.name[:80]}."
+    for rest in path.parent.glob(f"{_escaped(prefix)}*/{_LOCK}"):
+        folder = rest.parent
+        if not _RANDOM.fullmatch(folder.name[len(prefix) :]) or folder.is_symlink() or rest.is_symlink():
+            continue
+        with suppress(OSError), rest.open("r+b") as lock:
+            if all(map(_PARTS.fullmatch, os.listdir(folder))) and _try_lock(lock.fileno()):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _escaped(text: str) -> str:
@@ -122,7 +152,7 @@ def _escaped(text: str) -> str:
 
 
 def _try_lock(number: int) -> bool:
-    """Lock an open file; where the file system has no locks nothing is taken for abandoned."""
+    """Lock an open file; on file systems without locks, no folder is treated as abandoned."""
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -132,7 +162,7 @@ def _try_lock(number: int) -> bool:
 
 @contextmanager
 def _full_disk_named(path: Path) -> Iterator[None]:
-    """Turn any error that a full disk causes into one that names the file; pass other errors on."""
+    """Convert errors caused by a full disk to one that names the file; pass on other errors."""
     try:
         yield
     except Exception as error:
@@ -143,18 +173,18 @@ def _full_disk_named(path: Path) -> Iterator[None]:
 
 
 def _is_full(error: BaseException, path: Path) -> bool:
-    """Whether an error, or one that caused it, means a full disk; libraries report it by their own errors and texts."""
+    """Return whether an error or its cause means a full disk; libraries report it by different errors and texts."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     return any(
-        getattr(one, "errno", None) in _FULL
-        or "No space left" in str(one)
-        or "errno = 28" in str(one)
-        or (any(word in str(one) for word in _TORCH) and _no_room(path))
-        for one in chain
+        getattr(link, "errno", None) in _FULL
+        or "No space left" in str(link)
+        or "errno = 28" in str(link)
+        or (any(word in str(link) for word in _TORCH) and _no_room(path))
+        for link in chain
     )
 
 

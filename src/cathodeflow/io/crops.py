@@ -1,4 +1,4 @@
-"""Crops: a Zarr store (crop, y, x) and beside it the table of what they are cut from, `STORE` with suffix .parquet."""
+"""Crops: a Zarr store (crop, y, x), and the table of their positions, `STORE` with the suffix .parquet."""
 
 import os
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
 
 #: Columns of the table.
 CROPS = ("crop", "name", "label", "split", "row", "col", "rows", "cols")
-#: What crops were cut with, as options of `crops`; a network takes images in the same way.
+#: Options of `crops` that define how images are cut; a network needs its inputs cut in the same way.
 GEOMETRY = ("pixels", "side", "pixel_nm", "margin")
-# Crops that a reader decompresses at least: 32 crops from anywhere are read as fast as with one a chunk, and all crops
-# in a row nearly as fast as with 64.
+# Crops per chunk: 32 random crops are read as fast as with one crop per chunk, and all crops in order nearly as fast as
+# with 64.
 _CHUNK = 16
 _KEY = "crops"
 
 
 def crops_table_path(store: str | os.PathLike[str]) -> str:
-    """Return where the table of a store of crops, given by itself or by its manifest, is.
+    """Return the path of the table of a store of crops, which is given by its path or that of its manifest.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def write_crops(
     Parameters
     ----------
     store : path
-        Such as crops.zarr; the manifest is beside it, and the table at `crops_table_path`.
+        Such as crops.zarr; the manifest is in the same folder, and the table at `crops_table_path`.
     crops : dask array (n, side, side) uint8
         `cathodeflow.sem.cropping.cut_crops`.
     table : DataFrame
@@ -77,16 +77,11 @@ def read_crops(store: str | os.PathLike[str]) -> tuple[da.Array, pd.DataFrame]:
     Raises
     ------
     InputError
-        Store or table are missing, damaged, or do not belong together.
+        Store or table are missing or damaged, or do not match.
     """
     crops = read_volume(store)
     path = crops_table_path(store)
-    table = read_table(path)
-    missing = [name for name in CROPS if name not in table]
-    if missing:
-        raise InputError(
-            path, f"columns {', '.join(map(str, table.columns))}", f"a table of crops, with {', '.join(missing)} too"
-        )
+    table = read_table(path, required=CROPS)
     _require(path, crops, table)
     return crops, table
 

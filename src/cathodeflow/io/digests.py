@@ -13,7 +13,7 @@ from typing import Any
 
 from cathodeflow.io.atomic import WRITTEN
 
-#: Files from this size on are hashed once, and again when size, time of change or inode differ.
+#: Minimum size of files whose digests are cached; they are hashed again if size, time of change or inode differ.
 REMEMBERED_BYTES = 2**20
 #: A file that was changed so little ago [s] may change again within the resolution of its time.
 SETTLED_S = 2.0
@@ -27,9 +27,9 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 
 
 def remembered_digest(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file's content, for a large file that has not changed without reading it again.
+    """Return the SHA-256 of a file's content, without reading a large file again if it has not changed.
 
-    What was found is kept by place, size, time of change and inode in `$XDG_CACHE_HOME/cathodeflow/digests`.
+    Digests are cached by path, size, time of change and inode in `$XDG_CACHE_HOME/cathodeflow/digests`.
     """
     status = os.stat(path)
     if status.st_size < REMEMBERED_BYTES or time.time() - max(status.st_mtime, status.st_ctime) < SETTLED_S:
@@ -51,10 +51,10 @@ def remembered_digest(path: str | os.PathLike[str]) -> str:
 
 
 def input_digests(paths: Iterable[str | os.PathLike[str]]) -> dict[str, str | None]:
-    """Return the digests of what a job read, by path.
+    """Return the digests of the inputs of a job, by path.
 
-    The digest of a store is that of its manifest, of another folder or a glob pattern that of the names and digests of
-    all files in it, of `file.h5::/data` that of the file. None stands for what is not there, such as an address.
+    The digest of a store is that of its manifest; of another folder or a glob pattern that of the names and digests of
+    all its files; of `file.h5::/data` that of the file. None means that there is no file, as for an address.
     """
     return {os.fspath(path): _input_digest(os.fspath(path).split(_DATASET)[0]) for path in paths}
 
@@ -82,13 +82,22 @@ def content_digest(content: Mapping[str, Any]) -> str:
 
 
 def written_digests(folder: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the digests of all files in a folder, and below it, that this process wrote; of stores, of the manifests.
+    """Return the digests of all files that this process wrote; of stores, of the manifests.
 
     Returns
     -------
     dict of str to str
-        By path relative to the folder.
+        By path relative to the folder, such as `peaks.h5`, or `../tables/peaks.h5` where a file lies elsewhere.
     """
+    return {name: file_digest(path) for path, name in sorted(_relative(folder).items()) if path.is_file()}
+
+
+def _relative(folder: str | os.PathLike[str]) -> dict[Path, str]:
     base = Path(os.path.abspath(folder))
-    inside = [path for path in map(Path, WRITTEN) if path.is_relative_to(base) and path.is_file()]
-    return {path.relative_to(base).as_posix(): file_digest(path) for path in sorted(inside)}
+    # `..` leads to the folder above where a link leads, so that links are resolved first.
+    return {
+        path: path.relative_to(base).as_posix()
+        if path.is_relative_to(base)
+        else Path(os.path.relpath(path.resolve(), base.resolve())).as_posix()
+        for path in map(Path, WRITTEN)
+    }

@@ -12,18 +12,15 @@ from numpy.typing import NDArray
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.formats import detect_format, named
 from cathodeflow.io.guard import MAX_PIXELS, guarded
-from cathodeflow.io.hdf5 import open_hdf5
-from cathodeflow.io.hdf5_search import find_correction
-from cathodeflow.io.invalid_pixels import bad_values, find_invalid, usual_marks
 from cathodeflow.io.raw_format import CountLimits, FrameHeader
 from cathodeflow.io.sources import list_files, split_source
 
-# Bad frames listed before a series is given up: one wrong setting can make every frame bad.
+# Maximum number of bad frames that are listed, since one wrong setting can make every frame bad.
 _MAX_LISTED = 20
 
 
 class SeriesFile(NamedTuple):
-    """A file of a series: its path, the number of its first frame in the series, and its header, None if it is bad."""
+    """A file of a series: path, number of its first frame in the series, and header (None if the file is bad)."""
 
     path: str
     first: int
@@ -32,19 +29,19 @@ class SeriesFile(NamedTuple):
 
 
 class FrameSeries(NamedTuple):
-    """The frames of a scan: where they lie and what they are, without their pixels.
+    """The frames of a scan, without their pixels.
 
     Attributes
     ----------
     source : str
     n_frames : int
-        Frames of all files, those of bad files included, so that frame numbers do not shift when a file is left out.
+        Number of frames, including those of bad files, so that frame numbers do not shift if a file is left out.
     shape : (int, int)
         (row, col) of every frame [px].
     dtype : np.dtype
     files : tuple of SeriesFile
     bad : tuple of InputError
-        What is wrong with the files that are left out.
+        Errors of the files that are left out.
     """
 
     source: str
@@ -63,13 +60,13 @@ def open_series(source: str, *, on_bad_file: str = "fail") -> FrameSeries:
     source : str
         File, glob pattern or folder, with `::/dataset/path` for HDF5 (see `cathodeflow.io.sources.list_files`).
     on_bad_file : {"fail", "skip"}
-        Whether bad files are an error, or are left out and listed in `bad`. Files that can be read but differ from
-        most others in shape or dtype are bad as well. A file that cannot be read counts as many frames as most others.
+        Whether bad files are an error, or are left out and listed in `bad`. Readable files that differ from most others
+        in shape or dtype are bad, too. An unreadable file is assumed to have as many frames as most others.
 
     Raises
     ------
     InputError
-        No file is found or none is good; with "fail" a line for every bad file.
+        There is no file or no good file; with "fail", one line for every bad file.
     """
     _, dataset = split_source(source)
     headers: list[tuple[str, FrameHeader | InputError]] = []
@@ -81,6 +78,7 @@ def open_series(source: str, *, on_bad_file: str = "fail") -> FrameSeries:
     good = [(path, header) for path, header in headers if isinstance(header, FrameHeader)]
     if not good:
         raise InputErrors.of([error for _, error in headers if isinstance(error, InputError)])
+    _require_once(source, good)
     kind = Counter((header.shape, header.dtype) for _, header in good).most_common(1)[0][0]
     model = next(path for path, header in good if (header.shape, header.dtype) == kind)
     usual = Counter(header.n_frames for _, header in good).most_common(1)[0][0]
@@ -102,6 +100,16 @@ def open_series(source: str, *, on_bad_file: str = "fail") -> FrameSeries:
     return FrameSeries(source, first, shape, dtype, tuple(files), tuple(bad))
 
 
+def _require_once(source: str, good: list[tuple[str, FrameHeader]]) -> None:
+    """Require that no file of a series is also linked to by another: its frames would count twice."""
+    paths = {os.path.realpath(path): path for path, header in good}
+    for path, header in good:
+        both = next((paths[real] for real in map(os.path.realpath, header.linked) if real in paths), None)
+        if both is not None and os.path.realpath(path) != os.path.realpath(both):
+            expected = f"{path} alone, or a pattern that leaves it out"
+            raise InputError(source, f"{both} as well as {path}, which links to it", expected)
+
+
 def read_frames(
     series: FrameSeries,
     start: int = 0,
@@ -110,7 +118,7 @@ def read_frames(
     *,
     bad: list[InputError] | None = None,
 ) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield (frame number, (row, col) array) of a range of a series, holding one frame or one HDF5 chunk at a time.
+    """Yield (frame number, (row, col) array) of a range of a series; one frame or HDF5 chunk is in memory at a time.
 
     Parameters
     ----------
@@ -118,7 +126,7 @@ def read_frames(
     start, stop, step : int
         Range of frame numbers, as in `range`; None is the end.
     bad : list of InputError, optional
-        What cannot be decoded is appended here and the rest of its file left out, instead of raised.
+        Decoding errors are appended here, and the rest of the file is left out, instead of raised.
 
     Raises
     ------
@@ -181,7 +189,7 @@ def stored_masks(series: FrameSeries) -> Callable[[int], NDArray[np.bool_] | Non
 
 
 def read_header(path: str, dataset: str | None = None) -> FrameHeader:
-    """Read what a file of frames holds, without its pixels.
+    """Read the header of a file of frames, without pixels.
 
     Parameters
     ----------
@@ -192,14 +200,14 @@ def read_header(path: str, dataset: str | None = None) -> FrameHeader:
     Raises
     ------
     InputError
-        The file is missing, truncated, of no known format, empty, or holds anything but grey frames of real numbers.
+        The file is missing, truncated, empty or of unknown format, or does not contain grey frames of real numbers.
     """
     found = detect_format(path, "frames")
     assert found.frames is not None
     if dataset is not None and not found.has_datasets:
         raise InputError(f"{path}::{dataset}", f"a file of format {found.name}", "an HDF5 file")
     expected = (
-        f"a detector image of a format that {found.name} knows" if found.fallback else f"a readable {found.name} file"
+        f"a detector image in a format that {found.name} reads" if found.fallback else f"a readable {found.name} file"
     )
     with guarded(path, expected):
         header = found.frames.header(path, dataset)
@@ -214,7 +222,7 @@ def read_header(path: str, dataset: str | None = None) -> FrameHeader:
 
 
 def iterate_file(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[Any]]:
-    """Yield the frames `indices` of a file as (row, col) arrays, holding one frame or one HDF5 chunk at a time.
+    """Yield the frames `indices` of a file as (row, col) arrays, with one frame or one HDF5 chunk in memory at a time.
 
     Raises
     ------
@@ -237,12 +245,12 @@ def iterate_file(path: str, header: FrameHeader, indices: range) -> Iterator[NDA
 
 
 def unless_bad(frames: Iterator[tuple[int, NDArray[Any]]], bad: list[InputError]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Pass frames on while `bad` is empty; after the first error only collect further ones, and raise all at the end.
+    """Pass frames on while `bad` is empty; after the first error, collect further ones and raise all at the end.
 
     Raises
     ------
     InputError
-        A line for everything in `bad`, at most 20.
+        One line for each error in `bad`, at most 20.
     """
     for item in frames:
         if not bad:
@@ -253,92 +261,7 @@ def unless_bad(frames: Iterator[tuple[int, NDArray[Any]]], bad: list[InputError]
         raise InputErrors.of(bad)
 
 
-def correction_source(source: str, *, mask: bool = False) -> str:
-    """Name the dataset of a mask, or of a dark or flat image, in an HDF5 file of which only the file is named."""
-    path, dataset = split_source(source)
-    if dataset is not None or not os.path.isfile(path) or not detect_format(path, "frames").has_datasets:
-        return source
-    with open_hdf5(path) as file:
-        found = find_correction(file, mask=mask)
-    return source if found is None else f"{path}::{found}"
-
-
-def read_image(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[Any]:
-    """Read the one (row, col) image of a source of any format, such as a mask.
-
-    Raises
-    ------
-    InputError
-        It holds more than one frame, or its shape is not `shape`.
-    """
-    series = open_series(source)
-    if series.n_frames != 1:
-        raise InputError(source, f"{series.n_frames} frames", "one image")
-    require_shape(series, shape)
-    return next(read_frames(series))[1]
-
-
-def read_mask(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[np.bool_]:
-    """Read the bad pixels of a mask image of any format.
-
-    Values other than 0 are bad; of a NeXus `pixel_mask` only those that NeXus says make a pixel bad.
-
-    Returns
-    -------
-    (row, col) bool
-
-    Raises
-    ------
-    InputError
-        It is not one image, its shape is not `shape`, or it holds NaN.
-    """
-    source = correction_source(source, mask=True)
-    values = read_image(source, shape=shape)
-    if not np.isfinite(values).all():
-        raise InputError(source, "NaN or infinity", "0 at good pixels and other numbers at bad ones")
-    dataset = split_source(source)[1] or ""
-    if dataset.rpartition("/")[2] == "pixel_mask" and values.dtype.kind in "iu":
-        return bad_values(values)
-    return values != 0
-
-
-def read_mean(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[np.float64]:
-    """Read the mean frame of a source of any format, such as a dark, holding one frame at a time.
-
-    Values that mark a pixel without a count do not enter the mean; pixels that have no count in any frame are NaN.
-
-    The mean, and not the median, because it needs one frame in memory and is the estimate of least variance for counts.
-
-    Raises
-    ------
-    InputError
-        A frame cannot be read, or the shape is not `shape`.
-    """
-    series = open_series(correction_source(source))
-    require_shape(series, shape)
-    limits = count_limits(series)
-    total, count = np.zeros(series.shape, np.float64), np.zeros(series.shape, np.intp)
-    for _, frame in read_frames(series):
-        # Noise of -1 and -2 is usual in a dark.
-        valid = ~find_invalid(frame, usual_marks(frame.dtype, negative=False), limits)
-        np.add(total, frame, out=total, where=valid)
-        count += valid
-    return np.divide(total, count, out=np.full(series.shape, np.nan), where=count > 0)
-
-
-def require_shape(series: FrameSeries, shape: tuple[int, int] | None) -> None:
-    """Require that the frames of a series have a (row, col) shape, if one is given.
-
-    Raises
-    ------
-    InputError
-        They have another.
-    """
-    if shape is not None and series.shape != tuple(shape):
-        raise InputError(series.source, f"{series.shape} pixels", f"{tuple(shape)} pixels, as the raw frames have")
-
-
 def _part(wanted: range, first: int, end: int) -> range:
-    """Cut an ascending range to first <= number < end."""
+    """Restrict an ascending range to first <= number < end."""
     skip = max(0, -((wanted.start - first) // wanted.step))
     return range(wanted.start + skip * wanted.step, min(wanted.stop, end), wanted.step)

@@ -32,7 +32,7 @@ _PLUGIN = "bitshuffle-lz4 (HDF5 filter 32008): in Python, `import hdf5plugin` be
 
 
 class LazyFrames:
-    """The frames of an open file: `frames[i]` reads one (row, col) float32 frame, `len(frames)` counts them."""
+    """The frames of an open file: `frames[i]` reads a (row, col) float32 frame, `len(frames)` is their number."""
 
     def __init__(self, dataset: h5py.Dataset) -> None:
         self._dataset = dataset
@@ -42,7 +42,7 @@ class LazyFrames:
         return self.shape[0]
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
-        """Read frame `index`; negative ones count from the end.
+        """Read frame `index`; negative indices count from the end.
 
         Raises
         ------
@@ -130,7 +130,7 @@ def write_frames(
     dark: NDArray[np.floating] | None = None,
     dark_frames: int = 1,
 ) -> tuple[int, int, int]:
-    """Write frames.h5 frame by frame; the file appears whole or not at all, and equal frames give equal bytes.
+    """Write frames.h5 frame by frame, atomically; equal frames give equal bytes.
 
     Parameters
     ----------
@@ -142,13 +142,13 @@ def write_frames(
     shape : (int, int)
         (row, col) of the frames [px].
     mask : (row, col) bool, optional
-        True where a pixel is bad; none by default.
+        True where a pixel is bad. Default: no bad pixels.
     binning : int
         Side of the blocks of raw pixels that were summed [px].
     source : str
-        Where the frames come from.
+        Source of the frames.
     raw_shape : (int, int), optional
-        (row, col) of the raw frames; `shape` times `binning` by default [px].
+        (row, col) of the raw frames [px]. Default: `shape` times `binning`.
     compression : {"bitshuffle-lz4", "gzip", "none"}
         The first needs a plugin of HDF5 to be read, the others do not.
     saturation : float
@@ -227,16 +227,16 @@ def _append(listed: h5py.Dataset, index: int, marked: NDArray[np.bool_]) -> None
 
 @contextmanager
 def read_frames_file(path: str | os.PathLike[str]) -> Iterator[FramesFile]:
-    """Open frames.h5, ours or BraggNN's own (which holds `frames` alone: no bad pixel, binning 1).
+    """Open frames.h5 of Cathodeflow or BraggNN (with only `frames`: no bad pixels, binning 1).
 
     Raises
     ------
     InputError
-        The file is truncated or no HDF5 file, or a dataset is missing or has another shape or type.
+        The file is truncated or not HDF5, or a dataset is missing or has another shape or type.
     """
     where = os.fspath(path)
     with open_hdf5(path) as file:
-        # Not around the block that works with the frames, whose errors are its own.
+        # Not around the caller's block, whose errors are not those of the file.
         with guarded(where, "a readable frames.h5"):
             found = _frames_file(file, where)
         yield found

@@ -23,6 +23,8 @@ def guarded(where: str | os.PathLike[str], expected: str) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except MemoryError as error:
+        raise InputError(where, f"too little memory to read it ({one_line(error)})", expected) from error
     except Exception as error:
         raise InputError(where, f"an error ({one_line(error)})", expected) from error
 

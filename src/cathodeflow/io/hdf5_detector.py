@@ -21,9 +21,9 @@ from cathodeflow.io.hdf5_search import Node, node_identity, walk
 from cathodeflow.io.invalid_pixels import bad_values
 from cathodeflow.io.raw_format import CountLimits
 
-_HIGHEST = ("saturation_value", "overload_value", "countrate_correction_count_cutoff")
-_LOWEST = ("underload_value",)
-_MARKS = ("undefined_value", "_FillValue", "missing_value")
+_HIGHEST = ("saturation_value", "overload_value", "overload", "countrate_correction_count_cutoff")
+_LOWEST = ("underload_value", "underload")
+_MARKS = ("undefined_value", "undefined", "_FillValue", "missing_value")
 # Groups in a detector's group that hold more about the same detector.
 _PARTS = ("detectorspecific", "detector_specific", "collection")
 

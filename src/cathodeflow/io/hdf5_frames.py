@@ -1,7 +1,7 @@
 """Frames in HDF5 and NeXus files of others: number, shape and pixels, and the files in which they lie."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import h5py
@@ -13,7 +13,7 @@ from cathodeflow.io.guard import guarded, require_inside
 from cathodeflow.io.hdf5 import find_node, open_hdf5, require_plain
 from cathodeflow.io.hdf5_search import find_frames, walk
 
-# Bytes of frames that one read may hold; a chunk that spans more frames is read in pieces.
+# Maximum bytes of frames per read; chunks with more frames are read in pieces.
 _BLOCK_BYTES = 64 * 2**20
 
 
@@ -106,7 +106,7 @@ def _read(dataset: h5py.Dataset, indices: range) -> Iterator[NDArray[Any]]:
     position = 0
     while position < len(indices):
         first = indices[position]
-        end = (first // block + 1) * block  # blocks begin where chunks begin
+        end = (first // block + 1) * block  # blocks are aligned with chunks
         count = len(range(first, min(end, indices.stop), indices.step))
         part = slice(first, first + (count - 1) * indices.step + 1, indices.step)
         yield from dataset[(slice(None),) * axis + (part,)].reshape(count, rows, cols)
@@ -114,7 +114,7 @@ def _read(dataset: h5py.Dataset, indices: range) -> Iterator[NDArray[Any]]:
 
 
 def linked_files(path: str, name: str | None) -> list[str]:
-    """List the files that hold the data of a dataset but are reached through another, as a beamline's master file does.
+    """List further files with the data of a dataset, as those of a beamline's master file.
 
     Parameters
     ----------
@@ -134,16 +134,24 @@ def linked_files(path: str, name: str | None) -> list[str]:
         with open_hdf5(path) as file:
             # These follow links into the folder only, so that what comes after is safe.
             nodes = [] if name else walk(file, "", images_only=True)[0]
-            for each in find_frames(file, name).paths if name else [node.path for node in nodes]:
-                found += _files_on_the_way(file, each)
-                node = find_node(file, each)
-                if isinstance(node, h5py.Dataset):
-                    found += _files_of(node)
+            paths = find_frames(file, name).paths if name else [node.path for node in nodes]
+            found = files_behind(file, paths)
     except (InputError, OSError, RuntimeError, KeyError, ValueError, TypeError):
         pass
     own = os.path.realpath(path)
     files = {os.path.realpath(each): each for each in found if os.path.isfile(each)}
     return [each for real, each in files.items() if real != own]
+
+
+def files_behind(file: h5py.File, paths: Iterable[str]) -> list[str]:
+    """List the files that hold the values of datasets, and those on the way to them, without the file itself."""
+    found: list[str] = []
+    for path in paths:
+        found += _files_on_the_way(file, path)
+        node = find_node(file, path)
+        if isinstance(node, h5py.Dataset):
+            found += _files_of(node)
+    return list(dict.fromkeys(found))
 
 
 def _files_on_the_way(file: h5py.File, path: str) -> list[str]:

@@ -4,6 +4,7 @@ A path always leads from the file itself, through its links, so that it can be o
 detectors of Dectris store beside the frames - pixel mask, flat field, corrections - is never taken for frames.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -269,4 +270,4 @@ def walk(file: h5py.File, start: str, *, images_only: bool) -> tuple[list[Node],
 
 def node_identity(node: h5py.Group | h5py.Dataset) -> tuple[str, int]:
     """Give the file and address of a group or dataset: equal for the same one reached by two paths."""
-    return node.file.filename, h5py.h5o.get_info(node.id).addr
+    return os.path.realpath(node.file.filename), h5py.h5o.get_info(node.id).addr

@@ -1,14 +1,15 @@
-"""Lists of images: folders, patterns and tables. Light to import: the workflow calls it while it is being read."""
+"""Lists of images: folders, patterns and tables. Light to import, as the workflow uses it while it is parsed."""
 
 import csv
 import glob
 import os
+from collections.abc import Iterable
 
 from natsort import natsorted
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.formats import micrograph_suffixes
-from cathodeflow.io.sources import list_files
+from cathodeflow.io.sources import folder_files, require_printable
 from cathodeflow.io.text import read_lines
 
 TABLE_SUFFIXES = (".csv", ".tsv")
@@ -16,7 +17,7 @@ TABLE_COLUMNS = ("image", "composition", "state", "session", "split")
 
 
 def raw_files(images: str) -> list[str]:
-    """List every file that a data set is read from, so that Snakemake sees each of them change, come and go.
+    """List all files of a data set, so that Snakemake detects changed, added and removed files.
 
     Parameters
     ----------
@@ -26,7 +27,7 @@ def raw_files(images: str) -> list[str]:
     Returns
     -------
     list of str
-        The table where there is one, the images, and their sidecars.
+        The table, if any, the images, and their sidecars.
 
     Raises
     ------
@@ -44,8 +45,8 @@ def image_files(source: str) -> list[str]:
     Parameters
     ----------
     source : str
-        A folder: its images or, if it has none, those of its subfolders; a table: the images that it names; a pattern:
-        the images that match; or a file, whatever its suffix.
+        A folder: its images or, if it has none, those of its subfolders; a table: the images that it lists; a pattern:
+        the images that match; or a file with any suffix.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def image_files(source: str) -> list[str]:
         found, what = [source], ""
     else:
         matches = [path for path in glob.glob(source, recursive=True) if os.path.isfile(path)]
-        found = natsorted(sorted(filter(is_image, matches)))
+        found = _sorted(filter(is_image, matches))
         what = f"{len(matches)} files that match, none of them an image" if matches else "no such file or folder"
     if not found:
         raise InputError(source, what, "images with a suffix of " + " ".join(micrograph_suffixes()))
@@ -85,22 +86,31 @@ def root(source: str) -> str:
 
 
 def images_in(folder: str) -> list[str]:
-    """List the images of a folder, without its subfolders and hidden files; none is no error."""
-    try:
-        return [path for path in list_files(folder) if is_image(path)]
-    except InputError:
-        return []
+    """List the images of a folder, without its subfolders and hidden files; the list may be empty.
+
+    Raises
+    ------
+    InputError
+        The name of an image is no text.
+    """
+    return _sorted(filter(is_image, folder_files(folder))) if os.path.isdir(folder) else []
 
 
 def subfolders(folder: str) -> list[str]:
-    """List the subfolders of a folder that are not hidden."""
+    """List the subfolders of a folder that are not hidden.
+
+    Raises
+    ------
+    InputError
+        The name of one is no text.
+    """
     with os.scandir(folder) as entries:
         found = [os.path.join(folder, entry.name) for entry in entries if entry.is_dir() and entry.name[0] != "."]
-    return natsorted(sorted(found))
+    return _sorted(found)
 
 
 def images_below(folder: str) -> int:
-    """Count the images in a folder and all below it, hidden ones left out."""
+    """Count the images in a folder and below, without hidden ones."""
     return sum(
         is_image(name) and name[0] != "."
         for base, _, names in os.walk(folder)
@@ -109,18 +119,24 @@ def images_below(folder: str) -> int:
     )
 
 
+def _sorted(paths: Iterable[str]) -> list[str]:
+    found = sorted(paths)
+    require_printable(found)
+    return natsorted(found)
+
+
 def is_image(path: str) -> bool:
-    """Tell by its suffix whether a file is an image."""
+    """Return whether a file has the suffix of an image."""
     return os.path.splitext(path)[1].lower() in micrograph_suffixes()
 
 
 def is_table(source: str) -> bool:
-    """Tell by its suffix whether a source is a table of images."""
+    """Return whether a source has the suffix of a table of images."""
     return os.path.splitext(source)[1].lower() in TABLE_SUFFIXES and not glob.has_magic(source)
 
 
 def sidecar_file(path: str) -> str | None:
-    """Find the text file in which an instrument keeps the settings of an image: None if there is none.
+    """Find the text file with the instrument settings of an image; None if there is none.
 
     `a.tif` has `a.tif.txt` (SEC), `a.txt` (Hitachi, JEOL), `a.hdr` or `a-tif.hdr` (TESCAN), the first that exists.
     """
@@ -142,17 +158,17 @@ def read_rows(path: str) -> list[tuple[int, dict[str, str]]]:
     Returns
     -------
     list of (int, dict)
-        Line number, and the cells that are not empty; `image` is the path from the working folder.
+        Line number, and the non-empty cells; `image` is the path relative to the working folder.
 
     Raises
     ------
     InputError
-        No such file, no CSV, columns that are unknown, missing or there twice, rows without an image or with too many
-        cells, an image named twice, or no row: a line each.
+        The file is missing, not CSV or without rows; columns are unknown, missing or duplicated; rows have no image or
+        too many cells; or an image is listed twice: one line each.
     """
     lines = read_lines(path, "a table of images")
     if not lines:
-        raise InputError(path, "no rows", "a header line and a row for every image")
+        raise InputError(path, "no rows", "a header line and one row per image")
     delimiter = "\t" if path.lower().endswith(".tsv") else ";" if "," not in lines[0][1] and ";" in lines[0][1] else ","
     try:
         header, *cells = csv.reader([line for _, line in lines], delimiter=delimiter, strict=True)
@@ -166,7 +182,7 @@ def read_rows(path: str) -> list[tuple[int, dict[str, str]]]:
     if len(set(header)) < len(header):
         errors.append(InputError(path, "the same column twice", "each column once"))
     if not cells:
-        errors.append(InputError(path, "no rows", "a row for every image"))
+        errors.append(InputError(path, "no rows", "one row per image"))
     if errors:
         raise InputErrors.of(errors)
     rows: list[tuple[int, dict[str, str]]] = []

@@ -1,8 +1,11 @@
 """Manifests of stores: one file with the digest of every file, which the workflow compares instead of the store."""
 
 import hashlib
+import json
 import os
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cathodeflow.errors import InputError, InputErrors
@@ -12,6 +15,10 @@ from cathodeflow.io.tables import read_json, write_json
 SUFFIX = ".manifest.json"
 _FORMAT = "cathodeflow volume manifest 1"
 _METADATA = "zarr.json"
+#: Attribute of our stores, by which one is known whose manifest was not written yet, or is damaged.
+CREATOR = {"creator": "cathodeflow"}
+# Files of our stores: the metadata of the group and of its array, and the chunks.
+_OWN_NAME = re.compile(r"zarr\.json|0/zarr\.json|0/c(/\d+)*")
 
 
 def manifest_path(path: str | os.PathLike[str]) -> str:
@@ -70,6 +77,47 @@ def check_store(store: str, manifest: str, *, verify: bool = False) -> int:
     if errors:
         raise InputErrors.of(errors)
     return len(names)
+
+
+def is_own_store(store: str, *, recorded: bool = False) -> bool:
+    """Whether a folder is a store that we wrote, with nothing of anybody else's in it.
+
+    Either its manifest lists all its files, with the digest of at least one of them, or all its files have names of our
+    stores, and its own metadata name us or a record names its manifest (`recorded`). Damaged and missing chunks make it
+    no less ours.
+    """
+    inside = (os.path.join(folder, name) for folder, below, files in os.walk(store) for name in (*below, *files))
+    if any(map(os.path.islink, inside)):
+        return False
+    names = _files(store)
+    known = _listed_files(manifest_path(store))
+    if set(names) <= known.keys() and any(file_digest(os.path.join(store, name)) == known[name] for name in names):
+        return True
+    return all(map(_OWN_NAME.fullmatch, names)) and (recorded or _names_us(store))
+
+
+def is_own_manifest(manifest: str) -> bool:
+    """Whether a file is the manifest of a store that we wrote, whole or damaged."""
+    try:
+        return _FORMAT.encode() in Path(manifest).read_bytes() or is_own_store(locate(manifest)[0])
+    except OSError:
+        return False
+
+
+def _listed_files(manifest: str) -> dict[str, str]:
+    try:
+        content = read_json(manifest)
+        return {str(name): str(digest) for name, digest in content["files"].items()}
+    except (InputError, AttributeError, KeyError, TypeError):
+        return {}
+
+
+def _names_us(store: str) -> bool:
+    try:
+        attributes = json.loads(Path(store, _METADATA).read_bytes())["attributes"]
+        return all(attributes[key] == value for key, value in CREATOR.items())
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return False
 
 
 def _empty(store: str, name: str) -> bool:

@@ -1,6 +1,7 @@
 """Read micrographs of any supported format as grey images, and their metadata."""
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -46,10 +47,11 @@ def micrograph_header(path: str) -> ImageHeader:
     reader, expected = _open(path)
     with guarded(path, expected):
         header = reader.header(path)
-    if not 0 < header.rows * header.cols <= MAX_PIXELS or header.rows < 0:
-        found = f"{header.rows} x {header.cols} pixels"
-        raise InputError(path, found, f"an image of 1 to {MAX_PIXELS} pixels")
-    return header
+        # Damaged tags may be texts.
+        rows, cols = operator.index(header.rows), operator.index(header.cols)
+        if not 0 < rows * cols <= MAX_PIXELS or rows < 0:
+            raise InputError(path, f"{rows} x {cols} pixels", f"an image of 1 to {MAX_PIXELS} pixels")
+        return header
 
 
 def read_micrograph(path: str) -> Grey:

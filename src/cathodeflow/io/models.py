@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.atomic import atomic_path, is_first_process
+from cathodeflow.io.atomic import atomic_path, is_first_process, remove_remains
 from cathodeflow.io.guard import guarded
 
 _Path = str | os.PathLike[str]
@@ -122,10 +121,8 @@ def discard_checkpoint(path: _Path) -> None:
     """Remove a checkpoint, and partial files of killed processes."""
     if not is_first_process():
         return
-    path = Path(path)
-    path.unlink(missing_ok=True)
-    for rest in path.parent.glob(f".{path.name[:80]}.*"):
-        shutil.rmtree(rest, ignore_errors=True)
+    Path(path).unlink(missing_ok=True)
+    remove_remains(path)
 
 
 def _load(path: _Path, expected: str) -> Any:
@@ -141,8 +138,22 @@ def _load(path: _Path, expected: str) -> Any:
                 broken = large[0] if large else archive.testzip()
             if broken:
                 raise InputError(path, f"a damaged part {broken}", expected)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        _require_stored(path, content, expected)
+        return content
 
 
 def _is_plain(value: object) -> bool:
     return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)
+
+
+def _require_stored(path: _Path, content: Any, expected: str) -> None:
+    """Refuse tensors that repeat few stored values, as `expand` makes them: a small file could fill the memory."""
+    if isinstance(content, Mapping | list | tuple):
+        for part in content.values() if isinstance(content, Mapping) else content:
+            _require_stored(path, part, expected)
+    elif isinstance(content, Tensor) and _is_plain(content):
+        claimed, stored = content.numel() * content.element_size(), content.untyped_storage().nbytes()
+        if claimed > stored:
+            shape = tuple(content.shape)
+            raise InputError(path, f"a tensor of shape {shape} with {stored} of {claimed} bytes stored", expected)

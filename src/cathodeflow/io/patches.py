@@ -78,6 +78,10 @@ def read_patches(path: str | os.PathLike[str]) -> tuple[TrainingPatches, dict[st
         if missing:
             raise InputError(path, f"no attribute {', '.join(missing)}", expected)
         settings = {name: file.attrs[name].item() for name in ("patch_size", "max_shift", "min_value")}
-    if table.patches.ndim != 3 or any(len(column) != len(table.patches) for column in table):
-        raise InputError(path, f"datasets of shapes {[column.shape for column in table]}", expected)
+        size = int(settings["patch_size"]) + 2 * int(settings["max_shift"])
+    n, shapes = table.patches.shape[:1], [column.shape for column in table]
+    if shapes[0] != (*n, size, size) or any(shape != n for shape in shapes[1:]):
+        raise InputError(
+            path, f"datasets of shapes {shapes}", f"n patches of {size} x {size} pixels, and n of the rest"
+        )
     return table, settings

@@ -48,6 +48,8 @@ class FrameHeader(NamedTuple):
         What the file says of the values of its pixels.
     n_masks : int
         Masks of bad pixels in the file: none, one for all frames, or one for each.
+    linked : tuple of str
+        Other files that hold the frames, which this one only links to.
     """
 
     n_frames: int
@@ -57,6 +59,7 @@ class FrameHeader(NamedTuple):
     format: str = ""
     limits: CountLimits = NO_LIMITS
     n_masks: int = 0
+    linked: tuple[str, ...] = ()
 
 
 class ImageHeader(NamedTuple):

@@ -1,20 +1,21 @@
-"""The raw files of a sample, named by one string. Light to import: the workflow calls it while it is being read."""
+"""The raw files of a sample, given by one string. Light to import, as the workflow uses it while it is parsed."""
 
 import glob
 import os
 import re
+from collections.abc import Iterable
 
 from natsort import natsorted
 
 from cathodeflow.errors import InputError
 
 _HDF5 = (".h5", ".hdf5", ".hdf", ".nxs", ".cxi")
-# An address of one file: no user, password or signature, no pattern, nothing that a shell would read.
+# Address of one file: without user, password, signature, pattern, or characters special to a shell.
 _ADDRESS = re.compile(r"(?:https?://[\w.-]+(?::\d+)?|s3://[\w.-]+)/[\w.~/%+,=-]*[\w.~%+,=-]")
 
 
 def is_remote(source: str) -> bool:
-    """Whether a source is an address, which Snakemake fetches before a job.
+    """Return whether a source is an address, whose file Snakemake downloads before a job.
 
     Examples
     --------
@@ -25,7 +26,7 @@ def is_remote(source: str) -> bool:
 
 
 def split_source(source: str) -> tuple[str, str | None]:
-    """Split `pattern::/dataset/path` into the pattern and the path of an HDF5 dataset, None where there is none.
+    """Split `pattern::/dataset/path` into the pattern and the path of an HDF5 dataset (None if there is none).
 
     Examples
     --------
@@ -44,26 +45,24 @@ def list_files(source: str) -> list[str]:
     Parameters
     ----------
     source : str
-        A file, a glob pattern, or a folder (its regular files that are not hidden, without those of its subfolders),
-        each with an optional `::/dataset/path`. The address of one file stands for itself: it is not asked for.
+        A file, a glob pattern, or a folder (its regular, non-hidden files, without subfolders), each with an optional
+        `::/dataset/path`. The address of a file is returned as it is, without a request.
 
     Raises
     ------
     InputError
-        Nothing is found, or an address is not of one file, or holds a secret.
+        No file is found, or an address is not that of one file or contains a secret.
     """
     pattern, _ = split_source(source)
     if is_remote(pattern):
         if not _ADDRESS.fullmatch(pattern):
-            # Not the address itself: it may hold a password.
+            # Without the full address, which may contain a password.
             shown = pattern.split("://")[0] + "://..."
             expected = "one file without `?`, pattern, user or password, which belong in the environment"
             raise InputError(shown, "an unsupported address", expected)
         return [pattern]
     if os.path.isdir(pattern):
-        with os.scandir(pattern) as entries:
-            files = [os.path.join(pattern, entry.name) for entry in entries if _is_wanted(entry)]
-        found = "a folder without files"
+        files, found = folder_files(pattern), "a folder without files"
     elif os.path.lexists(pattern):
         files, found = [pattern], "nothing"
     else:
@@ -71,11 +70,46 @@ def list_files(source: str) -> list[str]:
         found = "no file of this name" if glob.escape(pattern) == pattern else "no file that matches"
     if not files:
         raise InputError(source, found, "a file, a pattern that matches files, or a folder with files")
-    strange = next((path for path in files if not path.isprintable()), None)
-    if strange is not None:
-        raise InputError(repr(strange), "a name with control characters or undecodable bytes", "a printable file name")
-    # Sorted by plain text first, so that names that natural order holds equal (01 and 1) have one order too.
+    require_printable(files)
+    # Sorted by plain text first, so that names that are equal in natural order (01 and 1) have a fixed order, too.
     return natsorted(sorted(files))
+
+
+def folder_files(folder: str) -> list[str]:
+    """List the regular files of a folder that are not hidden, in no order."""
+    with os.scandir(folder) as entries:
+        return [os.path.join(folder, entry.name) for entry in entries if _is_wanted(entry)]
+
+
+def require_printable(paths: Iterable[str]) -> None:
+    """Refuse names that are no text: no log, record or table could name the file.
+
+    Raises
+    ------
+    InputError
+        The first name that is not in UTF-8 or has control characters.
+    """
+    for path in paths:
+        if not path.isprintable():
+            found = "a name that is not in UTF-8" if undecodable(path) else "a name with control characters"
+            raise InputError(shown(path), found, "a printable file name; rename it")
+
+
+def undecodable(path: str) -> bool:
+    """Whether a path has bytes that are no UTF-8, for which Python keeps surrogates."""
+    return any("\udc80" <= letter <= "\udcff" for letter in path)
+
+
+def shown(path: str) -> str:
+    r"""Return a path as messages show it, other bytes than UTF-8 and control characters by their number.
+
+    Examples
+    --------
+    >>> print(shown("raw/M\udcfcll.tif"))
+    raw/M\xfcll.tif
+    """
+    text = os.fsencode(path).decode(errors="backslashreplace")
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def files_read(source: str) -> list[str]:
@@ -93,5 +127,5 @@ def files_read(source: str) -> list[str]:
 
 
 def _is_wanted(entry: os.DirEntry[str]) -> bool:
-    # A dangling link is kept, so that reading complains about it by name.
+    # A broken link is kept, so that reading reports it by name.
     return not entry.name.startswith(".") and (entry.is_file() or (entry.is_symlink() and not entry.is_dir()))

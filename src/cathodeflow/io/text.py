@@ -1,6 +1,7 @@
 """Text files: configurations, text tables, and output for people. Light to import."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,30 @@ _Path = str | os.PathLike[str]
 _MAX_VALUES = 100_000
 
 
+def restart_in_utf8() -> None:
+    """Start this process anew in Python's UTF-8 mode where the locale has another encoding, such as `LC_ALL=C`.
+
+    Otherwise no file could be opened, and no text printed, whose name the locale does not have. Names of files and the
+    texts of this package are UTF-8 on every machine.
+    """
+    if sys.getfilesystemencoding().lower() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def package_text(path: _Path) -> str:
     """Read a text file of the package, such as the template of a page."""
     return Path(path).read_text(encoding="utf-8")
+
+
+def read_start(path: _Path, n_bytes: int) -> bytes:
+    """Read the first bytes of a file, such as to find out what it is; of one that cannot be read, none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(n_bytes)
+    except OSError:
+        return b""
 
 
 def read_lines(path: str, expected: str) -> list[tuple[int, str]]:

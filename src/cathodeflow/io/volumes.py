@@ -1,7 +1,7 @@
 """Volumes and image sets: Zarr v3 stores with OME-NGFF metadata, and a manifest with the digest of every chunk.
 
 Metadata: OME-NGFF 0.5 (https://ngff.openmicroscopy.org/0.5), one resolution level named `0`. The manifest
-`STORE.manifest.json` stands for the store where a workflow compares files: equal data and layout give equal manifests.
+`STORE.manifest.json` is compared by the workflow instead of the store: equal data and layout give equal manifests.
 """
 
 import math
@@ -18,21 +18,33 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.atomic import atomic_path, sync_folder
+from cathodeflow.io.atomic import atomic_path
 from cathodeflow.io.guard import MAX_PIECE, guarded
-from cathodeflow.io.manifests import check_store, locate, manifest_path, store_digests, write_manifest
+from cathodeflow.io.manifests import (
+    CREATOR,
+    check_store,
+    is_own_store,
+    locate,
+    manifest_path,
+    store_digests,
+    write_manifest,
+)
 
 _LEVEL = "0"
 _UNITS = {"A": "angstrom", "nm": "nanometer", "um": "micrometer", "mm": "millimeter", "m": "meter", "s": "second"}
 _TYPES = {"z": "space", "y": "space", "x": "space", "t": "time", "c": "channel"}
-# Side of a chunk along the space axes [px], by their number: a chunk is 0.25 to 1 M pixels, a slice reads few of them.
+# Side of a chunk along the space axes [px], by their number: a chunk has 0.25 to 1 M pixels, and a slice needs few
+# chunks.
 _SIDES = {1: 65536, 2: 512, 3: 64}
 _MAX_FILES = 64
 _SHARD_BYTES = 64 * 2**20
+# A store of others may lack files where all values are the same. Of more files than this, one in so many must exist:
+# a damaged shape can stand for billions of files, each of which would be looked for.
+_MAX_ABSENT, _MOST_ABSENT = 2**12, 64
 
 
 class VolumeInfo(NamedTuple):
-    """What a store holds: axes, size of a pixel along each, its unit, and further attributes."""
+    """Description of a store: axes, size of a pixel along each, its unit, and further attributes."""
 
     axes: tuple[str, ...]
     scale: tuple[float, ...]
@@ -51,25 +63,25 @@ def write_volume(
     shards: Sequence[int] | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write an array as a Zarr v3 store, a shard at a time, then its manifest beside it.
+    """Write an array as a Zarr v3 store, one shard at a time, and then its manifest in the same folder.
 
     Parameters
     ----------
     path : path
-        Folder of the store, replaced as a whole.
+        Folder of the store, replaced as a whole if it is a store of ours; any other folder is refused.
     array : dask or numpy array
         One axis for each of `axes`.
     axes : sequence of str
-        Names in order; z, y, x are space, t time, c channels, any other a plain index.
+        Names in order: z, y, x for space, t for time, c for channels, any other for an index.
     scale : sequence of float, optional
-        Distance of pixels along each axis [unit]; 1 by default.
+        Distance of pixels along each axis [unit]. Default: 1.
     unit : str, optional
-        Of the space axes: "nm", "um", ... or a UDUNITS-2 name.
+        Unit of the space axes: "nm", "um", ... or a UDUNITS-2 name.
     chunks : sequence of int, optional
-        Shape of a chunk, what a reader decompresses at least [px]. By default 64 along three space axes, 512 along two,
-        1 along the others.
+        Shape of a chunk, the smallest part that is decompressed [px]. Default: 64 along three space axes, 512 along
+        two, 1 along the others.
     shards : sequence of int, optional
-        Shape of a file, in whole chunks [px]. By default files grow to 64 MiB where there would be more than 64.
+        Shape of a file, in whole chunks [px]. Default: files of up to 64 MiB if there would be more than 64 files.
     attributes : mapping, optional
         Further attributes of the store.
 
@@ -82,7 +94,7 @@ def write_volume(
         path, array.shape, array.dtype, axes=axes, scale=scale, unit=unit, chunks=chunks, shards=shards,
         attributes=attributes,
     ) as target:  # fmt: skip
-        # A file is written by one task alone, so that no lock is needed.
+        # Each file is written by a single task, so that no lock is needed.
         da.store(da.asarray(array).rechunk(target.shards or target.chunks), target, lock=False)
 
 
@@ -99,7 +111,7 @@ def new_volume(
     shards: Sequence[int] | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> Iterator[zarr.Array]:
-    """Give the array of a new store to be filled, a whole file at a time; the store appears when the block ends well.
+    """Create the array of a new store to be filled file by file; the store gets its name if the block succeeds.
 
     Parameters are those of `write_volume`, with the shape and the type of the array.
     """
@@ -109,10 +121,10 @@ def new_volume(
     files = tuple(shards) if shards is not None else default_shards(shape, layout, dtype.itemsize)
     metadata = _multiscales(os.path.basename(os.fspath(path)), axes, scale, unit)
     manifest = manifest_path(path)
-    with atomic_path(path) as temporary:
-        # An absolute path: tasks may run in another folder, on another machine.
+    with atomic_path(path, is_ours=is_own_store, manifest=manifest) as temporary:
+        # Absolute, as tasks may run in another folder or on another machine.
         group = zarr.create_group(
-            os.path.abspath(temporary), zarr_format=3, attributes={**(attributes or {}), "ome": metadata}
+            os.path.abspath(temporary), zarr_format=3, attributes={**(attributes or {}), **CREATOR, "ome": metadata}
         )
         yield group.create_array(
             _LEVEL,
@@ -124,30 +136,26 @@ def new_volume(
             dimension_names=list(axes),
         )
         digests = store_digests(str(temporary))
-        # A manifest never stands beside a store that it does not describe, after power loss neither.
-        if os.path.exists(manifest):
-            os.remove(manifest)
-            sync_folder(os.path.dirname(manifest) or ".")
     layouts = {"shape": tuple(shape), "dtype": str(dtype), "chunks": layout, "shards": files}
     write_manifest(manifest, digests, layouts)
 
 
 def read_volume(path: str | os.PathLike[str], *, verify: bool = False) -> da.Array:
-    """Open a store as a dask array with a block per file.
+    """Open a store as a dask array with one block per file.
 
-    Where there is a manifest, the store must have exactly its files: Zarr reads a missing chunk as zeros, silently.
+    If there is a manifest, the store must have exactly its files, as Zarr silently reads zeros from a missing chunk.
 
     Parameters
     ----------
     path : path
-        The store or its manifest. A store of others, without a manifest, opens too.
+        The store or its manifest. Stores of other programs, without a manifest, can be opened, too.
     verify : bool
-        Whether the digest of every file is compared with the manifest, which must be there then.
+        Whether to compare the digest of every file with the manifest, which is then required.
 
     Raises
     ------
     InputError
-        There is no such store, or files of it are missing, changed or added, a line for each.
+        There is no such store, or files of it are missing, changed or added, one line each.
     """
     store, manifest = locate(path)
     if os.path.exists(manifest) or verify or os.fspath(path) == manifest:
@@ -158,7 +166,7 @@ def read_volume(path: str | os.PathLike[str], *, verify: bool = False) -> da.Arr
 
 
 class _Source:
-    """Array of a store whose damaged parts are named, file by file, when they are read."""
+    """Array of a store that reports damaged files by name when they are read."""
 
     def __init__(self, array: zarr.Array, store: str) -> None:
         self._array, self._store = array, store
@@ -177,7 +185,7 @@ class _Source:
 
 
 def open_array(path: str | os.PathLike[str]) -> zarr.Array:
-    """Open a store that is read part by part, each from its own chunk.
+    """Open a store to read parts of it.
 
     Raises
     ------
@@ -201,7 +209,7 @@ def read_volume_info(path: str | os.PathLike[str]) -> VolumeInfo:
     store, _ = locate(path)
     group, _ = _open(store)
     with guarded(store, "axes and scale of the array"):
-        attributes = dict(group.attrs)
+        attributes = {key: value for key, value in group.attrs.items() if CREATOR.get(key) != value}
         ome = attributes.pop("ome", attributes)
         if not isinstance(ome, dict) or not ome.get("multiscales"):
             raise InputError(store, "no OME-NGFF multiscales metadata", "axes and scale of the array")
@@ -227,7 +235,7 @@ def default_chunks(shape: Sequence[int], axes: Sequence[str]) -> tuple[int, ...]
 
 
 def default_shards(shape: Sequence[int], chunks: Sequence[int], itemsize: int) -> tuple[int, ...]:
-    """Return the shape of files [px]: chunks, doubled along the axis with most files until they are few or large.
+    """Return the shape of files [px]: chunks, doubled along the axis with the most files until files are few or large.
 
     Examples
     --------
@@ -275,7 +283,7 @@ def _open(store: str) -> tuple[zarr.Group | zarr.Array, str]:
 
 
 def _array(store: str, group: zarr.Group | zarr.Array, level: str) -> zarr.Array:
-    """Return the array of a store, if nothing but numbers is made of its chunks, and each chunk fits into memory."""
+    """Return the array of a store if it has only numbers and each chunk fits in memory."""
     with guarded(store, "a readable Zarr array"):
         array = group[level] if isinstance(group, zarr.Group) else group
         if not isinstance(array, zarr.Array):
@@ -285,6 +293,21 @@ def _array(store: str, group: zarr.Group | zarr.Array, level: str) -> zarr.Array
         codecs = [*(getattr(array.metadata, "filters", None) or ()), getattr(array.metadata, "compressor", None)]
         if any(getattr(codec, "codec_id", "") == "pickle" for codec in codecs):
             raise InputError(store, "pickled objects", "numbers")
-        if math.prod(array.shards or array.chunks) * array.dtype.itemsize > MAX_PIECE:
-            raise InputError(store, f"files of {array.shards or array.chunks} values", f"at most {MAX_PIECE} bytes")
+        blocks = array.shards or array.chunks
+        if min((*blocks, *array.chunks, *array.shape), default=0) < 1:
+            raise InputError(store, f"{array.shape} values in chunks of {array.chunks}", "sides of at least 1")
+        if math.prod(blocks) * array.dtype.itemsize > MAX_PIECE:
+            raise InputError(store, f"files of {blocks} values", f"at most {MAX_PIECE} bytes")
+        n_files = math.prod(-(-n // side) for n, side in zip(array.shape, blocks, strict=True))
+        if n_files > _MAX_ABSENT and not _has_files(store, n_files // _MOST_ABSENT):
+            raise InputError(store, f"metadata of {n_files} files, of which few exist", "a complete Zarr store")
         return array
+
+
+def _has_files(store: str, count: int) -> bool:
+    """Whether a store has at least so many files."""
+    for _, _, names in os.walk(store):
+        count -= len(names)
+        if count <= 0:
+            return True
+    return False

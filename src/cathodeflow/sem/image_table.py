@@ -25,6 +25,12 @@ _TEXTS = ("detector", "maker")
 # Columns in which the images of a class usually agree.
 _ALIKE = ("rows", "cols", "bit_depth", "channels", "bar_rows", "magnification")
 _THREADS = 4
+#: Columns of a table of images.
+COLUMNS = (
+    *("image", "name", "label", "composition", "state", "session", "time", *ImageHeader._fields, "bar_rows"),
+    *(name for name in SETTINGS if name != "time"),
+    *("mean", "deviation", "sha256", "duplicate_of", "split"),
+)  # fmt: skip
 
 
 class ImageRow(NamedTuple):
@@ -267,12 +273,7 @@ def _as_table(records: list[dict[str, Any]]) -> pd.DataFrame:
         record["duplicate_of"] = earlier if earlier != record["name"] else None
         if record["duplicate_of"]:
             record["split"] = "left out"
-    columns = [
-        *("image", "name", "label", "composition", "state", "session", "time", *ImageHeader._fields, "bar_rows"),
-        *(name for name in SETTINGS if name != "time"),
-        *("mean", "deviation", "sha256", "duplicate_of", "split"),
-    ]
-    table = pd.DataFrame(ordered, columns=columns)
+    table = pd.DataFrame(ordered, columns=list(COLUMNS))
     table["time"] = pd.to_datetime(table["time"]).astype("datetime64[ns]")
     for name in (*(name for name in SETTINGS if name not in ("time", *_TEXTS)), "mean", "deviation"):
         table[name] = table[name].astype(np.float64)

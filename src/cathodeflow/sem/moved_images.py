@@ -9,6 +9,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.image_lists import image_files, root
 from cathodeflow.io.tables import read_table
 from cathodeflow.samples import read_samples
+from cathodeflow.sem.image_table import COLUMNS
 from cathodeflow.sem.options import DataSet
 
 
@@ -20,7 +21,7 @@ def read_split(path: str, columns: Sequence[str] | None = None, *, sheet: str | 
     path : str
         The table.
     columns : sequence of str, optional
-        Columns to read, with `name` and `image`; default: all.
+        Columns to read, with `name` and `image`; default: all, those of a table of images being required.
     sheet : str, optional
         Sample sheet: the images of its data sets are taken from where it says.
 
@@ -29,7 +30,7 @@ def read_split(path: str, columns: Sequence[str] | None = None, *, sheet: str | 
     InputError
         The table or the sheet cannot be read, or an image is not where the sheet says.
     """
-    table = read_table(path, columns)
+    table = read_table(path, columns, required=() if columns else COLUMNS)
     for name, data_set in (read_samples(sheet, DataSet) if sheet else {}).items():
         rows = table["name"].str.startswith(f"{name}/")
         if rows.any() and not data_set.simulated:

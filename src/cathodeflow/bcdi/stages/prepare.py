@@ -9,7 +9,8 @@ from cathodeflow.bcdi.options import Prepare
 from cathodeflow.bcdi.preparation import prepare_scan, step_metrics
 from cathodeflow.bcdi.scans import spec_scan
 from cathodeflow.errors import InputError
-from cathodeflow.io.frames import correction_source, open_series, read_frames, read_mean
+from cathodeflow.io.correction_images import correction_source, read_mean
+from cathodeflow.io.frames import open_series, read_frames
 from cathodeflow.io.phasing import Pattern, write_pattern
 from cathodeflow.io.rocking_scans import read_scan
 from cathodeflow.stage import InputFile, Metrics, OutputFile, Source, stage

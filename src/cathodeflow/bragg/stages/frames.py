@@ -10,14 +10,12 @@ from cathodeflow.bragg.binning import bin_frame, bin_mask, binned_shape
 from cathodeflow.bragg.corrections import corrected_frames, detector_mask, invalid_pixels, saturation_level
 from cathodeflow.bragg.options import Frames, require_apart
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.correction_images import correction_source, read_mask, read_mean
 from cathodeflow.io.frames import (
     FrameSeries,
-    correction_source,
     count_limits,
     open_series,
     read_frames,
-    read_mask,
-    read_mean,
     stored_masks,
     unless_bad,
 )
@@ -67,8 +65,11 @@ def frames(
 
     samples = _samples(series, options)
     detector = detector_mask([find_invalid(*sample) for sample in samples], bad=bad_pixels)
+    if bad_pixels is not None and bad_pixels.all():
+        raise InputError(str(mask), "every pixel marked as bad", "a mask in which 0 means good")
     if detector.all():
-        raise InputError(str(mask or source), "every pixel marked as bad", "a mask in which 0 means good")
+        raise InputError(source, "no pixel with a count that is not masked", "counts")
+    without = detector_mask([invalid_pixels(raw, options, limits) for _, raw in samples])
     if dark_image is not None and (wrong := ~np.isfinite(dark_image) & ~detector).any():
         found = f"{np.count_nonzero(wrong)} pixels of NaN or infinity, or without a count"
         raise InputError(str(dark), found, "finite counts on all pixels that are not masked")
@@ -103,6 +104,9 @@ def frames(
     log.info("%d frames of %d x %d pixels written, %d bad pixels", written, *binned.shape, int(binned.sum()))
     if saturated:
         log.info("%d saturated pixels, left out of the fits", saturated)
+    if without.any():
+        shown = " to ".join(f"{value:.10g}" for value in dict.fromkeys(_ends(samples[0][1][without])))
+        log.info("%d pixels without a count in all frames, which hold %s", np.count_nonzero(without), shown)
     if invalid:
         log.info("%d pixels without a count in single frames, masked there", invalid)
     return Metrics(
@@ -117,6 +121,10 @@ def frames(
             "saturated_pixels": saturated,
         }
     )
+
+
+def _ends(values: NDArray[Any]) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
 
 
 def _samples(series: FrameSeries, options: Frames) -> list[tuple[int, NDArray[Any]]]:

@@ -44,7 +44,7 @@ def metrics(
     labels = read_volume(truth)
     rows, slices, gains = [], [], []
     for folder in folders:
-        tested = read_table(f"{folder}/test.parquet")
+        tested = read_table(f"{folder}/test.parquet", ["image", "slice", "seed", "split"])
         found, likely = read_volume(f"{folder}/test_labels.zarr"), read_volume(f"{folder}/test_probabilities.zarr")
         attributes = read_volume_info(f"{folder}/test_labels.zarr").attributes
         classes = attributes["classes"]

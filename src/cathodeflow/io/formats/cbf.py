@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"###CBF"
 _SECTION, _START = b"--CIF-BINARY-FORMAT-SECTION--", b"\x0c\x1a\x04\xd5"
+_PIECE = 16 * 2**20
 _ELEMENT = re.compile(r'"?(signed|unsigned) (8|16|32|64)-bit integer"?')
 
 
@@ -101,8 +102,8 @@ def _decode(path: str, section: _Section) -> NDArray[np.generic]:
     return pixels.reshape(rows, cols).astype(section.dtype)
 
 
-def unpacked(path: str) -> bytes:
-    """Read a file, by gzip or bzip2 if its suffix says so, unless that would fill the memory.
+def unpacked(path: str, n_bytes: int | None = None) -> bytes:
+    """Read a file, or its first bytes, by gzip or bzip2 if its suffix says so, unless that would fill the memory.
 
     Raises
     ------
@@ -111,11 +112,16 @@ def unpacked(path: str) -> bytes:
     """
     suffix = os.path.splitext(path)[1].lower()
     opener: Any = {".gz": gzip.open, ".bz2": bz2.open}.get(suffix, open)
+    data = bytearray()
     with opener(path, "rb") as file:
-        data: bytes = file.read(MAX_PIECE + 1)
-    if len(data) > MAX_PIECE:
-        raise InputError(path, f"more than {MAX_PIECE} bytes when unpacked", "a smaller file")
-    return data
+        if n_bytes is not None:
+            return file.read(n_bytes)
+        # Piece by piece: Python takes all the memory that one `read` may need before it reads.
+        while piece := file.read(_PIECE):
+            data += piece
+            if len(data) > MAX_PIECE:
+                raise InputError(path, f"more than {MAX_PIECE} bytes when unpacked", "a smaller file")
+    return bytes(data)
 
 
 def _header(path: str, dataset: str | None) -> FrameHeader:

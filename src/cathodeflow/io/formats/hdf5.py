@@ -16,7 +16,7 @@ def _header(path: str, dataset: str | None) -> FrameHeader:
     from cathodeflow.io.hdf5 import open_hdf5
     from cathodeflow.io.hdf5_cache import cache_header, find_cache
     from cathodeflow.io.hdf5_detector import find_mask, read_limits
-    from cathodeflow.io.hdf5_frames import find_stack
+    from cathodeflow.io.hdf5_frames import files_behind, find_stack
 
     with open_hdf5(path) as file:
         if (cache := find_cache(file, dataset)) is not None:
@@ -25,7 +25,8 @@ def _header(path: str, dataset: str | None) -> FrameHeader:
         mask = find_mask(file, stack)
         n_masks = 0 if mask is None else 1 if mask.dataset.ndim == 2 else len(mask.dataset)
         limits = read_limits(file, stack)
-        return FrameHeader(stack.n_frames, stack.shape, stack.dtype, stack.name, limits=limits, n_masks=n_masks)
+        header = FrameHeader(stack.n_frames, stack.shape, stack.dtype, stack.name, limits=limits, n_masks=n_masks)
+        return header._replace(linked=tuple(files_behind(file, stack.paths)))
 
 
 def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +43,27 @@ def _read_image(path: str) -> NDArray[Any]:
     if header.bit_depth == 16:
         # Pillow would cut 16-bit colour to 8 bits.
         with open(path, "rb") as file:
-            return imagecodecs.png_decode(file.read())
+            data = file.read()
+        _require_checksums(path, data)
+        return imagecodecs.png_decode(data)
     with Image.open(path, formats=("PNG",)) as image:
         if header.channels > 2 or image.mode.startswith("P"):
             return np.asarray(image.convert("RGB"))
         return np.asarray(image.convert("L"))
+
+
+def _require_checksums(path: str, data: bytes) -> None:
+    """Compare the checksum of every chunk: the decoder itself prints what it finds on the terminal."""
+    at = 8
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        content, stored = data[at + 4 : at + 8 + size], data[at + 8 + size : at + 12 + size]
+        if zlib.crc32(content).to_bytes(4, "big") != stored:
+            raise InputError(path, f"a damaged part at byte {at}", "a complete PNG image")
+        if content[:4] == b"IEND":
+            return
+        at += 12 + size
+    raise InputError(path, f"a truncated file of {len(data)} bytes", "a complete PNG image")
 
 
 def _settings(path: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""TIFF: frames, one a page or one after another (ImageJ), and micrographs with the tags of their instruments."""
+"""TIFF: frames, one per page or consecutive (ImageJ), and micrographs with the tags of their instruments."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cathodeflow.errors import InputError
@@ -29,8 +30,9 @@ def _frame_header(path: str, dataset: str | None) -> FrameHeader:
 
     size = os.path.getsize(path)
     with tifffile.TiffFile(path) as tiff:
-        n_pages, first = len(tiff.pages), tiff.pages[0]
-        for number, page in enumerate(tiff.pages):
+        pages = _pages(tiff, path)
+        n_pages, first = len(pages), pages[0]
+        for number, page in enumerate(pages):
             if len(page.shape) != 2:
                 raise InputError(path, f"a page of shape {page.shape}", "grey pages (one value per pixel)")
             if (page.shape, page.dtype) != (first.shape, first.dtype):
@@ -52,8 +54,24 @@ def _frame_header(path: str, dataset: str | None) -> FrameHeader:
         return FrameHeader(n_pages, first.shape, first.dtype, limits=limits)
 
 
+def _pages(tiff: tifffile.TiffFile, path: str) -> list[tifffile.TiffPage]:
+    """List the pages of a file, each of which names the next: tifffile itself goes round in circles, and never ends."""
+    pages: list[tifffile.TiffPage] = []
+    offsets: set[int] = set()
+    with suppress(IndexError):
+        while True:
+            page = tiff.pages[len(pages)]
+            if page.offset in offsets:
+                raise InputError(path, f"page {len(pages)} at the place of an earlier one", "a complete TIFF file")
+            offsets.add(page.offset)
+            pages.append(page)
+    if not pages:
+        raise InputError(path, "no page", "a complete TIFF file")
+    return pages
+
+
 def _contiguous_stack(tiff: tifffile.TiffFile) -> tifffile.TiffPageSeries | None:
-    """Return the series of a file that names one page only while the other frames follow it (ImageJ does so)."""
+    """Return the series of a file that has only one page, followed by the other frames (as written by ImageJ)."""
     if len(tiff.pages) > 1 or not (tiff.is_imagej or tiff.is_shaped):
         return None
     series = tiff.series[0]
@@ -79,8 +97,8 @@ def _read_frames(path: str, header: FrameHeader, indices: range) -> Iterator[NDA
 
 
 def _only_page(tiff: tifffile.TiffFile, path: str) -> tifffile.TiffPage:
-    """Return the one image of a TIFF file; reduced copies and masks do not count."""
-    pages = [page for page in tiff.pages if not (page.subfiletype & 5)]
+    """Return the only image of a TIFF file; reduced copies and masks are ignored."""
+    pages = [page for page in _pages(tiff, path) if not (page.subfiletype & 5)]
     count = max(len(pages), int((tiff.imagej_metadata or {}).get("images", 1)))
     if count != 1:
         raise InputError(path, f"{count} pages", "one image per file; save each page as a separate file")
@@ -115,7 +133,7 @@ def _read_image(path: str) -> NDArray[Any]:
         if page.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, -1)
         if page.photometric == 3:
-            # The colours of a palette have 16 bits whatever the image has.
+            # The colours of a palette always have 16 bits.
             return (np.asarray(page.colormap)[:, pixels] >> 8).astype(np.uint8).transpose(1, 2, 0)
         bits = int(page.bitspersample)
         if bits < 8:

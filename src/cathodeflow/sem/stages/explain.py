@@ -19,6 +19,8 @@ from cathodeflow.sem.resample import to_uint8
 from cathodeflow.stage import InputFile, InputStore, Metrics, OutputFile, stage
 
 log = logging.getLogger("cathodeflow.sem")
+# Of the table of images.
+_COLUMNS = ("name", "image", "bar_rows", "pixel_nm")
 
 
 @stage("sem.explain")
@@ -73,7 +75,7 @@ def explain(
     shown = np.stack([np.asarray(array[int(number)]) for number in chosen["crop"]])
     targets = [classes.index(label) for label in chosen["prediction"]]
     maps = activation_maps(network, shown, targets, method=options.method, device=device)
-    files = read_split(split_table, sheet=sheet).set_index("name")
+    files = read_split(split_table, _COLUMNS, sheet=sheet).set_index("name")
     originals = choose_originals(read_csv(images), whole=options.whole, rng=rng)
     originals["pixel_nm"] = files.loc[originals["name"], "pixel_nm"].to_numpy()
     geometry = {name: metadata[name] for name in GEOMETRY}

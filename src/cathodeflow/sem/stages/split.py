@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from cathodeflow.io.tables import read_table, write_csv, write_table
-from cathodeflow.sem.image_table import pool
+from cathodeflow.sem.image_table import COLUMNS, pool
 from cathodeflow.sem.options import Split
 from cathodeflow.sem.splits import split_originals
 from cathodeflow.stage import InputFile, Metrics, OutputFile, stage
@@ -32,7 +32,7 @@ def split(
     InputError
         A class has too few images or sessions, or an image has different classes in two tables: a line each.
     """
-    table = split_originals(pool([read_table(path) for path in tables]), options)
+    table = split_originals(pool([read_table(path, required=COLUMNS) for path in tables]), options)
     write_table(out, table)
     if readable:
         write_csv(readable, table)

@@ -1,0 +1,100 @@
+"""Images that correct frames - masks, dark and flat images - from sources of any format."""
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cathodeflow.errors import InputError
+from cathodeflow.io.formats import detect_format
+from cathodeflow.io.frames import FrameSeries, count_limits, open_series, read_frames
+from cathodeflow.io.hdf5 import open_hdf5
+from cathodeflow.io.hdf5_search import find_correction
+from cathodeflow.io.invalid_pixels import bad_values, find_invalid, usual_marks
+from cathodeflow.io.sources import split_source
+
+
+def correction_source(source: str, *, mask: bool = False) -> str:
+    """Name the dataset of a mask, or of a dark or flat image, in an HDF5 file of which only the file is named."""
+    path, dataset = split_source(source)
+    if dataset is not None or not os.path.isfile(path) or not detect_format(path, "frames").has_datasets:
+        return source
+    with open_hdf5(path) as file:
+        found = find_correction(file, mask=mask)
+    return source if found is None else f"{path}::{found}"
+
+
+def read_image(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[Any]:
+    """Read the one (row, col) image of a source of any format, such as a mask.
+
+    Raises
+    ------
+    InputError
+        It holds more than one frame, or its shape is not `shape`.
+    """
+    series = open_series(source)
+    if series.n_frames != 1:
+        raise InputError(source, f"{series.n_frames} frames", "one image")
+    require_shape(series, shape)
+    return next(read_frames(series))[1]
+
+
+def read_mask(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[np.bool_]:
+    """Read the bad pixels of a mask image of any format.
+
+    Values other than 0 are bad; of a NeXus `pixel_mask` only those that NeXus says make a pixel bad.
+
+    Returns
+    -------
+    (row, col) bool
+
+    Raises
+    ------
+    InputError
+        It is not one image, its shape is not `shape`, or it holds NaN.
+    """
+    source = correction_source(source, mask=True)
+    values = read_image(source, shape=shape)
+    if not np.isfinite(values).all():
+        raise InputError(source, "NaN or infinity", "0 at good pixels and other numbers at bad ones")
+    dataset = split_source(source)[1] or ""
+    if dataset.rpartition("/")[2] == "pixel_mask" and values.dtype.kind in "iu":
+        return bad_values(values)
+    return values != 0
+
+
+def read_mean(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[np.float64]:
+    """Read the mean frame of a source of any format, such as a dark, holding one frame at a time.
+
+    Values that mark a pixel without a count do not enter the mean; pixels that have no count in any frame are NaN.
+
+    The mean, and not the median, because it needs one frame in memory and is the estimate of least variance for counts.
+
+    Raises
+    ------
+    InputError
+        A frame cannot be read, or the shape is not `shape`.
+    """
+    series = open_series(correction_source(source))
+    require_shape(series, shape)
+    limits = count_limits(series)
+    total, count = np.zeros(series.shape, np.float64), np.zeros(series.shape, np.intp)
+    for _, frame in read_frames(series):
+        # Noise of -1 and -2 is usual in a dark.
+        valid = ~find_invalid(frame, usual_marks(frame.dtype, negative=False), limits)
+        np.add(total, frame, out=total, where=valid)
+        count += valid
+    return np.divide(total, count, out=np.full(series.shape, np.nan), where=count > 0)
+
+
+def require_shape(series: FrameSeries, shape: tuple[int, int] | None) -> None:
+    """Require that the frames of a series have a (row, col) shape, if one is given.
+
+    Raises
+    ------
+    InputError
+        They have another.
+    """
+    if shape is not None and series.shape != tuple(shape):
+        raise InputError(series.source, f"{series.shape} pixels", f"{tuple(shape)} pixels, as the raw frames have")
