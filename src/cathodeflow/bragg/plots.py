@@ -260,7 +260,7 @@ def frame_with_peaks(
         ]
         if others is not None and len(others):
             style: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 3, "markeredgecolor": "black"}
-            handles.append(Line2D([], [], color=COLOURS[2], label="next to a brighter peak: only fitted", **style))
+            handles.append(Line2D([], [], color=COLOURS[2], label="only fitted", **style))
         if flagged is not None and len(flagged):
             square: dict[str, Any] = {"linestyle": "", "marker": "s", "markersize": 5, "markerfacecolor": "none"}
             handles.append(Line2D([], [], markeredgecolor=COLOURS[1], label="flagged", **square))
@@ -270,7 +270,7 @@ def frame_with_peaks(
             title_fontsize=8,
             loc="lower center",
             bbox_to_anchor=(0.5, 1.0),
-            ncols=max(len(handles), 1),
+            ncols=min(max(len(handles), 1), 4),
         )
     label(axes, x="Column [px]", y="Row [px]", grid=False)
     if title:
