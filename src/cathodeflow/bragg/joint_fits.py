@@ -1,8 +1,10 @@
 """Joint fits of two or three overlapping peaks on one background, and the search for a peak that no candidate marks."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
@@ -12,6 +14,7 @@ Bools = NDArray[np.bool_]
 _ITERATIONS = 40
 _TOLERANCE = 0.05
 _NARROWEST = 0.8
+LN2 = math.log(2.0)
 #: Parameters of each peak: centre [px], amplitude, full widths [px], mixing.
 PER_PEAK = 6
 
@@ -38,7 +41,7 @@ def fit_jointly(windows: Floats, known: Floats, starts: Floats, background: Floa
     """Fit m peaks on one flat background to each window by Poisson maximum likelihood.
 
     Levenberg-Marquardt with the Fisher matrix of all parameters together, so that the errors contain what the peaks
-    have in common; all windows advance at once.
+    have in common.
 
     Parameters
     ----------
@@ -55,43 +58,148 @@ def fit_jointly(windows: Floats, known: Floats, starts: Floats, background: Floa
     """
     n, size = windows.shape[:2]
     m = starts.shape[1]
+    x = np.concatenate([background[:, None], starts.reshape(n, -1)], axis=1)
+    low = np.concatenate([[0], np.tile(np.array([-0.5, -0.5, 0, _NARROWEST, _NARROWEST, 0]), m)])
+    wide = [size - 0.5, size - 0.5, np.inf, 2.0 * size, 2.0 * size, 0.0 if gaussian else 1.0]
+    high = np.concatenate([[np.inf], np.tile(np.array(wide), m)])
+    deviance, converged = np.zeros(n), np.zeros(n, bool)
+    _maximise(windows, known, x, low, high, _ITERATIONS, _TOLERANCE, deviance, converged)
     counts, extra = windows.reshape(n, -1), known.reshape(n, -1)
     valid = np.isfinite(counts) & np.isfinite(extra)
     counts, extra = np.where(valid, counts, 0), np.where(valid, extra, 1)
-    x = np.concatenate([background[:, None], starts.reshape(n, -1)], axis=1)
-    floor = 1e-8 * np.maximum(counts.max(axis=1, initial=1), 1)
-    low = np.tile(np.array([-0.5, -0.5, 0, _NARROWEST, _NARROWEST, 0]), m)
-    high = np.tile(np.array([size - 0.5, size - 0.5, np.inf, 2.0 * size, 2.0 * size, 0 if gaussian else 1]), m)
-    low, high = np.concatenate([[0], low]), np.concatenate([[np.inf], high])
-    lowest = np.repeat(low[None], n, axis=0)
-    lowest[:, 0] = floor
-    x = np.clip(x, lowest, high)
-    damping, converged = np.full(n, 1e-2), np.zeros(n, bool)
-    active = np.arange(n)
-    deviance = _deviance(_model(x, size, m)[0] + extra, counts, valid)
-    for _ in range(_ITERATIONS):
-        if not len(active):
-            break
-        at = x[active]
-        model, slopes = _model(at, size, m, derivatives=True)
-        gradient, fisher = _equations(model + extra[active], slopes, counts[active], valid[active])
-        fixed = ((at <= lowest[active]) & (gradient > 0)) | ((at >= high) & (gradient < 0)) | (high <= low)
-        step = _step(gradient, fisher, fixed, damping[active])
-        width = np.repeat(at[:, 1:].reshape(-1, m, PER_PEAK)[:, :, 3:5].mean(axis=2), PER_PEAK, axis=1)
-        limit = np.concatenate([np.full((len(at), 1), np.inf), 0.5 * width], axis=1)
-        limit[:, 3::PER_PEAK] = np.inf
-        limit[:, 6::PER_PEAK] = 0.5
-        new = np.clip(at + np.clip(step, -limit, limit), lowest[active], high)
-        moved = new - at
-        found = _deviance(_model(new, size, m)[0] + extra[active], counts[active], valid[active])
-        better = found <= deviance[active]
-        length = np.einsum("ni,nij,nj->n", moved, fisher, moved)
-        x[active[better]], deviance[active[better]] = new[better], found[better]
-        damping[active] = np.where(better, damping[active] / 5, damping[active] * 6)
-        done = better & (length < _TOLERANCE**2)
-        converged[active[done]] = True
-        active = active[~done & (damping[active] < 1e9)]
     return _finished(x, deviance, counts, extra, valid, converged, size, m, gaussian)
+
+
+@njit(cache=True, nogil=True)
+def _evaluate(x, pixels, n, slopes, gradient, fisher):  # type: ignore[no-untyped-def]
+    """Half the Poisson deviance at `x`; its gradient and Fisher matrix are written."""
+    k = x.size
+    gradient[:] = 0.0
+    fisher[:, :] = 0.0
+    deviance = 0.0
+    slopes[0] = 1.0
+    for p in range(n):
+        row, col, counts, expected = pixels[0, p], pixels[1, p], pixels[2, p], x[0] + pixels[3, p]
+        for first in range(1, k, PER_PEAK):
+            u, v = (row - x[first]) / x[first + 3], (col - x[first + 1]) / x[first + 4]
+            q = 4.0 * (u * u + v * v)
+            amplitude, mixing = x[first + 2], x[first + 5]
+            lorentz, gauss = 1.0 / (1.0 + q), math.exp(-LN2 * q)
+            shape = mixing * lorentz + (1.0 - mixing) * gauss
+            slope = 8.0 * amplitude * (mixing * lorentz * lorentz + (1.0 - mixing) * LN2 * gauss)
+            by_row, by_col = slope * u / x[first + 3], slope * v / x[first + 4]
+            expected += amplitude * shape
+            slopes[first], slopes[first + 1], slopes[first + 2] = by_row, by_col, shape
+            slopes[first + 3], slopes[first + 4] = by_row * u, by_col * v
+            slopes[first + 5] = amplitude * (lorentz - gauss)
+        weight = 1.0 / expected
+        residual = (expected - counts) * weight
+        deviance += expected - counts - counts * math.log(expected / counts if counts > 0.0 else expected)
+        for i in range(k):
+            gradient[i] += slopes[i] * residual
+            weighted = slopes[i] * weight
+            for j in range(i + 1):
+                fisher[i, j] += weighted * slopes[j]
+    for i in range(k):
+        for j in range(i):
+            fisher[j, i] = fisher[i, j]
+    return deviance
+
+
+@njit(cache=True, nogil=True)
+def _damped_step(gradient, fisher, fixed, damping, factor, step):  # type: ignore[no-untyped-def]
+    """Solve for the damped step by Cholesky's method; False where the matrix is not positive."""
+    k = gradient.size
+    for i in range(k):
+        for j in range(i + 1):
+            total = fisher[i, j]
+            if fixed[i] or fixed[j]:
+                total = 1.0 if i == j else 0.0
+            elif i == j:
+                total *= 1.0 + damping
+            floor = 1e-12 * total
+            for m in range(j):
+                total -= factor[i, m] * factor[j, m]
+            if i > j:
+                factor[i, j] = total / factor[j, j]
+            elif total > floor:
+                factor[i, i] = math.sqrt(total)
+            else:
+                return False
+    for i in range(k):
+        step[i] = 0.0 if fixed[i] else -gradient[i]
+        for m in range(i):
+            step[i] -= factor[i, m] * step[m]
+        step[i] /= factor[i, i]
+    for i in range(k - 1, -1, -1):
+        for m in range(i + 1, k):
+            step[i] -= factor[m, i] * step[m]
+        step[i] /= factor[i, i]
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _maximise(  # type: ignore[no-untyped-def]
+    windows, known, x, low, high, iterations, tolerance, deviance, converged
+):
+    """Levenberg-Marquardt for each window; `x`, `deviance` and `converged` are written."""
+    size, k = windows.shape[1], x.shape[1]
+    pixels, slopes, fixed = np.empty((4, size * size)), np.empty(k), np.zeros(k, np.bool_)
+    gradient, trial_gradient, step, trial = np.empty(k), np.empty(k), np.empty(k), np.empty(k)
+    fisher, trial_fisher, factor = np.empty((k, k)), np.empty((k, k)), np.zeros((k, k))
+    for w in range(windows.shape[0]):
+        n, brightest = 0, 1.0
+        for i in range(size):
+            for j in range(size):
+                if math.isfinite(windows[w, i, j]) and math.isfinite(known[w, i, j]):
+                    pixels[0, n], pixels[1, n], pixels[2, n], pixels[3, n] = i, j, windows[w, i, j], known[w, i, j]
+                    brightest = max(brightest, windows[w, i, j])
+                    n += 1
+        # With a background of exactly 0, one stray count would have a likelihood of zero.
+        floor = 1e-8 * brightest
+        at = x[w]
+        for a in range(k):
+            at[a] = min(max(at[a], floor if a == 0 else low[a]), high[a])
+        value = _evaluate(at, pixels, n, slopes, gradient, fisher)
+        damping = 1e-2
+        for _ in range(iterations):
+            for a in range(k):
+                bottom = floor if a == 0 else low[a]
+                fixed[a] = (
+                    (at[a] <= bottom and gradient[a] > 0.0)
+                    or (at[a] >= high[a] and gradient[a] < 0.0)
+                    or high[a] <= bottom
+                    or not fisher[a, a] > 0.0
+                )
+            better = False
+            length = math.inf
+            if _damped_step(gradient, fisher, fixed, damping, factor, step):
+                for a in range(k):
+                    # Far from the optimum the quadratic model is valid only for moderate changes.
+                    kind = (a - 1) % PER_PEAK
+                    if a > 0 and kind != 2:
+                        first = a - kind
+                        limit = 0.5 if kind == 5 else 0.25 * (at[first + 3] + at[first + 4])
+                        step[a] = min(max(step[a], -limit), limit)
+                    trial[a] = min(max(at[a] + step[a], floor if a == 0 else low[a]), high[a])
+                found = _evaluate(trial, pixels, n, slopes, trial_gradient, trial_fisher)
+                better = found <= value
+                if better:
+                    length = 0.0
+                    for a in range(k):
+                        for b in range(k):
+                            length += (trial[a] - at[a]) * fisher[a, b] * (trial[b] - at[b])
+                    value = found
+                    at[:] = trial
+                    gradient[:] = trial_gradient
+                    fisher[:, :] = trial_fisher
+            damping = damping / 5.0 if better else damping * 6.0
+            if length < tolerance * tolerance:
+                converged[w] = True
+                break
+            if damping > 1e9:
+                break
+        deviance[w] = value
 
 
 def _finished(
@@ -105,9 +213,9 @@ def _finished(
     m: int,
     gaussian: bool,
 ) -> JointFits:
-    model, slopes = _model(x, size, m, derivatives=True)
+    model, slopes = _model(x, size, m)
     expected = model + extra
-    _, fisher = _equations(expected, slopes, counts, valid)
+    fisher = _fisher(expected, slopes, valid)
     fixed = np.zeros(x.shape, bool)
     fixed[:, 6::PER_PEAK] = gaussian
     errors = np.full(x.shape, np.nan)
@@ -124,14 +232,12 @@ def _finished(
     return JointFits(peaks, of_peaks, x[:, 0], errors[:, 0], deviance, chi2, pixels.astype(np.float64), converged)
 
 
-def _model(x: Floats, size: int, m: int, *, derivatives: bool = False) -> tuple[Floats, Floats]:
+def _model(x: Floats, size: int, m: int) -> tuple[Floats, Floats]:
     """Compute expected counts (n, pixels) without the known part, and their derivatives (n, pixels, parameters)."""
     axis = np.arange(size)
     rows, cols = np.repeat(axis, size), np.tile(axis, size)
     total = np.repeat(x[:, :1], size * size, axis=1)
-    slopes = np.empty((len(x), size * size, x.shape[1] if derivatives else 0))
-    if derivatives:
-        slopes[..., 0] = 1
+    slopes = np.ones((len(x), size * size, x.shape[1]))
     for peak in range(m):
         first = 1 + PER_PEAK * peak
         row, col, amplitude, per_row, per_col, mixing = (x[:, first + i, None] for i in range(PER_PEAK))
@@ -140,36 +246,18 @@ def _model(x: Floats, size: int, m: int, *, derivatives: bool = False) -> tuple[
         lorentz, gauss = 1 / (1 + q), np.exp2(-q)
         shape = mixing * lorentz + (1 - mixing) * gauss
         total += amplitude * shape
-        if derivatives:
-            slope = 8 * amplitude * (mixing * lorentz**2 + (1 - mixing) * np.log(2) * gauss)
-            by_row, by_col = slope * u / per_row, slope * v / per_col
-            of_peak = (by_row, by_col, shape, by_row * u, by_col * v, amplitude * (lorentz - gauss))
-            for i, values in enumerate(of_peak):
-                slopes[..., first + i] = values
+        slope = 8 * amplitude * (mixing * lorentz**2 + (1 - mixing) * LN2 * gauss)
+        by_row, by_col = slope * u / per_row, slope * v / per_col
+        of_peak = (by_row, by_col, shape, by_row * u, by_col * v, amplitude * (lorentz - gauss))
+        for i, values in enumerate(of_peak):
+            slopes[..., first + i] = values
     return total, slopes
 
 
-def _deviance(expected: Floats, counts: Floats, valid: Bools) -> Floats:
-    logs = np.where(counts > 0, counts, 1)
-    terms = expected - counts - counts * np.log(expected / logs)
-    return np.where(valid, terms, 0).sum(axis=1)
-
-
-def _equations(expected: Floats, slopes: Floats, counts: Floats, valid: Bools) -> tuple[Floats, Floats]:
+def _fisher(expected: Floats, slopes: Floats, valid: Bools) -> Floats:
     weight = np.where(valid, 1 / expected, 0)
-    turned = slopes.transpose(0, 2, 1)
-    gradient = (turned @ ((expected - counts) * weight)[..., None])[..., 0]
-    return gradient, turned @ (slopes * weight[..., None])
-
-
-def _step(gradient: Floats, fisher: Floats, fixed: Bools, damping: Floats) -> Floats:
-    """Solve for the damped step; parameters that are fixed stay, and those without information hardly move."""
-    free = ~fixed
-    scale = np.sqrt(np.maximum(np.einsum("nii->ni", fisher), 1e-300))
-    scaled = fisher / scale[:, :, None] / scale[:, None, :] * (free[:, :, None] & free[:, None, :])
-    np.einsum("nii->ni", scaled)[:] = 1 + damping[:, None] + 1e-9
-    step: Floats = -np.linalg.solve(scaled, np.where(free, gradient / scale, 0)[..., None])[..., 0]
-    return np.where(free, step / scale, 0)
+    matrix: Floats = slopes.transpose(0, 2, 1) @ (slopes * weight[..., None])
+    return matrix
 
 
 def _inverse(matrix: Floats, fixed: Bools) -> tuple[Floats, Bools]:

@@ -17,8 +17,8 @@ from cathodeflow.errors import InputError
 _BLOCK = 16384
 _PAIRS = 4096
 # Maximum number of passes over overlapping peaks, and shift of a centre below which it has converged [px].
-_PASSES = 30
-_MOVED = 1e-3
+_PASSES = 12
+_MOVED = 5e-3
 # Step length at which a fit has converged [standard errors].
 _TOLERANCE = 0.01
 
