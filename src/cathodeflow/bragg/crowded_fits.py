@@ -20,9 +20,9 @@ _REACH = 2.2
 # A joint fit that moves a centre further than this has exchanged peaks [px].
 _FURTHEST = 1.0
 # A second peak is at least this far from the first [px], and this fraction of its height.
-_APART, _FRACTION = 1.0, 0.1
+_APART, _FRACTION = 0.7, 0.1
 # Chi-square is too high for one peak from this number of standard deviations on.
-_UNLIKELY = 4.0
+_UNLIKELY = 2.5
 # A hot pixel exceeds all its neighbours this many times.
 _HOT = 4.0
 
