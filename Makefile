@@ -1,4 +1,4 @@
-# Everything a person needs, from a machine that has only git, make and a python3 that pyproject.toml accepts.
+# All commands work on a machine that has only git, make and a python3 that pyproject.toml accepts.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -8,7 +8,7 @@ URI    ?= sqlite:///results/mlflow.db
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
-# Where it is set, every job compiles all that it imports anew: seconds each.
+# If it is set, every job compiles all imported modules again, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help env demo test test-slurm lint report ui bench faults mutants lock reference clean
@@ -17,17 +17,17 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make demo       run the whole graph on simulated raw data"
 	@echo "make test       run every check that CI runs"
-	@echo "make test-slurm run all tests that need a real Slurm (as root on Debian)"
+	@echo "make test-slurm run the tests that need a real Slurm (as root on Debian)"
 	@echo "make report     write results/report.zip from the last run"
 	@echo "make ui         show the recorded runs (MLflow) in a browser"
 	@echo "make bench      measure every figure that the README quotes"
-	@echo "make faults     kill, damage, fill up and deceive, and count what is survived"
-	@echo "make mutants    break the code one line at a time, and count what tests see"
+	@echo "make faults     test kills, damaged files, full disks and hostile inputs; count the survived faults"
+	@echo "make mutants    break one line of code at a time, and count how often a test fails"
 	@echo "make lint       style, types and workflow checks only"
 	@echo "make env        build .venv from envs/requirements.lock"
-	@echo "make lock       resolve envs/requirements.lock and envs/bootstrap.lock anew"
+	@echo "make lock       resolve envs/requirements.lock and envs/bootstrap.lock again"
 
-# Before anything is downloaded: is this a Python that pyproject.toml accepts?
+# Check before any download that pyproject.toml accepts this Python.
 define CHECK
 import re, sys
 bounds = re.search(r'requires-python = "(>=(\d+)\.(\d+),<(\d+)\.(\d+))"', open("pyproject.toml").read()).groups()
@@ -39,7 +39,7 @@ export CHECK
 
 env: $(READY)
 
-# Built anew when the lock changed; what is there already is taken from uv's cache.
+# Built again when a lock changes; packages that exist are taken from uv's cache.
 $(READY): envs/requirements.lock envs/bootstrap.lock pyproject.toml
 	@$(PYTHON) -c "$$CHECK"
 	$(PYTHON) -m venv $(VENV)

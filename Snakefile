@@ -2,7 +2,7 @@ from snakemake.utils import min_version
 
 min_version("9.10")
 
-# A configuration given with --configfile stands alone; without one the demo is run.
+# A configuration given with --configfile replaces this one, which is the demo.
 if not workflow.configfiles:
 
     configfile: "config/config.yaml"
@@ -30,6 +30,6 @@ include: "workflow/rules/mlflow.smk"
 rule all:
     default_target: True
     input:
-        # Records too, though `mlflow` reads them: Snakemake makes a deleted file anew only where it is asked for.
+        # Also records, although `mlflow` reads them: Snakemake creates a deleted file again only if it is a target.
         TARGETS,
         "results/mlflow.json",

@@ -23,7 +23,7 @@ from snakemake.logging import logger
 
 restart_in_utf8()
 
-# Jobs are processes of their own in some modes, and parse the workflow too.
+# In some modes each job is a separate process that parses the workflow, too.
 if workflow.is_main_process:
     end_run_on_signals(workflow)
     join_as_run()
@@ -31,34 +31,34 @@ if workflow.is_main_process:
 ENVIRONMENT = str(Path(workflow.basedir, "envs", "cathodeflow.yaml"))
 CONFIG_FILES = " + ".join(map(os.path.relpath, workflow.configfiles)) or "--config"
 
-# Jobs and files live until the end: the collector need not look at all of them again and again while they become more.
+# Jobs and files exist until the end: without this, the garbage collector would scan all of them repeatedly.
 gc.freeze()
 gc.set_threshold(200_000, 20, 100)
 
 try:
     CONFIG = settings.validate(config, CONFIG_FILES)
-    # A job that runs on its own, as on a cluster, need not check the raw files of all samples again.
+    # A job in a separate process, as on a cluster, does not check the raw files of all samples again.
     SAMPLES = settings.samples(CONFIG, checked=workflow.is_main_process)
 except InputError as error:
     sys.exit(str(error))
 
-# Every technique adds what `rule all` asks for.
+# Every technique adds its targets of `rule all`.
 TARGETS = []
 
-# What the user gives is compared by content: see cathodeflow.reruns.
+# Files of the user are compared by content: see cathodeflow.reruns.
 DIGESTS = KnownDigests(Notes(".snakemake/cathodeflow/raw_files"), cache=CONFIG.reruns.cache, tell=logger.info)
 DEVICES = reruns.Devices(Notes(".snakemake/cathodeflow/devices"))
 
 
 onstart:
-    # Again: Snakemake has set an answer of its own to some signals.
+    # Repeated here, as Snakemake has replaced the handlers of some signals.
     end_run_on_signals(workflow)
     DEVICES.begin()
 
 
 def contents(**given):
     """What Snakemake compares of raw data: a digest of each source, given with its files, wherever they lie."""
-    # A job on its own, as on a cluster, is not compared.
+    # Not in the separate process of a job, as on a cluster.
     if not workflow.is_main_process:
         return ""
     found = {name: reruns.content(source, files, DIGESTS.of, *base) for name, (source, files, *base) in given.items()}
@@ -174,18 +174,18 @@ def training_command(words, sample, checkpoint):
     )
 
 
-# Where array stages and trainings compute, and who watches, is no parameter of a job: it changes no result.
+# The machines of array stages and trainings, and live logging, are no parameters of a job: they change no result.
 os.environ.update(cluster.environment(CONFIG))
 PROCESSES = CONFIG.processes.devices * CONFIG.processes.num_nodes
-# What a training in several processes asks of Slurm, which starts them itself; elsewhere they start each other.
+# Resources of a training with several processes: Slurm starts them itself; elsewhere the first one starts the others.
 PARALLEL = dict(mpi="srun", nodes=CONFIG.processes.num_nodes, tasks=PROCESSES, tasks_per_gpu=1) if PROCESSES > 1 else {}
 os.environ.update(CATHODEFLOW_LAUNCHER=cluster.launcher(CONFIG.processes))
 
-# The name of the run is kept in the records; it is no parameter of a job either.
+# The name of the run is stored in the records, and is no parameter of a job either.
 if CONFIG.run_name:
     os.environ.update(CATHODEFLOW_RUN=CONFIG.run_name)
 
-# In environments that Snakemake makes, the package itself comes from this checkout.
+# In environments that Snakemake creates, the package itself comes from this checkout.
 if workflow.deployment_settings.deployment_method:
     shell.prefix(
         f'export PYTHONPATH={shlex.quote(workflow.basedir)}/src; cathodeflow() {{ python -m cathodeflow "$@"; }}; '
