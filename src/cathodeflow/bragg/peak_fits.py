@@ -1,34 +1,29 @@
 """Maximum-likelihood fits of peak profiles, with subpixel positions and standard errors."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import label
 from scipy.spatial import cKDTree
 
 from cathodeflow.bragg.crowded_fits import Crowd, fit_crowds, hot_pixels, unexplained
-from cathodeflow.bragg.least_squares import fit_all
+from cathodeflow.bragg.neighbour_fits import refit_neighbours
 from cathodeflow.bragg.options import Fit
-from cathodeflow.bragg.profiles import MODELS, profile
+from cathodeflow.bragg.patch_fits import (
+    COLUMNS,
+    TOLERANCE,
+    Floats,
+    Pairs,
+    Pixels,
+    fit_patches,
+    noise_of,
+    of_neighbours,
+)
+from cathodeflow.bragg.saturated_fits import find_plateaus, fit_plateau
 from cathodeflow.errors import InputError
 
 # Limits the memory of float64 copies of patches of other types.
 _BLOCK = 16384
-_PAIRS = 4096
-# Maximum number of passes over overlapping peaks, and shift of a centre below which it has converged [px].
-_PASSES = 12
-_MOVED = 5e-3
-# Step length at which a fit has converged [standard errors].
-_TOLERANCE = 0.01
-
-# Largest side of a patch around a saturated peak [px].
-_LARGEST = 101
-# Columns of the results of `least_squares.fit_all`.
-COLUMNS = 18
-
-Floats = NDArray[np.float64]
-Pairs = NDArray[np.intp]
 
 
 class PeakFits(NamedTuple):
@@ -73,7 +68,7 @@ def fit_peaks(
     *,
     variance: float = 0.0,
     search: float | None = None,
-    tolerance: float = _TOLERANCE,
+    tolerance: float = TOLERANCE,
 ) -> PeakFits:
     """Fit one peak on flat background to each patch, maximising the Poisson likelihood.
 
@@ -117,6 +112,7 @@ def fit_peaks(
 
     Examples
     --------
+    >>> from cathodeflow.bragg.profiles import profile
     >>> rows, cols = np.mgrid[:11, :11]
     >>> fits = fit_peaks(profile([5.25, 4.5, 100, 2, 2.5, 3, 0.3], rows, cols)[None], Fit())
     >>> fits.row.round(2), fits.col.round(2)
@@ -134,9 +130,9 @@ def fit_peaks(
     results = np.empty((len(patches), COLUMNS))
     for first in range(0, len(patches), _BLOCK):
         block = np.asarray(patches[first : first + _BLOCK], dtype=np.float64) / options.gain
-        noise = _noise(block, np.full((1, 1, 1), variance), options)
+        noise = noise_of(block, np.full((1, 1, 1), variance), options)
         part = results[first : first + _BLOCK]
-        _fit(block, noise, none, None, part, options, search, tolerance)
+        fit_patches(block, noise, none, None, part, options, search, tolerance)
     return _named(results, options)
 
 
@@ -203,13 +199,13 @@ def fit_frame(
         raise InputError("candidates", "pixels outside the frame", f"pixels inside {frame.shape}")
     rows, cols = rows.astype(np.intp), cols.astype(np.intp)
     positions = np.stack([rows, cols], axis=1).astype(np.float64)
-    pixels = _Pixels(frame, bad, full, np.broadcast_to(np.asarray(variance, np.float64), frame.shape), options)
+    pixels = Pixels(frame, bad, full, np.broadcast_to(np.asarray(variance, np.float64), frame.shape), options)
     patches, noise = pixels.cut(rows, cols, size)
     pairs = _neighbours(positions, size)
     none = np.zeros((1, size, size))
     results = np.empty((len(positions), COLUMNS))
-    alone = np.where(_of_neighbours(positions, pairs, size), np.nan, patches)
-    _fit(alone, noise, none, None, results, options, 1.0)
+    alone = np.where(of_neighbours(positions, pairs, size), np.nan, patches)
+    fit_patches(alone, noise, none, None, results, options, 1.0)
     hot = np.zeros(patches.shape, bool)
     doubtful = np.flatnonzero(~(results[:, 15] == 1) | unexplained(results, options))
     hot[doubtful] = hot_pixels(alone[doubtful])
@@ -217,17 +213,17 @@ def fit_frame(
         patches[hot], alone[hot] = np.nan, np.nan
         again = np.flatnonzero(hot.any(axis=(1, 2)))
         part = np.empty((len(again), COLUMNS))
-        _fit(alone[again], noise[again], none, None, part, options, 1.0)
+        fit_patches(alone[again], noise[again], none, None, part, options, 1.0)
         results[again] = part
     results[:, :2] += positions - size // 2
     reach = np.full(len(positions), size / 4)
     partners = np.full((len(positions), 2), np.nan)
     if options.neighbours == "subtract" and len(pairs):
-        _refit(results, patches, noise, positions, pairs, options)
-    plateau = _plateaus(pixels, positions)
+        refit_neighbours(results, patches, noise, positions, pairs, options)
+    plateau = find_plateaus(pixels, positions)
     for index in np.flatnonzero(plateau):
         same = (plateau == plateau[index]) | (np.arange(len(plateau)) == index)
-        results[index], reach[index] = _fit_plateau(pixels, positions, int(index), same, options)
+        results[index], reach[index] = fit_plateau(pixels, positions, int(index), same, options)
     if options.neighbours == "subtract" and options.threshold <= 0:
         crowd = Crowd(results, positions, pairs, (plateau > 0) | hot.any(axis=(1, 2)), pixels.cut)
         partners = fit_crowds(crowd, options)
@@ -261,71 +257,12 @@ def deviations(fits: PeakFits, rows: ArrayLike, cols: ArrayLike, npeaks: ArrayLi
     return np.where(fits.converged, np.where(np.asarray(npeaks) > 1, -1.0, distance), np.inf)
 
 
-def _noise(patches: Floats, variance: Floats, options: Fit) -> Floats:
-    """Variance of all noise but that of counting [photons^2], (n or 1, size or 1, size or 1).
-
-    `patches` are in photons, `variance` is without the read-out noise [counts^2].
-    """
-    noise: Floats = (variance + options.read_noise**2) / options.gain**2
-    if noise.any():
-        return np.ascontiguousarray(noise)
-    # Negative counts show noise that no option names: symmetric about zero where there is no background.
-    negative = (patches < 0) & np.isfinite(patches)
-    squares = np.where(negative, patches, 0) ** 2
-    return squares.sum(axis=(1, 2), keepdims=True) / np.maximum(negative.sum(axis=(1, 2), keepdims=True), 1)
-
-
-def _fit(
-    patches: Floats,
-    noise: Floats,
-    known: Floats,
-    starts: Floats | None,
-    results: Floats,
-    options: Fit,
-    search: float | None,
-    tolerance: float = _TOLERANCE,
-) -> None:
-    starts = np.full((1, 7), np.nan) if starts is None else starts
-    search = float(patches.shape[1]) if search is None else float(search)
-    # Counts are whole multiples of the gain.
-    threshold = np.ceil(options.threshold / options.gain) if options.threshold > 0 else -np.inf
-    parameters = MODELS[options.model]
-    fit_all(patches, known, noise, starts, parameters, search, threshold, tolerance, options.max_iterations, results)
-
-
 def _named(results: Floats, options: Fit, partners: Floats | None = None) -> PeakFits:
     columns = np.ascontiguousarray(results.T)
     for of_counts in (2, 3, 9, 10):
         columns[of_counts] *= options.gain
     second = np.full((2, len(results)), np.nan) if partners is None else partners.T
     return PeakFits._make([*columns[:15], columns[16], *second, columns[15] == 1.0])
-
-
-class _Pixels(NamedTuple):
-    """A frame, its bad and saturated pixels, and the variance of its noise without read-out [counts^2]."""
-
-    frame: NDArray[Any]
-    bad: NDArray[Any]
-    saturated: NDArray[np.bool_]
-    variance: Floats
-    options: Fit
-
-    def cut(self, rows: Pairs, cols: Pairs, size: int) -> tuple[Floats, Floats]:
-        """Patches around pixels [photons], NaN where bad, saturated or outside the frame, and their variances."""
-        inside, at = _around(rows, cols, size, self.frame.shape)
-        good = inside & (self.bad[at] == 0) & ~self.saturated[at]
-        patches = np.where(good, self.frame[at], np.nan) / self.options.gain
-        return patches, _noise(patches, self.variance[at], self.options)
-
-
-def _around(
-    rows: Pairs, cols: Pairs, size: int, shape: tuple[int, ...]
-) -> tuple[NDArray[np.bool_], tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Which pixels of the patches around pixels are inside a frame, and the indices of those pixels or the nearest."""
-    reach = np.arange(size) - size // 2
-    r, c = rows[:, None, None] + reach[:, None], cols[:, None, None] + reach
-    inside = (r >= 0) & (r < shape[0]) & (c >= 0) & (c < shape[1])
-    return inside, (np.clip(r, 0, shape[0] - 1), np.clip(c, 0, shape[1] - 1))
 
 
 def _neighbours(positions: Floats, distance: float) -> Pairs:
@@ -336,125 +273,3 @@ def _neighbours(positions: Floats, distance: float) -> Pairs:
     pairs = np.concatenate([pairs, pairs[:, ::-1]])
     ordered: Pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     return ordered
-
-
-def _plateaus(pixels: _Pixels, positions: Floats) -> NDArray[np.int64]:
-    """Return the number of the saturated region that each candidate touches, from 1 on; 0 for none."""
-    if not pixels.saturated.any():
-        return np.zeros(len(positions), np.int64)
-    at_rows, at_cols = positions.astype(np.intp).T
-    regions = label(pixels.saturated, np.ones((3, 3)))[0]
-    inside, at = _around(at_rows, at_cols, 3, pixels.frame.shape)
-    touched: NDArray[np.int64] = np.where(inside, regions[at], 0).max(axis=(1, 2)).astype(np.int64)
-    return touched
-
-
-def _fit_plateau(
-    pixels: _Pixels, positions: Floats, index: int, same: NDArray[np.bool_], options: Fit
-) -> tuple[Floats, float]:
-    """Fit a saturated peak from its flanks, in a patch that is large enough for them; also return a quarter of it.
-
-    `same` marks the candidates on the same plateau, which are a part of this peak.
-    """
-    place = positions[index : index + 1].astype(np.intp)
-    size = options.patch_size
-    while True:
-        inside, at = _around(place[:, 0], place[:, 1], size, pixels.frame.shape)
-        full = pixels.saturated[at] & inside
-        if full.mean() <= 0.25 or size >= _LARGEST:
-            break
-        size = min(2 * size - 1, _LARGEST)
-    patches, noise = pixels.cut(place[:, 0], place[:, 1], size)
-    near = np.abs(positions - positions[index]).max(axis=1) <= size
-    others = np.flatnonzero(near & ~same)
-    pairs = np.stack([np.zeros(len(others), np.intp), np.arange(1, len(others) + 1)], axis=1)
-    these = np.concatenate([positions[index : index + 1], positions[others]])
-    patches = np.where(_of_neighbours(these, pairs, size)[:1], np.nan, patches)
-    rows, cols = np.nonzero(full[0])
-    level = float(np.max(np.where(full, pixels.frame[at], 0))) / options.gain
-    # A plateau is about as wide as the peak, and its top is higher than the level.
-    width = max(2.0, 2.0 * np.sqrt(len(rows) / np.pi))
-    ground = float(np.nanquantile(patches, 0.2)) if np.isfinite(patches).any() else 0.0
-    start = [rows.mean(), cols.mean(), 1.5 * level, max(ground, 0.1), width, width, 0.2]
-    result = np.empty((1, COLUMNS))
-    _fit(patches, noise, np.zeros((1, size, size)), np.array([start]), result, options, 1.0)
-    result[:, :2] += positions[index] - size // 2
-    return result[0], size / 4
-
-
-def _of_neighbours(positions: Floats, pairs: Pairs, size: int) -> NDArray[np.bool_]:
-    """Pixels of each patch that are closer to another candidate than to its own."""
-    closer = np.zeros((len(positions), size, size), dtype=bool)
-    rows, cols = np.mgrid[:size, :size] - size // 2
-    for first in range(0, len(pairs), _PAIRS):
-        own, other = pairs[first : first + _PAIRS].T
-        apart = (positions[other] - positions[own])[:, :, None, None]
-        np.logical_or.at(closer, own, 2 * (rows * apart[:, 0] + cols * apart[:, 1]) > (apart**2).sum(axis=1))
-    return closer
-
-
-def _settled(results: Floats, tree: cKDTree, candidates: Pairs) -> NDArray[np.bool_]:
-    """Whether each candidate's fit converged and ended closer to it than to any other."""
-    converged = results[:, 15] == 1
-    nearest = tree.query(np.where(converged[:, None], results[:, :2], 0))[1]
-    return converged & (nearest == candidates)
-
-
-def _refit(results: Floats, patches: Floats, noise: Floats, positions: Floats, pairs: Pairs, options: Fit) -> None:
-    """Refit the candidates that have neighbours, with these as known intensity, until the centres converge."""
-    size = patches.shape[1]
-    crowded = np.unique(pairs[:, 0])
-    index = np.searchsorted(crowded, pairs)
-    positions, patches, first = positions[crowded], patches[crowded], results[crowded]
-    noise = noise[crowded] if len(noise) > 1 else noise
-    tree = cKDTree(positions)
-    # A fit that ended closer to another candidate found the peak of the latter, which must not be subtracted twice.
-    settled = _settled(first, tree, np.arange(len(positions)))
-    own, other = index[settled[index].all(axis=1)].T
-    unsettled = index[settled[index[:, 0]] & ~settled[index[:, 1]]]
-    patches = np.where(_of_neighbours(positions, unsettled, size), np.nan, patches)
-
-    current = first.copy()
-    active = np.unique(own)
-    for _ in range(_PASSES):
-        if not len(active):
-            break
-        pair = np.isin(own, active)
-        new = _with_neighbours(current, active, own[pair], other[pair], patches, noise, positions, options)
-        kept = settled[active] & _settled(new, tree, active)
-        new = np.where(kept[:, None], new, first[active])
-        moved = np.zeros(len(crowded), dtype=bool)
-        moved[active] = np.abs(new[:, :2] - current[active, :2]).max(axis=1) > _MOVED
-        current[active] = new
-        active = np.unique(own[moved[other]])
-    results[crowded] = current
-
-
-def _with_neighbours(
-    current: Floats,
-    active: Pairs,
-    own: Pairs,
-    other: Pairs,
-    patches: Floats,
-    noise: Floats,
-    positions: Floats,
-    options: Fit,
-) -> Floats:
-    """Refit the active candidates with the current fits of their neighbours."""
-    size = patches.shape[1]
-    rows, cols = np.mgrid[:size, :size] - size // 2
-    known = np.zeros((len(active), size, size))
-    for begin in range(0, len(own), _PAIRS):
-        a, b = own[begin : begin + _PAIRS], other[begin : begin + _PAIRS]
-        peaks = current[b, :7]
-        peaks[:, 3] = 0
-        here = positions[a, :, None, None]
-        intensity = profile(peaks[:, None, None], here[:, 0] + rows, here[:, 1] + cols)
-        np.add.at(known, np.searchsorted(active, a), intensity)
-    corner = positions[active] - size // 2
-    starts = current[active, :7]
-    starts[:, :2] -= corner
-    new = np.empty((len(active), COLUMNS))
-    _fit(patches[active], noise[active] if len(noise) > 1 else noise, known, starts, new, options, 1.0)
-    new[:, :2] += corner
-    return new
