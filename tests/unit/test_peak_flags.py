@@ -1,15 +1,20 @@
 """Peaks that one can trust: what counts as converged, the flags, saturation, hot pixels, and blended peaks."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
+from cathodeflow import bragg
 from cathodeflow.bragg.corrections import corrected_frames, extra_variance, saturated_pixels
 from cathodeflow.bragg.flags import FLAGS, flag_peaks, is_good
-from cathodeflow.bragg.options import FindPeaks, Fit, Frames
-from cathodeflow.bragg.peak_fits import fit_frame, fit_peaks
+from cathodeflow.bragg.options import Compare, FindPeaks, Fit, Frames, Patches
+from cathodeflow.bragg.peak_fits import PeakFits, fit_frame, fit_peaks
 from cathodeflow.bragg.peak_search import candidates
 from cathodeflow.bragg.profiles import profile
 from cathodeflow.io.frames_file import read_frames_file, write_frames
+from cathodeflow.io.peaks import read_fits, write_peaks
 from cathodeflow.io.raw_format import CountLimits
 
 GRID = np.mgrid[:60, :60]
@@ -180,3 +185,28 @@ def test_peaks_closer_than_two_pixels_are_blended():
     rows, cols = np.rint(truth.mean(axis=1)).astype(int).T
     _, found, _ = flagged(frame, rows, cols)
     assert np.mean(found["blended"]) > 0.9
+
+
+def test_what_the_peaks_file_holds_is_documented():
+    text = (Path(__file__).parents[2] / "docs" / "bragg.md").read_text()
+    assert not [name for name in (*PeakFits._fields[2:], *FLAGS, "good") if f"`{name}`" not in text]
+
+
+def test_training_and_comparison_use_good_peaks_only(tmp_path):
+    frame = frame_of((20.2, 20.1, 800), (40.1, 40.3, 800))
+    write_frames(tmp_path / "frames.h5", [(0, frame)], shape=frame.shape)
+    columns = {"good": np.array([True, False]), "converged": np.ones(2, bool), "candidate": np.arange(2)}
+    layout = [0, 0], [20.2, 40.1], [20.1, 40.3], [0.2, 0.3], [1, 1]
+    write_peaks(tmp_path / "peaks.h5", *layout, columns=columns)
+    write_peaks(tmp_path / "theirs.h5", *layout)
+    assert read_fits(tmp_path / "peaks.h5")["good"].tolist() == [True, False]
+    for name, count in (("peaks.h5", 1), ("theirs.h5", 2)):
+        made = bragg.patches(tmp_path / "frames.h5", tmp_path / name, out=tmp_path / "p.h5", options=Patches())
+        assert made["patches"] == count
+    located = pd.DataFrame({"frame": 0, "row": [20.0, 40.0], "col": [20.0, 40.0], "persistence": 500.0})
+    located.assign(candidate=[0, 1]).to_parquet(tmp_path / "located.parquet")
+    outputs = {name: tmp_path / f"{name}.csv" for name in ("table", "by_intensity", "by_amplitude")}
+    found = bragg.compare(
+        tmp_path / "frames.h5", tmp_path / "peaks.h5", tmp_path / "located.parquet", **outputs, options=Compare(seed=0)
+    )
+    assert found["fitted"] == 1
