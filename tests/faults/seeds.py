@@ -21,11 +21,13 @@ from cathodeflow.bcdi.network import make_network, restored
 from cathodeflow.bcdi.options import Train
 from cathodeflow.bragg.model import BraggNN, from_weights
 from cathodeflow.bragg.options import FindPeaks, Scan
+from cathodeflow.bragg.scattering import scattering
 from cathodeflow.fibsem.bundle import load_bundle, save_bundle
 from cathodeflow.fibsem.unet import UNet
 from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.frames import open_series, read_frames
 from cathodeflow.io.frames_file import read_frames_file, write_frames
+from cathodeflow.io.geometry_files import read_detector_geometry
 from cathodeflow.io.image_lists import read_rows
 from cathodeflow.io.micrographs import embedded_settings, micrograph_header, pixel_size, read_micrograph
 from cathodeflow.io.models import load_checkpoint, load_model, save_checkpoint, save_model
@@ -33,8 +35,10 @@ from cathodeflow.io.patch_table import TrainingPatches
 from cathodeflow.io.patches import read_patches, write_patches
 from cathodeflow.io.peaks import read_peaks, write_peaks
 from cathodeflow.io.phasing import Pattern, Starts, read_pattern, read_starts, write_pattern, write_starts
+from cathodeflow.io.raw_format import FrameConditions
 from cathodeflow.io.reconstructions import Reconstruction, read_cxi, write_cxi
 from cathodeflow.io.rocking_scans import read_scan
+from cathodeflow.io.series_conditions import read_conditions, series_conditions
 from cathodeflow.io.simulated import write_nexus_series
 from cathodeflow.io.slices import open_stack, read_stack
 from cathodeflow.io.spec import read_spec_scan
@@ -67,6 +71,30 @@ SPEC = """#F example.spec
 0.3 0.25
 """
 SIDECAR = "[SemImageFile]\nInstructName=SU8000\nMagnification=500\nPixelSize=198.4\nDate=2019/09/02\nTime=13:09:57\n"
+
+
+CONDITIONS = FrameConditions(np.linspace(0, 1, 4), np.full(4, 41.99))
+PILATUS = "# Wavelength 0.5 A\n# Start_angle 3.5 deg.\n# Angle_increment 0.5 deg.\n"
+PONI = """poni_version: 2.1
+Detector: Detector
+Detector_config: {"pixel1": 7.5e-05, "pixel2": 0.0001, "max_shape": [24, 20], "orientation": 2}
+Distance: 0.65
+Poni1: 0.08
+Poni2: 0.11
+Rot1: 0.02
+Rot2: -0.13
+Rot3: 0.7
+Wavelength: 3e-11
+"""
+INSTRUMENT = {
+    "beam": {"energy": 41.99, "vector": {"azimuth": 90.0, "polar_angle": 90.0}},
+    "detectors": {
+        "ff1": {
+            "pixels": {"rows": 24, "columns": 20, "size": [0.1, 0.2]},
+            "transform": {"tilt": [0.01, -0.02, 0.0], "translation": [5.0, 2.0, -670.0]},
+        }
+    },
+}
 
 
 class Seed(NamedTuple):
@@ -105,7 +133,41 @@ def slices(path: Path) -> list[np.ndarray]:
 
 def frames_h5(path: Path) -> tuple[Any, ...]:
     with read_frames_file(path) as file:
-        return np.stack(list(file.frames)), file.mask, file.frame_number, file.binning, file.raw_shape
+        conditions = file.omega, file.energy_kev
+        return np.stack(list(file.frames)), file.mask, file.frame_number, file.binning, file.raw_shape, *conditions
+
+
+def conditions_of_frames(path: Path) -> tuple[Any, ...]:
+    return series_conditions(open_series(str(path)))
+
+
+def scattered(path: Path) -> tuple[Any, ...]:
+    return scattering(read_detector_geometry(path), [0.0, 9.0], [4.0, 5.0], row_err=[1.0, 2.0], col_err=[1.0, 2.0])
+
+
+def _instrument(path: Path) -> None:
+    def store(group: h5py.Group, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                store(group.create_group(name), value)
+            else:
+                group[name] = value
+
+    with h5py.File(path, "w") as file:
+        store(file.create_group("instrument"), INSTRUMENT)
+
+
+def _nexus_geometry(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        detector = file.create_group("entry/detector")
+        detector.attrs["NX_class"] = "NXdetector"
+        values = {"x_pixel_size": (75e-6, "m"), "y_pixel_size": (75e-6, "m"), "distance": (0.3, "m")}
+        for name, (value, unit) in {**values, "beam_center_x": (9.0, "px"), "beam_center_y": (8.0, "px")}.items():
+            detector[name] = value
+            detector[name].attrs["units"] = unit
+        detector["arm"] = 30.0
+        detector["arm"].attrs.update(transformation_type="rotation", vector=[0, 1, 0], units="deg", depends_on=".")
+        detector["depends_on"] = "arm"
 
 
 def spec(path: Path) -> Any:
@@ -232,7 +294,15 @@ def _seeds() -> list[Seed]:
         Seed("training.ckpt", lambda p: save_checkpoint(p, {"key": "k", "epoch": 3, "model": small}), load_checkpoint, True),
         Seed("bundle.pt", lambda p: save_bundle(p, unet, {"classes": ["a", "b"]}), load_bundle, True),
         Seed("phases.pt", lambda p: save_model(p, phases.state_dict(), {"architecture": phases.architecture}), lambda p: restored(*load_model(p), where=str(p)), True),
-        Seed("own frames.h5", lambda p: write_frames(p, enumerate(STACK), shape=STACK.shape[1:]), frames_h5, True),
+        Seed("own frames.h5", lambda p: write_frames(p, enumerate(STACK), shape=STACK.shape[1:], conditions=CONDITIONS), frames_h5, True),
+        Seed("a.poni", lambda p: p.write_text(PONI), scattered),
+        Seed("instrument.yml", lambda p: p.write_text(yaml.safe_dump(INSTRUMENT)), scattered),
+        Seed("instrument.h5", _instrument, scattered),
+        Seed("geometry.nxs", _nexus_geometry, scattered),
+        Seed("angles.csv", lambda p: p.write_text("omega,energy_kev\n0,20\n0.25,20.5\n"), lambda p: read_conditions(str(p), 2)),
+        Seed("angle.cbf", lambda p: fabio.cbfimage.CbfImage(STACK[0].astype(np.int32), {"_array_data.header_contents": PILATUS}).write(str(p)), conditions_of_frames),
+        Seed("angle.tif", lambda p: tifffile.imwrite(p, STACK[0], description=PILATUS, metadata=None), conditions_of_frames),
+        Seed("angle.edf", lambda p: fabio.edfimage.EdfImage(STACK[0], {"motor_mne": "omega phi", "motor_pos": "1 2"}).write(str(p)), conditions_of_frames),
         Seed("own peaks.h5", lambda p: write_peaks(p, *[np.arange(3)] * 5, columns={"x": np.ones(3)}, attributes={"b": 2}), lambda p: read_peaks(p, None), True),
         Seed("own patches.h5", _patches, read_patches, True),
         Seed("own prepared.h5", lambda p: write_pattern(p, Pattern(RNG.random((4, 5, 6), np.float32), np.ones((4, 5, 6), bool), (1, 2, 2))), read_pattern, True),

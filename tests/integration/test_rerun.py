@@ -141,6 +141,18 @@ def new_scan(project: Project) -> None:
     sheet.write_text(sheet.read_text() + "third\tmeasure\traw/third/frame_*.tif\t\t\n")
 
 
+def new_fitted_scan(project: Project) -> None:
+    """A scan that is only fitted, with a range of frames of its own and a geometry."""
+    shutil.copytree(project.folder / "raw/second", project.folder / "raw/third")
+    config = '{"pixel1": 1e-4, "pixel2": 1e-4}'
+    (project.folder / "a.poni").write_text(f"Detector_config: {config}\nDistance: 0.1\nPoni1: 0\nPoni2: 0\n")
+    sheet = project.folder / "scans.tsv"
+    header, rest = sheet.read_text().split("\n", 1)
+    columns = [*header.split("\t"), "stop", "geometry"]
+    row = {"sample": "third", "role": "fit", "frames": "raw/third/frame_*.tif", "stop": "6", "geometry": "a.poni"}
+    sheet.write_text("\t".join(columns) + f"\n{rest}" + "\t".join(row.get(name, "") for name in columns) + "\n")
+
+
 CASES = {
     "nothing changed": (nothing, {}),
     "raw files touched": (touch, {}),
@@ -159,6 +171,17 @@ CASES = {
     "a frame removed": (remove_frame, MEASURED),
     "the dark image changed": (change_dark, MEASURED),
     "a scan added": (new_scan, MEASURED),
+    "a scan added that is only fitted": (
+        new_fitted_scan,
+        {
+            "bragg_frames": 1,
+            "bragg_find_peaks": 1,
+            "bragg_fit": 1,
+            "bragg_fit_figures": 1,
+            "bragg_geometry": 1,
+            "mlflow": 1,
+        },
+    ),
     "an option of the fit": (change_option("^bragg:", "bragg:\n  fit: {model: gaussian}"), FIT),
     "an option of the training": (change_option("epochs: 2", "epochs: 3"), NETWORK),
     "an option given its default": (change_option("^bragg:", "bragg:\n  fit: {model: pseudo_voigt}"), {}),

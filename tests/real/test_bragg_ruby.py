@@ -16,12 +16,16 @@ import pytest
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from cathodeflow.bragg.scattering import scattering
 from cathodeflow.io.frames_file import read_frames_file
+from cathodeflow.io.geometry_files import read_detector_geometry
 from cathodeflow.io.peaks import read_peaks
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("CATHODEFLOW_DATA", ROOT.parent / "shared" / "data")) / "bragg_ruby"
 START, STOP = 390, 490
+# Strong reflections of corundum.
+LINES = ((0, 1, 2), (1, 0, 4), (1, 1, 0), (1, 1, 3), (0, 2, 4), (1, 1, 6), (2, 1, 4), (3, 0, 0))
 CONFIG = f"""\
 seed: 1
 device: cpu
@@ -30,6 +34,7 @@ bragg:
   frames: {{start: {START}, stop: {STOP}}}
   find_peaks: {{min_value: 25, min_persistence: 10, min_area: 2}}
   fit: {{threshold: 150}}
+  geometry: {{detector: ff1}}
   patches: {{min_value: 25}}
   train: {{epochs: 3}}
 """
@@ -43,7 +48,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ruby")
     (folder / "config.yaml").write_text(CONFIG)
     cache = next(DATA.glob("*-cachefile.npz")).resolve()
-    (folder / "scans.tsv").write_text(f"sample\trole\tframes\nruby\ttrain\t{cache}\n")
+    place = DATA.resolve() / "dexelas_id3a_20200130.yml"
+    (folder / "scans.tsv").write_text(f"sample\trole\tframes\tgeometry\nruby\ttrain\t{cache}\t{place}\n")
     subprocess.run(
         [
             sys.executable,
@@ -111,3 +117,41 @@ def test_network_locates_the_same_spots(results: Path, reference: pd.DataFrame) 
     # Trained for three epochs on a few dozen peaks it is no match for the fit, but it looks at the right places.
     distance, _ = nearest(located, reference)
     assert np.mean(distance <= 3) > 0.9
+
+
+def spacing(h: int, k: int, i: int) -> float:
+    """Lattice spacing of corundum, R-3c, a = 4.759 and c = 12.993 Angstrom."""
+    return float(1 / np.sqrt(4 / 3 * (h * h + h * k + k * k) / 4.759**2 + (i / 12.993) ** 2))
+
+
+def test_the_angle_of_every_frame_is_that_of_the_cache(results: Path) -> None:
+    with read_frames_file(results / "frames.h5") as file, np.load(next(DATA.glob("*.npz"))) as cache:
+        np.testing.assert_allclose(file.omega, cache["omega"][START:STOP].mean(axis=1))
+        assert file.energy_kev is None
+
+
+def test_the_workflow_gives_the_scattering_angles_of_ruby(results: Path) -> None:
+    table = pd.read_parquet(results / "angles.parquet")
+    indices = [(h, k, i) for h in range(9) for k in range(-h, h + 1) for i in range(-30, 31) if (k + i - h) % 3 == 0]
+    allowed = [hkl for hkl in indices if hkl[2] % 2 == 0 or hkl[0] * hkl[1] * (hkl[0] + hkl[1])]
+    d = np.array([spacing(*hkl) for hkl in allowed if hkl != (0, 0, 0)])
+    lines = np.rad2deg(2 * np.arcsin(12.398419843 / 41.9906 / (2 * d[d > 0.6])))
+    for method in ("fit", "network"):
+        found = table[(table["method"] == method) & (table["persistence"] > 1000)]
+        # Below are peaks that are not of ruby, above the lines are dense: in between they are some .2 degrees apart.
+        angles = found["two_theta"][found["two_theta"].between(12, 18)].to_numpy()
+        # The grains are up to .5 mm from the centre, .043 degrees at 671 mm.
+        assert len(angles) > 20 and np.abs(angles[:, None] - lines).min(axis=1).max() < 0.045
+    assert (table["energy_kev"] == 41.9906).all() and (table["d_err"].dropna() > 0).all()
+
+
+def test_the_instrument_of_hexrd_gives_the_lattice_spacings_of_ruby() -> None:
+    geometry = read_detector_geometry(DATA / "dexelas_id3a_20200130.yml", detector="ff1", shape=(3888, 3072))
+    with h5py.File(DATA / "spots_ff1.h5") as file:
+        spots = np.concatenate([spots[()] for spots in file["ff1"].values() if spots.ndim == 2])
+    strong = spots[spots[:, 8] > 20_000]
+    d = scattering(geometry, strong[:, 0], strong[:, 1]).d
+    # The grains are up to .5 mm from the centre, of 671 mm.
+    for hkl in LINES:
+        near = np.abs(d / spacing(*hkl) - 1) < 3e-3
+        assert near.sum() > 10 and np.median(d[near]) == pytest.approx(spacing(*hkl), rel=6e-4), hkl

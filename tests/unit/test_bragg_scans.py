@@ -6,8 +6,16 @@ import h5py
 import numpy as np
 import pytest
 
-from cathodeflow.bragg.options import Scan, Simulate
-from cathodeflow.bragg.raw_data import correction_files, raw_files, source
+from cathodeflow.bragg.options import Frames, Scan, Section, Simulate
+from cathodeflow.bragg.raw_data import (
+    correction_files,
+    correction_flags,
+    energy_flag,
+    frames_options,
+    raw_files,
+    source,
+)
+from cathodeflow.errors import InputError
 
 
 @pytest.fixture
@@ -43,3 +51,51 @@ def test_simulated_scan_reads_what_it_writes(kind: str) -> None:
     assert len(files) == (3 if kind == "tiff" else 1) and all(file.startswith("results/raw/bragg/a/") for file in files)
     assert source(scan, simulate).startswith("results/raw/bragg/a/frame")
     assert correction_files(scan) == ["results/raw/bragg/a/dark.tif", "results/raw/bragg/a/mask.tif"]
+
+
+def test_files_and_range_of_a_row_reach_the_stage(tmp_path: Path) -> None:
+    for name in ("flat.tif", "omega.csv", "raw.tif"):
+        (tmp_path / name).touch()
+    given = {"flat": f"{tmp_path}/flat.tif", "omega": f"{tmp_path}/omega.csv", "energy_kev": 41.99}
+    scan = Scan(sample="a", frames=f"{tmp_path}/raw.tif", start=5, step=2, **given)
+    assert correction_flags(scan) == f"--flat {tmp_path}/flat.tif --omega {tmp_path}/omega.csv"
+    assert energy_flag(scan) == "--energy-kev 41.99" and energy_flag(Scan(sample="a", frames="b")) == ""
+    assert correction_files(scan) == [given["flat"], given["omega"]]
+    options = frames_options(scan, Frames(start=1, stop=9, binning=2))
+    assert (options.start, options.stop, options.step, options.binning) == (5, 9, 2, 2)
+
+
+def problems(tmp_path: Path, *rows: dict, **section: object) -> str:
+    samples = {str(i): Scan(**{"sample": str(i), "frames": f"{tmp_path}/raw.npy", **row}) for i, row in enumerate(rows)}
+    np.save(tmp_path / "raw.npy", np.zeros((3, 8, 9), np.uint16))
+    try:
+        checked = Section(samples="scans.tsv", **section)
+        checked.check(samples)
+        checked.read_headers(samples)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def test_no_training_scan_is_needed_where_all_are_only_fitted(tmp_path: Path) -> None:
+    assert problems(tmp_path, {"role": "fit"}, {"role": "fit"}) == ""
+    assert "no scan to train the network on" in problems(tmp_path, {"role": "fit"}, {"role": "measure"})
+    assert problems(tmp_path, {"role": "fit"}, {"role": "train"}) == ""
+
+
+def test_what_does_not_fit_the_frames_is_said_before_any_job(tmp_path: Path) -> None:
+    fitted = {"role": "fit"}
+    assert "stop: found 4, expected more than the start, 6" in problems(
+        tmp_path, {**fitted, "stop": 4}, frames={"start": 6}
+    )
+    assert "start: found 3, expected less than the 3 frames" in problems(tmp_path, {**fitted, "start": 3})
+    (tmp_path / "omega.csv").write_text("omega\n0\n1\n")
+    assert "2 rows, expected 3" in problems(tmp_path, {**fitted, "omega": f"{tmp_path}/omega.csv"})
+    (tmp_path / "a.poni").write_text(
+        'Detector_config: {"pixel1": 1e-4, "pixel2": 1e-4, "max_shape": [9, 9]}\nDistance: 1\nPoni1: 0\nPoni2: 0\n'
+    )
+    found = problems(tmp_path, {**fitted, "geometry": f"{tmp_path}/a.poni"})
+    assert "a detector of (9, 9) pixels, expected (8, 9), as the raw frames" in found
+    assert "nowhere.poni" in problems(tmp_path, {**fitted, "geometry": f"{tmp_path}/nowhere.poni"})
+    np.save(tmp_path / "flat.npy", np.ones((9, 9)))
+    assert "flat.npy" in problems(tmp_path, {**fitted, "flat": f"{tmp_path}/flat.npy"})

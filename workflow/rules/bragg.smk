@@ -4,6 +4,8 @@ include: "bragg_common.smk"
 TRAINING_SCANS = [name for name, scan in SCANS.items() if scan.role == "train"]
 MODEL = CONFIG.bragg.locate.model or "results/bragg/model/braggnn.pt"
 LOCATE_OPTIONS = settings.to_flags(settings.stage_options(CONFIG, "bragg.locate").model_copy(update={"model": MODEL}))
+NETWORK_SCANS = [name for name, scan in SCANS.items() if scan.role != "fit"]
+GEOMETRY_SCANS = [name for name, scan in SCANS.items() if scan.geometry]
 FIGURES = ["patches", "distances", "intensity", "frame"]
 
 # All files that are kept, so that deleted ones are made again.
@@ -17,6 +19,12 @@ TARGETS += expand(
         "candidates.json",
         "peaks.h5",
         "fit.json",
+    ],
+)
+TARGETS += expand(
+    "results/bragg/{scan}/{file}",
+    scan=NETWORK_SCANS,
+    file=[
         "located.parquet",
         "located.h5",
         "locate.json",
@@ -28,7 +36,13 @@ TARGETS += expand(
         *(f"figures/{figure}.png" for figure in FIGURES),
     ],
 )
-if not CONFIG.bragg.locate.model:
+TARGETS += expand(
+    "results/bragg/{scan}/{file}",
+    scan=[name for name in SCANS if name not in NETWORK_SCANS],
+    file=["fit_figures.json", "figures/fitted.png"],
+)
+TARGETS += expand("results/bragg/{scan}/{file}", scan=GEOMETRY_SCANS, file=["angles.parquet", "geometry.json"])
+if NETWORK_SCANS and not CONFIG.bragg.locate.model:
     TARGETS += [MODEL, "results/bragg/model/train.json"]
     TARGETS += ["results/bragg/model/figures.json", "results/bragg/model/train.png"]
     TARGETS += expand("results/bragg/{scan}/{file}", scan=TRAINING_SCANS, file=["patches.h5", "patches.json"])
@@ -79,14 +93,21 @@ rule bragg_frames:
     resources:
         **resources("bragg.frames", mem_mb=2000, runtime=60),
     params:
-        **stage_params("bragg.frames"),
+        options=lambda wildcards: settings.to_flags(
+            raw_data.frames_options(SCANS[wildcards.scan], settings.stage_options(CONFIG, "bragg.frames"))
+        ),
+        code=code("bragg.frames"),
+        energy=lambda wildcards: raw_data.energy_flag(SCANS[wildcards.scan]),
         contents=lambda wildcards: bragg_contents(wildcards.scan),
         source=not_compared(lambda wildcards: fetched(raw_data.source(SCANS[wildcards.scan], SIMULATE))),
         corrections=not_compared(lambda wildcards: fetched(raw_data.correction_flags(SCANS[wildcards.scan]))),
     message:
         "Correcting the raw frames of scan {wildcards.scan}"
     shell:
-        command("bragg frames {params.source:q} {params.corrections} --out {output.frames}", "{wildcards.scan}")
+        command(
+            "bragg frames {params.source:q} {params.corrections} {params.energy} --out {output.frames}",
+            "{wildcards.scan}",
+        )
 
 
 rule bragg_find_peaks:
@@ -249,6 +270,72 @@ rule bragg_compare:
         command(
             "bragg compare {input.frames} {input.fitted} {input.located} {params.truth} --table {output.table}"
             " --by-intensity {output.by_intensity} --by-amplitude {output.by_amplitude}",
+            "{wildcards.scan}",
+        )
+
+
+rule bragg_geometry:
+    input:
+        frames="results/bragg/{scan}/frames.h5",
+        geometry=lambda wildcards: stored([SCANS[wildcards.scan].geometry]),
+        fitted="results/bragg/{scan}/peaks.h5",
+        located=lambda wildcards: [f"results/bragg/{wildcards.scan}/located.h5"] * (wildcards.scan in NETWORK_SCANS),
+    output:
+        table="results/bragg/{scan}/angles.parquet",
+        record="results/bragg/{scan}/geometry.json",
+    log:
+        logs("bragg.geometry", "{scan}"),
+    benchmark:
+        benchmarks("bragg.geometry", "{scan}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.geometry", mem_mb=1000, runtime=10),
+    params:
+        **stage_params("bragg.geometry"),
+        contents=lambda wildcards: bragg_geometry_contents(wildcards.scan),
+        geometry=not_compared(lambda wildcards: fetched(SCANS[wildcards.scan].geometry)),
+        located=lambda wildcards, input: f"--located {input.located[0]}" if input.located else "",
+    message:
+        "Computing scattering angles of the peaks of scan {wildcards.scan}"
+    shell:
+        command(
+            "bragg geometry {input.frames} {params.geometry:q} --fitted {input.fitted} {params.located}"
+            " --out {output.table}",
+            "{wildcards.scan}",
+        )
+
+
+rule bragg_fit_figures:
+    input:
+        frames="results/bragg/{scan}/frames.h5",
+        fitted="results/bragg/{scan}/peaks.h5",
+    output:
+        record="results/bragg/{scan}/fit_figures.json",
+        figure=report(
+            "results/bragg/{scan}/figures/fitted.png",
+            category="Bragg peaks",
+            subcategory="scan {scan}",
+            labels={"figure": "fitted"},
+            caption="../report/bragg_fitted.rst",
+        ),
+    log:
+        logs("bragg.figures", "{scan}"),
+    benchmark:
+        benchmarks("bragg.figures", "{scan}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.figures", mem_mb=2000, runtime=30),
+    params:
+        **stage_params("bragg.figures"),
+    message:
+        "Drawing the fitted peaks of scan {wildcards.scan}"
+    shell:
+        command(
+            "bragg figures --frames {input.frames} --fitted {input.fitted} --out results/bragg/{wildcards.scan}/figures",
             "{wildcards.scan}",
         )
 

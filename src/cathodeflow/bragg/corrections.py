@@ -182,15 +182,46 @@ def check_frame(raw: Raw, invalid: Mask, options: Frames, *, where: str, mask: M
         raise InputError(where, found, f"at most {options.max_saturated:g} of them (max_saturated)")
 
 
+def flat_field(flat: NDArray[np.float64], *, where: str, bad: Mask | None = None) -> NDArray[np.float64]:
+    """Scale a flat field to a median of 1; NaN at pixels that saw nothing.
+
+    Parameters
+    ----------
+    flat : (row, col) float64
+        Counts under uniform light, dark subtracted.
+    where : str
+        File that an error names.
+    bad : (row, col) bool, optional
+        Bad pixels, which do not enter the median.
+
+    Raises
+    ------
+    InputError
+        At most half of the good pixels are above 0.
+
+    Examples
+    --------
+    >>> flat_field(np.array([[20.0, 10.0, 0.0, 30.0]]), where="flat.tif")
+    array([[1. , 0.5, nan, 1.5]])
+    """
+    good = np.isfinite(flat) if bad is None else np.isfinite(flat) & ~bad
+    lit = good & (flat > 0)
+    if 2 * np.count_nonzero(lit) <= np.count_nonzero(good):
+        raise InputError(where, f"{np.count_nonzero(lit)} of {np.count_nonzero(good)} pixels above 0", "a flat field")
+    with np.errstate(invalid="ignore"):
+        return np.where(flat > 0, flat / np.median(flat[lit]), np.nan)
+
+
 def correct_frame(
     raw: Raw,
     *,
     dark_image: NDArray[np.floating] | None = None,
+    sensitivity: NDArray[np.floating] | None = None,
     mask: Mask | None = None,
     invalid: Mask | None = None,
     saturated: Mask | None = None,
 ) -> NDArray[np.float32]:
-    """Subtract the dark image and remove the values of bad pixels.
+    """Subtract the dark image, divide by the flat field, and remove the values of bad pixels.
 
     Negative differences stay: without them, the mean of noise about zero, and with it the background, is too high.
 
@@ -200,6 +231,8 @@ def correct_frame(
         Counts.
     dark_image : (row, col) floating, optional
         Counts without beam.
+    sensitivity : (row, col) floating, optional
+        Flat field, as of `flat_field`.
     mask : (row, col) bool, optional
         Bad pixels of all frames; they become 0.
     invalid : (row, col) bool, optional
@@ -218,6 +251,8 @@ def correct_frame(
     """
     # The difference of large counts is taken in float64: float32 is exact to 2^24 only.
     counts = raw.astype(np.float32) if dark_image is None else (raw - dark_image.astype(np.float64)).astype(np.float32)
+    if sensitivity is not None:
+        counts = (counts / sensitivity).astype(np.float32)
     if invalid is not None:
         counts[invalid] = np.nan
     if saturated is not None:
@@ -236,6 +271,7 @@ def corrected_frames(
     find_invalid: Callable[[int, Raw], Mask] | None = None,
     limits: CountLimits = NO_LIMITS,
     dark_image: NDArray[np.floating] | None = None,
+    sensitivity: NDArray[np.floating] | None = None,
     bad: list[InputError] | None = None,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Check, correct and bin raw frames one by one.
@@ -256,6 +292,8 @@ def corrected_frames(
         What the files say of their values.
     dark_image : (row, col) floating, optional
         Counts without beam.
+    sensitivity : (row, col) floating, optional
+        Flat field, as of `flat_field`.
     bad : list of InputError, optional
         Collects the errors of rejected frames, which are then left out; without it the first one is raised.
 
@@ -281,7 +319,8 @@ def corrected_frames(
             bad.append(error)
             continue
         saturated = saturated_pixels(raw, options, limits)
-        corrected = correct_frame(raw, dark_image=dark_image, mask=mask, invalid=invalid, saturated=saturated)
+        marked = {"mask": mask, "invalid": invalid, "saturated": saturated}
+        corrected = correct_frame(raw, dark_image=dark_image, sensitivity=sensitivity, **marked)
         counts = bin_frame(corrected, options.binning)
         counts[binned_mask] = 0
         yield number, counts

@@ -27,7 +27,7 @@ def odd(size: int) -> int:
 
 
 def require_apart(sources: Mapping[str, str | None]) -> None:
-    """Require that no file of the dark image or the mask is among the frames, as with a pattern such as `*.tif`.
+    """Require that no dark image, flat field or mask is among the frames, as with a pattern such as `*.tif`.
 
     A dataset of its own in an HDF5 file of frames is no such file.
 
@@ -43,7 +43,7 @@ def require_apart(sources: Mapping[str, str | None]) -> None:
         except InputError:
             continue  # said elsewhere
     datasets = {name: split_source(source)[1] for name, source in sources.items() if source}
-    for name in ("dark", "mask"):
+    for name in ("dark", "flat", "mask"):
         if datasets.get(name) is not None and _absolute(datasets[name]) != _absolute(datasets.get("frames")):
             continue
         if both := sorted(set(found.get(name, ())) & set(found.get("frames", ()))):
@@ -58,8 +58,10 @@ def _absolute(dataset: str | None) -> str:
 class Scan(Sample):
     """A scan: the detector frames taken at one state of charge."""
 
-    role: Literal["train", "measure"] = option(
-        "measure", "`train`: the peaks of this scan are also used to train the network; `measure`: they are not."
+    role: Literal["train", "measure", "fit"] = option(
+        "measure",
+        "`train`: the peaks of this scan are also used to train the network; `measure`: they are not; `fit`: peaks are "
+        "only fitted, without the network.",
     )
     frames: str = option(
         ...,
@@ -72,9 +74,37 @@ class Scan(Sample):
     mask: str | None = option(
         None, "Mask image: 0 at good pixels, any other value at bad pixels and gaps. Default: none."
     )
+    flat: str | None = option(
+        None,
+        "Flat field, dark subtracted, or a series of them: frames are divided by its mean, scaled to a median of 1. "
+        "Default: none.",
+    )
+    start: int | None = option(None, "Index of the first frame. Default: that of `bragg.frames`.", ge=0)
+    stop: int | None = option(None, "Index of the frame to stop before. Default: that of `bragg.frames`.", ge=1)
+    step: int | None = option(None, "Step between the frames that are used. Default: that of `bragg.frames`.", ge=1)
+    omega: str | None = option(
+        None,
+        "Orientation angle of the sample for each raw frame: a table (CSV, TSV, Parquet) with the column `omega` "
+        "[deg], and `energy_kev` if the energy changes; `FILE.h5::/DATASET`; or `FILE::NUMBER`, a scan of a SPEC file. "
+        "Default: that in the raw files, if they have it.",
+    )
+    energy_kev: float | None = option(
+        None, "Photon energy. Default: that in the raw files or the geometry file.", unit="keV", gt=0
+    )
+    geometry: str | None = option(
+        None,
+        "Geometry of the detector: a PONI file (pyFAI), an instrument of hexrd (YAML), or a NeXus file. Default: none, "
+        "no angles are computed.",
+    )
     state_of_charge: float | None = option(
         None, "State of charge of the cell, 0 (discharged) to 1 (charged).", ge=0, le=1
     )
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.start is not None and self.stop is not None and self.stop <= self.start:
+            raise ValueError("start below stop")
+        return self
 
     @property
     def simulated(self) -> bool:
@@ -126,6 +156,9 @@ class Frames(Options):
         False,
         "Accept negative counts, -1 and -2 included: noise, if a dark image was subtracted before storage.",
     )
+    invert_mask: bool = option(
+        False, "Mask images have 0 at bad pixels and any other value at good ones, instead of the other way round."
+    )
     stored_mask: bool = option(
         True,
         "Mask the bad pixels that a NeXus or CXI file marks itself (`pixel_mask`), in addition to those of `mask`.",
@@ -148,6 +181,11 @@ class Frames(Options):
         "bitshuffle-lz4",
         "Compression of frames.h5. `bitshuffle-lz4`: fast, as BraggNN has it; programs need the HDF5 plugin (Python: "
         "`import hdf5plugin`). `gzip`: slower, but every HDF5 program reads it.",
+    )
+    omega_name: str | None = option(
+        None,
+        "Name of the sample's orientation angle in the raw files or in the table `omega` of the sample sheet. Default: "
+        "`omega`, `Start_angle` in CBF files.",
     )
     on_bad_file: Literal["fail", "skip"] = option(
         "fail", "What to do with unusable files and frames: stop with an error, or leave them out with a warning."
@@ -350,6 +388,14 @@ class Compare(Options):
     )
 
 
+class Geometry(Options):
+    """Peaks -> scattering angles, scattering vectors and lattice spacings, where the sheet names a geometry."""
+
+    detector: str | None = option(
+        None, "Name of the detector in the geometry file. Default: the only one that the file describes."
+    )
+
+
 class Figures(Options):
     """Tables and records -> figures of every scan and of the training."""
 
@@ -369,6 +415,7 @@ class Section(TechniqueSection):
     train: Train = option(Train(), "Training of the network.")
     locate: Locate = option(Locate(), "Peak positions by the network.")
     compare: Compare = option(Compare(), "Comparison of network, fit and truth.")
+    geometry: Geometry = option(Geometry(), "Scattering angles and lattice spacings.")
     figures: Figures = option(Figures(), "Figures.")
 
     sample_class: ClassVar[type[Sample]] = Scan
@@ -386,9 +433,9 @@ class Section(TechniqueSection):
             One line for each missing file or scan.
         """
         errors = []
-        if self.locate.model is None:
+        if self.locate.model is None and any(scan.role != "fit" for scan in samples.values()):
             if not any(scan.role == "train" for scan in samples.values()):
-                expected = "the role 'train' for at least one, or bragg.locate.model"
+                expected = "the role 'train' for at least one, 'fit' for all, or bragg.locate.model"
                 errors.append(InputError(self.samples, "no scan to train the network on", expected))
             if self.patches.patch_size != self.locate.patch_size:
                 found = f"{self.locate.patch_size} in locate and {self.patches.patch_size} in patches"
@@ -402,8 +449,13 @@ class Section(TechniqueSection):
             where = f"{self.samples}: scan '{name}'"
             if name == MODEL_FOLDER:
                 errors.append(InputError(self.samples, f"a scan named '{name}'", "another name: it is the network's"))
-            sources = {"frames": None if scan.simulated else scan.frames, "dark": scan.dark, "mask": scan.mask}
-            errors += source_errors(where, sources)
+            sources = {"frames": None if scan.simulated else scan.frames}
+            sources |= {column: getattr(scan, column) for column in ("dark", "flat", "mask")}
+            errors += source_errors(where, {**sources, "omega": scan.omega, "geometry": scan.geometry})
+            start = self.frames.start if scan.start is None else scan.start
+            stop = self.frames.stop if scan.stop is None else scan.stop
+            if stop is not None and stop <= start:
+                errors.append(InputError(f"{where}, stop", f"{stop}", f"more than the start, {start}"))
             try:
                 require_apart(sources)
             except InputError as error:
@@ -412,7 +464,7 @@ class Section(TechniqueSection):
             raise InputErrors.of(errors)
 
     def read_headers(self, samples: dict[str, Scan]) -> None:
-        """Read the headers of all raw files, dark images and masks.
+        """Read the headers of all raw files, dark images, flat fields and masks, the angles and the geometries.
 
         Raises
         ------
@@ -421,6 +473,8 @@ class Section(TechniqueSection):
         """
         from cathodeflow.io.correction_images import correction_source, require_shape
         from cathodeflow.io.frames import open_series
+        from cathodeflow.io.geometry_files import read_detector_geometry
+        from cathodeflow.io.series_conditions import read_conditions
 
         errors = []
         for name, scan in samples.items():
@@ -428,9 +482,16 @@ class Section(TechniqueSection):
                 if scan.simulated or is_remote(scan.frames):
                     continue
                 series = open_series(scan.frames, on_bad_file=self.frames.on_bad_file)
-                for column, source in (("dark", scan.dark), ("mask", scan.mask)):
+                for column, source in (("dark", scan.dark), ("flat", scan.flat), ("mask", scan.mask)):
                     if source is not None and not is_remote(source):
                         require_shape(open_series(correction_source(source, mask=column == "mask")), series.shape)
+                start = self.frames.start if scan.start is None else scan.start
+                if start >= series.n_frames:
+                    raise InputError("start", f"{start}", f"less than the {series.n_frames} frames of {scan.frames}")
+                if scan.omega is not None and not is_remote(scan.omega):
+                    read_conditions(scan.omega, series.n_frames, self.frames.omega_name)
+                if scan.geometry is not None and not is_remote(scan.geometry):
+                    read_detector_geometry(scan.geometry, detector=self.geometry.detector, shape=series.shape)
             except InputError as error:
                 for problem in error.errors:
                     where = f"{self.samples}: scan '{name}': {problem.where}"

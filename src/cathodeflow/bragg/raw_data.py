@@ -2,7 +2,7 @@
 
 import shlex
 
-from cathodeflow.bragg.options import Scan, Simulate
+from cathodeflow.bragg.options import Frames, Scan, Simulate
 from cathodeflow.io.sources import files_read
 
 RAW = "results/raw/bragg"
@@ -31,21 +31,22 @@ def raw_files(scan: Scan, simulate: Simulate) -> list[str]:
 
 
 def corrections(scan: Scan) -> dict[str, str]:
-    """Return the sources of the dark image and the mask, where given."""
+    """Return the sources of the dark image, flat field, mask and table of angles, where given."""
+    given = {kind: getattr(scan, kind) for kind in ("dark", "flat", "mask", "omega")}
     if scan.simulated:
-        return {kind: f"{RAW}/{scan.sample}/{kind}.tif" for kind in ("dark", "mask")}
-    return {kind: given for kind, given in (("dark", scan.dark), ("mask", scan.mask)) if given}
+        given |= {kind: f"{RAW}/{scan.sample}/{kind}.tif" for kind in ("dark", "mask")}
+    return {kind: path for kind, path in given.items() if path}
 
 
 def correction_files(scan: Scan) -> list[str]:
-    """List the files of the dark image and the mask."""
-    if scan.simulated:
-        return list(corrections(scan).values())
-    return [file for given in corrections(scan).values() for file in files_read(given)]
+    """List the files of the dark image, flat field, mask and table of angles."""
+    simulated = ("dark", "mask") if scan.simulated else ()
+    given = corrections(scan).items()
+    return [file for kind, path in given for file in ([path] if kind in simulated else files_read(path))]
 
 
 def correction_flags(scan: Scan) -> str:
-    """Write the flags of `cathodeflow bragg frames` for the dark image and the mask.
+    """Write the flags of `cathodeflow bragg frames` for the files beside the frames.
 
     Examples
     --------
@@ -53,6 +54,24 @@ def correction_flags(scan: Scan) -> str:
     "--dark 'my dark.tif'"
     """
     return " ".join(f"--{kind} {shlex.quote(given)}" for kind, given in corrections(scan).items())
+
+
+def energy_flag(scan: Scan) -> str:
+    """Write the flag of `cathodeflow bragg frames` for the photon energy, if the sample sheet has one."""
+    return "" if scan.energy_kev is None else f"--energy-kev {scan.energy_kev}"
+
+
+def frames_options(scan: Scan, options: Frames) -> Frames:
+    """Return the options of `bragg.frames` with the range of frames of a scan.
+
+    Examples
+    --------
+    >>> chosen = frames_options(Scan(sample="a", frames="a.h5", stop=40), Frames(start=10, stop=20))
+    >>> chosen.start, chosen.stop, chosen.step
+    (10, 40, 1)
+    """
+    given = {name: getattr(scan, name) for name in ("start", "stop", "step") if getattr(scan, name) is not None}
+    return options.model_copy(update=given)
 
 
 def truth_files(scan: Scan) -> list[str]:

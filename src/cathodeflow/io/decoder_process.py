@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import one_line
-from cathodeflow.io.raw_format import FrameHeader, FrameReader
+from cathodeflow.io.raw_format import FrameConditions, FrameHeader, FrameReader
 
 #: Processor time of one request: of any file [s], and of each further byte.
 SECONDS, SECONDS_PER_BYTE = 2.0, 1e-6
@@ -54,7 +54,13 @@ def isolated(reader: FrameReader, trusted: Callable[[str], bool]) -> FrameReader
         else:
             yield from ask(path, reader.read, path, header, indices)
 
-    return replace(reader, header=header, read=read)
+    def conditions(path: str, header: FrameHeader, omega_name: str | None) -> FrameConditions:
+        assert reader.conditions is not None
+        if trusted(path):
+            return reader.conditions(path, header, omega_name)
+        return FrameConditions(*ask(path, reader.conditions, path, header, omega_name))
+
+    return replace(reader, header=header, read=read, conditions=reader.conditions and conditions)
 
 
 def ask(path: str, function: Callable[..., Any], *arguments: Any) -> Iterator[Any]:

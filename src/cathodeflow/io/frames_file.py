@@ -3,9 +3,9 @@
 Dataset `frames` (frame, row, col) float32, a chunk per frame, bitshuffle and lz4 (BraggNN: Liu et al., IUCrJ 9, 104,
 2022). Additions of Cathodeflow: `mask` (row, col) uint8, 1 where a pixel is bad in all frames; `invalid_pixels` (n, 3)
 uint32, (frame, row, col) of pixels without a count in that frame alone, with the index of the frame in the file;
-`saturated_pixels`, alike, of pixels whose
-counts are only known to be high; `dark` (row, col) float32, the dark image that was subtracted;
-`frame_number` (frame,) int64, the number in the raw series; attributes `binning`, `source`, `raw_shape`, `compression`.
+`saturated_pixels`, alike, of pixels whose counts are only known to be high; `dark` (row, col) float32, the dark image
+that was subtracted; `frame_number` (frame,) int64, the number in the raw series; where they are known, `omega` [deg]
+and `energy` [keV], (frame,) float64; attributes `binning`, `source`, `raw_shape`, `compression`, `dark_frames`.
 Bad and invalid pixels are 0 in `frames`. Files that hold `frames` alone open too.
 """
 
@@ -22,12 +22,14 @@ from numpy.typing import ArrayLike, NDArray
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import MAX_PIXELS, guarded, one_line
 from cathodeflow.io.hdf5 import contents, find_node, new_dataset, new_hdf5, open_hdf5, read_array, require_plain
+from cathodeflow.io.raw_format import FrameConditions
 
 _COMPRESSIONS: dict[str, dict[str, Any]] = {
     "bitshuffle-lz4": dict(hdf5plugin.Bitshuffle(cname="lz4")),
     "gzip": {"compression": "gzip", "compression_opts": 4, "shuffle": True},
     "none": {},
 }
+_UNITS = {"omega": "deg", "energy": "keV"}
 _PLUGIN = "bitshuffle-lz4 (HDF5 filter 32008): in Python, `import hdf5plugin` before reading"
 
 
@@ -86,6 +88,10 @@ class FramesFile(NamedTuple):
     source : str
     raw_shape : (int, int)
         (row, col) of the raw frames [px].
+    omega : (frame,) float64, optional
+        Orientation angle of the sample [deg].
+    energy_kev : (frame,) float64, optional
+        Photon energy.
     """
 
     frames: LazyFrames
@@ -98,6 +104,8 @@ class FramesFile(NamedTuple):
     saturated: NDArray[np.int64]
     dark: NDArray[np.float32] | None
     dark_frames: int
+    omega: NDArray[np.float64] | None = None
+    energy_kev: NDArray[np.float64] | None = None
 
     def saturated_pixels(self, index: int) -> NDArray[np.bool_]:
         """Return the (row, col) bool mask of the saturated pixels of a frame."""
@@ -129,6 +137,7 @@ def write_frames(
     saturation: float = np.inf,
     dark: NDArray[np.floating] | None = None,
     dark_frames: int = 1,
+    conditions: FrameConditions | None = None,
 ) -> tuple[int, int, int]:
     """Write frames.h5 frame by frame, atomically; equal frames give equal bytes.
 
@@ -157,6 +166,8 @@ def write_frames(
         Dark image that was subtracted, in the pixels of the frames [counts].
     dark_frames : int
         Number of frames of which it is the mean.
+    conditions : FrameConditions, optional
+        Angle and energy of all frames of the raw series, by their numbers; written where any frame has one.
 
     Returns
     -------
@@ -206,6 +217,10 @@ def write_frames(
             raise InputError(source or os.fspath(path), "no frame", "at least one frame")
         new_dataset(file, "mask", bad, compression="gzip")
         new_dataset(file, "frame_number", np.array(numbers, dtype=np.int64))
+        known = {} if conditions is None else {"omega": conditions.omega, "energy": conditions.energy_kev}
+        for name, values in known.items():
+            if np.isfinite(here := np.asarray(values, np.float64)[numbers]).any():
+                new_dataset(file, name, here).attrs["units"] = _UNITS[name]
         file.attrs["compression"] = _PLUGIN if compression == "bitshuffle-lz4" else compression
         file.attrs["binning"] = binning
         file.attrs["source"] = source
@@ -273,6 +288,8 @@ def _frames_file(file: h5py.File, where: str) -> FramesFile:
         _listed(file, "saturated_pixels", where, frames.shape),
         _dark(file, where, shape),
         int(_attribute(file, "dark_frames", where, 1)[0]),
+        _floats(file, "omega", where, len(frames)),
+        _floats(file, "energy", where, len(frames)),
     )
 
 
@@ -300,6 +317,16 @@ def _listed(file: h5py.File, name: str, where: str, shape: tuple[int, ...]) -> N
         found = "pixels outside the frames, or frames that are not in order"
         raise InputError(f"{where}::{name}", found, f"(frame, row, col) within {shape}, ascending frames")
     return invalid
+
+
+def _floats(file: h5py.File, name: str, where: str, length: int) -> NDArray[np.float64] | None:
+    dataset = find_node(file, name)
+    if not isinstance(dataset, h5py.Dataset):
+        return None
+    if dataset.shape != (length,) or dataset.dtype.kind != "f":
+        found = f"{dataset.dtype} of shape {dataset.shape}"
+        raise InputError(f"{where}::{name}", found, f"real numbers of shape ({length},)")
+    return read_array(file, name).astype(np.float64)
 
 
 def _companion(file: h5py.File, name: str, where: str, shape: tuple[int, ...]) -> NDArray[Any] | None:

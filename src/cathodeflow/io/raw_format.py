@@ -31,6 +31,21 @@ class CountLimits(NamedTuple):
 NO_LIMITS = CountLimits()
 
 
+class FrameConditions(NamedTuple):
+    """What a file says of its frames, (n_frames,) float64; NaN where it says nothing.
+
+    Attributes
+    ----------
+    omega
+        Orientation angle of the sample, at the middle of the exposure where its range is known [deg].
+    energy_kev
+        Photon energy.
+    """
+
+    omega: NDArray[np.float64]
+    energy_kev: NDArray[np.float64]
+
+
 class FrameHeader(NamedTuple):
     """Detector frames of a file.
 
@@ -86,11 +101,14 @@ class FrameReader:
         Path, header and frame numbers (a range) to an iterator over the frames, (row, col) arrays, one at a time.
     mask : callable, optional
         Path, header and frame number to the (row, col) bool array of the bad pixels, where `n_masks` is not 0.
+    conditions : callable, optional
+        Path, header, and name of the sample's angle or None for the usual one, to `FrameConditions`.
     """
 
     header: Callable[[str, str | None], FrameHeader]
     read: Callable[[str, FrameHeader, range], Iterator[NDArray[Any]]]
     mask: Callable[[str, FrameHeader, int], NDArray[np.bool_]] | None = None
+    conditions: Callable[[str, FrameHeader, str | None], FrameConditions] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from cathodeflow.bragg.crop import crop_patches
 from cathodeflow.bragg.options import Figures
 from cathodeflow.io.figures import save_figure
 from cathodeflow.io.frames_file import read_frames_file
-from cathodeflow.io.peaks import read_fits
+from cathodeflow.io.peaks import read_fits, read_peaks
 from cathodeflow.io.tables import read_csv, read_json, read_table
 from cathodeflow.plotting import training_curves
 from cathodeflow.stage import InputFile, Metrics, OutputFolder, stage
@@ -33,8 +33,8 @@ def figures(
 ) -> Metrics:
     """Draw the figures for which tables or records are given.
 
-    With `comparison` and `located`: distances.png. With `by_intensity` too: intensity.png. With `frames` and `fitted`
-    too: frame.png and patches.png. With `training`: train.png.
+    With `frames` and `fitted` alone: fitted.png. With `comparison` and `located`: distances.png. With `by_intensity`
+    too: intensity.png. With `frames` and `fitted` too: frame.png and patches.png. With `training`: train.png.
 
     Parameters
     ----------
@@ -54,6 +54,8 @@ def figures(
         Record of the training (train.json).
     """
     drawn: dict[str, Figure] = {}
+    if frames and fitted and not comparison:
+        drawn["fitted"] = _fitted_only(frames, fitted, sample)
     if comparison:
         peaks = read_csv(comparison)
         drawn["distances"] = plots.distances(peaks)
@@ -72,6 +74,18 @@ def figures(
     for path, figure in zip(files, drawn.values(), strict=True):
         save_figure(path, figure)
     return Metrics({}, figures=files)
+
+
+def _fitted_only(frames: str, fitted: str, title: str) -> Figure:
+    """Draw the frame with the most fitted peaks."""
+    peaks = pd.DataFrame(read_peaks(fitted, ["persistence", "converged"]))
+    peaks = peaks[peaks["converged"] != 0]
+    busiest = int(peaks["peak_fidx"].mode().iloc[0]) if len(peaks) else 0
+    names = {"peak_row": "network_row", "peak_col": "network_col"}
+    shown = peaks[peaks["peak_fidx"] == busiest].rename(columns=names)
+    with read_frames_file(frames) as file:
+        image, number = file.frames[busiest], file.frame_number[busiest]
+    return plots.frame_with_peaks(image, shown, title=f"{title}, frame {number}", persistence="persistence")
 
 
 def _of_frames(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import MAX_PIECE
-from cathodeflow.io.raw_format import FrameHeader, FrameReader, RawFormat
+from cathodeflow.io.raw_format import FrameConditions, FrameHeader, FrameReader, RawFormat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MAGIC = b"###CBF"
 _SECTION, _START = b"--CIF-BINARY-FORMAT-SECTION--", b"\x0c\x1a\x04\xd5"
+# The text before the binary section is shorter.
+_HEADER_BYTES = 2**16
 _PIECE = 16 * 2**20
 _ELEMENT = re.compile(r'"?(signed|unsigned) (8|16|32|64)-bit integer"?')
 
@@ -135,4 +137,22 @@ def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[An
     yield _decode(path, _read_section(path))
 
 
-FORMAT = RawFormat(name="CBF", magic=(MAGIC,), suffixes=(".cbf",), by_suffix=True, frames=FrameReader(_header, _read))
+def _conditions(path: str, header: FrameHeader, omega_name: str | None) -> FrameConditions:
+    import numpy as np
+
+    from cathodeflow.io.header_text import conditions_of, text_fields
+
+    data = unpacked(path, _HEADER_BYTES)
+    end = data.find(_SECTION)
+    fields = text_fields(data[: end if end >= 0 else len(data)].decode("latin-1"))
+    omega, energy = conditions_of(fields, omega_name)
+    return FrameConditions(np.array([omega]), np.array([energy]))
+
+
+FORMAT = RawFormat(
+    name="CBF",
+    magic=(MAGIC,),
+    suffixes=(".cbf",),
+    by_suffix=True,
+    frames=FrameReader(_header, _read, conditions=_conditions),
+)

@@ -12,7 +12,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.decoder_process import isolated
 from cathodeflow.io.formats.cbf import MAGIC, unpacked
 from cathodeflow.io.guard import require_inside
-from cathodeflow.io.raw_format import CountLimits, FrameHeader, FrameReader, RawFormat
+from cathodeflow.io.raw_format import CountLimits, FrameConditions, FrameHeader, FrameReader, RawFormat
 
 if TYPE_CHECKING:
     import fabio.fabioimage
@@ -130,6 +130,25 @@ def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[An
             yield pixels
 
 
+def _conditions(path: str, header: FrameHeader, omega_name: str | None) -> FrameConditions:
+    import fabio
+    import numpy as np
+
+    from cathodeflow.io.edf import find_ge_stack, mend_fabio
+    from cathodeflow.io.header_text import conditions_of, motor_fields
+
+    if find_ge_stack(path) is not None:
+        return FrameConditions(*np.full((2, header.n_frames), np.nan))
+    mend_fabio()
+    with fabio.openheader(path) as image:
+        headers = (
+            [image.header]
+            if header.n_frames == 1
+            else [image.get_frame(index).header for index in range(header.n_frames)]
+        )
+    return FrameConditions(*np.array([conditions_of(motor_fields(fields), omega_name) for fields in headers]).T)
+
+
 def _trusted(path: str) -> bool:
     """Whether a file is an EDF by its first bytes, of which fabio's reader alone is fast and was never seen to hang."""
     with open(path, "rb") as file:
@@ -137,4 +156,6 @@ def _trusted(path: str) -> bool:
     return head.startswith(b"{") and not head.startswith(b"{\nHEADER_BYTES")
 
 
-FORMAT = RawFormat(name="fabio", fallback=True, frames=isolated(FrameReader(_header, _read), _trusted))
+FORMAT = RawFormat(
+    name="fabio", fallback=True, frames=isolated(FrameReader(_header, _read, conditions=_conditions), _trusted)
+)

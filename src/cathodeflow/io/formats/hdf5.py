@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from cathodeflow.io.raw_format import FrameHeader, FrameReader, RawFormat
+from cathodeflow.io.raw_format import FrameConditions, FrameHeader, FrameReader, RawFormat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,10 +52,18 @@ def _mask(path: str, header: FrameHeader, number: int) -> NDArray[np.bool_]:
         return bad_pixels(mask.dataset, number)
 
 
+def _conditions(path: str, header: FrameHeader, omega_name: str | None) -> FrameConditions:
+    from cathodeflow.io.conditions import hdf5_conditions
+    from cathodeflow.io.hdf5 import open_hdf5
+
+    with open_hdf5(path) as file:
+        return hdf5_conditions(file, header.n_frames, omega_name)
+
+
 FORMAT = RawFormat(
     name="HDF5",
     magic=(b"\x89HDF\r\n\x1a\n",),
     suffixes=(".h5", ".hdf5", ".hdf", ".nxs", ".cxi", ".fch5"),
     has_datasets=True,
-    frames=FrameReader(_header, _read, _mask),
+    frames=FrameReader(_header, _read, _mask, _conditions),
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import MAX_PIECE
-from cathodeflow.io.raw_format import FrameHeader, FrameReader, RawFormat
+from cathodeflow.io.raw_format import FrameConditions, FrameHeader, FrameReader, RawFormat
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,4 +51,20 @@ def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[An
             yield frame
 
 
-FORMAT = RawFormat(name="npz", magic=(b"PK\x03\x04",), suffixes=(".npz",), frames=FrameReader(_header, _read))
+def _conditions(path: str, header: FrameHeader, omega_name: str | None) -> FrameConditions:
+    import numpy as np
+
+    from cathodeflow.io.conditions import middle
+
+    with np.load(path, allow_pickle=False) as cache:
+        name, unknown = omega_name or "omega", np.full(header.n_frames, np.nan)
+        omega = middle(cache[name], header.n_frames, f"{path}, {name}") if name in cache.files else unknown
+        return FrameConditions(omega, unknown)
+
+
+FORMAT = RawFormat(
+    name="npz",
+    magic=(b"PK\x03\x04",),
+    suffixes=(".npz",),
+    frames=FrameReader(_header, _read, conditions=_conditions),
+)

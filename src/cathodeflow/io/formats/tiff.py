@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.instrument_settings import as_text, parse_fei, parse_sidecar, parse_time, parse_zeiss
-from cathodeflow.io.raw_format import FrameHeader, FrameReader, ImageHeader, ImageReader, RawFormat
+from cathodeflow.io.raw_format import FrameConditions, FrameHeader, FrameReader, ImageHeader, ImageReader, RawFormat
 
 if TYPE_CHECKING:
     import tifffile
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 _TESCAN_TAG = 50431
+# The plugin NDFileTIFF of areaDetector writes attributes as texts from this tag on.
+_FIRST_ATTRIBUTE = 65010
 
 
 def _frame_header(path: str, dataset: str | None) -> FrameHeader:
@@ -96,6 +98,26 @@ def _read_frames(path: str, header: FrameHeader, indices: range) -> Iterator[NDA
             yield np.fromfile(path, dtype, pixels, offset=at).reshape(header.shape)
 
 
+def _conditions(path: str, header: FrameHeader, omega_name: str | None) -> FrameConditions:
+    import numpy as np
+    import tifffile
+
+    from cathodeflow.io.header_text import conditions_of, text_fields
+
+    with tifffile.TiffFile(path) as tiff:
+        found = []
+        for page in tiff.pages:
+            # The description, and the attributes of areaDetector.
+            fields: dict[str, str] = {}
+            for tag in page.tags.values():
+                if (tag.code == 270 or tag.code >= _FIRST_ATTRIBUTE) and isinstance(tag.value, str | bytes):
+                    fields |= text_fields(as_text(tag.value))
+            found.append(conditions_of(fields, omega_name))
+    if len(found) != header.n_frames:
+        found = [(np.nan, np.nan)] * header.n_frames
+    return FrameConditions(*np.array(found).T)
+
+
 def _only_page(tiff: tifffile.TiffFile, path: str) -> tifffile.TiffPage:
     """Return the only image of a TIFF file; reduced copies and masks are ignored."""
     pages = [page for page in _pages(tiff, path) if not (page.subfiletype & 5)]
@@ -160,6 +182,6 @@ FORMAT = RawFormat(
     name="TIFF",
     magic=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     suffixes=(".tif", ".tiff"),
-    frames=FrameReader(_frame_header, _read_frames),
+    frames=FrameReader(_frame_header, _read_frames, conditions=_conditions),
     micrograph=ImageReader(_image_header, _read_image, _settings),
 )

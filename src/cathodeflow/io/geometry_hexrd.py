@@ -1,0 +1,122 @@
+"""Instruments of hexrd: YAML or HDF5 files with the beam and the position of each flat detector.
+
+hexrd's laboratory frame has y up and z against the beam, so x points to the right as seen along the beam. A detector's
+own frame has its origin at the middle of the panel, x along the columns and y against the rows; `tilt` is the axis of
+its rotation times the angle [rad], `translation` the middle of the panel [mm] (hexrd documentation, "Instrument").
+"""
+
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from cathodeflow.errors import InputError
+from cathodeflow.io.detector_geometry import DetectorGeometry
+from cathodeflow.io.guard import guarded
+from cathodeflow.io.hdf5 import find_node, open_hdf5, read_array
+from cathodeflow.io.text import read_yaml
+
+_MAX_NUMBERS = 1000
+
+# From hexrd's frame to the laboratory frame: half a turn about y.
+_TO_LAB = np.diag([-1.0, 1.0, -1.0])
+
+
+def read_hexrd(path: str, *, detector: str | None = None) -> DetectorGeometry:
+    """Read an instrument of hexrd.
+
+    Parameters
+    ----------
+    path : str
+    detector : str, optional
+        Name of the detector; needed if there are several.
+
+    Raises
+    ------
+    InputError
+        A value is missing or wrong, there is no such detector, or it is not flat or has distortion.
+    """
+    values = _stored(path) if h5py.is_hdf5(path) else read_yaml(path)
+    panels = _mapping(path, values, "detectors")
+    names = ", ".join(map(str, panels))
+    if detector is None and len(panels) != 1:
+        raise InputError(path, f"detectors {names}", "the name of one of them (detector)")
+    name = detector if detector is not None else next(iter(panels))
+    if name not in panels:
+        raise InputError(path, f"no detector {name}", f"one of {names}")
+    where = f"{path}, detector {name}"
+    panel = _mapping(where, panels, name)
+    kind = panel.get("detector_type", "planar")
+    if kind != "planar":
+        raise InputError(where, f"a {kind} detector", "a planar one")
+    distortion = panel.get("distortion")
+    if isinstance(distortion, dict) and np.any(np.asarray(distortion.get("parameters", [1.0]), float)):
+        raise InputError(where, f"distortion {distortion.get('function_name')}", "a detector without distortion")
+    pixels, transform = _mapping(where, panel, "pixels"), _mapping(where, panel, "transform")
+    rows, cols = (int(_numbers(where, pixels, key, 1)[0]) for key in ("rows", "columns"))
+    row_mm, col_mm = _numbers(where, pixels, "size", 2)
+    turn = Rotation.from_rotvec(_numbers(where, transform, "tilt", 3)).as_matrix()
+    middle = _numbers(where, transform, "translation", 3)
+    row_step, col_step = turn @ [0.0, -row_mm, 0.0], turn @ [col_mm, 0.0, 0.0]
+    first = middle - (rows - 1) / 2 * row_step - (cols - 1) / 2 * col_step
+    origin, row_step, col_step = (1e-3 * _TO_LAB @ vector for vector in (first, row_step, col_step))
+    direction, energy = _beam(path, _mapping(path, values, "beam"))
+    return DetectorGeometry(where, origin, row_step, col_step, _TO_LAB @ direction, energy, (rows, cols))
+
+
+def is_instrument(file: h5py.File) -> bool:
+    """Whether an HDF5 file is an instrument of hexrd."""
+    return isinstance(find_node(file, "instrument/detectors"), h5py.Group)
+
+
+def _stored(path: str) -> dict[str, Any]:
+    """Read the mappings of an instrument in HDF5, which has a group for each."""
+    with open_hdf5(path) as file, guarded(path, "a readable instrument of hexrd"):
+        group = find_node(file, "instrument")
+        return _values(group) if isinstance(group, h5py.Group) else {}
+
+
+def _values(group: h5py.Group) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in group:
+        node = find_node(group.file, f"{group.name}/{name}")
+        if isinstance(node, h5py.Group):
+            found[name] = _values(node)
+        elif isinstance(node, h5py.Dataset) and node.dtype.kind in "biuf":
+            if node.size < _MAX_NUMBERS:  # not the panel's buffer, which may be an image
+                found[name] = read_array(node.file, node.name).tolist()
+        elif isinstance(node, h5py.Dataset) and node.ndim == 0:
+            found[name] = node.asstr()[()] if h5py.check_string_dtype(node.dtype) else node[()]
+    return found
+
+
+def _beam(path: str, beam: dict[str, Any]) -> tuple[NDArray[np.float64], float]:
+    """Return the direction of the beam in hexrd's frame, and its energy [keV]."""
+    if "energy" not in beam:
+        # Newer files name several X-ray sources.
+        if len(beam) != 1:
+            raise InputError(f"{path}, beam", f"sources {', '.join(map(str, beam)) or 'none'}", "one beam")
+        beam = _mapping(f"{path}, beam", beam, next(iter(beam)))
+    vector = _mapping(f"{path}, beam", beam, "vector")
+    azimuth, polar = (np.deg2rad(_numbers(f"{path}, beam", vector, key, 1)[0]) for key in ("azimuth", "polar_angle"))
+    to_source = [np.sin(polar) * np.cos(azimuth), np.cos(polar), np.sin(polar) * np.sin(azimuth)]
+    return -np.array(to_source), float(_numbers(f"{path}, beam", beam, "energy", 1)[0])
+
+
+def _mapping(where: str, values: dict[str, Any], key: str) -> dict[str, Any]:
+    found = values.get(key)
+    if not isinstance(found, dict) or not found:
+        raise InputError(where, f"no {key}" if found is None else f"{key} = {found!r}"[:120], f"a mapping {key}")
+    return found
+
+
+def _numbers(where: str, values: dict[str, Any], key: str, count: int) -> NDArray[np.float64]:
+    try:
+        found = np.atleast_1d(np.asarray(values[key], float))
+    except (KeyError, TypeError, ValueError):
+        raise InputError(where, f"{key} = {values.get(key)!r}"[:120], f"{count} numbers") from None
+    if found.shape != (count,) or not np.isfinite(found).all():
+        raise InputError(where, f"{key} = {found.tolist()}", f"{count} finite numbers")
+    return found
