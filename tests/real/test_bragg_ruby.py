@@ -99,10 +99,14 @@ def test_reference_spots_are_found(results: Path, reference: pd.DataFrame) -> No
 
 
 def test_fit_agrees_with_the_centres_of_mass(results: Path, reference: pd.DataFrame) -> None:
-    peaks = read_peaks(results / "peaks.h5", ["converged"])
+    peaks = read_peaks(results / "peaks.h5", ["converged", "pixels", "row_err", "too_few_pixels"])
     fitted = pd.DataFrame({"frame": peaks["peak_fidx"], "row": peaks["peak_row"], "col": peaks["peak_col"]})
     distance, which = nearest(fitted, reference)
-    assert peaks["converged"].astype(bool)[which].mean() > 0.9
+    converged, enough = peaks["converged"].astype(bool), peaks["pixels"] > 7
+    assert converged[which][enough[which]].mean() > 0.98
+    # Components of two pixels, which most candidates are here, say less than a profile has parameters.
+    assert not converged[~enough].any() and peaks["too_few_pixels"].astype(bool)[~enough].all()
+    assert np.isfinite(peaks["row_err"][converged]).all()
     assert np.median(distance[distance <= 3]) < 0.25
     assert np.mean(distance <= 3) > 0.95
 

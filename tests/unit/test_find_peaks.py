@@ -246,8 +246,10 @@ def test_uint8_scale_is_that_of_findpeaks(image, threshold):
         scaled = np.zeros(image.shape)
     options = FindPeaks(scale="uint8", min_value=threshold, min_persistence=0, min_area=1, patch_size=1)
     found = candidates(image, options)
-    peaks = np.sort(persistence_peaks(scaled, threshold=threshold, min_persistence=0), order=["row", "col"])
-    assert found[list(peaks.dtype.names)].tolist() == peaks.tolist()
+    levels = ["birth", "death", "persistence"]
+    peaks = persistence_peaks(scaled, threshold=threshold, min_persistence=0)
+    assert np.sort(found[levels]).tolist() == np.sort(peaks[levels]).tolist()
+    assert np.floor(scaled)[found["row"], found["col"]].tolist() == found["birth"].tolist()
 
 
 @pytest.mark.parametrize(

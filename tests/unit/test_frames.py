@@ -55,12 +55,12 @@ def check(raw, *, mask=None, **options):
     check_frame(raw, invalid_pixels(raw, settings), settings, where="scan, frame 7", mask=mask)
 
 
-def test_the_dark_is_subtracted_and_clipped_at_zero():
+def test_the_dark_is_subtracted_and_negative_differences_stay():
     raw = np.array([[10, 3, 7, 65533]], np.uint16)
     mask = np.array([[False, False, True, False]])
     corrected = correct_frame(raw, dark_image=np.array([[4.5, 5, 0, 0.5]]), mask=mask)
     assert corrected.dtype == np.float32
-    assert corrected.tolist() == [[5.5, 0, 0, 65532.5]]
+    assert corrected.tolist() == [[5.5, -2, 0, 65532.5]]
 
 
 def test_the_difference_of_large_counts_is_exact():
@@ -147,7 +147,7 @@ def test_negative_counts_are_refused_unless_allowed():
     with pytest.raises(InputError, match=r"3 pixels below zero \(lowest -7\), the first at \(0, 1\).*allow_negative"):
         check(raw)
     check(raw, allow_negative=True)
-    assert correct_frame(raw).tolist() == [[1, 0, 0], [3, 0, 0]]
+    assert correct_frame(raw).tolist() == [[1, -5, -7], [3, -4, 0]]
 
 
 def test_one_or_two_negative_values_are_named_as_marks_not_as_noise():

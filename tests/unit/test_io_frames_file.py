@@ -20,7 +20,7 @@ def write(path, frames=FRAMES, **options):
 def test_what_is_written_is_read(tmp_path):
     mask = np.eye(9, 11, dtype=bool)
     path = tmp_path / "new" / "frames.h5"
-    assert write(path, mask=mask, binning=2, source="raw/scan1", raw_shape=(19, 23)) == (4, 0)
+    assert write(path, mask=mask, binning=2, source="raw/scan1", raw_shape=(19, 23)) == (4, 0, 0)
     with read_frames_file(path) as file:
         assert len(file.frames) == 4
         np.testing.assert_array_equal(np.stack(list(file.frames)), FRAMES)
@@ -55,7 +55,7 @@ def test_pixels_without_a_count_in_one_frame_are_bad_there_alone(tmp_path):
     frames, mask = FRAMES.copy(), np.zeros((9, 11), bool)
     mask[0, 0] = True
     frames[:, 0, 0] = frames[1, 3, 4] = frames[1, 8, 10] = frames[3, 2, 2] = np.nan
-    assert write(tmp_path / "frames.h5", frames, mask=mask) == (4, 3)
+    assert write(tmp_path / "frames.h5", frames, mask=mask) == (4, 3, 0)
     with read_frames_file(tmp_path / "frames.h5") as file:
         for index, frame in enumerate(file.frames):
             np.testing.assert_array_equal(file.bad_pixels(index), np.isnan(frames[index]) | mask)
@@ -109,7 +109,7 @@ def test_frames_are_written_as_they_come_and_none_is_kept(tmp_path):
                 assert alive[i - 2]() is None
             yield i, frames.pop(0)
 
-    assert write_frames(tmp_path / "frames.h5", handed_over(), shape=(9, 11)) == (5, 0)
+    assert write_frames(tmp_path / "frames.h5", handed_over(), shape=(9, 11)) == (5, 0, 0)
 
 
 def failing():

@@ -193,7 +193,7 @@ EDITS = {
         "nogil=True, fastmath=True)\ndef _gather_row",
         "bragg.find_peaks",
     ),
-    "kernel": ("bragg", "JACOBIAN = 10", "JACOBIAN = 11", "bragg.fit"),
+    "kernel": ("bragg", "JACOBIAN = 11", "JACOBIAN = 12", "bragg.fit"),
     "table": ("bragg", 'MODELS = {"pseudo_voigt": 7', 'MODELS = {"pseudo_voigt": 8', "bragg.fit"),
     "pairs": ("bragg", '("fit", "truth"))', '("truth", "fit"))', "bragg.compare"),
     "start": ("bcdi", "_FIRST_WIDTH = 0.5", "_FIRST_WIDTH = 0.6", "bcdi.evaluate bcdi.phase bcdi.refine"),

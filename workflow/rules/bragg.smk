@@ -211,6 +211,7 @@ rule bragg_locate:
     input:
         frames="results/bragg/{scan}/frames.h5",
         candidates="results/bragg/{scan}/candidates.parquet",
+        fitted="results/bragg/{scan}/peaks.h5",
         model=stored([MODEL]),
     output:
         table="results/bragg/{scan}/located.parquet",
@@ -234,7 +235,8 @@ rule bragg_locate:
         "Locating the peaks of scan {wildcards.scan} with the network"
     shell:
         command(
-            "bragg locate {input.frames} {input.candidates} --table {output.table} --out {output.peaks}",
+            "bragg locate {input.frames} {input.candidates} --fitted {input.fitted} --table {output.table}"
+            " --out {output.peaks}",
             "{wildcards.scan}",
         )
 

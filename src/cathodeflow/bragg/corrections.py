@@ -44,6 +44,70 @@ def invalid_pixels(raw: Raw, options: Frames, limits: CountLimits = NO_LIMITS) -
     return invalid if options.saturation is None else invalid | (raw >= options.saturation)
 
 
+def saturation_level(dtype: np.dtype, options: Frames, limits: CountLimits = NO_LIMITS) -> float:
+    """Return the lowest count that is saturated: `saturation`, above the file's limit, or the top of 8 or 16 bits.
+
+    Wider types and floating-point numbers have no level of their own (infinity): their highest values are marks.
+
+    Examples
+    --------
+    >>> saturation_level(np.dtype(np.uint16), Frames())
+    65535.0
+    """
+    if options.saturation is not None:
+        return options.saturation
+    if limits.highest is not None:
+        return float(np.nextafter(limits.highest, np.inf))
+    return float(np.iinfo(dtype).max) if dtype.kind in "iu" and dtype.itemsize <= 2 else np.inf
+
+
+def saturated_pixels(raw: Raw, options: Frames, limits: CountLimits = NO_LIMITS) -> Mask:
+    """Find the saturated pixels of a raw frame: their counts are unknown, but high.
+
+    Parameters are those of `invalid_pixels`.
+
+    Examples
+    --------
+    >>> saturated_pixels(np.array([[3, 900, 2**32 - 1]], np.uint32), Frames(saturation=900))
+    array([[False,  True, False]])
+    """
+    level = saturation_level(raw.dtype, options, limits)
+    marks = (*usual_marks(raw.dtype), *(options.gap_value or ()), *limits.marks)
+    return np.asarray((raw >= level) & ~np.isin(raw, [mark for mark in marks if mark != level]))
+
+
+def extra_variance(
+    dark_image: NDArray[np.floating] | None, n_dark: int, *, binning: int, read_noise: float, dark_gain: float
+) -> NDArray[np.float64]:
+    """Return the variance of binned pixels beyond counting noise and the read-out noise of one pixel [counts^2].
+
+    Binning adds variances, and so does the subtraction of a dark image: its noise is that of the mean of its frames.
+
+    Parameters
+    ----------
+    dark_image : (row, col) floating, optional
+        The dark image that was subtracted, summed over binned pixels [counts].
+    n_dark : int
+        Number of its frames.
+    binning : int
+        Side of the binned blocks [px].
+    read_noise : float
+        Of a detector pixel [counts].
+    dark_gain : float
+        Counts per photon, if the dark was counted like photons; 0 for a constant offset.
+
+    Examples
+    --------
+    >>> extra_variance(np.full((1, 1), 40.0), 10, binning=2, read_noise=3.0, dark_gain=1.0)
+    array([[74.6]])
+    """
+    readouts = binning**2 * read_noise**2
+    if dark_image is None:
+        return np.array(readouts - read_noise**2)
+    counted = dark_gain * np.maximum(np.asarray(dark_image, np.float64), 0)
+    return np.asarray((readouts + counted) * (1 + 1 / n_dark) - read_noise**2)
+
+
 def detector_mask(invalid: Sequence[Mask], *, bad: Raw | None = None) -> Mask:
     """Return the mask of bad raw pixels: those of the mask image, and those that are invalid in all of some frames.
 
@@ -155,11 +219,11 @@ def correct_frame(
     sensitivity: NDArray[np.floating] | None = None,
     mask: Mask | None = None,
     invalid: Mask | None = None,
+    saturated: Mask | None = None,
 ) -> NDArray[np.float32]:
     """Subtract the dark image, divide by the flat field, and remove the values of bad pixels.
 
-    Negative differences are clipped to zero: the fit's Poisson likelihood needs counts >= 0, and BraggNN takes
-    connected components of the pixels above zero.
+    Negative differences stay: without them, the mean of noise about zero, and with it the background, is too high.
 
     Parameters
     ----------
@@ -173,6 +237,8 @@ def correct_frame(
         Bad pixels of all frames; they become 0.
     invalid : (row, col) bool, optional
         Pixels without a count in this frame; they become NaN where `mask` does not cover them.
+    saturated : (row, col) bool, optional
+        Saturated pixels; they become infinite where `mask` does not cover them.
 
     Returns
     -------
@@ -181,15 +247,16 @@ def correct_frame(
     Examples
     --------
     >>> correct_frame(np.array([[5, 9, 7]]), dark_image=np.full((1, 3), 6.0))
-    array([[0., 3., 1.]], dtype=float32)
+    array([[-1.,  3.,  1.]], dtype=float32)
     """
     # The difference of large counts is taken in float64: float32 is exact to 2^24 only.
     counts = raw.astype(np.float32) if dark_image is None else (raw - dark_image.astype(np.float64)).astype(np.float32)
-    np.maximum(counts, 0, out=counts)
     if sensitivity is not None:
         counts = (counts / sensitivity).astype(np.float32)
     if invalid is not None:
         counts[invalid] = np.nan
+    if saturated is not None:
+        counts[saturated] = np.inf
     if mask is not None:
         counts[mask] = 0
     return counts
@@ -202,6 +269,7 @@ def corrected_frames(
     source: str,
     mask: Mask,
     find_invalid: Callable[[int, Raw], Mask] | None = None,
+    limits: CountLimits = NO_LIMITS,
     dark_image: NDArray[np.floating] | None = None,
     sensitivity: NDArray[np.floating] | None = None,
     bad: list[InputError] | None = None,
@@ -220,6 +288,8 @@ def corrected_frames(
         Bad pixels of all frames.
     find_invalid : callable, optional
         Frame number and raw frame to its pixels without a count; by default those of `invalid_pixels`.
+    limits : CountLimits
+        What the files say of their values.
     dark_image : (row, col) floating, optional
         Counts without beam.
     sensitivity : (row, col) floating, optional
@@ -230,7 +300,8 @@ def corrected_frames(
     Yields
     ------
     (int, (row // binning, col // binning) float32)
-        Bad pixels, and blocks with any, are 0. Those that are invalid in this frame alone are NaN.
+        Bad pixels, and blocks with any, are 0. Those that are invalid in this frame alone are NaN, and of the others,
+        those with a saturated pixel are infinite.
 
     Raises
     ------
@@ -247,7 +318,9 @@ def corrected_frames(
                 raise
             bad.append(error)
             continue
-        corrected = correct_frame(raw, dark_image=dark_image, sensitivity=sensitivity, mask=mask, invalid=invalid)
+        saturated = saturated_pixels(raw, options, limits)
+        marked = {"mask": mask, "invalid": invalid, "saturated": saturated}
+        corrected = correct_frame(raw, dark_image=dark_image, sensitivity=sensitivity, **marked)
         counts = bin_frame(corrected, options.binning)
         counts[binned_mask] = 0
         yield number, counts

@@ -17,34 +17,43 @@ FAST = {"reassoc", "contract", "arcp", "nsz"}
 # them would use another version than processes that read the cache, with another order of summation: the last bits of
 # the results would depend on which process compiled.
 # Rows of the work array: pixel coordinates, counts and their reciprocal, threshold where the counts lie below it (0
-# elsewhere), known intensity, Gaussian, 1 / expected, weight, weighted residual, the derivatives by each parameter, and
-# one of those times the weight.
-ROW, COL, COUNTS, RECIPROCAL, THRESHOLD, KNOWN, GAUSS, INVERSE, WEIGHT, RESIDUAL = range(10)
-JACOBIAN = 10
+# elsewhere), known intensity, Gaussian, 1 / expected, weight, weighted residual, threshold of every pixel, the
+# derivatives by each parameter, and one of those times the weight.
+ROW, COL, COUNTS, RECIPROCAL, THRESHOLD, KNOWN, GAUSS, INVERSE, WEIGHT, RESIDUAL, CUT = range(11)
+JACOBIAN = 11
+# Expected counts at which a Poisson count reaches the threshold with a probability below exp(-CERTAIN) are certain to
+# lie below it.
+CERTAIN = 30.0
 WEIGHTED = JACOBIAN + N
 WORK = WEIGHTED + 1
 
 
 @njit(forceinline=True)
-def _gather(patch, known, threshold, variance, work):
-    """List the finite pixels of the patch in `work`; return their number, the largest count and the sum."""
+def _gather(patch, known, variance, threshold, work):
+    """List the finite pixels in `work`; return their number, the largest count, the sum, and how many hold counts."""
     size = patch.shape[0]
-    n, highest, total = 0, 0.0, 0.0
+    n, highest, total, bright = 0, 0.0, 0.0, 0
     for i in range(size):
         for j in range(size):
             value = float(patch[i, j])
-            if math.isfinite(value) and math.isfinite(known[i, j]):
-                # Counts plus the variance of the read-out noise are nearly Poisson about (expected + variance).
+            noise = variance[i % variance.shape[0], j % variance.shape[1]]
+            if math.isfinite(value) and math.isfinite(known[i, j]) and math.isfinite(noise):
+                # Counts plus the variance of their other noise are nearly Poisson about (expected + variance). Without
+                # such noise, a negative count has no likelihood.
                 below = value < threshold
-                value = max((threshold if below else value) + variance, 0.0)
-                work[ROW, n], work[COL, n], work[COUNTS, n], work[KNOWN, n] = i, j, value, known[i, j]
+                bright += value > 0.0 and not below
+                value = (threshold if below else value) + noise
+                if noise == 0.0:
+                    value = max(value, 0.0)
+                work[ROW, n], work[COL, n], work[COUNTS, n], work[KNOWN, n] = i, j, value, known[i, j] + noise
                 work[RECIPROCAL, n] = 1.0 / value if value > 0.0 else 1.0
                 work[THRESHOLD, n] = value if below else 0.0
+                work[CUT, n] = threshold + noise
                 if not below:
                     highest = max(highest, value)
                     total += value
                 n += 1
-    return n, highest, total
+    return n, highest, total, bright
 
 
 @njit(forceinline=True)
@@ -113,14 +122,49 @@ def _start(work, n, size, search, grid, x):
     x[3], x[4], x[5] = background, width_row, width_col
 
 
+@njit(forceinline=True)
+def _censor(n, work):
+    """Replace the terms of pixels below the threshold by the probability to lie there; return the deviance's change.
+
+    With C = P(N < T), T the threshold and e the expected counts: d log C / de = -h, h = P(N = T - 1) / C, whose inverse
+    is the finite sum 1 + (T - 1) / e + (T - 1) (T - 2) / e^2 + ... The weight of all pixels is their expected
+    information, that of the cases N < T and N >= T together: C h (h + (T - 1) / e - 1) + (1 - C + C h) / e.
+    """
+    change = 0.0
+    for p in range(n):
+        cut, inverse = work[CUT, p], work[INVERSE, p]
+        expected, below = 1.0 / inverse, work[THRESHOLD, p] > 0.0
+        log_probability, hazard, information = 0.0, 0.0, inverse
+        if cut > expected and cut * math.log(cut * inverse) - cut + expected > CERTAIN:
+            information = 0.0
+        elif below or expected - cut < 8.0 * math.sqrt(expected):
+            total, term, j = 1.0, 1.0, cut - 1.0
+            while j > 0.0 and term > 1e-12 * total:
+                term *= j * inverse
+                total += term
+                j -= 1.0
+            hazard = 1.0 / total
+            log_probability = (cut - 1.0) * math.log(expected) - expected - math.lgamma(cut) + math.log(total)
+            log_probability = min(log_probability, 0.0)
+            probability = math.exp(log_probability)
+            information = probability * hazard * (hazard + (cut - 1.0) * inverse - 1.0)
+            information += max(1.0 - probability + probability * hazard, 0.0) * inverse
+        work[WEIGHT, p] = max(information, 0.0)
+        if below:
+            counts = work[COUNTS, p]
+            change -= expected - counts - counts * math.log(expected * work[RECIPROCAL, p]) + log_probability
+            work[RESIDUAL, p] = hazard
+    return change
+
+
 @njit(fastmath=FAST, forceinline=True)
-def _normal_equations(x, k, n, size, work, axes, gradient, fisher):
+def _normal_equations(x, k, n, size, censored, work, axes, gradient, fisher):
     """Half the Poisson deviance at `x`; its gradient and Fisher matrix are written.
 
     Laurence & Chromy, Nature Methods 7, 338 (2010), eq. 3, with the expected curvature (weights 1 / expected) in place
     of counts / expected^2: it stays positive where the counts are zero, and its inverse is the Cramer-Rao bound.
-    Counts below the threshold do not contribute while the expected counts are below it, too; otherwise they count as
-    the threshold. The loops are many and short because only such loops become vector instructions.
+    With a threshold, `_censor` replaces the terms of the pixels below it. The loops are many and short because only
+    such loops become vector instructions.
     """
     row, col, amplitude, background, mixing = x[0], x[1], x[2], x[3], x[6]
     per_row, per_col = 1.0 / x[4], 1.0 / x[5]
@@ -130,7 +174,7 @@ def _normal_equations(x, k, n, size, work, axes, gradient, fisher):
         gauss_row[i] = math.exp(-4.0 * LN2 * u * u)
         gauss_col[i] = math.exp(-4.0 * LN2 * v * v)
     rows, cols, counts, reciprocal, known = work[ROW], work[COL], work[COUNTS], work[RECIPROCAL], work[KNOWN]
-    threshold, gauss, inverse = work[THRESHOLD], work[GAUSS], work[INVERSE]
+    gauss, inverse = work[GAUSS], work[INVERSE]
     weight, residual = work[WEIGHT], work[RESIDUAL]
     by_row_centre, by_col_centre, by_amplitude = work[JACOBIAN], work[JACOBIAN + 1], work[JACOBIAN + 2]
     by_background, by_row_width, by_col_width = work[JACOBIAN + 3], work[JACOBIAN + 4], work[JACOBIAN + 5]
@@ -145,7 +189,7 @@ def _normal_equations(x, k, n, size, work, axes, gradient, fisher):
         slope = mixing * lorentz * lorentz + (1.0 - mixing) * LN2 * gauss[p]
         expected = amplitude * shape + background + known[p]
         inverse[p] = 1.0 / expected
-        weight[p] = inverse[p] if expected > threshold[p] else 0.0
+        weight[p] = inverse[p]
         residual[p] = (expected - counts[p]) * weight[p]
         slope_row, slope_col = by_row * slope * u, by_col * slope * v
         by_row_centre[p], by_col_centre[p] = slope_row, slope_col
@@ -156,7 +200,9 @@ def _normal_equations(x, k, n, size, work, axes, gradient, fisher):
     for p in range(n):
         expected = 1.0 / inverse[p]
         term = expected - counts[p] - counts[p] * math.log(expected * reciprocal[p])
-        deviance += term if weight[p] > 0.0 else 0.0
+        deviance += term
+    if censored:
+        deviance += _censor(n, work)
     for a in range(k):
         by_a, weighted = work[JACOBIAN + a], work[WEIGHTED]
         total = 0.0
@@ -245,13 +291,14 @@ def _step(gradient, fisher, damping, lowest, highest, k, fixed, factor, step):
 
 @njit(forceinline=True)
 def _fit(
-    patch, known, start, k, search, threshold, variance, tolerance, max_iterations, work, grid, axes, small, fixed, out
+    patch, known, variance, start, k, search, threshold, tolerance, max_iterations, work, grid, axes, small, fixed, out
 ):
-    """Fit one patch; `out` gets the parameters, their standard errors, chi-square and 1 where it converged."""
+    """Fit one patch; `out` gets the columns of `fit_all`."""
     size = patch.shape[0]
     out[:] = np.nan
-    out[2 * N + 1] = 0.0
-    n, brightest, total = _gather(patch, known, threshold, variance, work)
+    n, brightest, total, bright = _gather(patch, known, variance, threshold, work)
+    censored = threshold > 0.0
+    out[2 * N + 1], out[2 * N + 2], out[2 * N + 3] = 0.0, bright, n
     if n <= k or brightest == 0.0:
         return
     fisher, trial_fisher, factor = small[0], small[1], small[2]
@@ -260,7 +307,7 @@ def _fit(
     limit = small[4, 2]
 
     # With a background of exactly 0, one stray count would have a likelihood of zero.
-    floor = variance + 1e-8 * brightest
+    floor = 1e-8 * brightest
     lower[0] = lower[1] = -0.5
     upper[0] = upper[1] = size - 0.5
     lower[2], upper[2] = 0.0, np.inf
@@ -271,7 +318,6 @@ def _fit(
     lower[6], upper[6] = 0.0, 1.0
     if math.isfinite(start[0]):
         x[:] = start
-        x[3] += variance
     else:
         _start(work, n, size, search, grid, x)
         x[6] = 0.5
@@ -282,7 +328,7 @@ def _fit(
     for a in range(N):
         x[a] = min(max(x[a], lower[a]), upper[a])
 
-    deviance = _normal_equations(x, k, n, size, work, axes, gradient, fisher)
+    deviance = _normal_equations(x, k, n, size, censored, work, axes, gradient, fisher)
     damping, growth = 0.01, 4.0
     converged, accepted = False, True
     # Decrements below the second value are rounding errors of the deviance.
@@ -307,7 +353,7 @@ def _fit(
             decrement -= gradient[a] * step[a]
             for b in range(k):
                 curvature += step[a] * fisher[a, b] * step[b]
-        trial_deviance = _normal_equations(trial, k, n, size, work, axes, trial_gradient, trial_fisher)
+        trial_deviance = _normal_equations(trial, k, n, size, censored, work, axes, trial_gradient, trial_fisher)
         # The decrement is the squared length of the step in standard errors.
         last = decrement * (1.0 + damping) < shortest
         accepted = trial_deviance <= deviance
@@ -331,15 +377,14 @@ def _fit(
     for a in range(2):
         converged = converged and lower[a] < x[a] < upper[a]
     out[:N] = x
-    out[3] -= variance
-    out[2 * N + 1] = converged
 
     if not accepted:
-        _normal_equations(x, k, n, size, work, axes, gradient, fisher)
+        _normal_equations(x, k, n, size, censored, work, axes, gradient, fisher)
     chi2 = 0.0
     used = 0
     for p in range(n):
-        if work[WEIGHT, p] > 0.0:
+        # Near the threshold, the counts above it are a selection.
+        if not censored or 1.0 / work[INVERSE, p] - work[CUT, p] > 3.0 / math.sqrt(work[INVERSE, p]):
             chi2 += (work[COUNTS, p] * work[INVERSE, p] - 1.0) ** 2 / work[INVERSE, p]
             used += 1
     if used > k:
@@ -355,10 +400,15 @@ def _fit(
                 out[N + a] = math.sqrt(step[a])
         if k < N:
             out[2 * N - 1] = 0.0
+    # Without an error, or with no more pixels of counts than parameters, the optimum says nothing.
+    converged = converged and bright > k
+    for a in range(k):
+        converged = converged and math.isfinite(out[N + a])
+    out[2 * N + 1] = converged
 
 
 @njit(parallel=True, cache=True)
-def fit_all(patches, known, starts, k, search, threshold, variance, tolerance, max_iterations, results):
+def fit_all(patches, known, variances, starts, k, search, threshold, tolerance, max_iterations, results):
     """Fit every patch; each result depends on its own patch only, so not on the number of threads.
 
     Parameters
@@ -367,6 +417,8 @@ def fit_all(patches, known, starts, k, search, threshold, variance, tolerance, m
         Counts; pixels that are not finite are left out.
     known : (1 or n, size, size) float64
         Known intensity in addition to the peak [counts/px].
+    variances : (1 or n, 1 or size, 1 or size) float64
+        Variance of the noise other than that of counting, such as read-out noise [counts^2].
     starts : (1 or n, 7) float64
         Start values; NaN for those found from the patch.
     k : int
@@ -375,14 +427,13 @@ def fit_all(patches, known, starts, k, search, threshold, variance, tolerance, m
         Maximum distance from the patch centre, along either axis, at which the start value of the peak is searched
         [px].
     threshold : float
-        Counts below it are censored: only known to be below it.
-    variance : float
-        Variance of the read-out noise [counts^2].
+        Counts below it are censored: only known to be below it. Not positive: none are.
     tolerance : float
         Length of the last step [standard errors].
     max_iterations : int
-    results : (n, 16) float64
-        Output: parameters, standard errors, reduced chi-square, converged.
+    results : (n, 18) float64
+        Output: parameters, standard errors, reduced chi-square, converged, pixels with counts above 0 and the
+        threshold, all pixels of the fit.
     """
     n, size = patches.shape[0], patches.shape[1]
     block = 64
@@ -396,11 +447,11 @@ def fit_all(patches, known, starts, k, search, threshold, variance, tolerance, m
             _fit(
                 patches[i],
                 known[i % known.shape[0]],
+                variances[i % variances.shape[0]],
                 starts[i % starts.shape[0]],
                 k,
                 search,
                 threshold,
-                variance,
                 tolerance,
                 max_iterations,
                 work,

@@ -253,7 +253,21 @@ class Fit(Options):
         unit="counts",
         ge=0,
     )
-    read_noise: float = option(0.0, "Standard deviation (sigma) of the detector's read-out noise.", unit="counts", ge=0)
+    gain: float = option(1.0, "Detector gain, in counts per photon.", unit="counts", gt=0)
+    read_noise: float = option(
+        0.0,
+        "Standard deviation (sigma) of the read-out noise of a detector pixel; binning adds the variances.",
+        unit="counts",
+        ge=0,
+    )
+    dark_noise: Literal["none", "poisson"] = option(
+        "none",
+        "Noise of the dark image that was subtracted: `none`, if it is a constant offset; `poisson`, if it is counted "
+        "like the photons (dark current, scattering).",
+    )
+    max_chi2: float = option(
+        3.0, "Maximum reduced chi-square of a good peak; above it, its profile is not that of the model.", gt=1
+    )
     max_iterations: int = option(100, "Maximum number of iterations per fit.", ge=1)
 
     _odd = field_validator("patch_size")(odd)

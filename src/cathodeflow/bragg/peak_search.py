@@ -10,9 +10,8 @@ Conventions
   meets no other above it dies there, so persistence never exceeds the height above the threshold, and the pairs are
   those of the frame clipped below at the threshold. They are stable: changing pixels by at most d changes births and
   deaths by at most d.
-- Of two equal pixels, the later one in raster order counts as higher: it is the position of a plateau, and it survives.
-  A
-  plateau is one island; no pair has persistence zero.
+- Of two equal pixels, the later one in raster order counts as higher, and survives. A plateau is one island; no pair
+  has persistence zero. `candidates` moves a plateau's position from its last pixel to the one nearest its centre.
 
 Differences to the package findpeaks (2.7.5, method 'topology')
 ---------------------------------------------------------------
@@ -32,6 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import label
 
 from cathodeflow.bragg import persistence
 from cathodeflow.bragg.options import FindPeaks
@@ -148,9 +148,50 @@ def candidates(frame: ArrayLike, options: FindPeaks, *, mask: ArrayLike | None =
     found["area"], found["component"] = areas[label], number[label]
     npeaks = np.bincount(label, minlength=first.size)[label]
     found["npeaks"] = np.minimum(npeaks, np.iinfo(np.uint16).max)
-    at = peaks["row"].copy(), peaks["col"].copy()
+    _centre_plateaus(found, _dense(pixels, image.shape) if options.scale == "uint8" else image, bad)
+    found.sort(order=("row", "col"))
+    at = found["row"].copy(), found["col"].copy()
     found["central"] = persistence.central(image, bad, *at, options.patch_size // 2, options.centre_tolerance)
     return found
+
+
+def _dense(pixels: Pixels, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    values = np.full(shape, -np.inf)
+    values[np.divmod(pixels.places, pixels.stride)] = pixels.values
+    return values
+
+
+def _centre_plateaus(found: NDArray[np.void], image: NDArray[Any], bad: NDArray[np.bool_]) -> None:
+    """Move peaks with equal neighbours to the pixel of their plateau that is nearest its centre."""
+    rows, cols = found["row"].astype(np.intp), found["col"].astype(np.intp)
+    top = image[rows, cols]
+    flat = np.zeros(found.size, bool)
+    for down, right in ((-1, -1), (-1, 0), (-1, 1), (0, -1)):
+        r, c = rows + down, cols + right
+        inside = (r >= 0) & (c >= 0) & (c < image.shape[1])
+        flat |= inside & (image[np.maximum(r, 0), np.clip(c, 0, image.shape[1] - 1)] == top)
+    # The peak is the last pixel of its plateau, so only earlier neighbours can be equal.
+    for peak in np.flatnonzero(flat):
+        row, col = rows[peak], cols[peak]
+        half = 8
+        while True:
+            first, start = max(row - half, 0), max(col - half, 0)
+            window = image[first : row + half + 1, start : col + half + 1]
+            equal = window == top[peak]
+            if bad.size:
+                equal &= ~bad[first : row + half + 1, start : col + half + 1]
+            labels = label(equal, np.ones((3, 3)))[0]
+            r, c = np.nonzero(labels == labels[row - first, col - start])
+            r, c = r + first, c + start
+            cut = (r.min() == first > 0) or (c.min() == start > 0)
+            cut |= (r.max() == row + half < image.shape[0] - 1) or (c.max() == col + half < image.shape[1] - 1)
+            if not cut:
+                break
+            half *= 2
+        away = np.hypot(r - r.mean(), c - c.mean())
+        # Of two equally near, the later one, as in the whole search.
+        nearest = len(away) - 1 - int(np.argmin(np.round(away[::-1], 9)))
+        found["row"][peak], found["col"][peak] = r[nearest], c[nearest]
 
 
 def _contiguous(image: ArrayLike) -> NDArray[Any]:

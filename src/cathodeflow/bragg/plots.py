@@ -193,6 +193,7 @@ def frame_with_peaks(
     frame: NDArray[np.floating],
     peaks: pd.DataFrame,
     others: pd.DataFrame | None = None,
+    flagged: pd.DataFrame | None = None,
     *,
     title: str | None = None,
     persistence: str = "intensity",
@@ -207,6 +208,8 @@ def frame_with_peaks(
         Peaks of the frame: network_row, network_col [px] and the column named by `persistence` [counts].
     others : DataFrame, optional
         Peaks that are only fitted: row, col [px]; shown as dots.
+    flagged : DataFrame, optional
+        Peaks with a flag, or without a fit: row, col [px]; shown as squares.
     title : str, optional
     persistence : str
     """
@@ -234,6 +237,11 @@ def frame_with_peaks(
         axes.scatter(
             others["col"], others["row"], s=9, marker="o", color=COLOURS[2], edgecolors="black", linewidths=0.4
         )
+    if flagged is not None:
+        edge = COLOURS[1]
+        axes.scatter(
+            flagged["col"], flagged["row"], s=30, marker="s", facecolors="none", edgecolors=edge, linewidths=0.6
+        )
     axes.set(xlim=(-0.5, cols - 0.5), ylim=(rows - 0.5, -0.5))
     axes.spines[:].set_visible(False)
     if len(strength):
@@ -252,14 +260,17 @@ def frame_with_peaks(
         ]
         if others is not None and len(others):
             style: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 3, "markeredgecolor": "black"}
-            handles.append(Line2D([], [], color=COLOURS[2], label="next to a brighter peak: only fitted", **style))
+            handles.append(Line2D([], [], color=COLOURS[2], label="only fitted", **style))
+        if flagged is not None and len(flagged):
+            square: dict[str, Any] = {"linestyle": "", "marker": "s", "markersize": 5, "markerfacecolor": "none"}
+            handles.append(Line2D([], [], markeredgecolor=COLOURS[1], label="flagged", **square))
         axes.legend(
             handles=handles,
             title="Persistence [counts]",
             title_fontsize=8,
             loc="lower center",
             bbox_to_anchor=(0.5, 1.0),
-            ncols=max(len(handles), 1),
+            ncols=min(max(len(handles), 1), 4),
         )
     label(axes, x="Column [px]", y="Row [px]", grid=False)
     if title:

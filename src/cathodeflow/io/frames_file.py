@@ -3,8 +3,9 @@
 Dataset `frames` (frame, row, col) float32, a chunk per frame, bitshuffle and lz4 (BraggNN: Liu et al., IUCrJ 9, 104,
 2022). Additions of Cathodeflow: `mask` (row, col) uint8, 1 where a pixel is bad in all frames; `invalid_pixels` (n, 3)
 uint32, (frame, row, col) of pixels without a count in that frame alone, with the index of the frame in the file;
-`frame_number` (frame,) int64, the number in the raw series; where they are known, `omega` [deg] and `energy` [keV],
-(frame,) float64; attributes `binning`, `source`, `raw_shape`, `compression`.
+`saturated_pixels`, alike, of pixels whose counts are only known to be high; `dark` (row, col) float32, the dark image
+that was subtracted; `frame_number` (frame,) int64, the number in the raw series; where they are known, `omega` [deg]
+and `energy` [keV], (frame,) float64; attributes `binning`, `source`, `raw_shape`, `compression`, `dark_frames`.
 Bad and invalid pixels are 0 in `frames`. Files that hold `frames` alone open too.
 """
 
@@ -74,6 +75,12 @@ class FramesFile(NamedTuple):
         True where a pixel is bad in all frames.
     invalid : (n, 3) int64
         (frame, row, col) of the pixels without a count in that frame alone, in the order of the frames.
+    saturated : (n, 3) int64
+        (frame, row, col) of the saturated pixels, alike.
+    dark : (row, col) float32 or None
+        Dark image that was subtracted, summed over binned pixels [counts].
+    dark_frames : int
+        Number of frames of which it is the mean.
     frame_number : (frame,) int64
         Number of each frame in the raw series.
     binning : int
@@ -94,8 +101,18 @@ class FramesFile(NamedTuple):
     source: str
     raw_shape: tuple[int, int]
     invalid: NDArray[np.int64]
+    saturated: NDArray[np.int64]
+    dark: NDArray[np.float32] | None
+    dark_frames: int
     omega: NDArray[np.float64] | None = None
     energy_kev: NDArray[np.float64] | None = None
+
+    def saturated_pixels(self, index: int) -> NDArray[np.bool_]:
+        """Return the (row, col) bool mask of the saturated pixels of a frame."""
+        mask = np.zeros(self.mask.shape, bool)
+        first, end = np.searchsorted(self.saturated[:, 0], [index, index + 1])
+        mask[self.saturated[first:end, 1], self.saturated[first:end, 2]] = True
+        return mask
 
     def bad_pixels(self, index: int) -> NDArray[np.bool_]:
         """Return the (row, col) bool mask of a frame: pixels that are bad in all frames, or without a count in it."""
@@ -117,16 +134,20 @@ def write_frames(
     source: str = "",
     raw_shape: tuple[int, int] | None = None,
     compression: str = "bitshuffle-lz4",
+    saturation: float = np.inf,
+    dark: NDArray[np.floating] | None = None,
+    dark_frames: int = 1,
     conditions: FrameConditions | None = None,
-) -> tuple[int, int]:
+) -> tuple[int, int, int]:
     """Write frames.h5 frame by frame, atomically; equal frames give equal bytes.
 
     Parameters
     ----------
     path : path
     frames : iterable of (int, (row, col) array)
-        Numbers in the raw series, and frames; taken one at a time. NaN is a pixel without a count: it is stored as 0
-        and listed in `invalid_pixels`.
+        Numbers in the raw series and frames; taken one at a time. NaN is a pixel without a count: it is stored as 0 and
+        listed in `invalid_pixels`. Infinity is a saturated pixel: it is stored as `saturation`, or as the highest count
+        of the frame if that is higher, and listed in `saturated_pixels`.
     shape : (int, int)
         (row, col) of the frames [px].
     mask : (row, col) bool, optional
@@ -139,13 +160,19 @@ def write_frames(
         (row, col) of the raw frames [px]. Default: `shape` times `binning`.
     compression : {"bitshuffle-lz4", "gzip", "none"}
         The first needs a plugin of HDF5 to be read, the others do not.
+    saturation : float
+        Count of a saturated pixel.
+    dark : (row, col) floating, optional
+        Dark image that was subtracted, in the pixels of the frames [counts].
+    dark_frames : int
+        Number of frames of which it is the mean.
     conditions : FrameConditions, optional
         Angle and energy of all frames of the raw series, by their numbers; written where any frame has one.
 
     Returns
     -------
-    (int, int)
-        Frames, and entries of `invalid_pixels`.
+    (int, int, int)
+        Frames, and entries of `invalid_pixels` and `saturated_pixels`.
 
     Raises
     ------
@@ -168,19 +195,22 @@ def write_frames(
             chunks=(1, *shape),
             **_COMPRESSIONS[compression],
         )
-        invalid = new_dataset(
-            file, "invalid_pixels", shape=(0, 3), maxshape=(None, 3), dtype=np.uint32, chunks=(8192, 3)
+        invalid, saturated = (
+            new_dataset(file, name, shape=(0, 3), maxshape=(None, 3), dtype=np.uint32, chunks=(8192, 3))
+            for name in ("invalid_pixels", "saturated_pixels")
         )
         for number, frame in frames:
             pixels = np.asarray(frame, dtype=np.float32)
             if pixels.shape != tuple(shape):  # HDF5 would broadcast it
                 raise ValueError(f"frame {number} of {pixels.shape} pixels in a file of {tuple(shape)}")
-            if (missing := np.isnan(pixels) & (bad == 0)).any():
-                rows, cols = np.nonzero(missing)
-                invalid.resize(len(invalid) + len(rows), axis=0)
-                invalid[-len(rows) :] = np.stack([np.full_like(rows, len(numbers)), rows, cols], axis=1)
+            if not (finite := np.isfinite(pixels)).all():
+                for listed, marked in ((invalid, np.isnan(pixels)), (saturated, pixels == np.inf)):
+                    _append(listed, len(numbers), marked & (bad == 0))
+                top = float(pixels.max(initial=0, where=finite))
+                top = max(saturation, top) if np.isfinite(saturation) else top
+                pixels = np.nan_to_num(pixels, nan=0.0, posinf=top, neginf=-np.inf)
             dataset.resize(len(numbers) + 1, axis=0)
-            dataset[len(numbers)] = np.nan_to_num(pixels, nan=0.0, posinf=np.inf, neginf=-np.inf)
+            dataset[len(numbers)] = pixels
             numbers.append(int(number))
             file.require_room()
         if not numbers:
@@ -195,8 +225,19 @@ def write_frames(
         file.attrs["binning"] = binning
         file.attrs["source"] = source
         file.attrs["raw_shape"] = np.array(raw_shape or [side * binning for side in shape], dtype=np.int64)
-        n_invalid = len(invalid)
-    return len(numbers), n_invalid
+        if dark is not None:
+            new_dataset(file, "dark", np.asarray(dark, np.float32), compression="gzip")
+            file.attrs["dark_frames"] = dark_frames
+        counted = len(numbers), len(invalid), len(saturated)
+    return counted
+
+
+def _append(listed: h5py.Dataset, index: int, marked: NDArray[np.bool_]) -> None:
+    """Append (index, row, col) of the marked pixels."""
+    rows, cols = np.nonzero(marked)
+    if len(rows):
+        listed.resize(len(listed) + len(rows), axis=0)
+        listed[-len(rows) :] = np.stack([np.full_like(rows, index), rows, cols], axis=1)
 
 
 @contextmanager
@@ -243,25 +284,38 @@ def _frames_file(file: h5py.File, where: str) -> FramesFile:
         int(binning[0]),
         source.decode(errors="replace") if isinstance(source, bytes) else str(source),
         (int(raw_shape[0]), int(raw_shape[1])),
-        _invalid(file, where, frames.shape),
+        _listed(file, "invalid_pixels", where, frames.shape),
+        _listed(file, "saturated_pixels", where, frames.shape),
+        _dark(file, where, shape),
+        int(_attribute(file, "dark_frames", where, 1)[0]),
         _floats(file, "omega", where, len(frames)),
         _floats(file, "energy", where, len(frames)),
     )
 
 
-def _invalid(file: h5py.File, where: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    dataset = find_node(file, "invalid_pixels")
+def _dark(file: h5py.File, where: str, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+    dataset = find_node(file, "dark")
+    if not isinstance(dataset, h5py.Dataset):
+        return None
+    if dataset.shape != shape or dataset.dtype.kind not in "iuf":
+        found = f"{dataset.dtype} of shape {dataset.shape}"
+        raise InputError(f"{where}::dark", found, f"numbers of shape {shape}")
+    return read_array(file, "dark").astype(np.float32)
+
+
+def _listed(file: h5py.File, name: str, where: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    dataset = find_node(file, name)
     if not isinstance(dataset, h5py.Dataset):
         return np.empty((0, 3), np.int64)
     if dataset.ndim != 2 or dataset.shape[1] != 3 or dataset.dtype.kind not in "iu":
         found = f"{dataset.dtype} of shape {dataset.shape}"
-        raise InputError(f"{where}::invalid_pixels", found, "integers (n, 3)")
-    invalid = read_array(file, "invalid_pixels").astype(np.int64)
+        raise InputError(f"{where}::{name}", found, "integers (n, 3)")
+    invalid = read_array(file, name).astype(np.int64)
     if len(invalid) and (
         invalid.min() < 0 or np.any(invalid.max(axis=0) >= shape) or np.any(np.diff(invalid[:, 0]) < 0)
     ):
         found = "pixels outside the frames, or frames that are not in order"
-        raise InputError(f"{where}::invalid_pixels", found, f"(frame, row, col) within {shape}, ascending frames")
+        raise InputError(f"{where}::{name}", found, f"(frame, row, col) within {shape}, ascending frames")
     return invalid
 
 

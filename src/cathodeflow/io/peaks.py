@@ -116,16 +116,17 @@ def read_peaks(path: str | os.PathLike[str], columns: Iterable[str] | None = ())
 
 
 def read_fits(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read the positions of fitted peaks: `frame`, `row`, `col` [px], `candidate` and `converged`.
+    """Read the positions of fitted peaks: `frame`, `row`, `col` [px], `candidate`, `converged` and `good`.
 
     Raises
     ------
     InputError
         As in `read_peaks`.
     """
-    peaks = read_peaks(path, ["candidate", "converged"])
+    peaks = read_peaks(path, ["candidate", "converged", "good"])
     names = {"frame": "peak_fidx", "row": "peak_row", "col": "peak_col", "candidate": "candidate"}
-    return pd.DataFrame({name: peaks[key] for name, key in names.items()} | {"converged": peaks["converged"] != 0})
+    marks = {name: peaks[name] != 0 for name in ("converged", "good")}
+    return pd.DataFrame({name: peaks[key] for name, key in names.items()} | marks)
 
 
 def _read_column(file: h5py.File, name: str, where: str) -> NDArray[Any]:

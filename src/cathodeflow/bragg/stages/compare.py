@@ -55,7 +55,7 @@ def compare(
             numbers = {int(number): index for index, number in enumerate(file.frame_number)}
             true = true[true["frame"].isin(list(numbers))]
             true = true.assign(frame=true["frame"].map(numbers))
-    result = compare_positions(fits[fits["converged"]], positions, true, options, binning=binning)
+    result = compare_positions(fits[fits["good"]], positions, true, options, binning=binning)
     write_csv(table, result.peaks)
     write_csv(by_intensity, pd.concat([rows.assign(distance=name) for name, rows in result.by_intensity.items()]))
     write_csv(by_amplitude, pd.DataFrame() if result.by_amplitude is None else result.by_amplitude)

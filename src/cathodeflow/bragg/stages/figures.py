@@ -103,9 +103,12 @@ def _of_frames(
         ]
         busiest = int(positions["frame"].mode().iloc[0]) if len(positions) else 0
         image, number = file.frames[busiest], file.frame_number[busiest]
-    fitted_only = fits["converged"] & (fits["frame"] == busiest) & ~fits["candidate"].isin(positions["candidate"])
+    here = fits[fits["frame"] == busiest]
+    fitted_only = here["good"] & ~here["candidate"].isin(positions["candidate"])
     title = f"{title}, frame {number}"
     return {
         "patches": plots.patch_sheet(np.array(patches), corners - size // 2, shown),
-        "frame": plots.frame_with_peaks(image, peaks[peaks["frame"] == busiest], fits[fitted_only], title=title),
+        "frame": plots.frame_with_peaks(
+            image, peaks[peaks["frame"] == busiest], here[fitted_only], here[~here["good"]], title=title
+        ),
     }

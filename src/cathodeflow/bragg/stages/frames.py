@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.binning import bin_mask, binned_shape
-from cathodeflow.bragg.corrections import corrected_frames, detector_mask, flat_field, invalid_pixels
+from cathodeflow.bragg.binning import bin_frame, bin_mask, binned_shape
+from cathodeflow.bragg.corrections import corrected_frames, detector_mask, flat_field, invalid_pixels, saturation_level
 from cathodeflow.bragg.options import Frames, require_apart
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.correction_images import read_mask, read_mean
+from cathodeflow.io.correction_images import correction_source, read_mask, read_mean
 from cathodeflow.io.frames import (
     FrameSeries,
     count_limits,
@@ -107,14 +107,16 @@ def frames(
         source=source,
         mask=detector,
         find_invalid=find_invalid,
+        limits=limits,
         dark_image=dark_image,
         sensitivity=sensitivity,
         bad=bad,
     )
     if options.on_bad_file == "fail":
         corrected = unless_bad(corrected, bad)
+    subtracted = dark_image if dark_image is None or sensitivity is None else dark_image / sensitivity
     binned = bin_mask(detector, options.binning)
-    written, invalid = write_frames(
+    written, invalid, saturated = write_frames(
         out,
         progress(corrected, "frames", total=len(wanted)),
         shape=binned_shape(series.shape, options.binning),
@@ -123,11 +125,16 @@ def frames(
         source=source,
         raw_shape=series.shape,
         compression=options.compression,
+        saturation=saturation_level(samples[0][1].dtype, options, limits) * options.binning**2,
+        dark=None if subtracted is None else bin_frame(np.where(detector, 0, subtracted), options.binning),
+        dark_frames=open_series(correction_source(dark)).n_frames if dark else 1,
         conditions=conditions,
     )
     for problem in (*series.bad, *bad):
         log.warning("left out: %s", problem)
     log.info("%d frames of %d x %d pixels written, %d bad pixels", written, *binned.shape, int(binned.sum()))
+    if saturated:
+        log.info("%d saturated pixels, left out of the fits", saturated)
     if 2 * np.count_nonzero(binned) > binned.size:
         log.warning("more than half of the pixels are bad: if the mask has 0 at bad pixels, set invert_mask")
     if without.any():
@@ -144,6 +151,7 @@ def frames(
             "cols": binned.shape[1],
             "bad_pixels": int(binned.sum()),
             "invalid_pixels": invalid,
+            "saturated_pixels": saturated,
             "with_omega": int(np.isfinite(conditions.omega).sum()),
             "with_energy": int(np.isfinite(conditions.energy_kev).sum()),
         }

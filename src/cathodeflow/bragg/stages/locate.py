@@ -4,16 +4,18 @@ import logging
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cathodeflow.bragg.binning import to_detector
 from cathodeflow.bragg.candidate_table import COLUMNS, by_frame, require_inside
+from cathodeflow.bragg.flags import FLAGS
 from cathodeflow.bragg.model import from_weights
 from cathodeflow.bragg.options import Locate
 from cathodeflow.bragg.positions import build_locator, locate_frames
 from cathodeflow.errors import InputError
 from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.models import load_model
-from cathodeflow.io.peaks import write_peaks
+from cathodeflow.io.peaks import read_peaks, write_peaks
 from cathodeflow.io.tables import read_table, write_table
 from cathodeflow.parallel import thread_count
 from cathodeflow.progress import progress
@@ -30,6 +32,7 @@ def locate(
     *,
     table: OutputFile,
     out: OutputFile,
+    fitted: InputFile | None = None,
     options: Locate,
 ) -> Metrics:
     """Locate the central peaks of CANDIDATES on FRAMES with a trained BraggNN (`--model`).
@@ -44,6 +47,8 @@ def locate(
         Table of the positions to write (Parquet).
     out : path
         File of the same peaks in the layout of peaks.h5, to write.
+    fitted : path
+        Fits of all candidates (peaks.h5), whose flags are added to the table.
 
     Raises
     ------
@@ -59,6 +64,7 @@ def locate(
     min_value = float(metadata.get("min_value", 0.0) if options.min_value is None else options.min_value)
     locator = build_locator(network, options, workers=thread_count())
     found = read_table(candidates, COLUMNS)
+    flags = _flags(fitted, len(found)) if fitted else {}
     found = found[found["central"].to_numpy(bool)]
     rows, cols = found["row"].to_numpy(), found["col"].to_numpy()
     with read_frames_file(frames) as file:
@@ -71,6 +77,7 @@ def locate(
     columns |= {"detector_row": to_detector(located.row, binning), "detector_col": to_detector(located.col, binning)}
     if located.row_std is not None and located.col_std is not None:
         columns |= {"row_std": located.row_std, "col_std": located.col_std}
+    columns |= {name: values[found.index] for name, values in flags.items()}
     write_table(table, {"frame": found["frame"].to_numpy(), "row": located.row, "col": located.col, **columns})
     distance = np.hypot(located.row - rows, located.col - cols)
     away = np.where(found["npeaks"] > 1, -1.0, distance)
@@ -79,4 +86,13 @@ def locate(
         out, found["frame"], located.row, located.col, away, found["npeaks"], columns=columns, attributes=attributes
     )
     log.info("%d peaks located", len(found))
-    return Metrics({"peaks": len(found), "median_from_pixel": median(distance), "min_value": min_value})
+    metrics = {"peaks": len(found), "median_from_pixel": median(distance), "min_value": min_value}
+    return Metrics(metrics | {name: int(np.count_nonzero(columns[name])) for name in flags})
+
+
+def _flags(fitted: str, n_candidates: int) -> dict[str, NDArray[np.bool_]]:
+    """Read the flags of the fits, a row per candidate."""
+    peaks = read_peaks(fitted, [*FLAGS, "good"])
+    if len(peaks["good"]) != n_candidates:
+        raise InputError(fitted, f"fits of {len(peaks['good'])} candidates", f"{n_candidates}, as in the table")
+    return {name: peaks[name] != 0 for name in (*FLAGS, "good")}

@@ -29,11 +29,14 @@ def patches(frames: InputFile, peaks: InputFile, *, out: OutputFile, options: Pa
     out : path
         File of the patches to write (patches.h5).
     """
-    fitted = read_peaks(peaks)
+    fitted = read_peaks(peaks, None)
+    # Peaks of BraggNN's own files have no flags.
+    if "good" in fitted:
+        fitted["deviations"] = np.where(fitted["good"] != 0, fitted["deviations"], np.inf)
     columns = [fitted[name] for name in ("peak_fidx", "peak_row", "peak_col", "deviations", "npeaks")]
     n_peaks = len(columns[0])
     with read_frames_file(frames) as file:
-        # Failed fits (inf) and overlapping peaks (-1) are not used, so their positions need not be on the frame.
+        # Failed or flagged fits (inf) and overlapping peaks (-1) are not used: their positions may be off the frame.
         usable = (columns[3] >= 0) & np.isfinite(columns[3])
         require_inside(columns[1][usable], columns[2][usable], file.frames.shape[1:], peaks)
         parts = cut_training_patches(file.frames, *columns, options=options)

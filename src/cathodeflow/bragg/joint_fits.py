@@ -1,0 +1,318 @@
+"""Joint fits of two or three overlapping peaks on one background, and the search for a peak that no candidate marks."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+_ITERATIONS = 40
+_TOLERANCE = 0.05
+_NARROWEST = 0.8
+LN2 = math.log(2.0)
+#: Parameters of each peak: centre [px], amplitude, full widths [px], mixing.
+PER_PEAK = 6
+
+
+class JointFits(NamedTuple):
+    """Joint fits, one entry each.
+
+    `peaks`, `errors` : (n, m, 6) centre [px], amplitude [photons], full widths [px], mixing of each peak.
+    `background`, `background_err` : (n,) [photons/px]. `deviance` : (n,) half the Poisson deviance.
+    `chi2` : (n,) reduced. `pixels` : (n,) in the fit. `converged` : (n,) bool.
+    """
+
+    peaks: Floats
+    errors: Floats
+    background: Floats
+    background_err: Floats
+    deviance: Floats
+    chi2: Floats
+    pixels: Floats
+    converged: Bools
+
+
+def fit_jointly(windows: Floats, known: Floats, starts: Floats, background: Floats, *, gaussian: bool) -> JointFits:
+    """Fit m peaks on one flat background to each window by Poisson maximum likelihood.
+
+    Levenberg-Marquardt with the Fisher matrix of all parameters together, so that the errors contain what the peaks
+    have in common.
+
+    Parameters
+    ----------
+    windows : (n, size, size) float64
+        Counts plus variance of their other noise [photons]; NaN where a pixel is left out.
+    known : (n, size, size) float64
+        Known intensity, variance included [photons/px].
+    starts : (n, m, 6) float64
+        Centres in window pixels.
+    background : (n,) float64
+        Start value [photons/px].
+    gaussian : bool
+        Hold the mixing at 0.
+    """
+    n, size = windows.shape[:2]
+    m = starts.shape[1]
+    x = np.concatenate([background[:, None], starts.reshape(n, -1)], axis=1)
+    low = np.concatenate([[0], np.tile(np.array([-0.5, -0.5, 0, _NARROWEST, _NARROWEST, 0]), m)])
+    wide = [size - 0.5, size - 0.5, np.inf, 2.0 * size, 2.0 * size, 0.0 if gaussian else 1.0]
+    high = np.concatenate([[np.inf], np.tile(np.array(wide), m)])
+    deviance, converged = np.zeros(n), np.zeros(n, bool)
+    _maximise(windows, known, x, low, high, _ITERATIONS, _TOLERANCE, deviance, converged)
+    counts, extra = windows.reshape(n, -1), known.reshape(n, -1)
+    valid = np.isfinite(counts) & np.isfinite(extra)
+    counts, extra = np.where(valid, counts, 0), np.where(valid, extra, 1)
+    return _finished(x, deviance, counts, extra, valid, converged, size, m, gaussian)
+
+
+@njit(cache=True, nogil=True)
+def _evaluate(x, pixels, n, slopes, gradient, fisher):  # type: ignore[no-untyped-def]
+    """Half the Poisson deviance at `x`; its gradient and Fisher matrix are written."""
+    k = x.size
+    gradient[:] = 0.0
+    fisher[:, :] = 0.0
+    deviance = 0.0
+    slopes[0] = 1.0
+    for p in range(n):
+        row, col, counts, expected = pixels[0, p], pixels[1, p], pixels[2, p], x[0] + pixels[3, p]
+        for first in range(1, k, PER_PEAK):
+            u, v = (row - x[first]) / x[first + 3], (col - x[first + 1]) / x[first + 4]
+            q = 4.0 * (u * u + v * v)
+            amplitude, mixing = x[first + 2], x[first + 5]
+            lorentz, gauss = 1.0 / (1.0 + q), math.exp(-LN2 * q)
+            shape = mixing * lorentz + (1.0 - mixing) * gauss
+            slope = 8.0 * amplitude * (mixing * lorentz * lorentz + (1.0 - mixing) * LN2 * gauss)
+            by_row, by_col = slope * u / x[first + 3], slope * v / x[first + 4]
+            expected += amplitude * shape
+            slopes[first], slopes[first + 1], slopes[first + 2] = by_row, by_col, shape
+            slopes[first + 3], slopes[first + 4] = by_row * u, by_col * v
+            slopes[first + 5] = amplitude * (lorentz - gauss)
+        weight = 1.0 / expected
+        residual = (expected - counts) * weight
+        deviance += expected - counts - counts * math.log(expected / counts if counts > 0.0 else expected)
+        for i in range(k):
+            gradient[i] += slopes[i] * residual
+            weighted = slopes[i] * weight
+            for j in range(i + 1):
+                fisher[i, j] += weighted * slopes[j]
+    for i in range(k):
+        for j in range(i):
+            fisher[j, i] = fisher[i, j]
+    return deviance
+
+
+@njit(cache=True, nogil=True)
+def _damped_step(gradient, fisher, fixed, damping, factor, step):  # type: ignore[no-untyped-def]
+    """Solve for the damped step by Cholesky's method; False where the matrix is not positive."""
+    k = gradient.size
+    for i in range(k):
+        for j in range(i + 1):
+            total = fisher[i, j]
+            if fixed[i] or fixed[j]:
+                total = 1.0 if i == j else 0.0
+            elif i == j:
+                total *= 1.0 + damping
+            floor = 1e-12 * total
+            for m in range(j):
+                total -= factor[i, m] * factor[j, m]
+            if i > j:
+                factor[i, j] = total / factor[j, j]
+            elif total > floor:
+                factor[i, i] = math.sqrt(total)
+            else:
+                return False
+    for i in range(k):
+        step[i] = 0.0 if fixed[i] else -gradient[i]
+        for m in range(i):
+            step[i] -= factor[i, m] * step[m]
+        step[i] /= factor[i, i]
+    for i in range(k - 1, -1, -1):
+        for m in range(i + 1, k):
+            step[i] -= factor[m, i] * step[m]
+        step[i] /= factor[i, i]
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _maximise(  # type: ignore[no-untyped-def]
+    windows, known, x, low, high, iterations, tolerance, deviance, converged
+):
+    """Levenberg-Marquardt for each window; `x`, `deviance` and `converged` are written."""
+    size, k = windows.shape[1], x.shape[1]
+    pixels, slopes, fixed = np.empty((4, size * size)), np.empty(k), np.zeros(k, np.bool_)
+    gradient, trial_gradient, step, trial = np.empty(k), np.empty(k), np.empty(k), np.empty(k)
+    fisher, trial_fisher, factor = np.empty((k, k)), np.empty((k, k)), np.zeros((k, k))
+    for w in range(windows.shape[0]):
+        n, brightest = 0, 1.0
+        for i in range(size):
+            for j in range(size):
+                if math.isfinite(windows[w, i, j]) and math.isfinite(known[w, i, j]):
+                    pixels[0, n], pixels[1, n], pixels[2, n], pixels[3, n] = i, j, windows[w, i, j], known[w, i, j]
+                    brightest = max(brightest, windows[w, i, j])
+                    n += 1
+        # With a background of exactly 0, one stray count would have a likelihood of zero.
+        floor = 1e-8 * brightest
+        at = x[w]
+        for a in range(k):
+            at[a] = min(max(at[a], floor if a == 0 else low[a]), high[a])
+        value = _evaluate(at, pixels, n, slopes, gradient, fisher)
+        damping = 1e-2
+        for _ in range(iterations):
+            for a in range(k):
+                bottom = floor if a == 0 else low[a]
+                fixed[a] = (
+                    (at[a] <= bottom and gradient[a] > 0.0)
+                    or (at[a] >= high[a] and gradient[a] < 0.0)
+                    or high[a] <= bottom
+                    or not fisher[a, a] > 0.0
+                )
+            better = False
+            length = math.inf
+            if _damped_step(gradient, fisher, fixed, damping, factor, step):
+                for a in range(k):
+                    # Far from the optimum the quadratic model is valid only for moderate changes.
+                    kind = (a - 1) % PER_PEAK
+                    if a > 0 and kind != 2:
+                        first = a - kind
+                        limit = 0.5 if kind == 5 else 0.25 * (at[first + 3] + at[first + 4])
+                        step[a] = min(max(step[a], -limit), limit)
+                    trial[a] = min(max(at[a] + step[a], floor if a == 0 else low[a]), high[a])
+                found = _evaluate(trial, pixels, n, slopes, trial_gradient, trial_fisher)
+                better = found <= value
+                if better:
+                    length = 0.0
+                    for a in range(k):
+                        for b in range(k):
+                            length += (trial[a] - at[a]) * fisher[a, b] * (trial[b] - at[b])
+                    value = found
+                    at[:] = trial
+                    gradient[:] = trial_gradient
+                    fisher[:, :] = trial_fisher
+            damping = damping / 5.0 if better else damping * 6.0
+            if length < tolerance * tolerance:
+                converged[w] = True
+                break
+            if damping > 1e9:
+                break
+        deviance[w] = value
+
+
+def _finished(
+    x: Floats,
+    deviance: Floats,
+    counts: Floats,
+    extra: Floats,
+    valid: Bools,
+    converged: Bools,
+    size: int,
+    m: int,
+    gaussian: bool,
+) -> JointFits:
+    model, slopes = _model(x, size, m)
+    expected = model + extra
+    fisher = _fisher(expected, slopes, valid)
+    fixed = np.zeros(x.shape, bool)
+    fixed[:, 6::PER_PEAK] = gaussian
+    errors = np.full(x.shape, np.nan)
+    covariance, solved = _inverse(fisher, fixed)
+    diagonal = np.einsum("nii->ni", covariance)
+    errors[solved] = np.sqrt(np.where(diagonal[solved] > 0, diagonal[solved], np.nan))
+    errors[fixed] = 0
+    pixels = valid.sum(axis=1)
+    residual = np.where(valid, (counts - expected) ** 2 / expected, 0).sum(axis=1)
+    chi2 = residual / np.maximum(pixels - x.shape[1] + fixed.sum(axis=1), 1)
+    converged = converged & np.isfinite(errors).all(axis=1) & (pixels > x.shape[1])
+    converged &= (x[:, 3::PER_PEAK] > 0).all(axis=1)
+    peaks, of_peaks = (values[:, 1:].reshape(len(x), m, PER_PEAK) for values in (x, errors))
+    return JointFits(peaks, of_peaks, x[:, 0], errors[:, 0], deviance, chi2, pixels.astype(np.float64), converged)
+
+
+def _model(x: Floats, size: int, m: int) -> tuple[Floats, Floats]:
+    """Compute expected counts (n, pixels) without the known part, and their derivatives (n, pixels, parameters)."""
+    axis = np.arange(size)
+    rows, cols = np.repeat(axis, size), np.tile(axis, size)
+    total = np.repeat(x[:, :1], size * size, axis=1)
+    slopes = np.ones((len(x), size * size, x.shape[1]))
+    for peak in range(m):
+        first = 1 + PER_PEAK * peak
+        row, col, amplitude, per_row, per_col, mixing = (x[:, first + i, None] for i in range(PER_PEAK))
+        u, v = (rows - row) / per_row, (cols - col) / per_col
+        q = 4 * (u * u + v * v)
+        lorentz, gauss = 1 / (1 + q), np.exp2(-q)
+        shape = mixing * lorentz + (1 - mixing) * gauss
+        total += amplitude * shape
+        slope = 8 * amplitude * (mixing * lorentz**2 + (1 - mixing) * LN2 * gauss)
+        by_row, by_col = slope * u / per_row, slope * v / per_col
+        of_peak = (by_row, by_col, shape, by_row * u, by_col * v, amplitude * (lorentz - gauss))
+        for i, values in enumerate(of_peak):
+            slopes[..., first + i] = values
+    return total, slopes
+
+
+def _fisher(expected: Floats, slopes: Floats, valid: Bools) -> Floats:
+    weight = np.where(valid, 1 / expected, 0)
+    matrix: Floats = slopes.transpose(0, 2, 1) @ (slopes * weight[..., None])
+    return matrix
+
+
+def _inverse(matrix: Floats, fixed: Bools) -> tuple[Floats, Bools]:
+    """Invert without the fixed parameters; False where there is none, whose inverse is written as the diagonal's."""
+    free = ~fixed[:, :, None] & ~fixed[:, None, :]
+    matrix = np.where(free, matrix, np.eye(matrix.shape[1]))
+    scale = np.sqrt(np.maximum(np.einsum("nii->ni", matrix), 1e-300))
+    scaled = matrix / scale[:, :, None] / scale[:, None, :]
+    scaled = np.where(np.isfinite(scaled), scaled, 0)
+    solvable = np.linalg.eigvalsh(scaled)[:, 0] > 1e-10
+    scaled[~solvable] = np.eye(matrix.shape[1])
+    return np.linalg.inv(scaled) / scale[:, :, None] / scale[:, None, :], solvable
+
+
+def second_starts(windows: Floats, expected: Floats, peaks: Floats) -> list[Floats]:
+    """Propose start values for two peaks where one was fitted.
+
+    The second peak stands at the highest excess over the fit; or the peak is split in two along the axis of its
+    largest second moment.
+
+    Parameters
+    ----------
+    windows, expected : (n, size, size) float64
+        Counts and fit [photons].
+    peaks : (n, 6) float64
+        The fitted peaks, centres in window pixels.
+
+    Returns
+    -------
+    list of (n, 2, 6) float64
+    """
+    size = windows.shape[1]
+    excess = np.where(np.isfinite(windows), windows - expected, 0)
+    significance = uniform_filter(excess, (0, 3, 3)) / np.sqrt(uniform_filter(expected, (0, 3, 3)))
+    place = significance.reshape(len(windows), -1).argmax(axis=1)
+    second = peaks.copy()
+    second[:, :2] = np.stack(np.divmod(place, size), axis=1)
+    height = np.take_along_axis(uniform_filter(excess, (0, 3, 3)).reshape(len(windows), -1), place[:, None], 1)[:, 0]
+    second[:, 2] = np.clip(height, 0.05 * peaks[:, 2], None)
+    second[:, 3:5] = np.minimum(peaks[:, 3:5], 3.0)
+    beside = np.stack([peaks, second], axis=1)
+
+    grid = np.mgrid[:size, :size]
+    away = grid[None] - peaks[:, :2, None, None]
+    near = np.where(np.isfinite(windows) & (np.abs(away).max(axis=1) <= size / 3), windows, 0)
+    ground = np.nanquantile(np.where(np.isfinite(windows), windows, np.nan), 0.3, axis=(1, 2))
+    light = np.clip(near - ground[:, None, None], 0, None)
+    total = np.maximum(light.sum(axis=(1, 2)), 1e-9)
+    rr, cc, rc = ((light * away[:, i] * away[:, j]).sum(axis=(1, 2)) / total for i, j in ((0, 0), (1, 1), (0, 1)))
+    turn = 0.5 * np.arctan2(2 * rc, rr - cc)
+    half = 0.35 * np.sqrt(np.maximum(peaks[:, 3] * peaks[:, 4], 1))
+    shift = half[:, None] * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    one, other = peaks.copy(), peaks.copy()
+    for part, sign in ((one, 1), (other, -1)):
+        part[:, :2] += sign * shift
+        part[:, 2] *= 0.7
+        part[:, 3:5] = np.clip(0.75 * part[:, 3:5], 1.0, None)
+    return [beside, np.stack([one, other], axis=1)]
