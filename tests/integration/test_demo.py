@@ -103,7 +103,9 @@ def test_positions_do_not_depend_on_the_number_of_cores(demo: Project, tmp_path:
 
     scan = "results/bragg/charge_090"
     for threads in ("1", "2"):
-        arguments = f"--threads {threads} bragg locate {scan}/frames.h5 {scan}/candidates.parquet --fitted {scan}/peaks.h5"
+        arguments = (
+            f"--threads {threads} bragg locate {scan}/frames.h5 {scan}/candidates.parquet --fitted {scan}/peaks.h5"
+        )
         outputs = f"--model results/bragg/model/braggnn.pt --device cpu --sample x --table {tmp_path}/{threads}.parquet --out {tmp_path}/{threads}.h5 --record {tmp_path}/r.json"
         command = [sys.executable, "-m", "cathodeflow", *arguments.split(), *outputs.split()]
         subprocess.run(command, cwd=demo.folder, check=True)
