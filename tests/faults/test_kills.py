@@ -72,7 +72,7 @@ def test_killed_run_makes_nothing_twice(fresh: Project, whole: Project, tmp_path
     rng, done, killed, output = random.Random(1), [], 0, tmp_path / "output.txt"
     with tally("SIGKILL of a whole run, snakemake included") as tried:
         for _ in range(8):
-            process = start(fresh, *TARGETS, output=output)
+            process = start(fresh, output=output)
             # From the moment that it has locked the folder, some jobs on.
             while process.poll() is None and not list(fresh.folder.glob(".snakemake/locks/*")):
                 time.sleep(0.02)
@@ -85,7 +85,7 @@ def test_killed_run_makes_nothing_twice(fresh: Project, whole: Project, tmp_path
             if killed == 5 or not alive:
                 break
         tried(killed)
-        process = start(fresh, *TARGETS, output=output)
+        process = start(fresh, output=output)
         assert process.wait(timeout=900) == 0, output.read_text()
         done += rules_done(output)
         assert digests(fresh.folder) == digests(whole.folder)

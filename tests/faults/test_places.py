@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ..conftest import ROOT, Project
-from .conftest import TARGETS, command, digests, only_full, tally
+from .conftest import command, digests, only_full, tally
 
 
 @only_full
@@ -20,7 +20,7 @@ def test_raw_data_to_be_read_only_and_results_on_another_file_system(
         shutil.copytree(fresh.folder / "source", mounted, dirs_exist_ok=True)
         small_disk(mounted, "ro")
         small_disk(fresh.folder / "results", "size=64m")
-        fresh.snakemake(*TARGETS)
+        fresh.snakemake()
         assert digests(fresh.folder) == digests(whole.folder)
 
 
@@ -47,6 +47,6 @@ def test_home_with_blanks_behind_a_link(
         home = tmp_path / "home of  Jo O'Neill (ü)"
         fresh.folder.rename(home)
         (tmp_path / "link to it").symlink_to(home)
-        Project(tmp_path / "link to it", ROOT).snakemake(*TARGETS)
+        Project(tmp_path / "link to it", ROOT).snakemake()
         assert digests(home) == digests(whole.folder)
         assert command(tmp_path / "link to it", "verify").returncode == 0

@@ -25,7 +25,9 @@ def stages(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 def test_a_run_ends_in_seconds_and_goes_on(fresh: Project, tmp_path: Path) -> None:
     output = tmp_path / "output.txt"
-    for number in SIGNALS[: times(3)]:
+    # What was started with `nohup` ignores SIGHUP, and so do its processes.
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in heard[: times(3)]:
         with tally(f"{number.name} to a run with jobs"):
             process = start(fresh, TARGETS[0], output=output)
             while process.poll() is None and not (jobs := stages(process)):
