@@ -488,6 +488,14 @@ def test_an_edf_that_does_not_fit_its_header_is_refused(tmp_path, truth, content
         open_series(str(tmp_path / "a.edf"))
 
 
+@pytest.mark.timeout(20)
+def test_an_edf_of_many_axes_is_refused_at_once(tmp_path, truth):
+    content = edf_frame(truth[0], Dim_99999999999=5)
+    (tmp_path / "a.edf").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.edf.* at most 8 axes"):
+        open_series(str(tmp_path / "a.edf"))
+
+
 @pytest.mark.parametrize("name", ["a.ge5", "a.edf.ge5", "a.edf"])
 def test_frames_of_a_ge_detector_behind_one_header_of_edf(tmp_path, truth, name):
     fields = {"EDF_HeaderSize": 8192, "ByteOrder": "LowByteFirst", "Num_Images": N, "DataType": "UnsignedShort"}

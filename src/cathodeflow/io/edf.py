@@ -25,6 +25,7 @@ _TYPES = {
 _GE_HEADER = 8192
 #: Bytes that may follow the pixels of a frame, since blocks are of 512 bytes.
 PADDING = 512
+_MAX_AXES = 8
 # Integers around `Dummy` that `DDummy` makes invalid as well.
 _MAX_MARKS = 11
 
@@ -98,6 +99,16 @@ def mend_fabio() -> None:
             frame.blobsize = needed
 
     frame_class._extract_header_metadata = extract_with_size
+    rank_of = frame_class.get_data_rank
+
+    def bounded_rank(*arguments: Any, **keywords: Any) -> int:
+        # Fabio lists the sizes of as many axes as the highest number in a header, up to Dim_99999999999.
+        rank = int(rank_of(*arguments, **keywords))
+        if rank > _MAX_AXES:
+            raise ValueError(f"size of axis {rank} in a header, expected at most {_MAX_AXES} axes")
+        return rank
+
+    frame_class.get_data_rank = staticmethod(bounded_rank)
     # A line for debugging that was left in some releases.
     fabio.fabioimage.print = lambda *_, **__: None
 
