@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.digests import content_digest, input_digests, written_digests
-from cathodeflow.io.tables import plain, write_json
+from cathodeflow.io.tables import plain, read_json, write_json
 from cathodeflow.options import Options
 from cathodeflow.provenance import git_commit, stage_reach, versions
 
@@ -98,7 +99,7 @@ def write_record(
             "code": (reached := stage_reach(stage)).digest,
             "versions": versions(reached.libraries),
             "commit": git_commit(),
-            "inputs": input_digests(inputs),
+            "inputs": {name: _of_record(name) or found for name, found in input_digests(inputs).items()},
             "outputs": written_digests(Path(path).parent),
         }
     )
@@ -109,6 +110,17 @@ def write_record(
 def identity(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a record that is the same for equal jobs, which its `digest` covers."""
     return {key: value for key, value in record.items() if key not in ("digest", JOB, CHECKSUM)}
+
+
+def _of_record(path: str) -> str | None:
+    """Return the digest of the record of another job, in which times do not count; None for other files."""
+    if not path.endswith(".json") or not os.path.isfile(path):
+        return None
+    try:
+        content = read_json(path)
+    except InputError:
+        return None
+    return content["digest"] if isinstance(content, dict) and {"digest", JOB} <= content.keys() else None
 
 
 def _job(begun: Begun | None, run_name: str | None) -> dict[str, Any]:

@@ -80,6 +80,19 @@ def test_equal_jobs_have_equal_digests_at_any_time(folder: Path, monkeypatch: py
     assert record(inputs=["raw/a.tif"])["digest"] != one["digest"]
 
 
+def test_times_of_a_record_that_is_an_input_do_not_count(folder: Path) -> None:
+    digests = []
+    for begun in (Begun(1.0, 0.0), Begun(2e9, 0.0)):
+        record("train.json", begun=begun)
+        WRITTEN.clear()  # as every stage does when it begins
+        digests.append(record("figures.json", inputs=["train.json"])["digest"])
+        WRITTEN.clear()
+    assert digests[0] == digests[1]
+    record("train.json", inputs=["raw/a.tif"])
+    WRITTEN.clear()
+    assert record("figures.json", inputs=["train.json"])["digest"] != digests[0]
+
+
 def test_name_of_the_run_comes_from_the_call_or_the_workflow(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CATHODEFLOW_RUN", raising=False)
     assert record()["job"]["run_name"] is None

@@ -4,6 +4,7 @@ import os
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -216,6 +217,8 @@ def read_header(path: str, dataset: str | None = None) -> FrameHeader:
         raise InputError(where, f"values of type {header.dtype}", "real numbers")
     if header.n_frames < 1 or 0 in header.shape:
         raise InputError(where, f"{header.n_frames} frames of {header.shape} pixels", "at least one frame")
+    if not all(isinstance(side, Integral) for side in header.shape):
+        raise InputError(where, f"frames of shape {header.shape}", "numbers of rows and columns")
     if min(header.shape) < 0 or header.shape[0] * header.shape[1] > MAX_PIXELS:
         raise InputError(where, f"frames of {header.shape} pixels", f"frames of at most {MAX_PIXELS} pixels")
     return header._replace(dtype=header.dtype.newbyteorder("="), format=found.name)
