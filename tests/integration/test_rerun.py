@@ -224,7 +224,7 @@ CASES = {
     "the network deleted": (delete("results/bragg/model/braggnn.pt"), NETWORK),
     "a record deleted": (
         delete("results/bragg/second/fit.json"),
-        {"bragg_fit": 1, "bragg_compare": 1, "bragg_figures": 1, "mlflow": 1},
+        {"bragg_fit": 1, "bragg_locate": 1, "bragg_compare": 1, "bragg_figures": 1, "mlflow": 1},
     ),
     "the database of runs deleted": (delete("results/mlflow.db"), {"mlflow": 1}),
     "a figure deleted": (delete("results/bragg/second/figures/frame.png"), {"bragg_figures": 1, "mlflow": 1}),

@@ -251,8 +251,8 @@ def test_a_sheet_says_where_the_images_are(folder: Path) -> None:
     )
     table.to_parquet("split.parquet")
     Path("sheet.tsv").write_text("sample\timages\none\there\n")
-    assert list(read_split("split.parquet")["image"]) == list(table["image"])
-    assert list(read_split("split.parquet", sheet="sheet.tsv")["image"]) == [
+    assert list(read_split("split.parquet", ["name", "image"])["image"]) == list(table["image"])
+    assert list(read_split("split.parquet", ["name", "image"], sheet="sheet.tsv")["image"]) == [
         "here/622/1.tif",
         "gone/2/622/1.tif",
         "here/811/1.tif",
