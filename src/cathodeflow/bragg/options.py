@@ -273,6 +273,14 @@ class Fit(Options):
     _odd = field_validator("patch_size")(odd)
 
 
+class Measure(Options):
+    """Options of all stages from raw frames to fitted peaks, for `cathodeflow bragg measure`."""
+
+    frames: Frames = option(Frames(), "Correction of raw frames.")
+    find_peaks: FindPeaks = option(FindPeaks(), "Peak search.")
+    fit: Fit = option(Fit(), "Peak fits.")
+
+
 class Patches(Options):
     """Frames and fitted peaks -> labelled patches for the training."""
 

@@ -64,6 +64,50 @@ class LazyFrames:
         return (self[number] for number in range(len(self)))
 
 
+class StoredFrame(NamedTuple):
+    """A frame as frames.h5 holds it.
+
+    Attributes
+    ----------
+    pixels : (row, col) float32
+        Finite counts.
+    invalid, saturated : (n, 2) int
+        (row, col) of the pixels without a count in this frame, and of the saturated ones.
+    """
+
+    pixels: NDArray[np.float32]
+    invalid: NDArray[np.intp]
+    saturated: NDArray[np.intp]
+
+
+_NONE = np.empty((0, 2), np.intp)
+
+
+def storable(frame: NDArray[np.float32], mask: NDArray[Any], saturation: float) -> StoredFrame:
+    """Separate the counts of a frame from its marks.
+
+    Parameters
+    ----------
+    frame : (row, col) float32
+        NaN where a pixel has no count, infinite where it is saturated.
+    mask : (row, col)
+        Other than 0 where a pixel is bad in all frames.
+    saturation : float
+        Count of a saturated pixel, unless the frame has a higher one.
+    """
+    # The sum shows whether all are finite in half the time, but for counts near the end of float32.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(frame.sum()):
+            return StoredFrame(frame, _NONE, _NONE)
+    finite = np.isfinite(frame)
+    if finite.all():
+        return StoredFrame(frame, _NONE, _NONE)
+    marked = (np.argwhere(marks & (mask == 0)) for marks in (np.isnan(frame), frame == np.inf))
+    top = float(frame.max(initial=0, where=finite))
+    top = max(saturation, top) if np.isfinite(saturation) else top
+    return StoredFrame(np.nan_to_num(frame, nan=0.0, posinf=top, neginf=-np.inf), *marked)
+
+
 class FramesFile(NamedTuple):
     """An open frames.h5.
 
@@ -203,14 +247,11 @@ def write_frames(
             pixels = np.asarray(frame, dtype=np.float32)
             if pixels.shape != tuple(shape):  # HDF5 would broadcast it
                 raise ValueError(f"frame {number} of {pixels.shape} pixels in a file of {tuple(shape)}")
-            if not (finite := np.isfinite(pixels)).all():
-                for listed, marked in ((invalid, np.isnan(pixels)), (saturated, pixels == np.inf)):
-                    _append(listed, len(numbers), marked & (bad == 0))
-                top = float(pixels.max(initial=0, where=finite))
-                top = max(saturation, top) if np.isfinite(saturation) else top
-                pixels = np.nan_to_num(pixels, nan=0.0, posinf=top, neginf=-np.inf)
+            stored = storable(pixels, bad, saturation)
+            for listed, places in ((invalid, stored.invalid), (saturated, stored.saturated)):
+                _append(listed, len(numbers), places)
             dataset.resize(len(numbers) + 1, axis=0)
-            dataset[len(numbers)] = pixels
+            dataset[len(numbers)] = stored.pixels
             numbers.append(int(number))
             file.require_room()
         if not numbers:
@@ -232,12 +273,11 @@ def write_frames(
     return counted
 
 
-def _append(listed: h5py.Dataset, index: int, marked: NDArray[np.bool_]) -> None:
-    """Append (index, row, col) of the marked pixels."""
-    rows, cols = np.nonzero(marked)
-    if len(rows):
-        listed.resize(len(listed) + len(rows), axis=0)
-        listed[-len(rows) :] = np.stack([np.full_like(rows, index), rows, cols], axis=1)
+def _append(listed: h5py.Dataset, index: int, places: NDArray[np.intp]) -> None:
+    """Append (index, row, col) of some pixels of a frame."""
+    if len(places):
+        listed.resize(len(listed) + len(places), axis=0)
+        listed[-len(places) :] = np.column_stack([np.full(len(places), index), places])
 
 
 @contextmanager
