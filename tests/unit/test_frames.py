@@ -84,7 +84,10 @@ def test_pixels_invalid_in_all_samples_are_bad_and_those_of_one_frame_are_marked
     assert mask.tolist() == [[True, True, False, False, False]]
     correction = correction_of(Frames(max_saturated=1), source="s", mask=mask)
     nan = pytest.approx(np.nan, nan_ok=True)
-    assert [prepared_frame(0, raw, correction).tolist() for raw in (first, second)] == [[[0, 0, 5, 6, nan]], [[0, 0, nan, 6, 9]]]
+    assert [prepared_frame(0, raw, correction).tolist() for raw in (first, second)] == [
+        [[0, 0, 5, 6, nan]],
+        [[0, 0, nan, 6, 9]],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -230,9 +233,7 @@ def whole_frame(raw, options, limits, mask, stored, **images):
     ),
     most=st.sampled_from([0.002, 0.02, 1.0]),
 )
-def test_marks_found_by_their_range_are_those_of_the_whole_frame(
-    seed, dtype, gap, negative, saturation, limits, most
-):
+def test_marks_found_by_their_range_are_those_of_the_whole_frame(seed, dtype, gap, negative, saturation, limits, most):
     rng = np.random.default_rng(seed)
     shape = tuple(rng.integers(4, 30, 2))
     raw = rng.poisson(rng.choice([0.5, 20, 90]), shape).astype(dtype)
@@ -254,9 +255,7 @@ def test_marks_found_by_their_range_are_those_of_the_whole_frame(
     )
     mask, stored = rng.random(shape) < rng.choice([0, 0.02, 0.3]), rng.random(shape) < 0.01
     images = {"dark_image": rng.uniform(0, 5, shape), "sensitivity": rng.uniform(0.5, 2, shape)} if seed % 2 else {}
-    correction = correction_of(
-        options, source="s", mask=mask, limits=limits, stored_mask=lambda number: stored, **images
-    )
+    correction = correction_of(options, source="s", mask=mask, limits=limits, mask_of=lambda number: stored, **images)
     try:
         expected = whole_frame(raw, options, limits, mask, stored, **images)
     except InputError as error:

@@ -16,6 +16,7 @@ from cathodeflow.bragg.options import FindPeaks, Fit, Frames, Measure
 from cathodeflow.bragg.profiles import profile
 from cathodeflow.errors import InputError
 from cathodeflow.io.frames import open_series, read_frames
+from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.hdf5_chunks import chunk_reader
 from cathodeflow.io.peaks import read_peaks
 from cathodeflow.parallel import read_ahead
@@ -221,3 +222,30 @@ def test_reading_ahead_is_bounded_passes_errors_on_and_ends_with_its_user():
     with pytest.raises(ValueError, match="the end"):
         list(read_ahead(items(), depth=3))
     assert taken == list(range(50)) and threading.active_count() == before
+
+
+def test_an_overview_has_all_but_the_pixels_of_other_frames(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_hdf5("raw.h5", raw_frames(), **FILTERS["lz4"])
+    np.savetxt("omega.txt", np.arange(9) * 0.25, header="omega", comments="")
+    options = Measure(frames=Frames(binning=2, step=2, start=1, saturation=3000, max_saturated=0.05))
+    corrections = {"omega": "omega.txt", "energy_kev": 71.68}
+    stage_by_stage("raw.h5", options, **corrections)
+    bragg.measure("raw.h5", out="m.h5", overview="o.h5", options=options, **corrections)
+    peaks = pd.DataFrame(read_peaks("m.h5", ["converged"]))
+    busiest = peaks[peaks["converged"]]["peak_fidx"].mode().iloc[0]
+    with h5py.File("f.h5") as whole, h5py.File("o.h5") as part:
+        assert set(whole) == set(part) and part["frames"].shape == whole["frames"].shape
+        for name in set(whole) - {"frames"}:
+            assert part[name][:].tobytes() == whole[name][:].tobytes(), name
+        assert {**part.attrs} | {"raw_shape": 0} == {**whole.attrs} | {"kept_frames": [busiest], "raw_shape": 0}
+        assert part["frames"].id.get_num_chunks() == 1
+    with read_frames_file("o.h5") as part, read_frames_file("f.h5") as whole:
+        assert part.frames[busiest].tobytes() == whole.frames[busiest].tobytes()
+        with pytest.raises(InputError, match=rf"o.h5::/frames, frame {1 - busiest % 2}: found an overview"):
+            part.frames[1 - busiest % 2]
+    # What the stages after it need.
+    bragg.figures(out=".", frames="o.h5", fitted="m.h5")
+    assert Path("fitted.png").is_file()
+    with pytest.raises(InputError, match="found an overview"):
+        bragg.find_peaks("o.h5", out="c2.parquet")

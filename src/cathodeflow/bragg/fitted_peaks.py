@@ -51,11 +51,12 @@ class FittedPeaks:
         mask: NDArray[np.bool_],
         saturated: NDArray[np.bool_],
         variance: NDArray[np.float64],
-    ) -> None:
-        """Fit and flag the candidates of one frame; parameters are those of `fit_frame`."""
+    ) -> int:
+        """Fit and flag the candidates of one frame, and return how many converge; parameters as for `fit_frame`."""
         fits = fit_frame(frame, rows, cols, self._options, mask=mask, saturated=saturated, variance=variance)
         self._fits.append(fits)
         self._flags.append(flag_peaks(fits, rows, cols, self._options, mask=mask, saturated=saturated))
+        return int(np.count_nonzero(fits.converged))
 
     def table(
         self, candidates: Mapping[str, NDArray[Any]], binning: int

@@ -80,10 +80,10 @@ def _touched(  # type: ignore[no-untyped-def]
     """Find which peaks cover a saturated pixel, a bad one, or one outside the frame; the last three are written."""
     height, width = mask.shape
     for i in range(rows.size):
-        top = int(math.floor(min(centre_rows[i] - width_rows[i], rows[i] - 1.0)))
-        left = int(math.floor(min(centre_cols[i] - width_cols[i], cols[i] - 1.0)))
-        bottom = int(math.ceil(max(centre_rows[i] + width_rows[i], rows[i] + 1.0)))
-        right = int(math.ceil(max(centre_cols[i] + width_cols[i], cols[i] + 1.0)))
+        top = math.floor(min(centre_rows[i] - width_rows[i], rows[i] - 1.0))
+        left = math.floor(min(centre_cols[i] - width_cols[i], cols[i] - 1.0))
+        bottom = math.ceil(max(centre_rows[i] + width_rows[i], rows[i] + 1.0))
+        right = math.ceil(max(centre_cols[i] + width_cols[i], cols[i] + 1.0))
         for r in range(top, bottom + 1):
             u = (r - centre_rows[i]) / width_rows[i]
             for c in range(left, right + 1):

@@ -425,6 +425,12 @@ class Section(TechniqueSection):
     compare: Compare = option(Compare(), "Comparison of network, fit and truth.")
     geometry: Geometry = option(Geometry(), "Scattering angles and lattice spacings.")
     figures: Figures = option(Figures(), "Figures.")
+    one_pass: bool = option(
+        True,
+        "Measure scans with the role `fit` by one job each, from raw frames to fitted peaks, several times as fast as "
+        "one job each for frames, search and fits; frames.h5 then has the pixels of one frame only. Disable it to keep "
+        "all corrected frames.",
+    )
 
     sample_class: ClassVar[type[Sample]] = Scan
 

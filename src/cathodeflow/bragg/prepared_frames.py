@@ -41,7 +41,7 @@ class Correction(NamedTuple):
         Counts without beam.
     sensitivity : (row, col) float64, optional
         Flat field, as of `corrections.flat_field`.
-    stored_mask : callable, optional
+    mask_of : callable, optional
         Frame number to its (row, col) bool mask of bad pixels, or None.
     masked, masked_blocks : (n,) int
         Places of the bad pixels in the flattened frame, and in the binned one.
@@ -53,7 +53,7 @@ class Correction(NamedTuple):
     limits: CountLimits
     dark_image: NDArray[np.float64] | None
     sensitivity: NDArray[np.float64] | None
-    stored_mask: Callable[[int], Mask | None] | None
+    mask_of: Callable[[int], Mask | None] | None
     masked: Places
     masked_blocks: Places
 
@@ -66,12 +66,14 @@ def correction_of(
     limits: CountLimits = NO_LIMITS,
     dark_image: NDArray[np.floating] | None = None,
     sensitivity: NDArray[np.floating] | None = None,
-    stored_mask: Callable[[int], Mask | None] | None = None,
+    mask_of: Callable[[int], Mask | None] | None = None,
 ) -> Correction:
     """Prepare the correction of the frames of a scan; the parameters are attributes of `Correction`."""
-    dark, flat = (None if image is None else image.astype(np.float64, copy=False) for image in (dark_image, sensitivity))
+    dark, flat = (
+        None if image is None else image.astype(np.float64, copy=False) for image in (dark_image, sensitivity)
+    )
     places = np.flatnonzero(mask), np.flatnonzero(bin_mask(mask, options.binning))
-    return Correction(options, source, mask, limits, dark, flat, stored_mask, *places)
+    return Correction(options, source, mask, limits, dark, flat, mask_of, *places)
 
 
 def prepared_frame(number: int, raw: Raw, correction: Correction) -> NDArray[np.float32]:
@@ -130,7 +132,7 @@ def _marked(number: int, raw: Raw, correction: Correction) -> tuple[Places, Plac
         wrong = ~without & (~np.isfinite(values) | (values < 0))
         saturated = places[saturated_pixels(values, options, limits)]
     invalid = places[without]
-    stored = None if correction.stored_mask is None else correction.stored_mask(number)
+    stored = None if correction.mask_of is None else correction.mask_of(number)
     if stored is not None:
         invalid = np.union1d(invalid, np.flatnonzero(stored & ~correction.mask))
     too_many = invalid.size > options.max_saturated * (raw.size - correction.masked.size)

@@ -12,6 +12,7 @@ from cathodeflow.bragg.corrections import detector_mask, flat_field, invalid_pix
 from cathodeflow.bragg.options import Frames, require_apart
 from cathodeflow.bragg.prepared_frames import Correction, correction_of
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.file_arguments import Source
 from cathodeflow.io.correction_images import read_mask, read_mean
 from cathodeflow.io.frames import (
     FrameSeries,
@@ -81,13 +82,13 @@ class RawScan(NamedTuple):
 
 
 def open_scan(
-    source: str,
+    source: Source,
     options: Frames,
     *,
-    dark: str | None = None,
-    flat: str | None = None,
-    mask: str | None = None,
-    omega: str | None = None,
+    dark: Source | None = None,
+    flat: Source | None = None,
+    mask: Source | None = None,
+    omega: Source | None = None,
     energy_kev: float | None = None,
 ) -> RawScan:
     """Read all that frames are corrected with; parameters are those of the stage `bragg.frames`.
@@ -110,11 +111,11 @@ def open_scan(
         bad_pixels = insensitive if bad_pixels is None else bad_pixels | insensitive
     conditions = _conditions(series, omega, energy_kev, options)
     limits = count_limits(series)
-    stored_mask = stored_masks(series) if options.stored_mask else None
+    mask_of = stored_masks(series) if options.stored_mask else None
 
     samples = _samples(series, options)
     invalid = [invalid_pixels(raw, options, limits) for _, raw in samples]
-    stored = [None if stored_mask is None else stored_mask(number) for number, _ in samples]
+    stored = [None if mask_of is None else mask_of(number) for number, _ in samples]
     marked = [own if other is None else own | other for own, other in zip(invalid, stored, strict=True)]
     detector = detector_mask(marked, bad=bad_pixels)
     if bad_pixels is not None and bad_pixels.all():
@@ -131,7 +132,7 @@ def open_scan(
         limits=limits,
         dark_image=dark_image,
         sensitivity=sensitivity,
-        stored_mask=stored_mask,
+        mask_of=mask_of,
     )
     subtracted = dark_image if dark_image is None or sensitivity is None else dark_image / sensitivity
     binned_shape(series.shape, options.binning)
@@ -256,7 +257,6 @@ def _stored_conditions(series: FrameSeries, omega_name: str | None) -> FrameCond
             raise
         log.warning("angle and energy of the frames are not kept: %s", error)
         return FrameConditions(*np.full((2, series.n_frames), np.nan))
-
 
 
 def _samples(series: FrameSeries, options: Frames) -> list[tuple[int, NDArray[Any]]]:

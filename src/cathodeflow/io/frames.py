@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from cathodeflow.io.guard import MAX_PIXELS, guarded
 from cathodeflow.io.raw_format import CountLimits, FrameHeader
 from cathodeflow.io.sources import list_files, split_source
 
+T = TypeVar("T")
 # Maximum number of bad frames that are listed, since one wrong setting can make every frame bad.
 _MAX_LISTED = 20
 
@@ -319,8 +320,8 @@ def _decoded(
     return np.ascontiguousarray(frame, dtype=header.dtype)
 
 
-def unless_bad(frames: Iterator[tuple[int, NDArray[Any]]], bad: list[InputError]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Pass frames on while `bad` is empty; after the first error, collect further ones and raise all at the end.
+def unless_bad(frames: Iterator[T], bad: list[InputError]) -> Iterator[T]:
+    """Pass frames, or results of them, on while `bad` is empty; after the first error, collect more and raise all.
 
     Raises
     ------

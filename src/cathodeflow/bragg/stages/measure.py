@@ -15,7 +15,7 @@ from cathodeflow.bragg.prepared_frames import prepared_frame
 from cathodeflow.bragg.raw_scan import each_frame, open_scan, report
 from cathodeflow.errors import InputError
 from cathodeflow.io.frames import unless_bad
-from cathodeflow.io.frames_file import StoredFrame, storable, write_frames
+from cathodeflow.io.frames_file import StoredFrame, storable, write_frames, write_overview
 from cathodeflow.io.peaks import write_peaks
 from cathodeflow.io.tables import write_table
 from cathodeflow.parallel import thread_count
@@ -42,6 +42,7 @@ def measure(
     out: OutputFile,
     candidates: OutputFile | None = None,
     frames_out: OutputFile | None = None,
+    overview: OutputFile | None = None,
     dark: Source | None = None,
     flat: Source | None = None,
     mask: Source | None = None,
@@ -64,6 +65,9 @@ def measure(
         Table of the candidate peaks to write (Parquet), as of `find-peaks`. Default: not written.
     frames_out : path
         Frames file to write (frames.h5), as of `frames`. Default: not written.
+    overview : path
+        Frames file to write with the pixels of the frame with the most peaks only, and all else: enough for `geometry`
+        and `figures`. Default: not written.
     dark : path
         Dark image, or a series of dark images, whose mean is subtracted.
     flat : path
@@ -89,8 +93,13 @@ def measure(
     scan = open_scan(source, options.frames, dark=dark, flat=flat, mask=mask, omega=omega, energy_kev=energy_kev)
     binning = options.frames.binning
     variance = pixel_variance(scan.dark, scan.dark_frames, binning, options.fit)
-    fitted, found = FittedPeaks(options.fit), []
-    invalid = saturated = 0
+    fitted, bad = FittedPeaks(options.fit), list[InputError]()
+    found: list[NDArray[np.void]] = []
+    numbers: list[int] = []
+    invalid: list[NDArray[np.intp]] = []
+    saturated: list[NDArray[np.intp]] = []
+    busiest, most = 0, -1
+    kept: NDArray[np.float32] | None = None
 
     def prepare(number: int, raw: NDArray[Any]) -> _Searched:
         counts = prepared_frame(number, raw, scan.correction)
@@ -99,21 +108,24 @@ def measure(
         return _Searched(number, counts, stored, bad_pixels, search(stored.pixels, options.find_peaks, mask=bad_pixels))
 
     def measured() -> Iterator[tuple[int, NDArray[np.float32]]]:
-        nonlocal invalid, saturated
+        nonlocal busiest, most, kept
         frames = each_frame(scan, prepare, workers=thread_count(), bad=bad)
         if options.frames.on_bad_file == "fail":
             frames = unless_bad(frames, bad)
         for frame in progress(frames, "measuring", total=len(scan.wanted)):
-            found.append(frame.found)
-            invalid, saturated = invalid + len(frame.stored.invalid), saturated + len(frame.stored.saturated)
+            n_converged = 0
             if len(frame.found):
                 full = _marked(np.zeros(scan.mask.shape, bool), frame.stored.saturated)
-                pixels = {"mask": frame.bad, "saturated": full}
                 at = frame.found["row"], frame.found["col"]
-                fitted.add(frame.stored.pixels, *at, **pixels, variance=variance)
+                n_converged = fitted.add(frame.stored.pixels, *at, mask=frame.bad, saturated=full, variance=variance)
+            if n_converged > most:
+                busiest, most, kept = len(found), n_converged, frame.stored.pixels
+            found.append(frame.found)
+            numbers.append(frame.number)
+            invalid.append(frame.stored.invalid)
+            saturated.append(frame.stored.saturated)
             yield frame.number, frame.counts
 
-    bad: list[InputError] = []
     if frames_out:
         write_frames(frames_out, measured(), **scan.layout())
     else:
@@ -125,8 +137,11 @@ def measure(
     table, figures = fitted.table({name: peaks[name] for name in COLUMNS}, binning)
     if candidates:
         write_table(candidates, peaks)
+    if overview and kept is not None:
+        write_overview(overview, numbers, {busiest: kept}, invalid=invalid, saturated=saturated, **scan.layout())
     write_peaks(out, **table)
-    of_scan = report(scan, bad, written=len(found), invalid=invalid, saturated=saturated)
+    marked = {"invalid": sum(map(len, invalid)), "saturated": sum(map(len, saturated))}
+    of_scan = report(scan, bad, written=len(found), **marked)
     log.info("%d peaks found and fitted, %d converged, %d good", *fitted.counts())
     return Metrics(of_scan | search_figures(found) | figures)
 
