@@ -126,14 +126,14 @@ def main():
         for _ in range(2):
             for name, line in stages.items():
                 starts[name] = run(threads, *line, *(("--stop", "1") if name == "frames" else ()))
-            starts["measure"] = run(threads, *measure, "--frames.stop", "1")
+            starts["measure"] = run(threads, *measure, "--frames-stop", "1")
         load = os.getloadavg()[0]
         whole = run(threads, *measure)
         chain = {
             name: run(threads, *line, *(("--stop", str(few)) if name == "frames" else ()))
             for name, line in stages.items()
         }
-        same = run(threads, *measure, "--frames.stop", str(few)) and (
+        same = run(threads, *measure, "--frames-stop", str(few)) and (
             Path(f"{folder}/measured.h5").read_bytes() == Path(f"{folder}/peaks.h5").read_bytes()
         )
         size = {name: Path(f"{folder}/{name}.h5").stat().st_size / 2**20 for name in ("raw", "frames")}
