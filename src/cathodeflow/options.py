@@ -72,6 +72,12 @@ def value_of(options: Options, key: str) -> Any:
     return functools.reduce(getattr, key.split("."), options)
 
 
+def with_value(options: OptionsT, key: str, value: Any) -> OptionsT:
+    """Return options with another value of a single option."""
+    name, _, below = key.partition(".")
+    return options.model_copy(update={name: with_value(getattr(options, name), below, value) if below else value})
+
+
 def flag_name(key: str) -> str:
     """Return the command-line flag of a key: `min_value` is `--min-value`, `augment.flip` is `--augment-flip`."""
     return "--" + key.replace("_", "-").replace(".", "-")
