@@ -65,14 +65,19 @@ def contents(**given):
     return " ".join(f"{name} {digest}" for name, digest in found.items())
 
 
+def may_have_gpu():
+    """Whether a job may find a GPU: on other machines, or on this one if it has one."""
+    # Asked when the job is made, as the executor is not known before.
+    return not workflow.local_exec or graphics_card()
+
+
 def compared(options, key):
     """What Snakemake compares of options: files by content, and of the device what `auto` stands for."""
     if not workflow.is_main_process:
         return ""
     options = reruns.with_contents(options, DIGESTS.of)
     if getattr(options, "device", None):
-        # Asked when the job is made, as the executor is not known before.
-        here = "cpu" if workflow.local_exec and not graphics_card() else "cuda"
+        here = "cuda" if may_have_gpu() else "cpu"
         options = options.model_copy(update={"device": DEVICES.name(key, options.device, here)})
     return settings.to_flags(options)
 
@@ -102,7 +107,6 @@ def names(technique):
 
 def gpus(stage):
     """GPUs that a stage asks for."""
-    # Asked when the job is made, as the executor is not known before.
     return lambda wildcards: gpus_of(settings.stage_options(CONFIG, stage))
 
 
@@ -111,7 +115,7 @@ def gpus_of(options):
 
     None for `device: cpu`, nor where the job runs on this machine and that has none.
     """
-    if options.device == "cpu" or (options.device != "cuda" and workflow.local_exec and not graphics_card()):
+    if options.device == "cpu" or (options.device != "cuda" and not may_have_gpu()):
         return 0
     return PROCESSES if "epochs" in type(options).model_fields else 1
 
@@ -188,5 +192,9 @@ if CONFIG.run_name:
 # In environments that Snakemake creates, the package itself comes from this checkout.
 if workflow.deployment_settings.deployment_method:
     shell.prefix(
-        f'export PYTHONPATH={shlex.quote(workflow.basedir)}/src; cathodeflow() {{ python -m cathodeflow "$@"; }}; '
+        # Snakemake formats the text, so its braces are doubled, in an f-string four times.
+        f'export PYTHONPATH={shlex.quote(workflow.basedir)}/src; cathodeflow() {{{{ python -m cathodeflow "$@"; }}}}; '
     )
+else:
+    # Jobs run in the environment of Snakemake, also where that was not activated, as in a cron job or an IDE.
+    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
