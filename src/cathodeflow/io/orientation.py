@@ -1,8 +1,11 @@
 """Images that are stored turned, as the tag `Orientation` (274) of TIFF and EXIF says."""
 
-from typing import Any
+from __future__ import annotations
 
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 TAG = 274
 # Values that swap rows and columns, that begin at the last row, and that begin at the last column.
