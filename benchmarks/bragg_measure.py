@@ -91,6 +91,11 @@ def steps(source, n_frames):
         spent.setdefault(step, []).append(1e3 * (time.thread_time() - begin))
         return result
 
+    for frame in lazy_frames(scan.series, 0, 2):  # loads what was compiled
+        counts = storable(prepared_frame(0, frame.load(), scan.correction), scan.mask, scan.saturation).pixels
+        found = candidates(counts, options.find_peaks, mask=scan.mask)
+        at = found["row"], found["col"]
+        FittedPeaks(options.fit).add(counts, *at, mask=none, saturated=none, variance=np.zeros(()))
     frames = lazy_frames(scan.series, 0, n_frames)
     while (frame := timed("read", next, frames, None)) is not None:
         raw = timed("decompress", frame.load)
