@@ -196,7 +196,7 @@ def test_candidates_that_are_closer_than_two_pixels_are_blended_whatever_their_f
     width = 0.5 * (fits.fwhm_row + fits.fwhm_col)
     apart = np.hypot(fits.row[::2] - fits.row[1::2], fits.col[::2] - fits.col[1::2])
     assert (apart > width[::2]).any(), "no pair here seems resolved"
-    assert found["blended"].all() and not good.any()
+    assert np.all(found["blended"]) and not np.any(good)
 
 
 def test_what_the_peaks_file_holds_is_documented():
