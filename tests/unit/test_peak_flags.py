@@ -189,7 +189,7 @@ def test_peaks_closer_than_two_pixels_are_blended():
 
 def test_candidates_that_are_closer_than_two_pixels_are_blended_whatever_their_fits_say():
     """The fits of such pairs may end in optima further apart than the true peaks, with errors far too small."""
-    frame, truth = pairs(1.4, n=900, height=40)
+    frame, truth = pairs(1.4, n=400, height=40)
     peaks = truth.reshape(-1, 2)
     rows, cols = np.rint(peaks).astype(int).T
     fits, found, good = flagged(frame, rows, cols)
