@@ -15,9 +15,9 @@ PER_PEAK = 6
 LN2 = math.log(2.0)
 # No `nnan` and `ninf`: NaN marks pixels that are left out.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
-# All functions that the two last ones call are compiled into them. If they were compiled separately, the process that compiles
-# them would use another version than processes that read the cache, with another order of summation: the last bits of
-# the results would depend on which process compiled.
+# All functions that `fit_all` and `maximise_jointly` call are compiled into them. If they were compiled separately, the
+# process that compiles them would use another version than processes that read the cache, with another order of
+# summation: the last bits of the results would depend on which process compiled.
 # Rows of the work array: pixel coordinates, counts and their reciprocal, threshold where the counts lie below it (0
 # elsewhere), known intensity, Gaussian, 1 / expected, weight, weighted residual, threshold of every pixel, the
 # derivatives by each parameter, and one of those times the weight.
