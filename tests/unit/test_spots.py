@@ -115,7 +115,8 @@ def test_errors_of_combined_positions_are_true(integrated, response, amplitude):
     fits, spot, at = rocking_patches(800, integrated=integrated, response=response, seed=0, amplitude=amplitude)
     information = information_of(fits)
     misfit = misfit_of(fits, information)
-    assert misfit == pytest.approx(response, abs=0.004)
+    # The profile of integrated pixels differs from the model by about 1 % of the counts.
+    assert misfit == pytest.approx(response, abs=0.012 if integrated else 0.004)
     table = spots_of(fits, spot, 0.1 * np.arange(7.0), information, misfit=misfit)
     residual = np.concatenate([(table[axis] - at[i]) / table[f"{axis}_err"] for i, axis in enumerate(("row", "col"))])
     assert 0.9 < np.mean(residual**2) < 1.1

@@ -15,7 +15,7 @@ from cathodeflow.bragg.track_phases import find_phases
 from cathodeflow.bragg.track_truth import link_quality, true_particles
 from cathodeflow.errors import InputError
 
-STATES = (0.1, 0.4, 0.55, 0.7, 0.9)
+STATES = (0.1, 0.4, 0.5, 0.7, 0.9)
 SHAPE = (256, 256)
 
 
@@ -63,19 +63,19 @@ def quality(spots, links):
     ids=["as the demo", "heterogeneous", "narrow rings", "many missed and false"],
 )
 def test_links_are_right_and_few_are_missed(changes):
-    for seed in (1, 2):
-        spots = true_series(seed, **changes)
+    for seed in (1, 8):
+        spots = true_series(seed, n=300, **changes)
         steps = quality(spots, link_spots(spots, Tracks()))
         inside = np.array([STATES[n] == 0.7 or STATES[n + 1] == 0.7 for n in steps["state"]])
-        harder = 0.02 if "false" in changes else 0.0
-        for column in ("precision", "recall"):
-            assert (steps[column][~inside] > 0.99 - harder).all(), steps
-            assert (steps[column][inside] > 0.97 - harder).all(), steps
+        assert (steps["precision"] > 0.99).all(), steps
+        # With much heterogeneity a few particles have two phases before the others, too few for a common motion.
+        assert (steps["recall"][~inside] > (0.97 if "heterogeneity" in changes else 0.99)).all(), steps
+        assert (steps["recall"][inside] > 0.97).all(), steps
 
 
 def test_a_series_of_many_states_has_whole_tracks():
     states = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0)
-    spots = true_series(3, states=states, n=300, missed=0.03)
+    spots = true_series(3, states=states, n=150, missed=0.03)
     links = link_spots(spots, Tracks())
     steps = quality(spots, links)
     assert (steps["precision"] > 0.97).all() and (steps["recall"] > 0.97).all(), steps

@@ -75,7 +75,9 @@ def common_variance(excess: Floats, error: Floats, spot: NDArray[np.int64], n_sp
     use = np.isfinite(excess) & np.isfinite(error) & (error > 0)
     inverse = np.where(use, 1.0 / np.maximum(error, 1e-12) ** 2, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        slope = np.bincount(spot, np.where(use, excess, 0.0) * inverse, n_spots) / np.bincount(spot, inverse**2, n_spots)
+        slope = np.bincount(spot, np.where(use, excess, 0.0) * inverse, n_spots) / np.bincount(
+            spot, inverse**2, n_spots
+        )
     return np.maximum(np.nan_to_num(slope), 0.0)
 
 
