@@ -1,7 +1,7 @@
 """What the Fisher information of fitted peaks gives beyond their errors: counts, response to misfits and background.
 
-The fit is linearised at its optimum: a small intensity b that the model lacks shifts the parameters by F^-1 J^T W b, with
-the derivatives J of the model, the weights W = 1 / expected counts and the Fisher matrix F = J^T W J [1]_.
+The fit is linearised at its optimum: a small intensity b that the model lacks shifts the parameters by F^-1 J^T W b,
+with the derivatives J of the model, the weights W = 1 / expected counts and the Fisher matrix F = J^T W J [1]_.
 
 References
 ----------
@@ -103,7 +103,7 @@ def _of_block(parameters: Floats, amplitude_err: Floats, background: Floats | No
     shift = np.zeros((2, parameters.shape[1]))
     if background is not None:
         at = [(corner[axis].astype(np.int64) + grid) for axis, grid in enumerate((rows, cols))]
-        inside = np.logical_and.reduce([(0 <= x) & (x < side) for x, side in zip(at, background.shape, strict=True)])
+        inside = np.logical_and.reduce([(x >= 0) & (x < side) for x, side in zip(at, background.shape, strict=True)])
         patch = background[tuple(np.clip(x, 0, side - 1) for x, side in zip(at, background.shape, strict=True))]
         known = inside & np.isfinite(patch)
         level = np.where(known, patch, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)

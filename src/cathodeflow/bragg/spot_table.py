@@ -53,7 +53,7 @@ def weighted_means(value: Floats, error: Floats, spot: NDArray[np.int64], n_spot
         mean = np.bincount(spot, weight * known, n_spots) / total
         standard = np.sqrt(1.0 / total)
     scatter = np.bincount(spot, weight * (known - np.nan_to_num(mean)[spot]) ** 2, n_spots)
-    return Means(mean, np.where(total > 0, standard, np.nan), scatter)
+    return Means(mean, np.where(total > 0, standard, np.nan), scatter.astype(np.float64))
 
 
 def common_variance(excess: Floats, error: Floats, spot: NDArray[np.int64], n_spots: int) -> Floats:
@@ -183,7 +183,9 @@ def _fits(
     starts = np.cumsum(sizes) - sizes
     rank = np.empty(len(spot), np.int64)
     rank[order] = np.arange(len(spot)) - starts[spot[order]]
-    results = RockingCurves(*np.full((6, n_spots), np.nan), np.zeros(n_spots, bool))
+    names = [name for name in RockingCurves._fields if name != "converged"]
+    empty = {name: np.full(n_spots, np.nan) for name in names}
+    results = RockingCurves(**empty, converged=np.zeros(n_spots, bool))
     low = 2
     for high in _GROUPS:
         here = np.flatnonzero((sizes > low) & (sizes <= high))
@@ -194,10 +196,11 @@ def _fits(
         row[here] = np.arange(len(here))
         members = np.flatnonzero(row[spot] >= 0)
         padded = np.full((3, len(here), sizes[here].max()), np.nan)
-        for values, target in zip((frame, counts, variance), padded, strict=True):
-            target[row[spot[members]], rank[members]] = values[members]
-        for target, values in zip(results, fit_rocking_curves(*padded), strict=True):
-            target[here] = values
+        for index, values in enumerate((frame, counts, variance)):
+            padded[index, row[spot[members]], rank[members]] = values[members]
+        fitted = fit_rocking_curves(*padded)
+        for name in RockingCurves._fields:
+            getattr(results, name)[here] = getattr(fitted, name)
     return results
 
 
