@@ -47,7 +47,7 @@ class Information(NamedTuple):
     col_shift: Floats
 
 
-def information_of(peaks: pd.DataFrame, background: Floats | None = None) -> Information:
+def information_of(peaks: pd.DataFrame, common_background: Floats | None = None) -> Information:
     """Compute what the fits of peaks tell about counts and about errors that are common to all frames of a spot.
 
     The Lorentzian part of the profile has no finite integral over the plane: its tails fall off with the square of the
@@ -59,7 +59,7 @@ def information_of(peaks: pd.DataFrame, background: Floats | None = None) -> Inf
     ----------
     peaks : DataFrame
         `COLUMNS`, in pixels of the frames.
-    background : (row, col) float64, optional
+    common_background : (row, col) float64, optional
         Background that is the same in all frames [counts/px]; NaN where it is not known.
 
     Examples
@@ -72,7 +72,7 @@ def information_of(peaks: pd.DataFrame, background: Floats | None = None) -> Inf
     parameters = np.stack([peaks[name].to_numpy(np.float64) for name in PARAMETERS])
     error, n = peaks["amplitude_err"].to_numpy(np.float64), parameters.shape[1]
     parts = [
-        _of_block(parameters[:, first : first + _BLOCK], error[first : first + _BLOCK], background)
+        _of_block(parameters[:, first : first + _BLOCK], error[first : first + _BLOCK], common_background)
         for first in range(0, n, _BLOCK)
     ] or [Information(*np.zeros((7, 0)))]
     return Information(*(np.concatenate(values) for values in zip(*parts, strict=True)))

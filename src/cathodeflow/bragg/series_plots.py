@@ -19,7 +19,7 @@ _ENLARGED = 0.22
 
 
 @styled
-def tracks_on_detector(tracks: pd.DataFrame, *, min_states: int = 2) -> Figure:
+def tracks_on_detector(tracks: pd.DataFrame, *, min_states: int) -> Figure:
     """Draw the spots of tracks on the detector, coloured by state of charge and joined by lines, and a part enlarged.
 
     Parameters

@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 PEAK_COLUMNS = ("frame", "row_err", "col_err", "fwhm_row_err", "fwhm_col_err", "good", *INFORMATION_COLUMNS)
 # Positions that scatter so much more than their errors, by chance in one of 10,000 spots, are not of one peak.
 _CHANCE = 1e-4
+# Standard deviation of the reduced chi-square of patches of 11 x 11 pixels.
+_CHI2_NOISE = 0.13
 # Degrees of freedom with the expected scatter that are added to those of the frames.
 _USUAL = 6.0
 # Standard error of the centre of a spot of one frame [frames].
@@ -74,11 +76,12 @@ def common_variance(excess: Floats, error: Floats, spot: NDArray[np.int64], n_sp
     """
     use = np.isfinite(excess) & np.isfinite(error) & (error > 0)
     inverse = np.where(use, 1.0 / np.maximum(error, 1e-12) ** 2, 0.0)
+    squares = np.bincount(spot, inverse**2, n_spots)
     with np.errstate(divide="ignore", invalid="ignore"):
-        slope = np.bincount(spot, np.where(use, excess, 0.0) * inverse, n_spots) / np.bincount(
-            spot, inverse**2, n_spots
-        )
-    return np.maximum(np.nan_to_num(slope), 0.0)
+        slope = np.bincount(spot, np.where(use, excess, 0.0) * inverse, n_spots) / squares
+        # Cut off at 0, noise would give half of the spots a common part.
+        noise = 0.5 * _CHI2_NOISE / np.sqrt(squares)
+    return np.maximum(np.nan_to_num(slope - noise), 0.0)
 
 
 def spots_of(
@@ -88,7 +91,7 @@ def spots_of(
     information: Information,
     *,
     misfit: float = 0.0,
-    min_frames: int = 1,
+    min_frames: int,
 ) -> pd.DataFrame:
     """Combine the peaks of each spot.
 
