@@ -67,7 +67,7 @@ class LazyFrames:
         where = f"{self._dataset.file.filename}::{self._dataset.name}, frame {number}"
         if self._kept is not None and number not in self._kept:
             found = f"an overview with the pixels of frame {', '.join(map(str, sorted(self._kept)))} only"
-            raise InputError(where, found, "all frames: bragg.one_pass: false, or `cathodeflow bragg frames`")
+            raise InputError(where, found, "all frames, as `cathodeflow bragg frames` writes them")
         try:
             return np.asarray(self._dataset[number], dtype=np.float32)
         except (OSError, RuntimeError) as error:
