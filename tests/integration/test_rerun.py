@@ -179,7 +179,7 @@ CASES = {
     "a scan added": (new_scan, MEASURED),
     "a scan added that is only fitted": (
         new_fitted_scan,
-        {"bragg_measure": 1, "bragg_fit_figures": 1, "bragg_geometry": 1, "mlflow": 1},
+        {"bragg_measure": 1, "bragg_fit_figures": 1, "bragg_geometry": 1, "bragg_spots": 1, "mlflow": 1},
     ),
     "a scan added that is only fitted, stage by stage": (
         new_fitted_scan_in_stages,
