@@ -124,6 +124,42 @@ class FramesFile(NamedTuple):
         return mask
 
 
+class StoredCounts(NamedTuple):
+    """A frame as frames.h5 has it.
+
+    Attributes
+    ----------
+    counts : (row, col) float32
+        Finite counts.
+    invalid, saturated : (row, col) bool or None
+        Pixels without a count in this frame alone, and saturated ones; None without such pixels.
+    """
+
+    counts: NDArray[np.float32]
+    invalid: NDArray[np.bool_] | None
+    saturated: NDArray[np.bool_] | None
+
+
+def stored_counts(frame: NDArray[np.float32], bad: NDArray[np.bool_], saturation: float) -> StoredCounts:
+    """Convert a corrected frame, with NaN and infinity, to what frames.h5 stores of it (see `write_frames`).
+
+    Parameters
+    ----------
+    frame : (row, col) float32
+    bad : (row, col) bool
+        Pixels that are bad in all frames.
+    saturation : float
+        Count of a saturated pixel.
+    """
+    finite = np.isfinite(frame)
+    if finite.all():
+        return StoredCounts(frame, None, None)
+    top = float(frame.max(initial=0, where=finite))
+    top = max(saturation, top) if np.isfinite(saturation) else top
+    counts = np.nan_to_num(frame, nan=0.0, posinf=top, neginf=-np.inf)
+    return StoredCounts(counts, np.isnan(frame) & ~bad, (frame == np.inf) & ~bad)
+
+
 def write_frames(
     path: str | os.PathLike[str],
     frames: Iterable[tuple[int, ArrayLike]],
@@ -203,14 +239,12 @@ def write_frames(
             pixels = np.asarray(frame, dtype=np.float32)
             if pixels.shape != tuple(shape):  # HDF5 would broadcast it
                 raise ValueError(f"frame {number} of {pixels.shape} pixels in a file of {tuple(shape)}")
-            if not (finite := np.isfinite(pixels)).all():
-                for listed, marked in ((invalid, np.isnan(pixels)), (saturated, pixels == np.inf)):
-                    _append(listed, len(numbers), marked & (bad == 0))
-                top = float(pixels.max(initial=0, where=finite))
-                top = max(saturation, top) if np.isfinite(saturation) else top
-                pixels = np.nan_to_num(pixels, nan=0.0, posinf=top, neginf=-np.inf)
+            stored = stored_counts(pixels, bad != 0, saturation)
+            for listed, marked in ((invalid, stored.invalid), (saturated, stored.saturated)):
+                if marked is not None:
+                    _append(listed, len(numbers), marked)
             dataset.resize(len(numbers) + 1, axis=0)
-            dataset[len(numbers)] = pixels
+            dataset[len(numbers)] = stored.counts
             numbers.append(int(number))
             file.require_room()
         if not numbers:

@@ -7,18 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cathodeflow.bragg.binning import bin_frame, bin_mask, binned_shape
-from cathodeflow.bragg.corrections import corrected_frames, detector_mask, flat_field, invalid_pixels, saturation_level
+from cathodeflow.bragg.corrections import corrected_frames, detector_mask, invalid_pixels, saturation_level
 from cathodeflow.bragg.options import Frames, require_apart
-from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.correction_images import correction_source, read_mask, read_mean
-from cathodeflow.io.frames import (
-    FrameSeries,
-    count_limits,
-    open_series,
-    read_frames,
-    stored_masks,
-    unless_bad,
-)
+from cathodeflow.bragg.scan_corrections import InvalidPixels, read_correction_images, sample_frames, scan_mask
+from cathodeflow.errors import InputError
+from cathodeflow.io.frames import FrameSeries, open_series, read_frames, unless_bad
 from cathodeflow.io.frames_file import write_frames
 from cathodeflow.io.raw_format import FrameConditions
 from cathodeflow.io.series_conditions import read_conditions, series_conditions
@@ -71,36 +64,15 @@ def frames(
     """
     require_apart({"frames": source, "dark": dark, "flat": flat, "mask": mask})
     series = open_series(source, on_bad_file=options.on_bad_file)
-    bad_pixels = read_mask(mask, shape=series.shape) if mask else None
-    if bad_pixels is not None and options.invert_mask:
-        bad_pixels = ~bad_pixels
-    dark_image = read_mean(dark, shape=series.shape) if dark else None
-    sensitivity = None
-    if flat:
-        sensitivity = flat_field(read_mean(flat, shape=series.shape), where=flat, bad=bad_pixels)
-        insensitive = np.isnan(sensitivity)
-        bad_pixels = insensitive if bad_pixels is None else bad_pixels | insensitive
+    images = read_correction_images(series.shape, options, dark=dark, flat=flat, mask=mask)
     conditions = _conditions(series, omega, energy_kev, options)
     bad: list[InputError] = []
     wanted = range(series.n_frames)[options.start : options.stop : options.step]
-    limits = count_limits(series)
-    mask_of = stored_masks(series) if options.stored_mask else None
-
-    def find_invalid(number: int, raw: NDArray[Any]) -> NDArray[np.bool_]:
-        invalid = invalid_pixels(raw, options, limits)
-        stored = mask_of(number) if mask_of is not None else None
-        return invalid if stored is None else invalid | stored
-
-    samples = _samples(series, options)
-    detector = detector_mask([find_invalid(*sample) for sample in samples], bad=bad_pixels)
-    if bad_pixels is not None and bad_pixels.all():
-        raise InputError(str(mask or flat), "every pixel marked as bad", "a mask in which 0 means good (invert_mask)")
-    if detector.all():
-        raise InputError(source, "no pixel with a count that is not masked", "counts")
+    find_invalid = InvalidPixels(series, options)
+    limits = find_invalid.limits
+    samples = sample_frames(series, options)
+    detector = scan_mask([find_invalid(*sample) for sample in samples], images, source)
     without = detector_mask([invalid_pixels(raw, options, limits) for _, raw in samples])
-    if dark_image is not None and (wrong := ~np.isfinite(dark_image) & ~detector).any():
-        found = f"{np.count_nonzero(wrong)} pixels of NaN or infinity, or without a count"
-        raise InputError(str(dark), found, "finite counts on all pixels that are not masked")
     corrected = corrected_frames(
         read_frames(series, options.start, options.stop, options.step, bad=bad),
         options,
@@ -108,13 +80,13 @@ def frames(
         mask=detector,
         find_invalid=find_invalid,
         limits=limits,
-        dark_image=dark_image,
-        sensitivity=sensitivity,
+        dark_image=images.dark_image,
+        sensitivity=images.sensitivity,
         bad=bad,
     )
     if options.on_bad_file == "fail":
         corrected = unless_bad(corrected, bad)
-    subtracted = dark_image if dark_image is None or sensitivity is None else dark_image / sensitivity
+    subtracted = images.subtracted()
     binned = bin_mask(detector, options.binning)
     written, invalid, saturated = write_frames(
         out,
@@ -127,7 +99,7 @@ def frames(
         compression=options.compression,
         saturation=saturation_level(samples[0][1].dtype, options, limits) * options.binning**2,
         dark=None if subtracted is None else bin_frame(np.where(detector, 0, subtracted), options.binning),
-        dark_frames=open_series(correction_source(dark)).n_frames if dark else 1,
+        dark_frames=images.dark_frames,
         conditions=conditions,
     )
     for problem in (*series.bad, *bad):
@@ -186,24 +158,3 @@ def _stored_conditions(series: FrameSeries, omega_name: str | None) -> FrameCond
 
 def _ends(values: NDArray[Any]) -> tuple[float, float]:
     return float(values.min()), float(values.max())
-
-
-def _samples(series: FrameSeries, options: Frames) -> list[tuple[int, NDArray[Any]]]:
-    """Read the first, the middle and the last of the wanted frames, as far as they can be read, or else any.
-
-    Raises
-    ------
-    InputError
-        None can be read.
-    """
-    bad: list[InputError] = []
-    wanted = range(series.n_frames)[options.start : options.stop : options.step]
-    numbers = sorted({wanted[0], wanted[len(wanted) // 2], wanted[-1]}) if wanted else []
-    samples = [sample for number in numbers for sample in read_frames(series, number, number + 1, bad=bad)]
-    if not samples:
-        bad.clear()
-        every = read_frames(series, options.start, options.stop, options.step, bad=bad)
-        samples = [sample for sample in [next(every, None)] if sample is not None]
-    if not samples:
-        raise InputErrors.of(bad)
-    return samples
