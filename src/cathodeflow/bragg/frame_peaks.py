@@ -34,6 +34,34 @@ class FramePeaks(NamedTuple):
     fitted: FittedPeaks
 
 
+_PREFIX = "candidate_"
+#: Type of the peaks of a frame as one array: columns of the candidates, with a prefix, of the fits, and the flags.
+RECORD = np.dtype(
+    [(_PREFIX + name, CANDIDATE[name]) for name in CANDIDATE.names or ()]
+    + [(name, "?" if name == "converged" else "f8") for name in PeakFits._fields]
+    + [(name, "?") for name in FLAGS]
+)
+
+
+def as_records(peaks: FramePeaks) -> NDArray[np.void]:
+    """Return the peaks of a frame as (n,) of the type `RECORD`."""
+    records = np.empty(len(peaks.found), RECORD)
+    for name in CANDIDATE.names or ():
+        records[_PREFIX + name] = peaks.found[name]
+    for name, values in (peaks.fitted.fits._asdict() | peaks.fitted.flags).items():
+        records[name] = values
+    return records
+
+
+def from_records(records: NDArray[np.void]) -> FramePeaks:
+    """Return the peaks of a frame; the inverse of `as_records`."""
+    found = np.empty(len(records), CANDIDATE)
+    for name in CANDIDATE.names or ():
+        found[name] = records[_PREFIX + name]
+    fits = PeakFits(**{name: records[name].copy() for name in PeakFits._fields})
+    return FramePeaks(found, FittedPeaks(fits, {name: records[name].copy() for name in FLAGS}))
+
+
 def fit_candidates(
     frame: NDArray[np.floating],
     rows: ArrayLike,
