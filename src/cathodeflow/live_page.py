@@ -12,7 +12,10 @@ from cathodeflow.io.guard import one_line
 from cathodeflow.io.tables import plain
 
 # Nothing may come from elsewhere, and nobody may send anything.
-_POLICY = "default-src 'none'; img-src 'self' blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+_POLICY = (
+    "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "connect-src 'self'"
+)
 
 
 class LivePage:

@@ -83,7 +83,9 @@ class LiveScan:
                 assert self._measurement is not None
                 digests = content_of(raw), self._measurement.method(number)
                 done.append(MeasuredFrame(*places[number], *digests, as_records(measured.peaks)))
-                self.last = f"{places[number][0]}, frame {places[number][1]}", measured
+                path, index = places[number]
+                several = index > 0 or (number + 1 < len(places) and places[number + 1][0] == path)
+                self.last = f"{path}, frame {index}" if several else path, measured
                 if time.monotonic() > until:
                     break
         if done:

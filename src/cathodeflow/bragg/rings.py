@@ -3,6 +3,7 @@
 The lattice of each particle is the business of the stages for the series; here all particles of a ring are averaged.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,8 @@ Floats = NDArray[np.float64]
 _REACH = 2.0
 # A normal distribution has this standard deviation for a median absolute deviation of 1.
 _SIGMA = 1.4826
+# A ring may have moved by this fraction of q since the reference, as far as the next ring is further away.
+_MOVED = 0.02
 # Spots further from the median of their ring do not enter its mean [standard deviations].
 _CLIP = 5.0
 
@@ -26,7 +29,7 @@ class Rings(NamedTuple):
     Attributes
     ----------
     low, high
-        Limits of q [1/Angstrom].
+        Limits of q between which the ring is looked for [1/Angstrom].
     q
         2 pi / d.
     d, d_err
@@ -64,7 +67,7 @@ def join_spots(frame: NDArray[np.int64], row: Floats, col: Floats, d: Floats, d_
     spot = np.arange(len(frame))
     edges = np.flatnonzero(np.diff(frame)) + 1
     parts = np.split(np.arange(len(frame)), edges) if len(frame) else []
-    for before, here in zip(parts, parts[1:], strict=False):
+    for before, here in pairwise(parts):
         if frame[here[0]] - frame[before[0]] != 1:
             continue
         tree = cKDTree(np.stack([row[before], col[before]], axis=1))
@@ -110,10 +113,13 @@ def find_rings(d: Floats, d_err: Floats, *, gap: float, min_spots: int) -> Rings
     for part in parts:
         if len(part) >= min_spots:
             mean, error, count = ring_mean(d[part], d_err[part])
-            ends = 2 * np.pi / d[part].max() * (1 - gap / 2), 2 * np.pi / d[part].min() * (1 + gap / 2)
+            ends = np.log(2 * np.pi / np.array([d[part].max(), d[part].min()]))
             rows.append((*ends, 2 * np.pi / mean, mean, error, count))
-    columns = np.array(rows, np.float64).reshape(-1, 6).T
-    return Rings(*columns[:5], columns[5].astype(np.int64))
+    low, high, *columns, spots = np.array(rows, np.float64).reshape(-1, 6).T
+    middle = (high[:-1] + low[1:]) / 2
+    low = np.maximum(low - _MOVED, np.concatenate([[-np.inf], middle])[: len(low)])
+    high = np.minimum(high + _MOVED, np.concatenate([middle, [np.inf]])[: len(high)])
+    return Rings(np.exp(low), np.exp(high), *columns, spots.astype(np.int64))
 
 
 def ring_mean(d: Floats, d_err: Floats) -> tuple[float, float, int]:

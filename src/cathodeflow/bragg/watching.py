@@ -2,7 +2,7 @@
 
 The mask of all frames is that of the first, the middle and the last frame, of which only the first is there while a
 scan runs. Until its end, a pixel is masked if no frame so far has a count at it. `Measurement.method` is a digest of
-the mask and of all else that peaks depend on: at the end, frames that were measured with another one are measured again.
+the mask and of all else that peaks depend on: at the end, frames that were measured with another are measured again.
 """
 
 import hashlib

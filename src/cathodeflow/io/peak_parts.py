@@ -4,6 +4,7 @@ They are written atomically, so that after a crash or a kill everything that was
 A file has the dataset `frames`, a text (JSON) with a line for each frame, and `peaks`, the records of all its peaks.
 """
 
+import fcntl
 import json
 import logging
 import os
@@ -63,12 +64,28 @@ class PeakParts:
     Attributes
     ----------
     frames : dict of (str, int) to MeasuredFrame
+
+    Raises
+    ------
+    InputError
+        Another process works with this folder.
     """
 
     def __init__(self, folder: str | os.PathLike[str], settings: Mapping[str, Any], dtype: np.dtype) -> None:
         self._folder, self._dtype = Path(folder), dtype
         self.frames: dict[tuple[str, int], MeasuredFrame] = {}
         self._next = 0
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self._folder / "lock", "w")  # noqa: SIM115
+        try:
+            # Released by the system when the process ends in any way.
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            expected = "one command for each folder; end the other one first"
+            raise InputError(folder, "another command that measures into it", expected) from None
+        except OSError:
+            pass  # a file system without locks
         about = self._folder / "settings.json"
         digest = content_digest(settings)
         parts = self._parts()
@@ -88,6 +105,12 @@ class PeakParts:
                 continue
             self.frames |= {(frame.path, frame.index): frame for frame in read}
             self._next = int(_NAME.fullmatch(path.name)[1]) + 1  # type: ignore[index]
+
+    def __enter__(self) -> "PeakParts":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
 
     def add(self, frames: Iterable[MeasuredFrame]) -> None:
         """Write a part with frames; they take the place of those of before."""

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import cathodeflow
-from cathodeflow.bragg.frame_peaks import RECORD, join_frames, peak_columns
+from cathodeflow.bragg.frame_peaks import RECORD, join_frames, peak_columns, warm_up
 from cathodeflow.bragg.live_scan import LiveScan
 from cathodeflow.bragg.live_view import page as live_page
 from cathodeflow.bragg.options import Watch, require_apart
@@ -97,9 +98,10 @@ def watch(
             stack.enter_context(served(page, options.host, options.port))
             log.info("live page: %s", page.address)
         page.update({"source": source, **_nothing_yet(options)}, {})
+        warm_up(options.find_peaks, options.fit)
         series = _first(growing, source, options)
         images = read_correction_images(series.shape, options.frames, **images_given)
-        parts = PeakParts(Path(out) / "parts", _settings(source, images, options), RECORD)
+        parts = stack.enter_context(PeakParts(Path(out) / "parts", _settings(source, images, options), RECORD))
         if parts.frames:
             log.info("%d frames were measured before", len(parts.frames))
         strain = None
@@ -201,8 +203,8 @@ def _with_config(options: Watch, path: str) -> Watch:
 def _settings(source: str, images: CorrectionImages, options: Watch) -> dict[str, Any]:
     """Return all that the peaks depend on but the frames themselves."""
 
-    def digest(image: np.ndarray | None) -> str | None:
-        return None if image is None else hashlib.sha256(np.ascontiguousarray(image)).hexdigest()
+    def digest(image: NDArray[Any] | None) -> str | None:
+        return None if image is None else hashlib.sha256(image.tobytes()).hexdigest()
 
     chosen = options.model_dump(include={"frames", "find_peaks", "fit"})
     # Which frames are measured, and what becomes of the others, does not change their peaks.
@@ -245,7 +247,7 @@ def _reference(path: str | None, place: DetectorGeometry, energy: float) -> Spot
     return spots_of(place, peaks["peak_fidx"][good], *positions, *errors, energy_kev=energy)
 
 
-def _binning(frame: np.ndarray, detector: np.ndarray) -> float:
+def _binning(frame: NDArray[np.floating], detector: NDArray[np.floating]) -> float:
     return float(np.round(np.median((detector + 0.5) / (frame + 0.5)))) if len(frame) else 1.0
 
 
