@@ -18,7 +18,7 @@ SOURCES = ROOT / "src" / "cathodeflow"
 RULES = ROOT / "workflow" / "rules"
 TECHNIQUES = list(techniques())
 #: Commands that call the stages of a technique one after the other, without the workflow.
-ALONE = {"bcdi": {"reconstruct"}}
+ALONE = {"bcdi": {"reconstruct"}, "bragg": {"watch"}}
 
 
 def stages(technique: str) -> dict[str, type[Options]]:

@@ -72,8 +72,13 @@ class LiveScan:
         until, places = time.monotonic() + _TOGETHER, frame_places(series)
         find_invalid = InvalidPixels(series, self._options.frames)
         done: list[MeasuredFrame] = []
+        pending = self.pending(series)
         with beside_writers():
-            for number, raw in self._read(series, self.pending(series)):
+            if pending and not self._growing.begun and pending[0] != (first := self.wanted(series)[0]):
+                # The command was started again: the mask begins as it did before.
+                for number, raw in self._read(series, [first]):
+                    self._growing.add(find_invalid(number, raw))
+            for number, raw in self._read(series, pending):
                 try:
                     measured = self._measure(series, find_invalid, number, raw)
                 except InputError as error:

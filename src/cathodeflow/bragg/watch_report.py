@@ -62,7 +62,7 @@ class WatchReport:
         self._drawn: str | None = None
         self._state: tuple[object, ...] = ()
         self._rings: pd.DataFrame | None = None
-        self._counts: dict[tuple[str, int], tuple[int, int]] = {}
+        self._counts: dict[tuple[str | int, ...], tuple[int, int]] = {}
 
     def update(self, series: FrameSeries, *, waiting: int, status: str, always: bool = False) -> None:
         """Bring everything up to date, at most about once a second, if something is new.
@@ -140,12 +140,13 @@ class WatchReport:
         rows = []
         for number, frame in enumerate(frames):
             key = frame.path, frame.index
-            if key not in self._counts:
+            measured = (*key, frame.content, frame.method)
+            if measured not in self._counts:
                 good = from_records(frame.peaks).fitted.good
-                self._counts[key] = len(frame.peaks), int(good.sum())
+                self._counts[measured] = len(frame.peaks), int(good.sum())
             done = self._scan.measured_at.get(key)
             lag = np.nan if done is None else max(0.0, done - self._growing.arrival(*key))
-            rows.append((number, *key, *self._counts[key], lag))
+            rows.append((number, *key, *self._counts[measured], lag))
         return pd.DataFrame(rows, columns=["frame", "file", "index", "peaks", "good", "lag"])
 
 

@@ -124,6 +124,11 @@ class GrowingMask:
         self._images = images
         self._always: Mask | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether there was a frame."""
+        return self._always is not None
+
     def add(self, invalid: Mask) -> Mask:
         """Take in the pixels without a count of one more frame, and return the mask: those, and the mask image's."""
         self._always = invalid if self._always is None else self._always & invalid
