@@ -1,37 +1,24 @@
-"""Peaks of single frames, found and fitted, and the table of all of them as peaks.h5 has it."""
+"""Peaks of single frames: found, fitted, and kept as records between frames and peaks.h5."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from cathodeflow.bragg.binning import to_detector
-from cathodeflow.bragg.flags import FLAGS, flag_peaks, is_good
+from cathodeflow.bragg.candidate_table import COLUMNS, candidate_columns
+from cathodeflow.bragg.fitted_peaks import FittedPeaks, FrameFits, fit_and_flag
+from cathodeflow.bragg.flags import FLAGS
 from cathodeflow.bragg.options import FindPeaks, Fit
-from cathodeflow.bragg.peak_fits import PeakFits, deviations, fit_frame, fit_peaks
+from cathodeflow.bragg.peak_fits import PeakFits
 from cathodeflow.bragg.peak_search import CANDIDATE, candidates
-
-Bools = NDArray[np.bool_]
-
-
-class FittedPeaks(NamedTuple):
-    """Fits of the candidates of one frame, or of several, and their flags by name, (n,) bool each."""
-
-    fits: PeakFits
-    flags: dict[str, Bools]
-
-    @property
-    def good(self) -> Bools:
-        """(n,) bool: converged and without a flag."""
-        return is_good(self.fits, self.flags)
 
 
 class FramePeaks(NamedTuple):
     """Candidates of one frame, (n,) of the type `CANDIDATE`, and their fits."""
 
     found: NDArray[np.void]
-    fitted: FittedPeaks
+    fitted: FrameFits
 
 
 _PREFIX = "candidate_"
@@ -59,117 +46,38 @@ def from_records(records: NDArray[np.void]) -> FramePeaks:
     for name in CANDIDATE.names or ():
         found[name] = records[_PREFIX + name]
     fits = PeakFits(**{name: records[name].copy() for name in PeakFits._fields})
-    return FramePeaks(found, FittedPeaks(fits, {name: records[name].copy() for name in FLAGS}))
+    return FramePeaks(found, FrameFits(fits, {name: records[name].copy() for name in FLAGS}))
 
 
-def fit_candidates(
-    frame: NDArray[np.floating],
-    rows: ArrayLike,
-    cols: ArrayLike,
-    options: Fit,
-    *,
-    mask: Bools,
-    saturated: Bools,
-    variance: ArrayLike,
-) -> FittedPeaks:
-    """Fit and flag the candidates of one frame; parameters are those of `fit_frame`."""
-    fits = fit_frame(frame, rows, cols, options, mask=mask, saturated=saturated, variance=variance)
-    return FittedPeaks(fits, flag_peaks(fits, rows, cols, options, mask=mask, saturated=saturated))
-
-
-def measure_frame(
-    frame: NDArray[np.floating],
-    search: FindPeaks,
-    fit: Fit,
-    *,
-    mask: Bools,
-    saturated: Bools,
-    variance: ArrayLike,
-) -> FramePeaks:
-    """Find and fit the peaks of one corrected frame.
+def table_of(frames: Sequence[FramePeaks], options: Fit, binning: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments of `io.peaks.write_peaks` but the path, and the figures of merit; as `FittedPeaks.table`.
 
     Parameters
     ----------
-    frame : (row, col) floating
-        Finite counts.
-    search : FindPeaks
-    fit : Fit
-    mask, saturated : (row, col) bool
-        Bad and saturated pixels.
-    variance : float or (row, col) float
-        As of `fit_frame`.
+    frames : sequence of FramePeaks
+        In their order, at least one.
+    options : Fit
+    binning : int
+        Side of the binned blocks [px].
     """
-    found = candidates(frame, search, mask=mask)
-    given = {"mask": mask, "saturated": saturated, "variance": variance}
-    return FramePeaks(found, fit_candidates(frame, found["row"], found["col"], fit, **given))
+    fitted = FittedPeaks(options)
+    for frame in frames:
+        fitted.append(frame.fitted)
+    columns = candidate_columns([frame.found for frame in frames])
+    return fitted.table({name: columns[name] for name in COLUMNS}, binning)
 
 
 def warm_up(search: FindPeaks, fit: Fit) -> None:
-    """Load, and compile where that was not done before, all that `measure_frame` needs: seconds before the first frame.
+    """Load, and compile where that was not done before, all that peaks need: seconds before the first frame.
 
-    Two peaks that overlap, one of them at a saturated pixel, take all ways through the fits.
+    Two peaks that overlap, and one at a saturated pixel, take all ways through the fits.
     """
     row, col = np.mgrid[:40, :40]
-    peaks = [200 * np.exp(-((row - r) ** 2 + (col - c) ** 2) / 4) for r, c in ((12, 12), (12, 16), (28, 28))]
-    frame = np.float32(search.min_value + 10 * search.min_persistence + 50 + sum(peaks))
-    frame = np.random.default_rng(0).poisson(frame).astype(np.float32)
+    height = 200 + 10 * search.min_persistence
+    peaks = sum(np.exp(-((row - r) ** 2 + (col - c) ** 2) / 4) for r, c in ((12, 12), (12, 16), (28, 28)))
+    frame = np.random.default_rng(0).poisson(search.min_value + height * np.asarray(peaks)).astype(np.float32)
     saturated = np.zeros(frame.shape, bool)
     saturated[28, 28] = True
-    variance = np.zeros(frame.shape)
-    measure_frame(frame, search, fit, mask=np.zeros(frame.shape, bool), saturated=saturated, variance=variance)
-
-
-def join_fits(parts: Sequence[FittedPeaks], options: Fit) -> FittedPeaks:
-    """Join the fits of frames in their order; of no frame, columns without rows."""
-    # An empty patch stands for no peak at all, so that the columns keep their types.
-    none = fit_peaks(np.empty((0, options.patch_size, options.patch_size)), options)
-    every = [*parts, FittedPeaks(none, {name: np.zeros(0, bool) for name in FLAGS})]
-    fits = {name: np.concatenate([getattr(part.fits, name) for part in every]) for name in PeakFits._fields}
-    return FittedPeaks(PeakFits(**fits), {name: np.concatenate([part.flags[name] for part in every]) for name in FLAGS})
-
-
-def join_frames(parts: Sequence[FramePeaks], options: Fit) -> tuple[dict[str, NDArray[Any]], FittedPeaks]:
-    """Join the peaks of frames in their order.
-
-    Returns
-    -------
-    dict of str to (n,) array
-        `frame` (number in the sequence) and the columns of the candidates.
-    FittedPeaks
-    """
-    found = np.concatenate([np.zeros(0, CANDIDATE), *(part.found for part in parts)])
-    columns = {"frame": np.repeat(np.arange(len(parts)), [len(part.found) for part in parts])}
-    columns |= {name: found[name] for name in CANDIDATE.names or ()}
-    return columns, join_fits([part.fitted for part in parts], options)
-
-
-def peak_columns(found: Any, fitted: FittedPeaks, options: Fit, *, binning: int) -> dict[str, Any]:
-    """Return the arguments of `write_peaks` for fitted candidates.
-
-    Parameters
-    ----------
-    found : DataFrame, or mapping of str to (n,) array
-        Candidates with the columns `frame`, `row`, `col`, `npeaks`, `persistence` and `central`.
-    fitted : FittedPeaks
-    options : Fit
-    binning : int
-        Side of the blocks of raw pixels that were summed [px].
-    """
-    fits = fitted.fits
-    rows, cols = np.asarray(found["row"]), np.asarray(found["col"])
-    # A peak without a fit keeps the position of its pixel and is marked by an infinite deviation.
-    row = np.where(np.isfinite(fits.row), fits.row, rows)
-    col = np.where(np.isfinite(fits.col), fits.col, cols)
-    columns = {name: values for name, values in fits._asdict().items() if name not in ("row", "col")}
-    columns |= {"detector_row": to_detector(row, binning), "detector_col": to_detector(col, binning)}
-    columns |= {name: np.asarray(found[name]) for name in ("persistence", "central")}
-    columns |= {"candidate": np.arange(len(rows), dtype=np.uint32), **fitted.flags, "good": fitted.good}
-    return {
-        "fidx": found["frame"],
-        "row": row,
-        "col": col,
-        "deviations": deviations(fits, rows, cols, found["npeaks"]),
-        "npeaks": found["npeaks"],
-        "columns": columns,
-        "attributes": {"model": options.model, "binning": binning},
-    }
+    found = candidates(frame, search, mask=np.zeros(frame.shape, bool))
+    at = found["row"], found["col"]
+    fit_and_flag(frame, *at, fit, mask=np.zeros_like(saturated), saturated=saturated, variance=np.zeros(frame.shape))

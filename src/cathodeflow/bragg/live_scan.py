@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from cathodeflow.bragg.frame_peaks import FramePeaks, as_records, from_records
 from cathodeflow.bragg.options import Watch
-from cathodeflow.bragg.scan_corrections import CorrectionImages, InvalidPixels, sample_frames, scan_mask
-from cathodeflow.bragg.watching import GrowingMask, MeasuredCounts, Measurement, content_of
+from cathodeflow.bragg.raw_scan import Images, RawScan, each_frame, scan_of, scan_with
+from cathodeflow.bragg.watching import GrowingMask, MeasuredCounts, Measurement, SearchedFrame, content_of
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.frames import FrameSeries, read_frames
+from cathodeflow.io.frames import FrameSeries, count_limits, read_frames, stored_masks
 from cathodeflow.io.growing import frame_places
 from cathodeflow.io.hdf5 import beside_writers
 from cathodeflow.io.peak_parts import MeasuredFrame, PeakParts
+from cathodeflow.io.raw_format import FrameConditions
+from cathodeflow.parallel import thread_count
 from cathodeflow.progress import progress
 
 log = logging.getLogger("cathodeflow.bragg")
@@ -32,7 +34,7 @@ class LiveScan:
 
     Parameters
     ----------
-    images : CorrectionImages
+    images : Images
     options : Watch
     parts : PeakParts
         Frames that were measured before; new ones are added.
@@ -47,9 +49,9 @@ class LiveScan:
         Frames that cannot be used.
     """
 
-    def __init__(self, images: CorrectionImages, options: Watch, parts: PeakParts) -> None:
+    def __init__(self, images: Images, options: Watch, parts: PeakParts) -> None:
         self._images, self._options, self._parts = images, options, parts
-        self._growing = GrowingMask(images)
+        self._growing = GrowingMask(images.bad_pixels)
         self._measurement: Measurement | None = None
         self._warned: set[str] = set()
         self.last: tuple[str, MeasuredCounts] | None = None
@@ -70,24 +72,25 @@ class LiveScan:
     def measure_new(self, series: FrameSeries) -> int:
         """Measure frames that are there and not measured, for about half a second, and return their number."""
         until, places = time.monotonic() + _TOGETHER, frame_places(series)
-        find_invalid = InvalidPixels(series, self._options.frames)
         done: list[MeasuredFrame] = []
         pending = self.pending(series)
+        if not pending:
+            return 0
         with beside_writers():
-            if pending and not self._growing.begun and pending[0] != (first := self.wanted(series)[0]):
+            scan = self._open(series)
+            first = self.wanted(series)[0]
+            if not self._growing.begun and pending[0] != first:
                 # The command was started again: the mask begins as it did before.
                 for number, raw in self._read(series, [first]):
-                    self._growing.add(find_invalid(number, raw))
+                    self._growing.add(number, raw, scan.correction)
             for number, raw in self._read(series, pending):
                 try:
-                    measured = self._measure(series, find_invalid, number, raw)
+                    measured, method = self._measure(scan, number, raw)
                 except InputError as error:
                     self.rejected[places[number]] = error
                     self._warn(error)
                     continue
-                assert self._measurement is not None
-                digests = content_of(raw), self._measurement.method(number)
-                done.append(MeasuredFrame(*places[number], *digests, as_records(measured.peaks)))
+                done.append(MeasuredFrame(*places[number], content_of(raw), method, as_records(measured.peaks)))
                 path, index = places[number]
                 several = index > 0 or (number + 1 < len(places) and places[number + 1][0] == path)
                 self.last = f"{path}, frame {index}" if several else path, measured
@@ -95,7 +98,7 @@ class LiveScan:
                     break
         if done:
             self._parts.add(done)
-            self.measured_at |= dict.fromkeys([(frame.path, frame.index) for frame in done], time.time())
+            self.measured_at |= dict.fromkeys([(frame.path, frame.number) for frame in done], time.time())
         return len(done)
 
     def finish(self, series: FrameSeries) -> list[FramePeaks]:
@@ -112,29 +115,27 @@ class LiveScan:
         options, places = self._options.frames, frame_places(series)
         bad: list[InputError] = []
         found: dict[int, MeasuredFrame] = {}
-        contents: dict[int, str] = {}
+        again: list[MeasuredFrame] = []
+        n_again, stored = 0, time.monotonic()
         with beside_writers():
-            find_invalid = InvalidPixels(series, options)
-            samples = sample_frames(series, options)
-            mask = scan_mask([find_invalid(*sample) for sample in samples], self._images, series.source)
-            measurement = Measurement(series, self._images, find_invalid, mask, self._options)
+            scan = scan_of(series, self._images, options, _no_conditions(series))
+            measurement = Measurement(scan, self._options)
 
-            def changed() -> Iterator[tuple[int, NDArray[Any]]]:
-                frames = read_frames(series, options.start, options.stop, options.step, bad=bad)
-                for number, raw in progress(frames, "comparing", total=len(self.wanted(series))):
-                    before, content = self._parts.frames.get(places[number]), content_of(raw)
-                    if before and (before.content, before.method) == (content, measurement.method(number)):
-                        found[number] = before
-                    else:
-                        contents[number] = content
-                        yield number, raw
+            def compare(number: int, raw: NDArray[Any]) -> tuple[int, str, str, SearchedFrame | None]:
+                content, method = content_of(raw), measurement.method(number)
+                before = self._parts.frames.get(places[number])
+                same = before is not None and (before.content, before.method) == (content, method)
+                return number, content, method, None if same else measurement.search(number, raw)
 
-            again: list[MeasuredFrame] = []
-            stored = time.monotonic()
-            for number, measured in measurement.measure(changed(), bad):
-                digests = contents[number], measurement.method(number)
-                found[number] = MeasuredFrame(*places[number], *digests, as_records(measured.peaks))
+            frames = each_frame(scan, compare, workers=thread_count(), bad=bad)
+            for number, content, method, searched in progress(frames, "comparing", total=len(scan.wanted)):
+                if searched is None:
+                    found[number] = self._parts.frames[places[number]]
+                    continue
+                records = as_records(measurement.fit(searched).peaks)
+                found[number] = MeasuredFrame(*places[number], content, method, records)
                 again.append(found[number])
+                n_again += 1
                 if time.monotonic() > stored + 10 * _TOGETHER:
                     self._parts.add(again)
                     again, stored = [], time.monotonic()
@@ -144,23 +145,38 @@ class LiveScan:
             self._warn(problem)
         if not found:
             raise InputError(series.source, "no frame", "at least one frame")
-        if contents:
-            log.info("%d of %d frames measured again, with the final mask or counts", len(contents), len(found))
+        if n_again:
+            log.info("%d of %d frames measured again, with the final mask or counts", n_again, len(found))
         ordered = [found[number] for number in sorted(found)]
         self._parts.join(ordered)
         return [from_records(frame.peaks) for frame in ordered]
 
-    def _measure(
-        self, series: FrameSeries, find_invalid: InvalidPixels, number: int, raw: NDArray[Any]
-    ) -> MeasuredCounts:
-        mask = self._growing.add(find_invalid(number, raw))
+    def _open(self, series: FrameSeries) -> RawScan:
+        """Return the scan with the mask so far, whose series is a longer one."""
+        now = None if self._measurement is None else self._measurement.scan
+        limits = count_limits(series)
+        if now is None or now.correction.limits != limits:
+            now = scan_with(series, self._images, self._options.frames, self._no_mask(series), _no_conditions(series))
+            self._measurement = None
+        mask_of = stored_masks(series) if self._options.frames.stored_mask else None
+        return now._replace(series=series, correction=now.correction._replace(mask_of=mask_of))
+
+    def _no_mask(self, series: FrameSeries) -> NDArray[np.bool_]:
+        bad = self._images.bad_pixels
+        return np.zeros(series.shape, bool) if bad is None else bad
+
+    def _measure(self, scan: RawScan, number: int, raw: NDArray[Any]) -> tuple[MeasuredCounts, str]:
+        mask = self._growing.add(number, raw, scan.correction)
         if mask.all():
-            raise InputError(f"{series.source}, frame {number}", "no pixel with a count that is not masked", "counts")
+            where = f"{scan.series.source}, frame {number}"
+            raise InputError(where, "no pixel with a count that is not masked", "counts")
         now = self._measurement
-        if now is None or now.find_invalid.limits != find_invalid.limits or not np.array_equal(now.mask, mask):
-            self._measurement = now = Measurement(series, self._images, find_invalid, mask, self._options)
-        now.find_invalid = find_invalid
-        return next(now.measure([(number, raw)]))[1]
+        if now is None or not np.array_equal(now.scan.correction.mask, mask):
+            masked = scan_with(scan.series, self._images, self._options.frames, mask, scan.conditions)
+            self._measurement = now = Measurement(masked, self._options)
+        elif now.scan.series is not scan.series:
+            now.scan = scan
+        return now.fit(now.search(number, raw)), now.method(number)
 
     def _read(self, series: FrameSeries, numbers: list[int]) -> Iterator[tuple[int, NDArray[Any]]]:
         """Read frames, as many as follow each other at a time; those that cannot be read now are tried again later."""
@@ -175,3 +191,8 @@ class LiveScan:
         if str(error) not in self._warned:
             self._warned.add(str(error))
             log.warning("left out: %s", error)
+
+
+def _no_conditions(series: FrameSeries) -> FrameConditions:
+    """Peaks need no angles and energies of the frames."""
+    return FrameConditions(*np.full((2, series.n_frames), np.nan))

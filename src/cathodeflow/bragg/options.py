@@ -273,6 +273,14 @@ class Fit(Options):
     _odd = field_validator("patch_size")(odd)
 
 
+class Measure(Options):
+    """Options of all stages from raw frames to fitted peaks, for `cathodeflow bragg measure`."""
+
+    frames: Frames = option(Frames(), "Correction of raw frames.")
+    find_peaks: FindPeaks = option(FindPeaks(), "Peak search.")
+    fit: Fit = option(Fit(), "Peak fits.")
+
+
 class Patches(Options):
     """Frames and fitted peaks -> labelled patches for the training."""
 
@@ -408,9 +416,9 @@ class Watch(Options):
     """Options of `cathodeflow bragg watch`, with those of the stages that it takes the place of."""
 
     interval: float = option(
-        0.4,
-        "Time between two looks at the folder or file. A file that does not change in between is complete; increase it "
-        "if writing a file pauses for longer.",
+        0.25,
+        "Time between two looks at the folder or file. A file that did not change for this time is complete; increase "
+        "it if the detector pauses for longer while it writes a file.",
         unit="s",
         ge=0.05,
         le=60,
@@ -451,6 +459,12 @@ class Section(TechniqueSection):
     compare: Compare = option(Compare(), "Comparison of network, fit and truth.")
     geometry: Geometry = option(Geometry(), "Scattering angles and lattice spacings.")
     figures: Figures = option(Figures(), "Figures.")
+    one_pass: bool = option(
+        True,
+        "Measure scans with the role `fit` by one job each, from raw frames to fitted peaks, several times as fast as "
+        "one job each for frames, search and fits; frames.h5 then has the pixels of one frame only. Disable it to keep "
+        "all corrected frames.",
+    )
 
     sample_class: ClassVar[type[Sample]] = Scan
 

@@ -115,11 +115,11 @@ def find_rings(d: Floats, d_err: Floats, *, gap: float, min_spots: int) -> Rings
             mean, error, count = ring_mean(d[part], d_err[part])
             ends = np.log(2 * np.pi / np.array([d[part].max(), d[part].min()]))
             rows.append((*ends, 2 * np.pi / mean, mean, error, count))
-    low, high, *columns, spots = np.array(rows, np.float64).reshape(-1, 6).T
+    low, high, middle_q, mean_d, mean_err, spots = np.array(rows, np.float64).reshape(-1, 6).T
     middle = (high[:-1] + low[1:]) / 2
     low = np.maximum(low - _MOVED, np.concatenate([[-np.inf], middle])[: len(low)])
     high = np.minimum(high + _MOVED, np.concatenate([middle, [np.inf]])[: len(high)])
-    return Rings(np.exp(low), np.exp(high), *columns, spots.astype(np.int64))
+    return Rings(np.exp(low), np.exp(high), middle_q, mean_d, mean_err, spots.astype(np.int64))
 
 
 def ring_mean(d: Floats, d_err: Floats) -> tuple[float, float, int]:

@@ -48,8 +48,9 @@ def spots_of(
     """
     found = scattering(geometry, row, col, row_err=row_err, col_err=col_err, energy_kev=energy_kev)
     usable = np.isfinite(found.d) & np.isfinite(found.d_err) & (found.d_err > 0)
-    places = np.asarray(frame, np.int64), np.asarray(row, np.float64), np.asarray(col, np.float64)
-    return Spots(*join_spots(*(values[usable] for values in (*places, found.d, found.d_err))))
+    number = np.asarray(frame, np.int64)[usable]
+    rows, cols = np.asarray(row, np.float64)[usable], np.asarray(col, np.float64)[usable]
+    return Spots(*join_spots(number, rows, cols, found.d[usable], found.d_err[usable]))
 
 
 class StrainSoFar:

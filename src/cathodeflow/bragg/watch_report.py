@@ -139,7 +139,7 @@ class WatchReport:
     def _table(self, frames: Sequence[MeasuredFrame]) -> pd.DataFrame:
         rows = []
         for number, frame in enumerate(frames):
-            key = frame.path, frame.index
+            key = frame.path, frame.number
             measured = (*key, frame.content, frame.method)
             if measured not in self._counts:
                 good = from_records(frame.peaks).fitted.good

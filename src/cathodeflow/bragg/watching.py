@@ -6,23 +6,30 @@ the mask and of all else that peaks depend on: at the end, frames that were meas
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.binning import bin_frame, bin_mask
-from cathodeflow.bragg.corrections import corrected_frames, detector_mask, extra_variance, saturation_level
-from cathodeflow.bragg.frame_peaks import FramePeaks, measure_frame
+from cathodeflow.bragg.corrections import detector_mask, invalid_pixels
+from cathodeflow.bragg.fitted_peaks import fit_and_flag, pixel_variance
+from cathodeflow.bragg.frame_peaks import FramePeaks
 from cathodeflow.bragg.options import Watch
-from cathodeflow.bragg.scan_corrections import CorrectionImages, InvalidPixels
-from cathodeflow.errors import InputError
-from cathodeflow.io.frames import FrameSeries
-from cathodeflow.io.frames_file import stored_counts
+from cathodeflow.bragg.peak_search import candidates
+from cathodeflow.bragg.prepared_frames import Correction, prepared_frame
+from cathodeflow.bragg.raw_scan import RawScan
+from cathodeflow.io.frames_file import StoredFrame, storable
 
 Raw = NDArray[Any]
 Mask = NDArray[np.bool_]
+
+
+class SearchedFrame(NamedTuple):
+    """A corrected frame as frames.h5 holds it, its bad pixels (row, col) bool, and its candidates."""
+
+    stored: StoredFrame
+    bad: Mask
+    found: NDArray[np.void]
 
 
 class MeasuredCounts(NamedTuple):
@@ -35,81 +42,60 @@ class MeasuredCounts(NamedTuple):
 
 def content_of(raw: Raw) -> str:
     """Return a digest of the counts of a raw frame."""
-    return hashlib.sha256(np.ascontiguousarray(raw)).hexdigest()[:32]
+    return hashlib.sha256(np.ascontiguousarray(raw).data).hexdigest()[:32]
 
 
 class Measurement:
-    """Correct raw frames with one mask, find their peaks and fit them.
+    """Correct raw frames of a scan, find their peaks and fit them.
 
     Parameters
     ----------
-    series : FrameSeries
-    images : CorrectionImages
-    find_invalid : InvalidPixels
-        Of the series; may be replaced by that of a longer one with the same limits.
-    mask : (row, col) bool
-        Raw pixels that are bad in all frames.
+    scan : RawScan
     options : Watch
-        `frames`, `find_peaks` and `fit`.
+        `find_peaks` and `fit`.
     """
 
-    def __init__(
-        self, series: FrameSeries, images: CorrectionImages, find_invalid: InvalidPixels, mask: Mask, options: Watch
-    ) -> None:
-        self._source, self._images, self.find_invalid = series.source, images, find_invalid
-        self.mask, self._options = mask, options
-        binning, fit, limits = options.frames.binning, options.fit, find_invalid.limits
-        self._binned = bin_mask(mask, binning)
-        subtracted = images.subtracted()
-        dark = None if subtracted is None else bin_frame(np.where(mask, 0, subtracted), binning).astype(np.float32)
-        self._variance = extra_variance(
-            dark,
-            images.dark_frames,
-            binning=binning,
-            read_noise=fit.read_noise,
-            dark_gain=fit.gain if fit.dark_noise == "poisson" else 0.0,
-        )
-        self._saturation = saturation_level(series.dtype, options.frames, limits) * binning**2
-        self._common = hashlib.sha256(repr((series.shape, series.dtype.str, limits)).encode())
-        self._common.update(np.packbits(mask).tobytes())
+    def __init__(self, scan: RawScan, options: Watch) -> None:
+        self.scan, self._options = scan, options
+        binning = scan.correction.options.binning
+        self._variance = pixel_variance(scan.dark, scan.dark_frames, binning, options.fit)
+        about = scan.series.shape, scan.series.dtype.str, scan.correction.limits
+        self._common = hashlib.sha256(repr(about).encode())
+        self._common.update(np.packbits(scan.correction.mask).tobytes())
 
     def method(self, number: int) -> str:
         """Return a digest of what the peaks of a frame depend on, without its counts, the options and the images."""
         digest = self._common.copy()
-        if (stored := self.find_invalid.stored(number)) is not None:
+        mask_of = self.scan.correction.mask_of
+        if mask_of is not None and (stored := mask_of(number)) is not None:
             digest.update(np.packbits(stored).tobytes())
         return digest.hexdigest()[:32]
 
-    def measure(
-        self, frames: Iterable[tuple[int, Raw]], bad: list[InputError] | None = None
-    ) -> Iterator[tuple[int, MeasuredCounts]]:
-        """Measure raw frames one by one.
+    def search(self, number: int, raw: Raw) -> SearchedFrame:
+        """Correct a raw frame and find its candidates; may run in any thread.
 
-        Parameters
-        ----------
-        frames : iterable of (int, (row, col) array)
-            Number in the series, and raw frame.
-        bad : list of InputError, optional
-            As of `corrected_frames`.
+        Raises
+        ------
+        InputError
+            The frame is rejected, as by `prepared_frame`.
         """
-        corrected = corrected_frames(
-            frames,
-            self._options.frames,
-            source=self._source,
-            mask=self.mask,
-            find_invalid=self.find_invalid,
-            limits=self.find_invalid.limits,
-            dark_image=self._images.dark_image,
-            sensitivity=self._images.sensitivity,
-            bad=bad,
+        scan = self.scan
+        stored = storable(prepared_frame(number, raw, scan.correction), scan.mask, scan.saturation)
+        bad = stored.bad_pixels(scan.mask)
+        return SearchedFrame(stored, bad, candidates(stored.pixels, self._options.find_peaks, mask=bad))
+
+    def fit(self, frame: SearchedFrame) -> MeasuredCounts:
+        """Fit the candidates of a frame, in several threads of its own."""
+        at = frame.found["row"], frame.found["col"]
+        fitted = fit_and_flag(
+            frame.stored.pixels,
+            *at,
+            options=self._options.fit,
+            mask=frame.bad,
+            saturated=frame.stored.saturated_pixels(),
+            variance=self._variance,
         )
-        for number, frame in corrected:
-            stored = stored_counts(frame, self._binned, self._saturation)
-            masked = self._binned if stored.invalid is None else self._binned | stored.invalid
-            saturated = np.zeros(masked.shape, bool) if stored.saturated is None else stored.saturated
-            pixels = {"mask": masked, "saturated": saturated, "variance": self._variance}
-            peaks = measure_frame(stored.counts, self._options.find_peaks, self._options.fit, **pixels)
-            yield number, MeasuredCounts(stored.counts, masked, peaks)
+        return MeasuredCounts(frame.stored.pixels, frame.bad, FramePeaks(frame.found, fitted))
 
 
 class GrowingMask:
@@ -117,11 +103,12 @@ class GrowingMask:
 
     Parameters
     ----------
-    images : CorrectionImages
+    bad_pixels : (row, col) bool, optional
+        Of the mask image.
     """
 
-    def __init__(self, images: CorrectionImages) -> None:
-        self._images = images
+    def __init__(self, bad_pixels: Mask | None) -> None:
+        self._bad_pixels = bad_pixels
         self._always: Mask | None = None
 
     @property
@@ -129,7 +116,10 @@ class GrowingMask:
         """Whether there was a frame."""
         return self._always is not None
 
-    def add(self, invalid: Mask) -> Mask:
-        """Take in the pixels without a count of one more frame, and return the mask: those, and the mask image's."""
+    def add(self, number: int, raw: Raw, correction: Correction) -> Mask:
+        """Take in one more raw frame, and return the mask; the mask of the correction is not used."""
+        invalid = invalid_pixels(raw, correction.options, correction.limits)
+        stored = None if correction.mask_of is None else correction.mask_of(number)
+        invalid = invalid if stored is None else invalid | stored
         self._always = invalid if self._always is None else self._always & invalid
-        return detector_mask([self._always], bad=self._images.bad_pixels)
+        return detector_mask([self._always], bad=self._bad_pixels)

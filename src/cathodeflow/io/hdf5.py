@@ -8,7 +8,6 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import h5py
@@ -113,26 +112,26 @@ def new_dataset(group: h5py.Group, name: str, data: NDArray[Any] | None = None, 
     return group.create_dataset(name, data=data, chunks=chunks, fletcher32=True, track_times=False, **keywords)
 
 
-# Whether files are read that other programs are writing.
-_BESIDE_WRITERS: ContextVar[bool] = ContextVar("beside_writers", default=False)
+# Number of blocks at work that read files which other programs are writing; also for the threads that they start.
+_BESIDE_WRITERS: list[None] = []
 
 
 @contextmanager
 def beside_writers() -> Iterator[None]:
-    """Read HDF5 files, in this thread, while other programs write them.
+    """Read HDF5 files, in this block and its threads, while other programs write them.
 
     Files are not locked, as a writer that opens its file again would fail at our lock; and files that are open for
     single writer, multiple readers (SWMR) are opened as their readers.
     """
-    token = _BESIDE_WRITERS.set(True)
+    _BESIDE_WRITERS.append(None)
     try:
         yield
     finally:
-        _BESIDE_WRITERS.reset(token)
+        _BESIDE_WRITERS.pop()
 
 
 def _opened(path: _Path) -> h5py.File:
-    if not _BESIDE_WRITERS.get():
+    if not _BESIDE_WRITERS:
         return h5py.File(path, "r", locking="best-effort")
     try:
         return h5py.File(path, "r", locking=False)

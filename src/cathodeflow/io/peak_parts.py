@@ -34,7 +34,7 @@ class MeasuredFrame(NamedTuple):
 
     Attributes
     ----------
-    path, index : str, int
+    path, number : str, int
         File, and number of the frame in it.
     content : str
         Digest of the raw counts.
@@ -44,7 +44,7 @@ class MeasuredFrame(NamedTuple):
     """
 
     path: str
-    index: int
+    number: int
     content: str
     method: str
     peaks: NDArray[np.void]
@@ -103,7 +103,7 @@ class PeakParts:
                 log.warning("measured again: %s", error)
                 path.unlink()
                 continue
-            self.frames |= {(frame.path, frame.index): frame for frame in read}
+            self.frames |= {(frame.path, frame.number): frame for frame in read}
             self._next = int(_NAME.fullmatch(path.name)[1]) + 1  # type: ignore[index]
 
     def __enter__(self) -> "PeakParts":
@@ -115,7 +115,7 @@ class PeakParts:
     def add(self, frames: Iterable[MeasuredFrame]) -> None:
         """Write a part with frames; they take the place of those of before."""
         added = list(frames)
-        self.frames |= {(frame.path, frame.index): frame for frame in added}
+        self.frames |= {(frame.path, frame.number): frame for frame in added}
         with _unrecorded():
             _write(self._folder / f"part_{self._next:06d}.h5", added, self._dtype)
         self._next += 1

@@ -1,24 +1,19 @@
 """Stage: correct and bin the raw frames of a scan."""
 
-import logging
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.binning import bin_frame, bin_mask, binned_shape
-from cathodeflow.bragg.corrections import corrected_frames, detector_mask, invalid_pixels, saturation_level
-from cathodeflow.bragg.options import Frames, require_apart
-from cathodeflow.bragg.scan_corrections import InvalidPixels, read_correction_images, sample_frames, scan_mask
+from cathodeflow.bragg.options import Frames
+from cathodeflow.bragg.prepared_frames import prepared_frame
+from cathodeflow.bragg.raw_scan import each_frame, open_scan, report
 from cathodeflow.errors import InputError
-from cathodeflow.io.frames import FrameSeries, open_series, read_frames, unless_bad
+from cathodeflow.io.frames import unless_bad
 from cathodeflow.io.frames_file import write_frames
-from cathodeflow.io.raw_format import FrameConditions
-from cathodeflow.io.series_conditions import read_conditions, series_conditions
+from cathodeflow.parallel import thread_count
 from cathodeflow.progress import progress
 from cathodeflow.stage import Metrics, OutputFile, Source, stage
-
-log = logging.getLogger("cathodeflow.bragg")
 
 
 @stage("bragg.frames")
@@ -62,99 +57,15 @@ def frames(
         A line for every file or frame that cannot be used, and for a dark image, flat field, mask or table that does
         not fit.
     """
-    require_apart({"frames": source, "dark": dark, "flat": flat, "mask": mask})
-    series = open_series(source, on_bad_file=options.on_bad_file)
-    images = read_correction_images(series.shape, options, dark=dark, flat=flat, mask=mask)
-    conditions = _conditions(series, omega, energy_kev, options)
+    scan = open_scan(source, options, dark=dark, flat=flat, mask=mask, omega=omega, energy_kev=energy_kev)
     bad: list[InputError] = []
-    wanted = range(series.n_frames)[options.start : options.stop : options.step]
-    find_invalid = InvalidPixels(series, options)
-    limits = find_invalid.limits
-    samples = sample_frames(series, options)
-    detector = scan_mask([find_invalid(*sample) for sample in samples], images, source)
-    without = detector_mask([invalid_pixels(raw, options, limits) for _, raw in samples])
-    corrected = corrected_frames(
-        read_frames(series, options.start, options.stop, options.step, bad=bad),
-        options,
-        source=source,
-        mask=detector,
-        find_invalid=find_invalid,
-        limits=limits,
-        dark_image=images.dark_image,
-        sensitivity=images.sensitivity,
-        bad=bad,
-    )
+
+    def correct(number: int, raw: NDArray[Any]) -> tuple[int, NDArray[np.float32]]:
+        return number, prepared_frame(number, raw, scan.correction)
+
+    corrected = each_frame(scan, correct, workers=thread_count(), bad=bad)
     if options.on_bad_file == "fail":
         corrected = unless_bad(corrected, bad)
-    subtracted = images.subtracted()
-    binned = bin_mask(detector, options.binning)
-    written, invalid, saturated = write_frames(
-        out,
-        progress(corrected, "frames", total=len(wanted)),
-        shape=binned_shape(series.shape, options.binning),
-        mask=binned,
-        binning=options.binning,
-        source=source,
-        raw_shape=series.shape,
-        compression=options.compression,
-        saturation=saturation_level(samples[0][1].dtype, options, limits) * options.binning**2,
-        dark=None if subtracted is None else bin_frame(np.where(detector, 0, subtracted), options.binning),
-        dark_frames=images.dark_frames,
-        conditions=conditions,
-    )
-    for problem in (*series.bad, *bad):
-        log.warning("left out: %s", problem)
-    log.info("%d frames of %d x %d pixels written, %d bad pixels", written, *binned.shape, int(binned.sum()))
-    if saturated:
-        log.info("%d saturated pixels, left out of the fits", saturated)
-    if 2 * np.count_nonzero(binned) > binned.size:
-        log.warning("more than half of the pixels are bad: if the mask has 0 at bad pixels, set invert_mask")
-    if without.any():
-        shown = " to ".join(f"{value:.10g}" for value in dict.fromkeys(_ends(samples[0][1][without])))
-        log.info("%d pixels without a count in all frames, which hold %s", np.count_nonzero(without), shown)
-    if invalid:
-        log.info("%d pixels without a count in single frames, masked there", invalid)
-    return Metrics(
-        {
-            "frames": written,
-            "frames_left_out": len(wanted) - written,
-            "files": len(series.files),
-            "rows": binned.shape[0],
-            "cols": binned.shape[1],
-            "bad_pixels": int(binned.sum()),
-            "invalid_pixels": invalid,
-            "saturated_pixels": saturated,
-            "with_omega": int(np.isfinite(conditions.omega).sum()),
-            "with_energy": int(np.isfinite(conditions.energy_kev).sum()),
-        }
-    )
-
-
-def _conditions(series: FrameSeries, omega: str | None, energy_kev: float | None, options: Frames) -> FrameConditions:
-    """Find the angle and energy of each frame: as given, else in the given table, else in the raw files."""
-    if omega is None:
-        found = _stored_conditions(series, options.omega_name)
-    else:
-        given = read_conditions(omega, series.n_frames, options.omega_name)
-        stored = _stored_conditions(series, None) if np.isnan(given).any() else given
-        found = FrameConditions(*(np.where(np.isnan(a), b, a) for a, b in zip(given, stored, strict=True)))
-    if energy_kev is None:
-        return found
-    if not 0 < energy_kev < np.inf:
-        raise InputError("--energy-kev", f"{energy_kev:g}", "more than 0")
-    return found._replace(energy_kev=np.full(series.n_frames, energy_kev))
-
-
-def _stored_conditions(series: FrameSeries, omega_name: str | None) -> FrameConditions:
-    """Find the angle and energy of each frame in the raw files; what was not asked for is no reason to stop."""
-    try:
-        return series_conditions(series, omega_name)
-    except InputError as error:
-        if omega_name is not None:
-            raise
-        log.warning("angle and energy of the frames are not kept: %s", error)
-        return FrameConditions(*np.full((2, series.n_frames), np.nan))
-
-
-def _ends(values: NDArray[Any]) -> tuple[float, float]:
-    return float(values.min()), float(values.max())
+    counted = write_frames(out, progress(corrected, "frames", total=len(scan.wanted)), **scan.layout())
+    written, invalid, saturated = counted
+    return Metrics(report(scan, bad, written=written, invalid=invalid, saturated=saturated))

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cathodeflow
-from cathodeflow.bragg.frame_peaks import RECORD, join_frames, peak_columns, warm_up
+from cathodeflow.bragg.frame_peaks import RECORD, table_of, warm_up
 from cathodeflow.bragg.live_scan import LiveScan
 from cathodeflow.bragg.live_view import page as live_page
 from cathodeflow.bragg.options import Watch, require_apart
-from cathodeflow.bragg.scan_corrections import CorrectionImages, read_correction_images
+from cathodeflow.bragg.raw_scan import Images, read_images
 from cathodeflow.bragg.strain_so_far import Spots, StrainSoFar, spots_of
 from cathodeflow.bragg.watch_report import WatchReport
 from cathodeflow.config import complete, validate
@@ -91,7 +91,7 @@ def watch(
         options = _with_config(options, config)
     images_given = {"dark": dark, "flat": flat, "mask": mask}
     require_apart({"frames": source, **images_given})
-    growing = GrowingSeries(source, settle=options.interval / 2)
+    growing = GrowingSeries(source, settle=options.interval)
     page = LivePage(live_page())
     with ExitStack() as stack:
         if options.port is not None:
@@ -100,7 +100,7 @@ def watch(
         page.update({"source": source, **_nothing_yet(options)}, {})
         warm_up(options.find_peaks, options.fit)
         series = _first(growing, source, options)
-        images = read_correction_images(series.shape, options.frames, **images_given)
+        images = read_images(series.shape, options.frames, **images_given)
         parts = stack.enter_context(PeakParts(Path(out) / "parts", _settings(source, images, options), RECORD))
         if parts.frames:
             log.info("%d frames were measured before", len(parts.frames))
@@ -117,23 +117,13 @@ def watch(
         report.update(series, waiting=len(scan.pending(series)), status="comparing all frames", always=True)
         require_apart({"frames": source, **images_given})
         peaks = scan.finish(series)
-        columns, fitted = join_frames(peaks, options.fit)
-        write_peaks(
-            Path(out) / "peaks.h5", **peak_columns(columns, fitted, options.fit, binning=options.frames.binning)
-        )
+        table, figures = table_of(peaks, options.fit, options.frames.binning)
+        write_peaks(Path(out) / "peaks.h5", **table)
         report.update(series, waiting=0, status="finished", always=True)
-    log.info("%d peaks on %d frames written, %d good", len(fitted.good), len(peaks), np.count_nonzero(fitted.good))
+    log.info("%d peaks on %d frames written", figures["peaks"], len(peaks))
     lags = np.array([done - growing.arrival(*key) for key, done in scan.measured_at.items()])
-    return Metrics(
-        {
-            "frames": len(peaks),
-            "peaks": len(fitted.good),
-            "share_converged": float(fitted.fits.converged.mean()) if len(fitted.good) else None,
-            "share_good": float(fitted.good.mean()) if len(fitted.good) else None,
-            "median_lag": median(lags),
-            "max_lag": float(lags.max()) if len(lags) else None,
-        }
-    )
+    of_time = {"median_lag": median(lags), "max_lag": float(lags.max()) if len(lags) else None}
+    return Metrics({"frames": len(peaks), **figures, **of_time})
 
 
 def _follow(
@@ -200,7 +190,7 @@ def _with_config(options: Watch, path: str) -> Watch:
     return options.model_copy(update={name: complete(settings, getattr(section, name)) for name in _SECTIONS})
 
 
-def _settings(source: str, images: CorrectionImages, options: Watch) -> dict[str, Any]:
+def _settings(source: str, images: Images, options: Watch) -> dict[str, Any]:
     """Return all that the peaks depend on but the frames themselves."""
 
     def digest(image: NDArray[Any] | None) -> str | None:
