@@ -369,3 +369,10 @@ def test_a_spot_of_another_ring_does_not_count():
     d = np.array([2.0, 2.001, 1.999, 2.0005, 1.9995, 2.3])
     mean, error, used = ring_mean(d, np.full(6, 1e-4))
     assert used == 5 and mean == pytest.approx(2.0, abs=3 * error) and error < 1e-3
+
+
+def test_every_column_of_the_tables_is_explained():
+    text = (Path(__file__).parents[2] / "docs" / "bragg.md").read_text().partition("## While a scan runs")[2]
+    rings = find_rings(np.full(9, 2.0), np.full(9, 1e-3), gap=0.01, min_spots=2)
+    names = [*ring_strain(rings, np.full(9, 2.0), np.full(9, 1e-3)), "frame", "file", "index", "peaks", "good", "lag"]
+    assert [name for name in names if f"`{name}`" not in text] == []

@@ -58,7 +58,7 @@ class WatchReport:
         self._source, self._folder, self._growing, self._scan = source, Path(folder), growing, scan
         self._parts, self._page, self._strain, self._options = parts, page, strain, options
         self._shown = self._lined = -np.inf
-        self._took = 0.0
+        self._took, self._told = 0.0, 0
         self._drawn: str | None = None
         self._state: tuple[object, ...] = ()
         self._rings: pd.DataFrame | None = None
@@ -103,8 +103,9 @@ class WatchReport:
             "status": status,
         }
         self._show(table, figures)
-        if now > self._lined + _LINES or always:
-            self._lined = now
+        # Nothing is said of a scan that pauses.
+        if always or (now > self._lined + _LINES and len(frames) != self._told):
+            self._lined, self._told = now, len(frames)
             behind = "" if lag is None else f", {lag:.1f} s behind"
             held = f", {waiting} waiting" if waiting else ""
             log.info("%d frames, %.1f frames/s%s%s, %d peaks", len(frames), speed, behind, held, figures["peaks"])
