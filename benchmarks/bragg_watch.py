@@ -1,8 +1,8 @@
 """How far is `cathodeflow bragg watch` behind the detector? Frames of the demo, dropped at a constant rate.
 
 Another process writes the frames of a simulated scan into a folder, each in two halves, or into an HDF5 file that is
-open for SWMR; the lag of a frame is the time from the end of writing (time of change of the file) until its peaks are on
-the disk. `--rate 1` is the demo's scan at one frame a second; `--rows 2048 --cols 2048` are frames of an Eiger 4M.
+open for SWMR; the lag of a frame is the time from the end of writing (time of change of the file) until its peaks are
+on the disk. `--rate 1` is the demo's scan at one frame a second; `--rows 2048 --cols 2048` are frames of an Eiger 4M.
 """
 
 import argparse

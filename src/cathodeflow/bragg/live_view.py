@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
 from cathodeflow.bragg.frame_peaks import FramePeaks
 from cathodeflow.bragg.watching import MeasuredCounts
 from cathodeflow.io.text import package_text
-from cathodeflow.plotting import MAP
 
 # Longest side of the image [px].
 _SIDE = 1024
@@ -34,6 +32,11 @@ def frame_image(frame: MeasuredCounts) -> bytes:
     Large frames are reduced: a pixel of the image is the highest of the pixels that it stands for, so that no peak is
     lost. Bad pixels are grey.
     """
+    # Imported here, as it takes a second that no frame should wait for in a command without a page.
+    from matplotlib import colormaps
+
+    from cathodeflow.plotting import MAP
+
     counts = np.where(frame.bad, -np.inf, frame.counts)
     step = -(-max(counts.shape) // _SIDE)
     rows, cols = (-(-side // step) for side in counts.shape)

@@ -102,7 +102,8 @@ class WatchReport:
             "peaks": int(table["peaks"].sum()),
             "status": status,
         }
-        self._show(table, figures)
+        if self._page.address:
+            self._show(table, figures)
         # Nothing is said of a scan that pauses.
         if always or (now > self._lined + _LINES and len(frames) != self._told):
             self._lined, self._told = now, len(frames)
