@@ -376,3 +376,61 @@ def test_every_column_of_the_tables_is_explained():
     rings = find_rings(np.full(9, 2.0), np.full(9, 1e-3), gap=0.01, min_spots=2)
     names = [*ring_strain(rings, np.full(9, 2.0), np.full(9, 1e-3)), "frame", "file", "index", "peaks", "good", "lag"]
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+PONI = """poni_version: 2.1
+Detector: Detector
+Detector_config: {"pixel1": 1e-4, "pixel2": 1e-4, "max_shape": [160, 160], "orientation": 3}
+Distance: 0.05
+Poni1: 0.008
+Poni2: -0.002
+Rot1: 0.0
+Rot2: 0.0
+Rot3: 0.0
+Wavelength: 4e-11
+"""
+
+
+def spots_on_rings(folder, radii, seed):
+    """Write frames of spots on rings about (79.5, -20.5), each on three of four frames, and a PONI file."""
+    rng = np.random.default_rng(seed)
+    row, col = np.mgrid[:160, :160]
+    frames = np.full((12, 160, 160), 5.0)
+    for number in range(1, 12, 4):
+        for radius in radii:
+            for azimuth in np.deg2rad(np.arange(-24, 25, 8) + rng.uniform(-1, 1, 7)):
+                at = 79.5 + radius * np.sin(azimuth), -20.5 + radius * np.cos(azimuth)
+                spot = 3000 * np.exp(-((row - at[0]) ** 2 + (col - at[1]) ** 2) / 6)
+                for frame, part in ((-1, 0.4), (0, 1), (1, 0.4)):
+                    frames[number + frame] += part * spot
+    folder.mkdir()
+    for number, frame in enumerate(rng.poisson(frames).astype(np.uint16)):
+        tifffile.imwrite(folder / f"a_{number}.tif", frame)
+    (folder.parent / "d.poni").write_text(PONI)
+
+
+@pytest.mark.parametrize("binning", [1, 2])
+def test_the_strain_relative_to_another_scan_is_that_of_the_rings(tmp_path, binning):
+    """The lattice spacing of a ring of radius r is wavelength / (2 sin(atan(r / distance) / 2))."""
+    before, later = (70.0, 110.0, 140.0), (70.3, 109.8, 140.0)
+    search = FindPeaks(min_value=100, min_persistence=100)
+    options = Watch(port=None, idle=0.1, interval=0.05, frames=Frames(binning=binning), find_peaks=search)
+    spots_on_rings(tmp_path / "before", before, 0)
+    spots_on_rings(tmp_path / "later", later, 1)
+    bragg.watch(str(tmp_path / "before"), out=tmp_path / "b", options=options)
+    given = {"geometry": tmp_path / "d.poni", "reference": tmp_path / "b" / "peaks.h5"}
+    bragg.watch(str(tmp_path / "later"), out=tmp_path / "a", options=options, **given)
+    table = pd.read_csv(tmp_path / "a" / "rings.csv")
+    d, expected = (0.4 / (2 * np.sin(np.arctan(np.array(radii) * 1e-4 / 0.05) / 2)) for radii in (before, later))
+    # A spot on three frames counts once.
+    assert table["spots"].tolist() == table["reference_spots"].tolist() == [21, 21, 21]
+    np.testing.assert_allclose(table["d_reference"], d, rtol=3e-4)
+    strain = expected / d - 1
+    assert (np.abs(table["strain"] - strain) < 4 * table["strain_err"]).all()
+    assert (table["strain_err"] < 2e-4).all() and abs(strain[0]) > 3e-3
+    # Relative to its own first frames, nothing is strained.
+    own = options.model_copy(update={"reference_frames": 4})
+    bragg.watch(str(tmp_path / "later"), out=tmp_path / "c", geometry=tmp_path / "d.poni", options=own)
+    table = pd.read_csv(tmp_path / "c" / "rings.csv")
+    assert table["reference_spots"].tolist() == [7, 7, 7] and table["spots"].tolist() == [14, 14, 14]
+    assert (np.abs(table["strain"]) < 4 * table["strain_err"]).all()

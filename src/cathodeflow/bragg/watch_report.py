@@ -105,7 +105,7 @@ class WatchReport:
         if self._page.address:
             self._show(table, figures)
         # Nothing is said of a scan that pauses.
-        if always or (now > self._lined + _LINES and len(frames) != self._told):
+        if status == "finished" or (now > self._lined + _LINES and len(frames) != self._told):
             self._lined, self._told = now, len(frames)
             behind = "" if lag is None else f", {lag:.1f} s behind"
             held = f", {waiting} waiting" if waiting else ""
