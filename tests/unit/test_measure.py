@@ -249,3 +249,44 @@ def test_an_overview_has_all_but_the_pixels_of_other_frames(tmp_path, monkeypatc
     assert Path("fitted.png").is_file()
     with pytest.raises(InputError, match="found an overview"):
         bragg.find_peaks("o.h5", out="c2.parquet")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "options", "dark", "stored"),
+    [
+        ("u2", {}, False, "u2"),
+        ("u1", {}, False, "u2"),
+        ("u2", {"binning": 4}, False, "u4"),
+        ("i4", {"allow_negative": True}, False, "i4"),
+        ("u4", {"saturation": 900}, False, "u4"),
+        ("u4", {"saturation": 900.5}, False, "f4"),
+        ("u2", {}, True, "f4"),
+        ("f4", {}, False, "f4"),
+        ("i8", {}, False, "f4"),
+    ],
+)
+def test_whole_counts_are_stored_as_integers_and_read_as_they_were(dtype, options, dark, stored, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    frames = rng.poisson(40, (3, 32, 36)).astype(dtype)
+    if dtype != "u1":
+        frames[1, 4, 5:7] = 1000
+    if options.get("allow_negative"):
+        frames[1, 8:16] -= 60
+    write_hdf5("raw.h5", frames)
+    if dark:
+        np.save("dark.npy", np.full((32, 36), 0.25))
+    frame_options = Frames(max_saturated=1, **options)
+    bragg.frames("raw.h5", out="f.h5", dark="dark.npy" if dark else None, options=frame_options)
+    with h5py.File("f.h5") as file:
+        assert file["frames"].dtype == stored
+    n = options.get("binning", 1)
+    expected = (frames.astype(float) - 0.25 * dark).reshape(3, 32 // n, n, 36 // n, n).sum(axis=(2, 4))
+    with read_frames_file("f.h5") as file:
+        found = np.array(list(file.frames))
+        assert found.dtype == np.float32
+        if "saturation" in options:
+            assert file.saturated[:, 1:].tolist() == [[4, 5], [4, 6]]
+            # At least the level, and at least the highest count of the frame.
+            expected[1, 4, 5:7] = options["saturation"]
+        np.testing.assert_array_equal(found, expected)

@@ -1,13 +1,13 @@
 """frames.h5: detector frames in BraggNN's layout, written and read frame by frame.
 
-Dataset `frames` (frame, row, col) float32, a chunk per frame, bitshuffle and lz4 (BraggNN: Liu et al., IUCrJ 9, 104,
-2022). Additions of Cathodeflow: `mask` (row, col) uint8, 1 where a pixel is bad in all frames; `invalid_pixels` (n, 3)
-uint32, (frame, row, col) of pixels without a count in that frame alone, with the index of the frame in the file;
-`saturated_pixels`, alike, of pixels whose counts are only known to be high; `dark` (row, col) float32, the dark image
-that was subtracted; `frame_number` (frame,) int64, the number in the raw series; where they are known, `omega` [deg]
-and `energy` [keV], (frame,) float64; attributes `binning`, `source`, `raw_shape`, `compression`, `dark_frames`.
-Bad and invalid pixels are 0 in `frames`. Files that hold `frames` alone open too. An overview,
-as `bragg measure` writes it, has the pixels of the frames in its attribute `kept_frames` only.
+Dataset `frames` (frame, row, col) float32, or integers where all counts are whole, a chunk per frame, bitshuffle and
+lz4 (BraggNN: Liu et al., IUCrJ 9, 104, 2022). Additions of Cathodeflow: `mask` (row, col) uint8, 1 where a pixel is bad
+in all frames; `invalid_pixels` (n, 3) uint32, (frame, row, col) of pixels without a count in that frame alone, with the
+index of the frame in the file; `saturated_pixels`, alike, of pixels whose counts are only known to be high; `dark`
+(row, col) float32, the dark image that was subtracted; `frame_number` (frame,) int64, the number in the raw series;
+where they are known, `omega` [deg] and `energy` [keV], (frame,) float64; attributes `binning`, `source`, `raw_shape`,
+`compression`, `dark_frames`. Bad and invalid pixels are 0 in `frames`. Files that hold `frames` alone open too. An
+overview, as `bragg measure` writes it, has the pixels of the frames in its attribute `kept_frames` only.
 """
 
 import os
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import h5py
 import hdf5plugin
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import MAX_PIXELS, guarded, one_line
@@ -207,6 +207,7 @@ def write_frames(
     binning: int = 1,
     source: str = "",
     raw_shape: tuple[int, int] | None = None,
+    dtype: DTypeLike = np.float32,
     compression: str = "bitshuffle-lz4",
     saturation: float = np.inf,
     dark: NDArray[np.floating] | None = None,
@@ -232,6 +233,8 @@ def write_frames(
         Source of the frames.
     raw_shape : (int, int), optional
         (row, col) of the raw frames [px]. Default: `shape` times `binning`.
+    dtype : dtype
+        Type of the stored counts: float32, or integers that hold all of them.
     compression : {"bitshuffle-lz4", "gzip", "none"}
         The first needs a plugin of HDF5 to be read, the others do not.
     saturation : float
@@ -256,7 +259,7 @@ def write_frames(
         A frame or the mask has another shape.
     """
     numbers: list[int] = []
-    with _new_file(path, shape, mask, compression) as (file, dataset, listed, bad):
+    with _new_file(path, shape, mask, dtype, compression) as (file, dataset, listed, bad):
         for number, frame in frames:
             pixels = np.asarray(frame, dtype=np.float32)
             if pixels.shape != tuple(shape):  # HDF5 would broadcast it
@@ -265,7 +268,7 @@ def write_frames(
             _append(listed[0], len(numbers), stored.invalid)
             _append(listed[1], len(numbers), stored.saturated)
             dataset.resize(len(numbers) + 1, axis=0)
-            dataset[len(numbers)] = stored.pixels
+            dataset[len(numbers)] = stored.pixels.astype(dtype, copy=False)
             numbers.append(int(number))
             file.require_room()
         if not numbers:
@@ -288,6 +291,7 @@ def write_overview(
     binning: int,
     source: str,
     raw_shape: tuple[int, int],
+    dtype: DTypeLike,
     compression: str,
     saturation: float,
     dark: NDArray[np.floating] | None,
@@ -307,23 +311,23 @@ def write_overview(
         Frames that are kept, by their index in `numbers`; counts as `storable` gives them.
     invalid, saturated : sequence of (n, 2) int
         (row, col) of such pixels of each frame, as of `storable`.
-    shape, mask, binning, source, raw_shape, compression, saturation, dark, dark_frames, conditions
+    shape, mask, binning, source, raw_shape, dtype, compression, saturation, dark, dark_frames, conditions
         As for `write_frames`.
     """
-    with _new_file(path, shape, mask, compression) as (file, dataset, listed, _):
+    with _new_file(path, shape, mask, dtype, compression) as (file, dataset, listed, _):
         for index, marked in enumerate(zip(invalid, saturated, strict=True)):
             for where, places in zip(listed, marked, strict=True):
                 _append(where, index, places)
         dataset.resize(len(numbers), axis=0)
         for index, pixels in frames.items():
-            dataset[index] = pixels
+            dataset[index] = pixels.astype(dtype, copy=False)
         file.attrs["kept_frames"] = np.array(sorted(frames), dtype=np.int64)
         _describe(file, list(numbers), binning, source, raw_shape, compression, dark, dark_frames, conditions)
 
 
 @contextmanager
 def _new_file(
-    path: str | os.PathLike[str], shape: tuple[int, int], mask: ArrayLike | None, compression: str
+    path: str | os.PathLike[str], shape: tuple[int, int], mask: ArrayLike | None, dtype: DTypeLike, compression: str
 ) -> Iterator[tuple[NewFile, h5py.Dataset, tuple[h5py.Dataset, h5py.Dataset], NDArray[np.uint8]]]:
     """Create a file with empty datasets of frames, invalid and saturated pixels, and its mask."""
     bad = np.zeros(shape, np.uint8) if mask is None else np.asarray(mask, dtype=bool).astype(np.uint8)
@@ -335,7 +339,7 @@ def _new_file(
             "frames",
             shape=(0, *shape),
             maxshape=(None, *shape),
-            dtype=np.float32,
+            dtype=dtype,
             chunks=(1, *shape),
             **_COMPRESSIONS[compression],
         )

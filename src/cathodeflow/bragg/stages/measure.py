@@ -75,7 +75,7 @@ def measure(
         Pixels at which it is not above 0 are bad.
     mask : path
         Mask image: 0 at good pixels, any other value at bad pixels and gaps; the other way round with
-        `--frames.invert-mask`. `FILE.h5::/DATASET` may lie in the file of the frames; its own `pixel_mask` is used
+        `--frames-invert-mask`. `FILE.h5::/DATASET` may lie in the file of the frames; its own `pixel_mask` is used
         without this option.
     omega : path
         Orientation angle of the sample, and the photon energy, of each raw frame, for `frames_out`, instead of those in
