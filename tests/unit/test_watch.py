@@ -94,7 +94,9 @@ for count, number in enumerate(order):
                 file.write(part)
                 file.flush()
                 time.sleep(0.02)
-    time.sleep(0.08)
+    time.sleep(0.05)
+    while count == 11 and not os.path.exists(folder + "/.killed"):
+        time.sleep(0.02)
 """
 
 
@@ -120,6 +122,7 @@ def test_killed_and_started_again_the_peaks_are_those_of_the_finished_scan(tmp_p
             urllib.request.urlopen(f"{address}../settings.json")
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
+        (raw / ".killed").touch()
         before = measured(out)
         again = cathodeflow_watch(raw, out, *flags, "--port", "none", "--record", out / "watch.json")
         log = again.communicate(timeout=60)[1]
