@@ -1,5 +1,6 @@
 """Raw frames to fitted peaks in one pass: the same bytes as stage by stage, for any number of workers."""
 
+import gzip
 import threading
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from fabio.edfimage import EdfImage
 
 from cathodeflow import bragg
 from cathodeflow.bragg.options import FindPeaks, Fit, Frames, Measure
@@ -290,3 +292,13 @@ def test_whole_counts_are_stored_as_integers_and_read_as_they_were(dtype, option
             # At least the level, and at least the highest count of the frame.
             expected[1, 4, 5:7] = options["saturation"]
         np.testing.assert_array_equal(found, expected)
+
+
+def test_files_that_a_decoder_process_reads_are_read_in_several_threads(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    for number, frame in enumerate(raw_frames(6)):
+        EdfImage(data=frame).write("frame.edf")
+        Path(f"raw_{number}.edf.gz").write_bytes(gzip.compress(Path("frame.edf").read_bytes()))
+    assert at_once("raw_*.edf.gz", Measure())[1] == stage_by_stage("raw_*.edf.gz", Measure())[1]
+    assert len(pd.read_parquet("mc.parquet")) > 50
