@@ -62,7 +62,7 @@ def cathodeflow_watch(source, out, *flags):
     return start("-m", "cathodeflow", "bragg", "watch", source, "--out", out, *flags)
 
 
-def until(condition, seconds=60):
+def until(condition, seconds=240):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "nothing happened"
@@ -124,7 +124,7 @@ def test_killed_and_started_again_the_peaks_are_those_of_the_finished_scan(tmp_p
         first.wait()
         (raw / ".killed").touch()
         again = cathodeflow_watch(raw, out, *flags, "--port", "none", "--record", out / "watch.json")
-        log = again.communicate(timeout=60)[1]
+        log = again.communicate(timeout=240)[1]
     finally:
         for process in filter(None, (first, writer)):
             process.kill()
@@ -187,7 +187,7 @@ def test_a_swmr_file_is_followed_while_it_is_open_and_ctrl_c_ends_with_the_frame
         until(lambda: (out / "frames.csv").exists() and len(pd.read_csv(out / "frames.csv")) == 12)
         assert writer.poll() is None, "the file is still open"
         watcher.send_signal(signal.SIGINT)
-        log = watcher.communicate(timeout=60)[1]
+        log = watcher.communicate(timeout=240)[1]
     finally:
         watcher.kill()
         writer.communicate("")
