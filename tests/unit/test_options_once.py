@@ -18,7 +18,7 @@ SOURCES = ROOT / "src" / "cathodeflow"
 RULES = ROOT / "workflow" / "rules"
 TECHNIQUES = list(techniques())
 #: Commands that do the work of several stages with their options, and have no section of their own.
-ALONE = {"bcdi": {"reconstruct"}, "bragg": {"measure"}}
+ALONE = {"bcdi": {"reconstruct"}, "bragg": {"measure", "watch"}}
 
 
 def stages(technique: str) -> dict[str, type[Options]]:

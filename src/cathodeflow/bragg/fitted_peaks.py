@@ -1,7 +1,7 @@
 """Fits and flags of the candidates of a scan, frame by frame, and the table that they make."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,33 @@ def pixel_variance(
     return extra_variance(dark, dark_frames, binning=binning, read_noise=options.read_noise, dark_gain=dark_gain)
 
 
+class FrameFits(NamedTuple):
+    """Fits of the candidates of one frame, and their flags by name, (n,) bool each."""
+
+    fits: PeakFits
+    flags: dict[str, NDArray[np.bool_]]
+
+    @property
+    def good(self) -> NDArray[np.bool_]:
+        """(n,) bool: converged and without a flag."""
+        return is_good(self.fits, self.flags)
+
+
+def fit_and_flag(
+    frame: NDArray[np.floating],
+    rows: NDArray[np.integer],
+    cols: NDArray[np.integer],
+    options: Fit,
+    *,
+    mask: NDArray[np.bool_],
+    saturated: NDArray[np.bool_],
+    variance: NDArray[np.float64],
+) -> FrameFits:
+    """Fit and flag the candidates of one frame; parameters as for `fit_frame`."""
+    fits = fit_frame(frame, rows, cols, options, mask=mask, saturated=saturated, variance=variance)
+    return FrameFits(fits, flag_peaks(fits, rows, cols, options, mask=mask, saturated=saturated))
+
+
 class FittedPeaks:
     """Fits of the candidates, added frame by frame in the order of the table of candidates."""
 
@@ -53,10 +80,14 @@ class FittedPeaks:
         variance: NDArray[np.float64],
     ) -> int:
         """Fit and flag the candidates of one frame, and return how many converge; parameters as for `fit_frame`."""
-        fits = fit_frame(frame, rows, cols, self._options, mask=mask, saturated=saturated, variance=variance)
-        self._fits.append(fits)
-        self._flags.append(flag_peaks(fits, rows, cols, self._options, mask=mask, saturated=saturated))
-        return int(np.count_nonzero(fits.converged))
+        found = fit_and_flag(frame, rows, cols, self._options, mask=mask, saturated=saturated, variance=variance)
+        self.append(found)
+        return int(np.count_nonzero(found.fits.converged))
+
+    def append(self, found: FrameFits) -> None:
+        """Add fits that were made before."""
+        self._fits.append(found.fits)
+        self._flags.append(found.flags)
 
     def table(
         self, candidates: Mapping[str, NDArray[Any]], binning: int

@@ -82,6 +82,30 @@ class RawScan(NamedTuple):
         }
 
 
+class Images(NamedTuple):
+    """Images that the frames of a scan are corrected with; None without one.
+
+    Attributes
+    ----------
+    bad_pixels : (row, col) bool or None
+        Of the mask image, and where the flat field is not above 0.
+    dark_image : (row, col) float64 or None
+        [counts]
+    dark_frames : int
+        Number of frames of which it is the mean.
+    sensitivity : (row, col) float64 or None
+        Flat field, scaled to a median of 1.
+    dark : str or None
+        Source of the dark image, for errors.
+    """
+
+    bad_pixels: NDArray[np.bool_] | None
+    dark_image: NDArray[np.float64] | None
+    dark_frames: int
+    sensitivity: NDArray[np.float64] | None
+    dark: str | None
+
+
 def counts_type(scan: RawScan) -> np.dtype:
     """Return the type in which frames.h5 holds the counts of a scan: integers take .6 of the space of float32.
 
@@ -117,39 +141,77 @@ def open_scan(
     """
     require_apart({"frames": source, "dark": dark, "flat": flat, "mask": mask})
     series = open_series(source, on_bad_file=options.on_bad_file)
-    bad_pixels = read_mask(mask, shape=series.shape) if mask else None
+    images = read_images(series.shape, options, dark=dark, flat=flat, mask=mask)
+    return scan_of(series, images, options, _conditions(series, omega, energy_kev, options))
+
+
+def read_images(
+    shape: tuple[int, int],
+    options: Frames,
+    *,
+    dark: Source | None = None,
+    flat: Source | None = None,
+    mask: Source | None = None,
+) -> Images:
+    """Read dark image, flat field and mask for raw frames of a (row, col) shape, as far as they are given.
+
+    Raises
+    ------
+    InputError
+        One of them cannot be read or has another shape, or the mask leaves no pixel.
+    """
+    bad_pixels = read_mask(mask, shape=shape) if mask else None
     if bad_pixels is not None and options.invert_mask:
         bad_pixels = ~bad_pixels
-    dark_image, dark_frames = read_mean(dark, shape=series.shape) if dark else (None, 1)
+    dark_image, dark_frames = read_mean(dark, shape=shape) if dark else (None, 1)
     sensitivity = None
     if flat:
-        sensitivity = flat_field(read_mean(flat, shape=series.shape).image, where=flat, bad=bad_pixels)
+        sensitivity = flat_field(read_mean(flat, shape=shape).image, where=flat, bad=bad_pixels)
         insensitive = np.isnan(sensitivity)
         bad_pixels = insensitive if bad_pixels is None else bad_pixels | insensitive
-    conditions = _conditions(series, omega, energy_kev, options)
+    if bad_pixels is not None and bad_pixels.all():
+        raise InputError(str(mask or flat), "every pixel marked as bad", "a mask in which 0 means good (invert_mask)")
+    return Images(bad_pixels, dark_image, dark_frames, sensitivity, dark)
+
+
+def scan_of(series: FrameSeries, images: Images, options: Frames, conditions: FrameConditions) -> RawScan:
+    """Put together a scan whose last frame is there, with the pixels that are bad in all its frames.
+
+    Raises
+    ------
+    InputError
+        No frame can be read, no pixel is left, or the dark image has no finite count at one that is.
+    """
     limits = count_limits(series)
     mask_of = stored_masks(series) if options.stored_mask else None
-
     samples = _samples(series, options)
     invalid = [invalid_pixels(raw, options, limits) for _, raw in samples]
     stored = [None if mask_of is None else mask_of(number) for number, _ in samples]
     marked = [own if other is None else own | other for own, other in zip(invalid, stored, strict=True)]
-    detector = detector_mask(marked, bad=bad_pixels)
-    if bad_pixels is not None and bad_pixels.all():
-        raise InputError(str(mask or flat), "every pixel marked as bad", "a mask in which 0 means good (invert_mask)")
+    detector = detector_mask(marked, bad=images.bad_pixels)
     if detector.all():
-        raise InputError(source, "no pixel with a count that is not masked", "counts")
+        raise InputError(series.source, "no pixel with a count that is not masked", "counts")
+    dark_image = images.dark_image
     if dark_image is not None and (wrong := ~np.isfinite(dark_image) & ~detector).any():
         found = f"{np.count_nonzero(wrong)} pixels of NaN or infinity, or without a count"
-        raise InputError(str(dark), found, "finite counts on all pixels that are not masked")
+        raise InputError(str(images.dark), found, "finite counts on all pixels that are not masked")
+    scan = scan_with(series, images, options, detector, conditions)
+    return scan._replace(uncounted=_uncounted(samples[0][1], detector_mask(invalid)))
+
+
+def scan_with(
+    series: FrameSeries, images: Images, options: Frames, detector: NDArray[np.bool_], conditions: FrameConditions
+) -> RawScan:
+    """Put together a scan with given bad pixels of all raw frames, (row, col) bool; `uncounted` is left open."""
+    limits, dark_image, sensitivity = count_limits(series), images.dark_image, images.sensitivity
     correction = correction_of(
         options,
-        source=source,
+        source=series.source,
         mask=detector,
         limits=limits,
         dark_image=dark_image,
         sensitivity=sensitivity,
-        mask_of=mask_of,
+        mask_of=stored_masks(series) if options.stored_mask else None,
     )
     subtracted = dark_image if dark_image is None or sensitivity is None else dark_image / sensitivity
     binned_shape(series.shape, options.binning)
@@ -159,12 +221,12 @@ def open_scan(
         correction,
         conditions,
         bin_mask(detector, options.binning),
-        saturation_level(samples[0][1].dtype, options, limits) * options.binning**2,
+        saturation_level(series.dtype, options, limits) * options.binning**2,
         None
         if subtracted is None
         else bin_frame(np.where(detector, 0, subtracted), options.binning).astype(np.float32),
-        dark_frames,
-        _uncounted(samples[0][1], detector_mask(invalid)),
+        images.dark_frames,
+        (0, ""),
     )
 
 

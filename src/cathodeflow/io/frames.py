@@ -3,7 +3,7 @@
 import os
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from numbers import Integral
 from typing import Any, NamedTuple, TypeVar
@@ -78,6 +78,28 @@ def open_series(source: str, *, on_bad_file: str = "fail") -> FrameSeries:
             headers.append((path, read_header(path, dataset)))
         except InputError as error:
             headers.append((path, error))
+    return join_headers(source, headers, on_bad_file=on_bad_file)
+
+
+def join_headers(
+    source: str, headers: Sequence[tuple[str, FrameHeader | InputError]], *, on_bad_file: str = "fail"
+) -> FrameSeries:
+    """Make a series of files whose headers were read.
+
+    Parameters
+    ----------
+    source : str
+        Name of the series in errors.
+    headers : sequence of (str, FrameHeader or InputError)
+        Files in their order, with the header, or the reason why it cannot be used.
+    on_bad_file : {"fail", "skip"}
+        As of `open_series`.
+
+    Raises
+    ------
+    InputError
+        As in `open_series`.
+    """
     good = [(path, header) for path, header in headers if isinstance(header, FrameHeader)]
     if not good:
         raise InputErrors.of([error for _, error in headers if isinstance(error, InputError)])

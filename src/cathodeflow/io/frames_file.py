@@ -92,6 +92,23 @@ class StoredFrame(NamedTuple):
     invalid: NDArray[np.intp]
     saturated: NDArray[np.intp]
 
+    def bad_pixels(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the (row, col) bool mask of the frame, given that of all frames."""
+        return _marked(mask, self.invalid)
+
+    def saturated_pixels(self) -> NDArray[np.bool_]:
+        """Return the (row, col) bool mask of the saturated pixels."""
+        return _marked(np.zeros(self.pixels.shape, bool), self.saturated)
+
+
+def _marked(mask: NDArray[np.bool_], places: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Return a mask in which pixels (n, 2) are marked, too."""
+    if not len(places):
+        return mask
+    marked = mask.copy()
+    marked[tuple(places.T)] = True
+    return marked
+
 
 _NONE = np.empty((0, 2), np.intp)
 

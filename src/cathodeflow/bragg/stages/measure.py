@@ -104,7 +104,7 @@ def measure(
     def prepare(number: int, raw: NDArray[Any]) -> _Searched:
         counts = prepared_frame(number, raw, scan.correction)
         stored = storable(counts, scan.mask, scan.saturation)
-        bad_pixels = _marked(scan.mask, stored.invalid)
+        bad_pixels = stored.bad_pixels(scan.mask)
         return _Searched(number, counts, stored, bad_pixels, search(stored.pixels, options.find_peaks, mask=bad_pixels))
 
     def measured() -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -115,7 +115,7 @@ def measure(
         for frame in progress(frames, "measuring", total=len(scan.wanted)):
             n_converged = 0
             if len(frame.found):
-                full = _marked(np.zeros(scan.mask.shape, bool), frame.stored.saturated)
+                full = frame.stored.saturated_pixels()
                 at = frame.found["row"], frame.found["col"]
                 n_converged = fitted.add(frame.stored.pixels, *at, mask=frame.bad, saturated=full, variance=variance)
             if n_converged > most:
@@ -144,12 +144,3 @@ def measure(
     of_scan = report(scan, bad, written=len(found), **marked)
     log.info("%d peaks found and fitted, %d converged, %d good", *fitted.counts())
     return Metrics(of_scan | search_figures(found) | figures)
-
-
-def _marked(mask: NDArray[np.bool_], places: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Return a mask in which pixels (n, 2) are marked, too."""
-    if not len(places):
-        return mask
-    marked = mask.copy()
-    marked[tuple(places.T)] = True
-    return marked
