@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cathodeflow.bragg.cell_search import search_changes
 from cathodeflow.bragg.cells import Lattice, Reflections, log_spacing
 from cathodeflow.bragg.phases import resolve_phases
 from cathodeflow.bragg.population_cell import (
@@ -30,6 +31,11 @@ AMBIGUOUS, UNEXPLAINED = -1, -2
 # Largest offset, and root mean square of the residuals, of an assigned track, in standard deviations.
 _MAX_OFFSET, _MAX_RESIDUAL = 4.0, 4.0
 _HUBER = 2.0
+# Scatter that particles may have at least: reflections differ by much more, and the scatter of a state may be estimated
+# from other reflections.
+_MIN_SCATTER = 2e-4
+# Scatter of the lattice parameters of particles before it is estimated, which covers the errors of the search.
+FIRST_SCATTER = 0.0015
 
 
 class Assignment(NamedTuple):
@@ -109,7 +115,7 @@ def assign(
 ) -> Assignment:
     """Assign a reflection to each track, and fit the cells of the population in turn.
 
-    Begins with the tracks whose spacing in the reference state allows one reflection only.
+    Begins with the changes of the cell that `search_changes` finds.
 
     Parameters
     ----------
@@ -135,21 +141,18 @@ def assign(
     n_groups = len(states)
     prior = Prior(np.log(lattice.values), np.full(n_groups, PRIOR))
     near = prior._replace(width=np.where(np.isin(np.arange(n_groups), reference), cell_error, PRIOR))
-    population = start(prior.centre, n_groups, tolerance)
-    first = spacings.take(np.isin(spacings.group, reference))
-    here = population._replace(scatter=np.zeros_like(population.scatter))
-    reflection, probability = _decide(first, n_tracks, reflections, here, min_probability)
+    begin = search_changes(spacings, reference, n_groups, reflections, prior.centre, tolerance)
+    population = start(begin, tolerance, FIRST_SCATTER)
+    spacings = _resolved(spacings, n_tracks, reflections, population, states)
+    reflection, probability = _decide(spacings, n_tracks, reflections, population, min_probability, reference)
     for _ in range(iterations):
         known = reflection[spacings.track] >= 0
         if not known.any():
             break
         population, _ = _fit(spacings.take(known), reflection, reflections, population, near)
         before = reflection, spacings.group
-        # Also of tracks that are not assigned: their phase may be what is wrong with them.
-        best = probabilities(spacings, n_tracks, reflections, population)[0].argmax(axis=1)
-        parts = reflections.coefficients[best[spacings.track]]
-        spacings = spacings._replace(group=resolve_phases(spacings, parts, population, states))
-        reflection, probability = _decide(spacings, n_tracks, reflections, population, min_probability)
+        spacings = _resolved(spacings, n_tracks, reflections, population, states)
+        reflection, probability = _decide(spacings, n_tracks, reflections, population, min_probability, reference)
         if np.array_equal(before[0], reflection) and np.array_equal(before[1], spacings.group):
             break
     known, weights = reflection[spacings.track] >= 0, np.zeros(len(spacings.track))
@@ -157,6 +160,15 @@ def assign(
         # The given cell only serves to tell reflections apart: from here on it has no weight.
         population, weights[known] = _fit(spacings.take(known), reflection, reflections, population, prior)
     return Assignment(reflection, probability, population, spacings.group, weights)
+
+
+def _resolved(
+    spacings: Spacings, n_tracks: int, reflections: Reflections, population: Population, states: Ints
+) -> Spacings:
+    # Also of tracks that are not assigned: their phase may be what is wrong with them.
+    best = probabilities(spacings, n_tracks, reflections, population)[0].argmax(axis=1)
+    parts = reflections.coefficients[best[spacings.track]]
+    return spacings._replace(group=resolve_phases(spacings, parts, population, states))
 
 
 def _fit(
@@ -167,10 +179,20 @@ def _fit(
     return fit_population(known._replace(track=numbers), parts, before, prior)
 
 
+def _as_known(population: Population, reference: Ints) -> Population:
+    """Population with the errors of its changes from the reference state, and a minimum, counted as scatter."""
+    groups, p = population.log_parameters.shape
+    errors = population.covariance.reshape(groups, p, groups, p).diagonal(axis1=1, axis2=3)
+    own = np.einsum("ggp->gp", errors)
+    first = int(reference[0])
+    change = np.maximum(own + own[first] - errors[:, first] - errors[first], 0)
+    return population._replace(scatter=np.sqrt(np.square(population.scatter) + change + _MIN_SCATTER**2))
+
+
 def _decide(
-    spacings: Spacings, n_tracks: int, reflections: Reflections, population: Population, min_probability: float
+    spacings: Spacings, n_tracks: int, reflections: Reflections, population: Population, min_probability: float, reference: Ints
 ) -> tuple[Ints, Floats]:
-    probability, offset, size = probabilities(spacings, n_tracks, reflections, population)
+    probability, offset, size = probabilities(spacings, n_tracks, reflections, _as_known(population, reference))
     best = probability.argmax(axis=1)
     tracks = np.arange(n_tracks)
     highest = probability[tracks, best]

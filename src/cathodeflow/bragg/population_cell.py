@@ -115,15 +115,10 @@ class _Normal(NamedTuple):
     track_weight: Floats
 
 
-def start(log_parameters: Floats, n_groups: int, offset_scatter: float) -> Population:
-    """Population before any fit: the given cell (p,) in all groups, known to the prior."""
-    p = len(log_parameters)
-    return Population(
-        np.tile(log_parameters, (n_groups, 1)),
-        PRIOR**2 * np.eye(n_groups * p),
-        offset_scatter,
-        np.full((n_groups, p), PRIOR),
-    )
+def start(log_parameters: Floats, offset_scatter: float, scatter: float) -> Population:
+    """Population before any fit: cells (g, p), and the scatter of offsets and of lattice parameters."""
+    size = log_parameters.size
+    return Population(log_parameters, np.zeros((size, size)), offset_scatter, np.full(log_parameters.shape, scatter))
 
 
 def fit_population(
