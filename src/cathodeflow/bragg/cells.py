@@ -78,7 +78,12 @@ def as_lattice(cell: UnitCell, where: str) -> Lattice:
     InputError
         The space group is not known, lengths or angles disagree with it, or the system is monoclinic or triclinic.
     """
-    group = gemmi.find_spacegroup_by_name(cell.space_group, cell.angles[0], cell.angles[2])
+    alpha, gamma = (cell.angles[0], cell.angles[2]) if cell.angles else (0.0, 0.0)
+    name = cell.space_group.strip()
+    if name.isdigit() and 1 <= int(name) <= 230:
+        group = gemmi.get_spacegroup_reference_setting(int(name))
+    else:
+        group = gemmi.find_spacegroup_by_name(name, alpha, gamma)
     if group is None:
         raise InputError(where, f"space group {cell.space_group}", "a Hermann-Mauguin symbol such as R -3 m:H or 166")
     system = group.crystal_system_str()
@@ -90,8 +95,8 @@ def as_lattice(cell: UnitCell, where: str) -> Lattice:
     a, b, c = cell.lengths
     equal = {"cubic": (a == b == c), "tetragonal": a == b, "hexagonal": a == b, "orthorhombic": True}[system]
     angles = (90.0, 90.0, 120.0 if system == "hexagonal" else 90.0)
-    if not equal or not np.allclose(cell.angles, angles, atol=1e-3):
-        found = f"lengths {cell.lengths}, angles {cell.angles}"
+    if not equal or not np.allclose(cell.angles or angles, angles, atol=1e-3):
+        found = f"lengths {cell.lengths}" + (f", angles {cell.angles}" if cell.angles else "")
         raise InputError(where, found, f"those of a {system} cell, as the space group {group.xhm()} has it")
     names = _SYSTEMS[system]
     values = np.array([dict(a=a, b=b, c=c)[name] for name in names], np.float64)

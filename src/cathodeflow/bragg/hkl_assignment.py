@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cathodeflow.bragg.cell_search import search_changes
 from cathodeflow.bragg.cells import Lattice, Reflections, log_spacing
-from cathodeflow.bragg.phases import resolve_phases
+from cathodeflow.bragg.phases import alternatives, resolve_phases
 from cathodeflow.bragg.population_cell import (
     PRIOR,
     Floats,
@@ -62,7 +62,7 @@ class Assignment(NamedTuple):
 
 
 def probabilities(
-    spacings: Spacings, n_tracks: int, reflections: Reflections, population: Population
+    spacings: Spacings, n_tracks: int, reflections: Reflections, population: Population, states: Ints
 ) -> tuple[Floats, Floats, Floats]:
     """Probability of each reflection for each track.
 
@@ -74,6 +74,8 @@ def probabilities(
     n_tracks : int
     reflections : Reflections
     population : Population
+    states : (g,) int64
+        State of each group; a spot that may be in either phase of its state is in the one that fits.
 
     Returns
     -------
@@ -81,12 +83,17 @@ def probabilities(
         Probability (equal before the measurement for all reflections); offset of the track from the population in
         standard deviations; root mean square of the standardised residuals.
     """
-    tau = population.offset_scatter
+    tau, other = population.offset_scatter, alternatives(spacings, states)
+    choice = other != spacings.group
     count = np.maximum(np.bincount(spacings.track, minlength=n_tracks), 1)
     loss, offset, size = (np.empty((n_tracks, len(reflections.d))) for _ in range(3))
     for index, parts in enumerate(reflections.coefficients):
-        log_d, slopes = log_spacing(parts, population.log_parameters[spacings.group])
-        residual, variance = spacings.log_d - log_d, variances(spacings, slopes, population.scatter)
+        residual, variance = _residuals(spacings, parts, population)
+        if choice.any():
+            found = offsets(spacings, residual, tau, variance, np.where(choice, 0.0, 1.0), n_tracks)[spacings.track]
+            there, spread = _residuals(spacings._replace(group=other), parts, population)
+            better = choice & (np.square(there - found) / spread < np.square(residual - found) / variance)
+            residual, variance = np.where(better, there, residual), np.where(better, spread, variance)
         weights = np.ones(len(residual))
         for _ in range(4):
             found = offsets(spacings, residual, tau, variance, weights, n_tracks)
@@ -94,7 +101,8 @@ def probabilities(
             weights = np.minimum(1.0, _HUBER / np.maximum(u, _HUBER))
         huber = np.where(u < _HUBER, 0.5 * u * u, _HUBER * (u - 0.5 * _HUBER))
         offset[:, index] = found / tau
-        loss[:, index] = np.bincount(spacings.track, huber + 0.5 * np.log(variance), n_tracks) + 0.5 * offset[:, index] ** 2
+        loss[:, index] = np.bincount(spacings.track, huber + 0.5 * np.log(variance), n_tracks)
+        loss[:, index] += 0.5 * offset[:, index] ** 2
         size[:, index] = np.sqrt(np.bincount(spacings.track, np.minimum(u, 10) ** 2, n_tracks) / count)
     odds = np.exp(loss.min(axis=1, keepdims=True) - loss)
     return odds / odds.sum(axis=1, keepdims=True), offset, size
@@ -144,7 +152,7 @@ def assign(
     begin = search_changes(spacings, reference, n_groups, reflections, prior.centre, tolerance)
     population = start(begin, tolerance, FIRST_SCATTER)
     spacings = _resolved(spacings, n_tracks, reflections, population, states)
-    reflection, probability = _decide(spacings, n_tracks, reflections, population, min_probability, reference)
+    reflection, probability = _decide(spacings, n_tracks, reflections, population, min_probability, reference, states)
     for _ in range(iterations):
         known = reflection[spacings.track] >= 0
         if not known.any():
@@ -152,7 +160,7 @@ def assign(
         population, _ = _fit(spacings.take(known), reflection, reflections, population, near)
         before = reflection, spacings.group
         spacings = _resolved(spacings, n_tracks, reflections, population, states)
-        reflection, probability = _decide(spacings, n_tracks, reflections, population, min_probability, reference)
+        reflection, probability = _decide(spacings, n_tracks, reflections, population, min_probability, reference, states)
         if np.array_equal(before[0], reflection) and np.array_equal(before[1], spacings.group):
             break
     known, weights = reflection[spacings.track] >= 0, np.zeros(len(spacings.track))
@@ -162,11 +170,16 @@ def assign(
     return Assignment(reflection, probability, population, spacings.group, weights)
 
 
+def _residuals(spacings: Spacings, parts: Floats, population: Population) -> tuple[Floats, Floats]:
+    log_d, slopes = log_spacing(parts, population.log_parameters[spacings.group])
+    return spacings.log_d - log_d, variances(spacings, slopes, population.scatter)
+
+
 def _resolved(
     spacings: Spacings, n_tracks: int, reflections: Reflections, population: Population, states: Ints
 ) -> Spacings:
     # Also of tracks that are not assigned: their phase may be what is wrong with them.
-    best = probabilities(spacings, n_tracks, reflections, population)[0].argmax(axis=1)
+    best = probabilities(spacings, n_tracks, reflections, population, states)[0].argmax(axis=1)
     parts = reflections.coefficients[best[spacings.track]]
     return spacings._replace(group=resolve_phases(spacings, parts, population, states))
 
@@ -190,9 +203,9 @@ def _as_known(population: Population, reference: Ints) -> Population:
 
 
 def _decide(
-    spacings: Spacings, n_tracks: int, reflections: Reflections, population: Population, min_probability: float, reference: Ints
+    spacings: Spacings, n_tracks: int, reflections: Reflections, population: Population, min_probability: float, reference: Ints, states: Ints
 ) -> tuple[Ints, Floats]:
-    probability, offset, size = probabilities(spacings, n_tracks, reflections, _as_known(population, reference))
+    probability, offset, size = probabilities(spacings, n_tracks, reflections, _as_known(population, reference), states)
     best = probability.argmax(axis=1)
     tracks = np.arange(n_tracks)
     highest = probability[tracks, best]
