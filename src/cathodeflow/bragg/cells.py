@@ -165,14 +165,15 @@ def allowed_reflections(lattice: Lattice, low: float, high: float) -> Reflection
     lengths = by_name["a"], by_name.get("b", by_name["a"]), by_name.get("c", by_name["a"])
     cell = gemmi.UnitCell(*lengths, 90, 90, 120 if lattice.system == "hexagonal" else 90)
     unique = gemmi.make_miller_array(cell, lattice.space_group, low, high)
-    operations, families = lattice.space_group.operations(), {}
+    operations = lattice.space_group.operations()
+    families: dict[tuple[float, ...], tuple[Floats, list[tuple[int, int, int]]]] = {}
     for hkl in unique.tolist():
-        key = tuple(coefficients([hkl], lattice.system)[0].round(6))
-        families.setdefault(key, []).append(_usual(hkl, operations))
-    parts = np.array(list(families), np.float64).reshape(-1, len(lattice.names))
+        part = coefficients([hkl], lattice.system)[0]
+        families.setdefault(tuple(part.round(6)), (part, []))[1].append(_usual(hkl, operations))
+    parts = np.array([part for part, _ in families.values()]).reshape(-1, len(lattice.names))
     log_d, _ = log_spacing(parts, np.log(lattice.values))
     order = np.argsort(-log_d, kind="stable")
-    labels = [" / ".join(" ".join(map(str, hkl)) for hkl in sorted(set(found))) for found in families.values()]
+    labels = [" / ".join(" ".join(map(str, hkl)) for hkl in sorted(set(found))) for _, found in families.values()]
     return Reflections([labels[index] for index in order], parts[order], np.exp(log_d[order]))
 
 

@@ -5,7 +5,7 @@ a layered oxide then differ by how they move when c and a change. Both are in th
 under the model of `population_cell`; the cells of the population and the reflections of the tracks are refined in turn.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,10 +149,11 @@ def assign(
     n_groups = len(states)
     prior = Prior(np.log(lattice.values), np.full(n_groups, PRIOR))
     near = prior._replace(width=np.where(np.isin(np.arange(n_groups), reference), cell_error, PRIOR))
+    limits: dict[str, Any] = {"reference": reference, "tolerance": tolerance, "min_probability": min_probability}
     begin = search_changes(spacings, reference, n_groups, reflections, prior.centre, tolerance)
     population = start(begin, tolerance, FIRST_SCATTER)
     spacings = _resolved(spacings, n_tracks, reflections, population, states)
-    reflection, probability = _decide(spacings, n_tracks, reflections, population, min_probability, reference, states)
+    reflection, probability = _decide(spacings, n_tracks, reflections, population, states, **limits)
     for _ in range(iterations):
         known = reflection[spacings.track] >= 0
         if not known.any():
@@ -160,7 +161,7 @@ def assign(
         population, _ = _fit(spacings.take(known), reflection, reflections, population, near)
         before = reflection, spacings.group
         spacings = _resolved(spacings, n_tracks, reflections, population, states)
-        reflection, probability = _decide(spacings, n_tracks, reflections, population, min_probability, reference, states)
+        reflection, probability = _decide(spacings, n_tracks, reflections, population, states, **limits)
         if np.array_equal(before[0], reflection) and np.array_equal(before[1], spacings.group):
             break
     known, weights = reflection[spacings.track] >= 0, np.zeros(len(spacings.track))
@@ -192,20 +193,32 @@ def _fit(
     return fit_population(known._replace(track=numbers), parts, before, prior)
 
 
-def _as_known(population: Population, reference: Ints) -> Population:
-    """Population with the errors of its changes from the reference state, and a minimum, counted as scatter."""
+def _as_known(population: Population, reference: Ints, tolerance: float) -> Population:
+    """Population with the errors of its changes from the reference state, and limits, counted as scatter.
+
+    Beyond the tolerance it is not the particles that differ but the cell that does not fit.
+    """
     groups, p = population.log_parameters.shape
     errors = population.covariance.reshape(groups, p, groups, p).diagonal(axis1=1, axis2=3)
     own = np.einsum("ggp->gp", errors)
     first = int(reference[0])
     change = np.maximum(own + own[first] - errors[:, first] - errors[first], 0)
-    return population._replace(scatter=np.sqrt(np.square(population.scatter) + change + _MIN_SCATTER**2))
+    return population._replace(scatter=np.clip(np.sqrt(np.square(population.scatter) + change), _MIN_SCATTER, tolerance))
 
 
 def _decide(
-    spacings: Spacings, n_tracks: int, reflections: Reflections, population: Population, min_probability: float, reference: Ints, states: Ints
+    spacings: Spacings,
+    n_tracks: int,
+    reflections: Reflections,
+    population: Population,
+    states: Ints,
+    *,
+    reference: Ints,
+    tolerance: float,
+    min_probability: float,
 ) -> tuple[Ints, Floats]:
-    probability, offset, size = probabilities(spacings, n_tracks, reflections, _as_known(population, reference), states)
+    known = _as_known(population, reference, tolerance)
+    probability, offset, size = probabilities(spacings, n_tracks, reflections, known, states)
     best = probability.argmax(axis=1)
     tracks = np.arange(n_tracks)
     highest = probability[tracks, best]

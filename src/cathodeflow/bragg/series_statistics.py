@@ -10,13 +10,13 @@ Floats = NDArray[np.float64]
 #: Confidence levels of the intervals [%].
 LEVELS = (68, 95)
 # Squared deviations count up to this many variances, so that outliers do not make a distribution wide.
-_CUT = 9.0
+_CUT = 4.0
 
 
 def width(values: Floats, errors: Floats) -> float:
     """Standard deviation of the distribution that values were drawn from, without their errors of measurement.
 
-    The width w solves mean(min((x - median)^2 / (w^2 + error^2), 9)) = its expectation for normal variables.
+    The width w solves mean(min((x - median)^2 / (w^2 + error^2), 4)) = its expectation for normal variables.
 
     Examples
     --------

@@ -108,5 +108,6 @@ def _figures_of_merit(series: LatticeSeries) -> dict[str, int | float]:
         "tracks_ambiguous": int(np.sum(reflection == -1)),
         "tracks_unexplained": int(np.sum(reflection == -2)),
         "offset_scatter": series.population.offset_scatter,
+        "particle_scatter": float(series.population.scatter[series.population.determined].max(initial=0.0)),
         "median_strain_err": float(np.nanmedian(series.table.loc[series.table["strain_err"] > 0, "strain_err"])),
     }
