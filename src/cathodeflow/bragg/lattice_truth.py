@@ -33,7 +33,11 @@ def matched(spots: pd.DataFrame, true: pd.DataFrame) -> pd.DataFrame:
         return found
     columns = ["row", "col", "frame"]
     distance, nearest = cKDTree(true[columns].to_numpy() * scale).query(spots[columns].to_numpy() * scale)
-    near = distance <= _RADIUS
+    # Of several spots at a true one, the nearest.
+    order = np.argsort(distance, kind="stable")
+    nearest_spot = np.zeros(len(spots), bool)
+    nearest_spot[order[np.unique(nearest[order], return_index=True)[1]]] = True
+    near = nearest_spot & (distance <= _RADIUS)
     for name in ("peak", "phase", "d", "hkl"):
         found.loc[near, f"true_{name}"] = true[name].to_numpy()[nearest[near]]
     return found

@@ -11,6 +11,7 @@ from cathodeflow.bragg.cycler_join import cycler_columns, scan_voltages
 from cathodeflow.bragg.lattice_series import COLUMNS, LatticeSeries, lattice_series, usable_tracks
 from cathodeflow.bragg.lattice_truth import against_truth, truth_of
 from cathodeflow.bragg.options import Cell, Lattice
+from cathodeflow.bragg.particles import end_members
 from cathodeflow.bragg.series_summary import summarise
 from cathodeflow.bragg.simulation import TRUTH
 from cathodeflow.errors import InputError
@@ -71,6 +72,10 @@ def lattice(
         found.insert(2, "voltage", found["sample"].map(voltage))
         if times:
             found.insert(2, "time", found["sample"].map(times))
+    if truth:
+        found["a_true"], found["c_true"], found["phase_fraction_true"] = end_members(
+            found["state_of_charge"], found["phase"]
+        )
     write_csv(out, series.table, float_format="%.9g")
     write_csv(summary, found, float_format="%.9g")
     metrics = _figures_of_merit(series)
