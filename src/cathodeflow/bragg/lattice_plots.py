@@ -65,7 +65,9 @@ def _draw_parameter(axes: Axes, name: str, summary: pd.DataFrame, particles: pd.
         found = summary[(summary["phase"] == phase) & summary[f"{name}_median"].notna()]
         charge = found["state_of_charge"]
         for level, thick in ((95, 1.0), (68, 2.6)):
-            axes.vlines(charge, found[f"{name}_low{level}"], found[f"{name}_high{level}"], color=colour, linewidth=thick)
+            axes.vlines(
+                charge, found[f"{name}_low{level}"], found[f"{name}_high{level}"], color=colour, linewidth=thick
+            )
         if len(found):
             axes.plot(charge, found[f"{name}_median"], marker + "-", color=colour, linewidth=1.0, label=text)
     if f"{name}_true" in summary:
