@@ -25,7 +25,7 @@ from cathodeflow.bragg.cells import log_spacing
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: Standard deviation of the prior of a logarithmic lattice parameter about the given cell: cells change by some per cent.
+#: Standard deviation of the prior of a logarithmic lattice parameter about the given cell: cells change by per cents.
 PRIOR = 0.05
 #: A parameter counts as determined if its error is below this fraction of the prior's, which then has at most a
 #: twenty-fifth of the weight.
