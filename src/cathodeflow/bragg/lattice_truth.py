@@ -56,8 +56,8 @@ def against_truth(table: pd.DataFrame, true: pd.DataFrame) -> dict[str, Any]:
     Returns
     -------
     dict
-        `strain_error_median`, `strain_error_median_bright`: median absolute error of strain, and that of the half of the
-        spots with the higher intensity, of tracks that are the same particle in both states; `strain_bias_bright`:
+        `strain_error_median`, `strain_error_median_bright`: median absolute error of strain, and that of the half of
+        the spots with the higher intensity, of tracks that are the same particle in both states; `strain_bias_bright`:
         median error of that half. `d_z_rms`, `strain_z_rms`: root mean square of error / standard error, with values
         beyond 5 counted as 5; `d_z_beyond_5`: fraction of them.
         `hkl_right`: fraction of the assigned tracks with the true hkl.

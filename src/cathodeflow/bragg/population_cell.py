@@ -89,6 +89,15 @@ class Population(NamedTuple):
         errors = np.sqrt(np.diag(self.covariance)).reshape(self.log_parameters.shape)
         return np.asarray(errors < DETERMINED * PRIOR)
 
+    def take(self, groups: Ints) -> "Population":
+        """Take some of the groups."""
+        count, p = self.log_parameters.shape
+        blocks = self.covariance.reshape(count, p, count, p)[groups][:, :, groups]
+        size = len(groups) * p
+        return Population(
+            self.log_parameters[groups], blocks.reshape(size, size), self.offset_scatter, self.scatter[groups]
+        )
+
 
 class Prior(NamedTuple):
     """What is known of the cells before the measurement.

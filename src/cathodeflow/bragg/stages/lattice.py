@@ -82,7 +82,9 @@ def lattice(
     if truth and geometry:
         place = read_detector_geometry(geometry)
         truths = {Path(path).parent.name: read_table(path, list(TRUTH)) for path in truth}
-        metrics |= against_truth(series.table, truth_of(usable_tracks(table, tracks), truths, place))
+        metrics |= against_truth(
+            series.table, truth_of(usable_tracks(table, tracks).iloc[series.rows].reset_index(drop=True), truths, place)
+        )
     log.info(
         "%d of %d tracks have an hkl, %d are ambiguous, %d unexplained",
         metrics["tracks_assigned"], metrics["tracks"], metrics["tracks_ambiguous"], metrics["tracks_unexplained"],
