@@ -366,7 +366,7 @@ def test_the_stage_writes_tables_and_voltages(tracks: tuple[pd.DataFrame, pd.Dat
     options = LatticeOptions(bootstrap=100, cycler=Cycler(file=str(tmp_path / "cycler.csv")))
     out, summary = tmp_path / "lattice.csv", tmp_path / "summary.csv"
     times = [f"{name}={number}" for number, name in enumerate(NAMES)]
-    found = lattice_stage(tmp_path / "tracks.parquet", out=out, summary=summary, time=times, options=options)
+    found = lattice_stage(tmp_path / "tracks.parquet", out=out, summary=summary, scan_time=times, options=options)
     assert found["tracks_assigned"] > 0.97 * found["tracks"]
     table, states = read_csv(out), read_csv(summary)
     assert len(table) == len(tracks[0]) and set(table["hkl"]) >= {"0 0 6", "1 0 4", "1 0 7"}

@@ -112,12 +112,12 @@ def lattice_series(
     first = samples.index(options.reference) if options.reference else 0
     assignment = assign(
         spacings, len(names), np.flatnonzero(states == first), lattice, reflections, states=states,
-        cell_error=options.cell_error, tolerance=options.tolerance, min_probability=options.min_probability,
+        cell_error=options.cell_error, tolerance=options.particle_spread, min_probability=options.min_probability,
     )  # fmt: skip
     known = assignment.reflection >= 0
     if not known.any():
         found = f"no track of {len(names)} whose reflection is clear"
-        raise InputError(where, found, "spacings of the cell in bragg.lattice.cell within bragg.lattice.tolerance")
+        raise InputError(where, found, "spacings of the cell in bragg.lattice.cell within bragg.lattice.particle_spread")
     # Phases that were merged leave an empty group, and particles with two spots in the other one.
     present, group = np.unique(assignment.group, return_inverse=True)
     population, states, keys = assignment.population.take(present), states[present], keys[present]
