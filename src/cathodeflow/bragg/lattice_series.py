@@ -117,7 +117,8 @@ def lattice_series(
     known = assignment.reflection >= 0
     if not known.any():
         found = f"no track of {len(names)} whose reflection is clear"
-        raise InputError(where, found, "spacings of the cell in bragg.lattice.cell within bragg.lattice.particle_spread")
+        expected = "spacings of the cell in bragg.lattice.cell within bragg.lattice.particle_spread"
+        raise InputError(where, found, expected)
     # Phases that were merged leave an empty group, and particles with two spots in the other one.
     present, group = np.unique(assignment.group, return_inverse=True)
     population, states, keys = assignment.population.take(present), states[present], keys[present]
