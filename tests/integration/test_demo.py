@@ -71,6 +71,8 @@ def test_lattice_parameters_follow_the_truth(demo: Project) -> None:
     assert fractions.abs().max() < 0.05
     particles = pd.read_csv(series / "lattice.csv")
     assert {"track", "sample", "state_of_charge", "phase", "d", "a", "c", "strain"} <= set(particles)
+    voltages = summary.groupby("sample")["voltage"].unique()
+    assert [list(values) for values in voltages] == [[3.68], [3.88], [4.005], [4.14], [4.27]]
 
 
 def test_tracks_join_the_right_spots(demo: Project) -> None:
