@@ -99,6 +99,9 @@ class Scan(Sample):
     state_of_charge: float | None = option(
         None, "State of charge of the cell, 0 (discharged) to 1 (charged).", ge=0, le=1
     )
+    time: float | None = option(
+        None, "Time of the scan, in the unit of the table of the cycler (`bragg.lattice.cycler`)."
+    )
 
     @model_validator(mode="after")
     def _some(self) -> Self:
@@ -455,6 +458,77 @@ class Tracks(Options):
     )
 
 
+class Cell(Options):
+    """Unit cell of the particles in the reference state; by default that of a nickel-rich layered oxide (NCM)."""
+
+    file: InputFile | None = option(None, "CIF file with cell and space group, instead of the options below.")
+    a: float = option(2.87, "Lattice parameter a.", unit="Angstrom", gt=0)
+    b: float | None = option(None, "Lattice parameter b. Default: a.", unit="Angstrom", gt=0)
+    c: float | None = option(14.2, "Lattice parameter c; none: a, as in cubic cells.", unit="Angstrom", gt=0)
+    space_group: str = option(
+        "R -3 m:H",
+        "Hermann-Mauguin symbol or number of the space group: cubic, tetragonal, orthorhombic, hexagonal, or trigonal "
+        "in hexagonal axes.",
+    )
+
+
+class Cycler(Options):
+    """Table of the battery cycler, for the voltage of every scan."""
+
+    file: InputFile | None = option(
+        None, "Table of the cycler (CSV, TSV, Excel or Parquet). Default: none, the figures have no voltage."
+    )
+    time: str = option("time", "Name of its column of the time, in the unit of the column `time` of the sample sheet.")
+    voltage: str = option("voltage", "Name of its column of the voltage [V].")
+    charge: str = option(
+        "charge",
+        "Name of its column of the charge or capacity. Scans without a `time` in the sample sheet are joined by it.",
+    )
+    capacity: float | None = option(
+        None,
+        "Charge at a state of charge of 1, in the unit of the column of the charge. Default: that column is the state "
+        "of charge, 0 to 1.",
+        gt=0,
+    )
+
+
+class Lattice(Options):
+    """Tracks -> lattice parameters and strain of every particle, and their distribution in every state."""
+
+    cell: Cell = option(Cell(), "Unit cell.")
+    cycler: Cycler = option(Cycler(), "Table of the cycler.")
+    reference: str | None = option(
+        None,
+        "Name of the scan that strain refers to. Default: for each track, its first scan in the order of charge.",
+    )
+    cell_error: float = option(
+        0.005, "Relative standard error of the given lattice parameters, in the reference state.", gt=0, le=0.05
+    )
+    particle_spread: float = option(
+        0.01,
+        "Standard deviation of the relative differences of d between particles, at the beginning; later it is "
+        "estimated. Increase it if many tracks are unexplained.",
+        gt=0,
+        le=0.1,
+    )
+    min_probability: float = option(
+        0.99, "Minimum probability of an hkl to be assigned; tracks below it are ambiguous.", gt=0.5, lt=1
+    )
+    spacing: Literal["relative", "absolute"] = option(
+        "relative",
+        "Spacing that gives a and c of a particle: `relative` takes the population's in the reference state times "
+        "(1 + strain), so that its position along the beam does not count; `absolute` takes its own d.",
+    )
+    min_weight: float = option(
+        0.3,
+        "Minimum weight of a lattice parameter in d (d ln d / d ln c) for a reflection to give that parameter.",
+        gt=0,
+        le=1,
+    )
+    bootstrap: int = option(1000, "Number of bootstrap samples of the intervals.", ge=100, le=100_000)
+    seed: int | None = option(None, "Random seed of the bootstrap. Default: the workflow's seed.", ge=0)
+
+
 class Figures(Options):
     """Tables and records -> figures of every scan and of the training."""
 
@@ -517,6 +591,7 @@ class Section(TechniqueSection):
     geometry: Geometry = option(Geometry(), "Scattering angles and lattice spacings.")
     spots: Spots = option(Spots(), "Spots of the rocking scan.")
     tracks: Tracks = option(Tracks(), "Tracks of particles over the states of charge.")
+    lattice: Lattice = option(Lattice(), "Lattice parameters and strain of particles.")
     figures: Figures = option(Figures(), "Figures.")
     series_figures: SeriesFigures = option(SeriesFigures(), "Figures of the series.")
     one_pass: bool = option(
@@ -553,6 +628,14 @@ class Section(TechniqueSection):
                 errors.append(InputError("bragg: max_shift", found, "at most the margin of the patches"))
         files = {"bragg.locate.model": self.locate.model, "bragg.train.initial": self.train.initial}
         errors += missing_files(files, "a model file or weights of BraggNN")
+        errors += missing_files({"bragg.lattice.cell.file": self.lattice.cell.file}, "a CIF file")
+        errors += missing_files({"bragg.lattice.cycler.file": self.lattice.cycler.file}, "a table of the cycler")
+        named = self.lattice.reference
+        if named is not None and named not in [
+            name for name, scan in samples.items() if scan.state_of_charge is not None
+        ]:
+            expected = "the name of a scan with a state of charge"
+            errors.append(InputError("bragg.lattice.reference", named, expected))
         for name, scan in samples.items():
             where = f"{self.samples}: scan '{name}'"
             if name in self.folders():
