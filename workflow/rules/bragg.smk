@@ -5,7 +5,7 @@ TRAINING_SCANS = [name for name, scan in SCANS.items() if scan.role == "train"]
 MODEL = CONFIG.bragg.locate.model or "results/bragg/model/braggnn.pt"
 LOCATE_OPTIONS = settings.to_flags(settings.stage_options(CONFIG, "bragg.locate").model_copy(update={"model": MODEL}))
 NETWORK_SCANS = [name for name, scan in SCANS.items() if scan.role != "fit"]
-GEOMETRY_SCANS = [name for name, scan in SCANS.items() if scan.geometry]
+GEOMETRY_SCANS = [name for name, scan in SCANS.items() if raw_data.geometry_source(scan)]
 FIGURES = ["patches", "distances", "intensity", "frame"]
 
 # All files that are kept, so that deleted ones are made again.
@@ -57,6 +57,8 @@ rule bragg_simulate:
         frames=[f"results/raw/bragg/{{scan}}/{file}" for file in raw_data.simulated_files(SIMULATE)],
         dark="results/raw/bragg/{scan}/dark.tif",
         mask="results/raw/bragg/{scan}/mask.tif",
+        omega="results/raw/bragg/{scan}/omega.csv",
+        geometry="results/raw/bragg/{scan}/geometry.poni",
         truth="results/raw/bragg/{scan}/truth.parquet",
     log:
         logs("bragg.simulate", "{scan}"),
@@ -277,7 +279,7 @@ rule bragg_compare:
 rule bragg_geometry:
     input:
         frames="results/bragg/{scan}/frames.h5",
-        geometry=lambda wildcards: stored([SCANS[wildcards.scan].geometry]),
+        geometry=lambda wildcards: stored([raw_data.geometry_source(SCANS[wildcards.scan])]),
         fitted="results/bragg/{scan}/peaks.h5",
         located=lambda wildcards: [f"results/bragg/{wildcards.scan}/located.h5"] * (wildcards.scan in NETWORK_SCANS),
     output:
@@ -295,7 +297,7 @@ rule bragg_geometry:
     params:
         **stage_params("bragg.geometry"),
         contents=lambda wildcards: bragg_geometry_contents(wildcards.scan),
-        geometry=not_compared(lambda wildcards: fetched(SCANS[wildcards.scan].geometry)),
+        geometry=not_compared(lambda wildcards: fetched(raw_data.geometry_source(SCANS[wildcards.scan]))),
         located=lambda wildcards, input: f"--located {input.located[0]}" if input.located else "",
     message:
         "Computing scattering angles of the peaks of scan {wildcards.scan}"

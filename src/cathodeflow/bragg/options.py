@@ -86,7 +86,7 @@ class Scan(Sample):
         None,
         "Orientation angle of the sample for each raw frame: a table (CSV, TSV, Parquet) with the column `omega` "
         "[deg], and `energy_kev` if the energy changes; `FILE.h5::/DATASET`; or `FILE::NUMBER`, a scan of a SPEC file. "
-        "Default: that in the raw files, if they have it.",
+        "Default: that in the raw files, if they have it; simulated scans have a table.",
     )
     energy_kev: float | None = option(
         None, "Photon energy. Default: that in the raw files or the geometry file.", unit="keV", gt=0
@@ -94,7 +94,7 @@ class Scan(Sample):
     geometry: str | None = option(
         None,
         "Geometry of the detector: a PONI file (pyFAI), an instrument of hexrd (YAML), or a NeXus file. Default: none, "
-        "no angles are computed.",
+        "no angles are computed; simulated scans have their own.",
     )
     state_of_charge: float | None = option(
         None, "State of charge of the cell, 0 (discharged) to 1 (charged).", ge=0, le=1
@@ -119,7 +119,7 @@ class Simulate(Options):
     n_frames: int = option(48, "Number of frames in a rocking scan.", ge=1, le=100_000)
     rows: int = option(256, "Number of detector rows.", unit="px", ge=64, le=4096)
     cols: int = option(256, "Number of detector columns.", unit="px", ge=64, le=4096)
-    n_peaks: int = option(800, "Number of particles that diffract during the scan.", ge=1)
+    n_peaks: int = option(500, "Number of particles that diffract during the scan.", ge=1)
     amplitude_min: float = option(30.0, "Amplitude of the weakest peaks, at their maximum.", unit="counts", gt=0)
     amplitude_max: float = option(5000.0, "Amplitude of the strongest peaks, at their maximum.", unit="counts", gt=0)
     background: float = option(8.0, "Level of the smooth diffuse background.", unit="counts", ge=0)
