@@ -142,9 +142,7 @@ def apply(
     turn = Rotation.from_rotvec(instrument.tilt @ np.stack([*directions, normal / np.linalg.norm(normal)])).as_matrix()
     centre = geometry.origin + middle @ steps + 1e-3 * (instrument.along * beam + instrument.across * across)
     steps = steps @ turn.T
-    changed = DetectorGeometry(*geometry)._replace(
-        origin=centre - middle @ steps, row_step=steps[0], col_step=steps[1]
-    )
+    changed = DetectorGeometry(*geometry)._replace(origin=centre - middle @ steps, row_step=steps[0], col_step=steps[1])
     axis = Rotation.from_rotvec(instrument.axis * across).as_matrix() @ scan.axis
     corrected = measured.copy()
     shift = instrument.modules[_module(measured, shape, modules)]

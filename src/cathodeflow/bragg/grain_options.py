@@ -33,7 +33,10 @@ class Grains(Options):
         0.5, "Maximum distance of a grain from the axis of rotation. Increase it for large samples.", unit="mm", gt=0
     )
     max_strain: float = option(
-        0.002, "Maximum relative difference between the lattice spacings of a grain and those of the cell.", ge=0, lt=0.1
+        0.002,
+        "Maximum relative difference between the lattice spacings of a grain and those of the cell.",
+        ge=0,
+        lt=0.1,
     )
     omega_tolerance: float = option(
         0.5, "Maximum difference between the angle of a spot and that of its reflection.", unit="deg", gt=0, le=10

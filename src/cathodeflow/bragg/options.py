@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from cathodeflow.bragg.grain_options import Grains
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.io.sources import is_remote, list_files, split_source
@@ -416,6 +417,7 @@ class Section(TechniqueSection):
     locate: Locate = option(Locate(), "Peak positions by the network.")
     compare: Compare = option(Compare(), "Comparison of network, fit and truth.")
     geometry: Geometry = option(Geometry(), "Scattering angles and lattice spacings.")
+    grains: Grains = option(Grains(), "Grains of a rotation scan.")
     figures: Figures = option(Figures(), "Figures.")
 
     sample_class: ClassVar[type[Sample]] = Scan

@@ -108,12 +108,20 @@ def flat_pixels(geometry: DetectorGeometry, row: ArrayLike, col: ArrayLike) -> t
     return _pixels(geometry, positions(geometry, row, col))
 
 
-def reciprocal_vectors(scan: RotationScan, row: ArrayLike, col: ArrayLike, omega: ArrayLike) -> Floats:
-    """Return the (n, 3) reciprocal vectors [1/Angstrom] in the sample of spots from a grain at the origin."""
-    beam = scan.geometry.beam / np.linalg.norm(scan.geometry.beam)
-    vector = positions(scan.geometry, row, col)
+def diffracted_vectors(scan: RotationScan, place: Floats) -> Floats:
+    """Return the (n, 3) reciprocal vectors [1/Angstrom] in the sample of spots from a grain at the origin.
+
+    Parameters
+    ----------
+    scan : RotationScan
+    place : (n, 3) float64
+        Row, col [px], without distortion, and omega [deg].
+    """
+    geometry = scan.geometry
+    beam = geometry.beam / np.linalg.norm(geometry.beam)
+    vector = geometry.origin + place[:, :1] * geometry.row_step + place[:, 1:2] * geometry.col_step
     direction = vector / np.linalg.norm(vector, axis=1, keepdims=True)
-    return turned((direction - beam) / scan.wavelength, scan.axis, -np.asarray(omega, np.float64))
+    return turned((direction - beam) / scan.wavelength, scan.axis, -place[:, 2])
 
 
 def wrapped(angle: ArrayLike) -> Floats:

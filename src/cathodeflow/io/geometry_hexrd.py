@@ -63,7 +63,8 @@ def read_hexrd(path: str, *, detector: str | None = None) -> DetectorGeometry:
     first = middle - (rows - 1) / 2 * row_step - (cols - 1) / 2 * col_step
     origin, row_step, col_step = (1e-3 * _TO_LAB @ vector for vector in (first, row_step, col_step))
     direction, energy = _beam(path, _mapping(path, values, "beam"))
-    return DetectorGeometry(where, origin, row_step, col_step, _TO_LAB @ direction, energy, (rows, cols))
+    axis = _TO_LAB @ _axis(path, values)
+    return DetectorGeometry(where, origin, row_step, col_step, _TO_LAB @ direction, energy, (rows, cols), axis)
 
 
 def is_instrument(file: h5py.File) -> bool:
@@ -103,6 +104,13 @@ def _beam(path: str, beam: dict[str, Any]) -> tuple[NDArray[np.float64], float]:
     azimuth, polar = (np.deg2rad(_numbers(f"{path}, beam", vector, key, 1)[0]) for key in ("azimuth", "polar_angle"))
     to_source = [np.sin(polar) * np.cos(azimuth), np.cos(polar), np.sin(polar) * np.sin(azimuth)]
     return -np.array(to_source), float(_numbers(f"{path}, beam", beam, "energy", 1)[0])
+
+
+def _axis(path: str, values: dict[str, Any]) -> NDArray[np.float64]:
+    """Return the axis of rotation in hexrd's frame: y, inclined by `chi` [rad] about x."""
+    stage = values.get("oscillation_stage")
+    chi = _numbers(f"{path}, oscillation_stage", stage, "chi", 1)[0] if isinstance(stage, dict) else 0.0
+    return np.array([0.0, np.cos(chi), np.sin(chi)])
 
 
 def _mapping(where: str, values: dict[str, Any], key: str) -> dict[str, Any]:
