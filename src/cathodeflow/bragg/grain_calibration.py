@@ -155,7 +155,7 @@ def apply(
 
 
 def _module(measured: Floats, shape: tuple[int, int], modules: tuple[int, int]) -> NDArray[np.int64]:
-    """Number the module of each spot, row by row."""
+    """Return the number of the module of each spot, row by row."""
     sizes = np.asarray(shape) / np.asarray(modules)
     which = np.clip(np.floor((measured[:, :2] + 0.5) / sizes), 0, np.asarray(modules) - 1).astype(np.int64)
     return which[:, 0] * modules[1] + which[:, 1]

@@ -2,8 +2,8 @@
 
 Two reflections with known hkl fix an orientation (Busing and Levy, Acta Cryst. 22, 457, 1967). Each spot of an inner
 ring is combined with others; the orientation that explains the largest fraction of the reflections that the detector
-could have seen is kept (as in GrainSpotter: Schmidt, J. Appl. Cryst. 47, 276, 2014, and hexrd: Bernier et al., J. Strain
-Anal. Eng. Des. 46, 527, 2011), its spots are set aside, and the search goes on with the others.
+could have seen is kept (as in GrainSpotter: Schmidt, J. Appl. Cryst. 47, 276, 2014, and hexrd: Bernier et al., J.
+Strain Anal. Eng. Des. 46, 527, 2011), its spots are set aside, and the search goes on with the others.
 """
 
 from collections.abc import Callable, Iterator
@@ -117,7 +117,7 @@ def find_orientations(
     """
     length = np.linalg.norm(spots, axis=1)
     inner = known.family < n_families
-    low = Crystal(*(values[inner] for values in known))
+    low = Crystal(known.hkl[inner], known.g[inner], known.family[inner])
     low_length = np.linalg.norm(low.g, axis=1)
     # Spots on the inner rings, strongest first.
     order = np.argsort(-strength, kind="stable")

@@ -27,7 +27,7 @@ _CALIBRATIONS, _FINAL = 3, 6
 _SAME = 0.5
 
 
-class Spots(NamedTuple):
+class Measured(NamedTuple):
     """Spots of a scan.
 
     Attributes
@@ -83,7 +83,7 @@ class Found(NamedTuple):
 def find_grains(
     scan: RotationScan,
     region: SeenRegion,
-    spots: Spots,
+    spots: Measured,
     cell: Floats,
     group: gemmi.SpaceGroup,
     options: Grains,
@@ -94,7 +94,7 @@ def find_grains(
     ----------
     scan : RotationScan
     region : SeenRegion
-    spots : Spots
+    spots : Measured
     cell : (6,) float64
         Known cell: a, b, c [Angstrom], alpha, beta, gamma [deg].
     group : gemmi.SpaceGroup
@@ -159,7 +159,7 @@ def find_grains(
 
 
 def settle(
-    scan: RotationScan, indexed: list[tuple[Grain, Assigned]], spots: Spots, free: FreeCell, options: Grains
+    scan: RotationScan, indexed: list[tuple[Grain, Assigned]], spots: Measured, free: FreeCell, options: Grains
 ) -> tuple[list[Fitted], list[Assigned], Floats]:
     """Fit the grains until the additional variance and the outliers that it leaves are stable.
 
@@ -175,8 +175,7 @@ def settle(
     added = np.zeros(3)
     # Before the variance is known, errors that no spot is far from.
     scatter = np.array([0.2, 0.2, 0.1])
-    all_spots = [one for _, one in indexed]
-    current, starts = list(all_spots), [grain for grain, _ in indexed]
+    current, starts = [one for _, one in indexed], [grain for grain, _ in indexed]
     fits: list[Fitted] = []
     for number in range(_FINAL):
         total = np.hypot(spots.sigma, added if number else scatter)
@@ -185,7 +184,7 @@ def settle(
             for index, one in enumerate(current)
             if len(one.spot) >= options.min_spots and 3 * len(one.spot) > 6 + len(free.names)
         ]
-        current, starts, all_spots = ([values[index] for index in enough] for values in (current, starts, all_spots))
+        current, starts = [current[index] for index in enough], [starts[index] for index in enough]
         if not current:
             return [], [], added
         fits = [
@@ -208,7 +207,7 @@ def _refined(
     region: SeenRegion,
     grain: Grain,
     known: Crystal,
-    spots: Spots,
+    spots: Measured,
     free: FreeCell,
     radius: Floats,
     options: Grains,

@@ -94,9 +94,7 @@ def probabilities(
             weights = np.minimum(1.0, _HUBER / np.maximum(u, _HUBER))
         huber = np.where(u < _HUBER, 0.5 * u * u, _HUBER * (u - 0.5 * _HUBER))
         offset[:, index] = found / tau
-        loss[:, index] = (
-            np.bincount(spacings.track, huber + 0.5 * np.log(variance), n_tracks) + 0.5 * offset[:, index] ** 2
-        )
+        loss[:, index] = np.bincount(spacings.track, huber + 0.5 * np.log(variance), n_tracks) + 0.5 * offset[:, index] ** 2
         size[:, index] = np.sqrt(np.bincount(spacings.track, np.minimum(u, 10) ** 2, n_tracks) / count)
     odds = np.exp(loss.min(axis=1, keepdims=True) - loss)
     return odds / odds.sum(axis=1, keepdims=True), offset, size
@@ -192,12 +190,7 @@ def _as_known(population: Population, reference: Ints) -> Population:
 
 
 def _decide(
-    spacings: Spacings,
-    n_tracks: int,
-    reflections: Reflections,
-    population: Population,
-    min_probability: float,
-    reference: Ints,
+    spacings: Spacings, n_tracks: int, reflections: Reflections, population: Population, min_probability: float, reference: Ints
 ) -> tuple[Ints, Floats]:
     probability, offset, size = probabilities(spacings, n_tracks, reflections, _as_known(population, reference))
     best = probability.argmax(axis=1)

@@ -211,7 +211,9 @@ def offsets(
     return np.asarray(np.bincount(spacings.track, precision * residual, n_tracks) / (total + max(tau, _SMALLEST) ** -2))
 
 
-def _normal(spacings: Spacings, parts: Floats, log_p: Floats, tau: Floats, kappa: Floats, weights: Floats) -> _Normal:
+def _normal(
+    spacings: Spacings, parts: Floats, log_p: Floats, tau: Floats, kappa: Floats, weights: Floats
+) -> _Normal:
     groups, p = log_p.shape
     log_d, slopes = log_spacing(parts, log_p[spacings.group])
     precision = weights / variances(spacings, slopes, kappa)

@@ -123,7 +123,7 @@ def proper_rotations(group: gemmi.SpaceGroup) -> Integers:
 
 
 def families(hkl: NDArray[np.integer], group: gemmi.SpaceGroup) -> Integers:
-    """Number the reflections by family: the same number for reflections that the Laue group makes equivalent.
+    """Return the family of each reflection: the same number for those that the Laue group makes equivalent.
 
     Families are numbered in the order in which they appear.
 

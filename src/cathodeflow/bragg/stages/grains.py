@@ -9,7 +9,7 @@ import pandas as pd
 from cathodeflow.bragg.cell_options import unit_cell
 from cathodeflow.bragg.grain_options import Grains
 from cathodeflow.bragg.grain_refinement import SeenRegion
-from cathodeflow.bragg.grain_search import Found, Spots, find_grains
+from cathodeflow.bragg.grain_search import Found, Measured, find_grains
 from cathodeflow.bragg.grain_tables import grain_spot_table, grain_table
 from cathodeflow.bragg.reflections import PARAMETERS, free_cell
 from cathodeflow.bragg.rotation_scans import flat_pixels, rotation_scan
@@ -67,8 +67,8 @@ def grains(
         raise InputError("bragg.grains.cell", f"space group {given.space_group}", "a symbol such as R -3 m or 166")
     free = free_cell(group)
     if not np.allclose(free.all(free.free(cell)), cell, atol=1e-4):
-        found = f"{given.lengths} Angstrom, {given.angles} degrees"
-        raise InputError("bragg.grains.cell", found, f"a cell as the space group {group.xhm()} has it")
+        text = f"{given.lengths} Angstrom, {given.angles} degrees"
+        raise InputError("bragg.grains.cell", text, f"a cell as the space group {group.xhm()} has it")
     with read_frames_file(frames) as file:
         geometry = read_detector_geometry(detector_file, detector=options.detector, shape=file.raw_shape)
         if file.omega is None or not np.isfinite(file.omega).all() or len(np.unique(file.omega)) < 2:
@@ -86,7 +86,7 @@ def grains(
     place = np.column_stack([row, col, used["omega"]])
     sigma = used[["row_err", "col_err", "omega_err"]].to_numpy(np.float64)
     intensity = used["intensity"].to_numpy(np.float64)
-    found = find_grains(scan, region, Spots(place, sigma, intensity), cell, group, options)
+    found = find_grains(scan, region, Measured(place, sigma, intensity), cell, group, options)
     write_table(out, grain_table(found, sigma, free))
     assigned = grain_spot_table(found, used["spot"].to_numpy(np.int64), place)
     write_table(spots_out, assigned)
