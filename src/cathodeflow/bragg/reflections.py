@@ -50,25 +50,23 @@ def free_cell(group: gemmi.SpaceGroup) -> FreeCell:
     ('a', 'c')
     """
     system = group.crystal_system_str()
-    # Each group of names shares a value; a number fixes it.
+    # Names that share a value.
+    groups: list[tuple[str, ...]]
+    angles = dict.fromkeys(PARAMETERS[3:], 90.0)
     if system == "triclinic":
-        groups: list[tuple[str, ...] | float] = [(name,) for name in PARAMETERS]
-        angles: dict[str, float] = {}
+        groups, angles = [(name,) for name in PARAMETERS], {}
     elif system == "monoclinic":
         unique = {"a": "alpha", "b": "beta", "c": "gamma"}[group.monoclinic_unique_axis()]
         groups = [("a",), ("b",), ("c",), (unique,)]
-        angles = {name: 90.0 for name in PARAMETERS[3:] if name != unique}
+        del angles[unique]
     elif system == "trigonal" and group.ext == "R":
         groups, angles = [("a", "b", "c"), ("alpha", "beta", "gamma")], {}
     elif system in ("trigonal", "hexagonal"):
-        groups, angles = [("a", "b"), ("c",)], {"alpha": 90.0, "beta": 90.0, "gamma": 120.0}
+        groups, angles["gamma"] = [("a", "b"), ("c",)], 120.0
+    elif system == "tetragonal":
+        groups = [("a", "b"), ("c",)]
     else:
-        groups = {
-            "orthorhombic": [("a",), ("b",), ("c",)],
-            "tetragonal": [("a", "b"), ("c",)],
-            "cubic": [("a", "b", "c")],
-        }[system]
-        angles = dict.fromkeys(PARAMETERS[3:], 90.0)
+        groups = [("a", "b", "c")] if system == "cubic" else [("a",), ("b",), ("c",)]
     matrix = np.array([[float(name in shared) for shared in groups] for name in PARAMETERS])
     return FreeCell(
         tuple(shared[0] for shared in groups), matrix, np.array([angles.get(name, 0.0) for name in PARAMETERS])
