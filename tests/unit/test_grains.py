@@ -1,17 +1,18 @@
 """Grains of rotated samples: where they diffract, and orientation, position and cell from their spots."""
 
 from pathlib import Path
+from typing import Any
 
 import gemmi
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from scipy.spatial.transform import Rotation
 
 from cathodeflow import bragg
 from cathodeflow.bragg.cell_options import Cell
 from cathodeflow.bragg.grain_calibration import Instrument, apply
-from cathodeflow.bragg.grain_indexing import crystal
 from cathodeflow.bragg.grain_model import Grain, reciprocal, strained_cell
 from cathodeflow.bragg.grain_options import Grains
 from cathodeflow.bragg.grain_refinement import SeenRegion
@@ -53,6 +54,20 @@ def scan_geometry(axis: tuple[float, float, float] = (0.01, 1, -0.002)) -> Rotat
     return rotation_scan(DetectorGeometry("x", origin, row_step, col_step, beam, ENERGY, SHAPE), axis, ENERGY)
 
 
+def instrument() -> dict[str, Any]:
+    """Return the same as an instrument of hexrd, whose frame is turned by half a turn about y; axis y."""
+    to_hexrd = np.diag([-1.0, 1.0, -1.0])
+    tilt = Rotation.from_matrix(to_hexrd @ TILT @ to_hexrd).as_rotvec()
+    transform = {"tilt": tilt.tolist(), "translation": [-3.0, -2.0, -300.0]}
+    pixels = {"rows": SHAPE[0], "columns": SHAPE[1], "size": [0.2, 0.2]}
+    beam = {"energy": ENERGY, "vector": {"azimuth": 90.0, "polar_angle": 90.0}}
+    return {
+        "beam": beam,
+        "detectors": {"one": {"pixels": pixels, "transform": transform}},
+        "oscillation_stage": {"chi": 0.0, "translation": [0.0, 0.0, 0.0]},
+    }
+
+
 def region(stop: float = 360.0) -> SeenRegion:
     return SeenRegion(SHAPE, np.arange(STEP / 2, stop, STEP), STEP)
 
@@ -62,7 +77,7 @@ def random_grain(rng: np.random.Generator, cell: np.ndarray = NCM, *, spread: fl
 
 
 def simulated(
-    scan: RotationScan, seen: SeenRegion, grains: list[Grain], rng: np.random.Generator, *, d_min: float = 0.9
+    scan: RotationScan, seen: SeenRegion, grains: list[Grain], rng: np.random.Generator, *, d_min: float = 1.0
 ) -> tuple[Measured, np.ndarray]:
     """Spots of grains with known errors, 90 % of them, and the grain of each."""
     places, owners = [], []
@@ -110,7 +125,9 @@ def test_the_cell_of_each_system_has_its_free_parameters() -> None:
 def test_allowed_reflections_are_those_of_gemmi() -> None:
     hkl = allowed_hkls(NCM, GROUP, 1.0)
     unique = gemmi.make_miller_array(gemmi.UnitCell(*NCM), GROUP, 1.0)
-    equivalent = {tuple(sign * hkl @ rotation) for hkl in unique for rotation in proper_rotations(GROUP) for sign in (1, -1)}
+    equivalent = {
+        tuple(sign * hkl @ rotation) for hkl in unique for rotation in proper_rotations(GROUP) for sign in (1, -1)
+    }
     assert set(map(tuple, hkl)) == equivalent and len(hkl) == len(equivalent)
     d = 1 / np.linalg.norm(hkl @ reciprocal_axes(NCM).T, axis=1)
     assert (np.diff(d) < 1e-9).all() and d.min() >= 1.0
@@ -178,7 +195,7 @@ def found_grains(
 
 
 def test_ten_grains_are_found_with_their_spots_and_true_errors() -> None:
-    options = Grains(d_min=0.9)
+    options = Grains(d_min=1.0)
     truth, found, spots, owner = found_grains(10, 3, options=options)
     assert len(found.grains) == 10
     table = grain_table(found, spots.sigma, free_cell(GROUP))
@@ -190,9 +207,15 @@ def test_ten_grains_are_found_with_their_spots_and_true_errors() -> None:
         grain = truth[number]
         # Indexed: nearly all spots, none of another grain.
         of_grain = np.flatnonzero(owner == number)
-        assert np.isin(of_grain, solution.spots.spot).mean() > 0.95 and (owner[solution.spots.spot] == number).mean() > 0.99
+        assert (
+            np.isin(of_grain, solution.spots.spot).mean() > 0.95
+            and (owner[solution.spots.spot] == number).mean() > 0.99
+        )
         assert 0.8 < row.completeness < 0.95
-        z += [(getattr(row, axis) - value) / getattr(row, f"{axis}_err") for axis, value in zip("xyz", grain.position)]
+        z += [
+            (getattr(row, axis) - value) / getattr(row, f"{axis}_err")
+            for axis, value in zip("xyz", grain.position, strict=True)
+        ]
         z += [(row.a - grain.cell[0]) / row.a_err, (row.c - grain.cell[2]) / row.c_err]
         turn = Rotation.from_matrix(solution.fit.grain.orientation @ in_same_setting(solution.fit.grain, grain).T)
         z += list(turn.as_rotvec() / np.sqrt(np.diag(solution.fit.covariance)[:3]))
@@ -215,7 +238,7 @@ def test_additional_scatter_is_found_and_enters_the_errors() -> None:
     truth = [random_grain(rng) for _ in range(6)]
     spots, _ = simulated(scan, seen, truth, rng)
     moved = spots._replace(place=spots.place + rng.normal(0, [0.4, 0.2, 0.05], spots.place.shape))
-    found = find_grains(scan, seen, moved, NCM, GROUP, Grains(d_min=0.9))
+    found = find_grains(scan, seen, moved, NCM, GROUP, Grains(d_min=1.0))
     np.testing.assert_allclose(found.added, [0.4, 0.2, 0.05], rtol=0.1)
     table = grain_table(found, spots.sigma, free_cell(GROUP))
     z = np.concatenate([(table[name] - NCM[index]) / table[f"{name}_err"] for name, index in (("a", 0), ("c", 2))])
@@ -227,7 +250,7 @@ def test_strain_of_a_grain_is_measured() -> None:
     strain = np.array([[4e-4, 1e-4, 0], [1e-4, -3e-4, 2e-4], [0, 2e-4, 1e-4]])
     grain = random_grain(rng)._replace(strain=strain)
     spots, _ = simulated(scan, seen, [grain], rng)
-    found = find_grains(scan, seen, spots, NCM, GROUP, Grains(d_min=0.9))
+    found = find_grains(scan, seen, spots, NCM, GROUP, Grains(d_min=1.0))
     row = grain_table(found, spots.sigma, free_cell(GROUP)).iloc[0]
     for name, at in {"xx": (0, 0), "yy": (1, 1), "zz": (2, 2), "yz": (1, 2), "xz": (0, 2), "xy": (0, 1)}.items():
         assert row[f"strain_{name}"] == pytest.approx(strain[at], abs=4 * row[f"strain_{name}_err"])
@@ -243,37 +266,42 @@ def test_grains_of_a_quarter_turn_and_unrelated_spots() -> None:
     spots, _ = simulated(scan, seen, truth, rng)
     n = len(spots.place) // 2
     noise = np.column_stack([rng.uniform(0, 1000, n), rng.uniform(0, 1000, n), rng.uniform(0, 90, n)])
-    spots = Measured(*(np.concatenate(pair) for pair in zip(spots, (noise, spots.sigma[:n], np.full(n, 200.0)), strict=True)))
-    found = find_grains(scan, seen, spots, NCM, GROUP, Grains(d_min=0.9))
+    spots = Measured(
+        *(np.concatenate(pair) for pair in zip(spots, (noise, spots.sigma[:n], np.full(n, 200.0)), strict=True))
+    )
+    found = find_grains(scan, seen, spots, NCM, GROUP, Grains(d_min=1.0))
     angles = [[angle_between(one.fit.grain.orientation, grain.orientation) for grain in truth] for one in found.grains]
     assert len(angles) == 3 and sorted(np.argmin(angles, axis=1)) == [0, 1, 2] and np.min(angles, axis=1).max() < 0.05
-    none = find_grains(scan, seen, Measured(noise, spots.sigma[:n], np.ones(n)), NCM, GROUP, Grains(d_min=0.9))
+    none = find_grains(scan, seen, Measured(noise, spots.sigma[:n], np.ones(n)), NCM, GROUP, Grains(d_min=1.0))
     assert not none.grains and grain_table(none, spots.sigma[:n], free_cell(GROUP)).empty
 
 
 def test_calibration_finds_the_shifts_of_the_instrument() -> None:
     rng, scan, seen = np.random.default_rng(7), scan_geometry(), region()
-    truth = [random_grain(rng) for _ in range(4)]
-    spots, _ = simulated(scan, seen, truth, rng)
+    truth = [random_grain(rng) for _ in range(3)]
+    spots, _ = simulated(scan, seen, truth, rng, d_min=1.1)
     # The instrument as it is believed to be: apply() of the true changes leads back to `scan`.
     modules = np.array([[0.8, 0.1, 2e-4], [-0.4, 0.6, 0], [-0.6, -0.2, 0], [0.2, -0.5, -2e-4]])
     true = Instrument(-0.2, 0.1, np.array([1e-3, -5e-4, 0]), 5e-4, 2e-4, modules)
     reverse = Instrument(0.2, -0.1, -true.tilt, -true.axis, -true.omega_scale, -modules)
     believed, place = apply(reverse, scan, spots.place, shape=SHAPE, modules=(2, 2))
     shifted = spots._replace(place=place)
-    plain = Grains(d_min=0.9)
+    plain = Grains(d_min=1.1)
     before = find_grains(believed, seen, shifted, NCM, GROUP, plain)
-    after = find_grains(believed, seen, shifted, NCM, GROUP, Grains(d_min=0.9, calibrate=True, modules=(2, 2)))
-    assert after.instrument is not None and len(after.grains) == 4
+    after = find_grains(believed, seen, shifted, NCM, GROUP, Grains(d_min=1.1, calibrate=True, modules=(2, 2)))
+    assert after.instrument is not None and len(after.grains) == 3
     found = after.instrument
-    np.testing.assert_allclose(found.modules, modules, atol=[0.05, 0.05, 1e-4])
+    np.testing.assert_allclose(found.modules[:, :2], modules[:, :2], atol=0.05)
+    np.testing.assert_allclose(found.modules[:, 2], modules[:, 2], atol=1e-4)
     np.testing.assert_allclose([found.along, found.across], [-0.2, 0.1], atol=0.03)
     np.testing.assert_allclose([*found.tilt, found.axis], [*true.tilt, true.axis], atol=2e-4)
     assert found.omega_scale == pytest.approx(2e-4, abs=3e-5)
     # What was wrong before is in the residuals no more, and the cells are true.
     assert (before.added[:2] > 0.2).all() and (after.added < [0.05, 0.05, 0.02]).all()
-    cells = np.array([one.fit.grain.cell for one in after.grains])
-    assert np.abs(cells[:, [0, 2]] / NCM[[0, 2]] - 1).max() < 5e-5
+    off = [
+        max(np.abs(one.fit.grain.cell / NCM - 1).max() for one in grains) for grains in (before.grains, after.grains)
+    ]
+    assert off[0] > 4e-4 and off[1] < 1e-4
 
 
 def test_the_stage_writes_both_tables(tmp_path: Path) -> None:
@@ -288,8 +316,8 @@ def test_the_stage_writes_both_tables(tmp_path: Path) -> None:
     frames = [(number, np.zeros(SHAPE, np.float32)) for number in range(4)]
     conditions = FrameConditions(np.array([45.0, 135.0, 225.0, 315.0]), np.full(4, np.nan))
     write_frames(tmp_path / "frames.h5", frames, shape=SHAPE, conditions=conditions)
-    geometry = tmp_path / "a.poni"
-    write_poni(geometry)
+    geometry = tmp_path / "instrument.yml"
+    geometry.write_text(yaml.safe_dump(instrument()))
     place = (tmp_path / "frames.h5", tmp_path / "spots.parquet", geometry)
     outputs = {"out": tmp_path / "grains.parquet", "spots_out": tmp_path / "grain_spots.parquet"}
     options = Grains(cell=Cell(lengths=(2.87, 2.87, 14.21)), d_min=1.1)

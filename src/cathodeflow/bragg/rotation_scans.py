@@ -45,7 +45,7 @@ def turned(vectors: Floats, axis: Floats, omega: ArrayLike) -> Floats:
     """Turn (..., 3) vectors about an axis of length 1 by angles [deg] (Rodrigues' formula)."""
     angle = np.deg2rad(np.asarray(omega, np.float64))[..., None]
     along = (vectors @ axis)[..., None] * axis
-    return np.asarray(along + np.cos(angle) * (vectors - along) + np.sin(angle) * np.cross(axis, vectors))
+    return np.asarray(along + np.cos(angle) * (vectors - along) + np.sin(angle) * (vectors @ _cross(axis)))
 
 
 def diffraction_angles(scan: RotationScan, g: Floats) -> Floats:
@@ -66,7 +66,7 @@ def diffraction_angles(scan: RotationScan, g: Floats) -> Floats:
     along = g @ scan.axis
     # beam . g(omega) = constant + cosine cos(omega) + sine sin(omega)
     constant = along * (beam @ scan.axis)
-    cosine, sine = g @ beam - constant, np.cross(scan.axis, g) @ beam
+    cosine, sine = g @ beam - constant, g @ _cross(scan.axis) @ beam
     wanted = -0.5 * scan.wavelength * np.sum(g * g, axis=-1) - constant
     with np.errstate(invalid="ignore", divide="ignore"):
         half = np.arccos(wanted / np.hypot(cosine, sine))
@@ -129,7 +129,12 @@ def wrapped(angle: ArrayLike) -> Floats:
     return np.asarray((np.asarray(angle, np.float64) + 180.0) % 360.0 - 180.0)
 
 
+def _cross(axis: Floats) -> Floats:
+    """Return the (3, 3) matrix with which `vectors @ matrix` is the cross product of the axis and each vector."""
+    x, y, z = axis
+    return np.array([[0.0, z, -y], [-z, 0.0, x], [y, -x, 0.0]])
+
+
 def _pixels(geometry: DetectorGeometry, point: Floats) -> tuple[Floats, Floats]:
-    steps = np.stack([geometry.row_step, geometry.col_step], axis=1)
-    found = (point - geometry.origin) @ np.linalg.pinv(steps).T
+    found = (point - geometry.origin) @ np.linalg.pinv(np.stack([geometry.row_step, geometry.col_step]))
     return found[..., 0], found[..., 1]
