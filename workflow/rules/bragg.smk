@@ -6,7 +6,12 @@ MODEL = CONFIG.bragg.locate.model or "results/bragg/model/braggnn.pt"
 LOCATE_OPTIONS = settings.to_flags(settings.stage_options(CONFIG, "bragg.locate").model_copy(update={"model": MODEL}))
 NETWORK_SCANS = [name for name, scan in SCANS.items() if scan.role != "fit"]
 GEOMETRY_SCANS = [name for name, scan in SCANS.items() if raw_data.geometry_source(scan)]
+# The scans of the series, in the order of the sheet: those with a state of charge and a geometry.
+SERIES_SCANS = [name for name in GEOMETRY_SCANS if SCANS[name].state_of_charge is not None]
+SERIES_SCANS = SERIES_SCANS if len(SERIES_SCANS) > 1 else []
+SERIES_SIMULATED = bool(SERIES_SCANS) and all(SCANS[name].simulated for name in SERIES_SCANS)
 FIGURES = ["patches", "distances", "intensity", "frame"]
+SERIES_FIGURES = ["tracks"]
 
 # All files that are kept, so that deleted ones are made again.
 TARGETS += expand(
@@ -19,8 +24,13 @@ TARGETS += expand(
         "candidates.json",
         "peaks.h5",
         "fit.json",
+        "spots.parquet",
+        "spots.json",
     ],
 )
+if SERIES_SCANS:
+    TARGETS += expand("results/bragg/series/{file}", file=["tracks.parquet", "tracks.json", "figures.json"])
+    TARGETS += expand("results/bragg/series/figures/{figure}.png", figure=SERIES_FIGURES)
 TARGETS += expand(
     "results/bragg/{scan}/{file}",
     scan=NETWORK_SCANS,
@@ -307,6 +317,95 @@ rule bragg_geometry:
             " --out {output.table}",
             "{wildcards.scan}",
         )
+
+
+rule bragg_spots:
+    input:
+        frames="results/bragg/{scan}/frames.h5",
+        peaks="results/bragg/{scan}/peaks.h5",
+        geometry=lambda wildcards: stored(bragg_geometry_files(wildcards.scan)),
+    output:
+        spots="results/bragg/{scan}/spots.parquet",
+        record="results/bragg/{scan}/spots.json",
+    log:
+        logs("bragg.spots", "{scan}"),
+    benchmark:
+        benchmarks("bragg.spots", "{scan}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.spots", mem_mb=2000, runtime=30),
+    params:
+        **stage_params("bragg.spots"),
+        contents=lambda wildcards: bragg_geometry_contents(wildcards.scan),
+        geometry=not_compared(lambda wildcards: bragg_geometry_flags(wildcards.scan)),
+        detector=CONFIG.bragg.geometry.detector or "",
+    message:
+        "Joining the peaks of scan {wildcards.scan} to spots"
+    shell:
+        command(
+            "bragg spots {input.frames} {input.peaks} {params.geometry} --out {output.spots}",
+            "{wildcards.scan}",
+        )
+
+
+rule bragg_tracks:
+    input:
+        spots=expand("results/bragg/{scan}/spots.parquet", scan=SERIES_SCANS),
+        truth=[file for name in SERIES_SCANS if SERIES_SIMULATED for file in raw_data.truth_files(SCANS[name])],
+    output:
+        tracks="results/bragg/series/tracks.parquet",
+        record="results/bragg/series/tracks.json",
+    log:
+        logs("bragg.tracks", "series"),
+    benchmark:
+        benchmarks("bragg.tracks", "series")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.tracks", mem_mb=2000, runtime=30),
+    params:
+        **stage_params("bragg.tracks"),
+        scans=" ".join(f"--scan {name} --state-of-charge {SCANS[name].state_of_charge}" for name in SERIES_SCANS),
+        truth=lambda wildcards, input: " ".join(f"--truth {file}" for file in input.truth),
+    message:
+        "Linking the spots of all states of charge"
+    shell:
+        command("bragg tracks {input.spots} {params.scans} {params.truth} --out {output.tracks}", "series")
+
+
+rule bragg_series_figures:
+    input:
+        tracks="results/bragg/series/tracks.parquet",
+    output:
+        record="results/bragg/series/figures.json",
+        figures=[
+            report(
+                f"results/bragg/series/figures/{figure}.png",
+                category="Bragg peaks",
+                subcategory="series",
+                labels={"figure": figure},
+                caption=f"../report/bragg_{figure}.rst",
+            )
+            for figure in SERIES_FIGURES
+        ],
+    log:
+        logs("bragg.series_figures", "series"),
+    benchmark:
+        benchmarks("bragg.series_figures", "series")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.series_figures", mem_mb=1000, runtime=10),
+    params:
+        **stage_params("bragg.series_figures"),
+    message:
+        "Drawing the figures of the series"
+    shell:
+        command("bragg series-figures --tracks {input.tracks} --out results/bragg/series/figures", "series")
 
 
 rule bragg_fit_figures:

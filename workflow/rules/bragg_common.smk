@@ -25,3 +25,16 @@ def bragg_geometry_contents(name):
     """Contents of the geometry file of a scan."""
     source = SCANS[name].geometry
     return contents(geometry=(source, files_read(source))) if source else reruns.RESULTS
+
+
+def bragg_geometry_files(name):
+    """Geometry file of a scan, if it has one."""
+    source = raw_data.geometry_source(SCANS[name])
+    return [source] if source else []
+
+
+def bragg_geometry_flags(name):
+    """Flags of a stage for the geometry of a scan, if it has one."""
+    source, detector = raw_data.geometry_source(SCANS[name]), CONFIG.bragg.geometry.detector
+    named = f" --detector {shlex.quote(detector)}" if detector else ""
+    return f"--geometry {shlex.quote(fetched(source))}{named}" if source else ""

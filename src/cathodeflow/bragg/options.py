@@ -16,8 +16,8 @@ from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 
 Width = Annotated[int, Field(ge=1)]
 SIMULATED = "simulated"
-#: Folder of the network in results/bragg, so no scan may have this name.
-MODEL_FOLDER = "model"
+#: Folders of the network and of the series in results/bragg, so no scan may have these names.
+MODEL_FOLDER, SERIES_FOLDER = "model", "series"
 
 
 def odd(size: int) -> int:
@@ -397,12 +397,64 @@ class Geometry(Options):
     )
 
 
+class Spots(Options):
+    """Fitted peaks of neighbouring frames -> spots of a rocking scan, in row, column and angle of the sample."""
+
+    max_distance: float = option(
+        1.5,
+        "Maximum distance between the peaks of a spot in neighbouring frames, in pixels of frames.h5.",
+        unit="px",
+        gt=0,
+    )
+    max_gap: int = option(1, "Maximum number of successive frames without a peak inside a spot.", ge=0, le=10)
+    max_dip: float = option(
+        0.5,
+        "Two rocking curves that follow each other at one place are separated where the amplitude falls below this "
+        "fraction of the lower of both maxima.",
+        ge=0,
+        lt=1,
+    )
+    min_frames: int = option(1, "Minimum number of frames in which a spot has a peak.", ge=1)
+
+
+class Tracks(Options):
+    """Spots of all scans of a series -> tracks of particles over the states of charge."""
+
+    max_strain: float = option(
+        0.06, "Maximum relative change of the lattice spacing of a particle between two states.", gt=0, le=0.5
+    )
+    max_azimuth: float = option(
+        0.5, "Maximum change of the azimuth of a spot between two states, beyond its errors.", unit="deg", gt=0
+    )
+    max_angle: float = option(
+        0.5,
+        "Maximum change of the angle of the sample at which a particle diffracts, beyond its errors; in frames if the "
+        "angles are not known.",
+        unit="deg",
+        gt=0,
+    )
+    max_gap: int = option(1, "Maximum number of successive states in which a particle is missed.", ge=0, le=10)
+    ring_width: float = option(
+        0.01,
+        "Smoothing of the distribution of the lattice spacings in which rings are found, relative to the spacing. "
+        "Decrease it if reflections are closer than about three times this.",
+        gt=0,
+        le=0.1,
+    )
+
+
 class Figures(Options):
     """Tables and records -> figures of every scan and of the training."""
 
     patch_size: int = option(11, "Side of the patches that are shown.", unit="px", ge=3, le=101)
 
     _odd = field_validator("patch_size")(odd)
+
+
+class SeriesFigures(Options):
+    """Tracks of a series -> figures."""
+
+    min_states: int = option(2, "Minimum number of states of charge of the tracks that are drawn.", ge=1)
 
 
 class Section(TechniqueSection):
@@ -417,14 +469,17 @@ class Section(TechniqueSection):
     locate: Locate = option(Locate(), "Peak positions by the network.")
     compare: Compare = option(Compare(), "Comparison of network, fit and truth.")
     geometry: Geometry = option(Geometry(), "Scattering angles and lattice spacings.")
+    spots: Spots = option(Spots(), "Spots of the rocking scan.")
+    tracks: Tracks = option(Tracks(), "Tracks of particles over the states of charge.")
     grains: Grains = option(Grains(), "Grains of a rotation scan.")
     figures: Figures = option(Figures(), "Figures.")
+    series_figures: SeriesFigures = option(SeriesFigures(), "Figures of the series.")
 
     sample_class: ClassVar[type[Sample]] = Scan
 
     def folders(self) -> list[str]:
-        """Folder of the network."""
-        return [MODEL_FOLDER]
+        """Folders of the network and of the series."""
+        return [MODEL_FOLDER, SERIES_FOLDER]
 
     def check(self, samples: dict[str, Scan]) -> None:
         """Require that the raw files of every scan exist, and that there is a training scan if a network is trained.
@@ -449,8 +504,9 @@ class Section(TechniqueSection):
         errors += missing_files(files, "a model file or weights of BraggNN")
         for name, scan in samples.items():
             where = f"{self.samples}: scan '{name}'"
-            if name == MODEL_FOLDER:
-                errors.append(InputError(self.samples, f"a scan named '{name}'", "another name: it is the network's"))
+            if name in self.folders():
+                owner = {MODEL_FOLDER: "the network's", SERIES_FOLDER: "that of the series"}[name]
+                errors.append(InputError(self.samples, f"a scan named '{name}'", f"another name: it is {owner}"))
             sources = {"frames": None if scan.simulated else scan.frames}
             sources |= {column: getattr(scan, column) for column in ("dark", "flat", "mask")}
             errors += source_errors(where, {**sources, "omega": scan.omega, "geometry": scan.geometry})

@@ -178,7 +178,7 @@ def simulate_scan(
         n_frames=options.n_frames,
         peaks=peaks,
         background=options.background * _halo(shape)
-        + options.ring * _rings(shape, state_of_charge, coexistence, 0.3 * radial_spread),
+        + options.ring * _rings(shape, state_of_charge, coexistence, radial_spread),
         noise_key=(seed, 2, scan, round(state_of_charge * 1e6)),
     )
 
