@@ -320,7 +320,7 @@ def test_the_stage_writes_both_tables(tmp_path: Path) -> None:
     geometry.write_text(yaml.safe_dump(instrument()))
     place = (tmp_path / "frames.h5", tmp_path / "spots.parquet", geometry)
     outputs = {"out": tmp_path / "grains.parquet", "spots_out": tmp_path / "grain_spots.parquet"}
-    options = Grains(cell=Cell(lengths=(2.87, 2.87, 14.21)), d_min=1.1)
+    options = Grains(cell=Cell(a=2.87, c=14.21), d_min=1.1)
     metrics = bragg.grains(*place, **outputs, options=options)
     assert metrics["grains"] == 2 and metrics["share_assigned"] > 0.95
     grains, assigned = pd.read_parquet(outputs["out"]), pd.read_parquet(outputs["spots_out"])
@@ -329,9 +329,9 @@ def test_the_stage_writes_both_tables(tmp_path: Path) -> None:
     assert assigned["spot"].min() >= 100 and assigned["spot"].is_unique
     np.testing.assert_allclose(grains["a"], 2.87, rtol=3e-4)
     for wrong, text in (
-        (Grains(), "no cell"),
-        (Grains(cell=Cell(lengths=(2.87, 2.9, 14.21))), "a cell as the space group R -3 m:H has it"),
-        (Grains(cell=Cell(lengths=(2.87, 2.87, 14.21), space_group="R 99")), "space group R 99"),
+        (Grains(cell=Cell(space_group="P 1 21/c 1")), "a CIF file with the cell"),
+        (Grains(cell=Cell(a=2.87, b=2.9, c=14.21)), "one as the space group R -3 m:H has it"),
+        (Grains(cell=Cell(space_group="R 99")), "space group R 99"),
     ):
         with pytest.raises(InputError, match=text):
             bragg.grains(*place, **outputs, options=wrong)

@@ -5,8 +5,9 @@ import logging
 import gemmi
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from cathodeflow.bragg.cell_options import unit_cell
+from cathodeflow.bragg.cell_options import Cell
 from cathodeflow.bragg.grain_options import Grains
 from cathodeflow.bragg.grain_refinement import SeenRegion
 from cathodeflow.bragg.grain_search import Found, Measured, find_grains
@@ -14,6 +15,7 @@ from cathodeflow.bragg.grain_tables import grain_spot_table, grain_table
 from cathodeflow.bragg.reflections import PARAMETERS, free_cell
 from cathodeflow.bragg.rotation_scans import flat_pixels, rotation_scan
 from cathodeflow.errors import InputError
+from cathodeflow.io.cells import read_cell
 from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.geometry_files import read_detector_geometry
 from cathodeflow.io.tables import read_table, write_table
@@ -60,15 +62,8 @@ def grains(
     InputError
         Cell, energy or angles are missing, or the geometry cannot be read or is of a detector of another shape.
     """
-    given = unit_cell(options.cell, "bragg.grains.cell")
-    cell = np.array([*given.lengths, *given.angles])
-    group = gemmi.find_spacegroup_by_name(given.space_group, given.angles[0], given.angles[2])
-    if group is None:
-        raise InputError("bragg.grains.cell", f"space group {given.space_group}", "a symbol such as R -3 m or 166")
+    cell, group = _cell(options.cell)
     free = free_cell(group)
-    if not np.allclose(free.all(free.free(cell)), cell, atol=1e-4):
-        text = f"{given.lengths} Angstrom, {given.angles} degrees"
-        raise InputError("bragg.grains.cell", text, f"a cell as the space group {group.xhm()} has it")
     with read_frames_file(frames) as file:
         geometry = read_detector_geometry(detector_file, detector=options.detector, shape=file.raw_shape)
         if file.omega is None or not np.isfinite(file.omega).all() or len(np.unique(file.omega)) < 2:
@@ -96,6 +91,30 @@ def grains(
         )
     log.info("%d grains, %d of %d spots assigned", len(found.grains), len(assigned), len(used))
     return _metrics(found, len(used), len(assigned))
+
+
+def _cell(options: Cell) -> tuple[NDArray[np.float64], gemmi.SpaceGroup]:
+    """Return the six parameters of the cell, and its space group."""
+    where = options.file or "bragg.grains.cell"
+    if options.file is not None:
+        given = read_cell(options.file)
+        lengths, angles, name = given.lengths, given.angles, given.space_group
+    else:
+        a, b, c = options.a, options.b or options.a, options.c or options.a
+        lengths, angles, name = (a, b, c), None, options.space_group
+    group = gemmi.find_spacegroup_by_name(name, *((angles[0], angles[2]) if angles else ()))
+    if group is None:
+        raise InputError(where, f"space group {name}", "a symbol such as R -3 m:H, or a number")
+    free = free_cell(group)
+    if angles is None:
+        if not set(free.names) <= {"a", "b", "c"}:
+            raise InputError(where, f"space group {group.xhm()} without angles", "a CIF file with the cell (file)")
+        angles = tuple(free.fixed[3:])
+    cell = np.array([*lengths, *angles], np.float64)
+    if not np.allclose(free.all(free.free(cell)), cell, atol=1e-4):
+        found = ", ".join(f"{value:g}" for value in cell)
+        raise InputError(where, f"a cell {found}", f"one as the space group {group.xhm()} has it")
+    return cell, group
 
 
 def _usable(table: pd.DataFrame, step: float) -> pd.DataFrame:
