@@ -23,6 +23,8 @@ Floats = NDArray[np.float64]
 _OUTER = 5.0
 # Rounds of calibration, each with spots assigned anew; rounds in which the final fits and their errors settle.
 _CALIBRATIONS, _FINAL = 3, 6
+# Radius of the assignment after a calibration, relative to the limit of outliers.
+_WIDER = 3.0
 # A grain that shares more of its spots than this with a better one is that one.
 _SAME = 0.5
 
@@ -131,21 +133,21 @@ def find_grains(
         refined = _refined(scan, region, grain, known, spots, free, radius, options)
         indexed.append(refined)
         log.info("grain %d: %d of %d reflections", len(indexed), len(refined[1].spot), refined[1].expected)
-    indexed = _distinct(indexed, options)
+    indexed = _distinct(indexed, options.min_spots, options.min_completeness)
     fits, kept, added = settle(scan, indexed, spots, free, options)
     instrument = None
     if options.calibrate and fits:
+        before = scan, spots
         for _ in range(_CALIBRATIONS):
             known_cell = [fit.grain._replace(cell=cell) for fit in fits]
             sigma = np.hypot(spots.sigma, added)
             shape = {"shape": region.shape, "modules": options.modules}
-            instrument = calibrate(scan, known_cell, kept, spots.place, sigma, **shape)
-            changed, place = apply(instrument, scan, spots.place, **shape)
-            moved = spots._replace(place=place)
-            near = np.maximum(3 * options.max_deviation * added, [1.0, 1.0, 0.05])
-            again = [_refined(changed, region, grain, known, moved, free, near, options) for grain in known_cell]
-            fits, kept, added = settle(changed, _distinct(again, options), moved, free, options)
-        scan, spots = changed, moved
+            instrument = calibrate(before[0], known_cell, kept, before[1].place, sigma, **shape)
+            scan, place = apply(instrument, before[0], before[1].place, **shape)
+            spots = before[1]._replace(place=place)
+            near = _WIDER * options.max_deviation * np.median(sigma, axis=0)
+            again = [_refined(scan, region, grain, known, spots, free, near, options) for grain in known_cell]
+            fits, kept, added = settle(scan, _distinct(again, options.min_spots, 0.0), spots, free, options)
     solutions = []
     for fit, one in zip(fits, kept, strict=True):
         strained = None
@@ -219,12 +221,14 @@ def _refined(
     )
 
 
-def _distinct(indexed: list[tuple[Grain, Assigned]], options: Grains) -> list[tuple[Grain, Assigned]]:
+def _distinct(
+    indexed: list[tuple[Grain, Assigned]], min_spots: int, min_completeness: float
+) -> list[tuple[Grain, Assigned]]:
     """Leave out grains found twice or with too few reflections, and spots that several grains claim."""
     kept: list[tuple[Grain, Assigned]] = []
     for grain, one in sorted(indexed, key=lambda pair: -len(pair[1].spot)):
         shared = max((np.isin(one.spot, other.spot).mean() for _, other in kept if len(one.spot)), default=0.0)
-        enough = len(one.spot) >= max(options.min_spots, options.min_completeness * one.expected)
+        enough = len(one.spot) >= max(min_spots, min_completeness * one.expected)
         if enough and shared < _SAME:
             kept.append((grain, one))
     owners = np.concatenate([one.spot for _, one in kept]) if kept else np.zeros(0, np.int64)
