@@ -11,7 +11,7 @@ SERIES_SCANS = [name for name in GEOMETRY_SCANS if SCANS[name].state_of_charge i
 SERIES_SCANS = SERIES_SCANS if len(SERIES_SCANS) > 1 else []
 SERIES_SIMULATED = bool(SERIES_SCANS) and all(SCANS[name].simulated for name in SERIES_SCANS)
 FIGURES = ["patches", "distances", "intensity", "frame"]
-SERIES_FIGURES = ["tracks"]
+SERIES_FIGURES = ["tracks", "lattice"]
 
 # All files that are kept, so that deleted ones are made again.
 TARGETS += expand(
@@ -30,6 +30,7 @@ TARGETS += expand(
 )
 if SERIES_SCANS:
     TARGETS += expand("results/bragg/series/{file}", file=["tracks.parquet", "tracks.json", "figures.json"])
+    TARGETS += expand("results/bragg/series/{file}", file=["lattice.csv", "summary.csv", "lattice.json"])
     TARGETS += expand("results/bragg/series/figures/{figure}.png", figure=SERIES_FIGURES)
 TARGETS += expand(
     "results/bragg/{scan}/{file}",
@@ -376,9 +377,46 @@ rule bragg_tracks:
         command("bragg tracks {input.spots} {params.scans} {params.truth} --out {output.tracks}", "series")
 
 
+rule bragg_lattice:
+    input:
+        tracks="results/bragg/series/tracks.parquet",
+        given=stored([file for file in (CONFIG.bragg.lattice.cell.file, CONFIG.bragg.lattice.cycler.file) if file]),
+        truth=[file for name in SERIES_SCANS if SERIES_SIMULATED for file in raw_data.truth_files(SCANS[name])],
+        geometry=[raw_data.geometry_source(SCANS[name]) for name in SERIES_SCANS[:1] if SERIES_SIMULATED],
+    output:
+        table="results/bragg/series/lattice.csv",
+        summary="results/bragg/series/summary.csv",
+        record="results/bragg/series/lattice.json",
+    log:
+        logs("bragg.lattice", "series"),
+    benchmark:
+        benchmarks("bragg.lattice", "series")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.lattice", mem_mb=2000, runtime=30),
+    params:
+        **stage_params("bragg.lattice"),
+        times=" ".join(f"--time {name}={SCANS[name].time}" for name in SERIES_SCANS if SCANS[name].time is not None),
+        truth=lambda wildcards, input: " ".join(
+            [f"--truth {file}" for file in input.truth] + [f"--geometry {file}" for file in input.geometry]
+        ),
+    message:
+        "Computing lattice parameters and strain over all states of charge"
+    shell:
+        command(
+            "bragg lattice {input.tracks} {params.times} {params.truth} --out {output.table}"
+            " --summary {output.summary}",
+            "series",
+        )
+
+
 rule bragg_series_figures:
     input:
         tracks="results/bragg/series/tracks.parquet",
+        lattice="results/bragg/series/lattice.csv",
+        summary="results/bragg/series/summary.csv",
     output:
         record="results/bragg/series/figures.json",
         figures=[
@@ -405,7 +443,11 @@ rule bragg_series_figures:
     message:
         "Drawing the figures of the series"
     shell:
-        command("bragg series-figures --tracks {input.tracks} --out results/bragg/series/figures", "series")
+        command(
+            "bragg series-figures --tracks {input.tracks} --lattice {input.lattice} --summary {input.summary}"
+            " --out results/bragg/series/figures",
+            "series",
+        )
 
 
 rule bragg_fit_figures:

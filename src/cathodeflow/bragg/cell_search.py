@@ -17,7 +17,7 @@ MAX_CHANGE = 0.06
 # Steps of the two grids, and the points of the second one on either side.
 _COARSE, _FINE, _AROUND = 0.003, 0.0005, 6
 # Tracks, and reflections of each, that enter: the grid is coarse, so a part is enough.
-_TRACKS, _CANDIDATES = 400, 4
+_TRACKS, _CANDIDATES = 200, 4
 # Loss of a track that moves like none of its candidates, in units of chi-square.
 _CUT = 12.0
 

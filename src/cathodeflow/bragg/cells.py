@@ -78,7 +78,12 @@ def as_lattice(cell: UnitCell, where: str) -> Lattice:
     InputError
         The space group is not known, lengths or angles disagree with it, or the system is monoclinic or triclinic.
     """
-    group = gemmi.find_spacegroup_by_name(cell.space_group, cell.angles[0], cell.angles[2])
+    alpha, gamma = (cell.angles[0], cell.angles[2]) if cell.angles else (0.0, 0.0)
+    name = cell.space_group.strip()
+    if name.isdigit() and 1 <= int(name) <= 230:
+        group = gemmi.get_spacegroup_reference_setting(int(name))
+    else:
+        group = gemmi.find_spacegroup_by_name(name, alpha, gamma)
     if group is None:
         raise InputError(where, f"space group {cell.space_group}", "a Hermann-Mauguin symbol such as R -3 m:H or 166")
     system = group.crystal_system_str()
@@ -90,8 +95,8 @@ def as_lattice(cell: UnitCell, where: str) -> Lattice:
     a, b, c = cell.lengths
     equal = {"cubic": (a == b == c), "tetragonal": a == b, "hexagonal": a == b, "orthorhombic": True}[system]
     angles = (90.0, 90.0, 120.0 if system == "hexagonal" else 90.0)
-    if not equal or not np.allclose(cell.angles, angles, atol=1e-3):
-        found = f"lengths {cell.lengths}, angles {cell.angles}"
+    if not equal or not np.allclose(cell.angles or angles, angles, atol=1e-3):
+        found = f"lengths {cell.lengths}" + (f", angles {cell.angles}" if cell.angles else "")
         raise InputError(where, found, f"those of a {system} cell, as the space group {group.xhm()} has it")
     names = _SYSTEMS[system]
     values = np.array([dict(a=a, b=b, c=c)[name] for name in names], np.float64)
@@ -160,14 +165,15 @@ def allowed_reflections(lattice: Lattice, low: float, high: float) -> Reflection
     lengths = by_name["a"], by_name.get("b", by_name["a"]), by_name.get("c", by_name["a"])
     cell = gemmi.UnitCell(*lengths, 90, 90, 120 if lattice.system == "hexagonal" else 90)
     unique = gemmi.make_miller_array(cell, lattice.space_group, low, high)
-    operations, families = lattice.space_group.operations(), {}
+    operations = lattice.space_group.operations()
+    families: dict[tuple[float, ...], tuple[Floats, list[tuple[int, int, int]]]] = {}
     for hkl in unique.tolist():
-        key = tuple(coefficients([hkl], lattice.system)[0].round(6))
-        families.setdefault(key, []).append(_usual(hkl, operations))
-    parts = np.array(list(families), np.float64).reshape(-1, len(lattice.names))
+        part = coefficients([hkl], lattice.system)[0]
+        families.setdefault(tuple(part.round(6)), (part, []))[1].append(_usual(hkl, operations))
+    parts = np.array([part for part, _ in families.values()]).reshape(-1, len(lattice.names))
     log_d, _ = log_spacing(parts, np.log(lattice.values))
     order = np.argsort(-log_d, kind="stable")
-    labels = [" / ".join(" ".join(map(str, hkl)) for hkl in sorted(set(found))) for found in families.values()]
+    labels = [" / ".join(" ".join(map(str, hkl)) for hkl in sorted(set(found))) for _, found in families.values()]
     return Reflections([labels[index] for index in order], parts[order], np.exp(log_d[order]))
 
 

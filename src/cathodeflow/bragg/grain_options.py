@@ -14,9 +14,6 @@ class Grains(Options):
     """Spots of a rotation scan -> grains with orientation, position, cell and strain, where the sheet asks for it."""
 
     cell: Cell = option(Cell(), "Cell of the grains.")
-    detector: str | None = option(
-        None, "Name of the detector in the geometry file. Default: the only one that the file describes."
-    )
     axis: tuple[float, float, float] | None = option(
         None,
         "Direction of the axis about which the sample turns right-handed, with x to the left as seen along the beam, y "

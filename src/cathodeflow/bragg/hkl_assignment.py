@@ -5,14 +5,14 @@ a layered oxide then differ by how they move when c and a change. Both are in th
 under the model of `population_cell`; the cells of the population and the reflections of the tracks are refined in turn.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cathodeflow.bragg.cell_search import search_changes
 from cathodeflow.bragg.cells import Lattice, Reflections, log_spacing
-from cathodeflow.bragg.phases import resolve_phases
+from cathodeflow.bragg.phases import alternatives, resolve_phases
 from cathodeflow.bragg.population_cell import (
     PRIOR,
     Floats,
@@ -62,7 +62,7 @@ class Assignment(NamedTuple):
 
 
 def probabilities(
-    spacings: Spacings, n_tracks: int, reflections: Reflections, population: Population
+    spacings: Spacings, n_tracks: int, reflections: Reflections, population: Population, states: Ints
 ) -> tuple[Floats, Floats, Floats]:
     """Probability of each reflection for each track.
 
@@ -74,6 +74,8 @@ def probabilities(
     n_tracks : int
     reflections : Reflections
     population : Population
+    states : (g,) int64
+        State of each group; a spot that may be in either phase of its state is in the one that fits.
 
     Returns
     -------
@@ -81,12 +83,17 @@ def probabilities(
         Probability (equal before the measurement for all reflections); offset of the track from the population in
         standard deviations; root mean square of the standardised residuals.
     """
-    tau = population.offset_scatter
+    tau, other = population.offset_scatter, alternatives(spacings, states)
+    choice = other != spacings.group
     count = np.maximum(np.bincount(spacings.track, minlength=n_tracks), 1)
     loss, offset, size = (np.empty((n_tracks, len(reflections.d))) for _ in range(3))
     for index, parts in enumerate(reflections.coefficients):
-        log_d, slopes = log_spacing(parts, population.log_parameters[spacings.group])
-        residual, variance = spacings.log_d - log_d, variances(spacings, slopes, population.scatter)
+        residual, variance = _residuals(spacings, parts, population)
+        if choice.any():
+            found = offsets(spacings, residual, tau, variance, np.where(choice, 0.0, 1.0), n_tracks)[spacings.track]
+            there, spread = _residuals(spacings._replace(group=other), parts, population)
+            better = choice & (np.square(there - found) / spread < np.square(residual - found) / variance)
+            residual, variance = np.where(better, there, residual), np.where(better, spread, variance)
         weights = np.ones(len(residual))
         for _ in range(4):
             found = offsets(spacings, residual, tau, variance, weights, n_tracks)
@@ -94,7 +101,8 @@ def probabilities(
             weights = np.minimum(1.0, _HUBER / np.maximum(u, _HUBER))
         huber = np.where(u < _HUBER, 0.5 * u * u, _HUBER * (u - 0.5 * _HUBER))
         offset[:, index] = found / tau
-        loss[:, index] = np.bincount(spacings.track, huber + 0.5 * np.log(variance), n_tracks) + 0.5 * offset[:, index] ** 2
+        loss[:, index] = np.bincount(spacings.track, huber + 0.5 * np.log(variance), n_tracks)
+        loss[:, index] += 0.5 * offset[:, index] ** 2
         size[:, index] = np.sqrt(np.bincount(spacings.track, np.minimum(u, 10) ** 2, n_tracks) / count)
     odds = np.exp(loss.min(axis=1, keepdims=True) - loss)
     return odds / odds.sum(axis=1, keepdims=True), offset, size
@@ -141,10 +149,11 @@ def assign(
     n_groups = len(states)
     prior = Prior(np.log(lattice.values), np.full(n_groups, PRIOR))
     near = prior._replace(width=np.where(np.isin(np.arange(n_groups), reference), cell_error, PRIOR))
+    limits: dict[str, Any] = {"reference": reference, "tolerance": tolerance, "min_probability": min_probability}
     begin = search_changes(spacings, reference, n_groups, reflections, prior.centre, tolerance)
     population = start(begin, tolerance, FIRST_SCATTER)
     spacings = _resolved(spacings, n_tracks, reflections, population, states)
-    reflection, probability = _decide(spacings, n_tracks, reflections, population, min_probability, reference)
+    reflection, probability = _decide(spacings, n_tracks, reflections, population, states, **limits)
     for _ in range(iterations):
         known = reflection[spacings.track] >= 0
         if not known.any():
@@ -152,7 +161,7 @@ def assign(
         population, _ = _fit(spacings.take(known), reflection, reflections, population, near)
         before = reflection, spacings.group
         spacings = _resolved(spacings, n_tracks, reflections, population, states)
-        reflection, probability = _decide(spacings, n_tracks, reflections, population, min_probability, reference)
+        reflection, probability = _decide(spacings, n_tracks, reflections, population, states, **limits)
         if np.array_equal(before[0], reflection) and np.array_equal(before[1], spacings.group):
             break
     known, weights = reflection[spacings.track] >= 0, np.zeros(len(spacings.track))
@@ -162,11 +171,16 @@ def assign(
     return Assignment(reflection, probability, population, spacings.group, weights)
 
 
+def _residuals(spacings: Spacings, parts: Floats, population: Population) -> tuple[Floats, Floats]:
+    log_d, slopes = log_spacing(parts, population.log_parameters[spacings.group])
+    return spacings.log_d - log_d, variances(spacings, slopes, population.scatter)
+
+
 def _resolved(
     spacings: Spacings, n_tracks: int, reflections: Reflections, population: Population, states: Ints
 ) -> Spacings:
     # Also of tracks that are not assigned: their phase may be what is wrong with them.
-    best = probabilities(spacings, n_tracks, reflections, population)[0].argmax(axis=1)
+    best = probabilities(spacings, n_tracks, reflections, population, states)[0].argmax(axis=1)
     parts = reflections.coefficients[best[spacings.track]]
     return spacings._replace(group=resolve_phases(spacings, parts, population, states))
 
@@ -179,20 +193,32 @@ def _fit(
     return fit_population(known._replace(track=numbers), parts, before, prior)
 
 
-def _as_known(population: Population, reference: Ints) -> Population:
-    """Population with the errors of its changes from the reference state, and a minimum, counted as scatter."""
+def _as_known(population: Population, reference: Ints, tolerance: float) -> Population:
+    """Population with the errors of its changes from the reference state, and limits, counted as scatter.
+
+    Beyond the tolerance it is not the particles that differ but the cell that does not fit.
+    """
     groups, p = population.log_parameters.shape
     errors = population.covariance.reshape(groups, p, groups, p).diagonal(axis1=1, axis2=3)
     own = np.einsum("ggp->gp", errors)
     first = int(reference[0])
     change = np.maximum(own + own[first] - errors[:, first] - errors[first], 0)
-    return population._replace(scatter=np.sqrt(np.square(population.scatter) + change + _MIN_SCATTER**2))
+    return population._replace(scatter=np.clip(np.sqrt(np.square(population.scatter) + change), _MIN_SCATTER, tolerance))
 
 
 def _decide(
-    spacings: Spacings, n_tracks: int, reflections: Reflections, population: Population, min_probability: float, reference: Ints
+    spacings: Spacings,
+    n_tracks: int,
+    reflections: Reflections,
+    population: Population,
+    states: Ints,
+    *,
+    reference: Ints,
+    tolerance: float,
+    min_probability: float,
 ) -> tuple[Ints, Floats]:
-    probability, offset, size = probabilities(spacings, n_tracks, reflections, _as_known(population, reference))
+    known = _as_known(population, reference, tolerance)
+    probability, offset, size = probabilities(spacings, n_tracks, reflections, known, states)
     best = probability.argmax(axis=1)
     tracks = np.arange(n_tracks)
     highest = probability[tracks, best]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from cathodeflow.bragg.cell_options import Cell
 from cathodeflow.bragg.grain_options import Grains
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.file_arguments import InputFile
@@ -100,11 +101,22 @@ class Scan(Sample):
     state_of_charge: float | None = option(
         None, "State of charge of the cell, 0 (discharged) to 1 (charged).", ge=0, le=1
     )
+    time: float | None = option(
+        None, "Time of the scan, in the unit of the table of the cycler (`bragg.lattice.cycler`)."
+    )
+
+    grains: bool = option(
+        False,
+        "Index the grains of this scan (`bragg.grains`): the sample was rotated, with the angle of every frame and a "
+        "geometry.",
+    )
 
     @model_validator(mode="after")
     def _some(self) -> Self:
         if self.start is not None and self.stop is not None and self.stop <= self.start:
             raise ValueError("start below stop")
+        if self.grains and not self.simulated and self.geometry is None:
+            raise ValueError("a geometry, if grains is set")
         return self
 
     @property
@@ -443,6 +455,63 @@ class Tracks(Options):
     )
 
 
+class Cycler(Options):
+    """Table of the battery cycler, for the voltage of every scan."""
+
+    file: InputFile | None = option(
+        None, "Table of the cycler (CSV, TSV or Parquet). Default: none, the figures have no voltage."
+    )
+    time: str = option("time", "Name of its column of the time, in the unit of the column `time` of the sample sheet.")
+    voltage: str = option("voltage", "Name of its column of the voltage [V].")
+    charge: str = option(
+        "charge",
+        "Name of its column of the charge or capacity. Scans without a `time` in the sample sheet are joined by it.",
+    )
+    capacity: float | None = option(
+        None,
+        "Charge at a state of charge of 1, in the unit of the column of the charge. Default: that column is the state "
+        "of charge, 0 to 1.",
+        gt=0,
+    )
+
+
+class Lattice(Options):
+    """Tracks -> lattice parameters and strain of every particle, and their distribution in every state."""
+
+    cell: Cell = option(Cell(), "Unit cell.")
+    cycler: Cycler = option(Cycler(), "Table of the cycler.")
+    reference: str | None = option(
+        None,
+        "Name of the scan that strain refers to. Default: for each track, its first scan in the order of charge.",
+    )
+    cell_error: float = option(
+        0.005, "Relative standard error of the given lattice parameters, in the reference state.", gt=0, le=0.05
+    )
+    tolerance: float = option(
+        0.01,
+        "Standard deviation of the relative differences of d between particles, at the beginning; later it is "
+        "estimated. Increase it if many tracks are unexplained.",
+        gt=0,
+        le=0.1,
+    )
+    min_probability: float = option(
+        0.99, "Minimum probability of an hkl to be assigned; tracks below it are ambiguous.", gt=0.5, lt=1
+    )
+    spacing: Literal["relative", "absolute"] = option(
+        "relative",
+        "Spacing that gives a and c of a particle: `relative` takes the population's in the reference state times "
+        "(1 + strain), so that its position along the beam does not count; `absolute` takes its own d.",
+    )
+    min_weight: float = option(
+        0.3,
+        "Minimum weight of a lattice parameter in d (d ln d / d ln c) for a reflection to give that parameter.",
+        gt=0,
+        le=1,
+    )
+    bootstrap: int = option(1000, "Number of bootstrap samples of the intervals.", ge=100, le=100_000)
+    seed: int | None = option(None, "Random seed of the bootstrap. Default: the workflow's seed.", ge=0)
+
+
 class Figures(Options):
     """Tables and records -> figures of every scan and of the training."""
 
@@ -471,6 +540,7 @@ class Section(TechniqueSection):
     geometry: Geometry = option(Geometry(), "Scattering angles and lattice spacings.")
     spots: Spots = option(Spots(), "Spots of the rocking scan.")
     tracks: Tracks = option(Tracks(), "Tracks of particles over the states of charge.")
+    lattice: Lattice = option(Lattice(), "Lattice parameters and strain of particles.")
     grains: Grains = option(Grains(), "Grains of a rotation scan.")
     figures: Figures = option(Figures(), "Figures.")
     series_figures: SeriesFigures = option(SeriesFigures(), "Figures of the series.")
@@ -502,6 +572,12 @@ class Section(TechniqueSection):
                 errors.append(InputError("bragg: max_shift", found, "at most the margin of the patches"))
         files = {"bragg.locate.model": self.locate.model, "bragg.train.initial": self.train.initial}
         errors += missing_files(files, "a model file or weights of BraggNN")
+        errors += missing_files({"bragg.lattice.cell.file": self.lattice.cell.file}, "a CIF file")
+        errors += missing_files({"bragg.lattice.cycler.file": self.lattice.cycler.file}, "a table of the cycler")
+        named = self.lattice.reference
+        if named is not None and named not in [name for name, scan in samples.items() if scan.state_of_charge is not None]:
+            expected = "the name of a scan with a state of charge"
+            errors.append(InputError("bragg.lattice.reference", named, expected))
         for name, scan in samples.items():
             where = f"{self.samples}: scan '{name}'"
             if name in self.folders():

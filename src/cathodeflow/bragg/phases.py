@@ -10,6 +10,32 @@ from cathodeflow.bragg.population_cell import Floats, Ints, Population, Spacings
 _MIN_PAIRS, _MIN_PAIR_FRACTION = 3, 0.1
 
 
+def alternatives(spacings: Spacings, states: Ints) -> Ints:
+    """Group that a spot may be in instead: that of the other phase, for the only spot of a particle in its state.
+
+    Parameters
+    ----------
+    spacings : Spacings
+    states : (g,) int64
+        State of each group.
+
+    Returns
+    -------
+    (n,) int64
+        The group itself where there is no choice: in states with one phase, or with few particles that have both, as
+        these say too little of the second phase.
+    """
+    found, state = spacings.group.copy(), states[spacings.group]
+    for chosen in np.unique(states):
+        members = np.flatnonzero(states == chosen)
+        here = np.flatnonzero(state == chosen)
+        tracks, index, count = np.unique(spacings.track[here], return_inverse=True, return_counts=True)
+        if len(members) == 2 and np.sum(count == 2) >= max(_MIN_PAIRS, _MIN_PAIR_FRACTION * len(tracks)):
+            single = here[count[index] == 1]
+            found[single] = members.sum() - found[single]
+    return found
+
+
 def resolve_phases(spacings: Spacings, parts: Floats, population: Population, states: Ints) -> Ints:
     """Choose the phase of every spot in the states that have two.
 
@@ -33,6 +59,7 @@ def resolve_phases(spacings: Spacings, parts: Floats, population: Population, st
         Group of every row.
     """
     group, state = spacings.group.copy(), states[spacings.group]
+    other = alternatives(spacings, states)
 
     def residuals(groups: Ints) -> tuple[Floats, Floats]:
         log_d, slopes = log_spacing(parts, population.log_parameters[groups])
@@ -42,23 +69,18 @@ def resolve_phases(spacings: Spacings, parts: Floats, population: Population, st
     weight, n_tracks = 1 / variance, int(spacings.track.max()) + 1
     total = np.bincount(spacings.track, weight, n_tracks)
     moment = np.bincount(spacings.track, weight * now, n_tracks)
-    for chosen in np.unique(states):
+    for chosen in np.unique(state[other != group]):
         members = np.flatnonzero(states == chosen)
-        if len(members) != 2:
-            continue
         here = np.flatnonzero(state == chosen)
         tracks, index, count = np.unique(spacings.track[here], return_inverse=True, return_counts=True)
-        # Too few pairs say too little of the second phase to move others into it.
-        if np.sum(count == 2) < max(_MIN_PAIRS, _MIN_PAIR_FRACTION * len(tracks)):
-            continue
         precision = total[tracks] - np.bincount(index, weight[here], len(tracks)) + population.offset_scatter**-2
         away = moment[tracks] - np.bincount(index, (weight * now)[here], len(tracks))
         cost = []
         for member in members:
             residual, spread = residuals(np.full(len(group), member))
-            deviation = residual[here] - (away / precision)[index]
-            cost.append(np.square(deviation) / (spread[here] + 1 / precision[index]))
-        # Sum over the spots of a track of how much better the second phase fits, with the sign of the present order.
+            apart = residual[here] - (away / precision)[index]
+            cost.append(np.square(apart) / (spread[here] + 1 / precision[index]))
+        # How much better the second phase fits; of two spots, with the sign of the present order.
         better = cost[0] - cost[1]
         single = count[index] == 1
         group[here[single]] = np.where(better[single] > 0, members[1], members[0])

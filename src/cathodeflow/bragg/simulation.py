@@ -16,6 +16,7 @@ from cathodeflow.bragg.matching import points_by_frame
 from cathodeflow.bragg.options import Simulate
 from cathodeflow.bragg.particles import (
     BEAM_OFFSET,
+    COEXISTENCE,
     REFLECTIONS,
     Geometry,
     draw_population,
@@ -95,7 +96,7 @@ def simulate_scan(
     rocking_fwhm: tuple[float, float] = (1.5, 4.0),
     radial_spread: float = 0.02,
     heterogeneity: float = 0.03,
-    coexistence: tuple[float, float] = (0.6, 0.8),
+    coexistence: tuple[float, float] = COEXISTENCE,
     broadening: float = 0.4,
     fading: float = 0.6,
     isolation: float = 8.0,

@@ -17,14 +17,14 @@ class UnitCell(NamedTuple):
     ----------
     lengths : (float, float, float)
         a, b, c [Angstrom].
-    angles : (float, float, float)
-        alpha, beta, gamma [deg].
+    angles : (float, float, float), optional
+        alpha, beta, gamma [deg]; None: those that the space group asks for.
     space_group : str
         Hermann-Mauguin symbol; `:H` and `:R` name the hexagonal and rhombohedral axes.
     """
 
     lengths: tuple[float, float, float]
-    angles: tuple[float, float, float]
+    angles: tuple[float, float, float] | None
     space_group: str
 
 

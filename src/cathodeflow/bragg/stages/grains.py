@@ -35,6 +35,7 @@ def grains(
     *,
     out: OutputFile,
     spots_out: OutputFile,
+    detector: str | None = None,
     energy_kev: float | None = None,
     options: Grains,
 ) -> Metrics:
@@ -54,6 +55,8 @@ def grains(
         Table of the grains to write (Parquet): a row per grain.
     spots_out : path
         Table of the spots of all grains to write (Parquet), with grain and hkl.
+    detector : str
+        Name of the detector in the geometry file. Default: the only one that the file describes.
     energy_kev : float
         Photon energy [keV], instead of that in the geometry file.
 
@@ -65,7 +68,7 @@ def grains(
     cell, group = _cell(options.cell)
     free = free_cell(group)
     with read_frames_file(frames) as file:
-        geometry = read_detector_geometry(detector_file, detector=options.detector, shape=file.raw_shape)
+        geometry = read_detector_geometry(detector_file, detector=detector, shape=file.raw_shape)
         if file.omega is None or not np.isfinite(file.omega).all() or len(np.unique(file.omega)) < 2:
             raise InputError(frames, "no angle of the sample for some frames", "the angle (omega) of every frame")
         step = float(np.median(np.abs(np.diff(file.omega))))
