@@ -1,6 +1,7 @@
-"""Options of a unit cell."""
+"""Options of a unit cell, and the cell that they give."""
 
 from cathodeflow.file_arguments import InputFile
+from cathodeflow.io.cells import UnitCell, read_cell
 from cathodeflow.options import Options, option
 
 
@@ -16,3 +17,11 @@ class Cell(Options):
         "Hermann-Mauguin symbol or number of the space group: cubic, tetragonal, orthorhombic, hexagonal, or trigonal "
         "in hexagonal axes.",
     )
+
+
+def unit_cell(options: Cell) -> UnitCell:
+    """Return the cell of the options, read from the CIF file if there is one."""
+    if options.file:
+        return read_cell(options.file)
+    a, b = options.a, options.a if options.b is None else options.b
+    return UnitCell((a, b, a if options.c is None else options.c), None, options.space_group)

@@ -65,3 +65,9 @@ class Grains(Options):
         if self.axis is not None and not any(self.axis):
             raise ValueError("axis: a direction other than (0, 0, 0)")
         return self
+
+
+class GrainFigures(Options):
+    """Grains of a rotation scan -> figure of their positions, cells and residuals."""
+
+    shown: float = option(4.0, "Range of the residuals that is drawn, in multiples of their root mean square.", gt=0)

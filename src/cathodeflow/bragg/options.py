@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.bragg.cell_options import Cell
-from cathodeflow.bragg.grain_options import Grains
+from cathodeflow.bragg.grain_options import GrainFigures, Grains
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.io.sources import is_remote, list_files, split_source
@@ -543,6 +543,7 @@ class Section(TechniqueSection):
     lattice: Lattice = option(Lattice(), "Lattice parameters and strain of particles.")
     grains: Grains = option(Grains(), "Grains of a rotation scan.")
     figures: Figures = option(Figures(), "Figures.")
+    grain_figures: GrainFigures = option(GrainFigures(), "Figure of the grains.")
     series_figures: SeriesFigures = option(SeriesFigures(), "Figures of the series.")
 
     sample_class: ClassVar[type[Sample]] = Scan

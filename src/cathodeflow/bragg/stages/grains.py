@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.cell_options import Cell
+from cathodeflow.bragg.cell_options import Cell, unit_cell
 from cathodeflow.bragg.grain_options import Grains
 from cathodeflow.bragg.grain_refinement import SeenRegion
 from cathodeflow.bragg.grain_search import Found, Measured, find_grains
@@ -15,7 +15,6 @@ from cathodeflow.bragg.grain_tables import grain_spot_table, grain_table
 from cathodeflow.bragg.reflections import PARAMETERS, free_cell
 from cathodeflow.bragg.rotation_scans import flat_pixels, rotation_scan
 from cathodeflow.errors import InputError
-from cathodeflow.io.cells import read_cell
 from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.geometry_files import read_detector_geometry
 from cathodeflow.io.tables import read_table, write_table
@@ -99,12 +98,7 @@ def grains(
 def _cell(options: Cell) -> tuple[NDArray[np.float64], gemmi.SpaceGroup]:
     """Return the six parameters of the cell, and its space group."""
     where = options.file or "bragg.grains.cell"
-    if options.file is not None:
-        given = read_cell(options.file)
-        lengths, angles, name = given.lengths, given.angles, given.space_group
-    else:
-        a, b, c = options.a, options.b or options.a, options.c or options.a
-        lengths, angles, name = (a, b, c), None, options.space_group
+    lengths, angles, name = unit_cell(options)
     group = gemmi.find_spacegroup_by_name(name, *((angles[0], angles[2]) if angles else ()))
     if group is None:
         raise InputError(where, f"space group {name}", "a symbol such as R -3 m:H, or a number")
