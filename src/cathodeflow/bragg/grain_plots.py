@@ -53,10 +53,11 @@ def grain_figure(grains: pd.DataFrame, spots: pd.DataFrame, *, shown: float = 4.
 
 def _positions(axes: Axes, grains: pd.DataFrame, colours: list[str]) -> None:
     """Draw the positions across the axis of rotation."""
-    for row, colour in zip(grains.itertuples(), colours, strict=True):
-        axes.errorbar(row.x, row.z, xerr=row.x_err, yerr=row.z_err, fmt="o", color=colour)
+    for row, colour in zip(grains.to_dict("records"), colours, strict=True):
+        at = row["x"], row["z"]
+        axes.errorbar(*at, xerr=row["x_err"], yerr=row["z_err"], fmt="o", color=colour)
         if len(grains) <= _FEW:
-            axes.annotate(f"{row.grain}", (row.x, row.z), xytext=(6, 4), textcoords="offset points", color=colour)
+            axes.annotate(f"{row['grain']}", at, xytext=(6, 4), textcoords="offset points", color=colour)
     label(axes, x="x [mm]", y="z, along the beam [mm]", title=f"{len(grains)} grains")
     axes.plot(0, 0, "+", color="#777777", markersize=9)
     axes.set_aspect("equal", adjustable="datalim")
