@@ -518,8 +518,7 @@ rule bragg_grain_figures:
         "Drawing the grains of scan {wildcards.scan}"
     shell:
         command(
-            "bragg grain-figures {input.grains} {input.spots}"
-            " --out results/bragg/{wildcards.scan}/figures",
+            "bragg grain-figures {input.grains} {input.spots}" " --out results/bragg/{wildcards.scan}/figures",
             "{wildcards.scan}",
         )
 
