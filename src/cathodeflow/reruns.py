@@ -7,12 +7,11 @@ another one. Here the contents of all that the user gives are a parameter of the
 import hashlib
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from cathodeflow.file_arguments import file_argument
 from cathodeflow.io.notes import Notes
 from cathodeflow.io.sources import is_remote, split_source
-from cathodeflow.options import Options, OptionsT
+from cathodeflow.options import OptionsT, leaves, value_of, with_value
 
 RESULTS = "results"
 
@@ -65,14 +64,10 @@ def content(
 
 def with_contents(options: OptionsT, digests: Callable[[list[str]], list[str]]) -> OptionsT:
     """Replace the files that options name by the digests of their contents; those of jobs keep their names."""
-    update: dict[str, Any] = {}
-    for name, field in type(options).model_fields.items():
-        value = getattr(options, name)
-        if isinstance(value, Options):
-            update[name] = with_contents(value, digests)
-        elif file_argument(field.annotation) and value is not None and not _is_result(value):
-            update[name] = digests([value])[0]
-    return options.model_copy(update=update)
+    for key, field in leaves(type(options)):
+        if file_argument(field.annotation) and (file := value_of(options, key)) is not None and not _is_result(file):
+            options = with_value(options, key, digests([file])[0])
+    return options
 
 
 class Devices:

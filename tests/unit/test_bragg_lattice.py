@@ -161,7 +161,9 @@ def test_tracks_get_their_hkl_and_phase(series: LatticeSeries, tracks: tuple[pd.
 
 def test_a_spacing_of_another_phase_is_unexplained(tracks: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     """Aluminium 200 at 2.024 A lies at 104, but does not move."""
-    still = tracks[0][tracks[0]["track"] == tracks[0]["track"].iloc[0]].assign(track=10_000, d=2.024, d_err=2e-5, phase=0)
+    still = tracks[0][tracks[0]["track"] == tracks[0]["track"].iloc[0]].assign(
+        track=10_000, d=2.024, d_err=2e-5, phase=0
+    )
     still = still.drop_duplicates("sample")
     found = lattice_series(pd.concat([tracks[0], still]), NCM, LatticeOptions()).table
     assert set(found.loc[found["track"] == 10_000, "hkl"]) == {"unexplained"}
@@ -179,7 +181,9 @@ def test_the_cell_of_the_population_follows_the_truth(summary: pd.DataFrame) -> 
         change = true[name] / first[name] - 1
         # The changes are known far better than the lattice parameters: particles differ by 1 %.
         assert np.abs(summary[f"cell_{name}_change"] - change)[large].max() < 4e-4
-        assert (5 * summary[f"cell_{name}_change_err"] < summary[f"cell_{name}_err"] / summary[f"cell_{name}"])[large].all()
+        assert (5 * summary[f"cell_{name}_change_err"] < summary[f"cell_{name}_err"] / summary[f"cell_{name}"])[
+            large
+        ].all()
     both = summary[summary["sample"] == "charge_070"]
     assert both["phase_fraction"].sum() == pytest.approx(1)
     assert both["phase_fraction"].iloc[1] == pytest.approx(0.5, abs=0.06)  # lever rule
@@ -197,7 +201,9 @@ def test_lattice_parameters_of_particles_follow_their_own_charge(series: Lattice
     rows = series.table[(series.table["sample"] == "charge_040") & (series.table["hkl"] == "0 0 6")]
     offsets = 0.03 * np.clip(np.random.default_rng(0).normal(size=100_000), -2, 2)
     c = [particles.lattice(charge + 4 * charge * (1 - charge) * offsets)[1] for charge in (0.4, 0.1)]
-    assert width(rows["c"].to_numpy(), 14.4 * rows["strain_err"].to_numpy()) == pytest.approx(np.std(c[0] - c[1]), rel=0.3)
+    assert width(rows["c"].to_numpy(), 14.4 * rows["strain_err"].to_numpy()) == pytest.approx(
+        np.std(c[0] - c[1]), rel=0.3
+    )
 
 
 # The fit of the population

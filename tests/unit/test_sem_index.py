@@ -96,6 +96,32 @@ def test_a_state_in_full_is_the_same_class_as_none(folders: Path) -> None:
     assert index["name"].iloc[0] == "333_pristine/i_2.png"
 
 
+def test_any_class_needs_no_list(folders: Path) -> None:
+    (folders / "333").rename(folders / "LFP")
+    (folders / "333_cycled").rename(folders / "graphite_fine")
+    rows = list_images(str(folders), Index())
+    found = {row.label: (row.composition, row.state) for row in rows}
+    assert found == {
+        "LFP": ("LFP", "pristine"),
+        "graphite_fine": ("graphite_fine", "pristine"),
+        "811_formation": ("811", "formation"),
+    }
+    rows = list_images(str(folders), Index(states=("coarse", "fine", "formation")))
+    assert {row.label: row.state for row in rows}["graphite_fine"] == "fine"
+    table = folders.parent / "t.csv"
+    table.write_text(
+        f"image,composition,state\n{rows[0].image},LFP,fresh\n{rows[1].image},LFP,\n{rows[2].image},,fresh\n"
+    )
+    with pytest.raises(InputError) as error:
+        list_images(str(table), Index())
+    assert lines(error) == [f"{table} line 4: found no composition, expected the class of the image"]
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:3]))
+    assert [row.label for row in list_images(str(table), Index())] == ["LFP_fresh", "LFP"]
+    (folders / "a{b}").mkdir()
+    with pytest.raises(InputError, match=r"found a class 'a\{b\}', expected a name without"):
+        list_images(str(folders), Index())
+
+
 def test_duplicates_are_marked_and_left_out_whatever_their_bars(folders: Path) -> None:
     original = np.asarray(Image.open(folders / "333" / "i_1.png")).copy()
     original[-4, 40:50] = 255

@@ -1,8 +1,8 @@
 """First estimate of how the cell changes from the reference state to every other one, before any hkl is known.
 
-A track of reflection hkl moves by ln d - ln d_reference = w . (change of the logarithmic lattice parameters). The change
-is searched on a grid: it is the one at which most tracks move as one of the reflections would that their spacing in the
-reference state allows (a mixture likelihood with a bounded loss).
+A track of reflection hkl moves by ln d - ln d_reference = w . (change of the logarithmic lattice parameters). The
+change is searched on a grid: it is the one at which most tracks move as one of the reflections would that their
+spacing in the reference state allows (a mixture likelihood with a bounded loss).
 """
 
 from itertools import product

@@ -1,8 +1,9 @@
 """Lattices of cubic, tetragonal, hexagonal and orthorhombic cells: allowed reflections and lattice spacings.
 
-In all of these, 1/d^2 is a sum over the lattice parameters p of a coefficient of hkl divided by p^2 (International Tables
-for Crystallography C, section 1.1): (h^2 + k^2 + l^2)/a^2 in cubic cells, 4/3 (h^2 + hk + k^2)/a^2 + l^2/c^2 in hexagonal
-ones. A relative change of d is then the mean of those of the parameters, weighted with the parts of 1/d^2.
+In all of these, 1/d^2 is a sum over the lattice parameters p of a coefficient of hkl divided by p^2 (International
+Tables for Crystallography C, section 1.1): (h^2 + k^2 + l^2)/a^2 in cubic cells, 4/3 (h^2 + hk + k^2)/a^2 + l^2/c^2
+in hexagonal ones. A relative change of d is then the mean of those of the parameters, weighted with the parts of
+1/d^2.
 """
 
 from typing import NamedTuple

@@ -1,14 +1,14 @@
 """Which reflection each track is, from its lattice spacings in all states.
 
-The spacing in one state is not enough where particles differ by more than the reflections are apart: the reflections of
-a layered oxide then differ by how they move when c and a change. Both are in the probability of each allowed reflection,
-under the model of `population_cell`; the cells of the population and the reflections of the tracks are refined in turn.
+The spacing in one state is not enough where particles differ by more than the reflections are apart: the reflections
+of a layered oxide then differ by how they move when c and a change. Both are in the probability of each allowed
+reflection, under the model of `population_cell`; the cells of the population and the reflections of the tracks are
+refined in turn.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cathodeflow.bragg.cell_search import search_changes
 from cathodeflow.bragg.cells import Lattice, Reflections, log_spacing
@@ -194,7 +194,7 @@ def _fit(
 
 
 def _as_known(population: Population, reference: Ints, tolerance: float) -> Population:
-    """Population with the errors of its changes from the reference state, and limits, counted as scatter.
+    """Count the errors of the changes from the reference state as scatter of the population, within limits.
 
     Beyond the tolerance it is not the particles that differ but the cell that does not fit.
     """
@@ -203,7 +203,9 @@ def _as_known(population: Population, reference: Ints, tolerance: float) -> Popu
     own = np.einsum("ggp->gp", errors)
     first = int(reference[0])
     change = np.maximum(own + own[first] - errors[:, first] - errors[first], 0)
-    return population._replace(scatter=np.clip(np.sqrt(np.square(population.scatter) + change), _MIN_SCATTER, tolerance))
+    return population._replace(
+        scatter=np.clip(np.sqrt(np.square(population.scatter) + change), _MIN_SCATTER, tolerance)
+    )
 
 
 def _decide(

@@ -65,7 +65,9 @@ def _draw_parameter(axes: Axes, name: str, summary: pd.DataFrame, particles: pd.
         found = summary[(summary["phase"] == phase) & summary[f"{name}_median"].notna()]
         charge = found["state_of_charge"]
         for level, thick in ((95, 1.0), (68, 2.6)):
-            axes.vlines(charge, found[f"{name}_low{level}"], found[f"{name}_high{level}"], color=colour, linewidth=thick)
+            axes.vlines(
+                charge, found[f"{name}_low{level}"], found[f"{name}_high{level}"], color=colour, linewidth=thick
+            )
         if len(found):
             axes.plot(charge, found[f"{name}_median"], marker + "-", color=colour, linewidth=1.0, label=text)
     if f"{name}_true" in summary:
@@ -85,17 +87,20 @@ def _draw_parameter(axes: Axes, name: str, summary: pd.DataFrame, particles: pd.
 
 
 def _draw_particles(axes: Axes, rows: pd.DataFrame, name: str, colour: str, jitter: float) -> None:
-    """Draw particles as light points with error bars, side by side."""
+    """Draw particles as light points side by side, with error bars where these are not far longer than most."""
     place = rows["state_of_charge"].to_numpy() + jitter * np.linspace(-1, 1, len(rows) + 2)[1:-1]
     value, error = rows[name].to_numpy(), rows[f"{name}_err"].to_numpy()
+    drawn = error <= 5 * np.median(error)
     bars = np.stack([np.column_stack([place, value - error]), np.column_stack([place, value + error])], axis=1)
-    axes.add_collection(LineCollection(list(bars), colors=colour, linewidths=0.4, alpha=0.15), autolim=False)
+    axes.add_collection(LineCollection(list(bars[drawn]), colors=colour, linewidths=0.4, alpha=0.15), autolim=False)
     axes.plot(place, value, ".", color=colour, markersize=1.5, alpha=0.35, markeredgewidth=0, zorder=1)
 
 
 def _draw_strain(axes: Axes, particles: pd.DataFrame) -> None:
     """Draw the strain of every track as a line, in colours of the reflections, with the median of each."""
     known = particles[particles["strain"].notna() & particles["hkl"].map(lambda hkl: bool(re.match(r"[-\d]", hkl)))]
+    # Strain against another state would lie beside the others.
+    known = known[known["reference"] == known["reference"].mode().iloc[0]] if len(known) else known
     # The most frequent reflections; more colours are not distinct.
     count = known.groupby("hkl")["track"].nunique().sort_values(ascending=False)
     common = count[count >= min(3, count.max() if len(count) else 0)].index[: len(COLOURS) - 1]

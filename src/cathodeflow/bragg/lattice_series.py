@@ -117,7 +117,10 @@ def lattice_series(
         raise InputError(where, found, "spacings of the cell in bragg.lattice.cell within bragg.lattice.tolerance")
     spacings, population = spacings._replace(group=assignment.group), assignment.population
     phases = join_phases(
-        population, states, keys[:, 1].astype(np.int64), reflections.coefficients[np.unique(assignment.reflection[known])]
+        population,
+        states,
+        keys[:, 1].astype(np.int64),
+        reflections.coefficients[np.unique(assignment.reflection[known])],
     )
     reflection = assignment.reflection[spacings.track]
     parts = np.where((reflection >= 0)[:, None], reflections.coefficients[reflection], np.nan)
@@ -137,9 +140,7 @@ def lattice_series(
     )
     here = np.flatnonzero(states == first)
     reference = int(here[np.argmin(phases[here])])
-    return LatticeSeries(
-        table, of_groups, spacings, population, assignment, parts, cells, reference, reference_row
-    )
+    return LatticeSeries(table, of_groups, spacings, population, assignment, parts, cells, reference, reference_row)
 
 
 def _references(spacings: Spacings, states: Ints, phases: Ints, chosen: int | None) -> Ints:

@@ -56,12 +56,13 @@ def against_truth(table: pd.DataFrame, true: pd.DataFrame) -> dict[str, Any]:
     Returns
     -------
     dict
-        `strain_error_median`, `strain_error_median_bright`: median absolute error of strain, and of the half of the
-        tracks with the higher intensity, of tracks that are the same particle in both states. `d_z_rms`, `strain_z_rms`:
+        `strain_error_median`, `strain_error_median_bright`: median absolute error of strain, and of the half of
+        the spots with the higher intensity, of tracks that are the same particle in both states; `strain_bias_bright`: error
+        of their median. `d_z_rms`, `strain_z_rms`:
         root mean square of error / standard error, with values beyond 5 counted as 5; `d_z_beyond_5`: fraction of them.
         `hkl_right`: fraction of the assigned tracks with the true hkl.
     """
-    rows = table.assign(**{name: true[name].to_numpy() for name in true})
+    rows = table.assign(**{str(name): true[name].to_numpy() for name in true})
     rows = rows[rows["true_peak"] >= 0]
     z = ((rows["d"] - rows["true_d"]) / rows["d_err"]).to_numpy(np.float64)
     first = rows[rows["sample"] == rows["reference"]].sort_values("phase").drop_duplicates("track").set_index("track")
@@ -84,9 +85,7 @@ def against_truth(table: pd.DataFrame, true: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def truth_of(
-    tracks: pd.DataFrame, truths: Mapping[str, pd.DataFrame], geometry: DetectorGeometry
-) -> pd.DataFrame:
+def truth_of(tracks: pd.DataFrame, truths: Mapping[str, pd.DataFrame], geometry: DetectorGeometry) -> pd.DataFrame:
     """Rows of `matched` for all spots of a series; scans without a truth have none."""
     parts = [
         matched(spots, true_spots(truths[str(name)], geometry) if name in truths else pd.DataFrame())

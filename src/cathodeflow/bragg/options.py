@@ -459,7 +459,7 @@ class Cycler(Options):
     """Table of the battery cycler, for the voltage of every scan."""
 
     file: InputFile | None = option(
-        None, "Table of the cycler (CSV, TSV or Parquet). Default: none, the figures have no voltage."
+        None, "Table of the cycler (CSV, TSV, Excel or Parquet). Default: none, the figures have no voltage."
     )
     time: str = option("time", "Name of its column of the time, in the unit of the column `time` of the sample sheet.")
     voltage: str = option("voltage", "Name of its column of the voltage [V].")
@@ -576,7 +576,9 @@ class Section(TechniqueSection):
         errors += missing_files({"bragg.lattice.cell.file": self.lattice.cell.file}, "a CIF file")
         errors += missing_files({"bragg.lattice.cycler.file": self.lattice.cycler.file}, "a table of the cycler")
         named = self.lattice.reference
-        if named is not None and named not in [name for name, scan in samples.items() if scan.state_of_charge is not None]:
+        if named is not None and named not in [
+            name for name, scan in samples.items() if scan.state_of_charge is not None
+        ]:
             expected = "the name of a scan with a state of charge"
             errors.append(InputError("bragg.lattice.reference", named, expected))
         for name, scan in samples.items():

@@ -23,6 +23,9 @@ _MODES = 3
 _PAIRS, _FRACTION, _EXCESS = 4.0, 0.08, 2.0
 # Lower limits of intrinsic scatter: fractions of the gates, and of the logarithm of the intensity.
 _FLOOR, _INTENSITY_FLOOR = 0.01, 0.1
+# Of the pairs of one particle, some differ more than their errors say, where a spot is blended or of few frames: this
+# fraction, by a normal distribution so many times as wide.
+_TAIL, _WIDER = 0.15, 5.0
 # Variance of the logarithm of the intensity ratio of motions that few pairs determine, and their weight in pairs.
 _PRIOR_VARIANCE, _PRIOR_WEIGHT = 0.5, 3.0
 
@@ -147,15 +150,14 @@ def _maximise(
 ) -> PairModel:
     count = len(pairs.i)
     for iteration in range(_ITERATIONS + 1):
-        place = _normal(pairs.azimuth, azimuth_var + pairs.azimuth_var)
-        place = place * _normal(pairs.angle, angle_var + pairs.angle_var)
+        azimuth, azimuth_core = _density(pairs.azimuth, azimuth_var + pairs.azimuth_var)
+        angle, angle_core = _density(pairs.angle, angle_var + pairs.angle_var)
+        strains = [_density(pairs.strain - motion.strain, motion.variance + pairs.strain_var) for motion in motions]
+        intensities = [_density(pairs.intensity - motion.intensity, motion.intensity_var) for motion in motions]
         likelihood = np.array(
             [
-                motion.pairs
-                * place
-                * _normal(pairs.strain - motion.strain, motion.variance + pairs.strain_var)
-                * _normal(pairs.intensity - motion.intensity, motion.intensity_var)
-                for motion in motions
+                motion.pairs * azimuth * angle * strain[0] * intensity[0]
+                for motion, strain, intensity in zip(motions, strains, intensities, strict=True)
             ]
         )
         by_chance = max(count - sum(motion.pairs for motion in motions), 0.02 * count) * chance
@@ -164,22 +166,27 @@ def _maximise(
             break
         part = likelihood / (total + by_chance)
         weight = part.sum(axis=0)
-        azimuth_var = _scatter(pairs.azimuth, pairs.azimuth_var, weight, _FLOOR * gates.azimuth)
-        angle_var = _scatter(pairs.angle, pairs.angle_var, weight, _FLOOR * gates.angle)
-        motions = [_updated(pairs, weights, gates) for weights in part]
+        azimuth_var = _scatter(pairs.azimuth, pairs.azimuth_var, weight * azimuth_core, _FLOOR * gates.azimuth)
+        angle_var = _scatter(pairs.angle, pairs.angle_var, weight * angle_core, _FLOOR * gates.angle)
+        motions = [
+            _updated(pairs, weights, strain[1], intensity[1], gates)
+            for weights, strain, intensity in zip(part, strains, intensities, strict=True)
+        ]
     with np.errstate(divide="ignore"):
-        odds = np.log(total) - np.log(by_chance)
+        odds = np.log(total) - np.log(np.maximum(by_chance, 1e-300))
     return PairModel(motions, azimuth_var, angle_var, odds, np.argmax(likelihood, axis=0))
 
 
-def _updated(pairs: Pairs, weight: Floats, gates: Gates) -> Motion:
-    total = max(float(weight.sum()), 1e-12)
-    strain = float(np.sum(weight * pairs.strain) / total)
-    variance = _scatter(pairs.strain - strain, pairs.strain_var, weight, _FLOOR * gates.strain)
-    intensity = float(np.sum(weight * pairs.intensity) / total)
-    squares = float(np.sum(weight * (pairs.intensity - intensity) ** 2)) + _PRIOR_WEIGHT * _PRIOR_VARIANCE
+def _updated(pairs: Pairs, weight: Floats, strain_core: Floats, intensity_core: Floats, gates: Gates) -> Motion:
+    core = weight * strain_core
+    strain = float(np.sum(core * pairs.strain) / max(float(core.sum()), 1e-12))
+    variance = _scatter(pairs.strain - strain, pairs.strain_var, core, _FLOOR * gates.strain)
+    core = weight * intensity_core
+    total = float(core.sum())
+    intensity = float(np.sum(core * pairs.intensity) / max(total, 1e-12))
+    squares = float(np.sum(core * (pairs.intensity - intensity) ** 2)) + _PRIOR_WEIGHT * _PRIOR_VARIANCE
     spread = max(squares / (total + _PRIOR_WEIGHT), _INTENSITY_FLOOR**2)
-    return Motion(strain, variance, total, intensity, spread)
+    return Motion(strain, variance, max(float(weight.sum()), 1e-12), intensity, spread)
 
 
 def _scatter(difference: Floats, variance: Floats, weight: Floats, floor: float) -> float:
@@ -204,6 +211,13 @@ def _worthwhile(pairs: Pairs, model: PairModel, gates: Gates, n_spots: int, sign
         if motion.pairs < max(min(_PAIRS, 0.5 * n_spots), _FRACTION * n_spots, _EXCESS * fraction * others):
             return False
     return bool(model.motions)
+
+
+def _density(difference: Floats, variance: Floats | float) -> tuple[Floats, Floats]:
+    """Return the density of differences of one particle, with wide tails, and the part that is not of the tails."""
+    core = (1 - _TAIL) * _normal(difference, variance)
+    density = core + _TAIL * _normal(difference, _WIDER**2 * variance)
+    return density, core / np.maximum(density, 1e-300)
 
 
 def _normal(difference: Floats, variance: Floats | float) -> Floats:

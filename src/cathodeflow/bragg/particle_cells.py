@@ -1,9 +1,10 @@
 """Strain and lattice parameters of every particle in every state.
 
-Strain is d / d_reference - 1 of a track. A single reflection gives one lattice parameter, if the others are those of the
-population in this state and phase: 1/p_k^2 = (1/d^2 - sum over the others of coefficient / p^2) / coefficient_k. With
-`relative` spacings, d is the population's in the reference state times (1 + strain), so that the position of the particle
-along the beam and its own cell in that state do not count. Several reflections of one particle are fitted together.
+Strain is d / d_reference - 1 of a track. A single reflection gives one lattice parameter, if the others are those of
+the population in this state and phase: 1/p_k^2 = (1/d^2 - sum over the others of coefficient / p^2) / coefficient_k.
+With `relative` spacings, d is the population's in the reference state times (1 + strain), so that the position of
+the particle along the beam and its own cell in that state do not count. Several reflections of one particle are
+fitted together.
 """
 
 from typing import NamedTuple

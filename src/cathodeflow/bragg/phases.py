@@ -91,9 +91,7 @@ def resolve_phases(spacings: Spacings, parts: Floats, population: Population, st
     return group
 
 
-def join_phases(
-    population: Population, states: Ints, phases: Ints, coefficients: Floats
-) -> NDArray[np.int64]:
+def join_phases(population: Population, states: Ints, phases: Ints, coefficients: Floats) -> NDArray[np.int64]:
     """Phase of every group over all states: 0 is the one at low charge, 1 the other one.
 
     Where only one phase is present it has no number of its own: it gets that of the coexisting phase, in the nearest

@@ -1,17 +1,17 @@
 """Lattice parameters of a population of particles in every state and phase, by robust weighted least squares.
 
-The logarithm of a measured spacing is that of the population's cell in this state and phase, plus an offset of the track
-that is the same in all states (position along the beam, own lattice), plus the particle's own way through the charge,
-plus the error of measurement:
+The logarithm of a measured spacing is that of the population's cell in this state and phase, plus an offset of the
+track that is the same in all states (position along the beam, own lattice), plus the particle's own way through the
+charge, plus the error of measurement:
 
     ln d = ln d_hkl(a, c) + o + e,   o ~ N(0, tau^2),   e ~ N(0, w_a^2 kappa_a^2 + w_c^2 kappa_c^2 + sigma^2),
 
 with the weights w of the lattice parameters in ln d_hkl, as particles differ in their lattice parameters.
 
-This is a linear mixed model (N. M. Laird, J. H. Ware, Biometrics 38, 963, 1982) after Gauss-Newton linearisation. The
-scatters tau and kappa (of each state and phase) are estimated from the residuals with the median absolute deviation, and
-outliers are given less weight (P. J. Huber, Ann. Math. Stat. 35, 73, 1964). As the offsets are common to all states, the
-changes of the lattice parameters are known much better than these themselves.
+This is a linear mixed model (N. M. Laird, J. H. Ware, Biometrics 38, 963, 1982) after Gauss-Newton linearisation.
+The scatters tau and kappa (of each state and phase) are estimated from the residuals with the median absolute
+deviation, and outliers are given less weight (P. J. Huber, Ann. Math. Stat. 35, 73, 1964). As the offsets are common
+to all states, the changes of the lattice parameters are known much better than these themselves.
 """
 
 from typing import NamedTuple
@@ -27,8 +27,8 @@ Ints = NDArray[np.int64]
 
 #: Standard deviation of the prior of a logarithmic lattice parameter about the given cell: cells change by some per cent.
 PRIOR = 0.05
-#: A parameter counts as determined if its error is below this fraction of the prior's, which then has a twenty-fifth of
-#: the weight at most.
+#: A parameter counts as determined if its error is below this fraction of the prior's, which then has at most a
+#: twenty-fifth of the weight.
 DETERMINED = 0.2
 # Residuals beyond so many standard deviations have less weight, and beyond the second none.
 _HUBER, _CUT = 2.0, 8.0
@@ -59,8 +59,8 @@ class Spacings(NamedTuple):
     error: Floats
 
     def take(self, chosen: NDArray[np.bool_] | Ints) -> "Spacings":
-        """Some of the rows."""
-        return Spacings(*(values[chosen] for values in self))
+        """Take some of the rows."""
+        return Spacings(self.track[chosen], self.group[chosen], self.log_d[chosen], self.error[chosen])
 
 
 class Population(NamedTuple):
@@ -116,7 +116,7 @@ class _Normal(NamedTuple):
 
 
 def start(log_parameters: Floats, offset_scatter: float, scatter: float) -> Population:
-    """Population before any fit: cells (g, p), and the scatter of offsets and of lattice parameters."""
+    """Begin a population with cells (g, p) and the scatter of offsets and of lattice parameters."""
     size = log_parameters.size
     return Population(log_parameters, np.zeros((size, size)), offset_scatter, np.full(log_parameters.shape, scatter))
 
@@ -144,7 +144,6 @@ def fit_population(
     weights : (n,) float64
         Weight of each row, 1 except for outliers.
     """
-    groups = len(before.log_parameters)
     log_p, tau, kappa = before.log_parameters.copy(), before.offset_scatter, before.scatter.copy()
     n_tracks = int(spacings.track.max()) + 1 if len(spacings.track) else 0
     weights, track_weights = np.ones(len(spacings.track)), np.ones(n_tracks)
@@ -211,9 +210,7 @@ def offsets(
     return np.asarray(np.bincount(spacings.track, precision * residual, n_tracks) / (total + max(tau, _SMALLEST) ** -2))
 
 
-def _normal(
-    spacings: Spacings, parts: Floats, log_p: Floats, tau: Floats, kappa: Floats, weights: Floats
-) -> _Normal:
+def _normal(spacings: Spacings, parts: Floats, log_p: Floats, tau: Floats, kappa: Floats, weights: Floats) -> _Normal:
     groups, p = log_p.shape
     log_d, slopes = log_spacing(parts, log_p[spacings.group])
     precision = weights / variances(spacings, slopes, kappa)
@@ -227,7 +224,7 @@ def _normal(
         np.einsum("ni,nj->nij", weighted, slopes),
         weighted * residual[:, None],
         track_gradient.reshape(n_tracks, groups * p),
-        track_residual,
+        np.asarray(track_residual, np.float64),
         1 / (total + np.maximum(tau, _SMALLEST) ** -2),
     )
 

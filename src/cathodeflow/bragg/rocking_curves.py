@@ -12,6 +12,8 @@ _HALF = 4.0 * np.log(2.0)
 _ITERATIONS = 60
 # Width limits [frames]: narrower curves are a single frame, and wider ones than this times their frames are no peak.
 _NARROWEST, _WIDEST = 0.3, 4.0
+# Largest standard error of a centre [frames]: beyond it, the frames do not determine the curve.
+_LARGEST = 1.0
 
 
 class RockingCurves(NamedTuple):
@@ -80,7 +82,9 @@ def fit_rocking_curves(frame: Floats, intensity: Floats, variance: Floats) -> Ro
     width, extent = np.exp(parameters[:, 2]), np.ptp(np.where(use, x, start[:, None]), axis=1)
     errors = np.sqrt(np.maximum(np.einsum("nii->ni", covariance), 0.0))
     converged = solvable & (parameters[:, 0] > 0) & (width > _NARROWEST) & (width < _WIDEST * np.maximum(extent, 1.0))
+    inside = np.abs(parameters[:, 1] - start) <= extent
     with np.errstate(invalid="ignore"):
+        converged &= inside & (errors[:, 1] < _LARGEST)
         converged &= np.abs(step[:, 1]) < 0.05 * np.maximum(errors[:, 1], 1e-6)
     area = parameters[:, 0] * width * np.sqrt(np.pi / _HALF)
     # Of the logarithms of height and width, which the integral is the product of.

@@ -14,7 +14,7 @@ _CUT = 4.0
 
 
 def width(values: Floats, errors: Floats) -> float:
-    """Standard deviation of the distribution that values were drawn from, without their errors of measurement.
+    """Estimate the standard deviation of the distribution of values, without their errors of measurement.
 
     The width w solves mean(min((x - median)^2 / (w^2 + error^2), 4)) = its expectation for normal variables.
 
@@ -58,7 +58,7 @@ def draws(units: NDArray[np.int64], samples: int, rng: np.random.Generator) -> N
 def limits(samples: Floats) -> dict[str, float]:
     """Limits of the intervals of `LEVELS` of resampled figures (s,): `low68`, `high68`, `low95`, `high95`."""
     known = samples[np.isfinite(samples)]
-    found = {}
+    found: dict[str, float] = {}
     for level in LEVELS:
         low, high = np.percentile(known, [50 - level / 2, 50 + level / 2]) if len(known) else (np.nan, np.nan)
         found |= {f"low{level}": float(low), f"high{level}": float(high)}

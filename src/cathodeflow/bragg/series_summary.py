@@ -60,7 +60,7 @@ def summarise(series: LatticeSeries, lattice: Lattice, *, samples: int, rng: np.
 
 
 def _units(table: pd.DataFrame, track: Ints) -> Ints:
-    """Number of the particle of every row; tracks without one are particles of their own."""
+    """Return the number of the particle of every row; tracks without one are particles of their own."""
     if "particle" not in table:
         return track
     particle = table["particle"].to_numpy(np.int64)
@@ -69,8 +69,8 @@ def _units(table: pd.DataFrame, track: Ints) -> Ints:
 
 
 def _resampled_population(series: LatticeSeries, lattice: Lattice, times: Ints) -> Floats:
-    known = np.isfinite(series.parts).all(axis=1)
-    tracks, first, number = np.unique(series.spacings.track[known], return_index=True, return_inverse=True)
+    known = np.asarray(np.isfinite(series.parts).all(axis=1))
+    _, first, number = np.unique(series.spacings.track[known], return_index=True, return_inverse=True)
     spacings = series.spacings.take(known)._replace(track=number)
     prior = Prior(np.log(lattice.values), np.full(len(series.states), PRIOR))
     drawn = times[:, np.flatnonzero(known)[first]].astype(np.float64)

@@ -240,7 +240,10 @@ def _halo(shape: tuple[int, int]) -> NDArray[np.float64]:
 def _rings(
     shape: tuple[int, int], state_of_charge: float, coexistence: tuple[float, float], width: float
 ) -> NDArray[np.float64]:
-    """Powder rings (row, col) of height 1, with the lever rule as in `phases`."""
+    """Powder rings (row, col) of height 1, with the lever rule as in `phases`.
+
+    They are as wide as the particles are spread: a narrower ring below a spot would draw its fitted centre along.
+    """
     image, radius = np.zeros(shape), _radius(shape)
     (low, high), width = coexistence, max(width, 0.004) * shape[1]
     poor = float(np.clip((state_of_charge - low) / (high - low), 0, 1))

@@ -19,6 +19,8 @@ Integers = NDArray[np.int64]
 
 # Logarithm of the odds that a spot is missed in a state: cost of a gap.
 _MISSED = -2.3
+# Highest fraction of the spots that are taken to have a partner.
+_FOUND = 0.95
 # Standard errors of a difference by which the gates are widened.
 _ERRORS = 4.0
 
@@ -192,7 +194,13 @@ def _by_ring(
     found = []
     for number in np.unique(ring[here]):
         part = pairs.take(ring[pairs.i] == number)
-        found.append((part, fit_pairs(part, gates, int(np.sum(ring[here] == number)), signed=signed)))
+        count = int(np.sum(ring[here] == number))
+        model = fit_pairs(part, gates, count, signed=signed)
+        # A pair competes with other pairs in the assignment. If it is not taken, both spots must be without a partner,
+        # which is the rarer the more spots have one.
+        partners = sum(motion.pairs for motion in model.motions) * (1 if signed else 2) / count
+        alone = -2 * np.log(1 - min(partners, _FOUND))
+        found.append((part, model._replace(odds=model.odds + alone)))
     return found
 
 

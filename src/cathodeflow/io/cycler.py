@@ -7,9 +7,10 @@ import pandas as pd
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import guarded
+from cathodeflow.io.sheets import read_sheet
 from cathodeflow.io.tables import read_table
 
-_EXPECTED = "a table of the cycler: CSV, TSV or Parquet with a line of names"
+_EXPECTED = "a table of the cycler (CSV, TSV, Excel or Parquet) with a line of names"
 
 
 def read_cycler(path: str, columns: list[str]) -> pd.DataFrame:
@@ -29,16 +30,21 @@ def read_cycler(path: str, columns: list[str]) -> pd.DataFrame:
     InputError
         The file cannot be read, lacks a column, or has no row of numbers.
     """
-    if os.path.splitext(path)[1].lower() == ".parquet":
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix == ".parquet":
         table = read_table(path)
+    elif suffix == ".xlsx":
+        sheet = read_sheet(path, _EXPECTED, columns)
+        table = pd.DataFrame([row for _, row in sheet.rows]).iloc[:, : len(sheet.header)]
+        table.columns = sheet.header[: table.shape[1]]
     else:
         table = _read_text(path, columns)
     missing = [name for name in columns if name not in table.columns]
     if missing:
         names = ", ".join(map(str, table.columns))[:300]
         raise InputError(path, f"columns {names}", f"column{'s' * (len(missing) > 1)} {', '.join(missing)}")
-    numbers = table[columns].apply(_as_numbers)
-    numbers = numbers[np.isfinite(numbers).all(axis=1)]
+    numbers = pd.DataFrame({name: _as_numbers(table[name]) for name in columns})
+    numbers = numbers.loc[np.isfinite(numbers.to_numpy()).all(axis=1)]
     if not len(numbers):
         raise InputError(path, f"no row with numbers in {', '.join(columns)}", _EXPECTED)
     return numbers.reset_index(drop=True)
@@ -54,7 +60,9 @@ def _read_text(path: str, columns: list[str]) -> pd.DataFrame:
     if not os.path.isfile(path):
         raise InputError(path, "a folder" if os.path.isdir(path) else "no such file", _EXPECTED)
     with guarded(path, _EXPECTED):
-        with open(path, encoding="utf-8-sig", errors="replace") as file:
+        with open(path, "rb") as raw:
+            encoding = "utf-16" if raw.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        with open(path, encoding=encoding, errors="replace") as file:
             head = [line.rstrip("\r\n") for _, line in zip(range(200), file, strict=False)]
         # Cyclers write settings before the table.
         best = (0, ",", 0)
@@ -66,7 +74,7 @@ def _read_text(path: str, columns: list[str]) -> pd.DataFrame:
         if not count:
             raise InputError(path, f"a first line {head[0][:100] if head else ''!r}", f"columns {', '.join(columns)}")
         table = pd.read_csv(
-            path, sep=separator, skiprows=-start, skip_blank_lines=False, encoding="utf-8-sig",
+            path, sep=separator, skiprows=-start, skip_blank_lines=False, encoding=encoding,
             encoding_errors="replace", skipinitialspace=True, dtype=str,
         )  # fmt: skip
         return table.rename(columns=lambda name: str(name).strip())

@@ -1,6 +1,8 @@
 """All images of labelled data sets in one table, with their metadata."""
 
+import difflib
 import hashlib
+import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +22,10 @@ from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.info_bar import crop_bar, find_info_bar
 from cathodeflow.sem.options import Index
 
+#: States that names of class folders end with, unless others are given; without one it is the first.
+STATES = ("pristine", "formation", "cycled")
+# Likeness of two names, from 0 to 1, of which one may be misspelt.
+_SIMILAR = 0.9
 SPLITS = ("train", "validation", "test", "left out")
 _TEXTS = ("detector", "maker")
 # Columns in which the images of a class usually agree.
@@ -54,7 +60,7 @@ def list_images(images: str, options: Index, *, data_set: str | None = None) -> 
         Folder of class folders named `<composition>` or `<composition>_<state>`; or a table, see
         `cathodeflow.io.image_lists.read_rows`. Without a state, images have the first one.
     options : Index
-        Compositions and states that may occur.
+        Compositions and states that may occur, if they are limited.
     data_set : str, optional
         Prefix of the names of the images, which keeps those of several data sets apart.
 
@@ -69,7 +75,7 @@ def list_images(images: str, options: Index, *, data_set: str | None = None) -> 
         No such folder, class folders that are unknown or empty, images outside of them, or rows of a table with an
         unknown class or split, or whose image is missing: a line each.
     """
-    rows = (_table_images if is_table(images) else _folder_images)(images, options.compositions, options.states)
+    rows = (_table_images if is_table(images) else _folder_images)(images, options)
     prefix = f"{data_set}/" if data_set else ""
     return [row._replace(name=prefix + row.name) for row in rows]
 
@@ -119,6 +125,23 @@ def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputErro
     return table
 
 
+def similar_labels(labels: Sequence[str]) -> list[tuple[str, str]]:
+    """Find pairs of classes whose names differ so little that one may be misspelt.
+
+    Examples
+    --------
+    >>> similar_labels(["333", "333_formation", "333_formaton", "533", "LFP", "lfp"])
+    [('333_formation', '333_formaton'), ('LFP', 'lfp')]
+    """
+    return [
+        (a, b)
+        for a, b in itertools.combinations(sorted(labels), 2)
+        # Digits tell materials apart.
+        if [letter for letter in a if letter.isdigit()] == [letter for letter in b if letter.isdigit()]
+        and difflib.SequenceMatcher(None, a.casefold(), b.casefold()).ratio() >= _SIMILAR
+    ]
+
+
 def odd_images(table: pd.DataFrame) -> pd.Series:
     """Find images that differ from most of their class in size, bit depth, channels, bar or magnification.
 
@@ -165,13 +188,14 @@ def pool(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return table
 
 
-def _folder_images(folder: str, compositions: Sequence[str], states: Sequence[str]) -> list[ImageRow]:
+def _folder_images(folder: str, options: Index) -> list[ImageRow]:
     if not os.path.isdir(folder):
         found = "a file" if os.path.exists(folder) else "no such folder"
         raise InputError(folder, found, "a folder of class folders, or a table (.csv, .tsv)")
-    classes = {f"{composition}_{state}": (composition, state) for composition in compositions for state in states}
-    classes |= {composition: (composition, states[0]) for composition in compositions}
-    expected = f"a class folder: {'|'.join(compositions)}, alone or with _{'|_'.join(states)}"
+    states = options.states or STATES
+    expected = "a class folder: "
+    expected += f"{'|'.join(options.compositions)}, alone or" if options.compositions else "the material, alone or"
+    expected += f" with _{'|_'.join(states)}"
     errors: list[InputError] = []
     rows: list[ImageRow] = []
     if outside := images_in(folder):
@@ -181,14 +205,18 @@ def _folder_images(folder: str, compositions: Sequence[str], states: Sequence[st
         errors.append(InputError(folder, "no folder in it", expected))
     for path in folders:
         name = os.path.basename(path)
-        if name not in classes:
+        if set("{}") & set(name):
+            # Snakemake reads braces as wildcards.
+            errors.append(InputError(path, f"a class '{name}'", "a name without { and }"))
+            continue
+        composition, state = _class_of(name, options.compositions, states)
+        if options.compositions and composition not in options.compositions:
             errors.append(InputError(path, f"an unknown class '{name}'", expected))
             continue
         errors += [InputError(inner, "a folder in a class folder", "images") for inner in subfolders(path)]
         files = images_in(path)
         if not files:
             errors.append(InputError(path, "no image", "images of the class"))
-        composition, state = classes[name]
         label = _label(composition, state, states)
         rows += [ImageRow(file, f"{name}/{os.path.basename(file)}", composition, state, label) for file in files]
     if errors:
@@ -196,16 +224,28 @@ def _folder_images(folder: str, compositions: Sequence[str], states: Sequence[st
     return rows
 
 
-def _table_images(table: str, compositions: Sequence[str], states: Sequence[str]) -> list[ImageRow]:
+def _class_of(folder: str, compositions: Sequence[str] | None, states: Sequence[str]) -> tuple[str, str]:
+    """Split the name of a class folder; without a known state at its end all of it is the composition."""
+    composition, _, state = folder.rpartition("_")
+    if folder in (compositions or ()) or not composition or state not in states:
+        return folder, states[0]
+    return composition, state
+
+
+def _table_images(table: str, options: Index) -> list[ImageRow]:
+    states = options.states or STATES
     errors: list[InputError] = []
     rows: list[ImageRow] = []
     for number, cells in read_rows(table):
         where = f"{table} line {number}"
         composition, state = cells.get("composition", ""), cells.get("state", states[0])
         split, image = cells.get("split"), cells["image"]
-        if composition not in compositions:
-            errors.append(InputError(where, f"composition '{composition}'", "one of " + ", ".join(compositions)))
-        if state not in states:
+        if options.compositions and composition not in options.compositions:
+            known = "one of " + ", ".join(options.compositions)
+            errors.append(InputError(where, f"composition '{composition}'", known))
+        elif not composition:
+            errors.append(InputError(where, "no composition", "the class of the image"))
+        if (options.states or options.compositions) and state not in states:
             errors.append(InputError(where, f"state '{state}'", "one of " + ", ".join(states)))
         if split not in (None, *SPLITS):
             errors.append(InputError(where, f"split '{split}'", "one of " + ", ".join(SPLITS) + ", or nothing"))

@@ -6,7 +6,7 @@ import pandas as pd
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.tables import write_csv, write_table
-from cathodeflow.sem.image_table import build_index, list_images, odd_images
+from cathodeflow.sem.image_table import build_index, list_images, odd_images, similar_labels
 from cathodeflow.sem.options import Index
 from cathodeflow.stage import Metrics, OutputFile, Source, stage
 
@@ -43,6 +43,8 @@ def index(
     odd = odd_images(table)
     for path, text in zip(table["image"][odd.index], odd, strict=True):
         log.warning("unusual image: %s: %s", path, text)
+    for a, b in similar_labels(list(table["label"].unique())):
+        log.warning("classes '%s' and '%s' have almost the same name: are they one?", a, b)
     write_table(out, table)
     if readable:
         unusable = [
