@@ -17,7 +17,7 @@ from cathodeflow.bragg.grain_model import Grain, reciprocal, strained_cell
 from cathodeflow.bragg.grain_options import Grains
 from cathodeflow.bragg.grain_refinement import SeenRegion
 from cathodeflow.bragg.grain_search import Found, Measured, find_grains
-from cathodeflow.bragg.grain_tables import GRAIN_COLUMNS, SPOT_COLUMNS, grain_table
+from cathodeflow.bragg.grain_tables import GRAIN_COLUMNS, SPOT_COLUMNS, cells_of_spots, grain_table
 from cathodeflow.bragg.reflections import (
     allowed_hkls,
     direct_axes,
@@ -328,6 +328,12 @@ def test_the_stage_writes_both_tables(tmp_path: Path) -> None:
     assert grains["n_spots"].tolist() == assigned.groupby("grain").size().tolist()
     assert assigned["spot"].min() >= 100 and assigned["spot"].is_unique
     np.testing.assert_allclose(grains["a"], 2.87, rtol=3e-4)
+    cells = cells_of_spots(grains, assigned)
+    one = assigned.iloc[-1]
+    assert cells.loc[one["spot"], "hkl"] == f"{one['h']:.0f} {one['k']:.0f} {one['l']:.0f}"
+    assert cells.loc[one["spot"], "c"] == grains.set_index("grain").loc[one["grain"], "c"]
+    bragg.grain_figures(*outputs.values(), out=tmp_path)
+    assert (tmp_path / "grains.png").stat().st_size > 10_000
     for wrong, text in (
         (Grains(cell=Cell(space_group="P 1 21/c 1")), "a CIF file with the cell"),
         (Grains(cell=Cell(a=2.87, b=2.9, c=14.21)), "one as the space group R -3 m:H has it"),

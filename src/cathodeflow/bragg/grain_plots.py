@@ -12,7 +12,7 @@ _FEW = len(COLOURS)
 
 
 @styled
-def grain_figure(grains: pd.DataFrame, spots: pd.DataFrame, *, shown: float = 4.0) -> Figure:
+def grain_figure(grains: pd.DataFrame, spots: pd.DataFrame, *, shown: float) -> Figure:
     """Draw the positions and cells of grains, and the residuals of their spots.
 
     Parameters
