@@ -38,6 +38,7 @@ from cathodeflow.bragg.rotation_scans import (
 from cathodeflow.errors import InputError
 from cathodeflow.io.detector_geometry import DetectorGeometry
 from cathodeflow.io.frames_file import write_frames
+from cathodeflow.io.geometry_files import read_detector_geometry
 from cathodeflow.io.raw_format import FrameConditions
 
 SHAPE, STEP, ENERGY = (1000, 1000), 0.25, 41.99
@@ -131,6 +132,20 @@ def test_allowed_reflections_are_those_of_gemmi() -> None:
     assert set(map(tuple, hkl)) == equivalent and len(hkl) == len(equivalent)
     d = 1 / np.linalg.norm(hkl @ reciprocal_axes(NCM).T, axis=1)
     assert (np.diff(d) < 1e-9).all() and d.min() >= 1.0
+
+
+def test_the_axis_of_an_instrument_of_hexrd(tmp_path: Path) -> None:
+    path, values = tmp_path / "instrument.yml", instrument()
+    path.write_text(yaml.safe_dump(values))
+    plain = read_detector_geometry(path)
+    values["oscillation_stage"] = {"chi": 0.1, "translation": [1.0, 2.0, -3.0]}
+    path.write_text(yaml.safe_dump(values))
+    moved = read_detector_geometry(path)
+    # hexrd turns by chi about its x, our -x, and its stage is where positions of grains begin.
+    np.testing.assert_allclose(moved.axis, [0, np.cos(0.1), -np.sin(0.1)])
+    np.testing.assert_allclose(1e3 * (moved.origin - plain.origin), [1.0, -2.0, -3.0])
+    np.testing.assert_allclose(plain.axis, [0, 1, 0])
+    np.testing.assert_allclose(plain.origin, scan_geometry().geometry.origin, atol=1e-12)
 
 
 def test_a_cubic_reflection_diffracts_at_bragg_angle() -> None:
