@@ -273,6 +273,8 @@ def test_strain_of_a_grain_is_measured() -> None:
     # The cell with the strain: its metric is that of the stretched axes.
     axes = (np.eye(3) + strain) @ grain.orientation @ direct_axes(NCM)
     np.testing.assert_allclose(strained_cell(grain)[:3], np.linalg.norm(axes, axis=0), rtol=1e-6)
+    # Lattice planes of the stretched axes: g . axis is a whole number, that of hkl.
+    np.testing.assert_allclose(reciprocal(grain, np.array([[1, 0, 4]])) @ axes, [[1, 0, 4]], atol=1e-5)
 
 
 def test_grains_of_a_quarter_turn_and_unrelated_spots() -> None:
