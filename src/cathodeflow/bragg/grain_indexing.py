@@ -85,6 +85,7 @@ def find_orientations(
     tolerance: float,
     n_families: int,
     n_partners: int,
+    max_failures: int,
     min_completeness: float,
     min_spots: int,
 ) -> Iterator[tuple[Floats, Integers]]:
@@ -105,6 +106,8 @@ def find_orientations(
         Number of families of reflections, from the inside, whose spots are combined in pairs.
     n_partners : int
         Maximum number of spots that each is combined with.
+    max_failures : int
+        The search ends after this many spots in a row that lead to no grain.
     min_completeness : float
         Minimum fraction of the observable reflections that are found.
     min_spots : int
@@ -124,10 +127,13 @@ def find_orientations(
     order = order[(np.abs(length[order, None] - low_length) < tolerance).any(axis=1)]
     free = np.ones(len(spots), bool)
     representatives = np.unique(low.family, return_index=True)[1]
-    tree = cKDTree(spots)
+    tree, failures = cKDTree(spots), 0
     for seed in order:
         if not free[seed]:
             continue
+        if failures >= max_failures:
+            return
+        failures += 1
         partners = order[free[order] & (order != seed)][:n_partners]
         candidates = _candidates(spots[seed], spots[partners], low, representatives, tolerance)
         if not len(candidates):
@@ -140,7 +146,7 @@ def find_orientations(
         # Fewer new spots than old ones: a grain that was found before.
         if np.count_nonzero(free[of_grain]) < max(min_spots, len(of_grain) / 2):
             continue
-        free[of_grain] = False
+        free[of_grain], failures = False, 0
         yield best, of_grain
 
 

@@ -44,6 +44,12 @@ class Grains(Options):
     n_partners: int = option(
         200, "Maximum number of spots that each spot is combined with. Increase it if grains are missed.", ge=1
     )
+    max_failures: int = option(
+        300,
+        "End the search after this many spots in a row that lead to no grain, strongest first. Increase it if weak "
+        "grains are missed.",
+        ge=1,
+    )
     min_completeness: float = option(
         0.5, "Minimum fraction of the reflections on the detector that are found of a grain.", gt=0, le=1
     )

@@ -125,6 +125,7 @@ def find_grains(
         tolerance=tolerance,
         n_families=options.n_families,
         n_partners=options.n_partners,
+        max_failures=options.max_failures,
         min_completeness=options.min_completeness,
         min_spots=options.min_spots,
     ):
