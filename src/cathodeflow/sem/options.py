@@ -412,13 +412,13 @@ class Section(TechniqueSection):
             A line for every file that cannot be used.
         """
         from cathodeflow.io.micrographs import micrograph_header
-        from cathodeflow.sem.image_table import list_images
+        from cathodeflow.sem.classes import list_images
 
         errors = []
         for name, data_set in samples.items():
             try:
                 if data_set.role == "train" and not data_set.simulated:
-                    list_images(data_set.images, self.index)
+                    list_images(data_set.images, self.index.compositions, self.index.states)
             except InputError as error:
                 errors += [
                     InputError(f"{self.samples}: data set '{name}': {problem.where}", problem.found, problem.expected)
