@@ -184,6 +184,9 @@ def test_the_cell_of_the_population_follows_the_truth(summary: pd.DataFrame) -> 
         assert (5 * summary[f"cell_{name}_change_err"] < summary[f"cell_{name}_err"] / summary[f"cell_{name}"])[
             large
         ].all()
+    # What is common to all particles is in the intervals.
+    half = (summary["c_high68"] - summary["c_low68"]) / 2
+    assert (half[large] / summary["cell_c_err"][large]).to_numpy() == pytest.approx(1, abs=0.5)
     both = summary[summary["sample"] == "charge_070"]
     assert both["phase_fraction"].sum() == pytest.approx(1)
     assert both["phase_fraction"].iloc[1] == pytest.approx(0.5, abs=0.06)  # lever rule
@@ -277,6 +280,11 @@ def test_one_reflection_gives_c_with_the_a_of_the_population() -> None:
     # Of 006 the error of c is that of d; that of 104 is larger by the inverse of its weight.
     weight = log_spacing(parts, np.log([2.85, 14.0]))[1][:, 1]
     np.testing.assert_allclose(found.error[:2, 1], 1e-4 / weight[:2], rtol=1e-9)
+    # The error of a of the population is in that of c, except for 006.
+    uncertain = exact((2.85, 14.0))._replace(covariance=np.diag([1e-6, 0.0, 0.0, 0.0]))
+    found = particle_cells(spacings, parts, own, uncertain, relative=False, min_weight=0.3)
+    by_a = 1e-3 * (1 - weight[1]) / weight[1]
+    np.testing.assert_allclose(found.error[:2, 1], [1e-4, np.hypot(1e-4 / weight[1], by_a)], rtol=1e-9)
     found = particle_cells(spacings, parts, own, exact((2.8, 14.4)), relative=False, min_weight=0.3)
     assert np.exp(found.log_parameters[2, 0]) == pytest.approx(2.85, rel=1e-6)
 
@@ -366,7 +374,7 @@ def test_the_stage_writes_tables_and_voltages(tracks: tuple[pd.DataFrame, pd.Dat
     options = LatticeOptions(bootstrap=100, cycler=Cycler(file=str(tmp_path / "cycler.csv")))
     out, summary = tmp_path / "lattice.csv", tmp_path / "summary.csv"
     times = [f"{name}={number}" for number, name in enumerate(NAMES)]
-    found = lattice_stage(tmp_path / "tracks.parquet", out=out, summary=summary, time=times, options=options)
+    found = lattice_stage(tmp_path / "tracks.parquet", out=out, summary=summary, scan_time=times, options=options)
     assert found["tracks_assigned"] > 0.97 * found["tracks"]
     table, states = read_csv(out), read_csv(summary)
     assert len(table) == len(tracks[0]) and set(table["hkl"]) >= {"0 0 6", "1 0 4", "1 0 7"}

@@ -438,7 +438,7 @@ rule bragg_lattice:
         **resources("bragg.lattice", mem_mb=2000, runtime=30),
     params:
         **stage_params("bragg.lattice"),
-        times=" ".join(f"--time {name}={SCANS[name].time}" for name in SERIES_SCANS if SCANS[name].time is not None),
+        times=" ".join(f"--scan-time {name}={SCANS[name].time}" for name in SERIES_SCANS if SCANS[name].time is not None),
         truth=lambda wildcards, input: " ".join(
             [f"--truth {file}" for file in input.truth] + [f"--geometry {file}" for file in input.geometry]
         ),

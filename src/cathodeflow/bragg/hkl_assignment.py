@@ -12,7 +12,7 @@ import numpy as np
 
 from cathodeflow.bragg.cell_search import search_changes
 from cathodeflow.bragg.cells import Lattice, Reflections, log_spacing
-from cathodeflow.bragg.phases import alternatives, resolve_phases
+from cathodeflow.bragg.phases import alternatives, merge_phases, resolve_phases
 from cathodeflow.bragg.population_cell import (
     PRIOR,
     Floats,
@@ -160,6 +160,9 @@ def assign(
             break
         population, _ = _fit(spacings.take(known), reflection, reflections, population, near)
         before = reflection, spacings.group
+        parts = reflections.coefficients[np.unique(reflection[reflection >= 0])]
+        everything = np.ones(len(known), dtype=bool)
+        spacings = spacings._replace(group=merge_phases(spacings, everything, parts, population, states))
         spacings = _resolved(spacings, n_tracks, reflections, population, states)
         reflection, probability = _decide(spacings, n_tracks, reflections, population, states, **limits)
         if np.array_equal(before[0], reflection) and np.array_equal(before[1], spacings.group):
@@ -168,6 +171,8 @@ def assign(
     if known.any():
         # The given cell only serves to tell reflections apart: from here on it has no weight.
         population, weights[known] = _fit(spacings.take(known), reflection, reflections, population, prior)
+        parts = reflections.coefficients[np.unique(reflection[reflection >= 0])]
+        spacings = spacings._replace(group=merge_phases(spacings, known, parts, population, states))
     return Assignment(reflection, probability, population, spacings.group, weights)
 
 

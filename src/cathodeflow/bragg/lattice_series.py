@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.cells import Lattice, Reflections, allowed_reflections
+from cathodeflow.bragg.cells import Lattice, Reflections, allowed_reflections, log_spacing
 from cathodeflow.bragg.hkl_assignment import AMBIGUOUS, Assignment, assign
 from cathodeflow.bragg.options import Lattice as LatticeOptions
 from cathodeflow.bragg.particle_cells import ParticleCells, particle_cells, strains
 from cathodeflow.bragg.phases import join_phases
-from cathodeflow.bragg.population_cell import Ints, Population, Spacings
+from cathodeflow.bragg.population_cell import Ints, Population, Spacings, offsets, variances
 from cathodeflow.errors import InputError
 
 #: Columns of the tracks that are read.
@@ -27,6 +27,8 @@ class LatticeSeries(NamedTuple):
     ----------
     table : DataFrame
         A row per spot: the columns of lattice.csv.
+    rows : (n,) int64
+        Row of each of them in what `usable_tracks` returns: of several spots of a track in one phase, one is kept.
     states : DataFrame
         A row per group: `sample`, `state_of_charge`, `phase` over all states.
     spacings : Spacings
@@ -42,6 +44,7 @@ class LatticeSeries(NamedTuple):
     """
 
     table: pd.DataFrame
+    rows: Ints
     states: pd.DataFrame
     spacings: Spacings
     population: Population
@@ -109,13 +112,20 @@ def lattice_series(
     first = samples.index(options.reference) if options.reference else 0
     assignment = assign(
         spacings, len(names), np.flatnonzero(states == first), lattice, reflections, states=states,
-        cell_error=options.cell_error, tolerance=options.tolerance, min_probability=options.min_probability,
+        cell_error=options.cell_error, tolerance=options.particle_spread, min_probability=options.min_probability,
     )  # fmt: skip
     known = assignment.reflection >= 0
     if not known.any():
         found = f"no track of {len(names)} whose reflection is clear"
-        raise InputError(where, found, "spacings of the cell in bragg.lattice.cell within bragg.lattice.tolerance")
-    spacings, population = spacings._replace(group=assignment.group), assignment.population
+        expected = "spacings of the cell in bragg.lattice.cell within bragg.lattice.particle_spread"
+        raise InputError(where, found, expected)
+    # Phases that were merged leave an empty group, and particles with two spots in the other one.
+    present, group = np.unique(assignment.group, return_inverse=True)
+    population, states, keys = assignment.population.take(present), states[present], keys[present]
+    spacings = spacings._replace(group=group.astype(np.int64))
+    single = _single(spacings, assignment, reflections, population)
+    kept, spacings = kept[single].reset_index(drop=True), spacings.take(single)
+    assignment = assignment._replace(population=population, group=spacings.group, weights=assignment.weights[single])
     phases = join_phases(
         population,
         states,
@@ -140,7 +150,35 @@ def lattice_series(
     )
     here = np.flatnonzero(states == first)
     reference = int(here[np.argmin(phases[here])])
-    return LatticeSeries(table, of_groups, spacings, population, assignment, parts, cells, reference, reference_row)
+    return LatticeSeries(
+        table,
+        np.flatnonzero(single),
+        of_groups,
+        spacings,
+        population,
+        assignment,
+        parts,
+        cells,
+        reference,
+        reference_row,
+    )
+
+
+def _single(
+    spacings: Spacings, assignment: Assignment, reflections: Reflections, population: Population
+) -> NDArray[np.bool_]:
+    """Whether a spot is the only one of its track and group, or the one nearest to the population of several."""
+    reflection = assignment.reflection[spacings.track]
+    parts = reflections.coefficients[np.maximum(reflection, 0)]
+    log_d, slopes = log_spacing(parts, population.log_parameters[spacings.group])
+    residual, variance = spacings.log_d - log_d, variances(spacings, slopes, population.scatter)
+    total, tracks = population.offset_scatter, len(assignment.reflection)
+    found = offsets(spacings, residual, total, variance, np.ones(len(residual)), tracks)
+    order = np.argsort(np.abs(residual - found[spacings.track]), kind="stable")
+    first = np.unique(np.column_stack([spacings.track, spacings.group])[order], axis=0, return_index=True)[1]
+    kept = np.zeros(len(order), dtype=bool)
+    kept[order[first]] = True
+    return kept
 
 
 def _references(spacings: Spacings, states: Ints, phases: Ints, chosen: int | None) -> Ints:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from cathodeflow.bragg.scattering import scattering
@@ -13,6 +14,8 @@ from cathodeflow.statistics import median
 
 # Largest distance from a spot to its true position [px], and in frames.
 _RADIUS, _FRAMES = 2.0, 4.0
+# Standardised errors beyond this are counted, and not averaged.
+_BEYOND = 5.0
 
 
 def true_spots(truth: pd.DataFrame, geometry: DetectorGeometry) -> pd.DataFrame:
@@ -56,10 +59,10 @@ def against_truth(table: pd.DataFrame, true: pd.DataFrame) -> dict[str, Any]:
     Returns
     -------
     dict
-        `strain_error_median`, `strain_error_median_bright`: median absolute error of strain, and of the half of
-        the spots with the higher intensity, of tracks that are the same particle in both states; `strain_bias_bright`: error
-        of their median. `d_z_rms`, `strain_z_rms`:
-        root mean square of error / standard error, with values beyond 5 counted as 5; `d_z_beyond_5`: fraction of them.
+        `strain_error_median`, `strain_error_median_bright`: median absolute error of strain, and that of the half of
+        the spots with the higher intensity, of tracks that are the same particle in both states; `strain_bias_bright`:
+        median error of that half. `d_z_rms`, `strain_z_rms`: root mean square of error / standard error up to 5;
+        `d_z_beyond_5`, `strain_z_beyond_5`: fraction of larger ones.
         `hkl_right`: fraction of the assigned tracks with the true hkl.
     """
     rows = table.assign(**{str(name): true[name].to_numpy() for name in true})
@@ -77,9 +80,8 @@ def against_truth(table: pd.DataFrame, true: pd.DataFrame) -> dict[str, Any]:
         "strain_error_median": median(np.abs(error)),
         "strain_error_median_bright": median(np.abs(error[bright])),
         "strain_bias_bright": median(error[bright]),
-        "strain_z_rms": _rms(error / rows["strain_err"].to_numpy()[same]),
-        "d_z_rms": _rms(z),
-        "d_z_beyond_5": float(np.mean(np.abs(z) > 5)) if len(z) else None,
+        **_standardised("strain", error / rows["strain_err"].to_numpy(np.float64)[same]),
+        **_standardised("d", z),
         "hkl_right": float(right.mean()) if len(right) else None,
         "compared_with_truth": len(rows),
     }
@@ -94,5 +96,9 @@ def truth_of(tracks: pd.DataFrame, truths: Mapping[str, pd.DataFrame], geometry:
     return pd.concat(parts).reindex(tracks.index)
 
 
-def _rms(standardised: Any) -> float | None:
-    return float(np.sqrt(np.mean(np.minimum(np.square(standardised), 25.0)))) if len(standardised) else None
+def _standardised(name: str, z: NDArray[np.float64]) -> dict[str, float | None]:
+    core = z[np.abs(z) <= _BEYOND]
+    return {
+        f"{name}_z_rms": float(np.sqrt(np.mean(np.square(core)))) if len(core) else None,
+        f"{name}_z_beyond_5": float(np.mean(np.abs(z) > _BEYOND)) if len(z) else None,
+    }

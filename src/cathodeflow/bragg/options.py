@@ -487,7 +487,7 @@ class Lattice(Options):
     cell_error: float = option(
         0.005, "Relative standard error of the given lattice parameters, in the reference state.", gt=0, le=0.05
     )
-    tolerance: float = option(
+    particle_spread: float = option(
         0.01,
         "Standard deviation of the relative differences of d between particles, at the beginning; later it is "
         "estimated. Increase it if many tracks are unexplained.",

@@ -6,8 +6,44 @@ from numpy.typing import NDArray
 from cathodeflow.bragg.cells import log_spacing
 from cathodeflow.bragg.population_cell import Floats, Ints, Population, Spacings, variances
 
+# Two phases differ in the spacings of their reflections by more than this, as the root of the mean square.
+_SAME = 1e-3
 # Particles with two spots, and their fraction, that a state needs for phases to be chosen again.
 _MIN_PAIRS, _MIN_PAIR_FRACTION = 3, 0.1
+
+
+def merge_phases(
+    spacings: Spacings, assigned: NDArray[np.bool_], parts: Floats, population: Population, states: Ints
+) -> Ints:
+    """Give the spots of two phases that are none one group: if their cells hardly differ, or one has no known hkl.
+
+    Links that split a particle by mistake make two phases of one.
+
+    Parameters
+    ----------
+    spacings : Spacings
+    assigned : (n,) bool
+        Whether the hkl of a spot is known.
+    parts : (k, p) float64
+        Coefficients of 1/d^2 of the reflections that occur.
+    population : Population
+    states : (g,) int64
+        State of each group.
+
+    Returns
+    -------
+    (n,) int64
+        Group of every row; merged groups have the number of the one with more spots of known hkl.
+    """
+    group = spacings.group.copy()
+    for chosen in np.unique(states):
+        members = [number for number in np.flatnonzero(states == chosen) if (group == number).any()]
+        if len(members) == 2:
+            first, second = (log_spacing(parts, population.log_parameters[number])[0] for number in members)
+            count = [int(np.sum(assigned & (group == number))) for number in members]
+            if not min(count) or np.sqrt(np.mean(np.square(first - second))) < _SAME:
+                group[np.isin(group, members)] = members[int(np.argmax(count))]
+    return group
 
 
 def alternatives(spacings: Spacings, states: Ints) -> Ints:
@@ -27,8 +63,8 @@ def alternatives(spacings: Spacings, states: Ints) -> Ints:
     """
     found, state = spacings.group.copy(), states[spacings.group]
     for chosen in np.unique(states):
-        members = np.flatnonzero(states == chosen)
         here = np.flatnonzero(state == chosen)
+        members = np.unique(spacings.group[here])
         tracks, index, count = np.unique(spacings.track[here], return_inverse=True, return_counts=True)
         if len(members) == 2 and np.sum(count == 2) >= max(_MIN_PAIRS, _MIN_PAIR_FRACTION * len(tracks)):
             single = here[count[index] == 1]

@@ -25,7 +25,7 @@ from cathodeflow.bragg.cells import log_spacing
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: Standard deviation of the prior of a logarithmic lattice parameter about the given cell: cells change by some per cent.
+#: Standard deviation of the prior of a logarithmic lattice parameter about the given cell: cells change by per cents.
 PRIOR = 0.05
 #: A parameter counts as determined if its error is below this fraction of the prior's, which then has at most a
 #: twenty-fifth of the weight.
@@ -88,6 +88,15 @@ class Population(NamedTuple):
         """Whether the tracks determine a parameter of a group, (g, p)."""
         errors = np.sqrt(np.diag(self.covariance)).reshape(self.log_parameters.shape)
         return np.asarray(errors < DETERMINED * PRIOR)
+
+    def take(self, groups: Ints) -> "Population":
+        """Take some of the groups."""
+        count, p = self.log_parameters.shape
+        blocks = self.covariance.reshape(count, p, count, p)[groups][:, :, groups]
+        size = len(groups) * p
+        return Population(
+            self.log_parameters[groups], blocks.reshape(size, size), self.offset_scatter, self.scatter[groups]
+        )
 
 
 class Prior(NamedTuple):

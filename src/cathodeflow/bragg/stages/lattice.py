@@ -30,7 +30,7 @@ def lattice(
     *,
     out: OutputFile,
     summary: OutputFile,
-    time: Sequence[str] = (),
+    scan_time: Sequence[str] = (),
     truth: Sequence[InputFile] = (),
     geometry: InputFile | None = None,
     options: Lattice,
@@ -45,7 +45,7 @@ def lattice(
         CSV table to write: one row per track, state and phase.
     summary : path
         CSV table to write: one row per state and phase.
-    time : sequence of str
+    scan_time : sequence of str
         Time of a scan as NAME=TIME, to find its voltage in the table of the cycler.
     truth : sequence of path
         True positions of a simulated scan (truth.parquet), in a folder with the name of the scan.
@@ -63,7 +63,7 @@ def lattice(
     series = lattice_series(table, cell, options, where=tracks)
     found = summarise(series, cell, samples=options.bootstrap, rng=np.random.default_rng(options.seed or 0))
     if options.cycler.file:
-        times = dict(_time(text) for text in time)
+        times = dict(_time(text) for text in scan_time)
         states = dict(zip(found["sample"], found["state_of_charge"], strict=True))
         times = {name: value for name, value in times.items() if name in states}
         voltage = scan_voltages(
@@ -82,7 +82,9 @@ def lattice(
     if truth and geometry:
         place = read_detector_geometry(geometry)
         truths = {Path(path).parent.name: read_table(path, list(TRUTH)) for path in truth}
-        metrics |= against_truth(series.table, truth_of(usable_tracks(table, tracks), truths, place))
+        metrics |= against_truth(
+            series.table, truth_of(usable_tracks(table, tracks).iloc[series.rows].reset_index(drop=True), truths, place)
+        )
     log.info(
         "%d of %d tracks have an hkl, %d are ambiguous, %d unexplained",
         metrics["tracks_assigned"], metrics["tracks"], metrics["tracks_ambiguous"], metrics["tracks_unexplained"],
@@ -95,7 +97,7 @@ def _time(text: str) -> tuple[str, float]:
     try:
         return name, float(value)
     except ValueError:
-        raise InputError("--time", text, "NAME=NUMBER") from None
+        raise InputError("--scan-time", text, "NAME=NUMBER") from None
 
 
 def _figures_of_merit(series: LatticeSeries) -> dict[str, int | float]:
