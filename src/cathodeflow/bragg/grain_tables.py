@@ -11,6 +11,8 @@ from cathodeflow.bragg.reflections import PARAMETERS, FreeCell
 
 Floats = NDArray[np.float64]
 
+# A reduced chi-square of this many standard deviations above 1 is not due to chance.
+_CHANCE = 3.0
 _AXES = ("x", "y", "z")
 _RESIDUALS = ("row_residual", "col_residual", "omega_residual")
 GRAIN_COLUMNS = (
@@ -45,18 +47,18 @@ def grain_table(found: Found, sigma: Floats, free: FreeCell) -> pd.DataFrame:
     rows = []
     for number, (fit, strained, spots) in enumerate(found.grains):
         total = np.hypot(sigma[spots.spot], found.added)
-        chi2 = _chi2(fit, total)
-        errors = _errors(fit.covariance, chi2)
+        chi2, factor = _chi2(fit, total)
+        errors = np.sqrt(np.diag(fit.covariance) * factor)
         vector = Rotation.from_matrix(fit.grain.orientation)
         # The covariance is that of a turn after the rotation; the vector changes with it as its left Jacobian.
         jacobian = _vector_change(vector.as_rotvec())
-        turn = jacobian @ fit.covariance[:3, :3] @ jacobian.T * max(1.0, chi2)
-        cell = free.matrix @ fit.covariance[6:, 6:] @ free.matrix.T * max(1.0, chi2)
+        turn = jacobian @ fit.covariance[:3, :3] @ jacobian.T * factor
+        cell = free.matrix @ fit.covariance[6:, 6:] @ free.matrix.T * factor
         if strained is None:
             strain, strain_errors = np.full((3, 3), np.nan), np.full(6, np.nan)
         else:
             strain = strained.grain.strain
-            strain_errors = _errors(strained.covariance, _chi2(strained, total))[6:]
+            strain_errors = np.sqrt(np.diag(strained.covariance)[6:] * _chi2(strained, total)[1])
         components = [strain[("xyz".index(name[0]), "xyz".index(name[1]))] for name in STRAINS]
         rms = np.sqrt(np.mean(fit.residuals**2, axis=0))
         values = [number, len(spots.spot), len(spots.spot) / max(spots.expected, 1)]
@@ -94,13 +96,11 @@ def grain_spot_table(found: Found, number: NDArray[np.integer], place: Floats) -
     return pd.concat(parts, ignore_index=True) if parts else empty
 
 
-def _chi2(fit: Fitted, sigma: Floats) -> float:
-    """Return the reduced chi-square."""
-    return float(np.sum((fit.residuals / sigma) ** 2) / max(float(np.sum(1 - fit.leverage)), 1.0))
-
-
-def _errors(covariance: Floats, chi2: float) -> Floats:
-    return np.asarray(np.sqrt(np.diag(covariance) * max(1.0, chi2)))
+def _chi2(fit: Fitted, sigma: Floats) -> tuple[float, float]:
+    """Return the reduced chi-square, and the factor of the covariance: 1 unless chi-square is above chance."""
+    freedom = max(float(np.sum(1 - fit.leverage)), 1.0)
+    chi2 = float(np.sum((fit.residuals / sigma) ** 2) / freedom)
+    return chi2, chi2 if chi2 > 1 + _CHANCE * np.sqrt(2 / freedom) else 1.0
 
 
 def _vector_change(vector: Floats) -> Floats:
