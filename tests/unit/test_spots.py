@@ -115,12 +115,13 @@ def test_errors_of_combined_positions_are_true(integrated, response, amplitude):
     fits, spot, at = rocking_patches(800, integrated=integrated, response=response, seed=0, amplitude=amplitude)
     information = information_of(fits)
     misfit = misfit_of(fits, information)
-    assert misfit == pytest.approx(response, abs=0.004)
-    table = spots_of(fits, spot, 0.1 * np.arange(7.0), information, misfit=misfit)
+    # The profile of integrated pixels differs from the model by about 1 % of the counts.
+    assert misfit == pytest.approx(response, abs=0.012 if integrated else 0.004)
+    table = spots_of(fits, spot, 0.1 * np.arange(7.0), information, misfit=misfit, min_frames=1)
     residual = np.concatenate([(table[axis] - at[i]) / table[f"{axis}_err"] for i, axis in enumerate(("row", "col"))])
     assert 0.9 < np.mean(residual**2) < 1.1
     if response:
-        without = spots_of(fits, spot, 0.1 * np.arange(7.0), information)
+        without = spots_of(fits, spot, 0.1 * np.arange(7.0), information, min_frames=1)
         residual = np.concatenate(
             [(without[axis] - at[i]) / without[f"{axis}_err"] for i, axis in enumerate(("row", "col"))]
         )
@@ -131,7 +132,7 @@ def test_a_sloped_background_shifts_no_position():
     fits, spot, at = rocking_patches(400, integrated=False, response=0.0, seed=2, amplitude=(100, 500), slope=0.7)
     slope = np.broadcast_to(0.7 * np.arange(11.0), (11, 11))
     for background, bias in ((None, True), (slope, False)):
-        table = spots_of(fits, spot, np.zeros(7), information_of(fits, background))
+        table = spots_of(fits, spot, np.zeros(7), information_of(fits, background), min_frames=1)
         shift = np.average(table["col"] - at[1], weights=table["col_err"] ** -2)
         assert (shift > 0.02) if bias else (abs(shift) < 0.006)
 

@@ -49,7 +49,7 @@ class Pairs(NamedTuple):
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> "Pairs":
         """Return some of the pairs."""
-        return Pairs(*(values[index] for values in self))
+        return self._replace(**{name: values[index] for name, values in self._asdict().items()})
 
 
 class Gates(NamedTuple):
@@ -209,7 +209,7 @@ def _scatter(difference: Floats, variance: Floats, weight: Floats, floor: float)
 
 
 def _spread(far: Floats, strain: Floats, gate: float, signed: bool) -> Floats:
-    """Return the density of the strains of chance pairs at strains, from those of pairs that are far apart otherwise."""
+    """Return the density of the strains of chance pairs at `strain`, from those of pairs far apart otherwise."""
     even = 1 / (2 * gate if signed else gate)
     if len(far) < 10:
         return np.full(len(strain), even)

@@ -1,7 +1,7 @@
 """What the Fisher information of fitted peaks gives beyond their errors: counts, response to misfits and background.
 
-The fit is linearised at its optimum: a small intensity b that the model lacks shifts the parameters by F^-1 J^T W b, with
-the derivatives J of the model, the weights W = 1 / expected counts and the Fisher matrix F = J^T W J [1]_.
+The fit is linearised at its optimum: a small intensity b that the model lacks shifts the parameters by F^-1 J^T W b,
+with the derivatives J of the model, the weights W = 1 / expected counts and the Fisher matrix F = J^T W J [1]_.
 
 References
 ----------
@@ -47,7 +47,7 @@ class Information(NamedTuple):
     col_shift: Floats
 
 
-def information_of(peaks: pd.DataFrame, background: Floats | None = None) -> Information:
+def information_of(peaks: pd.DataFrame, common_background: Floats | None = None) -> Information:
     """Compute what the fits of peaks tell about counts and about errors that are common to all frames of a spot.
 
     The Lorentzian part of the profile has no finite integral over the plane: its tails fall off with the square of the
@@ -59,7 +59,7 @@ def information_of(peaks: pd.DataFrame, background: Floats | None = None) -> Inf
     ----------
     peaks : DataFrame
         `COLUMNS`, in pixels of the frames.
-    background : (row, col) float64, optional
+    common_background : (row, col) float64, optional
         Background that is the same in all frames [counts/px]; NaN where it is not known.
 
     Examples
@@ -72,7 +72,7 @@ def information_of(peaks: pd.DataFrame, background: Floats | None = None) -> Inf
     parameters = np.stack([peaks[name].to_numpy(np.float64) for name in PARAMETERS])
     error, n = peaks["amplitude_err"].to_numpy(np.float64), parameters.shape[1]
     parts = [
-        _of_block(parameters[:, first : first + _BLOCK], error[first : first + _BLOCK], background)
+        _of_block(parameters[:, first : first + _BLOCK], error[first : first + _BLOCK], common_background)
         for first in range(0, n, _BLOCK)
     ] or [Information(*np.zeros((7, 0)))]
     return Information(*(np.concatenate(values) for values in zip(*parts, strict=True)))
@@ -103,7 +103,7 @@ def _of_block(parameters: Floats, amplitude_err: Floats, background: Floats | No
     shift = np.zeros((2, parameters.shape[1]))
     if background is not None:
         at = [(corner[axis].astype(np.int64) + grid) for axis, grid in enumerate((rows, cols))]
-        inside = np.logical_and.reduce([(0 <= x) & (x < side) for x, side in zip(at, background.shape, strict=True)])
+        inside = np.logical_and.reduce([(x >= 0) & (x < side) for x, side in zip(at, background.shape, strict=True)])
         patch = background[tuple(np.clip(x, 0, side - 1) for x, side in zip(at, background.shape, strict=True))]
         known = inside & np.isfinite(patch)
         level = np.where(known, patch, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)

@@ -90,8 +90,16 @@ def fit_rocking_curves(frame: Floats, intensity: Floats, variance: Floats) -> Ro
     # Of the logarithms of height and width, which the integral is the product of.
     slope = np.stack([np.sqrt(np.pi / _HALF) * width, np.zeros_like(width), area], axis=1)
     area_err = np.sqrt(np.maximum(np.einsum("ni,nij,nj->n", slope, covariance, slope), 0.0))
-    found = [parameters[:, 1], errors[:, 1], width, width * errors[:, 2], area, area_err]
-    return RockingCurves(*(np.where(converged, values, np.nan) for values in found), converged)
+    found = {
+        "centre": parameters[:, 1],
+        "centre_err": errors[:, 1],
+        "fwhm": width,
+        "fwhm_err": width * errors[:, 2],
+        "intensity": area,
+        "intensity_err": area_err,
+    }
+    fitted = {name: np.where(converged, values, np.nan) for name, values in found.items()}
+    return RockingCurves(**fitted, converged=converged)
 
 
 def _model(parameters: Floats, x: Floats) -> Floats:

@@ -19,7 +19,7 @@ _ENLARGED = 0.22
 
 
 @styled
-def tracks_on_detector(tracks: pd.DataFrame, *, min_states: int = 2) -> Figure:
+def tracks_on_detector(tracks: pd.DataFrame, *, min_states: int) -> Figure:
     """Draw the spots of tracks on the detector, coloured by state of charge and joined by lines, and a part enlarged.
 
     Parameters
@@ -83,7 +83,7 @@ def tracks_on_detector(tracks: pd.DataFrame, *, min_states: int = 2) -> Figure:
     ticks = np.unique(charge)
     bar = figure.colorbar(scale, ax=[whole, part], label="State of charge", shrink=0.9, pad=0.01)
     if len(ticks) <= 8:
-        bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+        bar.set_ticks(ticks.tolist(), labels=[f"{tick:g}" for tick in ticks])
     return figure
 
 

@@ -174,7 +174,7 @@ def simulate_scan(
         truth=truth[[*TRUTH]],
         dark=(pedestal + hot).astype(np.float32),
         mask=mask,
-        omega=OMEGA_STEP * (np.arange(options.n_frames) - (options.n_frames - 1) / 2),
+        omega=OMEGA_STEP * (np.arange(options.n_frames, dtype=np.float64) - (options.n_frames - 1) / 2),
         geometry=geometry_of(shape),
         n_frames=options.n_frames,
         peaks=peaks,

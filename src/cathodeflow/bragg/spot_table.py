@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 PEAK_COLUMNS = ("frame", "row_err", "col_err", "fwhm_row_err", "fwhm_col_err", "good", *INFORMATION_COLUMNS)
 # Positions that scatter so much more than their errors, by chance in one of 10,000 spots, are not of one peak.
 _CHANCE = 1e-4
+# Standard deviation of the reduced chi-square of patches of 11 x 11 pixels.
+_CHI2_NOISE = 0.13
 # Degrees of freedom with the expected scatter that are added to those of the frames.
 _USUAL = 6.0
 # Standard error of the centre of a spot of one frame [frames].
@@ -53,7 +55,7 @@ def weighted_means(value: Floats, error: Floats, spot: NDArray[np.int64], n_spot
         mean = np.bincount(spot, weight * known, n_spots) / total
         standard = np.sqrt(1.0 / total)
     scatter = np.bincount(spot, weight * (known - np.nan_to_num(mean)[spot]) ** 2, n_spots)
-    return Means(mean, np.where(total > 0, standard, np.nan), scatter)
+    return Means(mean, np.where(total > 0, standard, np.nan), scatter.astype(np.float64))
 
 
 def common_variance(excess: Floats, error: Floats, spot: NDArray[np.int64], n_spots: int) -> Floats:
@@ -74,9 +76,12 @@ def common_variance(excess: Floats, error: Floats, spot: NDArray[np.int64], n_sp
     """
     use = np.isfinite(excess) & np.isfinite(error) & (error > 0)
     inverse = np.where(use, 1.0 / np.maximum(error, 1e-12) ** 2, 0.0)
+    squares = np.bincount(spot, inverse**2, n_spots)
     with np.errstate(divide="ignore", invalid="ignore"):
-        slope = np.bincount(spot, np.where(use, excess, 0.0) * inverse, n_spots) / np.bincount(spot, inverse**2, n_spots)
-    return np.maximum(np.nan_to_num(slope), 0.0)
+        slope = np.bincount(spot, np.where(use, excess, 0.0) * inverse, n_spots) / squares
+        # Cut off at 0, noise would give half of the spots a common part.
+        noise = 0.5 * _CHI2_NOISE / np.sqrt(squares)
+    return np.maximum(np.nan_to_num(slope - noise), 0.0)
 
 
 def spots_of(
@@ -86,7 +91,7 @@ def spots_of(
     information: Information,
     *,
     misfit: float = 0.0,
-    min_frames: int = 1,
+    min_frames: int,
 ) -> pd.DataFrame:
     """Combine the peaks of each spot.
 
@@ -181,7 +186,9 @@ def _fits(
     starts = np.cumsum(sizes) - sizes
     rank = np.empty(len(spot), np.int64)
     rank[order] = np.arange(len(spot)) - starts[spot[order]]
-    results = RockingCurves(*np.full((6, n_spots), np.nan), np.zeros(n_spots, bool))
+    names = [name for name in RockingCurves._fields if name != "converged"]
+    empty = {name: np.full(n_spots, np.nan) for name in names}
+    results = RockingCurves(**empty, converged=np.zeros(n_spots, bool))
     low = 2
     for high in _GROUPS:
         here = np.flatnonzero((sizes > low) & (sizes <= high))
@@ -192,10 +199,11 @@ def _fits(
         row[here] = np.arange(len(here))
         members = np.flatnonzero(row[spot] >= 0)
         padded = np.full((3, len(here), sizes[here].max()), np.nan)
-        for values, target in zip((frame, counts, variance), padded, strict=True):
-            target[row[spot[members]], rank[members]] = values[members]
-        for target, values in zip(results, fit_rocking_curves(*padded), strict=True):
-            target[here] = values
+        for index, values in enumerate((frame, counts, variance)):
+            padded[index, row[spot[members]], rank[members]] = values[members]
+        fitted = fit_rocking_curves(*padded)
+        for name in RockingCurves._fields:
+            getattr(results, name)[here] = getattr(fitted, name)
     return results
 
 

@@ -147,7 +147,17 @@ def find_pairs(spots: pd.DataFrame, here: Integers, there: Integers, gates: Gate
     i, j = i[i != j], j[i != j]
     differences = [values[name][j] - values[name][i] for name in names]
     variances = [variance[name][i] + variance[name][j] for name in names]
-    return Pairs(i, j, *differences, intensity[j] - intensity[i], *variances)
+    return Pairs(
+        i,
+        j,
+        strain=differences[0],
+        azimuth=differences[1],
+        angle=differences[2],
+        intensity=intensity[j] - intensity[i],
+        strain_var=variances[0],
+        azimuth_var=variances[1],
+        angle_var=variances[2],
+    )
 
 
 def assign(one: Integers, other: Integers, odds: Floats) -> tuple[Integers, Integers]:

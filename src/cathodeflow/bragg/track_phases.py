@@ -37,7 +37,7 @@ def find_phases(spots: pd.DataFrame, links: Links) -> Integers:
     counts = pd.DataFrame({"state": state, "ring": ring, "paired": paired}).groupby(["state", "ring"])["paired"]
     table = counts.agg(["sum", "size"])
     several = (table["sum"] >= 2 * _PAIRS) & (table["sum"] >= _FRACTION * table["size"])
-    split = {key for key, of in several.items() if of}
+    split = [(int(of_state), int(of_ring)) for of_state, of_ring in table.index[several].to_list()]
     whole = ~paired & ~np.array([key in split for key in zip(state, ring, strict=True)], dtype=bool)
     of_track = pd.DataFrame({"track": links.track, "charge": charge, "strain": strain})[whole]
     for number in np.unique(state[paired]):

@@ -85,6 +85,11 @@ def lattice(
         metrics |= against_truth(
             series.table, truth_of(usable_tracks(table, tracks).iloc[series.rows].reset_index(drop=True), truths, place)
         )
+    if metrics["particle_scatter"] > options.particle_spread:
+        log.warning(
+            "the particles of a state differ by %.2g %% in a lattice parameter: check bragg.lattice.cell",
+            100 * metrics["particle_scatter"],
+        )
     log.info(
         "%d of %d tracks have an hkl, %d are ambiguous, %d unexplained",
         metrics["tracks_assigned"], metrics["tracks"], metrics["tracks_ambiguous"], metrics["tracks_unexplained"],

@@ -113,11 +113,12 @@ def _quality(joined: pd.DataFrame, truth: Sequence[str]) -> dict[str, Any]:
         particle[here] = true_particles(joined.iloc[here], read_table(path, list(TRUTH)))
     steps = link_quality(joined["state"].to_numpy(np.int64), joined["track"].to_numpy(np.int64), particle)
     metrics: dict[str, Any] = {"true_spots": int((particle >= 0).sum())}
-    for step in steps.itertuples(index=False):
-        metrics[f"right_{step.state + 1}"] = step.right / step.links if step.links else None
-        metrics[f"recall_{step.state + 1}"] = step.right / step.true if step.true else None
-    total = steps.sum()
-    metrics["right"] = float(total["right"] / total["links"]) if total["links"] else None
-    metrics["recall"] = float(total["right"] / total["true"]) if total["true"] else None
+    counts = steps[["links", "right", "true"]].to_numpy(np.int64)
+    for name, (links, right, true) in [
+        *((f"_{state + 1}", row) for state, row in zip(steps["state"], counts, strict=True)),
+        ("", counts.sum(axis=0)),
+    ]:
+        metrics[f"right{name}"] = float(right / links) if links else None
+        metrics[f"recall{name}"] = float(right / true) if true else None
     log.info("links right: %s, recall: %s", metrics["right"], metrics["recall"])
     return metrics
