@@ -5,6 +5,9 @@ TRAINING_SCANS = [name for name, scan in SCANS.items() if scan.role == "train"]
 MODEL = CONFIG.bragg.locate.model or "results/bragg/model/braggnn.pt"
 LOCATE_OPTIONS = settings.to_flags(settings.stage_options(CONFIG, "bragg.locate").model_copy(update={"model": MODEL}))
 NETWORK_SCANS = [name for name, scan in SCANS.items() if scan.role != "fit"]
+# Measured by one job; the others stage by stage.
+ONE_PASS = [name for name in SCANS if CONFIG.bragg.one_pass and name not in NETWORK_SCANS]
+STAGED = [name for name in SCANS if name not in ONE_PASS]
 GEOMETRY_SCANS = [name for name, scan in SCANS.items() if raw_data.geometry_source(scan)]
 # The scans of the series, in the order of the sheet: those with a state of charge and a geometry.
 SERIES_SCANS = [name for name in GEOMETRY_SCANS if SCANS[name].state_of_charge is not None]
@@ -17,7 +20,7 @@ SERIES_FIGURES = ["tracks", "lattice"]
 # All files that are kept, so that deleted ones are made again.
 TARGETS += expand(
     "results/bragg/{scan}/{file}",
-    scan=SCANS,
+    scan=STAGED,
     file=[
         "frames.h5",
         "frames.json",
@@ -25,14 +28,18 @@ TARGETS += expand(
         "candidates.json",
         "peaks.h5",
         "fit.json",
-        "spots.parquet",
-        "spots.json",
     ],
 )
+TARGETS += expand("results/bragg/{scan}/{file}", scan=SCANS, file=["spots.parquet", "spots.json"])
 if SERIES_SCANS:
     TARGETS += expand("results/bragg/series/{file}", file=["tracks.parquet", "tracks.json", "figures.json"])
     TARGETS += expand("results/bragg/series/{file}", file=["lattice.csv", "summary.csv", "lattice.json"])
     TARGETS += expand("results/bragg/series/figures/{figure}.png", figure=SERIES_FIGURES)
+TARGETS += expand(
+    "results/bragg/{scan}/{file}",
+    scan=ONE_PASS,
+    file=["frames.h5", "candidates.parquet", "peaks.h5", "measure.json"],
+)
 TARGETS += expand(
     "results/bragg/{scan}/{file}",
     scan=NETWORK_SCANS,
@@ -67,6 +74,11 @@ if NETWORK_SCANS and not CONFIG.bragg.locate.model:
 
 wildcard_constraints:
     scan=names("bragg"),
+
+
+ruleorder: bragg_measure > bragg_frames
+ruleorder: bragg_measure > bragg_find_peaks
+ruleorder: bragg_measure > bragg_fit
 
 
 rule bragg_simulate:
@@ -174,6 +186,43 @@ rule bragg_fit:
         "Fitting the peaks of scan {wildcards.scan}"
     shell:
         command("bragg fit {input.frames} {input.candidates} --out {output.peaks}", "{wildcards.scan}")
+
+
+rule bragg_measure:
+    input:
+        raw=lambda wildcards: stored(bragg_raw(wildcards.scan)),
+        corrections=lambda wildcards: stored(raw_data.correction_files(SCANS[wildcards.scan])),
+    output:
+        frames="results/bragg/{scan}/frames.h5",
+        candidates="results/bragg/{scan}/candidates.parquet",
+        peaks="results/bragg/{scan}/peaks.h5",
+        record="results/bragg/{scan}/measure.json",
+    log:
+        logs("bragg.measure", "{scan}"),
+    benchmark:
+        benchmarks("bragg.measure", "{scan}")
+    wildcard_constraints:
+        scan=only(ONE_PASS),
+    conda:
+        ENVIRONMENT
+    threads: 4
+    resources:
+        **resources("bragg.measure", mem_mb=3000, runtime=60),
+    params:
+        options=lambda wildcards: settings.to_flags(raw_data.measure_options(SCANS[wildcards.scan], CONFIG.bragg)),
+        code=code("bragg.measure"),
+        energy=lambda wildcards: raw_data.energy_flag(SCANS[wildcards.scan]),
+        contents=lambda wildcards: bragg_contents(wildcards.scan),
+        source=not_compared(lambda wildcards: fetched(raw_data.source(SCANS[wildcards.scan], SIMULATE))),
+        corrections=not_compared(lambda wildcards: fetched(raw_data.correction_flags(SCANS[wildcards.scan]))),
+    message:
+        "Measuring the peaks of scan {wildcards.scan}"
+    shell:
+        command(
+            "bragg measure {params.source:q} {params.corrections} {params.energy} --frames-out {output.frames}"
+            " --candidates {output.candidates} --out {output.peaks}",
+            "{wildcards.scan}",
+        )
 
 
 rule bragg_patches:

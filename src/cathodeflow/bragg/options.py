@@ -286,6 +286,14 @@ class Fit(Options):
     _odd = field_validator("patch_size")(odd)
 
 
+class Measure(Options):
+    """Options of all stages from raw frames to fitted peaks, for `cathodeflow bragg measure`."""
+
+    frames: Frames = option(Frames(), "Correction of raw frames.")
+    find_peaks: FindPeaks = option(FindPeaks(), "Peak search.")
+    fit: Fit = option(Fit(), "Peak fits.")
+
+
 class Patches(Options):
     """Frames and fitted peaks -> labelled patches for the training."""
 
@@ -531,6 +539,40 @@ class SeriesFigures(Options):
     min_states: int = option(2, "Minimum number of states of charge of the tracks that are drawn.", ge=1)
 
 
+class Watch(Options):
+    """Options of `cathodeflow bragg watch`, with those of the stages that it takes the place of."""
+
+    interval: float = option(
+        0.25,
+        "Time between two looks at the folder or file. A file that did not change for this time is complete; increase "
+        "it if the detector pauses for longer while it writes a file.",
+        unit="s",
+        ge=0.05,
+        le=60,
+    )
+    expected: int | None = option(
+        None, "Number of raw frames of the scan: the command ends when they are there. Default: it goes on.", ge=1
+    )
+    idle: float | None = option(
+        None, "The command ends when no new frame has come for this time. Default: it goes on.", unit="s", gt=0
+    )
+    host: str = option(
+        "127.0.0.1", "Address on which the live page is served. The default can only be reached from this computer."
+    )
+    port: int | None = option(8765, "Port of the live page. 0: any free port; none: no live page.", ge=0, le=65535)
+    reference_frames: int = option(
+        10, "Number of first frames that the strain of later ones refers to, if no reference is given.", ge=1
+    )
+    ring_gap: float = option(
+        0.004, "Minimum distance in q between peaks of different powder rings, as a fraction of q.", gt=0, lt=0.5
+    )
+    min_spots: int = option(5, "Minimum number of spots of a powder ring in the reference.", ge=2)
+    frames: Frames = option(Frames(), "Correction of raw frames.")
+    find_peaks: FindPeaks = option(FindPeaks(), "Peak search.")
+    fit: Fit = option(Fit(), "Peak fits.")
+    geometry: Geometry = option(Geometry(), "Geometry of the detector.")
+
+
 class Section(TechniqueSection):
     """Bragg peaks on X-ray detector frames, located with subpixel accuracy."""
 
@@ -550,6 +592,12 @@ class Section(TechniqueSection):
     figures: Figures = option(Figures(), "Figures.")
     grain_figures: GrainFigures = option(GrainFigures(), "Figure of the grains.")
     series_figures: SeriesFigures = option(SeriesFigures(), "Figures of the series.")
+    one_pass: bool = option(
+        True,
+        "Measure scans with the role `fit` by one job each, from raw frames to fitted peaks, in less than half of the "
+        "time of one job each for frames, search and fits. The results are the same; after a change of an option of "
+        "any of them, all is done again.",
+    )
 
     sample_class: ClassVar[type[Sample]] = Scan
 

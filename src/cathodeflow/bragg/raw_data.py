@@ -2,7 +2,7 @@
 
 import shlex
 
-from cathodeflow.bragg.options import Frames, Scan, Simulate
+from cathodeflow.bragg.options import Frames, Measure, Scan, Section, Simulate
 from cathodeflow.io.sources import files_read
 
 RAW = "results/raw/bragg"
@@ -87,6 +87,12 @@ def frames_options(scan: Scan, options: Frames) -> Frames:
     """
     given = {name: getattr(scan, name) for name in ("start", "stop", "step") if getattr(scan, name) is not None}
     return options.model_copy(update=given)
+
+
+def measure_options(scan: Scan, section: Section) -> Measure:
+    """Return the options of `bragg.measure` for a scan: those of the stages that it joins."""
+    frames = frames_options(scan, section.frames)
+    return Measure(frames=frames, find_peaks=section.find_peaks, fit=section.fit)
 
 
 def truth_files(scan: Scan) -> list[str]:
