@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no {DATA}: set CATHO
 
 @pytest.fixture(scope="module")
 def spots(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Frames file without pixels, and spots of all frames."""
+    """Frames file and spots of all frames."""
     folder = tmp_path_factory.mktemp("ruby")
     # Counts are not photons: the gain makes the chi-square of the fits about 1.
     options = Measure(
@@ -40,7 +40,7 @@ def spots(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         fit=Fit(threshold=150, gain=5, max_chi2=50),
     )
     peaks, frames, table = folder / "peaks.h5", folder / "frames.h5", folder / "spots.parquet"
-    bragg.measure(next(DATA.glob("*-cachefile.npz")), out=peaks, overview=frames, options=options)
+    bragg.measure(next(DATA.glob("*-cachefile.npz")), out=peaks, frames_out=frames, options=options)
     bragg.spots(frames, peaks, out=table)
     return frames, table
 
