@@ -13,6 +13,7 @@ GEOMETRY_SCANS = [name for name, scan in SCANS.items() if raw_data.geometry_sour
 SERIES_SCANS = [name for name in GEOMETRY_SCANS if SCANS[name].state_of_charge is not None]
 SERIES_SCANS = SERIES_SCANS if len(SERIES_SCANS) > 1 else []
 SERIES_SIMULATED = bool(SERIES_SCANS) and all(SCANS[name].simulated for name in SERIES_SCANS)
+GRAIN_SCANS = [name for name, scan in SCANS.items() if scan.grains]
 FIGURES = ["patches", "distances", "intensity", "frame"]
 SERIES_FIGURES = ["tracks", "lattice"]
 
@@ -60,6 +61,11 @@ TARGETS += expand(
     file=["fit_figures.json", "figures/fitted.png"],
 )
 TARGETS += expand("results/bragg/{scan}/{file}", scan=GEOMETRY_SCANS, file=["angles.parquet", "geometry.json"])
+TARGETS += expand(
+    "results/bragg/{scan}/{file}",
+    scan=GRAIN_SCANS,
+    file=["grains.parquet", "grain_spots.parquet", "grains.json", "grain_figures.json", "figures/grains.png"],
+)
 if NETWORK_SCANS and not CONFIG.bragg.locate.model:
     TARGETS += [MODEL, "results/bragg/model/train.json"]
     TARGETS += ["results/bragg/model/figures.json", "results/bragg/model/train.png"]
@@ -400,6 +406,40 @@ rule bragg_spots:
         )
 
 
+rule bragg_grains:
+    input:
+        frames="results/bragg/{scan}/frames.h5",
+        spots="results/bragg/{scan}/spots.parquet",
+        geometry=lambda wildcards: stored([raw_data.geometry_source(SCANS[wildcards.scan])]),
+    output:
+        grains="results/bragg/{scan}/grains.parquet",
+        spots="results/bragg/{scan}/grain_spots.parquet",
+        record="results/bragg/{scan}/grains.json",
+    log:
+        logs("bragg.grains", "{scan}"),
+    benchmark:
+        benchmarks("bragg.grains", "{scan}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.grains", mem_mb=2000, runtime=60),
+    params:
+        **stage_params("bragg.grains"),
+        contents=lambda wildcards: bragg_geometry_contents(wildcards.scan),
+        geometry=not_compared(lambda wildcards: fetched(raw_data.geometry_source(SCANS[wildcards.scan]))),
+        detector=bragg_detector_flag(),
+        energy=lambda wildcards: raw_data.energy_flag(SCANS[wildcards.scan]),
+    message:
+        "Indexing the grains of scan {wildcards.scan}"
+    shell:
+        command(
+            "bragg grains {input.frames} {input.spots} {params.geometry:q} {params.detector} {params.energy}"
+            " --out {output.grains} --spots-out {output.spots}",
+            "{wildcards.scan}",
+        )
+
+
 rule bragg_tracks:
     input:
         spots=expand("results/bragg/{scan}/spots.parquet", scan=SERIES_SCANS),
@@ -496,6 +536,39 @@ rule bragg_series_figures:
             "bragg series-figures --tracks {input.tracks} --lattice {input.lattice} --summary {input.summary}"
             " --out results/bragg/series/figures",
             "series",
+        )
+
+
+rule bragg_grain_figures:
+    input:
+        grains="results/bragg/{scan}/grains.parquet",
+        spots="results/bragg/{scan}/grain_spots.parquet",
+    output:
+        record="results/bragg/{scan}/grain_figures.json",
+        figure=report(
+            "results/bragg/{scan}/figures/grains.png",
+            category="Bragg peaks",
+            subcategory="scan {scan}",
+            labels={"figure": "grains"},
+            caption="../report/bragg_grains.rst",
+        ),
+    log:
+        logs("bragg.grain_figures", "{scan}"),
+    benchmark:
+        benchmarks("bragg.grain_figures", "{scan}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.grain_figures", mem_mb=1000, runtime=10),
+    params:
+        **stage_params("bragg.grain_figures"),
+    message:
+        "Drawing the grains of scan {wildcards.scan}"
+    shell:
+        command(
+            "bragg grain-figures {input.grains} {input.spots}" " --out results/bragg/{wildcards.scan}/figures",
+            "{wildcards.scan}",
         )
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from cathodeflow.bragg.cell_options import Cell
+from cathodeflow.bragg.grain_options import GrainFigures, Grains
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.io.sources import is_remote, list_files, split_source
@@ -103,10 +105,18 @@ class Scan(Sample):
         None, "Time of the scan, in the unit of the table of the cycler (`bragg.lattice.cycler`)."
     )
 
+    grains: bool = option(
+        False,
+        "Index the grains of this scan (`bragg.grains`): the sample was rotated, with the angle of every frame and a "
+        "geometry.",
+    )
+
     @model_validator(mode="after")
     def _some(self) -> Self:
         if self.start is not None and self.stop is not None and self.stop <= self.start:
             raise ValueError("start below stop")
+        if self.grains and not self.simulated and self.geometry is None:
+            raise ValueError("a geometry, if grains is set")
         return self
 
     @property
@@ -458,20 +468,6 @@ class Tracks(Options):
     )
 
 
-class Cell(Options):
-    """Unit cell of the particles in the reference state; by default that of a nickel-rich layered oxide (NCM)."""
-
-    file: InputFile | None = option(None, "CIF file with cell and space group, instead of the options below.")
-    a: float = option(2.87, "Lattice parameter a.", unit="Angstrom", gt=0)
-    b: float | None = option(None, "Lattice parameter b. Default: a.", unit="Angstrom", gt=0)
-    c: float | None = option(14.2, "Lattice parameter c; none: a, as in cubic cells.", unit="Angstrom", gt=0)
-    space_group: str = option(
-        "R -3 m:H",
-        "Hermann-Mauguin symbol or number of the space group: cubic, tetragonal, orthorhombic, hexagonal, or trigonal "
-        "in hexagonal axes.",
-    )
-
-
 class Cycler(Options):
     """Table of the battery cycler, for the voltage of every scan."""
 
@@ -592,7 +588,9 @@ class Section(TechniqueSection):
     spots: Spots = option(Spots(), "Spots of the rocking scan.")
     tracks: Tracks = option(Tracks(), "Tracks of particles over the states of charge.")
     lattice: Lattice = option(Lattice(), "Lattice parameters and strain of particles.")
+    grains: Grains = option(Grains(), "Grains of a rotation scan.")
     figures: Figures = option(Figures(), "Figures.")
+    grain_figures: GrainFigures = option(GrainFigures(), "Figure of the grains.")
     series_figures: SeriesFigures = option(SeriesFigures(), "Figures of the series.")
     one_pass: bool = option(
         True,

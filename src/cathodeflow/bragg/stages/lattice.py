@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
+from cathodeflow.bragg.cell_options import unit_cell
 from cathodeflow.bragg.cells import as_lattice
 from cathodeflow.bragg.cycler_join import cycler_columns, scan_voltages
 from cathodeflow.bragg.lattice_series import COLUMNS, LatticeSeries, lattice_series, usable_tracks
 from cathodeflow.bragg.lattice_truth import against_truth, truth_of
-from cathodeflow.bragg.options import Cell, Lattice
+from cathodeflow.bragg.options import Lattice
 from cathodeflow.bragg.particles import end_members
 from cathodeflow.bragg.series_summary import summarise
 from cathodeflow.bragg.simulation import TRUTH
 from cathodeflow.errors import InputError
-from cathodeflow.io.cells import UnitCell, read_cell
 from cathodeflow.io.cycler import read_cycler
 from cathodeflow.io.geometry_files import read_detector_geometry
 from cathodeflow.io.tables import read_table, write_csv
@@ -59,7 +59,7 @@ def lattice(
         cycler does not have the scans.
     """
     table = read_table(tracks, required=COLUMNS)
-    cell = as_lattice(_unit_cell(options.cell), options.cell.file or "bragg.lattice.cell")
+    cell = as_lattice(unit_cell(options.cell), options.cell.file or "bragg.lattice.cell")
     series = lattice_series(table, cell, options, where=tracks)
     found = summarise(series, cell, samples=options.bootstrap, rng=np.random.default_rng(options.seed or 0))
     if options.cycler.file:
@@ -95,13 +95,6 @@ def lattice(
         metrics["tracks_assigned"], metrics["tracks"], metrics["tracks_ambiguous"], metrics["tracks_unexplained"],
     )  # fmt: skip
     return Metrics(metrics)
-
-
-def _unit_cell(options: Cell) -> UnitCell:
-    if options.file:
-        return read_cell(options.file)
-    a, b = options.a, options.a if options.b is None else options.b
-    return UnitCell((a, b, a if options.c is None else options.c), None, options.space_group)
 
 
 def _time(text: str) -> tuple[str, float]:
