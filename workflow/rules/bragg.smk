@@ -7,6 +7,9 @@ LOCATE_OPTIONS = settings.to_flags(settings.stage_options(CONFIG, "bragg.locate"
 NETWORK_SCANS = [name for name, scan in SCANS.items() if scan.role != "fit"]
 GEOMETRY_SCANS = [name for name, scan in SCANS.items() if scan.geometry]
 FIGURES = ["patches", "distances", "intensity", "frame"]
+# Scans with a state of charge, in its order; two or more are a series.
+SERIES = raw_data.series(SCANS)
+MOVIES = [f"results/bragg/series/movie.{kind}" for kind in ("mp4", "gif")[: 1 + CONFIG.bragg.movie.gif]]
 
 # All files that are kept, so that deleted ones are made again.
 TARGETS += expand(
@@ -46,6 +49,8 @@ if NETWORK_SCANS and not CONFIG.bragg.locate.model:
     TARGETS += [MODEL, "results/bragg/model/train.json"]
     TARGETS += ["results/bragg/model/figures.json", "results/bragg/model/train.png"]
     TARGETS += expand("results/bragg/{scan}/{file}", scan=TRAINING_SCANS, file=["patches.h5", "patches.json"])
+if SERIES:
+    TARGETS += ["results/bragg/series/movie.json", *MOVIES]
 
 
 wildcard_constraints:
@@ -409,3 +414,38 @@ rule bragg_training_figures:
         "Drawing the training curves of BraggNN"
     shell:
         command("bragg figures --training {input.training} --out results/bragg/model", "model")
+
+
+rule bragg_movie:
+    input:
+        frames=expand("results/bragg/{scan}/frames.h5", scan=SERIES),
+        peaks=expand("results/bragg/{scan}/peaks.h5", scan=SERIES),
+    output:
+        record="results/bragg/series/movie.json",
+        movies=[
+            report(
+                movie,
+                category="Bragg peaks",
+                subcategory="series",
+                labels={"figure": "movie", "format": movie[-3:].upper()},
+                caption="../report/bragg_movie.rst",
+            )
+            for movie in MOVIES
+        ],
+    log:
+        logs("bragg.movie", "series"),
+    benchmark:
+        benchmarks("bragg.movie", "series")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.movie", mem_mb=2000, runtime=60),
+    params:
+        **stage_params("bragg.movie"),
+        peaks=lambda wildcards, input: " ".join(f"--peaks {path}" for path in input.peaks),
+        names=" ".join(f"--names {name} --charges {SCANS[name].state_of_charge}" for name in SERIES),
+    message:
+        "Making the movie of the series"
+    shell:
+        command("bragg movie {input.frames} {params.peaks} {params.names} --out {output.movies[0]}", "series")

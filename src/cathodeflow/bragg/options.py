@@ -15,8 +15,8 @@ from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 
 Width = Annotated[int, Field(ge=1)]
 SIMULATED = "simulated"
-#: Folder of the network in results/bragg, so no scan may have this name.
-MODEL_FOLDER = "model"
+#: Folders of the network and of the series in results/bragg, so no scan may have these names.
+MODEL_FOLDER, SERIES_FOLDER = "model", "series"
 
 
 def odd(size: int) -> int:
@@ -404,6 +404,39 @@ class Figures(Options):
     _odd = field_validator("patch_size")(odd)
 
 
+class Movie(Options):
+    """Frames and peaks of the series -> movie in the order of charge (MP4 and GIF)."""
+
+    frames_per_scan: int = option(
+        40, "Maximum number of frames of each scan, evenly spaced over it; each is one picture of the movie.", ge=1
+    )
+    fps: int = option(10, "Pictures per second.", ge=1, le=60)
+    height: int = option(
+        720, "Height of the pictures, an even number; they are 16 : 9.", unit="px", ge=240, le=2160, multiple_of=2
+    )
+    min_counts: float | None = option(
+        None, "Lower end of the logarithmic colour scale. Default: from the frames.", unit="counts", gt=0
+    )
+    max_counts: float | None = option(
+        None, "Upper end of the logarithmic colour scale. Default: from the frames.", unit="counts", gt=0
+    )
+    colour_map: Literal["gray", "magma", "inferno", "viridis", "cividis"] = option(
+        "gray", "Colour map of the intensity; `gray` leaves colour to the tracks."
+    )
+    max_distance: float = option(
+        3.0, "Maximum distance between a peak and the spot whose track gives its colour.", unit="px", gt=0
+    )
+    gif: bool = option(True, "Write a GIF of smaller pictures beside the MP4 file.")
+    gif_width: int = option(640, "Width of the pictures of the GIF.", unit="px", ge=120, le=1920)
+    gif_frames: int = option(60, "Maximum number of pictures of the GIF, evenly spaced over the movie.", ge=1, le=500)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_counts is not None and self.max_counts is not None and self.min_counts >= self.max_counts:
+            raise ValueError("min_counts below max_counts")
+        return self
+
+
 class Section(TechniqueSection):
     """Bragg peaks on X-ray detector frames, located with subpixel accuracy."""
 
@@ -417,12 +450,13 @@ class Section(TechniqueSection):
     compare: Compare = option(Compare(), "Comparison of network, fit and truth.")
     geometry: Geometry = option(Geometry(), "Scattering angles and lattice spacings.")
     figures: Figures = option(Figures(), "Figures.")
+    movie: Movie = option(Movie(), "Movie of the series.")
 
     sample_class: ClassVar[type[Sample]] = Scan
 
     def folders(self) -> list[str]:
-        """Folder of the network."""
-        return [MODEL_FOLDER]
+        """Folders of the network and of the series."""
+        return [MODEL_FOLDER, SERIES_FOLDER]
 
     def check(self, samples: dict[str, Scan]) -> None:
         """Require that the raw files of every scan exist, and that there is a training scan if a network is trained.
@@ -447,8 +481,9 @@ class Section(TechniqueSection):
         errors += missing_files(files, "a model file or weights of BraggNN")
         for name, scan in samples.items():
             where = f"{self.samples}: scan '{name}'"
-            if name == MODEL_FOLDER:
-                errors.append(InputError(self.samples, f"a scan named '{name}'", "another name: it is the network's"))
+            if name in self.folders():
+                owner = "network" if name == MODEL_FOLDER else "series"
+                errors.append(InputError(self.samples, f"a scan named '{name}'", f"another name: it is the {owner}'s"))
             sources = {"frames": None if scan.simulated else scan.frames}
             sources |= {column: getattr(scan, column) for column in ("dark", "flat", "mask")}
             errors += source_errors(where, {**sources, "omega": scan.omega, "geometry": scan.geometry})
