@@ -58,7 +58,7 @@ def test_a_movie_decodes_to_its_frames_peaks_and_crosses(tmp_path: Path) -> None
     tracks |= {"row": [20.5, 20.5], "col": [20.0, 20.0]}
     write_table(tmp_path / "tracks.parquet", tracks)
     (tmp_path / "summary.csv").write_text("sample,voltage\nearly,3.7\nlate,4.2\nlate,4.2\n")
-    given = {"charges": [0.9, 0.1], "summary": tmp_path / "summary.csv", "tracks": tmp_path / "tracks.parquet"}
+    given = {"state_of_charge": [0.9, 0.1], "summary": tmp_path / "summary.csv", "tracks": tmp_path / "tracks.parquet"}
     metrics, out = make(tmp_path, {"late": 3, "early": 2}, **given)
     assert (metrics["pictures"], metrics["scans"]) == (5, 2)
     pictures = decoded(out)
@@ -120,8 +120,8 @@ def test_the_order_without_charges_is_the_given_one_and_candidates_are_crosses(t
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"charges": [0.1, 0.2]}, "--charges: found 2 values, expected 1"),
-        ({"names": ["a", "b"]}, "--names: found 2 values, expected 1"),
+        ({"state_of_charge": [0.1, 0.2]}, "--state-of-charge: found 2 values, expected 1"),
+        ({"scan": ["a", "b"]}, "--scan: found 2 values, expected 1"),
         ({"tracks": "none.parquet"}, "none.parquet: found no such file"),
     ],
 )
@@ -139,7 +139,7 @@ def test_peaks_of_other_frames_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=line):
             bragg.movie([tmp_path / "a/frames.h5"], peaks=[tmp_path / other / "peaks.h5"], out=tmp_path / "x.mp4")
     write_scan(tmp_path / "d", 2, row=20, binning=2)
-    with pytest.raises(InputError, match="binning 2, expected as"):
+    with pytest.raises(InputError, match="binning 2, expected frames of .*, binning 1"):
         paths = [[tmp_path / name / f"{kind}.h5" for name in "ad"] for kind in ("frames", "peaks")]
         bragg.movie(paths[0], peaks=paths[1], out=tmp_path / "x.mp4")
 

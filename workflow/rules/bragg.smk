@@ -5,10 +5,15 @@ TRAINING_SCANS = [name for name, scan in SCANS.items() if scan.role == "train"]
 MODEL = CONFIG.bragg.locate.model or "results/bragg/model/braggnn.pt"
 LOCATE_OPTIONS = settings.to_flags(settings.stage_options(CONFIG, "bragg.locate").model_copy(update={"model": MODEL}))
 NETWORK_SCANS = [name for name, scan in SCANS.items() if scan.role != "fit"]
-GEOMETRY_SCANS = [name for name, scan in SCANS.items() if scan.geometry]
+GEOMETRY_SCANS = [name for name, scan in SCANS.items() if raw_data.geometry_source(scan)]
+# The scans of the series, in the order of the sheet: those with a state of charge and a geometry.
+SERIES_SCANS = [name for name in GEOMETRY_SCANS if SCANS[name].state_of_charge is not None]
+SERIES_SCANS = SERIES_SCANS if len(SERIES_SCANS) > 1 else []
+SERIES_SIMULATED = bool(SERIES_SCANS) and all(SCANS[name].simulated for name in SERIES_SCANS)
 FIGURES = ["patches", "distances", "intensity", "frame"]
-# Scans with a state of charge, in its order; two or more are a series.
-SERIES = raw_data.series(SCANS)
+SERIES_FIGURES = ["tracks"]
+# A movie needs no geometry.
+MOVIE_SCANS = raw_data.series(SCANS)
 MOVIES = [f"results/bragg/series/movie.{kind}" for kind in ("mp4", "gif")[: 1 + CONFIG.bragg.movie.gif]]
 
 # All files that are kept, so that deleted ones are made again.
@@ -22,8 +27,13 @@ TARGETS += expand(
         "candidates.json",
         "peaks.h5",
         "fit.json",
+        "spots.parquet",
+        "spots.json",
     ],
 )
+if SERIES_SCANS:
+    TARGETS += expand("results/bragg/series/{file}", file=["tracks.parquet", "tracks.json", "figures.json"])
+    TARGETS += expand("results/bragg/series/figures/{figure}.png", figure=SERIES_FIGURES)
 TARGETS += expand(
     "results/bragg/{scan}/{file}",
     scan=NETWORK_SCANS,
@@ -49,7 +59,7 @@ if NETWORK_SCANS and not CONFIG.bragg.locate.model:
     TARGETS += [MODEL, "results/bragg/model/train.json"]
     TARGETS += ["results/bragg/model/figures.json", "results/bragg/model/train.png"]
     TARGETS += expand("results/bragg/{scan}/{file}", scan=TRAINING_SCANS, file=["patches.h5", "patches.json"])
-if SERIES:
+if MOVIE_SCANS:
     TARGETS += ["results/bragg/series/movie.json", *MOVIES]
 
 
@@ -62,6 +72,8 @@ rule bragg_simulate:
         frames=[f"results/raw/bragg/{{scan}}/{file}" for file in raw_data.simulated_files(SIMULATE)],
         dark="results/raw/bragg/{scan}/dark.tif",
         mask="results/raw/bragg/{scan}/mask.tif",
+        omega="results/raw/bragg/{scan}/omega.csv",
+        geometry="results/raw/bragg/{scan}/geometry.poni",
         truth="results/raw/bragg/{scan}/truth.parquet",
     log:
         logs("bragg.simulate", "{scan}"),
@@ -282,7 +294,7 @@ rule bragg_compare:
 rule bragg_geometry:
     input:
         frames="results/bragg/{scan}/frames.h5",
-        geometry=lambda wildcards: stored([SCANS[wildcards.scan].geometry]),
+        geometry=lambda wildcards: stored([raw_data.geometry_source(SCANS[wildcards.scan])]),
         fitted="results/bragg/{scan}/peaks.h5",
         located=lambda wildcards: [f"results/bragg/{wildcards.scan}/located.h5"] * (wildcards.scan in NETWORK_SCANS),
     output:
@@ -300,7 +312,7 @@ rule bragg_geometry:
     params:
         **stage_params("bragg.geometry"),
         contents=lambda wildcards: bragg_geometry_contents(wildcards.scan),
-        geometry=not_compared(lambda wildcards: fetched(SCANS[wildcards.scan].geometry)),
+        geometry=not_compared(lambda wildcards: fetched(raw_data.geometry_source(SCANS[wildcards.scan]))),
         located=lambda wildcards, input: f"--located {input.located[0]}" if input.located else "",
     message:
         "Computing scattering angles of the peaks of scan {wildcards.scan}"
@@ -310,6 +322,95 @@ rule bragg_geometry:
             " --out {output.table}",
             "{wildcards.scan}",
         )
+
+
+rule bragg_spots:
+    input:
+        frames="results/bragg/{scan}/frames.h5",
+        peaks="results/bragg/{scan}/peaks.h5",
+        geometry=lambda wildcards: stored(bragg_geometry_files(wildcards.scan)),
+    output:
+        spots="results/bragg/{scan}/spots.parquet",
+        record="results/bragg/{scan}/spots.json",
+    log:
+        logs("bragg.spots", "{scan}"),
+    benchmark:
+        benchmarks("bragg.spots", "{scan}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.spots", mem_mb=2000, runtime=30),
+    params:
+        **stage_params("bragg.spots"),
+        contents=lambda wildcards: bragg_geometry_contents(wildcards.scan),
+        geometry=not_compared(lambda wildcards: bragg_geometry_flags(wildcards.scan)),
+        detector=CONFIG.bragg.geometry.detector or "",
+    message:
+        "Joining the peaks of scan {wildcards.scan} to spots"
+    shell:
+        command(
+            "bragg spots {input.frames} {input.peaks} {params.geometry} --out {output.spots}",
+            "{wildcards.scan}",
+        )
+
+
+rule bragg_tracks:
+    input:
+        spots=expand("results/bragg/{scan}/spots.parquet", scan=SERIES_SCANS),
+        truth=[file for name in SERIES_SCANS if SERIES_SIMULATED for file in raw_data.truth_files(SCANS[name])],
+    output:
+        tracks="results/bragg/series/tracks.parquet",
+        record="results/bragg/series/tracks.json",
+    log:
+        logs("bragg.tracks", "series"),
+    benchmark:
+        benchmarks("bragg.tracks", "series")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.tracks", mem_mb=2000, runtime=30),
+    params:
+        **stage_params("bragg.tracks"),
+        scans=" ".join(f"--scan {name} --state-of-charge {SCANS[name].state_of_charge}" for name in SERIES_SCANS),
+        truth=lambda wildcards, input: " ".join(f"--truth {file}" for file in input.truth),
+    message:
+        "Linking the spots of all states of charge"
+    shell:
+        command("bragg tracks {input.spots} {params.scans} {params.truth} --out {output.tracks}", "series")
+
+
+rule bragg_series_figures:
+    input:
+        tracks="results/bragg/series/tracks.parquet",
+    output:
+        record="results/bragg/series/figures.json",
+        figures=[
+            report(
+                f"results/bragg/series/figures/{figure}.png",
+                category="Bragg peaks",
+                subcategory="series",
+                labels={"figure": figure},
+                caption=f"../report/bragg_{figure}.rst",
+            )
+            for figure in SERIES_FIGURES
+        ],
+    log:
+        logs("bragg.series_figures", "series"),
+    benchmark:
+        benchmarks("bragg.series_figures", "series")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.series_figures", mem_mb=1000, runtime=10),
+    params:
+        **stage_params("bragg.series_figures"),
+    message:
+        "Drawing the figures of the series"
+    shell:
+        command("bragg series-figures --tracks {input.tracks} --out results/bragg/series/figures", "series")
 
 
 rule bragg_fit_figures:
@@ -418,8 +519,9 @@ rule bragg_training_figures:
 
 rule bragg_movie:
     input:
-        frames=expand("results/bragg/{scan}/frames.h5", scan=SERIES),
-        peaks=expand("results/bragg/{scan}/peaks.h5", scan=SERIES),
+        frames=expand("results/bragg/{scan}/frames.h5", scan=MOVIE_SCANS),
+        peaks=expand("results/bragg/{scan}/peaks.h5", scan=MOVIE_SCANS),
+        tracks=["results/bragg/series/tracks.parquet"] * bool(SERIES_SCANS),
     output:
         record="results/bragg/series/movie.json",
         movies=[
@@ -443,9 +545,13 @@ rule bragg_movie:
         **resources("bragg.movie", mem_mb=2000, runtime=60),
     params:
         **stage_params("bragg.movie"),
+        tracks=lambda wildcards, input: f"--tracks {input.tracks[0]}" if input.tracks else "",
         peaks=lambda wildcards, input: " ".join(f"--peaks {path}" for path in input.peaks),
-        names=" ".join(f"--names {name} --charges {SCANS[name].state_of_charge}" for name in SERIES),
+        scans=" ".join(f"--scan {name} --state-of-charge {SCANS[name].state_of_charge}" for name in MOVIE_SCANS),
     message:
         "Making the movie of the series"
     shell:
-        command("bragg movie {input.frames} {params.peaks} {params.names} --out {output.movies[0]}", "series")
+        command(
+            "bragg movie {input.frames} {params.peaks} {params.scans} {params.tracks} --out {output.movies[0]}",
+            "series",
+        )

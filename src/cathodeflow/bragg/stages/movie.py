@@ -43,8 +43,8 @@ def movie(
     *,
     peaks: Sequence[InputFile],
     out: OutputFile,
-    names: Sequence[str] = (),
-    charges: Sequence[float] = (),
+    scan: Sequence[str] = (),
+    state_of_charge: Sequence[float] = (),
     tracks: InputFile | None = None,
     summary: InputFile | None = None,
     options: Movie,
@@ -62,9 +62,9 @@ def movie(
         Peaks of each scan, in the order of FRAMES: fitted peaks (peaks.h5) or candidates (candidates.parquet).
     out : path
         MP4 file to write.
-    names : sequence of str
+    scan : sequence of str
         Name of each scan, as in the table of tracks. Default: the folder of its frames file.
-    charges : sequence of float
+    state_of_charge : sequence of float
         State of charge of each scan, 0 (discharged) to 1 (charged). Default: unknown, and scans in the given order.
     tracks : path
         Table of tracks (tracks.parquet), whose colours the crosses have.
@@ -76,46 +76,42 @@ def movie(
     InputError
         The lists are not of one length, the frames are not of one shape, or peaks are not on the frames.
     """
-    titles = list(names) or [Path(path).absolute().parent.name for path in frames]
-    given = {"--peaks": peaks, "--names": titles, "--charges": charges}
+    titles = list(scan) or [Path(path).absolute().parent.name for path in frames]
+    given = {"--peaks": peaks, "--scan": titles, "--state-of-charge": state_of_charge}
     for flag, values in given.items():
         if values and len(values) != len(frames):
             raise InputError(flag, f"{len(values)} values", f"{len(frames)}, one for each scan")
-    known = [float(charge) for charge in charges] or [np.nan] * len(frames)
+    known = [float(charge) for charge in state_of_charge] or [np.nan] * len(frames)
     volts = _voltages(summary) if summary else {}
     table = read_table(tracks, list(_SPOTS)) if tracks else None
     with ExitStack() as stack:
-        scans: list[_Scan] = []
+        series: list[_Scan] = []
         for index in np.argsort(known, kind="stable"):
             file = stack.enter_context(read_frames_file(frames[index]))
-            if scans and (file.frames.shape[1:], file.binning) != (
-                scans[0].file.frames.shape[1:],
-                scans[0].file.binning,
-            ):
-                found = f"frames of {file.frames.shape[1:]} pixels, binning {file.binning}"
-                raise InputError(frames[index], found, f"as {frames[0]}")
             point = Point(titles[index], known[index], volts.get(titles[index], np.nan))
             spots = None if table is None else table[table["sample"].astype(str) == titles[index]]
-            scans.append(_Scan(point, file, _read_peaks(peaks[index], file), spots))
-        if table is not None and not any(len(scan.spots) for scan in scans if scan.spots is not None):
+            series.append(_Scan(point, file, _read_peaks(peaks[index], file), spots))
+            _require_alike(series[0].file, file, frames[index])
+        if table is not None and not any(len(one.spots) for one in series if one.spots is not None):
             raise InputError(str(tracks), f"no spot of the scans {', '.join(titles)}", "their tracks")
         pictures = [
-            (scan, int(frame)) for scan in range(len(scans)) for frame in _spread(len(scans[scan].file.frames), options)
+            (number, int(frame))
+            for number, one in enumerate(series)
+            for frame in _evenly(len(one.file.frames), options.frames_per_scan)
         ]
         chosen = [pictures[index] for index in _evenly(len(pictures), _SAMPLES)]
-        limits = intensity_limits((scans[scan].file.frames[frame] for scan, frame in chosen), options)
-        rows, cols = scans[0].file.frames.shape[1:]
+        limits = intensity_limits((series[number].file.frames[frame] for number, frame in chosen), options)
         fixed = prepare(
-            (rows, cols),
-            [scan.point for scan in scans],
+            series[0].file.mask.shape,
+            [one.point for one in series],
             limits,
             options,
-            binning=scans[0].file.binning,
+            binning=series[0].file.binning,
             tracked=table is not None,
         )
 
         def drawn(wanted: Sequence[tuple[int, int]]) -> Iterator[Picture]:
-            return (_draw(fixed, scans[scan], scan, frame, options) for scan, frame in wanted)
+            return (_draw(fixed, series[number], number, frame, options) for number, frame in wanted)
 
         count = write_mp4(out, progress(drawn(pictures), "movie", total=len(pictures)), fps=options.fps)
         files = [str(out)]
@@ -126,9 +122,9 @@ def movie(
             seconds = count / options.fps / len(some)
             write_gif(files[1], drawn(some), samples=list(drawn(chosen)), seconds=seconds, width=options.gif_width)
     sizes = " and ".join(f"{Path(file).stat().st_size / 1e6:.1f} MB" for file in files)
-    log.info("%d pictures of %d scans, %s", count, len(scans), sizes)
+    log.info("%d pictures of %d scans, %s", count, len(series), sizes)
     return Metrics(
-        {"pictures": count, "scans": len(scans), "min_counts": limits[0], "max_counts": limits[1]}, figures=files
+        {"pictures": count, "scans": len(series), "min_counts": limits[0], "max_counts": limits[1]}, figures=files
     )
 
 
@@ -166,8 +162,10 @@ def _voltages(summary: str) -> dict[str, float]:
     return {} if "voltage" not in table else dict(zip(table["sample"], table["voltage"], strict=True))
 
 
-def _spread(n_frames: int, options: Movie) -> NDArray[np.int64]:
-    return _evenly(n_frames, options.frames_per_scan)
+def _require_alike(first: FramesFile, file: FramesFile, where: str) -> None:
+    if (file.mask.shape, file.binning) != (first.mask.shape, first.binning):
+        found, expected = (f"frames of {one.mask.shape} pixels, binning {one.binning}" for one in (file, first))
+        raise InputError(where, found, f"{expected}, as in the first scan")
 
 
 def _evenly(length: int, wanted: int) -> NDArray[np.int64]:

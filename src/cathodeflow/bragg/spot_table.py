@@ -1,0 +1,206 @@
+"""Spots of a rocking scan: position, angle, intensity and widths from the peaks of their frames."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import chi2 as chi2_distribution
+
+from cathodeflow.bragg.peak_counts import COLUMNS as COUNTS_COLUMNS
+from cathodeflow.bragg.peak_counts import counts_of
+from cathodeflow.bragg.rocking_curves import RockingCurves, fit_rocking_curves
+
+Floats = NDArray[np.float64]
+
+#: Columns of the peaks that `spots_of` needs.
+PEAK_COLUMNS = (
+    "frame", "row", "col", "row_err", "col_err", "fwhm_row_err", "fwhm_col_err", "chi2", "good", *COUNTS_COLUMNS,
+)  # fmt: skip
+# Positions that scatter so much more than their errors, by chance in one of 10,000 spots, are not of one peak.
+_CHANCE = 1e-4
+# Standard error of the centre of a spot of one frame [frames].
+_ONE_FRAME = 0.5
+# Rocking curves are fitted in groups of similar numbers of frames, which are padded to the longest.
+_GROUPS = (4, 8, 16, 64, 1_000_000)
+
+
+class Means(NamedTuple):
+    """Weighted means over the peaks of each spot, (n_spots,) float64 each, and their scatter.
+
+    `chi2` is the sum of the squared deviations from the mean, in units of the errors of single peaks.
+    """
+
+    value: Floats
+    error: Floats
+    chi2: Floats
+
+
+def weighted_means(value: Floats, error: Floats, spot: NDArray[np.int64], n_spots: int) -> Means:
+    """Average values of each spot by inverse variance.
+
+    Parameters
+    ----------
+    value, error : (n,) float64
+        Values with errors that are not finite are left out.
+    spot : (n,) int64
+    n_spots : int
+    """
+    weight = np.where(np.isfinite(value) & np.isfinite(error) & (error > 0), 1.0 / np.maximum(error, 1e-12) ** 2, 0.0)
+    known = np.where(weight > 0, value, 0.0)
+    total = np.bincount(spot, weight, n_spots)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.bincount(spot, weight * known, n_spots) / total
+        standard = np.sqrt(1.0 / total)
+    scatter = np.bincount(spot, weight * (known - np.nan_to_num(mean)[spot]) ** 2, n_spots)
+    return Means(mean, np.where(total > 0, standard, np.nan), scatter)
+
+
+def common_variance(chi2: Floats, error: Floats, spot: NDArray[np.int64], n_spots: int) -> Floats:
+    """Estimate the part of the variance of a position that all frames of a spot have in common [px^2].
+
+    Where the profile is not the model's, or the pixels do not respond alike, the position is wrong by the same amount in
+    all frames, and averaging does not help. The misfit also raises chi-square, the more the brighter the peak. With a
+    misfit that points in no special direction in the space of the pixels, the squared error of a parameter is its
+    variance times the excess of the reduced chi-square: excess = common variance / error^2, which is fitted to the
+    frames of each spot.
+
+    Parameters
+    ----------
+    chi2 : (n,) float64
+        Reduced chi-square of the peaks.
+    error : (n,) float64
+        Standard error of the position due to counting [px].
+    spot : (n,) int64
+    n_spots : int
+    """
+    use = np.isfinite(chi2) & np.isfinite(error) & (error > 0)
+    inverse = np.where(use, 1.0 / np.maximum(error, 1e-12) ** 2, 0.0)
+    excess = np.where(use, chi2 - 1.0, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = np.bincount(spot, excess * inverse, n_spots) / np.bincount(spot, inverse**2, n_spots)
+    return np.maximum(np.nan_to_num(slope), 0.0)
+
+
+def spots_of(peaks: pd.DataFrame, spot: NDArray[np.int64], omega: Floats, *, min_frames: int = 1) -> pd.DataFrame:
+    """Combine the peaks of each spot.
+
+    Parameters
+    ----------
+    peaks : DataFrame
+        `PEAK_COLUMNS`; positions in detector pixels.
+    spot : (n,) int64
+        Spot of each peak, from `spot_joining.join_peaks`.
+    omega : (n_frames,) float64
+        Angle of the sample of each frame [deg]; NaN where it is not known.
+    min_frames : int
+        Spots with peaks in fewer frames are left out.
+
+    Returns
+    -------
+    DataFrame
+        A row per spot with at least one good peak. Positions and widths come from the good peaks alone, centre in angle
+        and intensity from all.
+    """
+    n_spots = int(spot.max(initial=-1)) + 1
+    frame = peaks["frame"].to_numpy(np.int64)
+    good = peaks["good"].to_numpy(bool)
+    n_peaks, n_good = np.bincount(spot, minlength=n_spots), np.bincount(spot, good, n_spots).astype(np.int64)
+    counts, variance = counts_of(peaks)
+    first, last = np.full(n_spots, np.iinfo(np.int64).max), np.full(n_spots, -1, np.int64)
+    np.minimum.at(first, spot, frame)
+    np.maximum.at(last, spot, frame)
+    table = {"first_frame": first, "last_frame": last, "n_frames": n_peaks, "n_good": n_good}
+    chi2 = np.zeros(n_spots)
+    for axis in ("row", "col"):
+        error = np.where(good, peaks[f"{axis}_err"].to_numpy(np.float64), np.nan)
+        mean = weighted_means(peaks[axis].to_numpy(np.float64), error, spot, n_spots)
+        common = common_variance(peaks["chi2"].to_numpy(np.float64), error, spot, n_spots)
+        table |= {axis: mean.value, f"{axis}_err": np.sqrt(mean.error**2 + common)}
+        chi2 += mean.chi2
+        width = np.where(good, peaks[f"fwhm_{axis}_err"].to_numpy(np.float64), np.nan)
+        table[f"fwhm_{axis}"] = weighted_means(peaks[f"fwhm_{axis}"].to_numpy(np.float64), width, spot, n_spots).value
+    table |= _rocking(frame, counts, variance, spot, n_spots)
+    table["cut"] = _cut(frame, counts, spot, first, last, len(omega))
+    table |= _angles(table["frame"], table["frame_err"], omega)
+    degrees = 2 * (n_good - 1)
+    one_place = chi2 <= np.where(degrees > 0, chi2_distribution.isf(_CHANCE, np.maximum(degrees, 1)), np.inf)
+    found = pd.DataFrame(table).assign(good=one_place)
+    found = found[(n_peaks >= min_frames) & (n_good > 0)].reset_index(drop=True)
+    return found.assign(spot=np.arange(len(found)))
+
+
+def _rocking(
+    frame: NDArray[np.int64], counts: Floats, variance: Floats, spot: NDArray[np.int64], n_spots: int
+) -> dict[str, Floats]:
+    """Return centre [frames], width and integrated intensity of each spot: of the fitted curve, else of the sums."""
+    curves = _fits(frame, counts, variance, spot, n_spots)
+    total = np.bincount(spot, counts, n_spots)
+    mean = np.bincount(spot, counts * frame, n_spots) / np.maximum(total, 1e-300)
+    slope = (frame - mean[spot]) / np.maximum(total, 1e-300)[spot]
+    error = np.sqrt(np.bincount(spot, slope**2 * variance, n_spots))
+    # A centroid of few frames is no better than the steps of the scan allow.
+    few = _ONE_FRAME / np.maximum(np.bincount(spot, minlength=n_spots), 1)
+    of_sums = {
+        "frame": mean,
+        "frame_err": np.hypot(error, few),
+        "fwhm_frames": np.full(n_spots, np.nan),
+        "intensity": total,
+        "intensity_err": np.sqrt(np.bincount(spot, variance, n_spots)),
+    }
+    fitted = [curves.centre, curves.centre_err, curves.fwhm, curves.intensity, curves.intensity_err]
+    pairs = zip(of_sums.items(), fitted, strict=True)
+    return {name: np.where(curves.converged, value, fallback) for (name, fallback), value in pairs}
+
+
+def _fits(
+    frame: NDArray[np.int64], counts: Floats, variance: Floats, spot: NDArray[np.int64], n_spots: int
+) -> RockingCurves:
+    order = np.lexsort((frame, spot))
+    sizes = np.bincount(spot, minlength=n_spots)
+    starts = np.cumsum(sizes) - sizes
+    rank = np.empty(len(spot), np.int64)
+    rank[order] = np.arange(len(spot)) - starts[spot[order]]
+    results = RockingCurves(*np.full((6, n_spots), np.nan), np.zeros(n_spots, bool))
+    low = 2
+    for high in _GROUPS:
+        here = np.flatnonzero((sizes > low) & (sizes <= high))
+        low = high
+        if not len(here):
+            continue
+        row = np.full(n_spots, -1, np.int64)
+        row[here] = np.arange(len(here))
+        members = np.flatnonzero(row[spot] >= 0)
+        padded = np.full((3, len(here), sizes[here].max()), np.nan)
+        for values, target in zip((frame, counts, variance), padded, strict=True):
+            target[row[spot[members]], rank[members]] = values[members]
+        for target, values in zip(results, fit_rocking_curves(*padded), strict=True):
+            target[here] = values
+    return results
+
+
+def _cut(
+    frame: NDArray[np.int64],
+    counts: Floats,
+    spot: NDArray[np.int64],
+    first: NDArray[np.int64],
+    last: NDArray[np.int64],
+    n_frames: int,
+) -> NDArray[np.bool_]:
+    """Return which spots have their highest intensity in the first or last frame of the scan, so it may lie outside."""
+    order = np.lexsort((-counts, spot))
+    at = np.searchsorted(spot[order], np.arange(len(first)))
+    summit = frame[order[at]] if len(first) else first
+    return ((first == 0) & (summit == 0)) | ((last == n_frames - 1) & (summit == n_frames - 1))
+
+
+def _angles(frame: Floats, frame_err: Floats, omega: Floats) -> dict[str, Floats]:
+    """Return angle and error [deg] at fractional frames, by linear interpolation and beyond the ends of the scan."""
+    if len(omega) < 2:
+        return {
+            "omega": np.full(len(frame), omega[0] if len(omega) else np.nan),
+            "omega_err": np.full(len(frame), np.nan),
+        }
+    left = np.clip(np.floor(frame).astype(np.int64), 0, len(omega) - 2)
+    step = omega[left + 1] - omega[left]
+    return {"omega": omega[left] + (frame - left) * step, "omega_err": frame_err * np.abs(step)}
