@@ -139,7 +139,7 @@ def test_peaks_of_other_frames_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=line):
             bragg.movie([tmp_path / "a/frames.h5"], peaks=[tmp_path / other / "peaks.h5"], out=tmp_path / "x.mp4")
     write_scan(tmp_path / "d", 2, row=20, binning=2)
-    with pytest.raises(InputError, match="binning 2, expected frames of .*, binning 1"):
+    with pytest.raises(InputError, match=r"binning 2, expected frames of .*, binning 1"):
         paths = [[tmp_path / name / f"{kind}.h5" for name in "ad"] for kind in ("frames", "peaks")]
         bragg.movie(paths[0], peaks=paths[1], out=tmp_path / "x.mp4")
 

@@ -15,6 +15,7 @@ SERIES_FIGURES = ["tracks"]
 # A movie needs no geometry.
 MOVIE_SCANS = raw_data.series(SCANS)
 MOVIES = [f"results/bragg/series/movie.{kind}" for kind in ("mp4", "gif")[: 1 + CONFIG.bragg.movie.gif]]
+EXPORTS = raw_data.export_files(CONFIG.bragg.export)
 
 # All files that are kept, so that deleted ones are made again.
 TARGETS += expand(
@@ -59,6 +60,8 @@ if NETWORK_SCANS and not CONFIG.bragg.locate.model:
     TARGETS += [MODEL, "results/bragg/model/train.json"]
     TARGETS += ["results/bragg/model/figures.json", "results/bragg/model/train.png"]
     TARGETS += expand("results/bragg/{scan}/{file}", scan=TRAINING_SCANS, file=["patches.h5", "patches.json"])
+if EXPORTS:
+    TARGETS += expand("results/bragg/{scan}/{file}", scan=SCANS, file=[*EXPORTS, "export.json"])
 if MOVIE_SCANS:
     TARGETS += ["results/bragg/series/movie.json", *MOVIES]
 
@@ -554,4 +557,34 @@ rule bragg_movie:
         command(
             "bragg movie {input.frames} {params.peaks} {params.scans} {params.tracks} --out {output.movies[0]}",
             "series",
+        )
+
+
+rule bragg_export:
+    input:
+        frames="results/bragg/{scan}/frames.h5",
+        tables=["results/bragg/{scan}/peaks.h5", "results/bragg/{scan}/spots.parquet"],
+        geometry=lambda wildcards: stored(bragg_geometry_files(wildcards.scan)),
+    output:
+        record="results/bragg/{scan}/export.json",
+        files=[f"results/bragg/{{scan}}/{file}" for file in EXPORTS],
+    log:
+        logs("bragg.export", "{scan}"),
+    benchmark:
+        benchmarks("bragg.export", "{scan}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.export", mem_mb=1000, runtime=10),
+    params:
+        **stage_params("bragg.export"),
+        contents=lambda wildcards: bragg_geometry_contents(wildcards.scan),
+        geometry=not_compared(lambda wildcards: bragg_geometry_flags(wildcards.scan)),
+    message:
+        "Writing the peaks and spots of scan {wildcards.scan} for other programs"
+    shell:
+        command(
+            "bragg export {input.tables} --frames {input.frames} {params.geometry} --out results/bragg/{wildcards.scan}",
+            "{wildcards.scan}",
         )

@@ -18,6 +18,9 @@ SIMULATED = "simulated"
 #: Folders of the network and of the series in results/bragg, so no scan may have these names.
 MODEL_FOLDER, SERIES_FOLDER = "model", "series"
 
+#: Suffix of the file of each format of `Export`, after `peaks` or `spots`.
+EXPORT_SUFFIXES = {"imaged11": ".flt", "imaged11-hdf5": ".flt.h5", "hexrd": ".hexrd.out", "nexus": ".nxs"}
+
 
 def odd(size: int) -> int:
     """Require a patch size with a central pixel."""
@@ -442,6 +445,17 @@ class Tracks(Options):
     )
 
 
+class Export(Options):
+    """Peaks or spots -> files for other programs."""
+
+    formats: tuple[Literal["imaged11", "imaged11-hdf5", "hexrd", "nexus"], ...] = option(
+        (),
+        "Formats: `imaged11` (columnfile .flt of ImageD11), `imaged11-hdf5` (the same as HDF5), `hexrd` (table of "
+        "spots of hexrd, needs a geometry), `nexus` (NXdata in HDF5). Default: none; the workflow then exports nothing.",
+    )
+    only_good: bool = option(True, "Leave out peaks and spots with a flag or without a fit.")
+
+
 class Figures(Options):
     """Tables and records -> figures of every scan and of the training."""
 
@@ -503,6 +517,7 @@ class Section(TechniqueSection):
     geometry: Geometry = option(Geometry(), "Scattering angles and lattice spacings.")
     spots: Spots = option(Spots(), "Spots of the rocking scan.")
     tracks: Tracks = option(Tracks(), "Tracks of particles over the states of charge.")
+    export: Export = option(Export(), "Files for other programs.")
     figures: Figures = option(Figures(), "Figures.")
     series_figures: SeriesFigures = option(SeriesFigures(), "Figures of the series.")
     movie: Movie = option(Movie(), "Movie of the series.")
@@ -536,6 +551,8 @@ class Section(TechniqueSection):
         errors += missing_files(files, "a model file or weights of BraggNN")
         for name, scan in samples.items():
             where = f"{self.samples}: scan '{name}'"
+            if "hexrd" in self.export.formats and not (scan.geometry or scan.simulated):
+                errors.append(InputError(where, "no geometry", "one, for the format hexrd of bragg.export.formats"))
             if name in self.folders():
                 owner = {MODEL_FOLDER: "the network's", SERIES_FOLDER: "that of the series"}[name]
                 errors.append(InputError(self.samples, f"a scan named '{name}'", f"another name: it is {owner}"))

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Mapping
 
-from cathodeflow.bragg.options import Frames, Scan, Simulate
+from cathodeflow.bragg.options import EXPORT_SUFFIXES, Export, Frames, Scan, Simulate
 from cathodeflow.io.sources import files_read
 
 RAW = "results/raw/bragg"
@@ -106,3 +106,14 @@ def series(scans: Mapping[str, Scan]) -> list[str]:
     """
     charges = {name: scan.state_of_charge for name, scan in scans.items() if scan.state_of_charge is not None}
     return sorted(charges, key=lambda name: charges[name]) if len(charges) > 1 else []
+
+
+def export_files(options: Export) -> list[str]:
+    """Return the names of the files of a scan for other programs.
+
+    Examples
+    --------
+    >>> export_files(Export(formats=("imaged11", "nexus")))
+    ['peaks.flt', 'peaks.nxs', 'spots.flt', 'spots.nxs']
+    """
+    return [f"{name}{EXPORT_SUFFIXES[kind]}" for name in ("peaks", "spots") for kind in options.formats]
