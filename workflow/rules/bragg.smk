@@ -15,6 +15,12 @@ SERIES_FIGURES = ["tracks"]
 # A movie needs no geometry.
 MOVIE_SCANS = raw_data.series(SCANS)
 MOVIES = [f"results/bragg/series/movie.{kind}" for kind in ("mp4", "gif")[: 1 + CONFIG.bragg.movie.gif]]
+# Only made on request, by the target `study`.
+STUDIES = expand(
+    "results/bragg/{scan}/{file}",
+    scan=SCANS,
+    file=["study.csv", "study.json", "study_figures.json", "figures/study.png"],
+)
 EXPORTS = raw_data.export_files(CONFIG.bragg.export)
 
 # All files that are kept, so that deleted ones are made again.
@@ -588,3 +594,57 @@ rule bragg_export:
             "bragg export {input.tables} --frames {input.frames} {params.geometry} --out results/bragg/{wildcards.scan}",
             "{wildcards.scan}",
         )
+
+
+rule bragg_study:
+    input:
+        frames="results/bragg/{scan}/frames.h5",
+        truth=lambda wildcards: raw_data.truth_files(SCANS[wildcards.scan]),
+    output:
+        table="results/bragg/{scan}/study.csv",
+        record="results/bragg/{scan}/study.json",
+    log:
+        logs("bragg.study", "{scan}"),
+    benchmark:
+        benchmarks("bragg.study", "{scan}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.study", mem_mb=2000, runtime=120),
+    params:
+        **stage_params("bragg.study"),
+        truth=lambda wildcards, input: f"--truth {input.truth[0]}" if input.truth else "",
+    message:
+        "Comparing search settings on scan {wildcards.scan}"
+    shell:
+        command("bragg study {input.frames} {params.truth} --out {output.table}", "{wildcards.scan}")
+
+
+rule bragg_study_figures:
+    input:
+        study="results/bragg/{scan}/study.csv",
+    output:
+        record="results/bragg/{scan}/study_figures.json",
+        figure=report(
+            "results/bragg/{scan}/figures/study.png",
+            category="Bragg peaks",
+            subcategory="scan {scan}",
+            labels={"figure": "search settings"},
+            caption="../report/bragg_study.rst",
+        ),
+    log:
+        logs("bragg.figures", "{scan}/study"),
+    benchmark:
+        benchmarks("bragg.figures", "{scan}/study")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.figures", mem_mb=1000, runtime=10),
+    params:
+        **stage_params("bragg.figures"),
+    message:
+        "Drawing the comparison of search settings of scan {wildcards.scan}"
+    shell:
+        command("bragg figures --study {input.study} --out results/bragg/{wildcards.scan}/figures", "{wildcards.scan}")

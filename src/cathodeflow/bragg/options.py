@@ -14,6 +14,7 @@ from cathodeflow.samples import Sample, TechniqueSection, missing_files, source_
 from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 
 Width = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 SIMULATED = "simulated"
 #: Folders of the network and of the series in results/bragg, so no scan may have these names.
 MODEL_FOLDER, SERIES_FOLDER = "model", "series"
@@ -445,13 +446,47 @@ class Tracks(Options):
     )
 
 
+class Study(Options):
+    """Frames -> peaks found, missed and false, and their position error, for combinations of search settings."""
+
+    binning: tuple[Literal[1, 2, 4], ...] = option((1, 2, 4), "Values of `frames.binning` to compare.", min_length=1)
+    min_value: tuple[NotNegative, ...] = option(
+        (10.0, 20.0, 40.0, 80.0), "Values of `find_peaks.min_value` to compare.", unit="counts", min_length=1
+    )
+    min_persistence: tuple[NotNegative, ...] = option(
+        (8.0, 15.0, 30.0, 60.0),
+        "Values of `find_peaks.min_persistence` to compare.",
+        unit="counts",
+        min_length=1,
+    )
+    n_frames: int = option(8, "Maximum number of frames of each scan, evenly spaced over it.", ge=1)
+    min_amplitude: float = option(
+        30.0,
+        "Minimum amplitude of the known peaks: of the true peaks of a simulated scan, or of the injected ones.",
+        unit="counts",
+        gt=0,
+    )
+    max_distance: float = option(
+        3.0, "Matching radius between found and known peaks, in detector pixels.", unit="px", gt=0
+    )
+    inject_fraction: float = option(
+        0.2, "Number of injected peaks in a frame, as a fraction of the peaks that are found in it.", gt=0, le=1
+    )
+    repeats: int = option(1, "Number of times that peaks are injected into each frame, at other places.", ge=1, le=100)
+    gain: float = option(1.0, "Detector gain, in counts per photon.", unit="counts", gt=0)
+    read_noise: float = option(
+        0.0, "Standard deviation (sigma) of the read-out noise of a detector pixel.", unit="counts", ge=0
+    )
+    seed: int | None = option(None, "Random seed of the injected peaks. Default: the workflow's seed.", ge=0)
+
+
 class Export(Options):
     """Peaks or spots -> files for other programs."""
 
     formats: tuple[Literal["imaged11", "imaged11-hdf5", "hexrd", "nexus"], ...] = option(
         (),
         "Formats: `imaged11` (columnfile .flt of ImageD11), `imaged11-hdf5` (the same as HDF5), `hexrd` (table of "
-        "spots of hexrd, needs a geometry), `nexus` (NXdata in HDF5). Default: none; the workflow then exports nothing.",
+        "spots of hexrd, needs a geometry), `nexus` (NXdata in HDF5). Default: none, the workflow exports nothing.",
     )
     only_good: bool = option(True, "Leave out peaks and spots with a flag or without a fit.")
 
@@ -517,6 +552,7 @@ class Section(TechniqueSection):
     geometry: Geometry = option(Geometry(), "Scattering angles and lattice spacings.")
     spots: Spots = option(Spots(), "Spots of the rocking scan.")
     tracks: Tracks = option(Tracks(), "Tracks of particles over the states of charge.")
+    study: Study = option(Study(), "Comparison of search settings.")
     export: Export = option(Export(), "Files for other programs.")
     figures: Figures = option(Figures(), "Figures.")
     series_figures: SeriesFigures = option(SeriesFigures(), "Figures of the series.")
