@@ -39,9 +39,8 @@ def search_settings(table: pd.DataFrame) -> Figure:
             here = table[table["binning"] == binning]
             _draw_map(axes, here, name, factor, text, limits, colours)
             axes.set_title(f"{title}, binning {binning}" if axes is line[0] else f"binning {binning}")
-            if line is grid[-1]:
-                axes.set_xlabel("Minimum persistence [counts]")
-        line[0].set_ylabel("Minimum value [counts]")
+    figure.supxlabel("Minimum persistence [counts]", fontsize=9)
+    figure.supylabel("Minimum value [counts]", fontsize=9)
     return figure
 
 
