@@ -29,6 +29,8 @@ _JITTER = 12.0
 _BAD = 2.0
 # The background is the mean where no peak lies within this number of full widths, smoothed by this sigma [px].
 _CLEAR, _SMOOTH = 2.0, (2.0, 8.0, 32.0)
+# Number of bins of the amplitude, for the fraction of peaks that are measured.
+_BINS = 6
 # A fitted peak is real, for the model of a frame, if its amplitude exceeds this number of standard errors.
 _SIGNIFICANT = 4.0
 
@@ -73,24 +75,83 @@ def reference(frames: Sequence[StudyFrame], found: Sequence[Found]) -> Reference
     )
 
 
+def usable(known: Reference, options: Study) -> NDArray[np.bool_]:
+    """Return which measured peaks give injected ones their shape: good ones of at least `min_amplitude`."""
+    return np.asarray(known.peaks["good"] & (known.peaks["amplitude"] >= options.min_amplitude))
+
+
 def draw_peaks(
-    known: Reference, index: int, frame: StudyFrame, options: Study, rng: np.random.Generator
+    known: Reference,
+    index: int,
+    frame: StudyFrame,
+    options: Study,
+    rng: np.random.Generator,
+    *,
+    weights: Floats | None = None,
 ) -> pd.DataFrame:
-    """Draw peaks to inject into a frame: places near those of peaks of all frames, shapes of the good ones.
+    """Draw peaks to inject into a frame: places near those of peaks of all frames, shapes of the usable ones.
+
+    Parameters
+    ----------
+    known : Reference
+    index : int
+        Index of the frame, for the number of peaks.
+    frame : StudyFrame
+    options : Study
+    rng : Generator
+    weights : (n,) float64, optional
+        Weight of each usable peak. Default: log-uniform amplitudes from `min_amplitude` to that of the brightest.
 
     Returns
     -------
     DataFrame
         `row`, `col` and widths [px], `amplitude` [counts], `mixing`; none at the frame's edge or at bad pixels.
     """
-    shapes = known.peaks[known.peaks["good"] & (known.peaks["amplitude"] >= options.min_amplitude)]
+    shapes = known.peaks[usable(known, options)]
     number = max(1, round(options.inject_fraction * known.counts[index]))
-    if not len(shapes):
-        return pd.DataFrame(columns=["row", "col", *_SHAPE], dtype=np.float64)
-    drawn = shapes.iloc[rng.integers(len(shapes), size=number)][[*_SHAPE]].reset_index(drop=True)
+    chosen = rng.choice(len(shapes), number, p=None if weights is None else weights / weights.sum())
+    drawn = shapes.iloc[chosen][[*_SHAPE]].reset_index(drop=True)
+    if weights is None:
+        drawn["amplitude"] = np.exp(
+            rng.uniform(np.log(options.min_amplitude), np.log(shapes["amplitude"].max()), number)
+        )
     places = known.peaks[["row", "col"]].to_numpy()[rng.integers(len(known.peaks), size=number)]
     drawn[["row", "col"]] = places + rng.uniform(-_JITTER, _JITTER, (number, 2))
     return drawn[inside(drawn[["row", "col"]].to_numpy(), frame.bad)].reset_index(drop=True)
+
+
+def selection_weights(amplitude: Floats, injected: Floats, measured: NDArray[np.bool_]) -> Floats:
+    """Return weights that undo the selection of the measured peaks, of which weak ones are missed more often.
+
+    Parameters
+    ----------
+    amplitude : (n,) float64
+        Amplitudes of the measured peaks [counts].
+    injected : (m,) float64
+        Amplitudes of injected peaks [counts].
+    measured : (m,) bool
+        Whether these were found with a good fit.
+
+    Returns
+    -------
+    (n,) float64
+        Inverse of the probability to be measured, in bins of the logarithm of the amplitude.
+
+    Examples
+    --------
+    >>> injected, measured = np.repeat([10.0, 100.0], 98), np.arange(196) > 48
+    >>> selection_weights(np.array([10.0, 99.0]), injected, measured).round(2)
+    array([2.  , 1.01])
+    """
+    edges = np.geomspace(injected.min(), injected.max() * (1 + 1e-9), _BINS + 1)
+    bins, of = (
+        np.clip(np.searchsorted(edges, values, side="right") - 1, 0, _BINS - 1) for values in (injected, amplitude)
+    )
+    total = np.bincount(bins, minlength=_BINS)
+    # With one success and one failure more, no bin has the probability 0.
+    probability = (np.bincount(bins, measured, _BINS) + 1) / (total + 2)
+    weights: Floats = 1 / probability[of]
+    return weights
 
 
 def inside(positions: Floats, bad: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -140,6 +140,15 @@ def count_known(
     return counts, pairs.distance[hit & found.good[pairs.a]]
 
 
+def measured_peaks(found: Found, known: Floats, others: Floats, options: Study) -> NDArray[np.bool_]:
+    """Return which known peaks (n, 2) [detector px] were found with a good fit; arguments as for `count_known`."""
+    pairs = match(found.position, np.concatenate([known, others]), max_distance=options.max_distance)
+    mine = (pairs.b < len(known)) & found.good[pairs.a]
+    measured = np.zeros(len(known), bool)
+    measured[pairs.b[mine]] = True
+    return measured
+
+
 def summarise(rows: Sequence[tuple[tuple[float, ...], dict[str, int], Floats]]) -> pd.DataFrame:
     """Add the counts of all frames and compute fractions and errors, a row for each setting.
 

@@ -8,9 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cathodeflow.bragg.binning import to_detector
-from cathodeflow.bragg.injection import draw_peaks, inject, reference, simulate_frame
+from cathodeflow.bragg.injection import (
+    Reference,
+    draw_peaks,
+    inject,
+    reference,
+    selection_weights,
+    simulate_frame,
+    usable,
+)
 from cathodeflow.bragg.options import Study
-from cathodeflow.bragg.search_study import SETTING, StudyFrame, count_known, search_all, summarise
+from cathodeflow.bragg.search_study import (
+    SETTING,
+    Found,
+    StudyFrame,
+    count_known,
+    measured_peaks,
+    search_all,
+    summarise,
+)
 from cathodeflow.bragg.simulation import TRUTH
 from cathodeflow.errors import InputError
 from cathodeflow.io.frames_file import FramesFile, read_frames_file
@@ -20,6 +36,8 @@ from cathodeflow.stage import InputFile, Metrics, OutputFile, stage
 
 log = logging.getLogger("cathodeflow.bragg")
 
+# Number of times that peaks of all amplitudes are injected into each frame, to learn which of them are measured.
+_TRIALS = 3
 _Row = tuple[tuple[float, ...], dict[str, int], NDArray[np.float64]]
 
 
@@ -121,14 +139,15 @@ def _by_injection(scan: _Scan, path: str, options: Study, rng: np.random.Generat
     )
     measured = [next(search_all(frame, lowest, [native]))[1] for frame in scan.frames]
     known = reference(scan.frames, measured)
-    if not (known.peaks["good"] & (known.peaks["amplitude"] >= options.min_amplitude)).any():
-        raise InputError(
-            path, f"no good peak of at least {options.min_amplitude:g} counts", "peaks to inject others like them"
-        )
+    shapes = known.peaks.loc[usable(known, options), "amplitude"].to_numpy(np.float64)
+    if not len(shapes):
+        lacking = f"no good peak of at least {options.min_amplitude:g} counts"
+        raise InputError(path, lacking, "peaks to inject others like them")
+    weights = selection_weights(shapes, *_trial(scan, known, measured, lowest, rng))
     for index, frame in enumerate(scan.frames):
         without = dict(search_all(frame, options, scan.binnings, fit=False))
         for _ in range(options.repeats):
-            injected = draw_peaks(known, index, frame, options, rng)
+            injected = draw_peaks(known, index, frame, options, rng, weights=weights)
             changed = inject(frame, injected, options, rng)
             at = _detector(injected[["row", "col"]].to_numpy(np.float64), native)
             for setting, found in search_all(changed, options, scan.binnings):
@@ -141,6 +160,22 @@ def _by_injection(scan: _Scan, path: str, options: Study, rng: np.random.Generat
             for setting, found in search_all(copied, options, scan.binnings, fit=False):
                 counts, _ = count_known(found, true, np.zeros(len(true), bool), np.empty((0, 2)), options)
                 yield setting, {**counts, "known": 0, "found": 0}, np.empty(0)
+
+
+def _trial(
+    scan: _Scan, known: Reference, measured: Sequence[Found], lowest: Study, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Inject peaks of all amplitudes with the lowest limits; return their amplitudes, and which are measured by a good fit."""
+    amplitudes, good = [], []
+    native = scan.frames[0].binning
+    for index, (frame, before) in enumerate(zip(scan.frames, measured, strict=True)):
+        for _ in range(_TRIALS):
+            injected = draw_peaks(known, index, frame, lowest, rng)
+            at = _detector(injected[["row", "col"]].to_numpy(np.float64), native)
+            _, found = next(search_all(inject(frame, injected, lowest, rng), lowest, [native]))
+            amplitudes.append(injected["amplitude"].to_numpy(np.float64))
+            good.append(measured_peaks(found, at, before.position, lowest))
+    return np.concatenate(amplitudes), np.concatenate(good)
 
 
 def _detector(positions: NDArray[np.float64], binning: int) -> NDArray[np.float64]:
