@@ -124,8 +124,11 @@ def choose(values: dict[str, Any]) -> None:
             _keep(section, from_flags(cls, given))
         except InputError as error:
             # The flags begin with the name of the section.
-            named = [(one.where.replace("--", f"--{section}-", 1), one.found, one.expected) for one in error.errors]
-            raise InputErrors.of([InputError(*one) for one in named]) from None
+            named = [
+                InputError(problem.where.replace("--", f"--{section}-", 1), problem.found, problem.expected)
+                for problem in error.errors
+            ]
+            raise InputErrors.of(named) from None
 
 
 def environment(config: Any) -> dict[str, str]:

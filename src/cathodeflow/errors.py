@@ -62,3 +62,22 @@ class InputErrors(InputError):
     def of(errors: list[InputError]) -> InputError:
         """Join errors; a single one is returned as it is."""
         return errors[0] if len(errors) == 1 else InputErrors(errors)
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """Return an exception and those that led to it, the last one first.
+
+    Examples
+    --------
+    >>> try:
+    ...     raise ValueError("b") from KeyError("a")
+    ... except ValueError as error:
+    ...     causes(error)
+    [ValueError('b'), KeyError('a')]
+    """
+    found: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in found:
+        found.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return found

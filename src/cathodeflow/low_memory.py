@@ -8,6 +8,8 @@ import sys
 from collections import deque
 from collections.abc import Callable
 
+from cathodeflow.errors import causes
+
 # Says whose child a process is, which runs the command itself.
 _CHILD = "CATHODEFLOW_MEMORY_CHILD_OF"
 # Lines of libraries before a crash that are replaced by one.
@@ -27,12 +29,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     >>> is_out_of_memory(ImportError("libtorch.so: failed to map segment from shared object"))
     True
     """
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    return any(isinstance(one, MemoryError) or any(word in str(one) for word in _WORDS) for one in chain)
+    return any(isinstance(cause, MemoryError) or any(word in str(cause) for word in _WORDS) for cause in causes(error))
 
 
 def limit_text() -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from cathodeflow.file_arguments import file_argument
 from cathodeflow.io.notes import Notes
 from cathodeflow.io.sources import is_remote, split_source
-from cathodeflow.options import OptionsT
+from cathodeflow.options import OptionsT, leaves, value_of, with_value
 
 RESULTS = "results"
 
@@ -64,12 +64,10 @@ def content(
 
 def with_contents(options: OptionsT, digests: Callable[[list[str]], list[str]]) -> OptionsT:
     """Replace the files that options name by the digests of their contents; those of jobs keep their names."""
-    named = {
-        name: value
-        for name, field in type(options).model_fields.items()
-        if file_argument(field.annotation) and (value := getattr(options, name)) is not None
-    }
-    return options.model_copy(update={name: digests([file])[0] for name, file in named.items() if not _is_result(file)})
+    for key, field in leaves(type(options)):
+        if file_argument(field.annotation) and (file := value_of(options, key)) is not None and not _is_result(file):
+            options = with_value(options, key, digests([file])[0])
+    return options
 
 
 class Devices:

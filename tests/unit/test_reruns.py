@@ -14,7 +14,7 @@ from cathodeflow.io import digests
 from cathodeflow.io.digests import file_digest
 from cathodeflow.io.known_digests import KnownDigests
 from cathodeflow.io.notes import Notes
-from cathodeflow.options import to_flags
+from cathodeflow.options import Options, to_flags
 from cathodeflow.reruns import Devices, content, followed, with_contents
 from cathodeflow.samples import source_errors
 from cathodeflow.sem.moved_images import present_paths, read_split
@@ -195,6 +195,17 @@ def test_files_that_options_name_count_by_content(folder: Path) -> None:
     assert with_contents(Train(), known().of) == Train()
     made = Train(initial="results/bragg/model/braggnn.pt")
     assert with_contents(made, known().of) == made
+
+
+class Groups(Options):
+    """Options of a stage, in groups."""
+
+    train: Train = Train()
+
+
+def test_files_in_groups_of_options_count_by_content_too(folder: Path) -> None:
+    found = with_contents(Groups(train=Train(initial="raw/a.tif", epochs=3)), known().of)
+    assert found.train.initial == file_digest("raw/a.tif") and found.train.epochs == 3
 
 
 def run(asked: str, here: str, *, dry: bool = False, stage: str = "train") -> str:

@@ -1,4 +1,5 @@
 import gc
+import json
 import os
 import re
 import shlex
@@ -15,7 +16,7 @@ from cathodeflow.io.known_digests import KnownDigests
 from cathodeflow.io.notes import Notes
 from cathodeflow.io.runs import join_as_run
 from cathodeflow.io.sources import is_remote
-from cathodeflow.io.text import restart_in_utf8
+from cathodeflow.io.text import read_yaml, restart_in_utf8
 from cathodeflow.parallel import graphics_card
 from cathodeflow.provenance import code_parameter
 from cathodeflow.samples import SAMPLE_NAME
@@ -36,6 +37,9 @@ gc.freeze()
 gc.set_threshold(200_000, 20, 100)
 
 try:
+    for path in workflow.configfiles if workflow.is_main_process else ():
+        # Snakemake takes the last of equal keys silently.
+        read_yaml(path)
     CONFIG = settings.validate(config, CONFIG_FILES)
     # A job in a separate process, as on a cluster, does not check the raw files of all samples again.
     SAMPLES = settings.samples(CONFIG, checked=workflow.is_main_process)
@@ -65,14 +69,19 @@ def contents(**given):
     return " ".join(f"{name} {digest}" for name, digest in found.items())
 
 
+def may_have_gpu():
+    """Whether a job may find a GPU: on other machines, or on this one if it has one."""
+    # Asked when the job is made, as the executor is not known before.
+    return not workflow.local_exec or graphics_card()
+
+
 def compared(options, key):
     """What Snakemake compares of options: files by content, and of the device what `auto` stands for."""
     if not workflow.is_main_process:
         return ""
     options = reruns.with_contents(options, DIGESTS.of)
     if getattr(options, "device", None):
-        # Asked when the job is made, as the executor is not known before.
-        here = "cpu" if workflow.local_exec and not graphics_card() else "cuda"
+        here = "cuda" if may_have_gpu() else "cpu"
         options = options.model_copy(update={"device": DEVICES.name(key, options.device, here)})
     return settings.to_flags(options)
 
@@ -102,7 +111,6 @@ def names(technique):
 
 def gpus(stage):
     """GPUs that a stage asks for."""
-    # Asked when the job is made, as the executor is not known before.
     return lambda wildcards: gpus_of(settings.stage_options(CONFIG, stage))
 
 
@@ -111,7 +119,7 @@ def gpus_of(options):
 
     None for `device: cpu`, nor where the job runs on this machine and that has none.
     """
-    if options.device == "cpu" or (options.device != "cuda" and workflow.local_exec and not graphics_card()):
+    if options.device == "cpu" or (options.device != "cuda" and not may_have_gpu()):
         return 0
     return PROCESSES if "epochs" in type(options).model_fields else 1
 
@@ -181,6 +189,9 @@ PROCESSES = CONFIG.processes.devices * CONFIG.processes.num_nodes
 PARALLEL = dict(mpi="srun", nodes=CONFIG.processes.num_nodes, tasks=PROCESSES, tasks_per_gpu=1) if PROCESSES > 1 else {}
 os.environ.update(CATHODEFLOW_LAUNCHER=cluster.launcher(CONFIG.processes))
 
+# Records have what else the sample sheets say of a sample, which is no parameter of a job either.
+os.environ.update(CATHODEFLOW_SHEETS=json.dumps({name: getattr(CONFIG, name).samples for name in SAMPLES}))
+
 # The name of the run is stored in the records, and is no parameter of a job either.
 if CONFIG.run_name:
     os.environ.update(CATHODEFLOW_RUN=CONFIG.run_name)
@@ -188,5 +199,9 @@ if CONFIG.run_name:
 # In environments that Snakemake creates, the package itself comes from this checkout.
 if workflow.deployment_settings.deployment_method:
     shell.prefix(
-        f'export PYTHONPATH={shlex.quote(workflow.basedir)}/src; cathodeflow() {{ python -m cathodeflow "$@"; }}; '
+        # Snakemake formats the text, so its braces are doubled, in an f-string four times.
+        f'export PYTHONPATH={shlex.quote(workflow.basedir)}/src; cathodeflow() {{{{ python -m cathodeflow "$@"; }}}}; '
     )
+else:
+    # Jobs run in the environment of Snakemake, also where that was not activated, as in a cron job or an IDE.
+    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cathodeflow.errors import causes
 from cathodeflow.io.outputs import IsOurs, require_replaceable
 
 #: Files and folders that this process wrote, in order; its record lists them with their digests.
@@ -174,17 +175,12 @@ def _full_disk_named(path: Path) -> Iterator[None]:
 
 def _is_full(error: BaseException, path: Path) -> bool:
     """Return whether an error or its cause means a full disk; libraries report it by different errors and texts."""
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
     return any(
         getattr(link, "errno", None) in _FULL
         or "No space left" in str(link)
         or "errno = 28" in str(link)
         or (any(word in str(link) for word in _TORCH) and _no_room(path))
-        for link in chain
+        for link in causes(error)
     )
 
 

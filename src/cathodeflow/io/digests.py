@@ -7,17 +7,41 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cathodeflow.io.atomic import WRITTEN
+from cathodeflow.io.sources import matching
 
 #: Minimum size of files whose digests are cached; they are hashed again if size, time of change or inode differ.
 REMEMBERED_BYTES = 2**20
 #: A file that was changed so little ago [s] may change again within the resolution of its time.
 SETTLED_S = 2.0
 _DATASET = "::"
+
+
+class Facts(NamedTuple):
+    """What the system says of a file without reading it.
+
+    A program can set the time of a file's content (`mtime_ns`) to what it was, as `cp -p`, `rsync -t` and `tar` do. The
+    time of its last change of any kind (`ctime_ns`) it cannot set, and a file in another's place has another inode.
+    """
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> "Facts":
+        """Ask the system; links are followed."""
+        status = os.stat(path)
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the last change is so long ago that another one would have another time."""
+        return time.time() - max(self.mtime_ns, self.ctime_ns) / 1e9 >= SETTLED_S
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:
@@ -31,15 +55,14 @@ def remembered_digest(path: str | os.PathLike[str]) -> str:
 
     Digests are cached by path, size, time of change and inode in `$XDG_CACHE_HOME/cathodeflow/digests`.
     """
-    status = os.stat(path)
-    if status.st_size < REMEMBERED_BYTES or time.time() - max(status.st_mtime, status.st_ctime) < SETTLED_S:
+    facts = Facts.of(path)
+    if facts.size < REMEMBERED_BYTES or not facts.settled:
         return file_digest(path)
-    facts = [os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-    key = content_digest({"file": facts})
+    key = content_digest({"file": [os.path.realpath(path), *facts]})
     note = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "cathodeflow", "digests", key[:2], key)
     with suppress(OSError, ValueError):
         known = note.read_text(encoding="ascii")
-        if len(known) == 64 and int(known, 16) >= 0:
+        if is_digest(known):
             return known
     digest = file_digest(path)
     with suppress(OSError):
@@ -48,6 +71,11 @@ def remembered_digest(path: str | os.PathLike[str]) -> str:
             file.write(digest)
         os.replace(file.name, note)
     return digest
+
+
+def is_digest(value: Any) -> bool:
+    """Whether a value is a SHA-256 in hexadecimal digits."""
+    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
 
 
 def input_digests(paths: Iterable[str | os.PathLike[str]]) -> dict[str, str | None]:
@@ -65,7 +93,7 @@ def _input_digest(path: str) -> str | None:
         return remembered_digest(path)
     if os.path.isfile(manifest):
         return file_digest(manifest)
-    found = Path(path).rglob("*") if os.path.isdir(path) else map(Path, glob(path, recursive=True))
+    found = Path(path).rglob("*") if os.path.isdir(path) else map(Path, matching(path))
     files = {file.as_posix(): remembered_digest(file) for file in sorted(found) if file.is_file()}
     return content_digest(files) if files else None
 

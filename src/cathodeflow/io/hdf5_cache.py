@@ -66,7 +66,7 @@ def read_cache(cache: h5py.Group, header: FrameHeader, path: str, indices: range
     """
     ranges = _ranges(cache)
     for index in indices:
-        start, end = (int(place) for place in ranges[index])
+        start, end = map(int, ranges[index])
         at = cache["indices"][start:end]
         if len(at) and (at.min() < 0 or np.any(at.max(axis=0) >= header.shape)):
             raise InputError(f"{path}, frame {index}", "pixels outside the frame", f"indices within {header.shape}")

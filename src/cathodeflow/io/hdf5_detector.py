@@ -58,9 +58,9 @@ def _mask_among(nodes: list[Node], where: str, stack: FrameStack) -> Node | None
     found += [node for node in masks if _last(node.path) == "mask" and _parent(node.path) in data]
     every = {_detector(node.path) for node in found}
     # The modules of a detector have groups in its own.
-    detectors = {one for one in every if not any(one.startswith(f"{other}/") for other in every)}
+    detectors = {path for path in every if not any(path.startswith(f"{other}/") for other in every)}
     if len(detectors) > 1:
-        inside = {one for one in detectors if any(path == one or path.startswith(f"{one}/") for path in data)}
+        inside = {name for name in detectors if any(path == name or path.startswith(f"{name}/") for path in data)}
         detectors = inside or detectors
     if len(detectors) > 1:
         names = ", ".join(node.path for node in found)

@@ -1,13 +1,12 @@
 """Digests of raw files, known from the last time while nothing about a file has changed. Light to import."""
 
 import os
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.digests import SETTLED_S, file_digest, remembered_digest
+from cathodeflow.io.digests import Facts, file_digest, is_digest, remembered_digest
 from cathodeflow.io.notes import Notes
 
 T = TypeVar("T")
@@ -15,30 +14,6 @@ T = TypeVar("T")
 _THREADS = 8
 # What is read within a few seconds needs no word.
 _LONG_BYTES = 2**30
-
-
-class Facts(NamedTuple):
-    """What the system says of a file without reading it.
-
-    A program can set the time of a file's content (`mtime_ns`) to what it was, as `cp -p`, `rsync -t` and `tar` do. The
-    time of its last change of any kind (`ctime_ns`) it cannot set, and a file in another's place has another inode.
-    """
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, path: str) -> "Facts":
-        """Ask the system; links are followed."""
-        status = os.stat(path)
-        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-
-    @property
-    def settled(self) -> bool:
-        """Whether the last change is so long ago that another one would have another time."""
-        return time.time() - max(self.mtime_ns, self.ctime_ns) / 1e9 >= SETTLED_S
 
 
 class KnownDigests:
@@ -75,9 +50,9 @@ class KnownDigests:
             self._known = self._notes.read() if self._cache else {}
         facts = {file: _checked(Facts.of, file) for file in new}
         unknown = []
-        for file, place in new.items():
-            *numbers, digest = self._known.get(place) or [None]
-            if tuple(numbers) == facts[file] and _is_digest(digest):
+        for file, path in new.items():
+            *numbers, digest = self._known.get(path) or [None]
+            if tuple(numbers) == facts[file] and is_digest(digest):
                 self._answers[file] = digest
             else:
                 unknown.append(file)
@@ -97,10 +72,6 @@ class KnownDigests:
             }
         )
         return [self._answers[file] for file in files]
-
-
-def _is_digest(value: Any) -> bool:
-    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
 
 
 def _checked(function: Callable[[str], T], file: str) -> T:
