@@ -22,6 +22,7 @@ MEASURED = {
     "bragg_frames": 1,
     "bragg_find_peaks": 1,
     "bragg_fit": 1,
+    "bragg_spots": 1,
     "bragg_locate": 1,
     "bragg_compare": 1,
     "bragg_figures": 1,
@@ -30,7 +31,7 @@ MEASURED = {
 FIGURES = {"bragg_figures": 2, "bragg_training_figures": 1, "mlflow": 1}
 NETWORK = {"bragg_train": 1, "bragg_locate": 2, "bragg_compare": 2, **FIGURES}
 TRAINED = {**MEASURED, "bragg_patches": 1, **NETWORK}
-FIT = {"bragg_fit": 2, "bragg_patches": 1, **NETWORK}
+FIT = {"bragg_fit": 2, "bragg_spots": 2, "bragg_patches": 1, **NETWORK}
 
 
 def edit(path: Path, pattern: str, replacement: str) -> None:
@@ -179,6 +180,7 @@ CASES = {
             "bragg_fit": 1,
             "bragg_fit_figures": 1,
             "bragg_geometry": 1,
+            "bragg_spots": 1,
             "mlflow": 1,
         },
     ),
@@ -224,7 +226,7 @@ CASES = {
     "the network deleted": (delete("results/bragg/model/braggnn.pt"), NETWORK),
     "a record deleted": (
         delete("results/bragg/second/fit.json"),
-        {"bragg_fit": 1, "bragg_locate": 1, "bragg_compare": 1, "bragg_figures": 1, "mlflow": 1},
+        {"bragg_fit": 1, "bragg_spots": 1, "bragg_locate": 1, "bragg_compare": 1, "bragg_figures": 1, "mlflow": 1},
     ),
     "the database of runs deleted": (delete("results/mlflow.db"), {"mlflow": 1}),
     "a figure deleted": (delete("results/bragg/second/figures/frame.png"), {"bragg_figures": 1, "mlflow": 1}),

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_ITERATIONS = 40
+_ITERATIONS = 30
 # Most motions of one reflection in one step.
 _MODES = 3
 # A motion is one of at least so many pairs, of this fraction of the spots, and of so many times their chance number.
-_PAIRS, _FRACTION, _EXCESS = 4.0, 0.08, 2.0
+_PAIRS, _FRACTION, _EXCESS = 4.0, 0.08, 5.0
 # Lower limits of intrinsic scatter: fractions of the gates, and of the logarithm of the intensity.
 _FLOOR, _INTENSITY_FLOOR = 0.01, 0.1
 # Of the pairs of one particle, some differ more than their errors say, where a spot is blended or of few frames: this
@@ -109,9 +109,11 @@ def fit_pairs(pairs: Pairs, gates: Gates, n_spots: int, *, signed: bool = True) 
     nothing = PairModel([], gates.azimuth**2, gates.angle**2, np.full(count, -np.inf), np.zeros(count, np.int64))
     if not count:
         return nothing
-    volume = (2 if signed else 1) * gates.strain * 2 * gates.azimuth * 2 * gates.angle
+    # Pairs far apart in azimuth or angle are chance: their strains show how the spots of the ring are spread.
+    far = (np.abs(pairs.azimuth) > 0.5 * gates.azimuth) | (np.abs(pairs.angle) > 0.5 * gates.angle)
     scale = max(float(np.std(pairs.intensity)), 0.5)
-    chance = _normal(pairs.intensity - np.median(pairs.intensity), scale**2) / volume
+    chance = _normal(pairs.intensity - np.median(pairs.intensity), scale**2)
+    chance = chance * _spread(pairs.strain[far], pairs.strain, gates.strain, signed) / (4 * gates.azimuth * gates.angle)
     azimuth_var, angle_var = (
         max((gate / 10) ** 2, 4 * float(np.median(variance)))
         for gate, variance in ((gates.azimuth, pairs.azimuth_var), (gates.angle, pairs.angle_var))
@@ -120,9 +122,9 @@ def fit_pairs(pairs: Pairs, gates: Gates, n_spots: int, *, signed: bool = True) 
     taken = np.zeros(count)
     best = nothing
     for _ in range(_MODES):
-        start = _start(pairs, 1 - taken, gates, azimuth_var, angle_var)
+        start = _start(pairs, 1 - taken, gates, azimuth_var, angle_var, far, signed)
         trial = _maximise(pairs, [*motions, start], chance, gates, azimuth_var, angle_var)
-        if not _worthwhile(pairs, trial, gates, n_spots, signed):
+        if not _worthwhile(pairs, trial, gates, n_spots, pairs.strain[far] if far.any() else pairs.strain):
             break
         best = trial
         motions, azimuth_var, angle_var = trial.motions, trial.azimuth_var, trial.angle_var
@@ -130,8 +132,16 @@ def fit_pairs(pairs: Pairs, gates: Gates, n_spots: int, *, signed: bool = True) 
     return best
 
 
-def _start(pairs: Pairs, free: Floats, gates: Gates, azimuth_var: float, angle_var: float) -> Motion:
-    """Return a motion at the strain with the highest density of pairs that agree in azimuth and angle."""
+def _start(
+    pairs: Pairs,
+    free: Floats,
+    gates: Gates,
+    azimuth_var: float,
+    angle_var: float,
+    far: NDArray[np.bool_],
+    signed: bool,
+) -> Motion:
+    """Return a motion at the strain with most pairs that agree in azimuth and angle, beyond those of chance."""
     close = free * np.exp(-0.5 * (pairs.azimuth**2 / azimuth_var + pairs.angle**2 / angle_var))
     width = max(0.02 * gates.strain, 2 * float(np.sqrt(np.median(pairs.strain_var))))
     grid = np.arange(-gates.strain, gates.strain + width / 4, width / 2)
@@ -139,7 +149,10 @@ def _start(pairs: Pairs, free: Floats, gates: Gates, azimuth_var: float, angle_v
     for first in range(0, len(pairs.i), 4096):
         part = slice(first, first + 4096)
         density += (close[part, None] * np.exp(-0.5 * ((pairs.strain[part, None] - grid) / width) ** 2)).sum(axis=0)
-    at = float(grid[np.argmax(density)])
+    # Pairs that are far apart in azimuth or angle are three quarters of those of chance.
+    by_chance = 4 / 3 * far.sum() * 2 * np.pi * np.sqrt(azimuth_var * angle_var) / (4 * gates.azimuth * gates.angle)
+    by_chance = by_chance * _spread(pairs.strain[far], grid, gates.strain, signed) * np.sqrt(2 * np.pi) * width
+    at = float(grid[np.argmax((density - by_chance) / np.sqrt(by_chance + 1))])
     near = close * np.exp(-0.5 * ((pairs.strain - at) / width) ** 2)
     intensity = float(np.sum(near * pairs.intensity) / max(near.sum(), 1e-12))
     return Motion(at, width**2, max(float(near.sum()), 1.0), intensity, _PRIOR_VARIANCE)
@@ -195,20 +208,36 @@ def _scatter(difference: Floats, variance: Floats, weight: Floats, floor: float)
     return max(excess, floor**2)
 
 
-def _worthwhile(pairs: Pairs, model: PairModel, gates: Gates, n_spots: int, signed: bool) -> bool:
+def _spread(far: Floats, strain: Floats, gate: float, signed: bool) -> Floats:
+    """Return the density of the strains of chance pairs at strains, from those of pairs that are far apart otherwise."""
+    even = 1 / (2 * gate if signed else gate)
+    if len(far) < 10:
+        return np.full(len(strain), even)
+    width = 1.06 * max(float(np.std(far)), 0.01 * gate) * len(far) ** -0.2
+    edges = np.linspace(-gate, gate, 201)
+    counts, _ = np.histogram(far, edges)
+    step, middle = edges[1] - edges[0], 0.5 * (edges[1:] + edges[:-1])
+    kernel = np.exp(-0.5 * ((middle[:, None] - middle) / max(width, step)) ** 2)
+    density = (kernel / kernel.sum(axis=0)) @ counts / (len(far) * step)
+    return 0.9 * np.interp(strain, middle, density) + 0.1 * even
+
+
+def _worthwhile(pairs: Pairs, model: PairModel, gates: Gates, n_spots: int, far: Floats) -> bool:
     """Whether every motion explains enough pairs, and more than chance would put there."""
     for motion in model.motions:
-        widths = [
-            min(2 * float(np.sqrt(intrinsic + np.median(errors))), gate)
-            for intrinsic, errors, gate in (
-                (motion.variance, pairs.strain_var, gates.strain),
-                (model.azimuth_var, pairs.azimuth_var, gates.azimuth),
-                (model.angle_var, pairs.angle_var, gates.angle),
+        strain, azimuth, angle = (
+            2 * float(np.sqrt(intrinsic + np.median(errors)))
+            for intrinsic, errors in (
+                (motion.variance, pairs.strain_var),
+                (model.azimuth_var, pairs.azimuth_var),
+                (model.angle_var, pairs.angle_var),
             )
-        ]
-        fraction = widths[0] / gates.strain * (1 if signed else 2) * widths[1] / gates.azimuth * widths[2] / gates.angle
-        others = max(len(pairs.i) - sum(other.pairs for other in model.motions), 0.0)
-        if motion.pairs < max(min(_PAIRS, 0.5 * n_spots), _FRACTION * n_spots, _EXCESS * fraction * others):
+        )
+        fraction = float(np.mean(np.abs(far - motion.strain) < strain))
+        fraction *= min(azimuth / gates.azimuth, 1.0) * min(angle / gates.angle, 1.0)
+        # Of all pairs: a motion as wide as the gates would explain chance itself.
+        by_chance = fraction * len(pairs.i)
+        if motion.pairs < max(min(_PAIRS, 0.5 * n_spots), _FRACTION * n_spots, _EXCESS * by_chance):
             return False
     return bool(model.motions)
 

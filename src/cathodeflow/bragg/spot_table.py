@@ -7,18 +7,18 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import chi2 as chi2_distribution
 
-from cathodeflow.bragg.peak_counts import COLUMNS as COUNTS_COLUMNS
-from cathodeflow.bragg.peak_counts import counts_of
+from cathodeflow.bragg.peak_information import COLUMNS as INFORMATION_COLUMNS
+from cathodeflow.bragg.peak_information import Information
 from cathodeflow.bragg.rocking_curves import RockingCurves, fit_rocking_curves
 
 Floats = NDArray[np.float64]
 
 #: Columns of the peaks that `spots_of` needs.
-PEAK_COLUMNS = (
-    "frame", "row", "col", "row_err", "col_err", "fwhm_row_err", "fwhm_col_err", "chi2", "good", *COUNTS_COLUMNS,
-)  # fmt: skip
+PEAK_COLUMNS = ("frame", "row_err", "col_err", "fwhm_row_err", "fwhm_col_err", "good", *INFORMATION_COLUMNS)
 # Positions that scatter so much more than their errors, by chance in one of 10,000 spots, are not of one peak.
 _CHANCE = 1e-4
+# Degrees of freedom with the expected scatter that are added to those of the frames.
+_USUAL = 6.0
 # Standard error of the centre of a spot of one frame [frames].
 _ONE_FRAME = 0.5
 # Rocking curves are fitted in groups of similar numbers of frames, which are padded to the longest.
@@ -56,43 +56,60 @@ def weighted_means(value: Floats, error: Floats, spot: NDArray[np.int64], n_spot
     return Means(mean, np.where(total > 0, standard, np.nan), scatter)
 
 
-def common_variance(chi2: Floats, error: Floats, spot: NDArray[np.int64], n_spots: int) -> Floats:
-    """Estimate the part of the variance of a position that all frames of a spot have in common [px^2].
+def common_variance(excess: Floats, error: Floats, spot: NDArray[np.int64], n_spots: int) -> Floats:
+    """Estimate the variance of a position due to what all frames of a spot have in common and the model lacks [px^2].
 
-    Where the profile is not the model's, or the pixels do not respond alike, the position is wrong by the same amount in
-    all frames, and averaging does not help. The misfit also raises chi-square, the more the brighter the peak. With a
-    misfit that points in no special direction in the space of the pixels, the squared error of a parameter is its
-    variance times the excess of the reduced chi-square: excess = common variance / error^2, which is fitted to the
-    frames of each spot.
+    A misfit that points in no special direction in the space of the pixels, such as that of faint neighbours, shifts a
+    parameter by its standard error times the root of the excess of chi-square: excess = common variance / error^2,
+    which is fitted to the frames of each spot.
 
     Parameters
     ----------
-    chi2 : (n,) float64
-        Reduced chi-square of the peaks.
+    excess : (n,) float64
+        Reduced chi-square of the peaks beyond the expected one.
     error : (n,) float64
-        Standard error of the position due to counting [px].
+        Standard error of the position [px]; peaks without one are left out.
     spot : (n,) int64
     n_spots : int
     """
-    use = np.isfinite(chi2) & np.isfinite(error) & (error > 0)
+    use = np.isfinite(excess) & np.isfinite(error) & (error > 0)
     inverse = np.where(use, 1.0 / np.maximum(error, 1e-12) ** 2, 0.0)
-    excess = np.where(use, chi2 - 1.0, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        slope = np.bincount(spot, excess * inverse, n_spots) / np.bincount(spot, inverse**2, n_spots)
+        slope = np.bincount(spot, np.where(use, excess, 0.0) * inverse, n_spots) / np.bincount(
+            spot, inverse**2, n_spots
+        )
     return np.maximum(np.nan_to_num(slope), 0.0)
 
 
-def spots_of(peaks: pd.DataFrame, spot: NDArray[np.int64], omega: Floats, *, min_frames: int = 1) -> pd.DataFrame:
+def spots_of(
+    peaks: pd.DataFrame,
+    spot: NDArray[np.int64],
+    omega: Floats,
+    information: Information,
+    *,
+    misfit: float = 0.0,
+    min_frames: int = 1,
+) -> pd.DataFrame:
     """Combine the peaks of each spot.
+
+    Positions are averaged by inverse variance of their errors, which are independent in the frames. What the frames
+    have in common does not average out and is added: the response of the position to a misfit of the pixels relative to
+    their counts, and that to what else raises chi-square (`common_variance`). The shift by a background that is not
+    flat is subtracted. Where the positions of the frames scatter more than their errors say, as beside neighbours, the
+    error of their mean is increased; the scatter of few frames counts less, as if six more had the expected one.
 
     Parameters
     ----------
     peaks : DataFrame
-        `PEAK_COLUMNS`; positions in detector pixels.
+        `PEAK_COLUMNS`, in pixels of the frames.
     spot : (n,) int64
         Spot of each peak, from `spot_joining.join_peaks`.
     omega : (n_frames,) float64
         Angle of the sample of each frame [deg]; NaN where it is not known.
+    information : Information
+        Of the peaks.
+    misfit : float
+        Standard deviation of the counts of a pixel relative to these (`peak_information.misfit_of`).
     min_frames : int
         Spots with peaks in fewer frames are left out.
 
@@ -106,24 +123,29 @@ def spots_of(peaks: pd.DataFrame, spot: NDArray[np.int64], omega: Floats, *, min
     frame = peaks["frame"].to_numpy(np.int64)
     good = peaks["good"].to_numpy(bool)
     n_peaks, n_good = np.bincount(spot, minlength=n_spots), np.bincount(spot, good, n_spots).astype(np.int64)
-    counts, variance = counts_of(peaks)
+    counts, variance = information.counts, information.counts_var
     first, last = np.full(n_spots, np.iinfo(np.int64).max), np.full(n_spots, -1, np.int64)
     np.minimum.at(first, spot, frame)
     np.maximum.at(last, spot, frame)
     table = {"first_frame": first, "last_frame": last, "n_frames": n_peaks, "n_good": n_good}
-    chi2 = np.zeros(n_spots)
+    chi2, degrees = np.zeros(n_spots), 2 * np.maximum(n_good - 1, 0)
+    excess = peaks["chi2"].to_numpy(np.float64) - 1 - misfit**2 * information.expected
     for axis in ("row", "col"):
         error = np.where(good, peaks[f"{axis}_err"].to_numpy(np.float64), np.nan)
-        mean = weighted_means(peaks[axis].to_numpy(np.float64), error, spot, n_spots)
-        common = common_variance(peaks["chi2"].to_numpy(np.float64), error, spot, n_spots)
-        table |= {axis: mean.value, f"{axis}_err": np.sqrt(mean.error**2 + common)}
+        position = peaks[axis].to_numpy(np.float64) - getattr(information, f"{axis}_shift")
+        mean = weighted_means(position, error, spot, n_spots)
+        response = weighted_means(getattr(information, f"{axis}_response"), error, spot, n_spots).value
+        common = common_variance(excess, error, spot, n_spots) + misfit**2 * response
+        table |= {axis: mean.value, f"{axis}_err": mean.error, f"{axis}_common": common}
         chi2 += mean.chi2
         width = np.where(good, peaks[f"fwhm_{axis}_err"].to_numpy(np.float64), np.nan)
         table[f"fwhm_{axis}"] = weighted_means(peaks[f"fwhm_{axis}"].to_numpy(np.float64), width, spot, n_spots).value
+    scatter = (chi2 + _USUAL) / (degrees + _USUAL)
+    for axis in ("row", "col"):
+        table[f"{axis}_err"] = np.sqrt(table[f"{axis}_err"] ** 2 * scatter + table.pop(f"{axis}_common"))
     table |= _rocking(frame, counts, variance, spot, n_spots)
     table["cut"] = _cut(frame, counts, spot, first, last, len(omega))
     table |= _angles(table["frame"], table["frame_err"], omega)
-    degrees = 2 * (n_good - 1)
     one_place = chi2 <= np.where(degrees > 0, chi2_distribution.isf(_CHANCE, np.maximum(degrees, 1)), np.inf)
     found = pd.DataFrame(table).assign(good=one_place)
     found = found[(n_peaks >= min_frames) & (n_good > 0)].reset_index(drop=True)

@@ -37,8 +37,8 @@ def link_spots(spots: pd.DataFrame, options: Tracks) -> Links:
     """Link spots to tracks.
 
     1. Spots of a state are grouped to rings, of nearly equal lattice spacing.
-    2. Two spots of a ring at the same azimuth and angle, at the strain common to many such pairs, are the two phases of
-       one particle.
+    2. Two spots at the same azimuth and angle, at a distance in strain common to many such pairs of a ring, are the two
+       phases of one particle.
     3. Pairs of spots of successive states, and across gaps of up to `max_gap` states, get the odds of belonging to one
        particle from the motions common to a ring (`pair_model.fit_pairs`).
     4. Every particle has at most one successor and one predecessor. The set of links with the highest total odds over
@@ -70,7 +70,8 @@ def link_spots(spots: pd.DataFrame, options: Tracks) -> Links:
     for number in states:
         here = np.flatnonzero(state == number)
         pairs = find_pairs(spots, here, here, gates)
-        pairs = pairs.take((ring[pairs.i] == ring[pairs.j]) & (pairs.strain > 0))
+        # The phases may be so far apart that each has a ring of its own.
+        pairs = pairs.take(pairs.strain > 0)
         for part, model in _by_ring(pairs, ring, here, gates, signed=False):
             one, other = assign(part.i, part.j, model.odds)
             # A spot may be the upper of one pair and the lower of another one: the likelier pair counts.

@@ -32,38 +32,33 @@ def find_phases(spots: pd.DataFrame, links: Links) -> Integers:
     """
     phase = np.zeros(len(spots), np.int64)
     state, strain = spots["state"].to_numpy(np.int64), spots["strain"].to_numpy(np.float64)
-    charge = spots["state_of_charge"].to_numpy(np.float64)
-    paired = links.partner >= 0
-    keys = pd.DataFrame({"state": state, "ring": links.ring, "paired": paired})
-    counts = keys.groupby(["state", "ring"])["paired"].agg(["sum", "size"])
-    enough = (counts["sum"] / 2 >= _PAIRS) & (counts["sum"] >= _FRACTION * counts["size"])
-    split = enough.to_dict()
-    single = ~np.array([split[key] for key in zip(state, links.ring, strict=True)], dtype=bool)
-    single &= ~paired
-    of_track = pd.DataFrame({"track": links.track, "charge": charge, "strain": strain})[single]
-    for (number, ring), is_split in split.items():
-        here = (state == number) & (links.ring == ring)
-        lower = np.flatnonzero(here & paired & (strain < strain[links.partner]))
-        if not len(lower):
-            continue
-        upper = links.partner[lower]
-        at = float(charge[lower[0]])
+    charge, ring, partner = spots["state_of_charge"].to_numpy(np.float64), links.ring, links.partner
+    paired = partner >= 0
+    counts = pd.DataFrame({"state": state, "ring": ring, "paired": paired}).groupby(["state", "ring"])["paired"]
+    table = counts.agg(["sum", "size"])
+    several = (table["sum"] >= 2 * _PAIRS) & (table["sum"] >= _FRACTION * table["size"])
+    split = {key for key, of in several.items() if of}
+    whole = ~paired & ~np.array([key in split for key in zip(state, ring, strict=True)], dtype=bool)
+    of_track = pd.DataFrame({"track": links.track, "charge": charge, "strain": strain})[whole]
+    for number in np.unique(state[paired]):
+        at = float(charge[state == number][0])
         before = _nearest(of_track[of_track["charge"] < at], links.track, highest=True)
         after = _nearest(of_track[of_track["charge"] > at], links.track, highest=False)
-        # Positive where the upper spot, of the larger spacing, is the rich one.
-        votes = np.nan_to_num(_nearness(before, strain, lower, upper)) - np.nan_to_num(
-            _nearness(after, strain, lower, upper)
-        )
-        rich_is_upper = float(np.median(votes)) >= 0
-        phase[lower if rich_is_upper else upper] = 1
-        if is_split:
-            known = before if np.isfinite(before[lower]).sum() >= _PAIRS else after
-            alone = np.flatnonzero(here & ~paired & np.isfinite(known))
-            poor = lower if rich_is_upper else upper
-            rich = upper if rich_is_upper else lower
-            changes = [float(np.nanmedian(strain[members] - known[members])) for members in (rich, poor)]
-            change = strain[alone] - known[alone]
-            phase[alone] = np.abs(change - changes[1]) < np.abs(change - changes[0])
+        lower = np.flatnonzero((state == number) & paired & (strain < strain[partner]))
+        for group in np.unique(ring[lower]):
+            of_group = lower[ring[lower] == group]
+            # Positive where the upper spot, of the larger spacing, is the rich one.
+            votes = [_nearness(known, strain, of_group, partner[of_group]) for known in (before, after)]
+            upper_is_rich = float(np.median(np.nan_to_num(votes[0]) - np.nan_to_num(votes[1]))) >= 0
+            phase[of_group if upper_is_rich else partner[of_group]] = 1
+        for group in (of_ring for of_state, of_ring in split if of_state == number):
+            here = (state == number) & (ring == group)
+            members = np.flatnonzero((state == number) & paired & (here | here[partner]))
+            known = before if np.isfinite(before[members]).sum() >= 2 * _PAIRS else after
+            change = strain - known
+            alone = np.flatnonzero(here & ~paired & np.isfinite(change))
+            rich, poor = (float(np.nanmedian(change[members[phase[members] == of]])) for of in (0, 1))
+            phase[alone] = np.abs(change[alone] - poor) < np.abs(change[alone] - rich)
     return phase
 
 

@@ -4,13 +4,17 @@ import logging
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
+from cathodeflow.bragg.binning import to_detector
 from cathodeflow.bragg.options import Spots
+from cathodeflow.bragg.peak_information import information_of, misfit_of
 from cathodeflow.bragg.scattering import scattering
 from cathodeflow.bragg.spot_joining import join_peaks
 from cathodeflow.bragg.spot_table import PEAK_COLUMNS, spots_of
 from cathodeflow.errors import InputError
-from cathodeflow.io.frames_file import read_frames_file
+from cathodeflow.io.frames_file import FramesFile, read_frames_file
 from cathodeflow.io.geometry_files import read_detector_geometry
 from cathodeflow.io.peaks import read_peaks
 from cathodeflow.io.tables import write_table
@@ -20,7 +24,11 @@ from cathodeflow.statistics import median
 log = logging.getLogger("cathodeflow.bragg")
 
 # Lengths in pixels of the frames.
-_LENGTHS = ("row_err", "col_err", "fwhm_row", "fwhm_col", "fwhm_row_err", "fwhm_col_err")
+_LENGTHS = ("row_err", "col_err", "fwhm_row", "fwhm_col")
+# Frames of the background that is the same in all, at most, and their memory [bytes]; with fewer it is not known.
+_MOST, _MEMORY, _LEAST = 96, 2**28, 16
+# Smoothing of this background [px].
+_SMOOTHING = 2.0
 _SCATTERING = ("two_theta", "azimuth", "q", "d")
 #: Columns of the table, in their order.
 COLUMNS = (
@@ -59,10 +67,15 @@ def spots(
     with read_frames_file(frames) as file:
         n_frames, binning, shape = len(file.frames), file.binning, file.raw_shape
         omega, energies = file.omega, file.energy_kev
-    table = _read(peaks, n_frames, binning)
-    joined = join_peaks(table, options.model_copy(update={"max_distance": options.max_distance * binning}))
+        background = static_background(file)
+    table = _read(peaks, n_frames)
     angles = np.full(n_frames, np.nan) if omega is None else omega
-    found = spots_of(table, joined, angles, min_frames=options.min_frames)
+    information = information_of(table, background)
+    misfit = misfit_of(table, information)
+    spot = join_peaks(table, options)
+    found = spots_of(table, spot, angles, information, misfit=misfit, min_frames=options.min_frames)
+    found[[*_LENGTHS]] *= binning
+    found = found.assign(**{axis: to_detector(found[axis].to_numpy(), binning) for axis in ("row", "col")})
     columns = {f"{name}{suffix}": np.full(len(found), np.nan) for name in _SCATTERING for suffix in ("", "_err")}
     if geometry:
         place = read_detector_geometry(geometry, detector=detector, shape=shape)
@@ -80,6 +93,7 @@ def spots(
             "peaks": len(table),
             "spots": len(found),
             "good": int(found["good"].sum()),
+            "misfit": misfit,
             "cut": int(found["cut"].sum()),
             "rocking_curves": int(fitted.sum()),
             "median_frames": median(found["n_frames"]),
@@ -91,17 +105,42 @@ def spots(
     )
 
 
-def _read(path: str, n_frames: int, binning: int) -> pd.DataFrame:
-    """Read the peaks with a converged fit, in detector pixels."""
+def static_background(file: FramesFile) -> NDArray[np.float64] | None:
+    """Return the background that all frames have in common, (row, col) [counts]: their smoothed median.
+
+    Powder rings and diffuse scattering stay while the sample turns, and spots shine up in a few frames.
+
+    Parameters
+    ----------
+    file : FramesFile
+
+    Returns
+    -------
+    (row, col) float64
+        NaN at bad pixels; None if the scan has too few frames.
+    """
+    number = min(_MOST, max(_MEMORY // (4 * file.mask.size), _LEAST), len(file.frames))
+    if number < _LEAST:
+        return None
+    chosen = np.unique(np.linspace(0, len(file.frames) - 1, number).round().astype(int))
+    level = np.median(np.stack([file.frames[int(index)] for index in chosen]), axis=0).astype(np.float64)
+    good = ~file.mask
+    weight = gaussian_filter(good.astype(np.float64), _SMOOTHING)
+    smooth = gaussian_filter(np.where(good, level, 0.0), _SMOOTHING) / np.maximum(weight, 1e-6)
+    return np.where(good, smooth, np.nan)
+
+
+def _read(path: str, n_frames: int) -> pd.DataFrame:
+    """Read the peaks with a converged fit, in pixels of the frames."""
     names = [name for name in PEAK_COLUMNS if name not in ("frame", "row", "col")]
-    stored = read_peaks(path, [*names, "detector_row", "detector_col", "converged"])
+    stored = read_peaks(path, [*names, "converged"])
     frame = stored["peak_fidx"].astype(np.int64)
     if len(frame) and frame.max() >= n_frames:
         raise InputError(path, f"peaks of frame {frame.max()}", f"peaks of {n_frames} frames")
-    table = pd.DataFrame({"frame": frame, "row": stored["detector_row"], "col": stored["detector_col"]})
+    table = pd.DataFrame({"frame": frame, "row": stored["peak_row"], "col": stored["peak_col"]}).astype(
+        {"row": np.float64, "col": np.float64}
+    )
     table = table.assign(**{name: stored[name] for name in names})
-    table[[*_LENGTHS]] *= binning
-    # Counts per area of a detector pixel.
-    table[["amplitude", "amplitude_err", "background"]] /= binning**2
-    use = (stored["converged"] != 0) & np.isfinite(table[[*_LENGTHS]]).all(axis=1)
+    errors = ["row_err", "col_err", "amplitude_err", "fwhm_row_err", "fwhm_col_err"]
+    use = (stored["converged"] != 0) & np.isfinite(table[errors]).all(axis=1)
     return table[use].reset_index(drop=True)
