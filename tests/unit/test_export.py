@@ -43,7 +43,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     columns |= {"amplitude": np.array([100.0, 50, 80, 5]), "amplitude_err": np.array([10.0, 7, 9, 3])}
     columns |= {"background": np.full(4, 2.0), "mixing": np.zeros(4), "fwhm_row": np.array([2.0, 2, 2.5, 2])}
     columns |= {"fwhm_col": np.full(4, 3.0), "row_err": np.full(4, 0.01), "col_err": np.full(4, 0.02)}
-    columns |= {"good": np.array([1, 1, 1, 0]), "converged": np.ones(4), "persistence": np.full(4, 50.0)}
+    columns |= {
+        "good": np.array([1, 1, 1, 0]),
+        "converged": np.ones(4),
+        "persistence": np.full(4, 50.0),
+        "chi2": np.ones(4),
+    }
     write_peaks(path / "peaks.h5", [0, 1, 2, 2], row, col, np.zeros(4), np.ones(4), columns=columns)
     spots = {"spot": [4, 9], "first_frame": [0, 2], "last_frame": [1, 2], "row": [7.1, 40.5], "col": [11.6, 60.5]}
     spots |= {"row_err": [0.02, 0.03], "col_err": [0.02, 0.03], "fwhm_row": [4.0, 5], "fwhm_col": [6.0, 6]}

@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.peak_counts import COLUMNS as PROFILE
-from cathodeflow.bragg.peak_counts import counts_of
+from cathodeflow.bragg.peak_information import information_of
 from cathodeflow.bragg.scattering import scattering
 from cathodeflow.io.detector_geometry import DetectorGeometry
 
@@ -17,7 +16,9 @@ COMMON = (
     "first_frame", "last_frame", "omega", "omega_err", "two_theta", "azimuth", "q", "d", "two_theta_err", "d_err",
 )  # fmt: skip
 #: Columns of peaks that have them from the fit.
-FITTED = (*PROFILE, "row_err", "col_err")
+FITTED = (
+    "amplitude", "amplitude_err", "background", "fwhm_row", "fwhm_col", "mixing", "chi2", "row_err", "col_err",
+)  # fmt: skip
 #: Columns of hexrd's tables of spots, in their order.
 HEXRD = (
     "ID", "PID", "H", "K", "L", "sum(int)", "max(int)", "pred tth", "pred eta", "pred ome",
@@ -42,13 +43,13 @@ def peaks_in_common(peaks: pd.DataFrame, binning: int, omega: NDArray[np.float64
     Parameters
     ----------
     peaks : DataFrame
-        `frame`, `number`, `detector_row`, `detector_col` [detector px], and those of `FITTED` in frame pixels.
+        `frame`, `number`, `detector_row`, `detector_col` [detector px], `row`, `col` and `FITTED` in frame pixels.
     binning : int
         Binning of the frames.
     omega : (frame,) float64, optional
         Angle of the sample in each frame [deg].
     """
-    counts, variance = counts_of(peaks)
+    information = information_of(peaks)
     frame = peaks["frame"].to_numpy(np.int64)
     angle = np.full(len(peaks), np.nan) if omega is None else omega[frame]
     table = pd.DataFrame({"number": peaks["number"], "first_frame": frame, "last_frame": frame, "omega": angle})
@@ -56,7 +57,7 @@ def peaks_in_common(peaks: pd.DataFrame, binning: int, omega: NDArray[np.float64
         table[axis] = peaks[f"detector_{axis}"].to_numpy(np.float64)
         for name in (f"{axis}_err", f"fwhm_{axis}"):
             table[name] = binning * peaks[name].to_numpy(np.float64)
-    table["intensity"], table["intensity_err"] = counts, np.sqrt(variance)
+    table["intensity"], table["intensity_err"] = information.counts, np.sqrt(information.counts_var)
     table["height"] = peaks["amplitude"].to_numpy(np.float64)
     return table.reindex(columns=[*COMMON])
 

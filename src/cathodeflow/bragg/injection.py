@@ -68,7 +68,10 @@ def reference(frames: Sequence[StudyFrame], found: Sequence[Found]) -> Reference
         columns = {name: getattr(fits, name)[significant] for name in ("row", "col", *_SHAPE)}
         tables.append(pd.DataFrame({"frame": index, **columns, "good": peaks.good[significant]}))
         clear = ~(frame.bad | frame.saturated | _covered(shape, fits))
-        total[clear] += frame.counts[clear]
+        # The tails of the peaks reach farther, and the copies of the frames have them, too.
+        tails = np.zeros(shape)
+        add_peaks(tails, tables[-1])
+        total[clear] += (frame.counts - tails)[clear]
         weight[clear] += 1
     return Reference(
         pd.concat(tables, ignore_index=True), np.array([len(table) for table in tables]), _smooth(total, weight)

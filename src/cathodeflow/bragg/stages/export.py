@@ -116,15 +116,16 @@ def _spots(path: str, options: Export) -> pd.DataFrame:
 
 
 def _peaks(path: str, file: FramesFile | None, options: Export) -> pd.DataFrame:
-    names = (*export_columns.FITTED, "candidate", "good", "converged", "detector_row", "detector_col")
-    stored = read_peaks(path, names)
-    peaks = pd.DataFrame({"frame": stored["peak_fidx"], "number": stored["candidate"], **stored})
+    needed = (*export_columns.FITTED, "candidate", "good", "converged", "detector_row", "detector_col")
+    stored = read_peaks(path, needed)
+    names = {"frame": "peak_fidx", "number": "candidate", "row": "peak_row", "col": "peak_col"}
+    peaks = pd.DataFrame({name: stored[column] for name, column in names.items()} | stored)
     # Peaks without a fit have neither widths nor errors.
     peaks = peaks[(peaks["good"] if options.only_good else peaks["converged"]) != 0]
     if file is not None and len(peaks) and peaks["frame"].max() >= len(file.frames):
         raise InputError(path, f"peaks of frame {peaks['frame'].max()}", f"peaks of {len(file.frames)} frames")
     # By the definition of `to_detector`; the file of the frames is not always there.
-    ratio = (peaks["detector_row"] + 0.5) / (peaks["peak_row"] + 0.5)
+    ratio = (peaks["detector_row"] + 0.5) / (peaks["row"] + 0.5)
     binning = file.binning if file is not None else round(float(ratio.median())) if len(peaks) else 1
     return export_columns.peaks_in_common(peaks, binning, None if file is None else file.omega).reset_index(drop=True)
 

@@ -165,7 +165,7 @@ def _by_injection(scan: _Scan, path: str, options: Study, rng: np.random.Generat
 def _trial(
     scan: _Scan, known: Reference, measured: Sequence[Found], lowest: Study, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Inject peaks of all amplitudes with the lowest limits; return their amplitudes, and which are measured by a good fit."""
+    """Inject peaks of all amplitudes and search with the lowest limits: amplitudes, and which have a good fit."""
     amplitudes, good = [], []
     native = scan.frames[0].binning
     for index, (frame, before) in enumerate(zip(scan.frames, measured, strict=True)):
