@@ -10,8 +10,8 @@ from cathodeflow.plotting import TWO_COLUMNS, nothing_to_show, styled
 
 # Column, title, factor, format, and whether a high value is good.
 _PANELS = (
-    ("found_fraction", "Known peaks found [%]", 100.0, "{:.0f}", True),
-    ("false_fraction", "False among all found [%]", 100.0, "{:.1f}", False),
+    ("found_fraction", "Found [%]", 100.0, "{:.0f}", True),
+    ("false_fraction", "False [%]", 100.0, "{:.1f}", False),
     ("error", "Median error [px]", 1.0, "{:.3f}", False),
 )
 
