@@ -334,6 +334,9 @@ class Train(TrainingOptions):
     block: int = option(
         8, "Frames per block; a block goes to training or to validation as a whole, as its peaks are correlated.", ge=1
     )
+    gain: float = option(
+        1.0, "Detector gain, in counts per photon, for the calibration of the standard errors.", unit="counts", gt=0
+    )
     initial: InputFile | None = option(
         None,
         "Pretrained weights to start from: a model trained here or published BraggNN weights. Default: random weights.",
@@ -371,7 +374,9 @@ class Locate(Options):
         "accurate, 8 times slower.",
     )
     uncertainty: bool = option(
-        True, "Compute the standard errors due to counting noise for every peak; several times slower."
+        True,
+        "Compute the standard errors of the positions: counting noise and, for models trained here, the calibrated "
+        "error of the network. Several times slower.",
     )
     gain: float = option(1.0, "Detector gain, in counts per photon, for the standard errors.", unit="counts", gt=0)
     device: Device | None = option(None, "Compute device. Default: the device of the workflow.")
