@@ -18,6 +18,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.figures import save_figure
 from cathodeflow.io.frames_file import write_frames
 from cathodeflow.io.tables import write_table
+from cathodeflow.options import from_config, from_flags
 
 SETTINGS = {"binning": (1, 2), "min_value": (20.0, 80.0), "min_persistence": (12.0, 30.0)}
 
@@ -171,3 +172,11 @@ def test_the_figure_is_drawn_also_where_nothing_is_found(tables: dict[str, pd.Da
 def _written(table: pd.DataFrame, folder: Path) -> Path:
     table.to_csv(folder / "study.csv", index=False)
     return folder / "study.csv"
+
+
+def test_lists_of_settings_are_read_from_flags_and_configuration() -> None:
+    flags = from_flags(Study, {"binning": "1,4", "min_value": "10,20.5"})
+    assert flags.binning == from_config(Study, {"binning": [1, 4]}, "own.yaml").binning == (1, 4)
+    assert flags.min_value == (10.0, 20.5)
+    with pytest.raises(InputError, match="expected 1, 2 or 4"):
+        from_flags(Study, {"binning": "3"})

@@ -484,6 +484,14 @@ class Study(Options):
     )
     seed: int | None = option(None, "Random seed of the injected peaks. Default: the workflow's seed.", ge=0)
 
+    @field_validator("binning", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        # The command line gives texts, of which pydantic makes numbers, but no choices.
+        if isinstance(value, list | tuple):
+            return tuple(int(item) if item in ("1", "2", "4") else item for item in value)
+        return value
+
 
 class Export(Options):
     """Peaks or spots -> files for other programs."""
