@@ -16,6 +16,16 @@ SERIES_SIMULATED = bool(SERIES_SCANS) and all(SCANS[name].simulated for name in 
 GRAIN_SCANS = [name for name, scan in SCANS.items() if scan.grains]
 FIGURES = ["patches", "distances", "intensity", "frame"]
 SERIES_FIGURES = ["tracks", "lattice"]
+# A movie needs no geometry.
+MOVIE_SCANS = raw_data.series(SCANS)
+MOVIES = [f"results/bragg/series/movie.{kind}" for kind in ("mp4", "gif")[: 1 + CONFIG.bragg.movie.gif]]
+# Only made on request, by the target `study`.
+STUDIES = expand(
+    "results/bragg/{scan}/{file}",
+    scan=SCANS,
+    file=["study.csv", "study.json", "study_figures.json", "figures/study.png"],
+)
+EXPORTS = raw_data.export_files(CONFIG.bragg.export)
 
 # All files that are kept, so that deleted ones are made again.
 TARGETS += expand(
@@ -70,6 +80,10 @@ if NETWORK_SCANS and not CONFIG.bragg.locate.model:
     TARGETS += [MODEL, "results/bragg/model/train.json"]
     TARGETS += ["results/bragg/model/figures.json", "results/bragg/model/train.png"]
     TARGETS += expand("results/bragg/{scan}/{file}", scan=TRAINING_SCANS, file=["patches.h5", "patches.json"])
+if EXPORTS:
+    TARGETS += expand("results/bragg/{scan}/{file}", scan=SCANS, file=[*EXPORTS, "export.json"])
+if MOVIE_SCANS:
+    TARGETS += ["results/bragg/series/movie.json", *MOVIES]
 
 
 wildcard_constraints:
@@ -674,3 +688,127 @@ rule bragg_training_figures:
         "Drawing the training curves of BraggNN"
     shell:
         command("bragg figures --training {input.training} --out results/bragg/model", "model")
+
+
+rule bragg_movie:
+    input:
+        frames=expand("results/bragg/{scan}/frames.h5", scan=MOVIE_SCANS),
+        peaks=expand("results/bragg/{scan}/peaks.h5", scan=MOVIE_SCANS),
+        tracks=["results/bragg/series/tracks.parquet"] * bool(SERIES_SCANS),
+    output:
+        record="results/bragg/series/movie.json",
+        movies=[
+            report(
+                movie,
+                category="Bragg peaks",
+                subcategory="series",
+                labels={"figure": "movie", "format": movie[-3:].upper()},
+                caption="../report/bragg_movie.rst",
+            )
+            for movie in MOVIES
+        ],
+    log:
+        logs("bragg.movie", "series"),
+    benchmark:
+        benchmarks("bragg.movie", "series")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.movie", mem_mb=2000, runtime=60),
+    params:
+        **stage_params("bragg.movie"),
+        tracks=lambda wildcards, input: f"--tracks {input.tracks[0]}" if input.tracks else "",
+        peaks=lambda wildcards, input: " ".join(f"--peaks {path}" for path in input.peaks),
+        scans=" ".join(f"--scan {name} --state-of-charge {SCANS[name].state_of_charge}" for name in MOVIE_SCANS),
+    message:
+        "Making the movie of the series"
+    shell:
+        command(
+            "bragg movie {input.frames} {params.peaks} {params.scans} {params.tracks} --out {output.movies[0]}",
+            "series",
+        )
+
+
+rule bragg_export:
+    input:
+        frames="results/bragg/{scan}/frames.h5",
+        tables=["results/bragg/{scan}/peaks.h5", "results/bragg/{scan}/spots.parquet"],
+        geometry=lambda wildcards: stored(bragg_geometry_files(wildcards.scan)),
+    output:
+        record="results/bragg/{scan}/export.json",
+        files=[f"results/bragg/{{scan}}/{file}" for file in EXPORTS],
+    log:
+        logs("bragg.export", "{scan}"),
+    benchmark:
+        benchmarks("bragg.export", "{scan}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.export", mem_mb=1000, runtime=10),
+    params:
+        **stage_params("bragg.export"),
+        contents=lambda wildcards: bragg_geometry_contents(wildcards.scan),
+        geometry=not_compared(lambda wildcards: bragg_geometry_flags(wildcards.scan)),
+    message:
+        "Writing the peaks and spots of scan {wildcards.scan} for other programs"
+    shell:
+        command(
+            "bragg export {input.tables} --frames {input.frames} {params.geometry} --out results/bragg/{wildcards.scan}",
+            "{wildcards.scan}",
+        )
+
+
+rule bragg_study:
+    input:
+        frames="results/bragg/{scan}/frames.h5",
+        truth=lambda wildcards: raw_data.truth_files(SCANS[wildcards.scan]),
+    output:
+        table="results/bragg/{scan}/study.csv",
+        record="results/bragg/{scan}/study.json",
+    log:
+        logs("bragg.study", "{scan}"),
+    benchmark:
+        benchmarks("bragg.study", "{scan}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.study", mem_mb=2000, runtime=120),
+    params:
+        **stage_params("bragg.study"),
+        truth=lambda wildcards, input: f"--truth {input.truth[0]}" if input.truth else "",
+    message:
+        "Comparing search settings on scan {wildcards.scan}"
+    shell:
+        command("bragg study {input.frames} {params.truth} --out {output.table}", "{wildcards.scan}")
+
+
+rule bragg_study_figures:
+    input:
+        study="results/bragg/{scan}/study.csv",
+    output:
+        record="results/bragg/{scan}/study_figures.json",
+        figure=report(
+            "results/bragg/{scan}/figures/study.png",
+            category="Bragg peaks",
+            subcategory="scan {scan}",
+            labels={"figure": "search settings"},
+            caption="../report/bragg_study.rst",
+        ),
+    log:
+        logs("bragg.figures", "{scan}/study"),
+    benchmark:
+        benchmarks("bragg.figures", "{scan}/study")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.figures", mem_mb=1000, runtime=10),
+    params:
+        **stage_params("bragg.figures"),
+    message:
+        "Drawing the comparison of search settings of scan {wildcards.scan}"
+    shell:
+        command("bragg figures --study {input.study} --out results/bragg/{wildcards.scan}/figures", "{wildcards.scan}")

@@ -16,9 +16,13 @@ from cathodeflow.samples import Sample, TechniqueSection, missing_files, source_
 from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 
 Width = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 SIMULATED = "simulated"
 #: Folders of the network and of the series in results/bragg, so no scan may have these names.
 MODEL_FOLDER, SERIES_FOLDER = "model", "series"
+
+#: Suffix of the file of each format of `Export`, after `peaks` or `spots`.
+EXPORT_SUFFIXES = {"imaged11": ".flt", "imaged11-hdf5": ".flt.h5", "hexrd": ".hexrd.out", "nexus": ".nxs"}
 
 
 def odd(size: int) -> int:
@@ -525,6 +529,59 @@ class Lattice(Options):
     seed: int | None = option(None, "Random seed of the bootstrap. Default: the workflow's seed.", ge=0)
 
 
+class Study(Options):
+    """Frames -> peaks found, missed and false, and their position error, for combinations of search settings."""
+
+    binning: tuple[Literal[1, 2, 4], ...] = option((1, 2, 4), "Values of `frames.binning` to compare.", min_length=1)
+    min_value: tuple[NotNegative, ...] = option(
+        (10.0, 20.0, 40.0, 80.0), "Values of `find_peaks.min_value` to compare.", unit="counts", min_length=1
+    )
+    min_persistence: tuple[NotNegative, ...] = option(
+        (8.0, 15.0, 30.0, 60.0),
+        "Values of `find_peaks.min_persistence` to compare.",
+        unit="counts",
+        min_length=1,
+    )
+    n_frames: int = option(8, "Maximum number of frames of each scan, evenly spaced over it.", ge=1)
+    min_amplitude: float = option(
+        30.0,
+        "Minimum amplitude of the known peaks: of the true peaks of a simulated scan, or of the injected ones.",
+        unit="counts",
+        gt=0,
+    )
+    max_distance: float = option(
+        3.0, "Matching radius between found and known peaks, in detector pixels.", unit="px", gt=0
+    )
+    inject_fraction: float = option(
+        0.2, "Number of injected peaks in a frame, as a fraction of the peaks that are found in it.", gt=0, le=1
+    )
+    repeats: int = option(1, "Number of times that peaks are injected into each frame, at other places.", ge=1, le=100)
+    gain: float = option(1.0, "Detector gain, in counts per photon.", unit="counts", gt=0)
+    read_noise: float = option(
+        0.0, "Standard deviation (sigma) of the read-out noise of a detector pixel.", unit="counts", ge=0
+    )
+    seed: int | None = option(None, "Random seed of the injected peaks. Default: the workflow's seed.", ge=0)
+
+    @field_validator("binning", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        # The command line gives texts, of which pydantic makes numbers, but no choices.
+        if isinstance(value, list | tuple):
+            return tuple(int(item) if item in ("1", "2", "4") else item for item in value)
+        return value
+
+
+class Export(Options):
+    """Peaks or spots -> files for other programs."""
+
+    formats: tuple[Literal["imaged11", "imaged11-hdf5", "hexrd", "nexus"], ...] = option(
+        (),
+        "Formats: `imaged11` (columnfile .flt of ImageD11), `imaged11-hdf5` (the same as HDF5), `hexrd` (table of "
+        "spots of hexrd, needs a geometry), `nexus` (NXdata in HDF5). Default: none, the workflow exports nothing.",
+    )
+    only_good: bool = option(True, "Leave out peaks and spots with a flag or without a fit.")
+
+
 class Figures(Options):
     """Tables and records -> figures of every scan and of the training."""
 
@@ -573,6 +630,39 @@ class Watch(Options):
     geometry: Geometry = option(Geometry(), "Geometry of the detector.")
 
 
+class Movie(Options):
+    """Frames and peaks of the series -> movie in the order of charge (MP4 and GIF)."""
+
+    frames_per_scan: int = option(
+        40, "Maximum number of frames of each scan, evenly spaced over it; each is one picture of the movie.", ge=1
+    )
+    fps: int = option(10, "Pictures per second.", ge=1, le=60)
+    height: int = option(
+        720, "Height of the pictures, an even number; they are 16 : 9.", unit="px", ge=240, le=2160, multiple_of=2
+    )
+    min_counts: float | None = option(
+        None, "Lower end of the logarithmic colour scale. Default: from the frames.", unit="counts", gt=0
+    )
+    max_counts: float | None = option(
+        None, "Upper end of the logarithmic colour scale. Default: from the frames.", unit="counts", gt=0
+    )
+    colour_map: Literal["gray", "magma", "inferno", "viridis", "cividis"] = option(
+        "gray", "Colour map of the intensity; `gray` leaves colour to the tracks."
+    )
+    max_distance: float = option(
+        3.0, "Maximum distance between a peak and the spot whose track gives its colour.", unit="px", gt=0
+    )
+    gif: bool = option(True, "Write a GIF of smaller pictures beside the MP4 file.")
+    gif_width: int = option(640, "Width of the pictures of the GIF.", unit="px", ge=120, le=1920)
+    gif_frames: int = option(60, "Maximum number of pictures of the GIF, evenly spaced over the movie.", ge=1, le=500)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_counts is not None and self.max_counts is not None and self.min_counts >= self.max_counts:
+            raise ValueError("min_counts below max_counts")
+        return self
+
+
 class Section(TechniqueSection):
     """Bragg peaks on X-ray detector frames, located with subpixel accuracy."""
 
@@ -589,6 +679,8 @@ class Section(TechniqueSection):
     tracks: Tracks = option(Tracks(), "Tracks of particles over the states of charge.")
     lattice: Lattice = option(Lattice(), "Lattice parameters and strain of particles.")
     grains: Grains = option(Grains(), "Grains of a rotation scan.")
+    study: Study = option(Study(), "Comparison of search settings.")
+    export: Export = option(Export(), "Files for other programs.")
     figures: Figures = option(Figures(), "Figures.")
     grain_figures: GrainFigures = option(GrainFigures(), "Figure of the grains.")
     series_figures: SeriesFigures = option(SeriesFigures(), "Figures of the series.")
@@ -598,6 +690,7 @@ class Section(TechniqueSection):
         "time of one job each for frames, search and fits. The results are the same; after a change of an option of "
         "any of them, all is done again.",
     )
+    movie: Movie = option(Movie(), "Movie of the series.")
 
     sample_class: ClassVar[type[Sample]] = Scan
 
@@ -636,6 +729,8 @@ class Section(TechniqueSection):
             errors.append(InputError("bragg.lattice.reference", named, expected))
         for name, scan in samples.items():
             where = f"{self.samples}: scan '{name}'"
+            if "hexrd" in self.export.formats and not (scan.geometry or scan.simulated):
+                errors.append(InputError(where, "no geometry", "one, for the format hexrd of bragg.export.formats"))
             if name in self.folders():
                 owner = {MODEL_FOLDER: "the network's", SERIES_FOLDER: "that of the series"}[name]
                 errors.append(InputError(self.samples, f"a scan named '{name}'", f"another name: it is {owner}"))
