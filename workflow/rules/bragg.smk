@@ -501,7 +501,9 @@ rule bragg_lattice:
         **resources("bragg.lattice", mem_mb=2000, runtime=30),
     params:
         **stage_params("bragg.lattice"),
-        times=" ".join(f"--scan-time {name}={SCANS[name].time}" for name in SERIES_SCANS if SCANS[name].time is not None),
+        times=" ".join(
+            f"--scan-time {name}={SCANS[name].time}" for name in SERIES_SCANS if SCANS[name].time is not None
+        ),
         truth=lambda wildcards, input: " ".join(
             [f"--truth {file}" for file in input.truth] + [f"--geometry {file}" for file in input.geometry]
         ),
@@ -695,6 +697,7 @@ rule bragg_movie:
         frames=expand("results/bragg/{scan}/frames.h5", scan=MOVIE_SCANS),
         peaks=expand("results/bragg/{scan}/peaks.h5", scan=MOVIE_SCANS),
         tracks=["results/bragg/series/tracks.parquet"] * bool(SERIES_SCANS),
+        summary=["results/bragg/series/summary.csv"] * bool(SERIES_SCANS),
     output:
         record="results/bragg/series/movie.json",
         movies=[
@@ -719,13 +722,15 @@ rule bragg_movie:
     params:
         **stage_params("bragg.movie"),
         tracks=lambda wildcards, input: f"--tracks {input.tracks[0]}" if input.tracks else "",
+        summary=lambda wildcards, input: f"--summary {input.summary[0]}" if input.summary else "",
         peaks=lambda wildcards, input: " ".join(f"--peaks {path}" for path in input.peaks),
         scans=" ".join(f"--scan {name} --state-of-charge {SCANS[name].state_of_charge}" for name in MOVIE_SCANS),
     message:
         "Making the movie of the series"
     shell:
         command(
-            "bragg movie {input.frames} {params.peaks} {params.scans} {params.tracks} --out {output.movies[0]}",
+            "bragg movie {input.frames} {params.peaks} {params.scans} {params.tracks} {params.summary}"
+            " --out {output.movies[0]}",
             "series",
         )
 

@@ -98,12 +98,12 @@ def _fit(image: StudyFrame, rows: NDArray[np.int32], cols: NDArray[np.int32], op
     position = np.stack(
         [np.where(fits.converged, fitted, pixel) for fitted, pixel in ((fits.row, rows), (fits.col, cols))], axis=1
     )
-    return Found(to_detector(position, image.binning), good, fits)
+    return Found(np.asarray(to_detector(position, image.binning), np.float64), good, fits)
 
 
 def _unfitted(image: StudyFrame, rows: NDArray[np.int32], cols: NDArray[np.int32]) -> Found:
     pixels = np.stack([rows, cols], axis=1).astype(np.float64)
-    return Found(to_detector(pixels, image.binning), np.zeros(len(rows), bool), None)
+    return Found(np.asarray(to_detector(pixels, image.binning), np.float64), np.zeros(len(rows), bool), None)
 
 
 def count_known(

@@ -63,5 +63,5 @@ def _draw_map(
         axes.text(col, row, shown, ha="center", va="center", fontsize=7.5, color="black" if light else "white")
     chosen = table[table["recommended"]]
     for value, persistence in chosen[["min_value", "min_persistence"]].itertuples(index=False):
-        row, col = values.index.get_loc(value), values.columns.get_loc(persistence)
+        row, col = list(values.index).index(value), list(values.columns).index(persistence)
         axes.add_patch(Rectangle((col - 0.48, row - 0.48), 0.96, 0.96, fill=False, edgecolor="#D55E00", linewidth=2))
