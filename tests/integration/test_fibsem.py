@@ -66,7 +66,7 @@ def slices_marked_as_colours(folder: Path) -> None:
     [
         (other_size, "s05.tif", "(32, 41)"),
         (unknown_label, "s03", "7"),
-        (constant_image, "s04", "90 in every pixel"),
+        (constant_image, "s04", "the same value in every pixel"),
         (labels_of_nothing, "labels", "'extra'"),
         (truncated, "s06.tif", ""),
         (labels_of_other_size, "labels", "32 x 40"),

@@ -6,6 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.fibsem.labels import colour_value
+from cathodeflow.fibsem.reading import Reading, checked_axes
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.options import Options, as_tuples, option
 from cathodeflow.samples import Sample, TechniqueSection, missing_files, source_errors
@@ -34,7 +36,6 @@ _SEED = "Random seed. Default: the workflow seed."
 _SEED_OFFSET = "Offset added to every entry of `seeds`. Default: the workflow seed."
 _TILE = "Maximum side of a slice that is segmented as a whole; larger slices are cut into tiles of this side."
 _OVERLAP = "Overlap of neighbouring tiles, in which their predictions are blended."
-_SLICE_NM = "Distance between slices. Default: the pixel size."
 
 
 class Slices(Sample):
@@ -47,7 +48,9 @@ class Slices(Sample):
         ..., "Slices: a folder, pattern, stack file or dataset; or `simulated` for slices that the workflow simulates."
     )
     labels: str | None = option(
-        None, "Label images: one for each slice in the same order, or fewer that are named like their slices."
+        None,
+        "Label images of all or some slices, with the name of the slice or the same number in their names; or a file "
+        "with a label image for each slice.",
     )
 
     @property
@@ -101,25 +104,64 @@ class Simulate(Options):
         return slices, labels
 
 
-class Volume(Options):
+class Volume(Reading):
     """Slices and labels -> chunked Zarr stores with axes and scale."""
 
     renamed: ClassVar[dict[str, str]] = {"largest_drift": "max_drift"}
 
     classes: tuple[str, ...] = option(
-        ("pore", "active", "binder"), "Names of the classes, in the order of the label values.", min_length=2
+        ("pore", "active", "binder"),
+        "Names of the classes, in the order of the label values.",
+        min_length=2,
+        max_length=64,
     )
     label_values: tuple[int, ...] | None = option(
         None, "Values of the classes in the label files. Default: 0, 1, 2, ... in the order of `classes`."
     )
-    pixel_nm: float | None = option(None, "Pixel size in the slices. Default: unknown.", unit="nm", gt=0)
-    slice_nm: float | None = option(None, _SLICE_NM, unit="nm", gt=0)
+    label_colors: tuple[str, ...] | None = option(
+        None,
+        "Colours of the classes in coloured label images and palettes, in the order of `classes`, such as "
+        "`505050,ff0000,00ff00`. Default: coloured label images are refused, and palettes give values.",
+    )
+    ignore: int | None = option(
+        None, "Value of pixels without a label. Default: every pixel of a label image has a label."
+    )
+    ignore_color: str | None = option(
+        None, "Colour of pixels without a label, where `label_colors` is given. Default: every pixel has a label."
+    )
+    label_axes: str | None = option(
+        None, "Axes of the label arrays, as `axes` of the slices. Default: from the metadata, otherwise z, y, x."
+    )
+    pairing: Literal["name", "order"] = option(
+        "name",
+        "Label images of slices: `name` matches equal names, or the numbers in the names; `order` takes as many label "
+        "images as slices in the same order.",
+    )
     align: bool = option(
         False, "Align the slices by phase correlation and crop them to the region that all slices show."
     )
     max_drift: float = option(
         16.0, "Maximum drift between neighbouring slices that alignment searches for.", unit="px", gt=0
     )
+
+    @field_validator("label_colors")
+    @classmethod
+    def _colours(cls, colours: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for colour in colours or ():
+            colour_value(colour)
+        return colours
+
+    @field_validator("label_axes")
+    @classmethod
+    def _label_axes(cls, axes: str | None) -> str | None:
+        return checked_axes(axes)
+
+    @field_validator("ignore_color")
+    @classmethod
+    def _colour(cls, colour: str | None) -> str | None:
+        if colour is not None:
+            colour_value(colour)
+        return colour
 
 
 class Augment(Options):
@@ -346,7 +388,7 @@ class Metrics(Options):
     seed: int | None = option(None, "Random seed of the bootstrap. Default: the workflow seed.", ge=0)
 
 
-class Predict(Options):
+class Predict(Reading):
     """A trained model and slices without labels -> segmentation, class probabilities and uncertainty."""
 
     renamed: ClassVar[dict[str, str]] = {"grey": "match_intensity"}
@@ -358,10 +400,6 @@ class Predict(Options):
         "Scale the intensities to the mean and standard deviation of the training slices; `auto`: only where the data "
         "type differs from that of the training slices. Not used after training with `augment.normalize_slices`.",
     )
-    pixel_nm: float | None = option(
-        None, "Pixel size. Default: the scale of an input store, otherwise unknown.", unit="nm", gt=0
-    )
-    slice_nm: float | None = option(None, _SLICE_NM, unit="nm", gt=0)
     tile: int = option(512, _TILE, unit="px", ge=32)
     overlap: int = option(64, _OVERLAP, unit="px", ge=0)
     threads: int = option(2, _THREADS, ge=1)

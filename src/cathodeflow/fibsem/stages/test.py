@@ -108,7 +108,7 @@ def _collect(folder: str, networks: list[str], local: dict[str, str]) -> tuple[d
     for name in networks:
         bundle, own = load_bundle(f"{folder}/{name}.pt")
         found[name] = bundle["network"]
-        metadata["classes"] = own["classes"]
+        metadata["classes"], metadata["fractions"] = own["classes"], own["fractions"]
         for key in ("class_weights", "passes", "flips", "seed"):
             metadata[key][name] = own[key]
     for name in local:

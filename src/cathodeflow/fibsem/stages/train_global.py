@@ -103,6 +103,7 @@ def train_global(
     metadata = {
         "classes": classes,
         "class_weights": weights,
+        "fractions": [1 / (len(classes) * weight) for weight in balanced],
         "passes": options.passes,
         "flips": options.tta,
         "seed": seed,

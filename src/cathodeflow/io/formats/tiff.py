@@ -5,13 +5,22 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.instrument_settings import as_text, parse_fei, parse_sidecar, parse_time, parse_zeiss
-from cathodeflow.io.raw_format import FrameConditions, FrameHeader, FrameReader, ImageHeader, ImageReader, RawFormat
+from cathodeflow.io.raw_format import (
+    FrameConditions,
+    FrameHeader,
+    FrameReader,
+    ImageHeader,
+    ImageReader,
+    RawFormat,
+    VolumeHeader,
+    VolumeReader,
+)
 
 if TYPE_CHECKING:
     import tifffile
@@ -178,10 +187,31 @@ def _settings(path: str) -> dict[str, Any]:
         return {key: value for key, value in settings.items() if value is not None}
 
 
+def _volume_header(path: str, dataset: str | None) -> VolumeHeader | None:
+    import tifffile
+
+    from cathodeflow.io.tiff_volume import volume_header
+
+    with tifffile.TiffFile(path) as tiff:
+        coloured = _pages(tiff, path)[0].samplesperpixel > 1
+    size = None
+    with suppress(Exception):
+        # Damaged settings of the instrument are no reason to refuse the pixels.
+        size = _settings(path).get("pixel_nm")
+    return volume_header(path, None if coloured else _frame_header(path, None), size)
+
+
+def _read_volume(path: str, header: VolumeHeader, indices: Iterable[tuple[int | slice, ...]]) -> Iterator[NDArray[Any]]:
+    from cathodeflow.io.tiff_volume import read_volume_parts
+
+    return read_volume_parts(path, header, indices)
+
+
 FORMAT = RawFormat(
     name="TIFF",
     magic=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     suffixes=(".tif", ".tiff"),
     frames=FrameReader(_frame_header, _read_frames, conditions=_conditions),
     micrograph=ImageReader(_image_header, _read_image, _settings),
+    volume=VolumeReader(_volume_header, _read_volume),
 )
