@@ -340,12 +340,17 @@ rule fibsem_test:
     params:
         **stage_params("fibsem.test"),
         networks=",".join(FIBSEM.networks),
-        methods=",".join(f"{method}={network}" for method, network in FIBSEM.methods.items()),
+        # Without a local method there is no flag: an empty one would take the next flag for its value.
+        methods=" ".join(
+            ["--methods " + ",".join(f"{method}={network}" for method, network in FIBSEM.methods.items())]
+            if FIBSEM.methods
+            else []
+        ),
     message:
         "Testing all methods on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
         command(
-            f"fibsem test {FIBSEM_RUN} {FIBSEM_IMAGES} --networks {{params.networks:q}} --methods {{params.methods:q}}"
+            f"fibsem test {FIBSEM_RUN} {FIBSEM_IMAGES} --networks {{params.networks:q}} {{params.methods}}"
             " --split {wildcards.split} --repeat {wildcards.seed}",
             FIBSEM_SAMPLE,
         )

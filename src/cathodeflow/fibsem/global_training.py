@@ -15,6 +15,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.architectures import build_network
 from cathodeflow.fibsem.global_network import GlobalNetwork
 from cathodeflow.fibsem.initial_weights import initialised
+from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.mc_dropout import VIEWS
 from cathodeflow.fibsem.options import TrainGlobal
 from cathodeflow.learning import held, resolve_device
@@ -22,7 +23,7 @@ from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
 
 #: Label of pixels of unknown class, which are ignored in the loss.
-UNKNOWN = 255
+UNKNOWN = UNLABELLED
 
 
 class LabelledSlices(NamedTuple):

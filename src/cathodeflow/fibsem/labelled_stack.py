@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.labels import UNLABELLED, colour_name, colour_value, colour_values, to_classes
+from cathodeflow.fibsem.labels import UNLABELLED, colour_name, colour_values, to_classes
 from cathodeflow.fibsem.options import Volume
 from cathodeflow.fibsem.pairing import Pairing, match_labels
+from cathodeflow.fibsem.reading import colour_value
 from cathodeflow.io.slices import Stack, open_stack, read_labels, some
 
 # Values, or colours, that a message lists.

@@ -58,20 +58,6 @@ def colour_values(image: NDArray[Any]) -> NDArray[np.int64]:
     return (red << 16) | (green << 8) | blue
 
 
-def colour_value(text: str) -> int:
-    """Return the number of a colour written as `ff0080` or `#ff0080`.
-
-    Raises
-    ------
-    ValueError
-        It is no colour.
-    """
-    digits = text.removeprefix("#")
-    if len(digits) != 6:
-        raise ValueError("a colour of six hexadecimal digits, such as ff0000")
-    return int(digits, 16)
-
-
 def colour_name(value: float) -> str:
     """Write the number of a colour.
 

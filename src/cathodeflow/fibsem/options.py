@@ -6,9 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.fibsem.labels import colour_value
-from cathodeflow.fibsem.reading import Reading, checked_axes
+from cathodeflow.fibsem.reading import Reading, checked_axes, colour_value
 from cathodeflow.file_arguments import InputFile
+from cathodeflow.io.sources import is_remote
 from cathodeflow.options import Options, as_tuples, option
 from cathodeflow.samples import Sample, TechniqueSection, missing_files, source_errors
 from cathodeflow.training.base_options import Device, Precision, TrainingOptions
@@ -496,6 +496,34 @@ class Section(TechniqueSection):
             errors.append(InputError(self.samples, "no volume to train a network on", expected))
         files = {"fibsem.predict.model": self.predict.model, "fibsem.simulate.labels": self.simulate.labels}
         errors += missing_files(files, "a file")
+        if errors:
+            raise InputErrors.of(errors)
+
+    def read_headers(self, samples: dict[str, Slices]) -> None:
+        """Read the headers of all slices and label images, and match them.
+
+        Raises
+        ------
+        InputError
+            A line for every kind of mistake.
+        """
+        from cathodeflow.fibsem.labelled_stack import open_labels
+        from cathodeflow.fibsem.voxels import used_voxel
+        from cathodeflow.io.slices import open_stack
+
+        errors = []
+        for name, sample in samples.items():
+            if sample.simulated or is_remote(sample.images) or is_remote(sample.labels or ""):
+                continue
+            options: Reading = self.volume if sample.role == "train" else self.predict
+            try:
+                stack = open_stack(sample.images, options.choice())
+                used_voxel(stack.voxel, options, sample.images)
+                if sample.role == "train":
+                    open_labels(sample.labels, stack, self.volume)
+            except InputError as error:
+                where = f"{self.samples}: volume '{name}'"
+                errors += [InputError(f"{where}: {one.where}", one.found, one.expected) for one in error.errors]
         if errors:
             raise InputErrors.of(errors)
 

@@ -54,7 +54,7 @@ def augment(
         No slice has labels, there are too few slices for a split, or a class is absent from the training slices.
     """
     volume, label_volume, info = read_volume(slices), read_volume(labels), read_volume_info(labels)
-    known = np.flatnonzero((label_volume[:, 0, 0] != UNLABELLED).compute())
+    known = np.flatnonzero((label_volume != UNLABELLED).any(axis=(1, 2)).compute())
     if not len(known):
         raise InputError(labels, "no labelled slice", "labels of at least some slices")
     copies, shape, classes = options.copies, volume.shape[1:], info.attributes["classes"]

@@ -5,6 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cathodeflow.fibsem import plots
+from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.options import Figures, TrainLocal
 from cathodeflow.fibsem.rare_classes import missing_classes, missing_in_table
 from cathodeflow.fibsem.slice_plots import choose_slices, segmentation_figure
@@ -103,7 +104,9 @@ def _test_figure(run: str, images: str, labels: str, options: Figures) -> Figure
     network = attributes["local"].get(shown, shown)
     found = {part: read_volume(f"{run}/test_{part}.zarr") for part in ("labels", "uncertainty", "idk")}
     predicted = {name: found["labels"][row[name]] for name in dict.fromkeys((network, shown, attributes["best"]))}
-    chosen = choose_slices((predicted[shown].compute() == truth).mean(axis=(1, 2)))
+    known = truth != UNLABELLED
+    right = (predicted[shown].compute() == truth) & known
+    chosen = choose_slices(right.sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1))
     indices = list(chosen.values())
     return segmentation_figure(
         read_volume(images)[tested["image"].to_numpy()[indices]].compute(),

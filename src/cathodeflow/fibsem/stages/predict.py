@@ -13,9 +13,10 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.bundle import load_bundle
 from cathodeflow.fibsem.methods import Method
 from cathodeflow.fibsem.options import Predict
+from cathodeflow.fibsem.preprocessing import blank_slices
 from cathodeflow.fibsem.rare_classes import missing_classes
-from cathodeflow.fibsem.reading import blank_slices, used_voxel
 from cathodeflow.fibsem.segmentation import matches_intensity, segment
+from cathodeflow.fibsem.voxels import used_voxel
 from cathodeflow.io.slices import open_slices
 from cathodeflow.io.streams import NewStore, write_together
 from cathodeflow.progress import progress
