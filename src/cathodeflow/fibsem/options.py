@@ -259,6 +259,12 @@ class TrainGlobal(TrainingOptions):
     folds: int = option(
         2, "Number of cross-validation folds; the IDK classifier is trained on out-of-fold predictions.", ge=2
     )
+    memory_gb: float = option(
+        4.0,
+        "Keep the images in memory if they need less than this; otherwise stream them from disk.",
+        unit="GB",
+        ge=0,
+    )
     passes: int = option(20, "Monte Carlo dropout passes averaged per prediction.", ge=1)
     tta: bool = option(False, "Test-time augmentation: average the predictions over reflections of the slice.")
     threads: int = option(2, _THREADS, ge=1)
