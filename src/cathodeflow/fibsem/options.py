@@ -14,6 +14,8 @@ from cathodeflow.samples import Sample, TechniqueSection, missing_files, source_
 from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 
 SIMULATED = "simulated"
+#: Folder of the results of all volumes together.
+POOLED = "pooled"
 #: Default networks, with the options that differ from `train_global`.
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {"dropout": 0.0, "class_weights": "none"},
@@ -426,12 +428,17 @@ class Figures(Options):
 class Section(TechniqueSection):
     """Phase of every voxel of FIB-SEM or XCT slices, with uncertainty (MatPhase).
 
-    On every volume with the role `train`, the workflow trains the networks of `networks` once for each entry of `seeds`
-    and each split; `methods` adds a local model to some of them.
+    On every volume with the role `train`, or on all of them together (`pooled`), the workflow trains the networks of
+    `networks` once for each entry of `seeds` and each split; `methods` adds a local model to some of them.
     """
 
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = option(
         (0,), "Random seeds; all networks are trained once for each.", min_length=1
+    )
+    pooled: bool = option(
+        False,
+        "Train on all volumes with the role `train` together, with results in the folder `pooled`. Default: on each "
+        "volume for itself.",
     )
     networks: dict[str, TrainGlobal] = option(
         {}, "Global networks by name, with the options that differ from `train_global`. Default: unet, ugsm, context."
@@ -473,6 +480,10 @@ class Section(TechniqueSection):
             Sample(sample=name)
         return named
 
+    def folders(self) -> list[str]:
+        """Folder of all volumes together."""
+        return [POOLED] if self.pooled else []
+
     def check(self, samples: dict[str, Slices]) -> None:
         """Require that slices, labels and models exist.
 
@@ -494,6 +505,8 @@ class Section(TechniqueSection):
                        *(f"{name}_mlp" for name in self.methods.values()), *self.methods]  # fmt: skip
             if self.predict.method not in offered:
                 errors.append(InputError("fibsem.predict.method", self.predict.method, "one of " + ", ".join(offered)))
+        for name in sorted(set(samples) & set(self.folders())):
+            errors.append(InputError(f"{self.samples}: volume '{name}'", "the name of a folder", "another name"))
         for name, sample in samples.items():
             errors += _sample_errors(f"{self.samples}: volume '{name}'", sample)
         trained = any(sample.role == "train" for sample in samples.values())
