@@ -170,6 +170,18 @@ def balanced_weights(pixels: NDArray[np.integer], classes: Sequence[str]) -> lis
     return [float(counts.sum() / (len(classes) * count)) for count in counts]
 
 
+def count_labels(labels: Tensor | StoredSlices, neighbours: Tensor) -> NDArray[np.integer]:
+    """Count the pixels (256,) of each label in some samples, a few at a time.
+
+    Parameters
+    ----------
+    labels, neighbours
+        Of `LabelledSlices`.
+    """
+    counts = (np.bincount(part.numpy().ravel(), minlength=256) for part in _pieces(labels, neighbours))
+    return np.sum(list(counts), axis=0)
+
+
 def _pieces(images: Tensor | StoredSlices, neighbours: Tensor) -> Iterator[Tensor]:
     """Yield the images of the samples themselves, a few at a time."""
     for rows in _middle(neighbours).split(_TOGETHER):

@@ -7,16 +7,15 @@ from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.labels import UNLABELLED, colour_name, colour_values, to_classes
-from cathodeflow.fibsem.options import Volume
 from cathodeflow.fibsem.pairing import Pairing, match_labels
-from cathodeflow.fibsem.reading import colour_value
+from cathodeflow.fibsem.reading import Labelling, colour_value
 from cathodeflow.io.slices import Stack, open_stack, read_labels, some
 
 # Values, or colours, that a message lists.
 _LISTED = 5
 
 
-def open_labels(labels: str | None, stack: Stack, options: Volume) -> "LabelImages | None":
+def open_labels(labels: str | None, stack: Stack, options: Labelling) -> "LabelImages | None":
     """Open the label images of a stack.
 
     Parameters
@@ -25,7 +24,7 @@ def open_labels(labels: str | None, stack: Stack, options: Volume) -> "LabelImag
         Folder, pattern, stack file, dataset or Zarr store.
     stack : Stack
         The slices.
-    options : Volume
+    options : Labelling
 
     Raises
     ------
@@ -62,10 +61,10 @@ class LabelImages:
     source : str
     stack : Stack
     pairing : Pairing
-    options : Volume
+    options : Labelling
     """
 
-    def __init__(self, source: str, stack: Stack, pairing: Pairing, options: Volume) -> None:
+    def __init__(self, source: str, stack: Stack, pairing: Pairing, options: Labelling) -> None:
         self._source, self._stack, self._own = source, stack, pairing.own
         self.unused = pairing.unused
         self._colours = options.label_colors

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.fibsem.reading import Reading, checked_axes, colour_value
+from cathodeflow.fibsem.reading import Labelling, Reading
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.io.sources import is_remote
 from cathodeflow.options import Options, as_tuples, option
@@ -106,64 +106,17 @@ class Simulate(Options):
         return slices, labels
 
 
-class Volume(Reading):
+class Volume(Labelling):
     """Slices and labels -> chunked Zarr stores with axes and scale."""
 
     renamed: ClassVar[dict[str, str]] = {"largest_drift": "max_drift"}
 
-    classes: tuple[str, ...] = option(
-        ("pore", "active", "binder"),
-        "Names of the classes, in the order of the label values.",
-        min_length=2,
-        max_length=64,
-    )
-    label_values: tuple[int, ...] | None = option(
-        None, "Values of the classes in the label files. Default: 0, 1, 2, ... in the order of `classes`."
-    )
-    label_colors: tuple[str, ...] | None = option(
-        None,
-        "Colours of the classes in coloured label images and palettes, in the order of `classes`, such as "
-        "`505050,ff0000,00ff00`. Default: coloured label images are refused, and palettes give values.",
-    )
-    ignore: int | None = option(
-        None, "Value of pixels without a label. Default: every pixel of a label image has a label."
-    )
-    ignore_color: str | None = option(
-        None, "Colour of pixels without a label, where `label_colors` is given. Default: every pixel has a label."
-    )
-    label_axes: str | None = option(
-        None, "Axes of the label arrays, as `axes` of the slices. Default: from the metadata, otherwise z, y, x."
-    )
-    pairing: Literal["name", "order"] = option(
-        "name",
-        "Label images of slices: `name` matches equal names, or the numbers in the names; `order` takes as many label "
-        "images as slices in the same order.",
-    )
     align: bool = option(
         False, "Align the slices by phase correlation and crop them to the region that all slices show."
     )
     max_drift: float = option(
         16.0, "Maximum drift between neighbouring slices that alignment searches for.", unit="px", gt=0
     )
-
-    @field_validator("label_colors")
-    @classmethod
-    def _colours(cls, colours: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for colour in colours or ():
-            colour_value(colour)
-        return colours
-
-    @field_validator("label_axes")
-    @classmethod
-    def _label_axes(cls, axes: str | None) -> str | None:
-        return checked_axes(axes)
-
-    @field_validator("ignore_color")
-    @classmethod
-    def _colour(cls, colour: str | None) -> str | None:
-        if colour is not None:
-            colour_value(colour)
-        return colour
 
 
 class Augment(Options):

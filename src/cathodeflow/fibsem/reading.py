@@ -1,4 +1,4 @@
-"""Options of what is read of files of slices. Light to import, as the options of the stages are."""
+"""Options of what is read of files of slices and labels. Light to import, as the options of the stages are."""
 
 import re
 from typing import Literal
@@ -67,6 +67,58 @@ class Reading(Options):
             slices, rows, cols = self.raw.shape
             layout = RawLayout((slices, rows, cols), self.raw.data_type, self.raw.big_endian, self.raw.offset)
         return Choice(self.channel, self.time_point, self.axes, layout)
+
+
+class Labelling(Reading):
+    """What is read of files of slices and of their labels."""
+
+    classes: tuple[str, ...] = option(
+        ("pore", "active", "binder"),
+        "Names of the classes, in the order of the label values.",
+        min_length=2,
+        max_length=64,
+    )
+    label_values: tuple[int, ...] | None = option(
+        None, "Values of the classes in the label files. Default: 0, 1, 2, ... in the order of `classes`."
+    )
+    label_colors: tuple[str, ...] | None = option(
+        None,
+        "Colours of the classes in coloured label images and palettes, in the order of `classes`, such as "
+        "`505050,ff0000,00ff00`. Default: coloured label images are refused, and palettes give values.",
+    )
+    ignore: int | None = option(
+        None, "Value of pixels without a label. Default: every pixel of a label image has a label."
+    )
+    ignore_color: str | None = option(
+        None, "Colour of pixels without a label, where `label_colors` is given. Default: every pixel has a label."
+    )
+    label_axes: str | None = option(
+        None, "Axes of the label arrays, as `axes` of the slices. Default: from the metadata, otherwise z, y, x."
+    )
+    pairing: Literal["name", "order"] = option(
+        "name",
+        "Label images of slices: `name` matches equal names, or the numbers in the names; `order` takes as many label "
+        "images as slices in the same order.",
+    )
+
+    @field_validator("label_colors")
+    @classmethod
+    def _colours(cls, colours: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for colour in colours or ():
+            colour_value(colour)
+        return colours
+
+    @field_validator("label_axes")
+    @classmethod
+    def _label_axes(cls, axes: str | None) -> str | None:
+        return checked_axes(axes)
+
+    @field_validator("ignore_color")
+    @classmethod
+    def _colour(cls, colour: str | None) -> str | None:
+        if colour is not None:
+            colour_value(colour)
+        return colour
 
 
 def checked_axes(axes: str | None) -> str | None:

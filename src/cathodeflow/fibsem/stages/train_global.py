@@ -2,12 +2,11 @@
 
 import logging
 
-import dask.array as da
 import numpy as np
 import torch
 
 from cathodeflow.fibsem.bundle import save_bundle
-from cathodeflow.fibsem.global_training import LabelledSlices, balanced_weights, train_network
+from cathodeflow.fibsem.global_training import LabelledSlices, balanced_weights, count_labels, train_network
 from cathodeflow.fibsem.neighbours import neighbours_of
 from cathodeflow.fibsem.options import TrainGlobal
 from cathodeflow.fibsem.split import TRAIN, VALIDATION, folds
@@ -76,8 +75,7 @@ def train_global(
     # Copies of a slice add little to validation.
     rows, validation = np.flatnonzero(role == TRAIN), np.flatnonzero((role == VALIDATION) & (table["copy"] == 0))
     # Computed in any case: every class must be present.
-    counts = da.bincount(label_volume[rows].ravel(), minlength=256).compute()
-    balanced = balanced_weights(counts, classes)
+    balanced = balanced_weights(count_labels(stored[1], near[rows]), classes)
     weights = balanced if options.class_weights == "balanced" else [1.0] * len(classes)
     seed = (options.seed or 0) + repeat
 
