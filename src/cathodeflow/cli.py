@@ -54,11 +54,16 @@ def cli(log_file: str | None, threads: int | None, **where: Any) -> None:
 def check(config: str) -> None:
     """Check the configuration file CONFIG, its sample sheets and the headers of the raw files."""
     from cathodeflow.config import load, samples
+    from cathodeflow.samples import read_metadata
 
     settings = load(config)
     for technique, sheet in samples(settings).items():
-        getattr(settings, technique).read_headers(sheet)
+        section = getattr(settings, technique)
+        section.read_headers(sheet)
         click.echo(f"{config}: {technique}: {len(sheet)} sample{'s' if len(sheet) > 1 else ''}, no problem found")
+        rows = read_metadata(section.samples, section.sample_class).values()
+        if further := list(dict.fromkeys(name for row in rows for name in row)):
+            click.echo(f"{section.samples}: further columns, kept in the records: {', '.join(further)}")
 
 
 @cli.command()

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from cathodeflow.errors import InputError, InputErrors, RenamedKeyError
+from cathodeflow.file_arguments import file_argument
+from cathodeflow.io.sources import expanded
 
 
 class Options(BaseModel):
@@ -36,6 +38,9 @@ def option(default: Any, description: str, *, unit: str | None = None, **bounds:
     return Field(default, description=description, json_schema_extra={"unit": unit} if unit else None, **bounds)
 
 
+# Numbers that YAML 1.1 takes for text, as it asks for a point before the exponent and a sign in it.
+_EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
+_TRUTH = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 # Command-line value for None, if the default is not None.
 _NONE = "none"
 
@@ -161,15 +166,47 @@ def _from_text(value: Any, field: FieldInfo) -> Any:
 def from_config(cls: type[OptionsT], section: Any, where: str) -> OptionsT:
     """Build options from a section of a YAML file, without converting text to numbers.
 
+    Except what people write and YAML takes for text: numbers such as `3e-3`, a quoted `'yes'`, and `~` and variables of
+    the environment in the names of files.
+
     Raises
     ------
     InputError
         A line for every wrong key: `where`, the key, the value and what was expected.
     """
     try:
-        return cls.model_validate_json(json.dumps(section, default=str), strict=True)
+        return cls.model_validate_json(json.dumps(_as_meant(cls, section), default=str), strict=True)
     except ValidationError as error:
         raise as_input_error(error, cls, lambda location: f"{where}: " + ".".join(map(str, location))) from None
+
+
+def _as_meant(annotation: Any, value: Any) -> Any:
+    """Replace text in a section by what was meant, as `from_config` says."""
+    if isinstance(value, dict):
+        return {key: _as_meant(_type_at(annotation, str(key)), below) for key, below in value.items()}
+    if isinstance(value, list):
+        inner = next((typing.get_args(arm) for arm in (annotation, *typing.get_args(annotation)) if is_tuple(arm)), ())
+        return [_as_meant(inner[0] if inner else None, item) for item in value]
+    if not isinstance(value, str):
+        return value
+    types_here = {annotation, *typing.get_args(annotation)}
+    if float in types_here and _EXPONENT.fullmatch(value):
+        return float(value)
+    if bool in types_here:
+        return _TRUTH.get(value.casefold(), value)
+    return expanded(value) if file_argument(annotation) else value
+
+
+def _type_at(annotation: Any, key: str) -> Any:
+    """Return the annotation of a key inside a type: that of a field, or of the values of a mapping."""
+    if typing.get_origin(annotation) is dict:
+        return typing.get_args(annotation)[1]
+    cls = _class_at(annotation, ())
+    if cls is None or key not in cls.model_fields:
+        return None
+    field = cls.model_fields[key]
+    # Pydantic takes what an alias says of a field off its annotation.
+    return typing.Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
 
 
 def as_tuples(values: Any) -> Any:

@@ -1,6 +1,8 @@
 """The record of a job: options, code, inputs, versions, figures of merit and outputs."""
 
 import getpass
+import importlib
+import json
 import os
 import platform
 import resource
@@ -18,10 +20,13 @@ from cathodeflow.io.digests import content_digest, input_digests, written_digest
 from cathodeflow.io.tables import plain, read_json, write_json
 from cathodeflow.options import Options
 from cathodeflow.provenance import git_commit, stage_reach, versions
+from cathodeflow.samples import read_metadata
 
 FORMAT = "cathodeflow-record-1"
 #: Environment variable with the name of the run, which the workflow sets from `run_name`.
 RUN = "CATHODEFLOW_RUN"
+#: Environment variable with the sample sheets, which the workflow sets: JSON, file by technique.
+SHEETS = "CATHODEFLOW_SHEETS"
 #: The part that differs between equal jobs, and the digest of the whole file.
 JOB, CHECKSUM = "job", "checksum"
 
@@ -103,7 +108,7 @@ def write_record(
             "outputs": written_digests(Path(path).parent),
         }
     )
-    content |= {"digest": content_digest(content), JOB: _job(begun, run_name)}
+    content |= {"digest": content_digest(content), JOB: _job(begun, run_name, metadata(stage.split(".")[0], sample))}
     write_json(path, {**content, CHECKSUM: content_digest(content)})
 
 
@@ -123,7 +128,7 @@ def _of_record(path: str) -> str | None:
     return content["digest"] if isinstance(content, dict) and {"digest", JOB} <= content.keys() else None
 
 
-def _job(begun: Begun | None, run_name: str | None) -> dict[str, Any]:
+def _job(begun: Begun | None, run_name: str | None, further: dict[str, str]) -> dict[str, Any]:
     begun, end = begun or Begun(psutil.Process().create_time(), 0.0), begin()
     return {
         "run_name": run_name or os.environ.get(RUN) or None,
@@ -132,8 +137,21 @@ def _job(begun: Begun | None, run_name: str | None) -> dict[str, Any]:
         "cpu_time_s": round(end.cpu - begun.cpu, 2),
         "max_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "user": user(),
+        "sample_sheet": further,
         "platform": platform.platform(),
     }
+
+
+def metadata(technique: str, sample: str) -> dict[str, str]:
+    """Return what else the sample sheet says of a sample, in columns that no stage uses; nothing for a model."""
+    sheet = json.loads(os.environ.get(SHEETS) or "{}").get(technique)
+    if not sheet:
+        return {}
+    cls = importlib.import_module(f"cathodeflow.{technique}.options").Section.sample_class
+    try:
+        return read_metadata(sheet, cls).get(sample, {})
+    except InputError:
+        return {}  # removed or changed since the run began
 
 
 def user() -> str | None:

@@ -1,6 +1,6 @@
-"""Sample sheets: tab-separated tables with one row per sample."""
+"""Sample sheets: tables with one row per sample."""
 
-import csv
+import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -10,10 +10,13 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import ValidationError, field_validator
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.sources import is_remote, list_files
-from cathodeflow.io.text import read_lines
+from cathodeflow.file_arguments import InputFile
+from cathodeflow.io.sheets import read_sheet
+from cathodeflow.io.sources import expanded, is_remote, list_files
 from cathodeflow.options import Options, as_input_error, option
 
+# A column that is so much like a known one is taken for a slip of the pen, as `frame` for `frames`.
+_CLOSE = 0.8
 # Regular expression of the name of a sample.
 SAMPLE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
 
@@ -37,7 +40,9 @@ class Sample(Options):
 class TechniqueSection(Options):
     """Base of a technique's section of the configuration; techniques add the options of their stages."""
 
-    samples: str = option(..., "Path of the sample sheet.")
+    samples: InputFile = option(
+        ..., "Path of the sample sheet: text with tabs, commas or semicolons, or an Excel workbook (.xlsx)."
+    )
 
     sample_class: ClassVar[type[Sample]] = Sample
 
@@ -114,12 +119,12 @@ SampleT = TypeVar("SampleT", bound=Sample)
 def read_samples(path: str, cls: type[SampleT]) -> dict[str, SampleT]:
     """Read a sample sheet.
 
-    Empty cells have the default; lines that begin with `#` are comments.
+    Empty cells have the default; lines that begin with `#` are comments; further columns are for `read_metadata`.
 
     Parameters
     ----------
     path : str
-        Tab-separated file with a header line.
+        Table with a header line: text with tabs, commas or semicolons, or an Excel workbook.
     cls : type
         Class of a row; its fields are the columns.
 
@@ -131,37 +136,24 @@ def read_samples(path: str, cls: type[SampleT]) -> dict[str, SampleT]:
     Raises
     ------
     InputError
-        The file is missing or has no samples, columns are unknown or missing, a value is wrong, or a name occurs twice:
-        one line each.
+        The file is missing or has no samples, a column is missing or has almost the name of another, a value is wrong,
+        or a name occurs twice: one line each.
     """
-    lines = read_lines(path, "a sample sheet")
-    try:
-        rows = list(csv.reader([line for _, line in lines], delimiter="\t"))
-    except csv.Error as error:
-        raise InputError(path, str(error), "a tab-separated sample sheet") from None
-    known, header = list(cls.model_fields), rows[0] if rows else []
-    errors = [
-        InputError(path, f"column '{name}'", "one of " + ", ".join(known)) for name in header if name not in known
-    ]
-    errors += [
-        InputError(path, "no such column", f"a column '{name}'")
-        for name, field in cls.model_fields.items()
-        if field.is_required() and name not in header
-    ]
-    errors += [
-        InputError(path, f"column '{name}' a second time", "every column once")
-        for name in sorted({name for name in header if header.count(name) > 1})
-    ]
-    errors += [InputError(path, "no samples", "one row per sample")] if len(rows) < 2 and not errors else []
+    sheet = read_sheet(path, "a sample sheet", cls.model_fields)
+    known, header = list(cls.model_fields), sheet.header
+    errors = _column_errors(path, header, cls)
+    errors += [InputError(path, "no samples", "one row per sample")] if not sheet.rows and not errors else []
     if errors:
         raise InputErrors.of(errors)
     samples: dict[str, SampleT] = {}
-    for (number, _), row in zip(lines[1:], rows[1:], strict=False):
+    for number, row in sheet.rows:
         where = f"{path} line {number}"
         try:
             if len(row) > len(header):
-                raise InputError(where, f"{len(row)} cells", f"{len(header)} cells separated by tabs")
-            sample = _parse(dict(zip(header, row, strict=False)), cls, where)
+                expected = f"{len(header)} cells separated by {sheet.delimiter}"
+                raise InputError(where, f"{len(row)} cells", expected)
+            cells = dict(zip(header, row, strict=False))
+            sample = _parse({name: cells[name] for name in known if cells.get(name)}, cls, where)
             if sample.sample in samples:
                 raise InputError(where, f"sample '{sample.sample}' a second time", "every sample name once")
             samples[sample.sample] = sample
@@ -172,8 +164,45 @@ def read_samples(path: str, cls: type[SampleT]) -> dict[str, SampleT]:
     return samples
 
 
+def read_metadata(path: str, cls: type[Sample]) -> dict[str, dict[str, str]]:
+    """Read what else a sample sheet says of each sample: the columns that no stage uses, as text by sample and name.
+
+    Raises
+    ------
+    InputError
+        The file is missing, or no sheet.
+    """
+    sheet = read_sheet(path, "a sample sheet", cls.model_fields)
+    found = {}
+    for _, row in sheet.rows:
+        cells = dict(zip(sheet.header, row, strict=False))
+        further = {name: cell for name, cell in cells.items() if cell and name not in cls.model_fields}
+        found[cells.get("sample", "")] = further
+    return found
+
+
+def _column_errors(path: str, header: list[str], cls: type[Sample]) -> list[InputError]:
+    known = list(cls.model_fields)
+    errors = []
+    for name in header:
+        close = difflib.get_close_matches(name.casefold(), known, 1, cutoff=_CLOSE)
+        if not name:
+            errors.append(InputError(path, "a column without a name", "a name in every cell of the first line"))
+        elif name not in known and close and close[0] not in header:
+            errors.append(InputError(path, f"column '{name}'", f"'{close[0]}', or a name that is less like it"))
+    errors += [
+        InputError(path, "no such column", f"a column '{name}'")
+        for name, field in cls.model_fields.items()
+        if field.is_required() and name not in header
+    ]
+    return errors + [
+        InputError(path, f"column '{name}' a second time", "every column once")
+        for name in sorted({name for name in header if header.count(name) > 1})
+    ]
+
+
 def _parse(cells: dict[str, Any], cls: type[SampleT], where: str) -> SampleT:
     try:
-        return cls.model_validate({name: text.strip() for name, text in cells.items() if text.strip()})
+        return cls.model_validate({name: expanded(text) for name, text in cells.items()})
     except ValidationError as error:
         raise as_input_error(error, cls, lambda location: f"{where}: {location[0]}") from None

@@ -347,6 +347,7 @@ def _import(
         "code": record["code"],
         "run_name": job.get("run_name"),
         "platform": job.get("platform"),
+        **{f"sheet.{name}": text for name, text in (job.get("sample_sheet") or {}).items()},
         **{f"version.{name}": version for name, version in (record.get("versions") or {}).items()},
         **_origin(f"cathodeflow {technique} {stage.replace('_', '-')}", job.get("user")),
         "mlflow.source.git.commit": record["commit"],

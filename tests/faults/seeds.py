@@ -29,7 +29,7 @@ from cathodeflow.io.frames import open_series, read_frames
 from cathodeflow.io.frames_file import read_frames_file, write_frames
 from cathodeflow.io.geometry_files import read_detector_geometry
 from cathodeflow.io.image_lists import read_rows
-from cathodeflow.io.micrographs import embedded_settings, micrograph_header, pixel_size, read_micrograph
+from cathodeflow.io.micrographs import instrument_settings, micrograph_header, read_micrograph
 from cathodeflow.io.models import load_checkpoint, load_model, save_checkpoint, save_model
 from cathodeflow.io.patch_table import TrainingPatches
 from cathodeflow.io.patches import read_patches, write_patches
@@ -124,7 +124,7 @@ def frames(path: Path) -> list[np.ndarray]:
 
 def micrograph(path: Path) -> tuple[Any, ...]:
     header = micrograph_header(str(path))
-    return header, embedded_settings(str(path)), pixel_size(str(path)), read_micrograph(str(path))
+    return header, instrument_settings(str(path)), read_micrograph(str(path))
 
 
 def slices(path: Path) -> list[np.ndarray]:

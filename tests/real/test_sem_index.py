@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cathodeflow.sem.image_table import build_index, list_images
+from cathodeflow.sem.classes import list_images
+from cathodeflow.sem.image_table import build_index
 from cathodeflow.sem.options import Index
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no {DATA}: set CATHO
 @pytest.fixture(scope="module")
 def index() -> pd.DataFrame:
     """Table of all images."""
-    return build_index(list_images(str(DATA), Index()), Index())
+    return build_index(list_images(str(DATA)), Index())
 
 
 def test_all_images_of_all_classes_are_there(index: pd.DataFrame) -> None:

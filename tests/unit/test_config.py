@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from cathodeflow.cli import cli
 from cathodeflow.config import config_class, samples, stage_flags, stage_options, stages, techniques, validate
 from cathodeflow.errors import InputError
+from cathodeflow.io.text import read_yaml
 from cathodeflow.options import leaves
 from cathodeflow.reference import markdown
 
@@ -120,3 +121,29 @@ def test_libraries_that_make_results_stale_are_installed_ones() -> None:
         validate({**demo, "reruns": {"libraries": ["torhc"]}}, "c.yaml")
     with pytest.raises(InputError, match=r"found '', expected an installed package"):
         validate({**demo, "reruns": {"libraries": [""]}}, "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "bragg:\n  train:\n    epochs: 2\n  train:\n    epochs: 5\n",
+            "c.yaml line 4: found 'train' a second time, expected every key once",
+        ),
+        ("seed: 1\nseed: 1\n", "c.yaml line 2: found 'seed' a second time, expected every key once"),
+        ("# nothing yet\n", "c.yaml: found an empty file, expected a mapping of settings"),
+    ],
+)
+def test_yaml_that_would_be_taken_for_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text(text)
+    with pytest.raises(InputError) as error:
+        read_yaml("c.yaml")
+    assert str(error.value) == message
+
+
+def test_yaml_keys_of_a_merge_may_be_set_again(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\n")
+    assert read_yaml(str(tmp_path / "c.yaml"))["b"] == {"x": 3, "y": 2}

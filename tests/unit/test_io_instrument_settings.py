@@ -1,9 +1,14 @@
+import base64
 import math
+import struct
 from datetime import datetime
 
 import pytest
 
-from cathodeflow.io.instrument_settings import parse_fei, parse_sidecar, parse_time, parse_zeiss
+from cathodeflow.io.instrument_settings import parse_sidecar
+from cathodeflow.io.instruments import fei, phenom, tescan, zeiss
+from cathodeflow.io.instruments.encoding import decode
+from cathodeflow.io.instruments.values import parse_time
 
 SEC = """[Image Info]\r
 Model : SNE-4500M Plus\r
@@ -120,7 +125,7 @@ def test_broken_values_are_left_out_and_the_rest_is_kept() -> None:
 
 
 def test_fei_takes_the_gain_of_the_detector_that_was_used() -> None:
-    found = parse_fei(
+    found = fei.settings(
         {
             "User": {"Date": "09/02/2019", "Time": "01:09:57 PM"},
             "System": {"SystemType": "Helios"},
@@ -146,7 +151,7 @@ def test_fei_takes_the_gain_of_the_detector_that_was_used() -> None:
 
 @pytest.mark.parametrize(("value", "expected"), [(("Mag", "5.00 K X"), 5000), (("Mag", 5.0, "K X"), 5000), (("Mag", "500 X"), 500)])  # fmt: skip
 def test_zeiss_magnification_has_thousands(value: tuple[object, ...], expected: float) -> None:
-    assert parse_zeiss({"ap_mag": value}) == {"magnification": expected, "maker": "Zeiss"}
+    assert zeiss.settings({"ap_mag": value}) == {"magnification": expected, "maker": "Zeiss"}
 
 
 @pytest.mark.parametrize(
@@ -157,6 +162,10 @@ def test_zeiss_magnification_has_thousands(value: tuple[object, ...], expected: 
         ("22/09/2019", (2019, 9, 22)),
         ("2019/09/02", (2019, 9, 2)),
         ("02 Sep 2019", (2019, 9, 2)),
+        ("2. März 2019", (2019, 3, 2)),
+        ("15 Okt. 2019", (2019, 10, 15)),
+        ("Aoû 15 2019", (2019, 8, 15)),
+        ("Dec 15, 2019", (2019, 12, 15)),
     ],
 )
 def test_dates_as_instruments_write_them(date: str, expected: tuple[int, int, int]) -> None:
@@ -166,3 +175,105 @@ def test_dates_as_instruments_write_them(date: str, expected: tuple[int, int, in
 @pytest.mark.parametrize("date", [None, "", "0000-00-00", "32.13.2019", "yesterday"])
 def test_no_date_is_no_error(date: str | None) -> None:
     assert parse_time(date, "12:00:00") is None
+
+
+def fei_tag(width: float, height: float, scan: tuple[int, int], bar: int) -> dict[str, dict[str, float]]:
+    return {
+        "Scan": {"PixelWidth": width, "PixelHeight": height, "HorFieldsize": width * scan[1]},
+        "Image": {"ResolutionX": scan[1], "ResolutionY": scan[0]},
+        "PrivateFei": {"DatabarHeight": bar},
+    }
+
+
+@pytest.mark.parametrize(
+    ("tag", "shape", "pixel", "bar"),
+    [
+        # As scanned, with and without its bar.
+        (fei_tag(250e-9, 250e-9, (884, 1024), 59), (943, 1024), 250, 59),
+        (fei_tag(250e-9, 250e-9, (884, 1024), 59), (884, 1024), 250, 0),
+        (fei_tag(250e-9, 250e-9, (884, 1024), 0), (884, 1024), 250, 0),
+        # Half as large when saved: the bar as high as ever, or scaled too.
+        (fei_tag(125e-9, 125e-9, (1768, 2048), 59), (943, 1024), 250, 59),
+        (fei_tag(125e-9, 125e-9, (1768, 2048), 120), (944, 1024), 250, 60),
+        # Twice as many columns scanned as lines: saved with square pixels.
+        (fei_tag(125e-9, 250e-9, (884, 2048), 59), (943, 1024), 250, None),
+        # Cropped later: its pixels are as they were; where the bar was, nobody knows.
+        (fei_tag(250e-9, 250e-9, (884, 1024), 59), (300, 256), 250, None),
+    ],
+)
+def test_fei_images_that_were_scaled_or_cropped(
+    tag: dict[str, dict[str, float]], shape: tuple[int, int], pixel: float, bar: int | None
+) -> None:
+    found = fei.settings(tag, shape)
+    assert found["pixel_nm"] == pytest.approx(pixel) and found.get("bar_rows") == bar
+
+
+def test_zeiss_gives_the_pixel_of_this_image() -> None:
+    tags = {"ap_pixel_size": ("Pixel Size", 5.825, "nm"), "ap_width": ("Width", 5.965, "µm")}
+    assert zeiss.settings(tags, (384, 512))["pixel_nm"] == pytest.approx(11.65, abs=0.001)
+    assert zeiss.settings(tags, (768, 1024))["pixel_nm"] == pytest.approx(5.825, abs=0.001)
+    tags["ap_image_pixel_size"] = ("Image Pixel Size", 900.0, "pm")
+    assert zeiss.settings(tags, (384, 512))["pixel_nm"] == pytest.approx(0.9)
+
+
+def test_tescan_tags_in_pieces() -> None:
+    text = "[MAIN]\nDate=2019-09-02\nMagnification=500\nPixelSizeX=2.671e-007\nImageStripSize=120\n[SEM]\nHV=20000.0\n"
+    pieces = [(1, bytes(range(256))), (2, text.encode("latin-1") + b"\0"), (3, b"\0" * 20)]
+    tag = b"".join(struct.pack("<IH", len(piece), kind) + piece for kind, piece in pieces)
+    for given in (tag, tag + b"\xff" * 9, text.encode()):
+        found = parse_sidecar(tescan.tag_text(given))
+        assert found["voltage_kv"] == 20 and found["bar_rows"] == 120 and found["pixel_nm"] == pytest.approx(267.1)
+    assert parse_sidecar(tescan.tag_text(b"\1\2\3" * 50)) == {}
+
+
+def test_jeol_says_how_large_the_image_is_above_its_bar() -> None:
+    text = "$CM_FORMAT JEOL/SEM\n$CM_FULL_SIZE 1280 960\n$CM_MAG 5000\n"
+    assert parse_sidecar(text, (1024, 1280))["bar_rows"] == 64
+    assert "bar_rows" not in parse_sidecar(text, (960, 1280)) and "bar_rows" not in parse_sidecar(text, (512, 640))
+
+
+FEI_XML = """<?xml version="1.0" encoding="utf-8"?>
+<Metadata xmlns="http://example.org"><Instrument><Manufacturer>FEI Company</Manufacturer><InstrumentClass>Helios</InstrumentClass>
+</Instrument><Acquisition><AcquisitionDatetime>2021-06-03T15:20:11</AcquisitionDatetime></Acquisition>
+<Optics><AccelerationVoltage>5000</AccelerationVoltage><WorkingDistance>0.0041</WorkingDistance></Optics>
+<BinaryResult><PixelSize><X unit="m">2.5E-09</X><Y unit="m">2.5E-09</Y></PixelSize></BinaryResult>
+<Detectors><ScanningDetector><DetectorName>TLD</DetectorName></ScanningDetector></Detectors></Metadata>"""
+MEMENTO = """<?xml version="1.0" encoding="utf-8"?><MementoItemCollection><item><key><string>Beam</string></key><value>
+<MementoItem><Name>Beam</Name><MementoItemSection><item><value><MementoItem><Name>HighVoltage</Name><anyType>5000</anyType>
+</MementoItem></value></item><item><value><MementoItem><Name>PixelWidth</Name><anyType>2.5e-9</anyType></MementoItem></value>
+</item></MementoItemSection></MementoItem></value></item></MementoItemCollection>"""
+
+
+@pytest.mark.parametrize("coded", [False, True])
+def test_fei_settings_as_xml(coded: bool) -> None:
+    texts = [text.encode("utf-8-sig") for text in (FEI_XML, MEMENTO)]
+    new, memento = (base64.b64encode(text) + b"\0" if coded else text for text in texts)
+    found = fei.xml_settings(new)
+    assert found.pop("focus") == pytest.approx(4.1) and found.pop("pixel_nm") == pytest.approx(2.5)
+    assert found == {
+        "time": datetime(2021, 6, 3, 15, 20, 11),
+        "voltage_kv": 5,
+        "detector": "TLD",
+        "maker": "FEI Company Helios",
+    }
+    assert fei.xml_settings(memento) == {"voltage_kv": 5, "pixel_nm": pytest.approx(2.5), "maker": "FEI"}
+    assert fei.xml_settings(new[:-40]) == {}
+
+
+def test_phenom_xml() -> None:
+    text = (
+        '<?xml version="1.0" encoding="utf-8"?><FeiImage><pixelWidth unit="nm">134.3</pixelWidth><databarHeight>64'
+        '</databarHeight><workingDistance unit="mm">5.1</workingDistance><time>2021-06-03T15:20:11</time></FeiImage>'
+    )
+    assert phenom.settings(text) == {
+        "time": datetime(2021, 6, 3, 15, 20, 11), "pixel_nm": 134.3, "focus": pytest.approx(5.1), "maker": "Phenom", "bar_rows": 64,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "latin-1", "cp932", "gb18030"]
+)
+def test_a_micrometre_in_any_encoding(encoding: str) -> None:
+    unit = "μm" if encoding in ("cp932", "gb18030") else "µm"
+    text = f"[SemImageFile]\nInstructName=SU8000\nMagnification=500\nWorkingDistance=8000 {unit}\n"
+    assert parse_sidecar(decode(text.encode(encoding)))["focus"] == pytest.approx(8)

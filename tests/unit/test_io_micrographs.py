@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.micrographs import (
@@ -143,7 +143,7 @@ def test_a_jpeg_whose_end_was_never_written_is_refused(tmp_path: Path) -> None:
 
 def test_several_pages_are_refused_but_a_thumbnail_is_none(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "two.tif", np.stack([GREY, GREY]))
-    with pytest.raises(InputError, match="found 2 pages, expected one image"):
+    with pytest.raises(InputError, match="found 2 pages, expected one image of full size"):
         read_micrograph(str(tmp_path / "two.tif"))
     tifffile.imwrite(tmp_path / "stack.tif", np.stack([GREY] * 5), imagej=True)
     with pytest.raises(InputError, match="found 5 pages"):
@@ -152,6 +152,58 @@ def test_several_pages_are_refused_but_a_thumbnail_is_none(tmp_path: Path) -> No
         writer.write(GREY)
         writer.write(GREY[::4, ::4], subfiletype=1)
     np.testing.assert_array_equal(read_micrograph(str(tmp_path / "small.tif")), GREY)
+    # Some instruments do not mark the thumbnail, or put it first.
+    for pages in ([GREY, GREY[::4, ::4]], [GREY[::4, ::4], GREY]):
+        with tifffile.TiffWriter(tmp_path / "unmarked.tif") as writer:
+            for page in pages:
+                writer.write(page)
+        np.testing.assert_array_equal(read_micrograph(str(tmp_path / "unmarked.tif")), GREY)
+        assert micrograph_header(str(tmp_path / "unmarked.tif"))[:2] == GREY.shape
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_as_they_say(tmp_path: Path, orientation: int) -> None:
+    stored = Image.fromarray(GREY)
+    exif = Image.Exif()
+    exif[274] = orientation
+    stored.save(tmp_path / "a.jpg", exif=exif, quality=100)
+    stored.save(tmp_path / "a.png", exif=exif)
+    tifffile.imwrite(tmp_path / "a.tif", GREY, extratags=[(274, 3, 1, orientation, True)])
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png")))
+    for name in ("a.png", "a.tif", "a.jpg"):
+        found = read_micrograph(str(tmp_path / name))
+        assert micrograph_header(str(tmp_path / name))[:2] == found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, atol=0 if name != "a.jpg" else 8)
+
+
+def test_inks_become_grey(tmp_path: Path) -> None:
+    inks = np.zeros((20, 30, 4), np.uint8)
+    inks[:10, :, 3], inks[10:, :, :3] = 55, 155
+    tifffile.imwrite(tmp_path / "a.tif", inks, photometric="separated")
+    found = read_micrograph(str(tmp_path / "a.tif"))
+    assert (found[:10] == 200).all() and (found[10:] == 100).all()
+
+
+def test_what_stands_behind_a_jpeg_image_is_no_part_of_it(tmp_path: Path) -> None:
+    Image.fromarray(GREY).save(tmp_path / "a.jpg")
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "b.jpg").write_bytes(data + b"SEMDATA\xff\xda\x01\x02" * 3)
+    np.testing.assert_array_equal(read_micrograph(str(tmp_path / "b.jpg")), read_micrograph(str(tmp_path / "a.jpg")))
+    (tmp_path / "c.jpg").write_bytes(data[: len(data) // 2] + bytes(len(data) // 2))
+    with pytest.raises(InputError, match="a truncated JPEG file"):
+        read_micrograph(str(tmp_path / "c.jpg"))
+
+
+def test_settings_at_the_end_of_a_file(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((943, 1024), np.uint8))
+    text = "[User]\r\nDate=06/03/2021\r\nTime=03:20:11 PM\r\n[Beam]\r\nHV=5000\r\n[Image]\r\nResolutionX=1024\r\nResolutionY=884\r\n"
+    text += "[PrivateFei]\r\nDatabarHeight=59\r\n[Scan]\r\nPixelWidth=2.5e-9\r\nPixelHeight=2.5e-9\r\n"
+    with open(tmp_path / "a.tif", "ab") as file:
+        file.write(text.encode() + b"\0")
+    found = embedded_settings(str(tmp_path / "a.tif"))
+    assert found == {
+        "time": datetime(2021, 6, 3, 15, 20, 11), "voltage_kv": 5, "pixel_nm": pytest.approx(2.5), "maker": "FEI", "bar_rows": 59,
+    }  # fmt: skip
 
 
 def test_a_huge_header_is_refused_before_memory_is_taken(tmp_path: Path) -> None:

@@ -74,3 +74,20 @@ def test_names_that_are_not_utf8_are_named_never_skipped(tmp_path):
     (folder / os.fsdecode(b"\xfcbrig")).mkdir()
     with pytest.raises(InputError, match="not in UTF-8"):
         subfolders(str(folder))
+
+
+def test_a_folder_named_like_a_pattern_is_that_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("raw[1]", "raw1", "raw2"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "f1.tif").touch()
+    assert list_files("raw[1]/*.tif") == list_files("raw[1]") == ["raw[1]/f1.tif"]
+    assert list_files("raw[12]/f[1].tif") == ["raw1/f1.tif", "raw2/f1.tif"]
+    assert list_files(str(tmp_path / "raw[1]" / "f[1].tif")) == [str(tmp_path / "raw[1]" / "f1.tif")]
+    assert list_files("raw*/*.tif") == ["raw1/f1.tif", "raw2/f1.tif", "raw[1]/f1.tif"]
+
+
+def test_what_systems_leave_in_folders_is_no_data(tmp_path):
+    for name in ("f1.tif", "Thumbs.db", "desktop.ini", ".DS_Store", "._f1.tif"):
+        (tmp_path / name).touch()
+    assert list_files(str(tmp_path)) == list_files(f"{tmp_path}/*") == [f"{tmp_path}/f1.tif"]

@@ -43,6 +43,11 @@ class Find(Options):
     augment: Augment = option(Augment(), "Augmentation.")
 
 
+class Files(Options):
+    model: InputFile | None = option(None, "A file.")
+    title: str = option("", "Any text.")
+
+
 GOT: list[Find] = []
 
 
@@ -120,8 +125,8 @@ def test_a_nested_option_is_a_key_of_its_group_in_yaml_and_a_flag() -> None:
     wanted = Find(augment=Augment(flip=True, rotate90=False))
     assert from_config(Find, {"augment": {"flip": True, "rotate90": False}}, "c.yaml") == wanted
     assert parse("--augment-flip --no-augment-rotate90") == wanted
-    with pytest.raises(InputError, match=r"^c\.yaml: augment\.flip: found 'yes', expected a valid boolean$"):
-        from_config(Find, {"augment": {"flip": "yes"}}, "c.yaml")
+    with pytest.raises(InputError, match=r"^c\.yaml: augment\.flip: found 'maybe', expected a valid boolean$"):
+        from_config(Find, {"augment": {"flip": "maybe"}}, "c.yaml")
     with pytest.raises(InputError, match=r"^c\.yaml: augment\.flop: found an unknown key, expected 'flip'$"):
         from_config(Find, {"augment": {"flop": True}}, "c.yaml")
     with pytest.raises(InputError, match=r"^--augment-flip: found 'maybe', expected a valid boolean"):
@@ -181,7 +186,7 @@ def test_what_a_stage_needs_is_asked_for() -> None:
         ({"min_valu": 3}, "c.yaml: min_valu: found an unknown key, expected 'min_value'"),
         ({"min_value": -1}, "c.yaml: min_value: found -1, expected greater than or equal to 0"),
         ({"min_value": "3"}, "c.yaml: min_value: found '3', expected a valid number"),
-        ({"skip": "yes"}, "c.yaml: skip: found 'yes', expected a valid boolean"),
+        ({"skip": "maybe"}, "c.yaml: skip: found 'maybe', expected a valid boolean"),
         ({"engine": "fast"}, "c.yaml: engine: found 'fast', expected 'union_find' or 'findpeaks'"),
         ({"stop": 2.5}, "c.yaml: stop: found 2.5, expected a valid integer"),
         ({"sizes": 3}, "c.yaml: sizes: found 3, expected a valid array"),
@@ -191,6 +196,16 @@ def test_wrong_section_is_one_line(section: dict[str, object], message: str) -> 
     with pytest.raises(InputError) as error:
         from_config(Find, section, "c.yaml")
     assert str(error.value) == message
+
+
+def test_what_people_write_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    section = {"min_value": "3e1", "offset": "-2.5E-1", "skip": "yes", "augment": {"flip": "No"}}
+    found = from_config(Find, section, "c.yaml")
+    assert (found.min_value, found.offset, found.skip, found.augment.flip) == (30, -0.25, True, False)
+    monkeypatch.setenv("NETWORKS", "/networks")
+    assert from_config(Files, {"model": "$NETWORKS/a.pt", "title": "3e1 $NETWORKS"}, "c.yaml") == Files(
+        model="/networks/a.pt", title="3e1 $NETWORKS"
+    )
 
 
 def test_all_wrong_keys_are_told_at_once() -> None:

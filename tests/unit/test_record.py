@@ -33,8 +33,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def record(name: str = "r.json", **more: Any) -> dict[str, Any]:
-    write_record(name, stage="bragg.train", sample="model", options=Train(), metrics={"loss": 0.5}, **more)
+def record(name: str = "r.json", sample: str = "model", **more: Any) -> dict[str, Any]:
+    write_record(name, stage="bragg.train", sample=sample, options=Train(), metrics={"loss": 0.5}, **more)
     return json.loads(Path(name).read_text())
 
 
@@ -99,6 +99,18 @@ def test_name_of_the_run_comes_from_the_call_or_the_workflow(folder: Path, monke
     monkeypatch.setenv("CATHODEFLOW_RUN", "beamtime 7")
     assert record()["job"]["run_name"] == "beamtime 7"
     assert record(run_name="by hand")["job"]["run_name"] == "by hand"
+
+
+def test_further_columns_of_the_sheet_are_kept_with_the_sample(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("scans.tsv").write_text("sample\tframes\ttemperature\ns\tx.h5\t25\nt\ty.h5\t40\n")
+    monkeypatch.setenv("CATHODEFLOW_SHEETS", '{"bragg": "scans.tsv"}')
+    before = record(sample="s")
+    assert before["job"]["sample_sheet"] == {"temperature": "25"}
+    assert record(sample="model")["job"]["sample_sheet"] == {}
+    # It is no result: another remark makes no other record.
+    Path("scans.tsv").write_text("sample\tframes\ttemperature\ns\tx.h5\t26\n")
+    WRITTEN.clear()
+    assert record(sample="s")["digest"] == before["digest"]
 
 
 def test_inputs_of_every_kind_have_digests(folder: Path) -> None:

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
+import openpyxl
 import pytest
 
 from cathodeflow.errors import InputError
 from cathodeflow.options import option
-from cathodeflow.samples import Sample, read_samples
+from cathodeflow.samples import Sample, read_metadata, read_samples
 
 
 class Scan(Sample):
@@ -39,7 +40,7 @@ def test_spreadsheet_export_with_byte_order_mark_and_windows_lines(tmp_path: Pat
     [
         ("sample\tframes\na\tx\na\ty\n", "line 3: found sample 'a' a second time, expected every sample name once"),
         ("sample\trole\tframes\na\ttraining\tx\n", "line 2: role: found 'training', expected 'train' or 'measure'"),
-        ("sample\tframe\na\tx\n", "found column 'frame', expected one of sample, role, frames, state"),
+        ("sample\tframe\na\tx\n", "found column 'frame', expected 'frames', or a name that is less like it"),
         ("sample\tframes\n../up\tx\n", "line 2: sample: found '../up', expected"),
         ("sample\tframes\n", "found no samples, expected one row per sample"),
         ("", "found no such column, expected a column 'sample'"),
@@ -66,3 +67,64 @@ def test_every_wrong_row_is_told(tmp_path: Path) -> None:
 def test_missing_sheet(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="found no such file, expected a sample sheet"):
         read_samples(str(tmp_path / "none.tsv"), Scan)
+
+
+def test_a_column_that_no_stage_uses_is_kept(tmp_path: Path) -> None:
+    path = sheet(tmp_path, "sample\tframes\ttemperature [C]\toperator\na\tx\t25\tNN\nb\ty\t40\t\n")
+    assert list(read_samples(path, Scan)) == ["a", "b"]
+    assert read_metadata(path, Scan) == {
+        "a": {"temperature [C]": "25", "operator": "NN"},
+        "b": {"temperature [C]": "40"},
+    }
+
+
+WANTED = {"a": Scan(sample="a", role="train", frames="x/ß, 1.tif", state=0.5), "b": Scan(sample="b", frames="y")}
+
+
+@pytest.mark.parametrize("mark", ["\t", ",", ";"])
+@pytest.mark.parametrize(
+    ("encoding", "line_end"),
+    [("utf-8", "\n"), ("utf-8-sig", "\r\n"), ("utf-16", "\r\n"), ("cp1252", "\r\n"), ("utf-8", "\r")],
+)
+def test_sheets_as_spreadsheets_save_them(tmp_path: Path, mark: str, encoding: str, line_end: str) -> None:
+    rows = [
+        ["Sample ", "Role", "frames", " State", ""],
+        ["a", "train", '"x/ß, 1.tif"', "0.5", ""],
+        ["b", "", "y", "", ""],
+        [""] * 5,
+    ]
+    path = tmp_path / "scans.txt"
+    path.write_bytes(line_end.join(mark.join(row) for row in rows).encode(encoding))
+    assert read_samples(str(path), Scan) == WANTED
+
+
+def test_a_workbook_is_a_sheet(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (
+        ["sample", "role", "frames", "state", "run"],
+        ["a", "train", "x/ß, 1.tif", 0.5, 7],
+        [None] * 5,
+        ["b", None, "y", None, None],
+    ):
+        book.active.append(row)
+    path = str(tmp_path / "scans.xlsx")
+    book.save(path)
+    assert read_samples(path, Scan) == WANTED
+    assert read_metadata(path, Scan) == {"a": {"run": "7"}, "b": {}}
+    (tmp_path / "scans.xlsx").write_bytes((tmp_path / "scans.xlsx").read_bytes()[:2000])
+    with pytest.raises(
+        InputError, match=r"scans\.xlsx: found an error .*, expected a sample sheet as an Excel workbook"
+    ):
+        read_samples(path, Scan)
+
+
+def test_paths_may_have_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BEAMTIME", "/data/42")
+    monkeypatch.setenv("HOME", "/home/nn")
+    path = sheet(tmp_path, "sample\tframes\na\t$BEAMTIME/a\nb\t${BEAMTIME}/b\nc\t~/c\nd\td$1\n")
+    assert [scan.frames for scan in read_samples(path, Scan).values()] == [
+        "/data/42/a",
+        "/data/42/b",
+        "/home/nn/c",
+        "d$1",
+    ]

@@ -13,11 +13,13 @@ from PIL import Image
 from cathodeflow.errors import InputError
 from cathodeflow.io.image_lists import image_files, raw_files
 from cathodeflow.io.tables import read_table, write_table
+from cathodeflow.sem.classes import ImageRow, list_images
 from cathodeflow.sem.data_sets import simulated_files
-from cathodeflow.sem.image_table import ImageRow, build_index, list_images, odd_images
+from cathodeflow.sem.image_table import build_index, odd_images
 from cathodeflow.sem.options import Index
 
-KNOWN = Index(compositions=("333", "811"))
+CLASSES = ("333", "811")
+KNOWN = Index(compositions=CLASSES)
 
 
 def write_image(path: Path, seed: int, *, bar: int = 6, time: str | None = None) -> NDArray[np.uint8]:
@@ -45,7 +47,7 @@ def folders(tmp_path: Path) -> Path:
 
 def index_of(source: Path, bad: list[InputError] | None = None, **options: object) -> pd.DataFrame:
     known = Index.model_validate(KNOWN.model_dump() | options)
-    return build_index(list_images(str(source), known), known, bad=bad)
+    return build_index(list_images(str(source), known.compositions, known.states), known, bad=bad)
 
 
 def lines(error: pytest.ExceptionInfo[InputError]) -> list[str]:
@@ -78,7 +80,7 @@ def test_rows_are_in_order_of_class_time_and_natural_name(folders: Path) -> None
 
 
 def test_the_index_does_not_depend_on_the_order_of_files(folders: Path) -> None:
-    rows = list_images(str(folders), KNOWN)
+    rows = list_images(str(folders), CLASSES)
     pd.testing.assert_frame_equal(build_index(rows, KNOWN), build_index(rows[::-1], KNOWN))
 
 
@@ -94,6 +96,32 @@ def test_a_state_in_full_is_the_same_class_as_none(folders: Path) -> None:
     index = index_of(folders)
     assert index["label"].unique().tolist() == ["333", "333_cycled", "811_formation"]
     assert index["name"].iloc[0] == "333_pristine/i_2.png"
+
+
+def test_any_class_needs_no_list(folders: Path) -> None:
+    (folders / "333").rename(folders / "LFP")
+    (folders / "333_cycled").rename(folders / "graphite_fine")
+    rows = list_images(str(folders))
+    found = {row.label: (row.composition, row.state) for row in rows}
+    assert found == {
+        "LFP": ("LFP", "pristine"),
+        "graphite_fine": ("graphite_fine", "pristine"),
+        "811_formation": ("811", "formation"),
+    }
+    rows = list_images(str(folders), states=("coarse", "fine", "formation"))
+    assert {row.label: row.state for row in rows}["graphite_fine"] == "fine"
+    table = folders.parent / "t.csv"
+    table.write_text(
+        f"image,composition,state\n{rows[0].image},LFP,fresh\n{rows[1].image},LFP,\n{rows[2].image},,fresh\n"
+    )
+    with pytest.raises(InputError) as error:
+        list_images(str(table))
+    assert lines(error) == [f"{table} line 4: found no composition, expected the class of the image"]
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:3]))
+    assert [row.label for row in list_images(str(table))] == ["LFP_fresh", "LFP"]
+    (folders / "a{b}").mkdir()
+    with pytest.raises(InputError, match=r"found a class 'a\{b\}', expected a name without"):
+        list_images(str(folders))
 
 
 def test_duplicates_are_marked_and_left_out_whatever_their_bars(folders: Path) -> None:
@@ -131,7 +159,7 @@ def test_everything_wrong_with_folders_is_told_at_once(folders: Path) -> None:
     write_image(folders / "NCM" / "a.png", 3)
     (folders / ".hidden").mkdir()
     with pytest.raises(InputError) as error:
-        list_images(str(folders), KNOWN)
+        list_images(str(folders), CLASSES)
     assert [line.removeprefix(str(folders)).split(", expected")[0] for line in lines(error)] == [
         ": found 1 images outside of class folders",
         "/811_cycled/deep: found a folder in a class folder",
@@ -145,7 +173,7 @@ def test_everything_wrong_with_folders_is_told_at_once(folders: Path) -> None:
 def test_no_data_is_named(source: str, found: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=found):
-        list_images(str(tmp_path / source), KNOWN)
+        list_images(str(tmp_path / source), CLASSES)
 
 
 def test_bad_files_and_small_classes_are_told_at_once(folders: Path) -> None:
@@ -187,7 +215,7 @@ def test_a_given_bar_is_taken_and_must_leave_something(folders: Path) -> None:
 
 def test_several_data_sets_are_pooled_under_names_of_their_own(folders: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "more" / "333" / "i_0.png", 500)
-    rows = list_images(str(folders), KNOWN, data_set="a") + list_images(str(tmp_path / "more"), KNOWN, data_set="b")
+    rows = list_images(str(folders), CLASSES, data_set="a") + list_images(str(tmp_path / "more"), CLASSES, data_set="b")
     index = build_index(rows, KNOWN)
     assert index["name"].is_unique and {"a/333/i_0.png", "b/333/i_0.png"} < set(index["name"])
 
@@ -207,7 +235,7 @@ def test_a_table_says_class_session_and_split(separator: str, tmp_path: Path) ->
     table = tmp_path / ("table.tsv" if separator == "\t" else "table.csv")
     table.write_text(text.replace(",", separator), encoding="utf-8-sig")
     images = [str(tmp_path / "images" / f"{number}.png") for number in range(3)]
-    assert list_images(str(table), KNOWN) == [
+    assert list_images(str(table), CLASSES) == [
         ImageRow(images[0], "333/0.png", "333", "pristine", "333", "s1", "train"),
         ImageRow(images[1], "333_cycled/1.png", "333", "cycled", "333_cycled"),
         ImageRow(images[2], "811/2.png", "811", "pristine", "811", "s2", "test"),
@@ -221,7 +249,7 @@ def test_equal_file_names_in_a_table_get_names_of_their_own(tmp_path: Path) -> N
     for folder in ("a", "b"):
         write_image(tmp_path / folder / "i.png", ord(folder))
     (tmp_path / "t.csv").write_text("image,composition\na/i.png,333\nb/i.png,333\n")
-    names = [row.name for row in list_images(str(tmp_path / "t.csv"), KNOWN)]
+    names = [row.name for row in list_images(str(tmp_path / "t.csv"), CLASSES)]
     assert len(set(names)) == 2
 
 
@@ -229,7 +257,7 @@ def test_everything_wrong_with_a_table_is_told_at_once(tmp_path: Path) -> None:
     write_image(tmp_path / "0.png", 0)
     (tmp_path / "t.csv").write_text(TABLE + "0.png,334,old,,\n1.png,333,,,training\n")
     with pytest.raises(InputError) as error:
-        list_images(str(tmp_path / "t.csv"), KNOWN)
+        list_images(str(tmp_path / "t.csv"), CLASSES)
     assert [line.split("found ")[1].split(", expected")[0] for line in lines(error)] == [
         "composition '334'",
         "state 'old'",

@@ -10,6 +10,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.sem.backbones import Backbone
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
 from cathodeflow.sem.image_predictions import cut_tiles, predict_image, predict_images, tile_places
+from cathodeflow.sem.info_bar import find_info_bar
 from cathodeflow.sem.model import SemNetwork
 from cathodeflow.sem.ood import feature_statistics, ood_score
 from cathodeflow.sem.options import Predict, Train
@@ -71,16 +72,16 @@ def test_tiles_cover_everything_overlap_enough_and_are_the_fewest(rows, cols, hi
 def test_a_published_image_has_twelve_tiles_above_its_bar():
     image = np.random.default_rng(0).integers(20, 220, (960, 1280), dtype=np.uint8)
     image[896:] = 0
-    tiles = cut_tiles(image, pixels=448, side=224, margin=1, overlap=0.25, bar_rows=None)
+    tiles = cut_tiles(image, pixels=448, side=224, margin=1, overlap=0.25, bar_rows=find_info_bar(image))
     assert tiles.crops.shape == (12, 224, 224) and tiles.bar_rows == 64 and tiles.extent == (448, 448)
     assert tiles.places.max(axis=0).tolist() == [895 - 448, 1280 - 448]
     row, col = tiles.places[6]
     block = image[row : row + 448, col : col + 448].reshape(224, 2, 224, 2).mean((1, 3))
     assert np.abs(tiles.crops[6] - block).max() <= 0.5
-    half = cut_tiles(image, pixels=None, side=224, margin=1, overlap=0.25, bar_rows=None)
+    half = cut_tiles(image, pixels=None, side=224, margin=1, overlap=0.25, bar_rows=find_info_bar(image))
     assert half.extent == (480, 640) and len(half.places) == 3 * 3
     finer = cut_tiles(
-        image, pixels=448, side=224, margin=1, overlap=0.25, bar_rows=None, pixel_nm=20.0, own_pixel_nm=40.0
+        image, pixels=448, side=224, margin=1, overlap=0.25, bar_rows=64, pixel_nm=20.0, own_pixel_nm=40.0
     )
     assert finer.extent == (224, 224)
 
@@ -88,7 +89,7 @@ def test_a_published_image_has_twelve_tiles_above_its_bar():
 def test_an_image_is_the_mean_of_its_tiles_calibrated_and_its_depth_does_not_matter(trained):
     model, metadata = trained
     image = grain(np.random.default_rng(5), 2)
-    tiles = cut_tiles(image, pixels=32, side=32, margin=1, overlap=0.25, bar_rows=None)
+    tiles = cut_tiles(image, pixels=32, side=32, margin=1, overlap=0.25, bar_rows=find_info_bar(image))
     found = predict_image(model, metadata, tiles, device="cpu")
     with torch.no_grad():
         batch = torch.from_numpy(tiles.crops[:, None]).float() / 255
@@ -97,7 +98,9 @@ def test_an_image_is_the_mean_of_its_tiles_calibrated_and_its_depth_does_not_mat
     np.testing.assert_allclose(found.of_tiles, of_tiles, atol=1e-5)
     np.testing.assert_allclose(found.probabilities, apply_mean_temperature(of_tiles.mean(0)[None], 0.6)[0], atol=1e-5)
     assert found.ood_score == pytest.approx(ood_score(features.mean(0)[None], metadata["statistics"])[0], rel=1e-4)
-    deep_tiles = cut_tiles(image.astype(np.uint16) * 257, pixels=32, side=32, margin=1, overlap=0.25, bar_rows=None)
+    deep_tiles = cut_tiles(
+        image.astype(np.uint16) * 257, pixels=32, side=32, margin=1, overlap=0.25, bar_rows=find_info_bar(image)
+    )
     deep = predict_image(model, metadata, deep_tiles, device="cpu")
     assert np.argmax(deep.probabilities) == 1
 
@@ -107,7 +110,7 @@ def test_all_tiles_go_through_the_network_together(trained):
     sizes = []
     handle = model.backbone.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
     tiles = cut_tiles(
-        grain(np.random.default_rng(5), 2, 73, 100), pixels=32, side=32, margin=1, overlap=0.25, bar_rows=None
+        grain(np.random.default_rng(5), 2, 73, 100), pixels=32, side=32, margin=1, overlap=0.25, bar_rows=12
     )
     predict_image(model, metadata, tiles, device="cpu")
     handle.remove()
@@ -125,7 +128,7 @@ def test_images_of_any_size_are_classified_and_ranked_and_the_one_out_of_distrib
     def read(name):
         if name == "broken":
             raise InputError("broken", "text", "an image")
-        return images[name], None
+        return images[name], {}
 
     table = predict_images(model, metadata, ["broken", *images], read, CPU)
     assert table["rank"].tolist() == list(range(1, 13))
@@ -155,14 +158,26 @@ def test_images_of_any_size_are_classified_and_ranked_and_the_one_out_of_distrib
 def test_a_given_bar_is_taken_and_a_needed_pixel_size_asked_for(trained):
     model, metadata = trained
     image = grain(np.random.default_rng(2), 2)
-    table = predict_images(model, metadata, ["a"], lambda _: (image, None), Predict(device="cpu", bar_rows=40))
+    table = predict_images(model, metadata, ["a"], lambda _: (image, {}), Predict(device="cpu", bar_rows=40))
     assert table["bar_rows"].tolist() == [40]
     scaled = metadata | {"pixel_nm": 10.0}
-    table = predict_images(model, scaled, ["a"], lambda _: (image, None), CPU)
+    table = predict_images(model, scaled, ["a"], lambda _: (image, {}), CPU)
     assert "no pixel size" in table["problem"][0]
-    table = predict_images(model, scaled, ["a"], lambda _: (np.kron(image, np.ones((2, 2), np.uint8)), 5.0), CPU)
+    table = predict_images(
+        model, scaled, ["a"], lambda _: (np.kron(image, np.ones((2, 2), np.uint8)), {"pixel_nm": 5.0}), CPU
+    )
     assert table["prediction"][0] == "622" and table["bar_rows"][0] == 24
     with pytest.raises(InputError, match="network: found no statistics"):
-        predict_images(model, metadata | {"statistics": None}, ["a"], lambda _: (image, None), CPU)
+        predict_images(model, metadata | {"statistics": None}, ["a"], lambda _: (image, {}), CPU)
     with pytest.raises(InputError, match="images: found none"):
-        predict_images(model, metadata, [], lambda _: (image, None), CPU)
+        predict_images(model, metadata, [], lambda _: (image, {}), CPU)
+
+
+def test_what_the_instrument_says_of_its_bar_counts_before_the_image(trained):
+    model, metadata = trained
+    image = grain(np.random.default_rng(2), 2)
+    table = predict_images(model, metadata, ["a"], lambda _: (image, {"bar_rows": 0}), CPU)
+    assert table["bar_rows"].tolist() == [0]
+    # Not where that is more than a bar can be.
+    table = predict_images(model, metadata, ["a"], lambda _: (image, {"bar_rows": 60}), CPU)
+    assert table["bar_rows"].tolist() == [12]

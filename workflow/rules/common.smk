@@ -1,4 +1,5 @@
 import gc
+import json
 import os
 import re
 import shlex
@@ -15,7 +16,7 @@ from cathodeflow.io.known_digests import KnownDigests
 from cathodeflow.io.notes import Notes
 from cathodeflow.io.runs import join_as_run
 from cathodeflow.io.sources import is_remote
-from cathodeflow.io.text import restart_in_utf8
+from cathodeflow.io.text import read_yaml, restart_in_utf8
 from cathodeflow.parallel import graphics_card
 from cathodeflow.provenance import code_parameter
 from cathodeflow.samples import SAMPLE_NAME
@@ -36,6 +37,9 @@ gc.freeze()
 gc.set_threshold(200_000, 20, 100)
 
 try:
+    for path in workflow.configfiles if workflow.is_main_process else ():
+        # Snakemake takes the last of equal keys silently.
+        read_yaml(path)
     CONFIG = settings.validate(config, CONFIG_FILES)
     # A job in a separate process, as on a cluster, does not check the raw files of all samples again.
     SAMPLES = settings.samples(CONFIG, checked=workflow.is_main_process)
@@ -184,6 +188,9 @@ PROCESSES = CONFIG.processes.devices * CONFIG.processes.num_nodes
 # Resources of a training with several processes: Slurm starts them itself; elsewhere the first one starts the others.
 PARALLEL = dict(mpi="srun", nodes=CONFIG.processes.num_nodes, tasks=PROCESSES, tasks_per_gpu=1) if PROCESSES > 1 else {}
 os.environ.update(CATHODEFLOW_LAUNCHER=cluster.launcher(CONFIG.processes))
+
+# Records have what else the sample sheets say of a sample, which is no parameter of a job either.
+os.environ.update(CATHODEFLOW_SHEETS=json.dumps({name: getattr(CONFIG, name).samples for name in SAMPLES}))
 
 # The name of the run is stored in the records, and is no parameter of a job either.
 if CONFIG.run_name:

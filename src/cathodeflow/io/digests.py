@@ -7,11 +7,11 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from glob import glob
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cathodeflow.io.atomic import WRITTEN
+from cathodeflow.io.sources import matching
 
 #: Minimum size of files whose digests are cached; they are hashed again if size, time of change or inode differ.
 REMEMBERED_BYTES = 2**20
@@ -93,7 +93,7 @@ def _input_digest(path: str) -> str | None:
         return remembered_digest(path)
     if os.path.isfile(manifest):
         return file_digest(manifest)
-    found = Path(path).rglob("*") if os.path.isdir(path) else map(Path, glob(path, recursive=True))
+    found = Path(path).rglob("*") if os.path.isdir(path) else map(Path, matching(path))
     files = {file.as_posix(): remembered_digest(file) for file in sorted(found) if file.is_file()}
     return content_digest(files) if files else None
 

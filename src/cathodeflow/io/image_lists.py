@@ -9,7 +9,7 @@ from natsort import natsorted
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.formats import micrograph_suffixes
-from cathodeflow.io.sources import folder_files, require_printable
+from cathodeflow.io.sources import folder_files, matching, require_printable
 from cathodeflow.io.text import read_lines
 
 TABLE_SUFFIXES = (".csv", ".tsv")
@@ -61,7 +61,7 @@ def image_files(source: str) -> list[str]:
     elif os.path.lexists(source):
         found, what = [source], ""
     else:
-        matches = [path for path in glob.glob(source, recursive=True) if os.path.isfile(path)]
+        matches = [path for path in matching(source) if os.path.isfile(path)]
         found = _sorted(filter(is_image, matches))
         what = f"{len(matches)} files that match, none of them an image" if matches else "no such file or folder"
     if not found:

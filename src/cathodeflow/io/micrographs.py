@@ -12,6 +12,7 @@ from cathodeflow.io.formats import detect_format
 from cathodeflow.io.guard import MAX_PIXELS, guarded, one_line
 from cathodeflow.io.image_lists import image_files, sidecar_file
 from cathodeflow.io.instrument_settings import parse_sidecar
+from cathodeflow.io.instruments.encoding import decode
 from cathodeflow.io.raw_format import ImageHeader, ImageReader
 
 Grey = NDArray[np.uint8] | NDArray[np.uint16]
@@ -83,8 +84,8 @@ def read_micrograph(path: str) -> Grey:
 def embedded_settings(path: str) -> dict[str, Any]:
     """Read the instrument settings that are stored in the image file itself.
 
-    Supported are the TIFF tags of FEI and Thermo Fisher, Zeiss and TESCAN, the texts of Hitachi and JEOL in the
-    description of a TIFF, the date of TIFF and EXIF, and the metadata that rosettasciio reads.
+    Supported are the TIFF tags of FEI and Thermo Fisher, Phenom, Zeiss and TESCAN, the texts of Hitachi and JEOL in the
+    description or at the end of a TIFF, the date of TIFF and EXIF, and the metadata that rosettasciio reads.
 
     Returns
     -------
@@ -101,24 +102,23 @@ def embedded_settings(path: str) -> dict[str, Any]:
         return reader.settings(path)
 
 
-def pixel_size(path: str) -> float | None:
-    """Read the pixel size [nm] from the sidecar or the file itself; None if neither has it.
+def instrument_settings(path: str) -> dict[str, Any]:
+    """Read the instrument settings from the file itself and from its sidecar, which counts where both have them.
 
     Raises
     ------
     InputError
-        The file cannot be read.
+        A file cannot be read.
     """
-    text = sidecar_text(path)
-    size = parse_sidecar(text).get("pixel_nm") if text else None
-    return size or embedded_settings(path).get("pixel_nm")
+    header, text = micrograph_header(path), sidecar_text(path)
+    return embedded_settings(path) | (parse_sidecar(text, (header.rows, header.cols)) if text else {})
 
 
 def sidecar_text(path: str) -> str | None:
     """Read the text file that the instrument wrote with an image; None if there is none.
 
-    UTF-8, UTF-16 with its mark, Korean (cp949) or, failing these, Latin-1; see
-    `cathodeflow.io.image_lists.sidecar_file` for its names.
+    In any encoding of `cathodeflow.io.instruments.encoding`; see `cathodeflow.io.image_lists.sidecar_file` for its
+    names.
 
     Raises
     ------
@@ -133,13 +133,7 @@ def sidecar_text(path: str) -> str | None:
             data = file.read(_MAX_SIDECAR)
     except OSError as error:
         raise InputError(name, f"an error ({one_line(error)})", "a readable text file") from error
-    first = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    for encoding in (first, "cp949"):
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return data.decode("latin-1")
+    return decode(data)
 
 
 def _open(path: str) -> tuple[ImageReader, str]:

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.instrument_settings import as_text, parse_time
+from cathodeflow.io.instruments.values import as_text, parse_time
+from cathodeflow.io.orientation import TAG, upright, upright_shape
 from cathodeflow.io.raw_format import FrameHeader, ImageHeader
 
 _CHANNELS = {"1": 1, "L": 1, "P": 1, "I;16": 1, "I;16B": 1, "LA": 2, "PA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
@@ -45,13 +46,21 @@ def image_header(path: str, kind: str) -> ImageHeader:
     with Image.open(path, formats=(kind,)) as image:
         if image.mode not in _CHANNELS:
             raise InputError(path, f"an image of mode {image.mode}", "a grey or colour image")
-        return ImageHeader(image.height, image.width, 1 if image.mode == "1" else 8, _CHANNELS[image.mode])
+        rows, cols = upright_shape(image.height, image.width, image.getexif().get(TAG))
+        return ImageHeader(rows, cols, 1 if image.mode == "1" else 8, _CHANNELS[image.mode])
 
 
 def read_image(path: str, kind: str) -> NDArray[Any]:
-    """Read an image as grey (row, col) or as 8-bit colour (row, col, 3)."""
+    """Read an image, turned as it says itself, as grey (row, col) or as 8-bit colour (row, col, 3)."""
     with Image.open(path, formats=(kind,)) as image:
-        return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+        pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+        return upright(pixels, image.getexif().get(TAG))
+
+
+def orientation(path: str, kind: str) -> Any:
+    """Return the tag that says how an image is stored, None without one."""
+    with Image.open(path, formats=(kind,)) as image:
+        return image.getexif().get(TAG)
 
 
 def exif_settings(path: str, kind: str) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def list_files(source: str) -> list[str]:
     elif os.path.lexists(pattern):
         files, found = [pattern], "nothing"
     else:
-        files = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)]
+        files = [path for path in matching(pattern) if os.path.isfile(path) and not _is_litter(path)]
         found = "no file of this name" if glob.escape(pattern) == pattern else "no file that matches"
     if not files:
         raise InputError(source, found, "a file, a pattern that matches files, or a folder with files")
@@ -90,6 +90,28 @@ def store_files(store: str) -> list[str]:
     """List all files of a Zarr store, sorted."""
     found = [os.path.join(folder, name) for folder, _, names in os.walk(store) for name in names]
     return sorted(path for path in found if os.path.basename(path) != ".snakemake_timestamp")
+
+
+def matching(pattern: str) -> list[str]:
+    """List what a glob pattern matches; a folder or file of the very name, such as `raw[1]`, is taken literally."""
+    parts = pattern.split(os.sep)
+    for i, part in enumerate(parts):
+        # Parts before it are escaped where they must be, so that glob finds this one only as it stands.
+        if glob.escape(part) != part and glob.glob(os.sep.join([*parts[:i], glob.escape(part)])):
+            parts[i] = glob.escape(part)
+    return glob.glob(os.sep.join(parts), recursive=True)
+
+
+def expanded(path: str) -> str:
+    """Return a path with `~` and environment variables such as `$DATA` or `${DATA}` replaced.
+
+    Examples
+    --------
+    >>> os.environ["BEAMTIME"] = "/data/42"
+    >>> expanded("$BEAMTIME/*.h5"), expanded("raw/*.h5")
+    ('/data/42/*.h5', 'raw/*.h5')
+    """
+    return os.path.expanduser(os.path.expandvars(path))
 
 
 def folder_files(folder: str) -> list[str]:
@@ -152,6 +174,12 @@ def files_read(source: str) -> list[str]:
     return list(dict.fromkeys(files))
 
 
+def _is_litter(path: str) -> bool:
+    """Whether a file is one that Windows leaves in folders; those of other systems are hidden."""
+    return os.path.basename(path).casefold() in ("thumbs.db", "ehthumbs.db", "desktop.ini")
+
+
 def _is_wanted(entry: os.DirEntry[str]) -> bool:
     # A broken link is kept, so that reading reports it by name.
-    return not entry.name.startswith(".") and (entry.is_file() or (entry.is_symlink() and not entry.is_dir()))
+    named = not entry.name.startswith(".") and not _is_litter(entry.name)
+    return named and (entry.is_file() or (entry.is_symlink() and not entry.is_dir()))

@@ -1,6 +1,5 @@
 """Check all outputs of a stage before it computes anything."""
 
-import glob
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.outputs import IsOurs, require_replaceable
-from cathodeflow.io.sources import is_remote, list_files, split_source
+from cathodeflow.io.sources import is_remote, list_files, matching, split_source
 
 
 def require_outputs(
@@ -68,7 +67,7 @@ def _listed(source: str) -> list[str]:
     pattern, _ = split_source(source)
     if is_remote(pattern):
         return []
-    found = [pattern, *glob.glob(pattern, recursive=True)]
+    found = [pattern, *matching(pattern)]
     with suppress(InputError):  # what is wrong with an input, its reader says
         found += list_files(source)
     return found

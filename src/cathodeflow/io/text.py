@@ -79,19 +79,43 @@ def read_yaml(path: str) -> dict[str, Any]:
     Raises
     ------
     InputError
-        The file is missing or not YAML, or does not contain a mapping, or has more than 100,000 values.
+        The file is missing or not YAML, does not contain a mapping, has a key twice, or more than 100,000 values.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_OnceLoader)
     except FileNotFoundError:
         raise InputError(path, "no such file", "a configuration file") from None
+    except _RepeatedKeyError as error:
+        raise InputError(f"{path} line {error.line}", f"'{error.key}' a second time", "every key once") from None
     except (OSError, ValueError, TypeError, RecursionError, OverflowError, AttributeError, yaml.YAMLError) as error:
         raise InputError(path, " ".join(str(error).split())[:300], "a YAML file") from None
+    if values is None:
+        raise InputError(path, "an empty file", "a mapping of settings")
     if not isinstance(values, dict):
         raise InputError(path, f"a {type(values).__name__}", "a mapping of settings")
     if _size(values, {}) > _MAX_VALUES:
         raise InputError(path, "aliases that expand to too many values", f"at most {_MAX_VALUES} values")
     return values
+
+
+class _RepeatedKeyError(Exception):
+    def __init__(self, key: str, line: int) -> None:
+        super().__init__(key)
+        self.key, self.line = key, line
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """Loader that does not take the last of several equal keys silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Construct a mapping of keys that stand in it once; those of a merge (`<<`) may be set again."""
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise _RepeatedKeyError(key.value, key.start_mark.line + 1)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def write_yaml(path: _Path, values: Mapping[str, Any]) -> None:

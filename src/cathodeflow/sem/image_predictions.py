@@ -14,7 +14,7 @@ from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.learning import resolve_device
 from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
-from cathodeflow.sem.info_bar import find_info_bar
+from cathodeflow.sem.info_bar import bar_of
 from cathodeflow.sem.model import SemNetwork
 from cathodeflow.sem.ood import ood_score
 from cathodeflow.sem.options import Predict
@@ -22,8 +22,8 @@ from cathodeflow.sem.predictions import network_outputs
 from cathodeflow.sem.resample import shrink, to_uint8
 
 Grey = NDArray[np.uint8] | NDArray[np.uint16]
-#: Image as stored and the size of its pixels [nm], None if unknown.
-Micrograph = tuple[Grey, float | None]
+#: Image as stored and the settings of its instrument, as far as they are known.
+Micrograph = tuple[Grey, dict[str, Any]]
 
 # Tiles per batch: all tiles of a usual image, within the memory that the largest images need.
 _TOGETHER = 128
@@ -81,7 +81,7 @@ def cut_tiles(
     side: int,
     overlap: float,
     margin: int,
-    bar_rows: int | None,
+    bar_rows: int,
     pixel_nm: float | None = None,
     own_pixel_nm: float | None = None,
 ) -> Tiles:
@@ -95,8 +95,8 @@ def cut_tiles(
         Options of the crops (`options.Crops`).
     overlap : float
         Minimum overlap of neighbouring tiles (`tile_places`).
-    bar_rows : int, optional
-        Rows of the information bar [px]. Default: detected.
+    bar_rows : int
+        Rows of the information bar [px].
     own_pixel_nm : float, optional
         Pixel size of the image [nm], needed if `pixel_nm` is given.
 
@@ -106,8 +106,7 @@ def cut_tiles(
         The image is smaller than a tile, or its pixel size is needed and unknown.
     """
     rows, cols = image.shape
-    bar = find_info_bar(image) if bar_rows is None else bar_rows
-    usable = rows - bar - (margin if bar else 0)
+    usable = rows - bar_rows - (margin if bar_rows else 0)
     if pixels is None:
         extent = (rows // 2, cols // 2)
     else:
@@ -115,12 +114,12 @@ def cut_tiles(
             raise InputError("image", "no pixel size", f"one, as the network takes pixels of {pixel_nm:g} nm")
         extent = (round(pixels * pixel_nm / own_pixel_nm) if pixel_nm and own_pixel_nm else pixels,) * 2
     if not 0 < extent[0] <= usable or not 0 < extent[1] <= cols:
-        size = f"{max(usable, 0)} x {cols} px" + (f" above a bar of {bar} rows" if bar else "")
+        size = f"{max(usable, 0)} x {cols} px" + (f" above a bar of {bar_rows} rows" if bar_rows else "")
         raise InputError("image", size, f"at least {extent[0]} x {extent[1]} px, the input of the network")
-    grey = to_uint8(image, bar_rows=bar)
+    grey = to_uint8(image, bar_rows=bar_rows)
     places = tile_places(usable, cols, extent=extent, overlap=overlap)
     crops = [shrink(grey[row : row + extent[0], col : col + extent[1]], side=side) for row, col in places]
-    return Tiles(np.stack(crops), places, extent, bar)
+    return Tiles(np.stack(crops), places, extent, bar_rows)
 
 
 class ImagePrediction(NamedTuple):
@@ -195,14 +194,13 @@ def predict_images(
 
     def load(name: str) -> tuple[str, Tiles | InputError]:
         try:
-            image, own_pixel_nm = read(name)
+            image, settings = read(name)
         except InputError as error:
             return name, error
         try:
-            tiles = cut_tiles(
-                image, overlap=options.overlap, bar_rows=options.bar_rows, own_pixel_nm=own_pixel_nm, **geometry
-            )
-            return name, tiles
+            bar, _ = bar_of(image, settings, options.bar_rows)
+            own = settings.get("pixel_nm")
+            return name, cut_tiles(image, overlap=options.overlap, bar_rows=bar, own_pixel_nm=own, **geometry)
         except InputError as error:
             return name, InputError(name, error.found, error.expected)
 

@@ -5,73 +5,32 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from natsort import natsort_keygen
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.image_lists import images_in, is_table, read_rows, subfolders
-from cathodeflow.io.instrument_settings import SETTINGS, parse_sidecar
-from cathodeflow.io.micrographs import embedded_settings, micrograph_header, read_micrograph, sidecar_text
+from cathodeflow.io.instrument_settings import SETTINGS
+from cathodeflow.io.micrographs import instrument_settings, micrograph_header, read_micrograph
 from cathodeflow.io.raw_format import ImageHeader
 from cathodeflow.parallel import ordered_map
-from cathodeflow.sem.info_bar import crop_bar, find_info_bar
+from cathodeflow.sem.classes import SPLITS, ImageRow
+from cathodeflow.sem.info_bar import bar_of, crop_bar
 from cathodeflow.sem.options import Index
 
-SPLITS = ("train", "validation", "test", "left out")
 _TEXTS = ("detector", "maker")
 # Columns in which the images of a class usually agree.
 _ALIKE = ("rows", "cols", "bit_depth", "channels", "bar_rows", "magnification")
 _THREADS = 4
 #: Columns of a table of images.
 COLUMNS = (
-    *("image", "name", "label", "composition", "state", "session", "time", *ImageHeader._fields, "bar_rows"),
+    *("image", "name", "label", "composition", "state", "session", "time", *ImageHeader._fields),
+    *("bar_rows", "bar_source"),
     *(name for name in SETTINGS if name != "time"),
     *("mean", "deviation", "sha256", "duplicate_of", "split"),
 )  # fmt: skip
-
-
-class ImageRow(NamedTuple):
-    """An image and its entries in the data set; names are unique within the data set."""
-
-    image: str
-    name: str
-    composition: str
-    state: str
-    label: str
-    session: str | None = None
-    split: str | None = None
-
-
-def list_images(images: str, options: Index, *, data_set: str | None = None) -> list[ImageRow]:
-    """List the images of a data set with their classes, without opening them.
-
-    Parameters
-    ----------
-    images : str
-        Folder of class folders named `<composition>` or `<composition>_<state>`; or a table, see
-        `cathodeflow.io.image_lists.read_rows`. Without a state, images have the first one.
-    options : Index
-        Compositions and states that may occur.
-    data_set : str, optional
-        Prefix of the names of the images, which keeps those of several data sets apart.
-
-    Returns
-    -------
-    list of ImageRow
-        By class in natural order of the files, or as in the table.
-
-    Raises
-    ------
-    InputError
-        No such folder, class folders that are unknown or empty, images outside of them, or rows of a table with an
-        unknown class or split, or whose image is missing: a line each.
-    """
-    rows = (_table_images if is_table(images) else _folder_images)(images, options.compositions, options.states)
-    prefix = f"{data_set}/" if data_set else ""
-    return [row._replace(name=prefix + row.name) for row in rows]
 
 
 def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputError] | None = None) -> pd.DataFrame:
@@ -91,8 +50,8 @@ def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputErro
     DataFrame
         A row for every image, sorted by label, time (unknown last) and name in natural order, with the columns
         `image`, `name`, `label`, `composition`, `state`, `session`, `time`, `rows`, `cols` (of the file) [px],
-        `bit_depth`, `channels`, `bar_rows`, `magnification`, `voltage_kv`, `detector`, `pixel_nm`, `brightness`,
-        `contrast`, `focus`, `maker`, `mean`, `deviation` (mean and standard deviation of the intensity above the bar,
+        `bit_depth`, `channels`, `bar_rows`, `bar_source` (what says so), `magnification`, `voltage_kv`, `detector`,
+        `pixel_nm`, `brightness`, `contrast`, `focus`, `maker`, `mean`, `deviation` (of the intensity above the bar,
         in 0..1), `sha256` (of the pixels above the bar), `duplicate_of` (name of the first identical image) and
         `split`. Unknown values are missing in the sense of `isna`. Duplicates have the split `left out`.
 
@@ -165,73 +124,13 @@ def pool(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return table
 
 
-def _folder_images(folder: str, compositions: Sequence[str], states: Sequence[str]) -> list[ImageRow]:
-    if not os.path.isdir(folder):
-        found = "a file" if os.path.exists(folder) else "no such folder"
-        raise InputError(folder, found, "a folder of class folders, or a table (.csv, .tsv)")
-    classes = {f"{composition}_{state}": (composition, state) for composition in compositions for state in states}
-    classes |= {composition: (composition, states[0]) for composition in compositions}
-    expected = f"a class folder: {'|'.join(compositions)}, alone or with _{'|_'.join(states)}"
-    errors: list[InputError] = []
-    rows: list[ImageRow] = []
-    if outside := images_in(folder):
-        errors.append(InputError(folder, f"{len(outside)} images outside of class folders", "class folders only"))
-    folders = subfolders(folder)
-    if not folders:
-        errors.append(InputError(folder, "no folder in it", expected))
-    for path in folders:
-        name = os.path.basename(path)
-        if name not in classes:
-            errors.append(InputError(path, f"an unknown class '{name}'", expected))
-            continue
-        errors += [InputError(inner, "a folder in a class folder", "images") for inner in subfolders(path)]
-        files = images_in(path)
-        if not files:
-            errors.append(InputError(path, "no image", "images of the class"))
-        composition, state = classes[name]
-        label = _label(composition, state, states)
-        rows += [ImageRow(file, f"{name}/{os.path.basename(file)}", composition, state, label) for file in files]
-    if errors:
-        raise InputErrors.of(errors)
-    return rows
-
-
-def _table_images(table: str, compositions: Sequence[str], states: Sequence[str]) -> list[ImageRow]:
-    errors: list[InputError] = []
-    rows: list[ImageRow] = []
-    for number, cells in read_rows(table):
-        where = f"{table} line {number}"
-        composition, state = cells.get("composition", ""), cells.get("state", states[0])
-        split, image = cells.get("split"), cells["image"]
-        if composition not in compositions:
-            errors.append(InputError(where, f"composition '{composition}'", "one of " + ", ".join(compositions)))
-        if state not in states:
-            errors.append(InputError(where, f"state '{state}'", "one of " + ", ".join(states)))
-        if split not in (None, *SPLITS):
-            errors.append(InputError(where, f"split '{split}'", "one of " + ", ".join(SPLITS) + ", or nothing"))
-        if not os.path.isfile(image):
-            errors.append(InputError(where, f"image '{image}', which does not exist", "the path of an image"))
-        label = _label(composition, state, states)
-        name = f"{label}/{os.path.basename(image)}"
-        rows.append(ImageRow(image, name, composition, state, label, cells.get("session"), split))
-    if errors:
-        raise InputErrors.of(errors)
-    times = Counter(row.name for row in rows)
-    return [row if times[row.name] == 1 else row._replace(name=f"{row.label}/{row.image}") for row in rows]
-
-
-def _label(composition: str, state: str, states: Sequence[str]) -> str:
-    return composition if state == states[0] else f"{composition}_{state}"
-
-
 def _examine(row: ImageRow, bar_rows: int | None) -> dict[str, Any] | InputError:
     try:
         header, image = micrograph_header(row.image), read_micrograph(row.image)
-        bar = find_info_bar(image) if bar_rows is None else bar_rows
+        settings = instrument_settings(row.image)
+        bar, source = bar_of(image, settings, bar_rows)
         if bar >= header.rows:
             raise InputError(row.image, f"{header.rows} rows", f"more than the {bar} rows of the bar")
-        text = sidecar_text(row.image)
-        settings = embedded_settings(row.image) | (parse_sidecar(text) if text else {})
     except InputError as error:
         return error
     pixels = np.ascontiguousarray(crop_bar(image, bar))
@@ -241,6 +140,7 @@ def _examine(row: ImageRow, bar_rows: int | None) -> dict[str, Any] | InputError
         **row._asdict(),
         **ImageHeader._asdict(header),
         "bar_rows": bar,
+        "bar_source": source,
         **{key: settings.get(key) for key in SETTINGS},
         "mean": float(pixels.mean(dtype=np.float64)) / scale,
         "deviation": float(pixels.std(dtype=np.float64)) / scale,

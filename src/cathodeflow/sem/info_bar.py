@@ -1,5 +1,6 @@
 """The information bar that instruments print below a micrograph: detected and cropped."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,32 @@ def find_info_bar(image: NDArray[np.uint8] | NDArray[np.uint16]) -> int:
         if clean[start] and edge and _is_bar(even[start:], clean[start:]):
             best = start
     return len(grey) - _sharpest(grey, best) if best else 0
+
+
+def bar_of(
+    image: NDArray[np.uint8] | NDArray[np.uint16], settings: Mapping[str, Any], given: int | None
+) -> tuple[int, str]:
+    """Return the rows of the information bar and what says so.
+
+    Parameters
+    ----------
+    image : (row, col) uint8 or uint16
+    settings : mapping
+        Of the instrument, `bar_rows` among them where it knows.
+    given : int, optional
+        Rows that the user gave.
+
+    Returns
+    -------
+    rows : int
+    source : {"option", "instrument", "image"}
+    """
+    if given is not None:
+        return given, "option"
+    rows = settings.get("bar_rows")
+    if rows is not None and 0 <= rows <= _MAX_SHARE * image.shape[0]:
+        return int(rows), "instrument"
+    return find_info_bar(image), "image"
 
 
 def crop_bar(image: NDArray[Any], bar_rows: int) -> NDArray[Any]:

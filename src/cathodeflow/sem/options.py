@@ -53,12 +53,15 @@ class Simulate(Options):
 class Index(Options):
     """Class folders or a table of images -> one table of all images with their metadata."""
 
-    compositions: tuple[str, ...] = option(
-        ("333", "523", "622", "811"), "Compositions of the cathode, as in the names of the class folders."
+    compositions: tuple[str, ...] | None = option(
+        None,
+        "Materials that may occur, such as [LFP, graphite]; any other is refused. Default: those of the class folders "
+        "or the table.",
     )
-    states: tuple[str, ...] = option(
-        ("pristine", "formation", "cycled"),
-        "States of the electrode, in order; a folder name without a state means the first one.",
+    states: tuple[str, ...] | None = option(
+        None,
+        "States of the electrode that may occur, in order; images without one are in the first. Default: pristine, "
+        "formation, cycled; without `compositions`, a table may have any state.",
         min_length=1,
     )
     bar_rows: int | None = option(
@@ -71,9 +74,9 @@ class Index(Options):
 
     @field_validator("compositions")
     @classmethod
-    def _one_word(cls, compositions: tuple[str, ...]) -> tuple[str, ...]:
-        if not compositions or any(not name or "_" in name for name in compositions):
-            raise ValueError("names without '_', which separates composition and state")
+    def _some(cls, compositions: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if compositions is not None and not all(compositions):
+            raise ValueError("names")
         return compositions
 
 
@@ -401,7 +404,7 @@ class Section(TechniqueSection):
             raise InputErrors.of(errors)
 
     def read_headers(self, samples: dict[str, DataSet]) -> None:
-        """Read the headers of all images.
+        """Read the names of all classes and the headers of all images.
 
         Raises
         ------
@@ -409,9 +412,19 @@ class Section(TechniqueSection):
             A line for every file that cannot be used.
         """
         from cathodeflow.io.micrographs import micrograph_header
+        from cathodeflow.sem.classes import list_images
 
         errors = []
         for name, data_set in samples.items():
+            try:
+                if data_set.role == "train" and not data_set.simulated:
+                    list_images(data_set.images, self.index.compositions, self.index.states)
+            except InputError as error:
+                errors += [
+                    InputError(f"{self.samples}: data set '{name}': {problem.where}", problem.found, problem.expected)
+                    for problem in error.errors
+                ]
+                continue
             skip = self.index.on_bad_file if data_set.role == "train" else self.predict.on_bad_file
             for path in [] if data_set.simulated or skip == "skip" else image_files(data_set.images):
                 try:

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+# Markers of the end of the image, of fill bytes, and of those that no length follows: data, restarts, a start.
+_END, _FILL = 0xD9, 0xFF
+_WITHOUT_LENGTH = {0x00, 0x01, _FILL, *range(0xD0, 0xD9)}
+
+
 def _frame_header(path: str, dataset: str | None) -> FrameHeader:
     from cathodeflow.io import pillow
 
@@ -36,9 +41,24 @@ def _read_image(path: str) -> NDArray[Any]:
     # Decoders fill missing pixels with grey if the end of a file was never written but the file has the right size.
     with open(path, "rb") as file:
         data = file.read()
-    if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+    if not _is_complete(data):
         raise InputError(path, "a truncated JPEG file", "a complete JPEG image")
     return pillow.read_image(path, "JPEG")
+
+
+def _is_complete(data: bytes) -> bool:
+    """Whether the image has its end; what instruments write behind it does not count."""
+    at = 2
+    while 0 <= (at := data.find(b"\xff", at)) < len(data) - 1:
+        marker = data[at + 1]
+        if marker == _END:
+            return True
+        if marker in _WITHOUT_LENGTH:
+            at += 2 if marker != _FILL else 1
+            continue
+        # A segment; that of a scan is followed by its data, in which other bytes than markers come next.
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return False
 
 
 def _settings(path: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from cathodeflow.errors import InputError
+from cathodeflow.io.orientation import upright, upright_shape
 from cathodeflow.io.raw_format import (
     FrameHeader,
     FrameReader,
@@ -34,15 +35,24 @@ def _read_frames(path: str, header: FrameHeader, indices: range) -> Iterator[NDA
 
 
 def _image_header(path: str) -> ImageHeader:
+    from cathodeflow.io import pillow
+
     with open(path, "rb") as file:
         head = file.read(26)
     if head[12:16] != b"IHDR" or len(head) < 26:
         raise InputError(path, "a PNG file without a header", "a complete PNG image")
     cols, rows = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    rows, cols = upright_shape(rows, cols, pillow.orientation(path, "PNG"))
     return ImageHeader(rows, cols, head[24], {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[head[25]])
 
 
 def _read_image(path: str) -> NDArray[Any]:
+    from cathodeflow.io import pillow
+
+    return upright(_read_stored(path), pillow.orientation(path, "PNG"))
+
+
+def _read_stored(path: str) -> NDArray[Any]:
     import imagecodecs
     import numpy as np
     from PIL import Image

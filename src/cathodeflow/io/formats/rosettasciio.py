@@ -8,13 +8,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.instrument_settings import parse_time
+from cathodeflow.io.instruments.values import NM, parse_time
 from cathodeflow.io.raw_format import ImageHeader, ImageReader, RawFormat
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_NM = {"nm": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "mm": 1e6, "m": 1e9}
 
 
 def _image_header(path: str) -> ImageHeader:
@@ -33,7 +31,7 @@ def _settings(path: str) -> dict[str, Any]:
     general = found["metadata"].get("General", {})
     instrument = found["metadata"].get("Acquisition_instrument", {}).get("SEM", {})
     axis = found["axes"][-1]
-    factor = _NM.get(str(axis.get("units")))
+    factor = NM.get(str(axis.get("units")))
     known = {
         "time": parse_time(str(general.get("date", "")), str(general.get("time", ""))),
         "magnification": instrument.get("magnification"),

@@ -10,7 +10,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.instrument_settings import as_text, parse_fei, parse_sidecar, parse_time, parse_zeiss
+from cathodeflow.io.instrument_settings import END_BYTES, parse_end, parse_tags
+from cathodeflow.io.instruments.values import as_text
+from cathodeflow.io.orientation import TAG, upright, upright_shape
 from cathodeflow.io.raw_format import (
     FrameConditions,
     FrameHeader,
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 # Its warnings are harmless, or the same problem is raised as an InputError.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
-_TESCAN_TAG = 50431
 # The plugin NDFileTIFF of areaDetector writes attributes as texts from this tag on.
 _FIRST_ATTRIBUTE = 65010
 
@@ -127,12 +128,15 @@ def _conditions(path: str, header: FrameHeader, omega_name: str | None) -> Frame
     return FrameConditions(*np.array(found).T)
 
 
-def _only_page(tiff: tifffile.TiffFile, path: str) -> tifffile.TiffPage:
-    """Return the only image of a TIFF file; reduced copies and masks are ignored."""
+def _image_page(tiff: tifffile.TiffFile, path: str) -> tifffile.TiffPage:
+    """Return the image of a TIFF file: the only one of full size, without reduced copies and masks."""
     pages = [page for page in _pages(tiff, path) if not (page.subfiletype & 5)]
+    largest = max((page.imagelength * page.imagewidth for page in pages), default=0)
+    # Instruments store a thumbnail beside the image, not always marked as one.
+    pages = [page for page in pages if 2 * page.imagelength * page.imagewidth > largest]
     count = max(len(pages), int((tiff.imagej_metadata or {}).get("images", 1)))
     if count != 1:
-        raise InputError(path, f"{count} pages", "one image per file; save each page as a separate file")
+        raise InputError(path, f"{count} pages", "one image of full size per file; save each page as a separate file")
     return pages[0]
 
 
@@ -140,14 +144,15 @@ def _image_header(path: str) -> ImageHeader:
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
-        page = _only_page(tiff, path)
-        if page.axes not in ("YX", "YXS", "SYX") or page.photometric not in (0, 1, 2, 3, 6):
+        page = _image_page(tiff, path)
+        if page.axes not in ("YX", "YXS", "SYX") or page.photometric not in (0, 1, 2, 3, 5, 6):
             found = f"axes {page.axes}, photometric {getattr(page.photometric, 'name', page.photometric)}"
-            raise InputError(path, found, "a grey, palette or RGB image")
+            raise InputError(path, found, "a grey, palette, RGB or CMYK image")
         if page.dtype is None or page.dtype.kind not in "buif":
             raise InputError(path, f"values of type {page.dtype}", "integers or floats")
         bits, planes = int(page.bitspersample), page.axes == "SYX"
-        return ImageHeader(page.imagelength, page.imagewidth, bits, page.samplesperpixel, planes)
+        rows, cols = upright_shape(page.imagelength, page.imagewidth, page.tags.valueof(TAG))
+        return ImageHeader(rows, cols, bits, page.samplesperpixel, planes)
 
 
 def _read_image(path: str) -> NDArray[Any]:
@@ -156,13 +161,19 @@ def _read_image(path: str) -> NDArray[Any]:
 
     size = os.path.getsize(path)
     with tifffile.TiffFile(path) as tiff:
-        page = _only_page(tiff, path)
+        page = _image_page(tiff, path)
         parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
         if not parts or any(at + length > size or not length for at, length in parts):
             raise InputError(path, f"a truncated file of {size} bytes", "a complete TIFF image")
         pixels = page.asarray()
         if page.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, -1)
+        pixels = upright(pixels, page.tags.valueof(TAG))
+        if page.photometric == 5 and pixels.dtype.kind == "u":
+            # Inks cover the paper one after the other.
+            white = np.iinfo(pixels.dtype).max
+            inks = 1 - pixels[..., :4].astype(np.float64) / white
+            return np.rint(inks[..., :3] * inks[..., 3:] * white).astype(pixels.dtype)
         if page.photometric == 3:
             # The colours of a palette always have 16 bits.
             return (np.asarray(page.colormap)[:, pixels] >> 8).astype(np.uint8).transpose(1, 2, 0)
@@ -178,13 +189,21 @@ def _settings(path: str) -> dict[str, Any]:
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
-        page = tiff.pages[0]
-        settings = {"time": parse_time(as_text(page.tags.valueof(306)).replace(":", "-", 2))}
-        settings |= parse_sidecar(as_text(page.tags.valueof(270)))
-        settings |= parse_sidecar(as_text(page.tags.valueof(_TESCAN_TAG)))
-        settings |= parse_zeiss(tiff.sem_metadata) if tiff.is_sem else {}
-        settings |= parse_fei(tiff.fei_metadata) if tiff.is_fei else {}
-        return {key: value for key, value in settings.items() if value is not None}
+        page = _image_page(tiff, path)
+        shape = upright_shape(page.imagelength, page.imagewidth, page.tags.valueof(TAG))
+        # Some files have the tags of the instrument in their first page alone.
+        tags = {tag.code: _value(tiff, tag) for tag in (*tiff.pages[0].tags, *page.tags)}
+        settings = parse_tags(tags, shape)
+        tiff.filehandle.seek(max(0, os.path.getsize(path) - END_BYTES))
+        return parse_end(tiff.filehandle.read(END_BYTES), shape) | settings
+
+
+def _value(tiff: tifffile.TiffFile, tag: tifffile.TiffTag) -> Any:
+    """Return the value of a tag, as bytes where tifffile expects a text of keys and finds none."""
+    if tag.code not in (34680, 34682) or tag.value:
+        return tag.value
+    tiff.filehandle.seek(tag.valueoffset)
+    return tiff.filehandle.read(tag.valuebytecount)
 
 
 def _volume_header(path: str, dataset: str | None) -> VolumeHeader | None:

@@ -6,7 +6,8 @@ import pandas as pd
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.tables import write_csv, write_table
-from cathodeflow.sem.image_table import build_index, list_images, odd_images
+from cathodeflow.sem.classes import list_images, similar_labels
+from cathodeflow.sem.image_table import build_index, odd_images
 from cathodeflow.sem.options import Index
 from cathodeflow.stage import Metrics, OutputFile, Source, stage
 
@@ -35,7 +36,7 @@ def index(
     InputError
         A line for every image, class folder or row that cannot be used.
     """
-    rows = list_images(images, options, data_set=sample)
+    rows = list_images(images, options.compositions, options.states, data_set=sample)
     bad: list[InputError] | None = [] if options.on_bad_file == "skip" else None
     table = build_index(rows, options, bad=bad)
     for problem in bad or ():
@@ -43,6 +44,8 @@ def index(
     odd = odd_images(table)
     for path, text in zip(table["image"][odd.index], odd, strict=True):
         log.warning("unusual image: %s: %s", path, text)
+    for a, b in similar_labels(list(table["label"].unique())):
+        log.warning("classes '%s' and '%s' have almost the same name: are they one?", a, b)
     write_table(out, table)
     if readable:
         unusable = [

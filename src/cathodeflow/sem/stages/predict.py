@@ -7,7 +7,7 @@ import torch
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.image_lists import images_below
-from cathodeflow.io.micrographs import list_micrographs, pixel_size, read_micrograph
+from cathodeflow.io.micrographs import instrument_settings, list_micrographs, read_micrograph
 from cathodeflow.io.tables import write_csv
 from cathodeflow.progress import progress
 from cathodeflow.sem.image_predictions import Micrograph, predict_images
@@ -40,7 +40,7 @@ def predict(images: Source, *, out: OutputFile, options: Predict) -> Metrics:
     network, metadata = load_network(options.model)
 
     def read(path: str) -> Micrograph:
-        return read_micrograph(path), pixel_size(path) if metadata["pixel_nm"] else None
+        return read_micrograph(path), instrument_settings(path)
 
     paths = list_micrographs(images)
     if os.path.isdir(images) and (deeper := images_below(images) - len(paths)) > 0:

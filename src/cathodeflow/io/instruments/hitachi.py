@@ -1,0 +1,23 @@
+"""Hitachi: a text file beside the image, or the description of a TIFF file."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cathodeflow.io.instruments.values import KV, MM, NM, TIMES, parse_time, quantity
+
+MARK = "[SemImageFile]"
+
+
+def settings(values: Mapping[str, str], shape: tuple[int, int] | None) -> dict[str, Any]:
+    """Read the settings from the keys of the text."""
+    return {
+        "time": parse_time(values.get("Date"), values.get("Time")),
+        "magnification": quantity(values.get("Magnification"), TIMES),
+        "voltage_kv": quantity(values.get("AcceleratingVoltage"), KV, 1e-3),
+        "detector": values.get("SignalName"),
+        "pixel_nm": quantity(values.get("PixelSize"), NM, 1.0),
+        "brightness": quantity(values.get("Brightness"), {}),
+        "contrast": quantity(values.get("Contrast"), {}),
+        "focus": quantity(values.get("WorkingDistance"), MM, 1e-3),
+        "maker": f"Hitachi {values.get('InstructName', '')}".strip(),
+    }
