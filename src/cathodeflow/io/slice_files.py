@@ -17,6 +17,8 @@ from cathodeflow.io.sources import is_store
 from cathodeflow.io.volume_axes import Choice, Planes, axis_letters, find_planes
 
 _RAW = (".raw", ".vol", ".bin", ".dat", ".img")
+# A damaged header may name any length, and each slice needs a little memory.
+_MAX_LENGTH = 2**20
 _CONVERT = "a format that is read, such as TIFF; convert it (docs/fibsem.md lists all formats)"
 
 
@@ -170,6 +172,9 @@ def _as_volume(path: str, name: str, header: VolumeHeader, choice: Choice) -> Sl
     where = f"{path}::{header.dataset}" if header.dataset else path
     if header.dtype.kind not in "biuf":
         raise InputError(where, f"values of type {header.dtype}", "real numbers")
+    if min(header.shape, default=0) < 1 or max(header.shape, default=0) > _MAX_LENGTH:
+        lengths = " x ".join(map(str, header.shape))
+        raise InputError(where, f"axes of the lengths {lengths}", f"lengths of 1 to {_MAX_LENGTH}")
     planes = find_planes(header.shape, header.axes, choice, where)
     if header.axes is not None and header.voxel is not None:
         letters = axis_letters(header.shape, header.axes, choice, where)

@@ -135,8 +135,6 @@ def find_planes(shape: Sequence[int], axes: str | None, choice: Choice, where: s
     kept = "".join(letter for letter, part in zip(letters, index, strict=True) if isinstance(part, slice))
     order = tuple(kept.index(letter) for letter in "yxs" if letter in kept)
     rows, cols = shape[letters.index("y")], shape[letters.index("x")]
-    if min(rows, cols) < 1 or 0 in shape:
-        raise InputError(where, f"axes of the lengths {', '.join(map(str, shape))}", "at least one value")
     count = shape[slices[0]] if slices else 1
     return Planes(count, (rows, cols), slices[0] if slices else None, tuple(index), order)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.raw_format import DataPart, RawFormat, VolumeHeader, VolumeReader
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 _COMPRESSION = {"raw": "", "gzip": "gzip", "gz": "gzip"}
@@ -17,9 +19,32 @@ _COMPRESSION = {"raw": "", "gzip": "gzip", "gz": "gzip"}
 _KINDS = {"time": "t", "list": "q", "vector": "c", "rgb-color": "s", "rgba-color": "s", "point": "c", "scalar": "c"}
 
 
+# Types and their other names (http://teem.sourceforge.net/nrrd/format.html#type).
+_TYPES = {
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "i8": ("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t"),
+    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
+    "f4": ("float",),
+    "f8": ("double",),
+}
+
+
+def _dtype(path: str, header: Any) -> np.dtype[Any]:
+    import numpy as np
+
+    kind = next((code for code, names in _TYPES.items() if str(header["type"]).lower() in names), None)
+    if kind is None:
+        raise InputError(path, f"the type {header['type']}", "integers or floats")
+    return np.dtype((">" if str(header.get("endian", "little")).lower() == "big" else "<") + kind)
+
+
 def _header(path: str, dataset: str | None) -> VolumeHeader:
     import nrrd
-    import numpy as np
 
     from cathodeflow.io.plane_files import require_size
     from cathodeflow.io.voxel_sizes import stated_voxel
@@ -42,7 +67,7 @@ def _header(path: str, dataset: str | None) -> VolumeHeader:
         axes += _KINDS.get(kind) or next(space, "q")
     steps = dict(zip(axes, _steps(header, len(shape)), strict=False))
     units = [str(unit) for unit in header.get("space units", header.get("units", []))]
-    dtype = np.dtype(nrrd.reader._determine_datatype(header))
+    dtype = _dtype(path, header)
     found = VolumeHeader(
         shape, dtype, axes[::-1],
         stated_voxel([steps.get(axis) for axis in "zyx"], units[0] if units else None, "NRRD header", convention="mm"),
@@ -68,13 +93,8 @@ def _skipped(path: str, data: str, header: Any, offset: int) -> int:
     if str(header["encoding"]).lower() != "raw":
         raise InputError(path, "lines or bytes to skip in compressed data", "none")
     if skip < 0:
-        import math
-
-        import nrrd
-        import numpy as np
-
-        itemsize = np.dtype(nrrd.reader._determine_datatype(header)).itemsize
-        return os.path.getsize(data) - math.prod(int(length) for length in header["sizes"]) * itemsize
+        n_bytes = math.prod(int(length) for length in header["sizes"]) * _dtype(path, header).itemsize
+        return os.path.getsize(data) - n_bytes
     with open(data, "rb") as file:
         file.seek(offset)
         for _ in range(lines):
