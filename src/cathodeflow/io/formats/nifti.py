@@ -5,6 +5,7 @@ Stored order counts, x fastest; a rotation or reflection to anatomical axes is n
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ from cathodeflow.io.raw_format import DataPart, RawFormat, VolumeHeader, VolumeR
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+# It prints what it mends in damaged headers; what matters is checked here.
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 
 # Stored axes, the slowest first: of 4D files the fourth is time, the fifth the components of a vector.
 _AXES = "ctzyx"
