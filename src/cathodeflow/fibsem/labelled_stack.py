@@ -1,5 +1,6 @@
 """Label images of a stack of slices, read as classes, with their mistakes collected by kind."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,8 @@ class LabelImages:
             self._values = tuple(map(colour_value, self._colours))
             self._ignore = None if options.ignore_color is None else colour_value(options.ignore_color)
         self._unknown: dict[float, list[str]] = {}
+        self._images: Iterator[NDArray[Any]] = iter(())
+        self._next = -1
 
     @property
     def labelled(self) -> list[int]:
@@ -86,13 +89,20 @@ class LabelImages:
         index = int(self._own[number])
         if index < 0:
             return np.full(self._stack.shape, UNLABELLED, np.uint8)
-        image: NDArray[Any] = next(read_labels(self._stack, index, index + 1, colours=self._colours is not None))
+        image = self._image(index)
         if self._colours is not None or image.ndim == 3:
             image = colour_values(image)
         classes, unknown = to_classes(image, self._values, self._ignore)
         for value in unknown:
             self._unknown.setdefault(value, []).append(self._stack.names[index] or str(index))
         return classes
+
+    def _image(self, index: int) -> NDArray[Any]:
+        """Read a label image; images in order are read in one pass, as some files cannot be entered in the middle."""
+        if self._next != index:
+            self._images = read_labels(self._stack, index, colours=self._colours is not None)
+        self._next = index + 1
+        return next(self._images)
 
     def errors(self) -> list[InputError]:
         """Return one error for all values that belong to no class, with the images that have them."""

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +18,9 @@ from cathodeflow.io.slice_files import SliceFile, open_slice_file, read_slice_fi
 from cathodeflow.io.sources import list_files, split_source
 from cathodeflow.io.volume_axes import Choice
 
-# Slices of a store per block of a lazy array: their chunks are shared by several slices.
-_TOGETHER = 8
+# Bytes and slices of a file per block of a lazy array, of which the last two are kept: some files are read from their
+# beginning for each block.
+_BLOCK_BYTES, _BLOCK_SLICES = 2**25, 64
 
 
 class Stack(NamedTuple):
@@ -178,6 +180,7 @@ def lazy_stack(stack: Stack, *, together: int = 16, require_finite: bool = True)
     """
     model = next(read_stack(stack, 0, 1, require_finite=False))
 
+    @lru_cache(maxsize=2)
     def block(start: int, stop: int) -> NDArray[Any]:
         return np.stack(list(read_stack(stack, start, stop, require_finite=require_finite)))
 
@@ -213,6 +216,8 @@ def open_slices(
         As in `open_stack`.
     """
     stack = open_stack(source, choice)
-    stored = stack.files[0].format == "Zarr"
-    together = _TOGETHER if stored else 1
+    together = 1
+    if stack.files[0].n > 1:
+        size = stack.shape[0] * stack.shape[1] * stack.files[0].dtype.itemsize
+        together = max(1, min(_BLOCK_SLICES, _BLOCK_BYTES // size))
     return lazy_stack(stack, together=together, require_finite=require_finite), stack.voxel

@@ -70,12 +70,12 @@ def read_volume_parts(
 ) -> Iterator[NDArray[Any]]:
     """Yield the parts at some indices, a page at a time."""
     with tifffile.TiffFile(path) as tiff:
-        series = tiff.series[0]
+        # The series of other files would be found by reading the tags of all pages.
+        series = tiff.series[0] if tiff.is_imagej or tiff.is_ome or tiff.is_shaped else None
         whole: NDArray[Any] | None = None
-        described = tuple(map(int, series.shape)) == header.shape
         page_axes = len(tiff.pages[0].shape)
         leading = header.shape[: len(header.shape) - page_axes]
-        at = series.dataoffset if described else None
+        at = series.dataoffset if series is not None else None
         for index in indices:
             if at is not None:
                 dtype = header.dtype.newbyteorder(tiff.byteorder)
@@ -85,14 +85,14 @@ def read_volume_parts(
             numbers = [number for number in index[: len(leading)] if not isinstance(number, slice)]
             if len(numbers) == len(leading):
                 number = int(np.ravel_multi_index(numbers, leading)) if leading else 0
-                page = series.pages[number] if described else tiff.pages[number]
+                page = tiff.pages[number] if series is None else series.pages[number]
                 if page is None:
                     raise InputError(path, f"no page {number}", "a complete TIFF file")
                 yield np.asarray(page.asarray())[index[len(leading) :]]
                 continue
             if whole is None:
                 require_memory(path, math.prod(header.shape) * header.dtype.itemsize)
-                whole = np.asarray(series.asarray()).reshape(header.shape)
+                whole = np.asarray(tiff.series[0].asarray()).reshape(header.shape)
             yield np.array(whole[index])
 
 
