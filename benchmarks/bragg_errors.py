@@ -95,10 +95,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peaks", type=int, default=2500)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--only", default="", help="Print only the cases whose names contain this.")
     arguments = parser.parse_args()
     print(f"{arguments.peaks} peaks a case, seed {arguments.seed}")
     print(f"{'':44} converged   good  median error [px]  variance  beyond 3")
     for name, frame, peaks, options, more in cases(np.random.default_rng(arguments.seed), arguments.peaks):
+        if arguments.only not in name:
+            continue
         rows, cols = np.rint(peaks[:, :2]).astype(int).T
         fits = fit_frame(frame, rows, cols, options, **more)
         mask = bin_mask(more["mask"], 1) if "mask" in more else np.zeros(frame.shape, bool)

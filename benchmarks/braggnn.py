@@ -1,9 +1,11 @@
 """BraggNN: patches per second, training epochs, and accuracy on simulated peaks, alone and overlapping.
 
 Peers, measured in turns with ours in the same run: the network layer by layer in eager torch, and onnxruntime on the
-graph that torch.onnx exports from it. Accuracy stands beside the Cramer-Rao bound of the same peaks (all seven
-parameters of an elliptical Gaussian unknown), the centre of mass, and, where CATHODEFLOW_DATA has them, the published
-weights.
+graph that torch.onnx exports from it; rates are those of processor time on one thread. Accuracy is that of peaks which
+the peak search finds on simulated frames. Beside the network, trained on peaks of the same distribution, stand what
+needs no training: the centre of mass of the same patches and our fit of the frames; the Cramer-Rao bound (all seven
+parameters of an elliptical Gaussian unknown); and, where CATHODEFLOW_DATA has them, the published weights, which were
+trained on another experiment.
 """
 
 import argparse
@@ -13,22 +15,26 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
 import torch
 from torch import nn
 
+from cathodeflow.bragg.flags import flag_peaks, is_good
+from cathodeflow.bragg.matching import match
 from cathodeflow.bragg.model import BraggNN, from_weights
-from cathodeflow.bragg.options import Locate, Train
+from cathodeflow.bragg.options import FindPeaks, Fit, Locate, Train
+from cathodeflow.bragg.peak_fits import fit_frame
+from cathodeflow.bragg.peak_search import candidates
 from cathodeflow.bragg.positions import build_locator
-from cathodeflow.bragg.training import split_blocks, train_braggnn
+from cathodeflow.bragg.training import TrainedBraggNN, split_blocks, train_braggnn
 from cathodeflow.bragg.training_patches import network_batch, prepare_patches
 from cathodeflow.io.models import load_model
 from cathodeflow.io.patch_table import TrainingPatches
 
-BACKGROUND, THRESHOLD = 2.0, 6.0
+BACKGROUND, THRESHOLD, CELL = 2.0, 6.0, 29
 HIDDEN = Train().hidden_units
 DATA = Path(os.environ.get("CATHODEFLOW_DATA", Path(__file__).parents[2] / "shared" / "data")) / "bragg_upstream"
 
@@ -86,63 +92,57 @@ def simulate(
 
 
 def rates(runs: dict[str, Callable[[], Any]], patches: int, rounds: int) -> dict[str, float]:
-    """Best of several rounds in which all take turns [patches/s]."""
+    """Best of several rounds in which all take turns [patches/s of processor time]."""
     best = dict.fromkeys(runs, np.inf)
     for _ in range(rounds):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = time.process_time()
             run()
-            best[name] = min(best[name], time.perf_counter() - start)
+            best[name] = min(best[name], time.process_time() - start)
     return {name: patches / seconds for name, seconds in best.items()}
 
 
 def speed(count: int, rounds: int) -> None:
-    """Print patches per second of every engine, and the ratio to each peer."""
+    """Print patches per second of every engine on one thread, and the ratio to each peer."""
+    torch.set_num_threads(1)
     model = BraggNN(11, HIDDEN, generator=torch.Generator().manual_seed(0)).eval()
     patches = np.random.default_rng(0).random((count, 11, 11), dtype=np.float32)
+    counts = np.tile(np.array([0, 100], np.float32), (count, 1))
     inputs = torch.from_numpy(patches[:, None])
     layers = LayerByLayer(model)
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
     with TemporaryDirectory() as folder:
         exported = Path(folder) / "layers.onnx"
         torch.onnx.export(
             layers, (inputs[:2],), exported, dynamo=True, verbose=False, external_data=False,
             input_names=["x"], dynamic_shapes=({0: torch.export.Dim("n")},),
         )  # fmt: skip
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            settings = onnxruntime.SessionOptions()
-            settings.intra_op_num_threads = threads
-            session = onnxruntime.InferenceSession(exported, settings)
+        session = onnxruntime.InferenceSession(exported, settings)
 
-            @torch.inference_mode()
-            def eager() -> None:
-                for part in inputs.split(64):
-                    layers(part)
+    @torch.inference_mode()
+    def eager() -> None:
+        for part in inputs.split(64):
+            layers(part)
 
-            def onnx(session: onnxruntime.InferenceSession = session) -> None:
-                for start in range(0, count, 64):
-                    session.run(None, {"x": patches[start : start + 64, None]})
+    def onnx() -> None:
+        for start in range(0, count, 64):
+            session.run(None, {"x": patches[start : start + 64, None]})
 
-            ours = {
-                f"ours, {engine}": build_locator(
-                    model, Locate(engine=engine, device="cpu", uncertainty=False), workers=threads
-                )
-                for engine in ("torch", "onnx")
-            }
-            runs: dict[str, Callable[[], Any]] = {"layers, eager torch": eager, "layers, onnxruntime": onnx}
-            runs |= {name: lambda locator=locator: locator(patches) for name, locator in ours.items()}
-            for run in runs.values():
-                run()
-            found = rates(runs, count, rounds)
-            print(f"\n{threads} thread(s), {count} patches, batch 64   patches/s   / eager   / onnxruntime")
-            for name, rate in found.items():
-                ratios = (rate / found[peer] for peer in ("layers, eager torch", "layers, onnxruntime"))
-                print(f"{name:<40}{rate:>10.0f}" + "".join(f"{ratio:>10.2f}" for ratio in ratios))
-    counts = np.tile(np.array([0, 100], np.float32), (count, 1))
-    extra = build_locator(model, Locate(device="cpu", batch_size=64))
-    start = time.perf_counter()
-    extra(patches, counts)
-    print(f"{'with standard errors (torch, 2 threads)':<40}{count / (time.perf_counter() - start):>10.0f}")
+    runs: dict[str, Callable[[], Any]] = {"layers, eager torch": eager, "layers, onnxruntime": onnx}
+    for uncertainty in (False, True):
+        for engine in ("torch", "onnx"):
+            options = Locate(engine=engine, device="cpu", uncertainty=uncertainty)
+            locator = build_locator(model, options, workers=1)
+            label = f"ours, {engine}" + (", with standard errors" if uncertainty else "")
+            runs[label] = lambda locator=locator: locator(patches, counts)
+    for run in runs.values():
+        run()
+    found = rates(runs, count, rounds)
+    print(f"\n1 thread, {count} patches, batch 64         patches/s   / eager   / onnxruntime")
+    for name, rate in found.items():
+        ratios = (rate / found[peer] for peer in ("layers, eager torch", "layers, onnxruntime"))
+        print(f"{name:<40}{rate:>10.0f}" + "".join(f"{ratio:>10.2f}" for ratio in ratios))
 
 
 def preparation(rounds: int) -> None:
@@ -171,10 +171,13 @@ def training_table(
     """Make a table of thresholded patches of simulated peaks; also return the counts and the bound's errors."""
     images, row, col, bound = simulate(count, 13, seed, neighbours=neighbours)
     number = np.arange(count)
-    return TrainingPatches(np.where(images < THRESHOLD, 0, images), row, col, number // 20, number), images, bound
+    # The labels are the truth.
+    error = np.zeros((count, 2), np.float32)
+    patches = np.where(images < THRESHOLD, 0, images)
+    return TrainingPatches(patches, row, col, number // 20, number, error), images, bound
 
 
-def quality(count: int, epochs: int, overlap: float, threads: int, seed: int) -> None:
+def quality(count: int, epochs: int, overlap: float, threads: int, seed: int, tested: int) -> None:
     """Train, print the time of epochs and the errors on new peaks."""
     torch.set_num_threads(threads)
     table, *_ = training_table(count, seed)
@@ -191,39 +194,72 @@ def quality(count: int, epochs: int, overlap: float, threads: int, seed: int) ->
     print(f"\ntraining: {count} peaks, {epochs} epochs, overlap {overlap}, {threads} thread(s), seed {seed}: "
           f"{total:.0f} s, "
           f"{total / epochs:.2f} s per epoch, {100 * share:.1f} % of it making patches")  # fmt: skip
-    for neighbours in (False, True):
-        accuracy(trained.model, seed + 1, neighbours=neighbours)
+    parts = [found_peaks(tested, seed + 1, neighbours=neighbours) for neighbours in (False, True)]
+    every = Found(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    for label, peaks in zip(("isolated", "beside a neighbour", "all"), (*parts, every), strict=True):
+        accuracy(label, trained, peaks)
 
 
-def accuracy(model: BraggNN, seed: int, *, neighbours: bool) -> None:
-    """Print errors on new peaks whose patch has its brightest pixel near the middle."""
-    test, images, bound = training_table(8000, seed, neighbours=neighbours)
-    middle = images[:, 1:-1, 1:-1]
-    central = middle[:, 3:8, 3:8].max((1, 2)) == middle.max((1, 2))
-    test, images, bound = TrainingPatches(*(column[central] for column in test)), images[central], bound[central]
-    prepared = [prepare_patches(image, [6], [6], patch_size=11, min_value=THRESHOLD) for image in images]
-    patches, counts = (np.concatenate(parts) for parts in zip(*prepared, strict=True))
-    true = np.stack([test.row - 1, test.col - 1])
+class Found(NamedTuple):
+    """Peaks that the search found on a frame.
+
+    `patches` (n, 11, 11) and `counts` (n, 2) as the network takes them; `true`, `fitted` (n, 2) row and column in the
+    patch; `good` (n,) of the fits; `bound` (n,) errors of an efficient estimator [px].
+    """
+
+    patches: np.ndarray
+    counts: np.ndarray
+    true: np.ndarray
+    fitted: np.ndarray
+    good: np.ndarray
+    bound: np.ndarray
+
+
+def found_peaks(count: int, seed: int, *, neighbours: bool) -> Found:
+    """Simulate a frame of cells with a peak each, and find, cut and fit those that are the brightest of their patch."""
+    across = int(np.sqrt(count))
+    images, row, col, bound = simulate(across**2, CELL, seed, neighbours=neighbours)
+    frame = images.reshape(across, across, CELL, CELL).transpose(0, 2, 1, 3).reshape(across * CELL, across * CELL)
+    corner = np.stack(np.divmod(np.arange(across**2), across)) * CELL
+    truth = np.stack([row, col]) + corner
+    found = candidates(frame, FindPeaks(min_value=THRESHOLD, min_persistence=THRESHOLD))
+    fits = fit_frame(frame, found["row"], found["col"], Fit())
+    flags = flag_peaks(fits, found["row"], found["col"], Fit(), mask=np.zeros(frame.shape, bool))
+    pixels = np.stack([found["row"], found["col"]], axis=1).astype(float)
+    central = np.flatnonzero(found["central"])
+    mine, of, _ = match(pixels[central], truth.T, max_distance=2)
+    chosen = central[mine]
+    rows, cols = pixels[chosen].astype(int).T
+    patches, counts = prepare_patches(frame, rows, cols, patch_size=11, min_value=THRESHOLD)
+    origin = np.stack([rows, cols]) - 5
+    fitted = np.stack([fits.row, fits.col])[:, chosen] - origin
+    return Found(patches, counts, (truth[:, of] - origin).T, fitted.T, is_good(fits, flags)[chosen], bound[of])
+
+
+def accuracy(label: str, trained: TrainedBraggNN, peaks: Found) -> None:
+    """Print the errors of every method on the same peaks."""
+    patches, counts, true = peaks.patches, peaks.counts, peaks.true.T
     r, c = np.mgrid[:11, :11]
     mass = patches.sum((1, 2))
-    found = {"centre of mass": np.stack([(patches * r).sum((1, 2)), (patches * c).sum((1, 2))]) / mass}
+    found = {"fit": peaks.fitted.T}
+    found["centre of mass"] = np.stack([(patches * r).sum((1, 2)), (patches * c).sum((1, 2))]) / mass
     for path in sorted(DATA.glob("*.pth")):
         located = build_locator(
             from_weights(load_model(path)[0], patch_size=11, where=path.name), Locate(uncertainty=False)
         )(patches)
-        found[f"published {path.stem}"] = np.stack([located.row, located.col])
-    located = build_locator(model, Locate())(patches, counts)
-    found["ours"] = np.stack([located.row, located.col])
-    turned = build_locator(model, Locate(tta=True, uncertainty=False))(patches)
-    found["ours, mean of 8 symmetries"] = np.stack([turned.row, turned.col])
-    print(f"\nerror on {len(images)} peaks {'with neighbours' if neighbours else 'alone'} [px]".ljust(45)
-          + "median      mean     p95   / bound")  # fmt: skip
-    rows = {"Cramer-Rao bound": bound} | {name: np.hypot(*(at - true)) for name, at in found.items()}
+        found[f"weights of another experiment, {path.stem}"] = np.stack([located.row, located.col])
+    located = build_locator(trained.model, Locate(), errors=trained.errors)(patches, counts)
+    found["network"] = np.stack([located.row, located.col])
+    turned = build_locator(trained.model, Locate(tta=True, uncertainty=False))(patches)
+    found["network, mean of 8 symmetries"] = np.stack([turned.row, turned.col])
+    print(f"\nerror on {len(patches)} peaks, {label} [px]".ljust(57) + "median      mean     p95   / bound")
+    rows = {"Cramer-Rao bound": peaks.bound} | {name: np.hypot(*(at - true)) for name, at in found.items()}
+    rows[f"fit, {np.mean(peaks.good):.0%} that are good"] = rows["fit"][peaks.good]
     for name, error in rows.items():
-        print(f"{name:<40}{np.median(error):>10.4f}{error.mean():>10.4f}{np.percentile(error, 95):>8.3f}"
-              f"{np.median(error) / np.median(bound):>10.2f}")  # fmt: skip
-    z = np.abs((found["ours"] - true) / np.stack([located.row_std, located.col_std]))  # type: ignore[arg-type]
-    print(f"standard errors: {100 * (z < 1).mean():.0f} % of errors within one (68 wanted), "
+        print(f"{name:<52}{np.median(error):>10.4f}{error.mean():>10.4f}{np.percentile(error, 95):>8.3f}"
+              f"{np.median(error) / np.median(peaks.bound):>10.2f}")  # fmt: skip
+    z = np.abs((found["network"] - true) / np.stack([located.row_std, located.col_std]))  # type: ignore[arg-type]
+    print(f"standard errors of the network: {100 * (z < 1).mean():.0f} % of errors within one (68 wanted), "
           f"{100 * (z < 2).mean():.0f} % within two (95 wanted)")  # fmt: skip
 
 
@@ -234,6 +270,7 @@ def main() -> None:
     parser.add_argument("--peaks", type=int, default=20_000)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--overlap", type=float, default=0.3)
+    parser.add_argument("--tested", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -241,7 +278,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, torch {torch.__version__}, onnxruntime {onnxruntime.__version__}")
     speed(arguments.patches, arguments.rounds)
     preparation(arguments.rounds)
-    quality(arguments.peaks, arguments.epochs, arguments.overlap, arguments.threads, arguments.seed)
+    quality(arguments.peaks, arguments.epochs, arguments.overlap, arguments.threads, arguments.seed, arguments.tested)
 
 
 if __name__ == "__main__":

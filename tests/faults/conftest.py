@@ -159,7 +159,14 @@ def patches(path: Path) -> None:
     row, col = rng.uniform(5.5, 6.5, (2, 600)).astype(np.float32)
     grid = np.arange(13, dtype=np.float32)
     spots = np.exp(-((grid[:, None] - row[:, None, None]) ** 2 + (grid - col[:, None, None]) ** 2) / 3)
-    part = TrainingPatches(rng.poisson(300 * spots).astype(np.float32), row, col, np.arange(600) // 20, np.arange(600))
+    part = TrainingPatches(
+        rng.poisson(300 * spots).astype(np.float32),
+        row,
+        col,
+        np.arange(600) // 20,
+        np.arange(600),
+        np.full((600, 2), 0.05, "f4"),
+    )
     write_patches(path, [part], patch_size=11, max_shift=1, min_value=0.0)
 
 

@@ -255,6 +255,7 @@ def _cache(path: Path) -> None:
 
 def _patches(path: Path) -> None:
     columns = np.arange(3.0, dtype=np.float32), np.arange(3.0, dtype=np.float32), np.arange(3), np.arange(3)
+    columns = (*columns, np.full((3, 2), 0.1, np.float32))
     part = TrainingPatches(RNG.random((3, 13, 13), np.float32), *columns)
     write_patches(path, [part], patch_size=11, max_shift=1, min_value=20.0)
 

@@ -17,7 +17,8 @@ def train(device: str, *, epochs: int = 2, precision: str = "32-true", **words):
     r, c = np.mgrid[:13, :13]
     spots = random.poisson(200 * np.exp(-((r - row) ** 2 + (c - col) ** 2) / 3)).astype(np.float32)
     number = np.arange(count)
-    table = TrainingPatches(spots, row.ravel().astype("f4"), col.ravel().astype("f4"), number, number)
+    error = np.full((count, 2), 0.05, np.float32)
+    table = TrainingPatches(spots, row.ravel().astype("f4"), col.ravel().astype("f4"), number, number, error)
     options = Train(epochs=epochs, precision=precision, seed=0, device=device)
     return train_braggnn(table, number % 4 == 0, options, patch_size=11, **words)
 

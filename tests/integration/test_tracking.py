@@ -287,7 +287,9 @@ def test_a_training_command_sends_its_curves_to_the_server_that_its_flags_name(t
     random = np.random.default_rng(0)
     frames = np.repeat(np.arange(20), 4)
     patches = random.poisson(50.0, (80, 9, 9)).astype(np.float32)
-    table = TrainingPatches(patches, np.full(80, 4.2, "f4"), np.full(80, 3.9, "f4"), frames, np.arange(80))
+    table = TrainingPatches(
+        patches, np.full(80, 4.2, "f4"), np.full(80, 3.9, "f4"), frames, np.arange(80), np.full((80, 2), 0.05, "f4")
+    )
     write_patches(tmp_path / "patches.h5", [table], patch_size=7, max_shift=1, min_value=0.0)
     where = ["--tracking-uri", server, "--tracking-experiment", "demo"]
     line = ["bragg", "train", "patches.h5", "--out", "model.pt", "--epochs", "2", "--hidden-units", "4"]

@@ -1,5 +1,6 @@
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -121,6 +122,41 @@ def test_standard_errors_are_those_of_all_derivatives():
         # The lowest and the highest pixel set the scale of all others, and so each matters as much as many.
         for end in (frame.argmin(), frame.argmax()):
             assert (variances.flatten(1)[:, end] > 0.05 * variances.sum((1, 2))).all()
+
+
+@pytest.mark.parametrize("patch_size", [7, 11, 15])
+def test_both_engines_give_the_derivatives(patch_size):
+    """The ONNX graph, written by hand, against torch's derivatives in double precision."""
+    model, patches = random_model(patch_size, seed=2), random_patches(70, patch_size)
+    counts = np.tile(np.array([3, 500], np.float32), (70, 1))
+    session = onnxruntime.InferenceSession(onnx_model(model, jacobian=True).SerializeToString())
+    position, slopes = session.run(None, {"patches": patches[:, None]})
+    exact = torch.from_numpy(patches[:, None]).double()
+    model.double()
+    gradient = torch.func.vmap(torch.func.jacrev(lambda one: model(one[None])[0]))(exact).detach().numpy()
+    np.testing.assert_allclose(position, model(exact).detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(slopes, gradient[:, :, 0], atol=2e-6 * np.abs(gradient).max())
+    model.float()
+    ours, theirs = (locate(patches, model, counts, engine=name, uncertainty=True) for name in ("onnx", "torch"))
+    np.testing.assert_allclose(ours.row_std, theirs.row_std, rtol=1e-4)
+    np.testing.assert_allclose(ours.col_std, theirs.col_std, rtol=1e-4)
+
+
+def test_errors_of_averaged_positions_are_those_of_the_average():
+    """Independently: finite differences of the averaged position by each pixel."""
+    model, (patch,), step = random_model(), random_patches(1), 1e-3
+    patch[0, 0], patch[10, 10] = 0, 1
+    counts, gain = np.array([[40, 1040]], np.float32), 2.0
+    found = locate(patch[None], model, counts, uncertainty=True, tta=True, gain=gain)
+    varied = np.repeat(patch[None], 242, 0).reshape(2, 121, 121)
+    varied += step * np.stack([np.eye(121), -np.eye(121)]).astype(np.float32)
+    # With the limits of the patch moved too, since they scale all its pixels.
+    low, high = varied.min(-1, keepdims=True), varied.max(-1, keepdims=True)
+    moved = locate(((varied - low) / (high - low)).reshape(-1, 11, 11), model, tta=True)
+    for values, error in ((moved.row, found.row_std), (moved.col, found.col_std)):
+        up, down = values.astype(float).reshape(2, 121)
+        variance = ((up - down) / (2 * step * 1000)) ** 2 * gain * (patch.ravel() * 1000 + 40)
+        assert error[0] == pytest.approx(np.sqrt(variance.sum()), rel=0.02)
 
 
 def test_positions_in_a_frame_follow_the_peak_to_the_corners():

@@ -86,6 +86,7 @@ def test_a_neighbour_is_removed_and_the_peak_nearest_the_given_position_stays():
     table = TrainingPatches(
         np.where(both > 1, both, 0)[None, 4:19, 7:22].astype("f4"),
         *(np.array([v], t) for v, t in ((8, "f4"), (5, "f4"), (0, "i8"), (0, "i8"))),
+        np.full((1, 2), np.nan, "f4"),
     )
     zero = np.zeros(1, int)
     (patch,), _ = network_batch(table, zero, zero, zero, zero, patch_size=15)
@@ -219,7 +220,9 @@ def test_shifts_beyond_the_margin_are_refused():
 
 def test_patches_survive_the_file(tmp_path):
     images, fidx, rows, cols = many_peaks()
-    parts = cut(images, fidx, rows, cols, patch_size=9, max_shift=2, min_value=2)
+    options, errors = Patches(patch_size=9, max_shift=2, min_value=2), np.stack([rows, cols], axis=1) / 1000
+    columns = fidx, rows, cols, np.full(len(fidx), 0.3), np.ones(len(fidx))
+    parts = list(cut_training_patches(images, *columns, errors=errors, options=options))
     path = tmp_path / "patches.h5"
     assert write_patches(path, iter(parts), patch_size=9, max_shift=2, min_value=2.0) == len(fidx)
     table, found = read_patches(path)
@@ -227,6 +230,8 @@ def test_patches_survive_the_file(tmp_path):
     for ours, theirs in zip(table, joined(parts), strict=True):
         np.testing.assert_array_equal(ours, theirs)
         assert ours.dtype == theirs.dtype
+    np.testing.assert_array_equal(table.error, errors[table.peak].astype(np.float32))
+    assert np.isnan(joined(cut(images, fidx, rows, cols)).error).all()
     assert write_patches(path, [], patch_size=9, max_shift=2, min_value=2.0) == 0
     assert read_patches(path)[0].patches.shape == (0, 13, 13)
     path.write_text("no HDF5")

@@ -414,7 +414,8 @@ def simulated_peaks(count, seed, size=13):
     mean = height[:, None, None] * (np.exp(-distance / (2 * sigma[:, None, None] ** 2)) + 0.1)
     number = np.arange(count)
     patches = random.poisson(mean).astype(np.float32)
-    return TrainingPatches(patches, row.astype("f4"), col.astype("f4"), number // 10, number)
+    error = np.full((count, 2), 0.05, np.float32)
+    return TrainingPatches(patches, row.astype("f4"), col.astype("f4"), number // 10, number, error)
 
 
 def centre_of_mass_error(table, rows):

@@ -13,7 +13,6 @@ from cathodeflow.bragg.options import Locate, Train
 from cathodeflow.bragg.positions import build_locator
 from cathodeflow.bragg.training import split_blocks, train_braggnn
 from cathodeflow.bragg.training_patches import prepare_patches
-from cathodeflow.bragg.uncertainty import counting_errors
 from cathodeflow.io.patch_table import TrainingPatches
 from steps.measuring import Step, peak_memory, reset_peak, waiting
 
@@ -29,8 +28,6 @@ def run(step: Step) -> None:
     for precision in TYPES:
         for batch in batches:
             inference(step, model, precision, batch)
-    for batch in batches:
-        errors(step, model, batch)
     whole_call(step, model)
     for epochs, precision in step.choose([(10, "32-true"), (20, "32-true"), (20, "bf16-mixed")], [(1, "32-true")]):
         training(step, epochs, precision)
@@ -81,17 +78,6 @@ def captured(forward: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], obj
     with torch.cuda.graph(graph):
         forward(x)
     return graph.replay
-
-
-def errors(step: Step, model: BraggNN, batch: int) -> None:
-    """Measure standard errors of positions, from and to the computer's memory."""
-    patches = np.random.default_rng(0).random((batch, 11, 11), dtype=np.float32)
-    counts = np.tile(np.array([0, 100], np.float32), (batch, 1))
-
-    def action() -> None:
-        counting_errors(model, patches, counts, gain=1.0, batch_size=batch)
-
-    step.measure(f"standard errors, float32, batch {batch}", action, batch, "patches")
 
 
 def whole_call(step: Step, model: BraggNN) -> None:

@@ -1,12 +1,12 @@
 """Joint fits of two or three overlapping peaks on one background, and the search for a peak that no candidate marks."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
+
+from cathodeflow.bragg.least_squares import LN2, PER_PEAK, maximise_jointly
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -14,9 +14,6 @@ Bools = NDArray[np.bool_]
 _ITERATIONS = 40
 _TOLERANCE = 0.05
 _NARROWEST = 0.8
-LN2 = math.log(2.0)
-#: Parameters of each peak: centre [px], amplitude, full widths [px], mixing.
-PER_PEAK = 6
 
 
 class JointFits(NamedTuple):
@@ -63,143 +60,11 @@ def fit_jointly(windows: Floats, known: Floats, starts: Floats, background: Floa
     wide = [size - 0.5, size - 0.5, np.inf, 2.0 * size, 2.0 * size, 0.0 if gaussian else 1.0]
     high = np.concatenate([[np.inf], np.tile(np.array(wide), m)])
     deviance, converged = np.zeros(n), np.zeros(n, bool)
-    _maximise(windows, known, x, low, high, _ITERATIONS, _TOLERANCE, deviance, converged)
+    maximise_jointly(windows, known, x, low, high, _ITERATIONS, _TOLERANCE, deviance, converged)
     counts, extra = windows.reshape(n, -1), known.reshape(n, -1)
     valid = np.isfinite(counts) & np.isfinite(extra)
     counts, extra = np.where(valid, counts, 0), np.where(valid, extra, 1)
     return _finished(x, deviance, counts, extra, valid, converged, size, m, gaussian)
-
-
-@njit(cache=True, nogil=True)
-def _evaluate(x, pixels, n, slopes, gradient, fisher):  # type: ignore[no-untyped-def]
-    """Half the Poisson deviance at `x`; its gradient and Fisher matrix are written."""
-    k = x.size
-    gradient[:] = 0.0
-    fisher[:, :] = 0.0
-    deviance = 0.0
-    slopes[0] = 1.0
-    for p in range(n):
-        row, col, counts, expected = pixels[0, p], pixels[1, p], pixels[2, p], x[0] + pixels[3, p]
-        for first in range(1, k, PER_PEAK):
-            u, v = (row - x[first]) / x[first + 3], (col - x[first + 1]) / x[first + 4]
-            q = 4.0 * (u * u + v * v)
-            amplitude, mixing = x[first + 2], x[first + 5]
-            lorentz, gauss = 1.0 / (1.0 + q), math.exp(-LN2 * q)
-            shape = mixing * lorentz + (1.0 - mixing) * gauss
-            slope = 8.0 * amplitude * (mixing * lorentz * lorentz + (1.0 - mixing) * LN2 * gauss)
-            by_row, by_col = slope * u / x[first + 3], slope * v / x[first + 4]
-            expected += amplitude * shape
-            slopes[first], slopes[first + 1], slopes[first + 2] = by_row, by_col, shape
-            slopes[first + 3], slopes[first + 4] = by_row * u, by_col * v
-            slopes[first + 5] = amplitude * (lorentz - gauss)
-        weight = 1.0 / expected
-        residual = (expected - counts) * weight
-        deviance += expected - counts - counts * math.log(expected / counts if counts > 0.0 else expected)
-        for i in range(k):
-            gradient[i] += slopes[i] * residual
-            weighted = slopes[i] * weight
-            for j in range(i + 1):
-                fisher[i, j] += weighted * slopes[j]
-    for i in range(k):
-        for j in range(i):
-            fisher[j, i] = fisher[i, j]
-    return deviance
-
-
-@njit(cache=True, nogil=True)
-def _damped_step(gradient, fisher, fixed, damping, factor, step):  # type: ignore[no-untyped-def]
-    """Solve for the damped step by Cholesky's method; False where the matrix is not positive."""
-    k = gradient.size
-    for i in range(k):
-        for j in range(i + 1):
-            total = fisher[i, j]
-            if fixed[i] or fixed[j]:
-                total = 1.0 if i == j else 0.0
-            elif i == j:
-                total *= 1.0 + damping
-            floor = 1e-12 * total
-            for m in range(j):
-                total -= factor[i, m] * factor[j, m]
-            if i > j:
-                factor[i, j] = total / factor[j, j]
-            elif total > floor:
-                factor[i, i] = math.sqrt(total)
-            else:
-                return False
-    for i in range(k):
-        step[i] = 0.0 if fixed[i] else -gradient[i]
-        for m in range(i):
-            step[i] -= factor[i, m] * step[m]
-        step[i] /= factor[i, i]
-    for i in range(k - 1, -1, -1):
-        for m in range(i + 1, k):
-            step[i] -= factor[m, i] * step[m]
-        step[i] /= factor[i, i]
-    return True
-
-
-@njit(cache=True, nogil=True)
-def _maximise(  # type: ignore[no-untyped-def]
-    windows, known, x, low, high, iterations, tolerance, deviance, converged
-):
-    """Levenberg-Marquardt for each window; `x`, `deviance` and `converged` are written."""
-    size, k = windows.shape[1], x.shape[1]
-    pixels, slopes, fixed = np.empty((4, size * size)), np.empty(k), np.zeros(k, np.bool_)
-    gradient, trial_gradient, step, trial = np.empty(k), np.empty(k), np.empty(k), np.empty(k)
-    fisher, trial_fisher, factor = np.empty((k, k)), np.empty((k, k)), np.zeros((k, k))
-    for w in range(windows.shape[0]):
-        n, brightest = 0, 1.0
-        for i in range(size):
-            for j in range(size):
-                if math.isfinite(windows[w, i, j]) and math.isfinite(known[w, i, j]):
-                    pixels[0, n], pixels[1, n], pixels[2, n], pixels[3, n] = i, j, windows[w, i, j], known[w, i, j]
-                    brightest = max(brightest, windows[w, i, j])
-                    n += 1
-        # With a background of exactly 0, one stray count would have a likelihood of zero.
-        floor = 1e-8 * brightest
-        at = x[w]
-        for a in range(k):
-            at[a] = min(max(at[a], floor if a == 0 else low[a]), high[a])
-        value = _evaluate(at, pixels, n, slopes, gradient, fisher)
-        damping = 1e-2
-        for _ in range(iterations):
-            for a in range(k):
-                bottom = floor if a == 0 else low[a]
-                fixed[a] = (
-                    (at[a] <= bottom and gradient[a] > 0.0)
-                    or (at[a] >= high[a] and gradient[a] < 0.0)
-                    or high[a] <= bottom
-                    or not fisher[a, a] > 0.0
-                )
-            better = False
-            length = math.inf
-            if _damped_step(gradient, fisher, fixed, damping, factor, step):
-                for a in range(k):
-                    # Far from the optimum the quadratic model is valid only for moderate changes.
-                    kind = (a - 1) % PER_PEAK
-                    if a > 0 and kind != 2:
-                        first = a - kind
-                        limit = 0.5 if kind == 5 else 0.25 * (at[first + 3] + at[first + 4])
-                        step[a] = min(max(step[a], -limit), limit)
-                    trial[a] = min(max(at[a] + step[a], floor if a == 0 else low[a]), high[a])
-                found = _evaluate(trial, pixels, n, slopes, trial_gradient, trial_fisher)
-                better = found <= value
-                if better:
-                    length = 0.0
-                    for a in range(k):
-                        for b in range(k):
-                            length += (trial[a] - at[a]) * fisher[a, b] * (trial[b] - at[b])
-                    value = found
-                    at[:] = trial
-                    gradient[:] = trial_gradient
-                    fisher[:, :] = trial_fisher
-            damping = damping / 5.0 if better else damping * 6.0
-            if length < tolerance * tolerance:
-                converged[w] = True
-                break
-            if damping > 1e9:
-                break
-        deviance[w] = value
 
 
 def _finished(

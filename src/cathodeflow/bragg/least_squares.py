@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt kernel for the Poisson likelihood of peak profiles, compiled.
+"""Levenberg-Marquardt kernels for the Poisson likelihood of peak profiles, one or several to a patch, compiled.
 
 All compiled functions stand in this one file because numba's on-disk cache is checked against the file of the outermost
 function only.
@@ -10,12 +10,16 @@ import numpy as np
 from numba import njit, prange
 
 N = 7
+# Patches that one thread fits one after the other.
+BLOCK = 64
+#: Parameters of each peak of a joint fit: centre [px], amplitude, full widths [px], mixing.
+PER_PEAK = 6
 LN2 = math.log(2.0)
 # No `nnan` and `ninf`: NaN marks pixels that are left out.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
-# All functions that `fit_all` calls are compiled into it. If they were compiled separately, the process that compiles
-# them would use another version than processes that read the cache, with another order of summation: the last bits of
-# the results would depend on which process compiled.
+# All functions that `fit_all` and `maximise_jointly` call are compiled into them. If they were compiled separately, the
+# process that compiles them would use another version than processes that read the cache, with another order of
+# summation: the last bits of the results would depend on which process compiled.
 # Rows of the work array: pixel coordinates, counts and their reciprocal, threshold where the counts lie below it (0
 # elsewhere), known intensity, Gaussian, 1 / expected, weight, weighted residual, threshold of every pixel, the
 # derivatives by each parameter, and one of those times the weight.
@@ -407,7 +411,7 @@ def _fit(
     out[2 * N + 1] = converged
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True, nogil=True)
 def fit_all(patches, known, variances, starts, k, search, threshold, tolerance, max_iterations, results):
     """Fit every patch; each result depends on its own patch only, so not on the number of threads.
 
@@ -436,7 +440,7 @@ def fit_all(patches, known, variances, starts, k, search, threshold, tolerance, 
         threshold, all pixels of the fit.
     """
     n, size = patches.shape[0], patches.shape[1]
-    block = 64
+    block = BLOCK
     for chunk in prange((n + block - 1) // block):
         work = np.empty((WORK, size * size))
         grid = np.empty((3, size + 2, size + 2))
@@ -461,3 +465,128 @@ def fit_all(patches, known, variances, starts, k, search, threshold, tolerance, 
                 fixed,
                 results[i],
             )
+
+
+@njit(forceinline=True)
+def _joint_equations(x, pixels, n, slopes, gradient, fisher):
+    """Half the Poisson deviance at `x`; its gradient and Fisher matrix are written."""
+    k = x.size
+    gradient[:] = 0.0
+    fisher[:, :] = 0.0
+    deviance = 0.0
+    slopes[0] = 1.0
+    for p in range(n):
+        row, col, counts, expected = pixels[0, p], pixels[1, p], pixels[2, p], x[0] + pixels[3, p]
+        for first in range(1, k, PER_PEAK):
+            u, v = (row - x[first]) / x[first + 3], (col - x[first + 1]) / x[first + 4]
+            q = 4.0 * (u * u + v * v)
+            amplitude, mixing = x[first + 2], x[first + 5]
+            lorentz, gauss = 1.0 / (1.0 + q), math.exp(-LN2 * q)
+            shape = mixing * lorentz + (1.0 - mixing) * gauss
+            slope = 8.0 * amplitude * (mixing * lorentz * lorentz + (1.0 - mixing) * LN2 * gauss)
+            by_row, by_col = slope * u / x[first + 3], slope * v / x[first + 4]
+            expected += amplitude * shape
+            slopes[first], slopes[first + 1], slopes[first + 2] = by_row, by_col, shape
+            slopes[first + 3], slopes[first + 4] = by_row * u, by_col * v
+            slopes[first + 5] = amplitude * (lorentz - gauss)
+        weight = 1.0 / expected
+        residual = (expected - counts) * weight
+        deviance += expected - counts - counts * math.log(expected / counts if counts > 0.0 else expected)
+        for i in range(k):
+            gradient[i] += slopes[i] * residual
+            weighted = slopes[i] * weight
+            for j in range(i + 1):
+                fisher[i, j] += weighted * slopes[j]
+    for i in range(k):
+        for j in range(i):
+            fisher[j, i] = fisher[i, j]
+    return deviance
+
+
+@njit(forceinline=True)
+def _damped_step(gradient, fisher, fixed, damping, factor, step):
+    """Solve for the damped step by Cholesky's method; False where the matrix is not positive."""
+    k = gradient.size
+    if not _cholesky(fisher, fixed, damping, k, factor):
+        return False
+    for a in range(k):
+        step[a] = 0.0 if fixed[a] else -gradient[a]
+    _solve(factor, k, step)
+    return True
+
+
+@njit(cache=True, nogil=True)
+def maximise_jointly(windows, known, x, low, high, iterations, tolerance, deviance, converged):
+    """Fit several peaks on one background to each window.
+
+    Parameters
+    ----------
+    windows, known : (n, size, size) float64
+        Counts, and known intensity in addition to the peaks [photons/px]; pixels that are not finite are left out.
+    x : (n, 1 + 6 m) float64
+        Background, then `PER_PEAK` parameters of each peak: start values, replaced by the result.
+    low, high : (1 + 6 m,) float64
+        Limits of the parameters.
+    iterations : int
+    tolerance : float
+        Length of the last step [standard errors].
+    deviance, converged : (n,) float64, bool
+        Output: half the Poisson deviance, and whether the fit ended with so short a step.
+    """
+    size, k = windows.shape[1], x.shape[1]
+    pixels, slopes, fixed = np.empty((4, size * size)), np.empty(k), np.zeros(k, np.bool_)
+    gradient, trial_gradient, step, trial = np.empty(k), np.empty(k), np.empty(k), np.empty(k)
+    fisher, trial_fisher, factor = np.empty((k, k)), np.empty((k, k)), np.zeros((k, k))
+    for w in range(windows.shape[0]):
+        n, brightest = 0, 1.0
+        for i in range(size):
+            for j in range(size):
+                if math.isfinite(windows[w, i, j]) and math.isfinite(known[w, i, j]):
+                    pixels[0, n], pixels[1, n], pixels[2, n], pixels[3, n] = i, j, windows[w, i, j], known[w, i, j]
+                    brightest = max(brightest, windows[w, i, j])
+                    n += 1
+        # With a background of exactly 0, one stray count would have a likelihood of zero.
+        floor = 1e-8 * brightest
+        at = x[w]
+        for a in range(k):
+            at[a] = min(max(at[a], floor if a == 0 else low[a]), high[a])
+        value = _joint_equations(at, pixels, n, slopes, gradient, fisher)
+        damping = 1e-2
+        for _ in range(iterations):
+            for a in range(k):
+                bottom = floor if a == 0 else low[a]
+                fixed[a] = (
+                    (at[a] <= bottom and gradient[a] > 0.0)
+                    or (at[a] >= high[a] and gradient[a] < 0.0)
+                    or high[a] <= bottom
+                    or not fisher[a, a] > 0.0
+                )
+            better = False
+            length = math.inf
+            if _damped_step(gradient, fisher, fixed, damping, factor, step):
+                for a in range(k):
+                    # Far from the optimum the quadratic model is valid only for moderate changes.
+                    kind = (a - 1) % PER_PEAK
+                    if a > 0 and kind != 2:
+                        first = a - kind
+                        limit = 0.5 if kind == 5 else 0.25 * (at[first + 3] + at[first + 4])
+                        step[a] = min(max(step[a], -limit), limit)
+                    trial[a] = min(max(at[a] + step[a], floor if a == 0 else low[a]), high[a])
+                found = _joint_equations(trial, pixels, n, slopes, trial_gradient, trial_fisher)
+                better = found <= value
+                if better:
+                    length = 0.0
+                    for a in range(k):
+                        for b in range(k):
+                            length += (trial[a] - at[a]) * fisher[a, b] * (trial[b] - at[b])
+                    value = found
+                    at[:] = trial
+                    gradient[:] = trial_gradient
+                    fisher[:, :] = trial_fisher
+            damping = damping / 5.0 if better else damping * 6.0
+            if length < tolerance * tolerance:
+                converged[w] = True
+                break
+            if damping > 1e9:
+                break
+        deviance[w] = value

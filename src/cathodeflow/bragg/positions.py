@@ -1,7 +1,7 @@
-"""Inference with BraggNN: on a GPU with torch, on CPUs with onnxruntime."""
+"""Inference with BraggNN and its derivatives: on a GPU with torch, on CPUs with onnxruntime."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol, cast
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from cathodeflow.bragg.calibration import calibrated
 from cathodeflow.bragg.model import BraggNN
 from cathodeflow.bragg.options import Locate
 from cathodeflow.bragg.training_patches import Float32, prepare_patches
@@ -16,12 +17,14 @@ from cathodeflow.bragg.uncertainty import counting_errors
 from cathodeflow.errors import InputError
 
 Floats = NDArray[np.floating]
+# Patches -> (col, row) [px], (n, 2), and, if asked for, their derivatives by the pixels, (n, 2, side, side).
+Runner = Callable[[Float32], tuple[Float32, Float32 | None]]
 _GPU_BATCH = 4096
 _TOGETHER = 8192
 
 
 class Located(NamedTuple):
-    """Positions of peaks [px]; row_std, col_std are their standard errors from counting noise, or None.
+    """Positions of peaks [px]; row_std, col_std are their standard errors, or None.
 
     All are (n,); float32 in a patch, float64 in a frame, where float32 would round at 1e-4 px.
     """
@@ -52,7 +55,9 @@ class Locator(Protocol):
         """
 
 
-def build_locator(model: BraggNN, options: Locate, *, workers: int | None = None) -> Locator:
+def build_locator(
+    model: BraggNN, options: Locate, *, workers: int | None = None, errors: Sequence[float] | None = None
+) -> Locator:
     """Build the function that locates the peaks of prepared patches.
 
     Parameters
@@ -62,6 +67,8 @@ def build_locator(model: BraggNN, options: Locate, *, workers: int | None = None
         Both engines agree within rounding (1e-4 px).
     workers : int, optional
         Threads of onnxruntime. Default: one per available core. The result does not depend on it.
+    errors : sequence of float, optional
+        Coefficients of the network's standard errors (`calibration.fit_errors`). Default: counting noise alone.
 
     Returns
     -------
@@ -78,25 +85,38 @@ def build_locator(model: BraggNN, options: Locate, *, workers: int | None = None
     if device != "cpu" and not torch.cuda.is_available():
         raise InputError("device", f"{device}, but no GPU that torch can use", "cpu or auto")
     size = batch_size if device == "cpu" else _GPU_BATCH
+    workers = workers or len(os.sched_getaffinity(0))
     if options.engine == "torch" or (options.engine == "auto" and device != "cpu"):
-        run = _torch_runner(model, torch.device(device), size)
+        run, workers = _torch_runner(model, torch.device(device), options.uncertainty), 1
     else:
-        run = _onnx_runner(model, batch_size, workers or len(os.sched_getaffinity(0)))
+        run = _onnx_runner(model, options.uncertainty)
+    if options.tta:
+        run = _over_turns(run)
 
     def locator(patches: Float32, counts: Float32 | None = None) -> Located:
-        inputs = np.ascontiguousarray(patches, dtype=np.float32)
-        if len(inputs) == 0:
-            nothing = np.empty(0, np.float32)
-            return Located(nothing, nothing, nothing, nothing) if options.uncertainty else Located(nothing, nothing)
-        if options.tta:
-            row, col = _over_turns(lambda turned: run(turned) * np.float32(model.patch_size), inputs)
-        else:
-            col, row = (run(inputs) * np.float32(model.patch_size)).T
-        if not options.uncertainty:
-            return Located(row, col)
-        if counts is None:
+        if options.uncertainty and counts is None and len(patches):
             raise ValueError("standard errors need the patches' counts")
-        return Located(row, col, *counting_errors(model, inputs, counts, gain=options.gain, batch_size=size))
+        inputs = np.ascontiguousarray(patches, dtype=np.float32)
+        columns = np.empty((4 if options.uncertainty else 2, len(inputs)), np.float32)
+
+        def locate_batch(start: int) -> None:
+            part = slice(start, start + size)
+            position, slopes = run(inputs[part])
+            columns[1, part], columns[0, part] = position.T
+            if slopes is not None and counts is not None:
+                noise = np.stack(counting_errors(slopes, inputs[part], counts[part], gain=options.gain))
+                if errors is not None:
+                    noise = calibrated(errors, inputs[part], counts[part], noise, gain=options.gain)
+                columns[2:, part] = noise
+
+        starts = range(0, len(inputs), size)
+        if workers == 1 or len(starts) < 2:
+            for start in starts:
+                locate_batch(start)
+        else:
+            with ThreadPoolExecutor(workers) as pool:
+                list(pool.map(locate_batch, starts))
+        return Located(*columns)
 
     return locator
 
@@ -147,32 +167,52 @@ def locate_frames(
     return Located(corner_row + row, corner_col + col, row_std, col_std)
 
 
-def _over_turns(run: Callable[[Float32], Float32], patches: Float32) -> tuple[Floats, Floats]:
-    rows, cols = [], []
-    last = patches.shape[1] - 1
-    for transpose in (False, True):
-        square = patches.transpose(0, 2, 1) if transpose else patches
-        for row_step in (1, -1):
-            for col_step in (1, -1):
-                col, row = run(np.ascontiguousarray(square[:, ::row_step, ::col_step])).T
-                row, col = row if row_step == 1 else last - row, col if col_step == 1 else last - col
-                rows.append(col if transpose else row)
-                cols.append(row if transpose else col)
-    return np.mean(rows, 0), np.mean(cols, 0)
+def _over_turns(run: Runner) -> Runner:
+    """Average the positions over the 8 rotations and reflections of each patch, and their derivatives alike."""
+
+    def averaged(patches: Float32) -> tuple[Float32, Float32 | None]:
+        positions: list[Float32] = []
+        gradients: list[Float32] = []
+        last = np.float32(patches.shape[1] - 1)
+        for transpose in (False, True):
+            square = patches.transpose(0, 2, 1) if transpose else patches
+            for row_step in (1, -1):
+                for col_step in (1, -1):
+                    found, slopes = run(np.ascontiguousarray(square[:, ::row_step, ::col_step]))
+                    col, row = found.T
+                    row, col = row if row_step == 1 else last - row, col if col_step == 1 else last - col
+                    order = (1, 0) if transpose else (0, 1)
+                    positions.append(np.stack([(col, row)[axis] for axis in order], 1))
+                    if slopes is not None:
+                        slopes = slopes[:, :, ::row_step, ::col_step] * _signs(row_step, col_step)
+                        gradients.append(slopes[:, order].transpose(0, 1, 3, 2) if transpose else slopes)
+        return np.mean(positions, 0), np.mean(gradients, 0) if gradients else None
+
+    return averaged
 
 
-def _torch_runner(model: BraggNN, device: torch.device, batch_size: int) -> Callable[[Float32], Float32]:
+def _signs(row_step: int, col_step: int) -> Float32:
+    return np.array([col_step, row_step], np.float32)[:, None, None]
+
+
+def _torch_runner(model: BraggNN, device: torch.device, derivatives: bool) -> Runner:
     model = model.to(device).eval()
 
-    def run(patches: Float32) -> Float32:
-        with torch.inference_mode():
-            parts = [model(part.to(device)) for part in torch.from_numpy(patches)[:, None].split(batch_size)]
-            return cast(Float32, torch.cat(parts).cpu().numpy())
+    def run(patches: Float32) -> tuple[Float32, Float32 | None]:
+        inputs = torch.from_numpy(patches[:, None]).to(device).requires_grad_(derivatives)
+        with torch.set_grad_enabled(derivatives):
+            position = model(inputs) * model.patch_size
+            if not derivatives:
+                return cast(Float32, position.cpu().numpy()), None
+            slopes = [
+                torch.autograd.grad(position[:, axis].sum(), inputs, retain_graph=axis == 0)[0] for axis in (0, 1)
+            ]
+        return cast(Float32, position.detach().cpu().numpy()), cast(Float32, torch.cat(slopes, 1).cpu().numpy())
 
     return run
 
 
-def _onnx_runner(model: BraggNN, batch_size: int, threads: int) -> Callable[[Float32], Float32]:
+def _onnx_runner(model: BraggNN, derivatives: bool) -> Runner:
     # Not needed on a GPU, and slow to load.
     import onnxruntime
 
@@ -182,23 +222,12 @@ def _onnx_runner(model: BraggNN, batch_size: int, threads: int) -> Callable[[Flo
     # Batches run in parallel on single threads, so that none waits for another and results do not depend on `workers`.
     settings.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(
-        onnx_model(model).SerializeToString(), settings, providers=["CPUExecutionProvider"]
+        onnx_model(model, jacobian=derivatives).SerializeToString(), settings, providers=["CPUExecutionProvider"]
     )
+    side = np.float32(model.patch_size)
 
-    def run(patches: Float32) -> Float32:
-        found = np.empty((len(patches), 2), np.float32)
-
-        def locate_batch(start: int) -> None:
-            part = slice(start, start + batch_size)
-            found[part] = session.run(None, {"patches": patches[part, None]})[0]
-
-        starts = range(0, len(patches), batch_size)
-        if threads == 1 or len(starts) < 2:
-            for start in starts:
-                locate_batch(start)
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(locate_batch, starts))
-        return found
+    def run(patches: Float32) -> tuple[Float32, Float32 | None]:
+        position, *slopes = session.run(None, {"patches": patches[:, None]})
+        return position * side, slopes[0] * side if slopes else None
 
     return run

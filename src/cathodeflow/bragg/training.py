@@ -9,8 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cathodeflow.bragg.calibration import calibrate
 from cathodeflow.bragg.model import BraggNN, from_weights
-from cathodeflow.bragg.options import Augment, Train
+from cathodeflow.bragg.neighbours import draw_neighbours
+from cathodeflow.bragg.options import Augment, Locate, Train
+from cathodeflow.bragg.positions import build_locator
 from cathodeflow.bragg.training_patches import network_batch
 from cathodeflow.checkpoints import generator, training_key
 from cathodeflow.errors import InputError
@@ -21,17 +24,22 @@ from cathodeflow.training.loop import TrainingResult, fit
 
 PERCENTILES = (50.0, 75.0, 95.0, 99.5)
 _INITIALISATION = 2**32 - 1
+_CALIBRATION = 2**32 - 2
 _CENTRING = 512
 # Distance at which the Huber loss becomes linear [px].
 _BEND = 0.1
 
 
 class TrainedBraggNN(NamedTuple):
-    """A trained network: `model`, `training` (its history) and `metrics` on the validation patches [px]."""
+    """A trained network: `model`, `training` (its history) and `metrics` on the validation patches [px].
+
+    `errors` : coefficients of its standard errors (`calibration.fit_errors`); None without errors of the labels.
+    """
 
     model: BraggNN
     training: TrainingResult
     metrics: dict[str, float]
+    errors: list[float] | None
 
 
 def join_patches(tables: Sequence[TrainingPatches]) -> tuple[TrainingPatches, NDArray[np.int64]]:
@@ -181,7 +189,11 @@ def train_braggnn(
     )  # fmt: skip
     with torch.no_grad():
         found = torch.cat([model(part) for part in inputs.split(batch_size)])
-    return TrainedBraggNN(model, result, distance_summary((found - labels).numpy() * patch_size))
+    errors = calibrate(
+        build_locator(model, Locate(engine="onnx", device="cpu", gain=options.gain), workers=options.threads),
+        patches, validation, patch_size=patch_size, gain=options.gain, random=generator(seed, _CALIBRATION),
+    )  # fmt: skip
+    return TrainedBraggNN(model, result, distance_summary((found - labels).numpy() * patch_size), errors)
 
 
 def symmetries(augment: Augment) -> NDArray[np.int64]:
@@ -196,23 +208,6 @@ def symmetries(augment: Augment) -> NDArray[np.int64]:
     if augment.rotate90 and augment.flip:
         return np.arange(8)
     return np.array(rotations if augment.rotate90 else reflections if augment.flip else (0,))
-
-
-def draw_neighbours(
-    rows: NDArray[np.integer], patch_size: int, overlap: float, random: torch.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw a neighbour for each of the patches `rows`: its row or -1, and its offset (row, col) [px].
-
-    The distance is between 3 px, where two peaks begin to be resolved, and the distance at which a peak leaves the
-    patch.
-    """
-    count = len(rows)
-    chosen = torch.rand(count, generator=random).numpy() < overlap
-    other = rows[torch.randint(count, (count,), generator=random).numpy()]
-    distance = 3 + torch.rand(count, generator=random, dtype=torch.float64).numpy() * (patch_size / 2)
-    angle = 2 * np.pi * torch.rand(count, generator=random, dtype=torch.float64).numpy()
-    offset = np.rint(np.stack([distance * np.sin(angle), distance * np.cos(angle)], 1)).astype(np.int64)
-    return np.where(chosen, other, -1).astype(np.int64), offset
 
 
 def centre_output(model: BraggNN, inputs: NDArray[np.float32], labels: NDArray[np.float32]) -> None:

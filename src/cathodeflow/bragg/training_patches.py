@@ -64,6 +64,7 @@ def cut_training_patches(
     deviations: ArrayLike,
     npeaks: ArrayLike,
     *,
+    errors: ArrayLike | None = None,
     options: Patches,
 ) -> Iterator[TrainingPatches]:
     """Cut the training patches, one frame at a time in the order of the frames.
@@ -84,6 +85,8 @@ def cut_training_patches(
         Distance of the centre from the brightest pixel [px], -1 where unknown.
     npeaks : (n,) int
         Number of peaks in the peak's connected component.
+    errors : (n, 2) float, optional
+        Standard errors of rows and columns [px]. Default: unknown (NaN).
     options : Patches
         `patch_size`, and `max_shift`, the margin of the patches on every side.
 
@@ -99,6 +102,7 @@ def cut_training_patches(
     """
     frame_of, deviation = np.asarray(fidx, dtype=np.int64), np.asarray(deviations)
     row, col = np.asarray(rows, dtype=np.float64), np.asarray(cols, dtype=np.float64)
+    error = np.full((len(row), 2), np.nan) if errors is None else np.asarray(errors)
     if len(frame_of) and not 0 <= frame_of.min() <= frame_of.max() < len(frames):
         raise InputError(
             "peaks", f"a peak on frame {frame_of.max() if frame_of.min() >= 0 else frame_of.min()}",
@@ -120,6 +124,7 @@ def cut_training_patches(
             (col[peaks] - centre_col + size // 2).astype(np.float32),
             np.full(len(peaks), number, dtype=np.int64),
             peaks.astype(np.int64),
+            error[peaks].astype(np.float32),
         )
 
 
@@ -133,6 +138,7 @@ def network_batch(
     patch_size: int,
     neighbour: NDArray[np.integer] | None = None,
     offset: NDArray[np.integer] | None = None,
+    counts: Float32 | None = None,
 ) -> tuple[Float32, Float32]:
     """Crop, clean and turn patches of the table: the network's input and labels.
 
@@ -154,6 +160,8 @@ def network_batch(
         than 2 px (`CENTRAL`) from the peak: in inference such a patch would not belong to this peak.
     offset : (b, 2) int, optional
         (row, col) from the middle of the patch to the middle of its neighbour [px].
+    counts : (b, 2) float32, optional
+        Filled with the intensities that 0 and 1 correspond to in each patch [counts].
 
     Returns
     -------
@@ -170,7 +178,8 @@ def network_batch(
     second = np.full(len(index), -1) if neighbour is None else np.asarray(neighbour, dtype=np.int64)
     away = np.zeros((len(index), 2), np.int64) if offset is None else np.asarray(offset, dtype=np.int64)
     _crop_clean_turn(table.patches, table.row, table.col, np.asarray(index, dtype=np.int64), top, left,
-                     np.asarray(symmetry, dtype=np.int64), second, away, patches[:, 0], labels)  # fmt: skip
+                     np.asarray(symmetry, dtype=np.int64), second, away, patches[:, 0], labels,
+                     np.empty((len(index), 2), np.float32) if counts is None else counts)  # fmt: skip
     return patches, labels
 
 
@@ -243,7 +252,7 @@ def _clean(patch, row, col, label, stack):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _crop_clean_turn(  # type: ignore[no-untyped-def]
-    stored, rows, cols, index, top, left, symmetry, neighbour, offset, patches, labels
+    stored, rows, cols, index, top, left, symmetry, neighbour, offset, patches, labels, counts
 ):
     size, side = patches.shape[1], stored.shape[1]
     crop = np.empty((size, size), np.float32)
@@ -263,7 +272,7 @@ def _crop_clean_turn(  # type: ignore[no-untyped-def]
             brightest = np.argmax(crop)
             if max(abs(brightest // size - row), abs(brightest % size - col)) > CENTRAL:
                 crop[:] = stored[i, top[n] : top[n] + size, left[n] : left[n] + size]
-        _clean(crop, row, col, label, stack)
+        counts[n] = _clean(crop, row, col, label, stack)
         transpose, reverse_rows, reverse_cols = symmetry[n] & 1, symmetry[n] & 2, symmetry[n] & 4
         for r in range(size):
             for c in range(size):

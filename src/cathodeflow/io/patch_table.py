@@ -13,6 +13,7 @@ class TrainingPatches(NamedTuple):
     row, col : (n,) float32, the peak in the pixels of its patch [px].
     fidx : (n,) int64, the frame.
     peak : (n,) int64, the row of the peaks table.
+    error : (n, 2) float32, standard errors of row and col [px]; NaN where the fit has none.
     """
 
     patches: NDArray[np.float32]
@@ -20,3 +21,4 @@ class TrainingPatches(NamedTuple):
     col: NDArray[np.float32]
     fidx: NDArray[np.int64]
     peak: NDArray[np.int64]
+    error: NDArray[np.float32]

@@ -11,7 +11,7 @@ from cathodeflow.io.guard import guarded
 from cathodeflow.io.hdf5 import new_dataset, new_hdf5, open_hdf5, read_array
 from cathodeflow.io.patch_table import TrainingPatches
 
-_TYPES = {"row": "f4", "col": "f4", "fidx": "i8", "peak": "i8"}
+_TYPES = {"row": "f4", "col": "f4", "fidx": "i8", "peak": "i8", "error": "f4"}
 _CHUNK = 512
 
 
@@ -23,8 +23,8 @@ def write_patches(
     Parameters
     ----------
     path : path
-        HDF5 file: `patches` (n, size, size) float32, `row`, `col` float32, `fidx`, `peak` int64, and the keyword
-        arguments as attributes; size is patch_size + 2 max_shift.
+        HDF5 file: `patches` (n, size, size) float32, `row`, `col` float32, `fidx`, `peak` int64, `error` (n, 2)
+        float32, and the keyword arguments as attributes; size is patch_size + 2 max_shift.
     parts : iterable of TrainingPatches
         `cathodeflow.bragg.training_patches.cut_training_patches`.
     patch_size, max_shift, min_value
@@ -46,7 +46,8 @@ def write_patches(
         }
         new_dataset(file, "patches", dtype="f4", **layout, **compression)
         for name, kind in _TYPES.items():
-            new_dataset(file, name, shape=(0,), dtype=kind, maxshape=(None,), chunks=(8192,))
+            more = (2,) if name == "error" else ()
+            new_dataset(file, name, shape=(0, *more), dtype=kind, maxshape=(None, *more), chunks=(8192, *more))
         for part in parts:
             stop = count + len(part.patches)
             for name, values in part._asdict().items():
@@ -80,8 +81,10 @@ def read_patches(path: str | os.PathLike[str]) -> tuple[TrainingPatches, dict[st
         settings = {name: file.attrs[name].item() for name in ("patch_size", "max_shift", "min_value")}
         size = int(settings["patch_size"]) + 2 * int(settings["max_shift"])
     n, shapes = table.patches.shape[:1], [column.shape for column in table]
-    if shapes[0] != (*n, size, size) or any(shape != n for shape in shapes[1:]):
+    if shapes[0] != (*n, size, size) or any(shape != n for shape in shapes[1:-1]) or shapes[-1] != (*n, 2):
         raise InputError(
-            path, f"datasets of shapes {shapes}", f"n patches of {size} x {size} pixels, and n of the rest"
+            path,
+            f"datasets of shapes {shapes}",
+            f"n patches of {size} x {size} pixels, (n, 2) of error and n of the rest",
         )
     return table, settings

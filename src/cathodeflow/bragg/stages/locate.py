@@ -1,12 +1,14 @@
 """Stage: locate the peaks of a scan with BraggNN."""
 
 import logging
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from cathodeflow.bragg.binning import to_detector
+from cathodeflow.bragg.calibration import stored_coefficients
 from cathodeflow.bragg.candidate_table import COLUMNS, by_frame, require_inside
 from cathodeflow.bragg.flags import FLAGS
 from cathodeflow.bragg.model import from_weights
@@ -62,7 +64,10 @@ def locate(
     weights, metadata = load_model(options.model)
     network = from_weights(weights, patch_size=options.patch_size, where=options.model)
     min_value = float(metadata.get("min_value", 0.0) if options.min_value is None else options.min_value)
-    locator = build_locator(network, options, workers=thread_count())
+    errors = stored_coefficients(metadata, options.model)
+    if options.uncertainty and errors is None:
+        log.warning("%s has no calibration: standard errors contain counting noise only", options.model)
+    locator = build_locator(network, options, workers=thread_count(), errors=errors)
     found = read_table(candidates, COLUMNS)
     flags = _flags(fitted, len(found)) if fitted else {}
     found = found[found["central"].to_numpy(bool)]
@@ -86,7 +91,9 @@ def locate(
         out, found["frame"], located.row, located.col, away, found["npeaks"], columns=columns, attributes=attributes
     )
     log.info("%d peaks located", len(found))
-    metrics = {"peaks": len(found), "median_from_pixel": median(distance), "min_value": min_value}
+    metrics: dict[str, Any] = {"peaks": len(found), "median_from_pixel": median(distance), "min_value": min_value}
+    if options.uncertainty:
+        metrics["calibrated"] = errors is not None
     return Metrics(metrics | {name: int(np.count_nonzero(columns[name])) for name in flags})
 
 

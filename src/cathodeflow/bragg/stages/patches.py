@@ -39,7 +39,8 @@ def patches(frames: InputFile, peaks: InputFile, *, out: OutputFile, options: Pa
         # Failed or flagged fits (inf) and overlapping peaks (-1) are not used: their positions may be off the frame.
         usable = (columns[3] >= 0) & np.isfinite(columns[3])
         require_inside(columns[1][usable], columns[2][usable], file.frames.shape[1:], peaks)
-        parts = cut_training_patches(file.frames, *columns, options=options)
+        errors = np.stack([fitted.get(name, np.full(n_peaks, np.nan)) for name in ("row_err", "col_err")], axis=1)
+        parts = cut_training_patches(file.frames, *columns, errors=errors, options=options)
         written = write_patches(out, progress(parts, "cutting patches"), **options.model_dump())
     log.info("%d training patches cut from %d peaks", written, n_peaks)
     return Metrics({"patches": written, "peaks": n_peaks, "share": written / n_peaks if n_peaks else None})

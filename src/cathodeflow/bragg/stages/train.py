@@ -68,6 +68,7 @@ def train(
         "network": "BraggNN",
         "dense": trained.model.hidden_units,
         **settings[0],
+        "errors": trained.errors,
         "options": options.model_dump(mode="json"),
     }
     save_model(out, trained.model.state_dict(), metadata)
@@ -79,5 +80,7 @@ def train(
         best,
         trained.metrics["distance_p50"],
     )
-    metrics = {**trained.metrics, "best_epoch": best, "patches": len(scan)}
+    if trained.errors is None:
+        log.warning("standard errors are not calibrated: too few validation patches with fitted errors")
+    metrics = {**trained.metrics, "best_epoch": best, "patches": len(scan), "calibrated": trained.errors is not None}
     return Metrics(metrics, history=trained.training.history)
