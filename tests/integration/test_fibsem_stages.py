@@ -135,6 +135,10 @@ def test_new_slices_are_read_as_their_file_says(run: Path, tmp_path: Path, caplo
     tifffile.imwrite(tmp_path / "two.tif", two, imagej=True, metadata=metadata, resolution=(20, 20))
     with pytest.raises(InputError, match="2 channels"):
         fibsem.predict(tmp_path / "two.tif", out=tmp_path / "no.zarr", options=options)
+    with pytest.raises(InputError, match=r"slice 3: found the same value.*blank_slices: leave_out"):
+        fibsem.predict(
+            tmp_path / "two.tif", out=tmp_path / "no.zarr", options=options.model_copy(update={"channel": 1})
+        )
     chosen = options.model_copy(update={"channel": 1, "blank_slices": "leave_out"})
     stores = {"out": tmp_path / "two.zarr", "uncertainty": tmp_path / "u.zarr"}
     metrics = fibsem.predict(tmp_path / "two.tif", options=chosen, **stores)

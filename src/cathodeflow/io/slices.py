@@ -156,6 +156,19 @@ def some(names: list[str], most: int = 4) -> str:
     return ", ".join(names) if more <= 1 else ", ".join(names[:most]) + f" and {more} more"
 
 
+def is_blank(image: NDArray[Any]) -> bool:
+    """Whether a slice has the same value in every pixel, or values that are not finite.
+
+    Examples
+    --------
+    >>> is_blank(np.zeros((2, 2))), is_blank(np.array([[0, np.nan]])), is_blank(np.array([[0, 1]]))
+    (True, True, False)
+    """
+    low, high = image.min(), image.max()
+    # The minimum of values with NaN is NaN.
+    return not (np.isfinite(low) and np.isfinite(high)) or bool(low == high)
+
+
 def _stored(stack: Stack, start: int, stop: int | None, *, values: bool) -> Iterator[tuple[SliceFile, NDArray[Any]]]:
     wanted = range(stack.n_slices)[start:stop]
     first = 0
@@ -167,7 +180,7 @@ def _stored(stack: Stack, start: int, stop: int | None, *, values: bool) -> Iter
         first += file.n
 
 
-def lazy_stack(stack: Stack, *, together: int = 16, require_finite: bool = True) -> da.Array:
+def lazy_stack(stack: Stack, *, together: int = 16, refuse_blank: bool = True) -> da.Array:
     """Array (slice, row, col) whose slices are read when they are needed.
 
     Parameters
@@ -175,14 +188,21 @@ def lazy_stack(stack: Stack, *, together: int = 16, require_finite: bool = True)
     stack : Stack
     together : int
         Slices per block.
-    require_finite : bool
-        As for `read_stack`.
+    refuse_blank : bool
+        Whether slices with the same value in every pixel, or with values that are not finite, are an error when they
+        are read.
     """
     model = next(read_stack(stack, 0, 1, require_finite=False))
 
     @lru_cache(maxsize=2)
     def block(start: int, stop: int) -> NDArray[Any]:
-        return np.stack(list(read_stack(stack, start, stop, require_finite=require_finite)))
+        images = list(read_stack(stack, start, stop, require_finite=False))
+        for number, image in enumerate(images, start):
+            if refuse_blank and is_blank(image):
+                found = "the same value in every pixel, or values that are not finite"
+                where = f"{stack.source}, slice {stack.names[number] or number}"
+                raise InputError(where, found, "an image, or `blank_slices: leave_out`")
+        return np.stack(images)
 
     spans = [(start, min(start + together, stack.n_slices)) for start in range(0, stack.n_slices, together)]
     parts = [
@@ -193,7 +213,7 @@ def lazy_stack(stack: Stack, *, together: int = 16, require_finite: bool = True)
 
 
 def open_slices(
-    source: str, choice: Choice | None = None, *, require_finite: bool = True
+    source: str, choice: Choice | None = None, *, refuse_blank: bool = True
 ) -> tuple[da.Array, VoxelSize | None]:
     """Open slices of any kind as an array (slice, row, col), read when it is needed, with their voxel size.
 
@@ -201,8 +221,8 @@ def open_slices(
     ----------
     source, choice
         As for `open_stack`.
-    require_finite
-        As for `read_stack`.
+    refuse_blank
+        As for `lazy_stack`.
 
     Returns
     -------
@@ -220,4 +240,4 @@ def open_slices(
     if stack.files[0].n > 1:
         size = stack.shape[0] * stack.shape[1] * stack.files[0].dtype.itemsize
         together = max(1, min(_BLOCK_SLICES, _BLOCK_BYTES // size))
-    return lazy_stack(stack, together=together, require_finite=require_finite), stack.voxel
+    return lazy_stack(stack, together=together, refuse_blank=refuse_blank), stack.voxel

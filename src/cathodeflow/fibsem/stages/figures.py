@@ -126,7 +126,7 @@ def _segmentation_figure(slices: str, phases: str, uncertainty: str, options: Fi
     read = dict(info.attributes["read"])
     left, raw = set(read.pop("left_out")), read.pop("raw")
     choice = Choice(**read, raw=None if raw is None else RawLayout(*raw))
-    volume = open_slices(slices, choice, require_finite=False)[0]
+    volume = open_slices(slices, choice, refuse_blank=False)[0]
     kept = [number for number in range(volume.shape[0]) if number not in left]
     n = len(kept)
     shown = np.unique([0, n // 2, n - 1]).tolist()

@@ -56,7 +56,7 @@ def predict(
     """
     torch.set_num_threads(options.threads)
     method, networks, metadata = _model(options)
-    volume, stated = open_slices(slices, options.choice(), require_finite=options.blank_slices == "fail")
+    volume, stated = open_slices(slices, options.choice(), refuse_blank=options.blank_slices == "fail")
     voxel = used_voxel(stated, options, slices)
     left: list[int] = []
     if options.blank_slices == "leave_out":
