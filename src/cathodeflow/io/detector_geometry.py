@@ -33,6 +33,8 @@ class DetectorGeometry(NamedTuple):
         Photon energy.
     shape : (int, int), optional
         (row, col) of the detector [px].
+    axis : (3,) float64, optional
+        Direction of the axis about which the sample turns right-handed, of length 1, where the file has it.
     """
 
     where: str
@@ -42,3 +44,4 @@ class DetectorGeometry(NamedTuple):
     beam: Vector
     energy_kev: float | None
     shape: tuple[int, int] | None
+    axis: Vector | None = None

@@ -2,7 +2,9 @@
 
 hexrd's laboratory frame has y up and z against the beam, so x points to the right as seen along the beam. A detector's
 own frame has its origin at the middle of the panel, x along the columns and y against the rows; `tilt` is the axis of
-its rotation times the angle [rad], `translation` the middle of the panel [mm] (hexrd documentation, "Instrument").
+its rotation times the angle [rad], `translation` the middle of the panel [mm] (hexrd documentation, "Instrument"). The
+sample turns about y, inclined by `chi` about x, through the `translation` of the oscillation stage, which becomes the
+origin.
 """
 
 from typing import Any
@@ -60,10 +62,13 @@ def read_hexrd(path: str, *, detector: str | None = None) -> DetectorGeometry:
     turn = Rotation.from_rotvec(_numbers(where, transform, "tilt", 3)).as_matrix()
     middle = _numbers(where, transform, "translation", 3)
     row_step, col_step = turn @ [0.0, -row_mm, 0.0], turn @ [col_mm, 0.0, 0.0]
-    first = middle - (rows - 1) / 2 * row_step - (cols - 1) / 2 * col_step
+    axis, centre = _rotation(path, values)
+    first = middle - centre - (rows - 1) / 2 * row_step - (cols - 1) / 2 * col_step
     origin, row_step, col_step = (1e-3 * _TO_LAB @ vector for vector in (first, row_step, col_step))
     direction, energy = _beam(path, _mapping(path, values, "beam"))
-    return DetectorGeometry(where, origin, row_step, col_step, _TO_LAB @ direction, energy, (rows, cols))
+    return DetectorGeometry(
+        where, origin, row_step, col_step, _TO_LAB @ direction, energy, (rows, cols), _TO_LAB @ axis
+    )
 
 
 def is_instrument(file: h5py.File) -> bool:
@@ -103,6 +108,16 @@ def _beam(path: str, beam: dict[str, Any]) -> tuple[NDArray[np.float64], float]:
     azimuth, polar = (np.deg2rad(_numbers(f"{path}, beam", vector, key, 1)[0]) for key in ("azimuth", "polar_angle"))
     to_source = [np.sin(polar) * np.cos(azimuth), np.cos(polar), np.sin(polar) * np.sin(azimuth)]
     return -np.array(to_source), float(_numbers(f"{path}, beam", beam, "energy", 1)[0])
+
+
+def _rotation(path: str, values: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the axis of rotation in hexrd's frame, y inclined by `chi` [rad] about x, and a point of it [mm]."""
+    stage, where = values.get("oscillation_stage"), f"{path}, oscillation_stage"
+    if not isinstance(stage, dict):
+        return np.array([0.0, 1.0, 0.0]), np.zeros(3)
+    chi = _numbers(where, stage, "chi", 1)[0] if "chi" in stage else 0.0
+    centre = _numbers(where, stage, "translation", 3) if "translation" in stage else np.zeros(3)
+    return np.array([0.0, np.cos(chi), np.sin(chi)]), centre
 
 
 def _mapping(where: str, values: dict[str, Any], key: str) -> dict[str, Any]:
