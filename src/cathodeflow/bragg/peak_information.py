@@ -8,6 +8,7 @@ References
 .. [1] S. M. Kay, Fundamentals of Statistical Signal Processing: Estimation Theory, 1993, chapter 3
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from cathodeflow.bragg.profiles import PARAMETERS, profile
 
 Floats = NDArray[np.float64]
+#: Function of (first, end, reach): intensity that the fits of the peaks first to end lack, (pixel, end - first) float64
+#: [counts/px], in the pixels (rows, then columns) up to `reach` from that of their centre.
+Lacking = Callable[[int, int, int], Floats]
 
 #: Columns of the peaks that `information_of` needs.
 COLUMNS = ("row", "col", "amplitude", "amplitude_err", "background", "fwhm_row", "fwhm_col", "mixing", "chi2")
@@ -35,7 +39,7 @@ class Information(NamedTuple):
     `counts`, `counts_var` : counts within one full width of the centre, and their variance. `expected` : mean over the
     patch [counts/px]. `row_response`, `col_response` : variance of the position [px^2] if the counts of all pixels are
     wrong independently, by a standard deviation equal to the counts. `row_shift`, `col_shift` : shift of the fitted
-    position by the background that is not flat [px]; 0 without one.
+    position by the intensity that the fit lacks [px].
     """
 
     counts: Floats
@@ -47,7 +51,7 @@ class Information(NamedTuple):
     col_shift: Floats
 
 
-def information_of(peaks: pd.DataFrame, common_background: Floats | None = None) -> Information:
+def information_of(peaks: pd.DataFrame, lacking: Lacking | None = None) -> Information:
     """Compute what the fits of peaks tell about counts and about errors that are common to all frames of a spot.
 
     The Lorentzian part of the profile has no finite integral over the plane: its tails fall off with the square of the
@@ -59,8 +63,8 @@ def information_of(peaks: pd.DataFrame, common_background: Floats | None = None)
     ----------
     peaks : DataFrame
         `COLUMNS`, in pixels of the frames.
-    common_background : (row, col) float64, optional
-        Background that is the same in all frames [counts/px]; NaN where it is not known.
+    lacking : Lacking, optional
+        Of the peaks, from `surroundings.lacking_of`; none by default.
 
     Examples
     --------
@@ -72,13 +76,17 @@ def information_of(peaks: pd.DataFrame, common_background: Floats | None = None)
     parameters = np.stack([peaks[name].to_numpy(np.float64) for name in PARAMETERS])
     error, n = peaks["amplitude_err"].to_numpy(np.float64), parameters.shape[1]
     parts = [
-        _of_block(parameters[:, first : first + _BLOCK], error[first : first + _BLOCK], common_background)
+        _of_block(
+            parameters[:, first : first + _BLOCK],
+            error[first : first + _BLOCK],
+            None if lacking is None else lacking(first, min(first + _BLOCK, n), _REACH),
+        )
         for first in range(0, n, _BLOCK)
     ] or [Information(*np.zeros((7, 0)))]
     return Information(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
-def _of_block(parameters: Floats, amplitude_err: Floats, background: Floats | None) -> Information:
+def _of_block(parameters: Floats, amplitude_err: Floats, lacking: Floats | None) -> Information:
     rows, cols = np.mgrid[-_REACH : _REACH + 1, -_REACH : _REACH + 1].reshape(2, -1, 1)
     corner = np.rint(parameters[:2])
     moved = parameters.copy()
@@ -91,7 +99,7 @@ def _of_block(parameters: Floats, amplitude_err: Floats, background: Floats | No
         up[index] += step
         down[index] -= step
         slopes[index] = (profile(up.T, rows, cols) - profile(down.T, rows, cols)) / (2 * step)
-        gradient[index] = (_counts(up) - _counts(down)) / (2 * step)
+        gradient[index] = (counts_of(up) - counts_of(down)) / (2 * step)
     fisher = np.einsum("apn,bpn,pn->nab", slopes, slopes, 1 / expected, optimize=True)
     scale = np.sqrt(np.maximum(np.einsum("naa->na", fisher), 1e-300))
     scaled = fisher / (scale[:, :, None] * scale[:, None, :]) + 1e-10 * np.eye(len(steps))
@@ -101,18 +109,14 @@ def _of_block(parameters: Floats, amplitude_err: Floats, background: Floats | No
     # Row and column of F^-1 J^T, the shift by one count of misfit relative to the expected ones in each pixel.
     response = np.einsum("nab,bpn->apn", inverse[:, :2], slopes, optimize=True)
     shift = np.zeros((2, parameters.shape[1]))
-    if background is not None:
-        at = [(corner[axis].astype(np.int64) + grid) for axis, grid in enumerate((rows, cols))]
-        inside = np.logical_and.reduce([(x >= 0) & (x < side) for x, side in zip(at, background.shape, strict=True)])
-        patch = background[tuple(np.clip(x, 0, side - 1) for x, side in zip(at, background.shape, strict=True))]
-        known = inside & np.isfinite(patch)
-        level = np.where(known, patch, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-        shift = np.einsum("apn,pn->an", response, np.where(known, patch - level, 0.0) / expected)
+    if lacking is not None:
+        shift = np.einsum("apn,pn->an", response, lacking / expected)
     squares = (response**2).sum(axis=1)
-    return Information(_counts(moved), variance, expected.mean(axis=0), *squares, *shift)
+    return Information(counts_of(moved), variance, expected.mean(axis=0), *squares, *shift)
 
 
-def _counts(parameters: Floats) -> Floats:
+def counts_of(parameters: Floats) -> Floats:
+    """Return the counts within one full width of the centre, for parameters (7, n) in the order of `PARAMETERS`."""
     _, _, amplitude, _, row, col, mixing = parameters
     # With q as in `profiles.profile`, an element of area is pi / 4 fwhm_row fwhm_col dq.
     shape = (1 - mixing) * (1 - np.exp2(-_RADIUS2)) / np.log(2) + mixing * np.log1p(_RADIUS2)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 # The exponent of a Gaussian at half its maximum, at a distance of one half width.
 _HALF = 4.0 * np.log(2.0)
@@ -14,6 +15,8 @@ _ITERATIONS = 60
 _NARROWEST, _WIDEST = 0.3, 4.0
 # Largest standard error of a centre [frames]: beyond it, the frames do not determine the curve.
 _LARGEST = 1.0
+# Rocking curves are fitted in groups of similar numbers of frames, which are padded to the longest.
+_GROUPS = (4, 8, 16, 64, 1_000_000)
 
 
 class RockingCurves(NamedTuple):
@@ -100,6 +103,36 @@ def fit_rocking_curves(frame: Floats, intensity: Floats, variance: Floats) -> Ro
     }
     fitted = {name: np.where(converged, values, np.nan) for name, values in found.items()}
     return RockingCurves(**fitted, converged=converged)
+
+
+def curves_of_spots(
+    frame: Integers, counts: Floats, variance: Floats, spot: Integers, n_spots: int
+) -> RockingCurves:
+    """Fit the rocking curve of each spot, from the counts of its peaks and their variances, (n_peaks,) each."""
+    order = np.lexsort((frame, spot))
+    sizes = np.bincount(spot, minlength=n_spots)
+    starts = np.cumsum(sizes) - sizes
+    rank = np.empty(len(spot), np.int64)
+    rank[order] = np.arange(len(spot)) - starts[spot[order]]
+    names = [name for name in RockingCurves._fields if name != "converged"]
+    empty = {name: np.full(n_spots, np.nan) for name in names}
+    results = RockingCurves(**empty, converged=np.zeros(n_spots, bool))
+    low = 2
+    for high in _GROUPS:
+        here = np.flatnonzero((sizes > low) & (sizes <= high))
+        low = high
+        if not len(here):
+            continue
+        row = np.full(n_spots, -1, np.int64)
+        row[here] = np.arange(len(here))
+        members = np.flatnonzero(row[spot] >= 0)
+        padded = np.full((3, len(here), sizes[here].max()), np.nan)
+        for index, values in enumerate((frame, counts, variance)):
+            padded[index, row[spot[members]], rank[members]] = values[members]
+        fitted = fit_rocking_curves(*padded)
+        for name in RockingCurves._fields:
+            getattr(results, name)[here] = getattr(fitted, name)
+    return results
 
 
 def _model(parameters: Floats, x: Floats) -> Floats:

@@ -9,7 +9,7 @@ from scipy.stats import chi2 as chi2_distribution
 
 from cathodeflow.bragg.peak_information import COLUMNS as INFORMATION_COLUMNS
 from cathodeflow.bragg.peak_information import Information
-from cathodeflow.bragg.rocking_curves import RockingCurves, fit_rocking_curves
+from cathodeflow.bragg.rocking_curves import curves_of_spots
 
 Floats = NDArray[np.float64]
 
@@ -23,8 +23,6 @@ _CHI2_NOISE = 0.13
 _USUAL = 6.0
 # Standard error of the centre of a spot of one frame [frames].
 _ONE_FRAME = 0.5
-# Rocking curves are fitted in groups of similar numbers of frames, which are padded to the longest.
-_GROUPS = (4, 8, 16, 64, 1_000_000)
 
 
 class Means(NamedTuple):
@@ -159,7 +157,7 @@ def _rocking(
     frame: NDArray[np.int64], counts: Floats, variance: Floats, spot: NDArray[np.int64], n_spots: int
 ) -> dict[str, Floats]:
     """Return centre [frames], width and integrated intensity of each spot: of the fitted curve, else of the sums."""
-    curves = _fits(frame, counts, variance, spot, n_spots)
+    curves = curves_of_spots(frame, counts, variance, spot, n_spots)
     total = np.bincount(spot, counts, n_spots)
     mean = np.bincount(spot, counts * frame, n_spots) / np.maximum(total, 1e-300)
     slope = (frame - mean[spot]) / np.maximum(total, 1e-300)[spot]
@@ -176,35 +174,6 @@ def _rocking(
     fitted = [curves.centre, curves.centre_err, curves.fwhm, curves.intensity, curves.intensity_err]
     pairs = zip(of_sums.items(), fitted, strict=True)
     return {name: np.where(curves.converged, value, fallback) for (name, fallback), value in pairs}
-
-
-def _fits(
-    frame: NDArray[np.int64], counts: Floats, variance: Floats, spot: NDArray[np.int64], n_spots: int
-) -> RockingCurves:
-    order = np.lexsort((frame, spot))
-    sizes = np.bincount(spot, minlength=n_spots)
-    starts = np.cumsum(sizes) - sizes
-    rank = np.empty(len(spot), np.int64)
-    rank[order] = np.arange(len(spot)) - starts[spot[order]]
-    names = [name for name in RockingCurves._fields if name != "converged"]
-    empty = {name: np.full(n_spots, np.nan) for name in names}
-    results = RockingCurves(**empty, converged=np.zeros(n_spots, bool))
-    low = 2
-    for high in _GROUPS:
-        here = np.flatnonzero((sizes > low) & (sizes <= high))
-        low = high
-        if not len(here):
-            continue
-        row = np.full(n_spots, -1, np.int64)
-        row[here] = np.arange(len(here))
-        members = np.flatnonzero(row[spot] >= 0)
-        padded = np.full((3, len(here), sizes[here].max()), np.nan)
-        for index, values in enumerate((frame, counts, variance)):
-            padded[index, row[spot[members]], rank[members]] = values[members]
-        fitted = fit_rocking_curves(*padded)
-        for name in RockingCurves._fields:
-            getattr(results, name)[here] = getattr(fitted, name)
-    return results
 
 
 def _cut(

@@ -13,6 +13,7 @@ from cathodeflow.bragg.peak_information import information_of, misfit_of
 from cathodeflow.bragg.scattering import scattering
 from cathodeflow.bragg.spot_joining import join_peaks
 from cathodeflow.bragg.spot_table import PEAK_COLUMNS, spots_of
+from cathodeflow.bragg.surroundings import Sources, lacking_of, model_of_frame, sources_of
 from cathodeflow.errors import InputError
 from cathodeflow.io.frames_file import FramesFile, read_frames_file
 from cathodeflow.io.geometry_files import read_detector_geometry
@@ -67,12 +68,14 @@ def spots(
     with read_frames_file(frames) as file:
         n_frames, binning, shape = len(file.frames), file.binning, file.raw_shape
         omega, energies = file.omega, file.energy_kev
-        background = static_background(file)
-    table = _read(peaks, n_frames)
+        table = _read(peaks, n_frames)
+        spot = join_peaks(table, options)
+        sources = sources_of(table, spot, n_frames)
+        background = static_background(file, sources)
+        lacking = lacking_of(table, sources, file.mask.shape, background)
     angles = np.full(n_frames, np.nan) if omega is None else omega
-    information = information_of(table, background)
+    information = information_of(table, lacking)
     misfit = misfit_of(table, information)
-    spot = join_peaks(table, options)
     found = spots_of(table, spot, angles, information, misfit=misfit, min_frames=options.min_frames)
     found[[*_LENGTHS]] *= binning
     found = found.assign(**{axis: to_detector(found[axis].to_numpy(), binning) for axis in ("row", "col")})
@@ -105,14 +108,17 @@ def spots(
     )
 
 
-def static_background(file: FramesFile) -> NDArray[np.float64] | None:
-    """Return the background that all frames have in common, (row, col) [counts]: their smoothed median.
+def static_background(file: FramesFile, sources: Sources) -> NDArray[np.float64] | None:
+    """Return the background that all frames have in common, (row, col) [counts]: smoothed mean without the spots.
 
-    Powder rings and diffuse scattering stay while the sample turns, and spots shine up in a few frames.
+    Powder rings and diffuse scattering stay while the sample turns. The spots are subtracted, since on the rings their
+    tails are in most of the frames, and pixels in which they exceed the background are left out.
 
     Parameters
     ----------
     file : FramesFile
+    sources : Sources
+        Spots of the scan.
 
     Returns
     -------
@@ -123,11 +129,18 @@ def static_background(file: FramesFile) -> NDArray[np.float64] | None:
     if number < _LEAST:
         return None
     chosen = np.unique(np.linspace(0, len(file.frames) - 1, number).round().astype(int))
-    level = np.median(np.stack([file.frames[int(index)] for index in chosen]), axis=0).astype(np.float64)
-    good = ~file.mask
-    weight = gaussian_filter(good.astype(np.float64), _SMOOTHING)
-    smooth = gaussian_filter(np.where(good, level, 0.0), _SMOOTHING) / np.maximum(weight, 1e-6)
-    return np.where(good, smooth, np.nan)
+    frames = np.stack([file.frames[int(index)] for index in chosen])
+    level = np.median(frames, axis=0)
+    noise = np.sqrt(np.maximum(level, 1.0))
+    total, weight = np.zeros(level.shape), np.zeros(level.shape)
+    for frame, index in zip(frames, chosen, strict=True):
+        model = model_of_frame(sources, int(index), file.mask.shape)
+        # Chosen by the model and, against spots that were not found, by a limit that noise hardly reaches.
+        use = (model < 0.5 * np.maximum(level, 1.0)) & (frame - level < 5 * noise) & ~file.mask
+        total += np.where(use, frame - model, 0.0)
+        weight += use
+    smooth = gaussian_filter(total, _SMOOTHING) / np.maximum(gaussian_filter(weight, _SMOOTHING), 1e-6)
+    return np.where(file.mask, np.nan, smooth)
 
 
 def _read(path: str, n_frames: int) -> pd.DataFrame:

@@ -1,0 +1,174 @@
+"""Intensity around the peaks of a rocking scan that their fits do not contain.
+
+Each frame is fitted by itself, with the neighbours that were found in it, as these were found in it. A neighbour of which
+only the flank of the rocking curve is in a frame is not found there, the long tails of bright peaks end at the edge of
+the patches, and the shape of a faint neighbour is hardly known. All frames of a spot together know better.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numba import njit
+from numpy.typing import NDArray
+
+from cathodeflow.bragg.peak_information import Lacking, counts_of
+from cathodeflow.bragg.profiles import PARAMETERS
+from cathodeflow.bragg.rocking_curves import curves_of_spots
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+# Peaks whose patches overlap are subtracted from each other in the fits; further ones are not [px].
+_OVERLAP = 10.5
+# Tails are followed down to this intensity [counts/px], at least to two full widths.
+_NEGLIGIBLE = 0.05
+# Frames in which a rocking curve has fallen below this fraction of its maximum are left out.
+_FAINTEST = 1e-3
+_HALF = 4.0 * np.log(2.0)
+
+
+class Sources(NamedTuple):
+    """All spots of a scan in all frames in which they have intensity, in the order of the frames.
+
+    `first` : (n_frames + 1,) int64, the sources of frame k are first[k] to first[k + 1]. `parameters` : (n, 7) float64
+    in the order of `profiles.PARAMETERS`, without background. `of_peak` : (n_peaks,) int64, the source of each peak.
+    """
+
+    first: Integers
+    parameters: Floats
+    of_peak: Integers
+
+
+def sources_of(peaks: pd.DataFrame, spot: Integers, n_frames: int) -> Sources:
+    """Describe every spot by one position and shape in all of its frames.
+
+    Position, widths and Lorentzian fraction are means over the peaks of the spot, weighted by the squared ratio of
+    amplitude and error; good peaks alone where there are any. The amplitude in a frame comes from the counts of the
+    peak, and in frames without a peak from the fitted rocking curve.
+
+    Parameters
+    ----------
+    peaks : DataFrame
+        `peak_information.COLUMNS`, `frame` and `good`, in the order of the frames.
+    spot : (n_peaks,) int64
+        Spot of each peak.
+    n_frames : int
+        Number of frames of the scan.
+    """
+    given = peaks[list(PARAMETERS)].to_numpy(np.float64)
+    frame, error = peaks["frame"].to_numpy(np.int64), peaks["amplitude_err"].to_numpy(np.float64)
+    n_spots, good = int(spot.max(initial=-1)) + 1, peaks["good"].to_numpy(bool)
+    chosen = good | (np.bincount(spot, good, n_spots) == 0)[spot]
+    weight = np.where(chosen, (given[:, 2] / np.maximum(error, 1e-12)) ** 2, 0.0) + 1e-12
+    total = np.bincount(spot, weight, n_spots)
+    shape = np.stack([np.bincount(spot, weight * values, n_spots) / total for values in given.T], axis=1)
+    shape[:, 3] = 0
+    unit = shape.copy()
+    unit[:, 2] = 1
+    per_count = 1 / counts_of(unit.T)
+    counts = counts_of(given.T)
+    curves = curves_of_spots(frame, counts, (counts * error / np.maximum(given[:, 2], 1e-12)) ** 2, spot, n_spots)
+    # Frames of a fitted curve that have no peak of the spot.
+    reach = np.where(curves.converged, curves.fwhm * np.sqrt(-np.log(_FAINTEST) / _HALF), 0.0)
+    low = np.maximum(np.ceil(np.where(curves.converged, curves.centre, 0) - reach), 0).astype(np.int64)
+    high = np.minimum(np.floor(np.where(curves.converged, curves.centre, -1) + reach), n_frames - 1).astype(np.int64)
+    length = np.where(curves.converged, np.maximum(high - low + 1, 0), 0)
+    owner = np.repeat(np.arange(n_spots), length)
+    at = np.arange(len(owner)) - np.repeat(np.cumsum(length) - length, length) + low[owner]
+    absent = ~np.isin(owner * n_frames + at, spot * n_frames + frame)
+    owner, at = owner[absent], at[absent]
+    width = curves.fwhm[owner]
+    height = curves.intensity[owner] / (width * np.sqrt(np.pi / _HALF))
+    predicted = height * np.exp(-_HALF * ((at - curves.centre[owner]) / width) ** 2)
+    of_all = np.concatenate([spot, owner])
+    parameters = shape[of_all]
+    parameters[:, 2] = np.concatenate([counts, predicted]) * per_count[of_all]
+    frames = np.concatenate([frame, at])
+    order = np.argsort(frames, kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    first = np.searchsorted(frames[order], np.arange(n_frames + 1))
+    return Sources(first, parameters[order], place[: len(spot)])
+
+
+def model_of_frame(sources: Sources, number: int, shape: tuple[int, int]) -> Floats:
+    """Return the intensity of all spots in a frame, (row, col) float64 [counts]."""
+    image = np.zeros(shape)
+    _add(image, sources.parameters[sources.first[number] : sources.first[number + 1]], _NEGLIGIBLE)
+    return image
+
+
+def lacking_of(peaks: pd.DataFrame, sources: Sources, shape: tuple[int, int], background: Floats | None) -> Lacking:
+    """Return a function for the intensity that the fits of peaks lack, for `peak_information.information_of`.
+
+    It is that of the other spots by all of their frames, less that of the neighbours as they were subtracted in the
+    fit, and the background that all frames have in common, if it is known, less its mean over the patch.
+
+    Parameters
+    ----------
+    peaks : DataFrame
+        As for `sources_of`.
+    sources : Sources
+    shape : (rows, cols)
+        Of the frames.
+    background : (row, col) float64, optional
+        [counts]; NaN where it is not known.
+    """
+    given = np.ascontiguousarray(peaks[list(PARAMETERS)].to_numpy(np.float64))
+    frame = peaks["frame"].to_numpy(np.int64)
+    level = np.zeros(shape) if background is None else background
+
+    def lacking(first: int, end: int, reach: int) -> Floats:
+        found = np.zeros((end - first, (2 * reach + 1) ** 2))
+        for number in np.unique(frame[first:end]):
+            start, stop = np.searchsorted(frame, [number, number + 1])
+            here = slice(max(start, first), min(stop, end))
+            own = sources.parameters[sources.of_peak[here]]
+            image = model_of_frame(sources, int(number), shape)
+            inside = slice(here.start - first, here.stop - first)
+            _lacking(image, level, given[start:stop], here.start - start, own, reach, found[inside])
+        return found.T
+
+    return lacking
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _value(p, r, c):  # type: ignore[no-untyped-def]
+    """Profile of a peak without its background, as `profiles.profile`."""
+    q = 4.0 * ((r - p[0]) / p[4]) ** 2 + 4.0 * ((c - p[1]) / p[5]) ** 2
+    return p[2] * (p[6] / (1.0 + q) + (1.0 - p[6]) * np.exp2(-q))
+
+
+@njit(cache=True, nogil=True)
+def _add(image, peaks, negligible):  # type: ignore[no-untyped-def]
+    """Add peaks to an image as far as they are not negligible."""
+    for p in peaks:
+        reach = max(0.5 * np.sqrt(max(p[2] * p[6], 0.0) / negligible), 2.0)
+        for r in range(max(int(p[0] - reach * p[4]), 0), min(int(p[0] + reach * p[4]) + 2, image.shape[0])):
+            for c in range(max(int(p[1] - reach * p[5]), 0), min(int(p[1] + reach * p[5]) + 2, image.shape[1])):
+                image[r, c] += _value(p, r, c)
+
+
+@njit(cache=True, nogil=True)
+def _lacking(image, level, fits, offset, own, reach, found):  # type: ignore[no-untyped-def]
+    """Write what the fits `offset`, ... of a frame lack, around their centres; 0 where the background is not known."""
+    side = 2 * reach + 1
+    for i in range(len(found)):
+        peak = fits[offset + i]
+        top, left = round(peak[0]) - reach, round(peak[1]) - reach
+        total, number = 0.0, 0
+        for k in range(side * side):
+            r, c = top + k // side, left + k % side
+            if 0 <= r < image.shape[0] and 0 <= c < image.shape[1] and np.isfinite(level[r, c]):
+                total += level[r, c]
+                number += 1
+        for k in range(side * side):
+            r, c = top + k // side, left + k % side
+            if 0 <= r < image.shape[0] and 0 <= c < image.shape[1] and np.isfinite(level[r, c]):
+                value = image[r, c] - _value(own[i], r, c) + level[r, c] - total / number
+                for j in range(len(fits)):
+                    apart = max(abs(fits[j, 0] - peak[0]), abs(fits[j, 1] - peak[1]))
+                    if j != offset + i and apart < _OVERLAP:
+                        value -= _value(fits[j], r, c)
+                found[i, k] = value
