@@ -15,12 +15,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.profiles import PARAMETERS, profile
+from cathodeflow.bragg.joint_response import REACH, joint_shifts, neighbours_of
+from cathodeflow.bragg.profiles import PARAMETERS, profile, slopes_of
 
 Floats = NDArray[np.float64]
-#: Function of (first, end, reach): intensity that the fits of the peaks first to end lack, (pixel, end - first) float64
-#: [counts/px], in the pixels (rows, then columns) up to `reach` from that of their centre.
-Lacking = Callable[[int, int, int], Floats]
+#: Function of (numbers, reach): intensity that the fits of the n peaks with these ascending numbers lack, (pixel, n)
+#: float64 [counts/px], in the pixels (rows, then columns) up to `reach` from that of their centre.
+Lacking = Callable[[NDArray[np.int64], int], Floats]
 
 #: Columns of the peaks that `information_of` needs.
 COLUMNS = ("row", "col", "amplitude", "amplitude_err", "background", "fwhm_row", "fwhm_col", "mixing", "chi2")
@@ -28,8 +29,6 @@ COLUMNS = ("row", "col", "amplitude", "amplitude_err", "background", "fwhm_row",
 _RADIUS2 = 4.0
 # Half the side of the patch on which the information is summed [px], and peaks at a time.
 _REACH, _BLOCK = 5, 2048
-# Steps of the derivatives: of position and mixing absolute, of the others relative.
-_STEP = 1e-4
 _AMPLITUDE = PARAMETERS.index("amplitude")
 
 
@@ -64,7 +63,7 @@ def information_of(peaks: pd.DataFrame, lacking: Lacking | None = None) -> Infor
     peaks : DataFrame
         `COLUMNS`, in pixels of the frames.
     lacking : Lacking, optional
-        Of the peaks, from `surroundings.lacking_of`; none by default.
+        Of the peaks, from `surroundings.lacking_of`; none by default. `peaks` then has `frame` too.
 
     Examples
     --------
@@ -75,44 +74,36 @@ def information_of(peaks: pd.DataFrame, lacking: Lacking | None = None) -> Infor
     """
     parameters = np.stack([peaks[name].to_numpy(np.float64) for name in PARAMETERS])
     error, n = peaks["amplitude_err"].to_numpy(np.float64), parameters.shape[1]
-    parts = [
-        _of_block(
-            parameters[:, first : first + _BLOCK],
-            error[first : first + _BLOCK],
-            None if lacking is None else lacking(first, min(first + _BLOCK, n), _REACH),
-        )
-        for first in range(0, n, _BLOCK)
-    ] or [Information(*np.zeros((7, 0)))]
-    return Information(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+    blocks = [np.arange(first, min(first + _BLOCK, n)) for first in range(0, n, _BLOCK)]
+    parts = [_of_block(parameters[:, block], error[block]) for block in blocks]
+    found = [np.concatenate(values) for values in zip(*parts, strict=True)] or [*np.zeros((7, 0))]
+    information = Information(*found)
+    if lacking is not None:
+        neighbours = neighbours_of(peaks)
+        for block in blocks:
+            shift = joint_shifts(parameters, block, neighbours, lacking(block, REACH))
+            information.row_shift[block], information.col_shift[block] = shift
+    return information
 
 
-def _of_block(parameters: Floats, amplitude_err: Floats, lacking: Floats | None) -> Information:
+def _of_block(parameters: Floats, amplitude_err: Floats) -> Information:
     rows, cols = np.mgrid[-_REACH : _REACH + 1, -_REACH : _REACH + 1].reshape(2, -1, 1)
     corner = np.rint(parameters[:2])
     moved = parameters.copy()
     moved[:2] -= corner
     expected = np.maximum(profile(moved.T, rows, cols), 1e-3)
-    steps = np.where(np.isin(PARAMETERS, ("row", "col", "mixing"))[:, None], 1.0, np.maximum(moved, 1e-3)) * _STEP
-    slopes, gradient = np.empty((len(steps), *expected.shape)), np.empty(parameters.shape)
-    for index, step in enumerate(steps):
-        up, down = moved.copy(), moved.copy()
-        up[index] += step
-        down[index] -= step
-        slopes[index] = (profile(up.T, rows, cols) - profile(down.T, rows, cols)) / (2 * step)
-        gradient[index] = (counts_of(up) - counts_of(down)) / (2 * step)
+    slopes = slopes_of(moved, rows, cols)
+    gradient = np.stack([_slope_of_counts(moved, index) for index in range(len(moved))])
     fisher = np.einsum("apn,bpn,pn->nab", slopes, slopes, 1 / expected, optimize=True)
     scale = np.sqrt(np.maximum(np.einsum("naa->na", fisher), 1e-300))
-    scaled = fisher / (scale[:, :, None] * scale[:, None, :]) + 1e-10 * np.eye(len(steps))
+    scaled = fisher / (scale[:, :, None] * scale[:, None, :]) + 1e-10 * np.eye(len(slopes))
     inverse = np.linalg.inv(scaled) / (scale[:, :, None] * scale[:, None, :])
     noise = amplitude_err**2 / inverse[:, _AMPLITUDE, _AMPLITUDE]
     variance = np.einsum("an,nab,bn->n", gradient, inverse, gradient, optimize=True) * noise
     # Row and column of F^-1 J^T, the shift by one count of misfit relative to the expected ones in each pixel.
     response = np.einsum("nab,bpn->apn", inverse[:, :2], slopes, optimize=True)
-    shift = np.zeros((2, parameters.shape[1]))
-    if lacking is not None:
-        shift = np.einsum("apn,pn->an", response, lacking / expected)
     squares = (response**2).sum(axis=1)
-    return Information(counts_of(moved), variance, expected.mean(axis=0), *squares, *shift)
+    return Information(counts_of(moved), variance, expected.mean(axis=0), *squares, *np.zeros((2, parameters.shape[1])))
 
 
 def counts_of(parameters: Floats) -> Floats:
@@ -122,6 +113,15 @@ def counts_of(parameters: Floats) -> Floats:
     shape = (1 - mixing) * (1 - np.exp2(-_RADIUS2)) / np.log(2) + mixing * np.log1p(_RADIUS2)
     counts: Floats = amplitude * np.pi / 4 * row * col * shape
     return counts
+
+
+def _slope_of_counts(parameters: Floats, index: int) -> Floats:
+    step = 1e-4 * np.maximum(parameters[index], 1e-3)
+    up, down = parameters.copy(), parameters.copy()
+    up[index] += step
+    down[index] -= step
+    slope: Floats = (counts_of(up) - counts_of(down)) / (2 * step)
+    return slope
 
 
 def misfit_of(peaks: pd.DataFrame, information: Information) -> float:

@@ -1,8 +1,8 @@
 """Intensity around the peaks of a rocking scan that their fits do not contain.
 
-Each frame is fitted by itself, with the neighbours that were found in it, as these were found in it. A neighbour of which
-only the flank of the rocking curve is in a frame is not found there, the long tails of bright peaks end at the edge of
-the patches, and the shape of a faint neighbour is hardly known. All frames of a spot together know better.
+Each frame is fitted by itself, with the neighbours that were found in it. A neighbour of which only the flank of the
+rocking curve is in a frame is not found there, and the long tails of bright peaks are subtracted only where patches
+overlap. Both are known from all frames of the spots together.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from cathodeflow.bragg.rocking_curves import curves_of_spots
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-# Peaks whose patches overlap are subtracted from each other in the fits; further ones are not [px].
+# Peaks whose patches overlap are fitted with each other; further ones are not [px].
 _OVERLAP = 10.5
 # Tails are followed down to this intensity [counts/px], at least to two full widths.
 _NEGLIGIBLE = 0.05
@@ -102,8 +102,8 @@ def model_of_frame(sources: Sources, number: int, shape: tuple[int, int]) -> Flo
 def lacking_of(peaks: pd.DataFrame, sources: Sources, shape: tuple[int, int], background: Floats | None) -> Lacking:
     """Return a function for the intensity that the fits of peaks lack, for `peak_information.information_of`.
 
-    It is that of the other spots by all of their frames, less that of the neighbours as they were subtracted in the
-    fit, and the background that all frames have in common, if it is known, less its mean over the patch.
+    It is that of spots whose peaks in the frame were not found, or are so far that their tails were not subtracted, and
+    the background that all frames have in common, if it is known, less the mean.
 
     Parameters
     ----------
@@ -115,19 +115,18 @@ def lacking_of(peaks: pd.DataFrame, sources: Sources, shape: tuple[int, int], ba
     background : (row, col) float64, optional
         [counts]; NaN where it is not known.
     """
-    given = np.ascontiguousarray(peaks[list(PARAMETERS)].to_numpy(np.float64))
+    centre = np.ascontiguousarray(peaks[["row", "col"]].to_numpy(np.float64))
     frame = peaks["frame"].to_numpy(np.int64)
     level = np.zeros(shape) if background is None else background
 
-    def lacking(first: int, end: int, reach: int) -> Floats:
-        found = np.zeros((end - first, (2 * reach + 1) ** 2))
-        for number in np.unique(frame[first:end]):
+    def lacking(numbers: Integers, reach: int) -> Floats:
+        found = np.zeros((len(numbers), (2 * reach + 1) ** 2))
+        for number in np.unique(frame[numbers]):
             start, stop = np.searchsorted(frame, [number, number + 1])
-            here = slice(max(start, first), min(stop, end))
-            own = sources.parameters[sources.of_peak[here]]
+            here = slice(*np.searchsorted(numbers, [start, stop]))
+            own = sources.parameters[sources.of_peak[start:stop]]
             image = model_of_frame(sources, int(number), shape)
-            inside = slice(here.start - first, here.stop - first)
-            _lacking(image, level, given[start:stop], here.start - start, own, reach, found[inside])
+            _lacking(image, level, centre[start:stop], own, numbers[here] - start, reach, found[here])
         return found.T
 
     return lacking
@@ -151,24 +150,21 @@ def _add(image, peaks, negligible):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _lacking(image, level, fits, offset, own, reach, found):  # type: ignore[no-untyped-def]
-    """Write what the fits `offset`, ... of a frame lack, around their centres; 0 where the background is not known."""
+def _lacking(image, level, centre, own, chosen, reach, found):  # type: ignore[no-untyped-def]
+    """Write what the fits of the chosen peaks of a frame lack; 0 where the background is not known."""
     side = 2 * reach + 1
-    for i in range(len(found)):
-        peak = fits[offset + i]
-        top, left = round(peak[0]) - reach, round(peak[1]) - reach
-        total, number = 0.0, 0
+    for i in range(len(chosen)):
+        row, col = centre[chosen[i]]
+        top, left = round(row) - reach, round(col) - reach
         for k in range(side * side):
             r, c = top + k // side, left + k % side
             if 0 <= r < image.shape[0] and 0 <= c < image.shape[1] and np.isfinite(level[r, c]):
-                total += level[r, c]
-                number += 1
-        for k in range(side * side):
-            r, c = top + k // side, left + k % side
-            if 0 <= r < image.shape[0] and 0 <= c < image.shape[1] and np.isfinite(level[r, c]):
-                value = image[r, c] - _value(own[i], r, c) + level[r, c] - total / number
-                for j in range(len(fits)):
-                    apart = max(abs(fits[j, 0] - peak[0]), abs(fits[j, 1] - peak[1]))
-                    if j != offset + i and apart < _OVERLAP:
-                        value -= _value(fits[j], r, c)
+                value = image[r, c] + level[r, c]
+                for j in range(len(centre)):
+                    if max(abs(centre[j, 0] - row), abs(centre[j, 1] - col)) < _OVERLAP:
+                        value -= _value(own[j], r, c)
                 found[i, k] = value
+        # The mean is part of the fitted background; without it, pixels that are not known do not pull.
+        known = found[i] != 0
+        if known.any():
+            found[i] = np.where(known, found[i] - found[i].sum() / known.sum(), 0.0)
