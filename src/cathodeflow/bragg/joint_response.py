@@ -1,8 +1,10 @@
 """Shift of peaks that were fitted together with their neighbours, by intensity that the fit lacks.
 
-The parameters of the neighbours and the common background follow the misfit too, and take up what is nearer to them. The
-fit is linearised as in `peak_information`, with the parameters of up to two neighbours.
+The parameters of the neighbours and the common background follow the misfit too, and take up what is nearer to them.
+The fit is linearised as in `peak_information`, with the parameters of up to two neighbours.
 """
+
+import math
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,8 @@ REACH = 8
 _PATCH = 5
 # Neighbours are fitted jointly up to this multiple of their mean width, plus 2 px, and no more than these.
 _WIDTHS, _MARGIN, _MOST = 2.2, 2.0, 2
+# Larger shifts are cut off [px].
+_FURTHEST = 1.0
 # Peaks at a time.
 _BLOCK = 512
 
@@ -37,12 +41,9 @@ def neighbours_of(peaks: pd.DataFrame) -> Integers:
     if not len(peaks):
         return found
     width = peaks[["fwhm_row", "fwhm_col"]].to_numpy(np.float64).mean(axis=1)
-    reach = _WIDTHS * width.max() + _MARGIN
     at = peaks[["row", "col"]].to_numpy(np.float64)
     # Neighbours further than the window holds hardly respond.
-    pairs = cKDTree(points_by_frame(at, peaks["frame"].to_numpy(), reach)).query_pairs(
-        min(reach, REACH), output_type="ndarray"
-    )
+    pairs = cKDTree(points_by_frame(at, peaks["frame"].to_numpy(), REACH)).query_pairs(REACH, output_type="ndarray")
     own, other = np.concatenate([pairs, pairs[:, ::-1]]).T
     distance = np.hypot(*(at[own] - at[other]).T)
     near = distance < _WIDTHS * 0.5 * (width[own] + width[other]) + _MARGIN
@@ -63,26 +64,27 @@ def joint_shifts(parameters: Floats, chosen: Integers, neighbours: Integers, lac
         Of all peaks, in the order of `profiles.PARAMETERS`.
     chosen : (n,) int64
         Peaks to compute.
-    neighbours : (n_peaks, 2) int64
-        From `neighbours_of`.
-    lacking : ((2 REACH + 1)^2, n) float64
-        Intensity that the fits of the chosen peaks lack [counts/px].
+    neighbours : (n, m) int64
+        Those of the chosen peaks.
+    lacking : (side^2, n) float64
+        Intensity that the fits of the chosen peaks lack, in a square window around their pixel [counts/px].
 
     Returns
     -------
     (2, n) float64
-        In row and column [px].
+        In row and column [px]; at most 1 px, as the response is linear only near the fit.
     """
     blocks = [slice(first, first + _BLOCK) for first in range(0, len(chosen), _BLOCK)]
-    parts = [_of_block(parameters, chosen[block], neighbours, lacking[:, block]) for block in blocks]
+    parts = [_of_block(parameters, chosen[block], neighbours[block], lacking[:, block]) for block in blocks]
     return np.concatenate([np.zeros((2, 0)), *parts], axis=1)
 
 
 def _of_block(parameters: Floats, chosen: Integers, neighbours: Integers, lacking: Floats) -> Floats:
-    rows, cols = np.mgrid[-REACH : REACH + 1, -REACH : REACH + 1].reshape(2, -1, 1)
+    reach = math.isqrt(len(lacking)) // 2
+    rows, cols = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1, 1)
     corner = np.rint(parameters[:2, chosen])
     expected, slopes, near = np.zeros(lacking.shape), [], np.zeros(lacking.shape, bool)
-    for number, members in enumerate((chosen, *neighbours[chosen].T)):
+    for number, members in enumerate((chosen, *neighbours.T)):
         present = members >= 0
         given = parameters[:, np.maximum(members, 0)].copy()
         given[:2] -= corner
@@ -103,4 +105,4 @@ def _of_block(parameters: Floats, chosen: Integers, neighbours: Integers, lackin
     scaled += np.eye(len(stacked)) * np.where(diagonal > 0, 1e-8, 1.0)[:, None, :]
     force = np.einsum("apn,pn,pn->na", stacked, weight, lacking, optimize=True) / scale
     moved: Floats = np.linalg.solve(scaled, force[:, :, None])[:, :2, 0] / scale[:, :2]
-    return moved.T
+    return np.clip(moved.T, -_FURTHEST, _FURTHEST)

@@ -80,9 +80,14 @@ def information_of(peaks: pd.DataFrame, lacking: Lacking | None = None) -> Infor
     information = Information(*found)
     if lacking is not None:
         neighbours = neighbours_of(peaks)
-        for block in blocks:
-            shift = joint_shifts(parameters, block, neighbours, lacking(block, REACH))
-            information.row_shift[block], information.col_shift[block] = shift
+        together = (neighbours >= 0).sum(axis=1)
+        for count in np.unique(together):
+            of_count = np.flatnonzero(together == count)
+            for first in range(0, len(of_count), _BLOCK):
+                chosen = of_count[first : first + _BLOCK]
+                reach = REACH if count else _REACH
+                shift = joint_shifts(parameters, chosen, neighbours[chosen, :count], lacking(chosen, reach))
+                information.row_shift[chosen], information.col_shift[chosen] = shift
     return information
 
 

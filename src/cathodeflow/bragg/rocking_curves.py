@@ -105,9 +105,7 @@ def fit_rocking_curves(frame: Floats, intensity: Floats, variance: Floats) -> Ro
     return RockingCurves(**fitted, converged=converged)
 
 
-def curves_of_spots(
-    frame: Integers, counts: Floats, variance: Floats, spot: Integers, n_spots: int
-) -> RockingCurves:
+def curves_of_spots(frame: Integers, counts: Floats, variance: Floats, spot: Integers, n_spots: int) -> RockingCurves:
     """Fit the rocking curve of each spot, from the counts of its peaks and their variances, (n_peaks,) each."""
     order = np.lexsort((frame, spot))
     sizes = np.bincount(spot, minlength=n_spots)

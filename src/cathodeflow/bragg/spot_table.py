@@ -23,10 +23,10 @@ _CHI2_NOISE = 0.13
 _USUAL = 6.0
 # What is said of intensity that the fits lack is wrong by this fraction of it (standard deviation); fitted, as the next
 # one, to the scans of the demo at high charge with the seeds 20 and 1 (docs/bragg.md has the others).
-_UNCERTAIN = 0.3
-# Frames that are not good have an unresolved neighbour, which is in the other frames too: standard deviation of its pull
-# in widths of the spot, if all frames but one are not good.
-_UNRESOLVED = 0.02
+_UNCERTAIN = 0.2
+# Frames that are not good have an unresolved neighbour, which is in the other frames too: standard deviation of its
+# pull in widths of the spot, times the fraction of such frames.
+_UNRESOLVED = 0.012
 # The response to a misfit is linear up to this fraction of the width.
 _LINEAR = 0.12
 # Spots whose width is so many standard deviations above the others', with at least this deviation of the logarithm, are
@@ -107,8 +107,9 @@ def spots_of(
     Positions are averaged by inverse variance of their errors, which are independent in the frames. What the frames
     have in common does not average out and is added: the response of the position to a misfit of the pixels relative to
     their counts, and that to what else raises chi-square (`common_variance`). The shift by what the fits lack is
-    subtracted; 0.3 of it is added to the error, and that of unresolved neighbours where frames are not good. Where the positions of the frames scatter more than their errors say, as beside neighbours, the
-    error of their mean is increased; the scatter of few frames counts less, as if six more had the expected one.
+    subtracted, and a fraction of it added to the error, as is the pull of unresolved neighbours where frames are not
+    good. Where the positions of the frames scatter more than their errors say, the error of their mean is increased;
+    the scatter of few frames counts less, as if six more had the expected one.
 
     Parameters
     ----------
