@@ -209,7 +209,7 @@ def test_images_unlike_their_class_are_told(folders: Path) -> None:
 
 def test_a_given_bar_is_taken_and_must_leave_something(folders: Path) -> None:
     assert index_of(folders, bar_rows=11)["bar_rows"].unique().tolist() == [11]
-    with pytest.raises(InputError, match="found 48 rows, expected more than the 48 rows of the bar"):
+    with pytest.raises(InputError, match="bar_rows of 48, expected 0 to 47 of 48 rows"):
         index_of(folders, bar_rows=48)
 
 

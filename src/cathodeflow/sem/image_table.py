@@ -17,8 +17,9 @@ from cathodeflow.io.micrographs import instrument_settings, micrograph_header, r
 from cathodeflow.io.raw_format import ImageHeader
 from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.classes import SPLITS, ImageRow
-from cathodeflow.sem.info_bar import bar_of, crop_bar
+from cathodeflow.sem.info_bar import bar_of
 from cathodeflow.sem.options import Index
+from cathodeflow.sem.usable_area import UsableArea
 
 _TEXTS = ("detector", "maker")
 # Columns in which the images of a class usually agree.
@@ -27,7 +28,7 @@ _THREADS = 4
 #: Columns of a table of images.
 COLUMNS = (
     *("image", "name", "label", "composition", "state", "session", "time", *ImageHeader._fields),
-    *("bar_rows", "bar_source"),
+    *("bar_rows", "bar_side", "bar_source", *UsableArea._fields),
     *(name for name in SETTINGS if name != "time"),
     *("mean", "deviation", "sha256", "duplicate_of", "split"),
 )  # fmt: skip
@@ -41,7 +42,7 @@ def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputErro
     rows : sequence of ImageRow
         Of one or more data sets.
     options : Index
-        `bar_rows`, and `min_images`: the minimum number of different usable images per class.
+        `bar_rows`, `bar_side`, and `min_images`: the minimum number of different usable images per class.
     bad : list of InputError, optional
         Errors of unusable images are appended here, and these images left out, instead of raised.
 
@@ -50,10 +51,11 @@ def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputErro
     DataFrame
         A row for every image, sorted by label, time (unknown last) and name in natural order, with the columns
         `image`, `name`, `label`, `composition`, `state`, `session`, `time`, `rows`, `cols` (of the file) [px],
-        `bit_depth`, `channels`, `bar_rows`, `bar_source` (what says so), `magnification`, `voltage_kv`, `detector`,
-        `pixel_nm`, `brightness`, `contrast`, `focus`, `maker`, `mean`, `deviation` (of the intensity above the bar,
-        in 0..1), `sha256` (of the pixels above the bar), `duplicate_of` (name of the first identical image) and
-        `split`. Unknown values are missing in the sense of `isna`. Duplicates have the split `left out`.
+        `bit_depth`, `channels`, `bar_rows`, `bar_side`, `bar_source` (what says so), `row0`, `row1`, `col0`, `col1`
+        (`UsableArea`) [px], `magnification`, `voltage_kv`, `detector`, `pixel_nm`, `brightness`, `contrast`, `focus`,
+        `maker`, `mean`, `deviation` (of the intensity beside the bar, in 0..1), `sha256` (of the pixels beside the
+        bar), `duplicate_of` (name of the first identical image) and `split`. Unknown values are missing in the sense
+        of `isna`. Duplicates have the split `left out`.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputErro
     """
     errors: list[InputError] = []
     records: list[dict[str, Any]] = []
-    for found in ordered_map(lambda row: _examine(row, options.bar_rows), rows, workers=_THREADS):
+    for found in ordered_map(lambda row: _examine(row, options), rows, workers=_THREADS):
         if isinstance(found, InputError):
             errors.append(found)
         else:
@@ -124,23 +126,27 @@ def pool(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return table
 
 
-def _examine(row: ImageRow, bar_rows: int | None) -> dict[str, Any] | InputError:
+def _examine(row: ImageRow, options: Index) -> dict[str, Any] | InputError:
     try:
         header, image = micrograph_header(row.image), read_micrograph(row.image)
         settings = instrument_settings(row.image)
-        bar, source = bar_of(image, settings, bar_rows)
-        if bar >= header.rows:
-            raise InputError(row.image, f"{header.rows} rows", f"more than the {bar} rows of the bar")
     except InputError as error:
         return error
-    pixels = np.ascontiguousarray(crop_bar(image, bar))
+    try:
+        bar = bar_of(image, settings, options.bar_rows, options.bar_side)
+        area = bar.area(image.shape)
+    except InputError as error:
+        return InputError(row.image, f"{error.where} of {error.found}", error.expected)
+    pixels = np.ascontiguousarray(area.of(image))
     scale = float(np.iinfo(pixels.dtype).max)
     digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype.name} ".encode() + pixels.tobytes())
     return {
         **row._asdict(),
         **ImageHeader._asdict(header),
-        "bar_rows": bar,
-        "bar_source": source,
+        "bar_rows": bar.rows,
+        "bar_side": bar.side,
+        "bar_source": bar.source,
+        **area._asdict(),
         **{key: settings.get(key) for key in SETTINGS},
         "mean": float(pixels.mean(dtype=np.float64)) / scale,
         "deviation": float(pixels.std(dtype=np.float64)) / scale,

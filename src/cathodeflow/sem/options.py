@@ -19,6 +19,8 @@ SIMULATED = "simulated"
 POOLED = "pooled"
 #: Name of the only network where no versions are given.
 VERSION = "model"
+#: Where an information bar may be.
+BarSide = Literal["auto", "none", "bottom", "top", "left", "right"]
 
 
 class DataSet(Sample):
@@ -65,7 +67,16 @@ class Index(Options):
         min_length=1,
     )
     bar_rows: int | None = option(
-        None, "Rows of the information bar. Default: detected in each image.", unit="px", ge=0
+        None,
+        "Rows of the information bar, or columns of one at the left or right. Default: as the instrument says, or "
+        "detected in each image.",
+        unit="px",
+        ge=0,
+    )
+    bar_side: BarSide = option(
+        "auto",
+        "Side of the image at which the information bar is; `auto`: where one is found, or at the bottom with "
+        "`bar_rows`; `none`: there is none.",
     )
     min_images: int = option(
         3, "Minimum number of images per class and data set; all data sets together need 3 per class.", ge=1
@@ -256,13 +267,15 @@ class Audit(Options):
     """Accuracy of classifiers that use only features unrelated to the particles, on the same split."""
 
     bins: int = option(32, "Number of bins of the intensity histogram.", ge=2, le=256)
-    bar_side: int = option(
+    bar_pixels: int = option(
         64, "Side of the square to which information bars are resized for comparison.", unit="px", ge=8
     )
     overlap: bool = option(True, "Detect test images that show the same particles as training images.")
     confidence: float = option(0.95, "Confidence level of the intervals.", gt=0.5, lt=1)
     threads: int = option(2, "CPU threads.", ge=1)
     device: Device | None = option(None, "Compute device. Default: the device of the workflow.")
+
+    renamed: ClassVar[dict[str, str]] = {"bar_side": "bar_pixels"}
 
 
 class Predict(Options):
@@ -279,7 +292,16 @@ class Predict(Options):
         lt=1,
     )
     bar_rows: int | None = option(
-        None, "Rows of the information bar. Default: detected in each image.", unit="px", ge=0
+        None,
+        "Rows of the information bar, or columns of one at the left or right. Default: as the instrument says, or "
+        "detected in each image.",
+        unit="px",
+        ge=0,
+    )
+    bar_side: BarSide = option(
+        "auto",
+        "Side of the image at which the information bar is; `auto`: where one is found, or at the bottom with "
+        "`bar_rows`; `none`: there is none.",
     )
     on_bad_file: Literal["fail", "skip"] = option("skip", "Whether unreadable files stop the stage or are left out.")
     threads: int = option(2, "CPU threads.", ge=1)
