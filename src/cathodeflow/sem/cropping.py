@@ -122,7 +122,7 @@ def _extents(images: pd.DataFrame, options: Crops) -> tuple[list[Pair], list[Pai
     pixels, pixel_nm = options.pixels, options.pixel_nm
     size = images[["rows", "cols"]].to_numpy(np.int64)
     edges = images[[*UsableArea._fields]].to_numpy(np.int64)
-    areas = [UsableArea(*area).inset(options.margin, shape) for area, shape in zip(edges, size, strict=True)]
+    areas = [UsableArea(*area).inset(options.margin, tuple(shape)) for area, shape in zip(edges, size, strict=True)]
     usable = np.array([(area.rows, area.cols) for area in areas]).reshape(-1, 2)
     if pixels is None:
         extent = size // 2

@@ -44,7 +44,7 @@ class Bar(NamedTuple):
         return UsableArea.beside_bar(shape, self.rows, self.side)
 
 
-def find_info_bar(image: Grey, side: str = "bottom") -> int:
+def find_info_bar(image: Grey, at: str = "bottom") -> int:
     """Find the number of rows of the information bar at one side of a micrograph.
 
     A bar spans the whole side and has a uniform background of any grey level, or a slight gradient, with or without
@@ -54,7 +54,8 @@ def find_info_bar(image: Grey, side: str = "bottom") -> int:
     Parameters
     ----------
     image : (row, col) uint8 or uint16
-    side : {"bottom", "top", "left", "right"}
+    at : {"bottom", "top", "left", "right"}
+        Side of the image.
 
     Returns
     -------
@@ -68,7 +69,7 @@ def find_info_bar(image: Grey, side: str = "bottom") -> int:
     >>> find_info_bar(image), find_info_bar(image, "top")
     (12, 0)
     """
-    turned: Grey = {"bottom": image, "top": image[::-1], "left": image.T[::-1], "right": image.T}[side]
+    turned: Grey = {"bottom": image, "top": image[::-1], "left": image.T[::-1], "right": image.T}[at]
     rows = turned.shape[0]
     first = rows - int(_MAX_SHARE * rows)
     # Text may be brighter than any pixel of the image above it.
@@ -100,7 +101,7 @@ def find_info_bar(image: Grey, side: str = "bottom") -> int:
     # The upper line of a table need not span the whole bar.
     for _ in range(_LINE_ROWS):
         best -= bool(best > 1 and partial_line[best - 1] and not clean[best - 1])
-    if side != "bottom" and even[max(0, best - 3) : best].min() > 1 - _STRAIGHT:
+    if at != "bottom" and even[max(0, best - 3) : best].min() > 1 - _STRAIGHT:
         # Elsewhere than at the bottom bars are rare, and empty margins more likely.
         return 0
     return len(grey) - best

@@ -19,7 +19,7 @@ class UsableArea(NamedTuple):
     col1: int
 
     @classmethod
-    def beside_bar(cls, shape: tuple[int, ...], bar_rows: int, side: str = "bottom") -> Self:
+    def beside_bar(cls, shape: tuple[int, ...], bar_rows: int, at: str = "bottom") -> Self:
         """Return the area beside a bar.
 
         Parameters
@@ -28,7 +28,7 @@ class UsableArea(NamedTuple):
             Rows and columns of the image.
         bar_rows : int
             Thickness of the bar: rows of one at the bottom or top, columns of one at the left or right [px].
-        side : {"bottom", "top", "left", "right"}
+        at : {"bottom", "top", "left", "right"}
             Side of the image at which the bar is.
 
         Raises
@@ -42,11 +42,11 @@ class UsableArea(NamedTuple):
         UsableArea(row0=0, row1=100, col0=12, col1=120)
         """
         rows, cols = shape[:2]
-        length, unit = (rows, "rows") if side in ("bottom", "top") else (cols, "columns")
+        length, unit = (rows, "rows") if at in ("bottom", "top") else (cols, "columns")
         if not 0 <= bar_rows < length:
             raise InputError("bar_rows", str(bar_rows), f"0 to {length - 1} of {length} {unit}")
-        first = {"top": (bar_rows, 0), "left": (0, bar_rows)}.get(side, (0, 0))
-        last = {"bottom": (bar_rows, 0), "right": (0, bar_rows)}.get(side, (0, 0))
+        first = {"top": (bar_rows, 0), "left": (0, bar_rows)}.get(at, (0, 0))
+        last = {"bottom": (bar_rows, 0), "right": (0, bar_rows)}.get(at, (0, 0))
         return cls(first[0], rows - last[0], first[1], cols - last[1])
 
     def of(self, image: NDArray[Any]) -> NDArray[Any]:
