@@ -33,7 +33,7 @@ def sem_simulated(name):
 
 def sem_raw(names):
     """Raw files of data sets that Snakemake follows."""
-    files = [sem_simulated(name) if SETS[name].simulated else raw_files(SETS[name].images) for name in names]
+    files = [sem_simulated(name) if SETS[name].simulated else raw_files(SETS[name].images, []) for name in names]
     return stored([file for group in files for file in group])
 
 
@@ -42,7 +42,7 @@ def sem_contents(*names):
     """Contents of data sets, in which the names of class folders count too."""
     given = [name for name in names if not SETS[name].simulated]
     sources = {name: SETS[name].images for name in given}
-    return contents(**{name: (source, raw_files(source), root(source)) for name, source in sources.items()})
+    return contents(**{name: (source, raw_files(source, []), root(source)) for name, source in sources.items()})
 
 
 def sem_train_options(version):

@@ -386,6 +386,10 @@ class Section(TechniqueSection):
         """Folders of results of all labelled images together, and of the networks."""
         return [POOLED, *self.networks]
 
+    def on_bad_file(self, data_set: DataSet) -> str:
+        """Return whether unusable images of a data set stop its stage (`fail`) or are left out (`skip`)."""
+        return self.predict.on_bad_file if data_set.role == "predict" else self.index.on_bad_file
+
     def check(self, samples: dict[str, DataSet]) -> None:
         """Require that all images exist, and labelled ones where networks are trained.
 
@@ -419,7 +423,9 @@ class Section(TechniqueSection):
                 continue
             try:
                 if not data_set.simulated:
-                    errors += dangling(where, raw_files(data_set.images))
+                    refused: list[InputError] = []
+                    errors += dangling(where, raw_files(data_set.images, refused))
+                    errors += refused if self.on_bad_file(data_set) == "fail" else []
             except InputError as error:
                 errors.append(InputError(f"{where}: {error.where}", error.found, error.expected))
         if errors:
@@ -440,15 +446,17 @@ class Section(TechniqueSection):
         for name, data_set in samples.items():
             try:
                 if data_set.role == "train" and not data_set.simulated:
-                    list_images(data_set.images, self.index.compositions, self.index.states)
+                    refused: list[InputError] | None = [] if self.index.on_bad_file == "skip" else None
+                    list_images(data_set.images, self.index.compositions, self.index.states, refused=refused)
             except InputError as error:
                 errors += [
                     InputError(f"{self.samples}: data set '{name}': {problem.where}", problem.found, problem.expected)
                     for problem in error.errors
                 ]
                 continue
-            skip = self.index.on_bad_file if data_set.role == "train" else self.predict.on_bad_file
-            for path in [] if data_set.simulated or skip == "skip" else image_files(data_set.images):
+            for path in (
+                [] if data_set.simulated or self.on_bad_file(data_set) == "skip" else image_files(data_set.images)
+            ):
                 try:
                     micrograph_header(path)
                 except InputError as error:
