@@ -19,6 +19,7 @@ from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.classes import SPLITS, ImageRow
 from cathodeflow.sem.info_bar import bar_of
 from cathodeflow.sem.options import Index
+from cathodeflow.sem.twins import fingerprint, mark_twins
 from cathodeflow.sem.usable_area import UsableArea
 
 _TEXTS = ("detector", "maker")
@@ -30,7 +31,7 @@ COLUMNS = (
     *("image", "name", "label", "composition", "state", "session", "time", *ImageHeader._fields),
     *("bar_rows", "bar_side", "bar_source", *UsableArea._fields),
     *(name for name in SETTINGS if name != "time"),
-    *("mean", "deviation", "sha256", "duplicate_of", "split"),
+    *("mean", "deviation", "sha256", "fingerprint", "duplicate_of", "likeness", "split"),
 )  # fmt: skip
 
 
@@ -54,7 +55,8 @@ def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputErro
         `bit_depth`, `channels`, `bar_rows`, `bar_side`, `bar_source` (what says so), `row0`, `row1`, `col0`, `col1`
         (`UsableArea`) [px], `magnification`, `voltage_kv`, `detector`, `pixel_nm`, `brightness`, `contrast`, `focus`,
         `maker`, `mean`, `deviation` (of the intensity beside the bar, in 0..1), `sha256` (of the pixels beside the
-        bar), `duplicate_of` (name of the first identical image) and `split`. Unknown values are missing in the sense
+        bar), `fingerprint` and `duplicate_of` (name of the first image with the same pixels, or that shows the same:
+        `twins.mark_twins`), `likeness` to it (1: the same pixels) and `split`. Unknown values are missing in the sense
         of `isna`. Duplicates have the split `left out`.
 
     Raises
@@ -105,7 +107,7 @@ def odd_images(table: pd.DataFrame) -> pd.Series:
 
 
 def pool(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Join the tables of several data sets; images that occur in several are used once.
+    """Join the tables of several data sets; images that occur in several, or show the same, are used once.
 
     Raises
     ------
@@ -120,9 +122,10 @@ def pool(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
             found = f"the image {same['name'].iloc[0]} again, as {other['label']}"
             errors.append(InputError(other["image"], found, f"one class, {same['label'].iloc[0]} or {other['label']}"))
         for row in same.index[1:]:
-            table.loc[row, ["duplicate_of", "split"]] = [same["name"].iloc[0], SPLITS[-1]]
+            table.loc[row, ["duplicate_of", "likeness", "split"]] = [same["name"].iloc[0], 1.0, SPLITS[-1]]
     if errors:
         raise InputErrors.of(errors)
+    mark_twins(table)
     return table
 
 
@@ -151,6 +154,7 @@ def _examine(row: ImageRow, options: Index) -> dict[str, Any] | InputError:
         "mean": float(pixels.mean(dtype=np.float64)) / scale,
         "deviation": float(pixels.std(dtype=np.float64)) / scale,
         "sha256": digest.hexdigest(),
+        "fingerprint": fingerprint(pixels),
     }
 
 
@@ -177,15 +181,17 @@ def _as_table(records: list[dict[str, Any]]) -> pd.DataFrame:
     for record in ordered:
         earlier = first.setdefault(record["sha256"], record["name"])
         record["duplicate_of"] = earlier if earlier != record["name"] else None
+        record["likeness"] = 1.0 if record["duplicate_of"] else None
         if record["duplicate_of"]:
             record["split"] = "left out"
     table = pd.DataFrame(ordered, columns=list(COLUMNS))
     table["time"] = pd.to_datetime(table["time"]).astype("datetime64[ns]")
-    for name in (*(name for name in SETTINGS if name not in ("time", *_TEXTS)), "mean", "deviation"):
+    for name in (*(name for name in SETTINGS if name not in ("time", *_TEXTS)), "mean", "deviation", "likeness"):
         table[name] = table[name].astype(np.float64)
-    for name in (*_TEXTS, "session", "duplicate_of", "split"):
+    for name in (*_TEXTS, "session", "fingerprint", "duplicate_of", "split"):
         # Columns without any text would otherwise become numeric.
         table[name] = table[name].astype(object).where(table[name].notna(), None)
+    mark_twins(table)
     return table
 
 
