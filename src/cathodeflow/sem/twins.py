@@ -19,6 +19,13 @@ from scipy import fft
 
 #: Minimum fraction of equal bits of twins: eight standard deviations from that of different images.
 MIN_LIKENESS = 0.75
+#: Maximum fraction of bits that differ between twins of one shape. Two exposures of one place, between which the stage
+#: moved by .4 % of the image, differ in 6 %: they are images of their own (`overlap.shared_area` tells them).
+_CHANGED = 0.04
+#: Further bits of images of few rows, which compression changes more: this number divided by the rows.
+_SMALL = 10.0
+#: Further bits per relative difference of the shapes, where an image is cut by some rows.
+_CUT = 8.0
 #: Waves along each axis, by half periods in the image; constant ones are shading and drift.
 _WAVES = slice(1, 17)
 _SIDE = 64
@@ -71,6 +78,26 @@ def likeness(fingerprints: ArrayLike) -> NDArray[np.float32]:
     return (1 + signs @ signs.T / np.float32(bits.shape[1])) / 2
 
 
+def needed_likeness(shape: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the minimum fraction of equal bits for an image to be the twin of others.
+
+    Parameters
+    ----------
+    shape : (2,)
+        Rows and columns of the image without its bar.
+    others : (n, 2)
+
+    Returns
+    -------
+    (n,) float64
+        From `MIN_LIKENESS` to .96.
+    """
+    shapes = np.maximum(np.asarray(others, np.float64), 1)
+    cut = np.abs(np.log(shapes[:, 0] / shapes[:, 1]) - np.log(shape[0] / shape[1]))
+    changed = np.maximum(_CHANGED, _SMALL / np.minimum(shapes[:, 0], shape[0])) + _CUT * cut
+    return np.maximum(MIN_LIKENESS, 1 - changed)
+
+
 def mark_twins(table: pd.DataFrame) -> None:
     """Mark images that show the same as an earlier one of their class as its duplicates, in place.
 
@@ -79,15 +106,18 @@ def mark_twins(table: pd.DataFrame) -> None:
     Parameters
     ----------
     table : DataFrame
-        Columns name, label, fingerprint, duplicate_of, likeness and split, in the order in which images are kept.
+        Columns name, label, fingerprint, those of `UsableArea`, duplicate_of, likeness and split, in the order in which
+        images are kept.
     """
     used = table[table["duplicate_of"].isna() & table["fingerprint"].notna()]
     for _, same in used.groupby("label", sort=False):
         alike = likeness(same["fingerprint"].to_numpy())
+        shapes = (same[["row1", "col1"]].to_numpy() - same[["row0", "col0"]].to_numpy()).astype(np.float64)
         first = np.arange(len(same))
         for row in range(1, len(same)):
-            best = int(np.argmax(alike[row, :row]))
-            if alike[row, best] >= MIN_LIKENESS:
+            above = alike[row, :row] - needed_likeness(shapes[row], shapes[:row])
+            best = int(np.argmax(above))
+            if above[best] >= 0:
                 first[row] = first[best]
                 where = same.index[row]
                 table.loc[where, ["duplicate_of", "split"]] = [same["name"].iat[first[row]], "left out"]
