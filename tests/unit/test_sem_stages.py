@@ -67,6 +67,32 @@ def test_a_prediction_without_one_usable_image_fails(folder: Path, model: Path, 
     assert "not in UTF-8" in problems[f"{tmp_path}/new/\\xe4.jpg"]
 
 
+def test_a_network_is_tested_on_other_labelled_images(folder: Path, model: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    sem.simulate(new, options=sem.Simulate(n_images=3, rows=120, cols=160, seed=3))
+    sem.index(new, out=tmp_path / "index.parquet", sample="new")
+    tables = {"out": "predictions", "crops_table": "crops", "metrics_table": "metrics", "calibration": "calibration"}
+    files = {name: tmp_path / f"{file}.csv" for name, file in tables.items()}
+    options = sem.Test(bootstrap_samples=100, overlap=0.25, device="cpu")
+    tested = sem.test(model, tmp_path / "index.parquet", **files, options=options)
+    listed = pd.read_csv(files["out"], dtype={"label": str, "prediction": str}).set_index("name")
+    assert tested["images"] == 36 == len(listed) and tested["image_accuracy"] == listed["correct"].mean()
+    assert tested["image_accuracy_low"] < tested["image_accuracy_high"]
+    # The same answers as for images without labels.
+    known = {path: f"new/{path.parent.name}/{path.name}" for path in new.glob("333*/*.jpg")}
+    sem.predict(new / "333", out=tmp_path / "p.csv", options=sem.Predict(model=str(model), device="cpu"))
+    for row in pd.read_csv(tmp_path / "p.csv", dtype={"prediction": str}).itertuples():
+        same = listed.loc[known[Path(row.image)]]
+        assert same["prediction"] == row.prediction and same["confidence"] == pytest.approx(row.confidence, abs=1e-4)
+    for path in (new / "333").iterdir():
+        path.rename(path.parent.parent / "811" / f"x{path.name}")
+    shutil.move(new / "811", new / "999")
+    shutil.rmtree(new / "333")
+    sem.index(new, out=tmp_path / "index.parquet", sample="new")
+    with pytest.raises(InputError, match="found class 999, expected 333"):
+        sem.test(model, tmp_path / "index.parquet", **files, options=options)
+
+
 def test_network_stages_and_their_figures(folder: Path, tmp_path: Path) -> None:
     crops, split = folder / "crops.zarr", folder / "split.parquet"
     options = sem.Train(epochs=1, progressive_fraction=0, threads=1, device="cpu", seed=1)

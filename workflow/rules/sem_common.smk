@@ -6,6 +6,8 @@ SEM = CONFIG.sem
 SETS = SAMPLES["sem"]
 LABELLED = [name for name, data_set in SETS.items() if data_set.role == "train"]
 UNLABELLED = [name for name, data_set in SETS.items() if data_set.role == "predict"]
+# Labelled images on which the networks are tested only.
+TESTED = [name for name, data_set in SETS.items() if data_set.role == "test"]
 # Networks that are trained here, and those that classify images without labels.
 VERSIONS = list(SEM.networks) if LABELLED else []
 PREDICTORS = VERSIONS if SEM.predict.model is None else ["given"]
@@ -27,7 +29,7 @@ def sem_images(name):
 
 def sem_simulated(name):
     """Files that a simulated data set consists of."""
-    list_files = sem_data_sets.simulated_files if SETS[name].role == "train" else sem_data_sets.unlabelled_files
+    list_files = sem_data_sets.simulated_files if SETS[name].role != "predict" else sem_data_sets.unlabelled_files
     return list_files(f"results/raw/sem/{name}", SEM.simulate)
 
 

@@ -26,8 +26,10 @@ BarSide = Literal["auto", "none", "bottom", "top", "left", "right"]
 class DataSet(Sample):
     """A data set of micrographs: labelled ones for training and test, or unlabelled ones to classify."""
 
-    role: Literal["train", "predict"] = option(
-        "train", "`train`: labelled images for training, validation and test; `predict`: unlabelled images to classify."
+    role: Literal["train", "test", "predict"] = option(
+        "train",
+        "`train`: labelled images for training, validation and test; `test`: other labelled images, on which the "
+        "networks are tested only, such as those of a new session; `predict`: unlabelled images to classify.",
     )
     images: str = option(
         ...,
@@ -252,9 +254,15 @@ class Train(TrainingOptions):
 
 
 class Test(Options):
-    """Network and test crops -> predictions, performance metrics with confidence intervals, calibration."""
+    """Network and test crops, or other labelled images -> predictions, metrics with confidence intervals, calibration."""
 
     bins: int = option(15, "Number of confidence bins of the calibration error.", ge=2, le=100)
+    overlap: float = option(
+        0.25,
+        "Overlap of neighbouring tiles of an image of the role `test`, as a fraction of their side.",
+        ge=0,
+        lt=0.9,
+    )
     bootstrap_samples: int = option(2000, "Bootstrap samples of the images for the confidence intervals.", ge=100)
     confidence: float = option(0.95, "Confidence level of the intervals.", gt=0.5, lt=1)
     batch_size: int = option(64, "Crops per batch.", ge=1)
@@ -418,6 +426,9 @@ class Section(TechniqueSection):
             if set("{}") & set(data_set.images):
                 # Snakemake reads braces as wildcards.
                 errors.append(InputError(where, data_set.images, "a path without { and }"))
+            if data_set.role == "test" and data_set.simulated:
+                # All simulated data sets are the same images.
+                errors.append(InputError(where, SIMULATED, "images that no network is trained with"))
             if is_remote(data_set.images):
                 errors.append(InputError(where, "an address", "a folder, a pattern or a table on this machine"))
                 continue
@@ -445,7 +456,7 @@ class Section(TechniqueSection):
         errors = []
         for name, data_set in samples.items():
             try:
-                if data_set.role == "train" and not data_set.simulated:
+                if data_set.role != "predict" and not data_set.simulated:
                     refused: list[InputError] | None = [] if self.index.on_bad_file == "skip" else None
                     list_images(data_set.images, self.index.compositions, self.index.states, refused=refused)
             except InputError as error:
