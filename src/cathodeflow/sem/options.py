@@ -116,7 +116,12 @@ class Split(Options):
 class Crops(Options):
     """Images -> crops of one size for the network, in chunked Zarr."""
 
-    size: int = option(12000, "Number of crops in the training and validation set together.", ge=2)
+    size: int = option(
+        12000,
+        "Number of crops in the training and validation set together, of all classes. The published builder counts "
+        "them per class.",
+        ge=2,
+    )
     per_class: bool = option(True, "Equal number of crops per class; otherwise equal number per image.")
     ratio: float = option(
         0.2, "Number of validation crops as a fraction of `size`; the test set has as many.", gt=0, lt=1
@@ -174,9 +179,10 @@ class Train(TrainingOptions):
 
     The defaults are for CPUs and small data sets. As published: `backbone: tf_efficientnet_b7.aa_in1k`,
     `weights: imagenet`, `normalization: none`, all of `augment` disabled, `optimizer: adam`, `learning_rate: 0.0001`,
-    `schedule: constant`, `warm_up: 0`, `weight_decay: 0`, `label_smoothing: 0`, `dropout: 0`, `batch_size: 4`,
-    `epochs: 40`, `ema_decay: 0`, `mixup: 0`, `progressive_fraction: 0`, with crops of `pixels: null`, `side: 224` and
-    the split `image`.
+    `schedule: constant`, `warm_up: 0`, `weight_decay: 0`, `label_smoothing: 0`, `dropout: 0.5`,
+    `drop_connect: 0.2`, `batch_size: 4`, `epochs: 40`, `patience: null`, `ema_decay: 0`, `mixup: 0`,
+    `progressive_fraction: 0`, with 1600 crops per class of `pixels: null`, `side: 224` and the split `image`:
+    `config/sem-paper.yaml`.
     """
 
     backbone: str = option(
@@ -191,6 +197,13 @@ class Train(TrainingOptions):
         "joint", "`joint`: one output per class; `axes`: one output per composition and one per state."
     )
     dropout: float = option(0.1, "Dropout before the last layer.", ge=0, lt=1)
+    drop_connect: float = option(
+        0.0,
+        "Drop-connect (stochastic depth): probability that the last block of a timm network is skipped in training, "
+        "falling linearly to 0 at the first one.",
+        ge=0,
+        lt=1,
+    )
     normalization: Literal["crop", "imagenet", "none"] = option(
         "crop",
         "Input normalization. `crop`: each crop to mean 0 and standard deviation 1, which removes brightness and "
@@ -210,7 +223,8 @@ class Train(TrainingOptions):
     epochs: int = option(12, "Maximum number of epochs; the learning-rate schedule spans all of them.", ge=1)
     patience: int | None = option(
         16,
-        "Early stopping: epochs without improvement on the validation set. null (as a flag: none) runs all epochs.",
+        "Early stopping: epochs without improvement on the validation set. null (as a flag: none) runs all epochs, as "
+        "published.",
         ge=1,
     )
     monitor: Literal["macro_f1", "loss"] = option(
@@ -250,11 +264,13 @@ class Train(TrainingOptions):
     def _weights_fit(self) -> Self:
         if self.backbone == "resnet18_half" and self.weights == "imagenet":
             raise ValueError("a backbone of timm where weights are imagenet: resnet18_half has none")
+        if self.backbone == "resnet18_half" and self.drop_connect:
+            raise ValueError("a backbone of timm where there is drop_connect: resnet18_half has none")
         return self
 
 
 class Test(Options):
-    """Network and test crops, or other labelled images -> predictions, metrics with confidence intervals, calibration."""
+    """Network and test crops, or other labelled images -> predictions, metrics with intervals, calibration."""
 
     bins: int = option(15, "Number of confidence bins of the calibration error.", ge=2, le=100)
     overlap: float = option(
