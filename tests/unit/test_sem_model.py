@@ -264,7 +264,7 @@ def test_a_package_that_is_missing_or_has_other_weights_is_named(monkeypatch, tm
 
 def test_drop_connect_skips_blocks_in_training_alone():
     plain, dropped = (
-        create_backbone("efficientnet_b0", weights="none", drop_connect=rate).network for rate in (None, 0.9)
+        create_backbone("efficientnet_b0", weights="none", drop_path=rate).network for rate in (None, 0.9)
     )
     dropped.load_state_dict(plain.state_dict())
     image = torch.rand(2, 1, 64, 64)
@@ -274,6 +274,6 @@ def test_drop_connect_skips_blocks_in_training_alone():
         first, second = dropped.train()(image), dropped(image)
     assert not torch.allclose(first, second)
     with pytest.raises(InputError, match="no blocks to skip"):
-        create_backbone("vgg11", weights="none", drop_connect=0.2)
+        create_backbone("vgg11", weights="none", drop_path=0.2)
     with pytest.raises(ValueError, match="drop_connect"):
         Train(drop_connect=0.2)

@@ -31,7 +31,7 @@ class Backbone(NamedTuple):
     deviation: float
 
 
-def create_backbone(name: str, *, weights: str | os.PathLike[str], drop_connect: float | None = None) -> Backbone:
+def create_backbone(name: str, *, weights: str | os.PathLike[str], drop_path: float | None = None) -> Backbone:
     """Make a network for greyscale images whose output is feature maps.
 
     Random initial weights come from torch's global generator, which the caller seeds (`model.build_model` does).
@@ -45,15 +45,15 @@ def create_backbone(name: str, *, weights: str | os.PathLike[str], drop_connect:
         `none`; `imagenet`, from an installed package (`packaged.packaged_weights`), or loaded by timm from its cache or
         the hub; or a file: a state_dict of this network (`.pth`, `.safetensors`), whose classifier is dropped and whose
         RGB stem is summed over the channels, or a network of `sem_train`.
-    drop_connect : float, optional
+    drop_path : float, optional
         Probability that the last block of a network of timm is skipped in training [1]_, falling linearly to 0 at the
         first one.
 
     Raises
     ------
     InputError
-        The network is unknown or its output is not feature maps, weights are missing or belong to another network, or it
-        has no blocks to skip.
+        The network is unknown or its output is not feature maps, weights are missing or belong to another network, or
+        it has no blocks to skip.
 
     References
     ----------
@@ -76,7 +76,7 @@ def create_backbone(name: str, *, weights: str | os.PathLike[str], drop_connect:
         raise InputError(
             "backbone", name, f"{HALF} or a network of timm" + (f": {' or '.join(near[:3])}?" if near else "")
         )
-    network = _of_timm(name, weights, {"drop_path_rate": drop_connect} if drop_connect else {})
+    network = _of_timm(name, weights, {"drop_path_rate": drop_path} if drop_path else {})
     setting = get_pretrained_cfg(name)
     mean, deviation = ((sum(values) / len(values)) for values in (setting.mean, setting.std))
     return Backbone(network, _channels(network, name), float(mean), float(deviation))

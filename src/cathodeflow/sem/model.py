@@ -114,7 +114,7 @@ def build_model(classes: Sequence[str], options: Train) -> SemNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(derived_seed(options.seed or 0, _INITIALISATION))
         model = SemNetwork(
-            create_backbone(options.backbone, weights=options.weights, drop_connect=options.drop_connect),
+            create_backbone(options.backbone, weights=options.weights, drop_path=options.drop_connect),
             classes,
             options,
         )

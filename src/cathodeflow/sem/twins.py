@@ -75,7 +75,8 @@ def likeness(fingerprints: ArrayLike) -> NDArray[np.float32]:
     texts = [bytes.fromhex(text) for text in np.asarray(fingerprints, dtype=object)]
     bits = np.unpackbits(np.array([np.frombuffer(text, np.uint8) for text in texts], np.uint8), axis=1)
     signs = 2 * bits.astype(np.float32) - 1
-    return (1 + signs @ signs.T / np.float32(bits.shape[1])) / 2
+    equal: NDArray[np.float32] = (1 + signs @ signs.T / np.float32(bits.shape[1])) / np.float32(2)
+    return equal
 
 
 def needed_likeness(shape: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -120,5 +121,6 @@ def mark_twins(table: pd.DataFrame) -> None:
             if above[best] >= 0:
                 first[row] = first[best]
                 where = same.index[row]
-                table.loc[where, ["duplicate_of", "split"]] = [same["name"].iat[first[row]], "left out"]
+                table.loc[where, "duplicate_of"] = same["name"].iat[first[row]]
+                table.loc[where, "split"] = "left out"
                 table.loc[where, "likeness"] = float(alike[row, best])
