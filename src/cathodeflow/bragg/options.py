@@ -397,7 +397,9 @@ class Geometry(Options):
     """Peaks -> scattering angles, scattering vectors and lattice spacings, where the sheet names a geometry."""
 
     detector: str | None = option(
-        None, "Name of the detector in the geometry file. Default: the only one that the file describes."
+        None,
+        "Name of the detector in the geometry file. `all`: the panels of a hexrd instrument that together make the "
+        "frame, each with its `roi`. Default: the only detector that the file describes.",
     )
 
 
