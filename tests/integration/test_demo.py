@@ -54,10 +54,18 @@ def test_standard_errors_of_the_network_are_true_for_isolated_peaks_and_beside_n
         assert 0.63 < within[0] < 0.75 and 0.9 < within[1] < 0.98, within
 
 
+def test_tracks_join_the_right_spots(demo: Project) -> None:
+    """Between the states 0.1, 0.4, 0.55, 0.7, 0.9; two phases coexist at 0.7."""
+    metrics = record(demo, "bragg/series/tracks.json")["metrics"]
+    for step, least in ((1, 0.99), (2, 0.99), (3, 0.97), (4, 0.97)):
+        assert metrics[f"right_{step}"] >= least and metrics[f"recall_{step}"] >= least, (step, metrics)
+    assert metrics["complete_tracks"] > 350 and metrics["split_tracks"] > 300
+
+
 def test_every_job_has_a_log_and_a_benchmark(demo: Project) -> None:
     results = demo.folder / "results"
     jobs = [path.relative_to(results / "logs").with_suffix("") for path in (results / "logs").rglob("*.log")]
-    bragg, sem, mlflow = 7 * len(SCANS) + 2 + 2, 12, 1
+    bragg, sem, mlflow = 9 * len(SCANS) + 2 + 2 + 2, 12, 1
     assert len(jobs) == bragg + sem + mlflow
     for job in jobs:
         rows = pd.read_csv(results / "benchmarks" / job.with_suffix(".tsv"), sep="\t")
@@ -99,7 +107,7 @@ def test_report_holds_every_figure(demo: Project, tmp_path: Path) -> None:
     demo.snakemake("--report", str(tmp_path / "report.zip"))
     with zipfile.ZipFile(tmp_path / "report.zip") as archive:
         figures = [name for name in archive.namelist() if name.endswith(".png")]
-    assert len(figures) == 4 * len(SCANS) + 1 + 11
+    assert len(figures) == 4 * len(SCANS) + 1 + 1 + 11
 
 
 def test_positions_do_not_depend_on_the_number_of_cores(demo: Project, tmp_path: Path) -> None:
@@ -122,7 +130,10 @@ def test_every_column_is_explained(demo: Project) -> None:
     text = (ROOT / "docs" / "bragg.md").read_text()
     scan = demo.folder / "results" / "bragg" / "charge_055"
     names = set(pd.read_parquet(scan / "candidates.parquet")) | set(pd.read_parquet(scan / "located.parquet"))
-    names |= set(pd.read_csv(scan / "compare.csv"))
+    names |= set(pd.read_csv(scan / "compare.csv")) | set(pd.read_parquet(scan / "spots.parquet"))
+    names |= set(pd.read_parquet(scan.parent / "series" / "tracks.parquet")) | set(
+        pd.read_parquet(scan / "angles.parquet")
+    )
     for file in ("frames.h5", "peaks.h5", "located.h5"):
         with h5py.File(scan / file) as stored:
             names |= set(stored)

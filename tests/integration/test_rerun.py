@@ -22,6 +22,7 @@ MEASURED = {
     "bragg_frames": 1,
     "bragg_find_peaks": 1,
     "bragg_fit": 1,
+    "bragg_spots": 1,
     "bragg_locate": 1,
     "bragg_compare": 1,
     "bragg_figures": 1,
@@ -30,7 +31,7 @@ MEASURED = {
 FIGURES = {"bragg_figures": 2, "bragg_training_figures": 1, "mlflow": 1}
 NETWORK = {"bragg_train": 1, "bragg_locate": 2, "bragg_compare": 2, **FIGURES}
 TRAINED = {**MEASURED, "bragg_patches": 1, **NETWORK}
-FIT = {"bragg_fit": 2, "bragg_patches": 1, **NETWORK}
+FIT = {"bragg_fit": 2, "bragg_spots": 2, "bragg_patches": 1, **NETWORK}
 
 
 def edit(path: Path, pattern: str, replacement: str) -> None:
@@ -153,6 +154,11 @@ def new_fitted_scan(project: Project) -> None:
     sheet.write_text("\t".join(columns) + f"\n{rest}" + "\t".join(row.get(name, "") for name in columns) + "\n")
 
 
+def new_fitted_scan_in_stages(project: Project) -> None:
+    new_fitted_scan(project)
+    edit(project.folder / "config.yaml", "^bragg:", "bragg:\n  one_pass: false")
+
+
 CASES = {
     "nothing changed": (nothing, {}),
     "raw files touched": (touch, {}),
@@ -173,12 +179,17 @@ CASES = {
     "a scan added": (new_scan, MEASURED),
     "a scan added that is only fitted": (
         new_fitted_scan,
+        {"bragg_measure": 1, "bragg_fit_figures": 1, "bragg_geometry": 1, "bragg_spots": 1, "mlflow": 1},
+    ),
+    "a scan added that is only fitted, stage by stage": (
+        new_fitted_scan_in_stages,
         {
             "bragg_frames": 1,
             "bragg_find_peaks": 1,
             "bragg_fit": 1,
             "bragg_fit_figures": 1,
             "bragg_geometry": 1,
+            "bragg_spots": 1,
             "mlflow": 1,
         },
     ),
@@ -224,7 +235,7 @@ CASES = {
     "the network deleted": (delete("results/bragg/model/braggnn.pt"), NETWORK),
     "a record deleted": (
         delete("results/bragg/second/fit.json"),
-        {"bragg_fit": 1, "bragg_locate": 1, "bragg_compare": 1, "bragg_figures": 1, "mlflow": 1},
+        {"bragg_fit": 1, "bragg_spots": 1, "bragg_locate": 1, "bragg_compare": 1, "bragg_figures": 1, "mlflow": 1},
     ),
     "the database of runs deleted": (delete("results/mlflow.db"), {"mlflow": 1}),
     "a figure deleted": (delete("results/bragg/second/figures/frame.png"), {"bragg_figures": 1, "mlflow": 1}),

@@ -10,8 +10,11 @@ from cathodeflow.bragg.options import Frames, Scan, Section, Simulate
 from cathodeflow.bragg.raw_data import (
     correction_files,
     correction_flags,
+    corrections,
     energy_flag,
     frames_options,
+    geometry_source,
+    given_files,
     raw_files,
     source,
 )
@@ -50,7 +53,13 @@ def test_simulated_scan_reads_what_it_writes(kind: str) -> None:
     files = raw_files(scan, simulate)
     assert len(files) == (3 if kind == "tiff" else 1) and all(file.startswith("results/raw/bragg/a/") for file in files)
     assert source(scan, simulate).startswith("results/raw/bragg/a/frame")
-    assert correction_files(scan) == ["results/raw/bragg/a/dark.tif", "results/raw/bragg/a/mask.tif"]
+    folder = "results/raw/bragg/a"
+    assert correction_files(scan) == [f"{folder}/{file}" for file in ("dark.tif", "mask.tif", "omega.csv")]
+    assert geometry_source(scan) == f"{folder}/geometry.poni"
+    # The table and the geometry that the sheet names come first.
+    own = scan.model_copy(update={"omega": "own.csv", "geometry": "own.poni"})
+    assert corrections(own)["omega"] == "own.csv" and geometry_source(own) == "own.poni"
+    assert given_files(scan) == {} and given_files(own) == {"omega": "own.csv"}
 
 
 def test_files_and_range_of_a_row_reach_the_stage(tmp_path: Path) -> None:

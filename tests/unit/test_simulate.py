@@ -1,14 +1,19 @@
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
+from cathodeflow import bragg
 from cathodeflow.bragg import simulation as simulate
 from cathodeflow.bragg.options import Simulate
 from cathodeflow.bragg.particles import REFLECTIONS, geometry_of, lattice, ring_radius
+from cathodeflow.bragg.scattering import scattering
+from cathodeflow.io.frames_file import read_frames_file
+from cathodeflow.io.geometry_files import read_detector_geometry
 from cathodeflow.io.simulated import NEXUS_DATA, write_nexus_series, write_tiff, write_tiff_series
 
 SMALL = Simulate(n_frames=12, rows=96, cols=128, n_peaks=120, seed=3)
@@ -88,8 +93,8 @@ def test_other_states_of_charge_see_the_same_particles_moved_as_the_lattice_says
     hkl = np.array([HKL[name] for name in both["hkl"]])
     expected = ring_radius(hkl, 0.55, after.geometry) - ring_radius(hkl, 0.1, before.geometry)
     assert moved == pytest.approx(expected, abs=1e-9)
-    # c has grown: 006 has moved inwards, while 101, which a rules, has moved outwards.
-    assert expected[both["hkl"] == "006"].max() < 0 < expected[both["hkl"] == "101"].min()
+    # c has grown: 006 has moved inwards, while 104, which a rules more, has moved outwards.
+    assert expected[both["hkl"] == "006"].max() < 0 < expected[both["hkl"] == "104"].min()
     assert (both["amplitude_after"] == both["amplitude"]).all()
 
 
@@ -145,9 +150,10 @@ def test_bad_pixels_are_in_the_mask_and_nowhere_else():
     assert not dead[good].any() and not hot[good].any()
     assert (dead | hot)[~good].all()
     assert scan.dark[good].mean() == pytest.approx(20, abs=0.1)
-    near = scan.truth[scan.truth["masked"]]
-    assert 0 < len(near) < len(scan.truth)
-    assert (near["col"].between(60, 67)).any()
+    bad = np.argwhere(~good)
+    away = [np.hypot(*(bad - at).T).min() for at in scan.truth[["row", "col"]].to_numpy()]
+    assert 0 < scan.truth["masked"].sum() < len(scan.truth)
+    assert (scan.truth["masked"] == (np.array(away) <= 2)).all()
 
 
 @given(st.integers(0, 10), st.integers(0, 14))
@@ -180,6 +186,26 @@ def test_the_truth_keeps_to_the_ranges_asked_for():
     twice = a_scan(n_peaks=400, rows=192, cols=256).truth.merge(scan.truth, on=["frame", "peak"])
     for axis in ("row", "col"):
         assert twice[f"{axis}_x"].to_numpy() + 0.5 == pytest.approx(2 * (twice[f"{axis}_y"].to_numpy() + 0.5))
+
+
+def test_the_files_beside_the_frames_give_the_angles_and_the_lattice_spacing_of_every_peak(tmp_path):
+    """Frames keep the angle of every frame; with the geometry, positions have the radius of the simulation, and d."""
+    bragg.simulate(tmp_path, state_of_charge=0.3, options=SMALL)
+    bragg.frames(f"{tmp_path}/frame_*.tif", omega=f"{tmp_path}/omega.csv", out=tmp_path / "frames.h5")
+    with read_frames_file(tmp_path / "frames.h5") as file:
+        assert file.omega == pytest.approx(0.1 * (np.arange(12) - 5.5))
+    truth, known = pd.read_parquet(tmp_path / "truth.parquet"), geometry_of((96, 128))
+    detector = read_detector_geometry(str(tmp_path / "geometry.poni"), detector=None, shape=(96, 128))
+    found = scattering(detector, truth["row"], truth["col"])
+    two_theta = np.arctan(radius(truth, known) / known.distance).to_numpy()
+    assert found.two_theta == pytest.approx(np.rad2deg(two_theta), rel=1e-12)
+    assert found.d == pytest.approx(known.wavelength / 2 / np.sin(two_theta / 2), rel=1e-12)
+    # At any charge each spot is nearest to the ring of its own reflection.
+    for charge in (0.0, 0.3, 0.7, 1.0):
+        truth = simulate.simulate_scan(SMALL, state_of_charge=charge).truth
+        rings = ring_radius(np.array(REFLECTIONS), charge, known)
+        nearest = np.abs(radius(truth, known).to_numpy()[:, None] - rings).argmin(axis=1)
+        assert (np.array(list(HKL))[nearest] == truth["hkl"]).all()
 
 
 def test_an_empty_population_gives_background_alone():

@@ -5,13 +5,21 @@ TRAINING_SCANS = [name for name, scan in SCANS.items() if scan.role == "train"]
 MODEL = CONFIG.bragg.locate.model or "results/bragg/model/braggnn.pt"
 LOCATE_OPTIONS = settings.to_flags(settings.stage_options(CONFIG, "bragg.locate").model_copy(update={"model": MODEL}))
 NETWORK_SCANS = [name for name, scan in SCANS.items() if scan.role != "fit"]
-GEOMETRY_SCANS = [name for name, scan in SCANS.items() if scan.geometry]
+# Measured by one job; the others stage by stage.
+ONE_PASS = [name for name in SCANS if CONFIG.bragg.one_pass and name not in NETWORK_SCANS]
+STAGED = [name for name in SCANS if name not in ONE_PASS]
+GEOMETRY_SCANS = [name for name, scan in SCANS.items() if raw_data.geometry_source(scan)]
+# The scans of the series, in the order of the sheet: those with a state of charge and a geometry.
+SERIES_SCANS = [name for name in GEOMETRY_SCANS if SCANS[name].state_of_charge is not None]
+SERIES_SCANS = SERIES_SCANS if len(SERIES_SCANS) > 1 else []
+SERIES_SIMULATED = bool(SERIES_SCANS) and all(SCANS[name].simulated for name in SERIES_SCANS)
 FIGURES = ["patches", "distances", "intensity", "frame"]
+SERIES_FIGURES = ["tracks"]
 
 # All files that are kept, so that deleted ones are made again.
 TARGETS += expand(
     "results/bragg/{scan}/{file}",
-    scan=SCANS,
+    scan=STAGED,
     file=[
         "frames.h5",
         "frames.json",
@@ -20,6 +28,15 @@ TARGETS += expand(
         "peaks.h5",
         "fit.json",
     ],
+)
+TARGETS += expand("results/bragg/{scan}/{file}", scan=SCANS, file=["spots.parquet", "spots.json"])
+if SERIES_SCANS:
+    TARGETS += expand("results/bragg/series/{file}", file=["tracks.parquet", "tracks.json", "figures.json"])
+    TARGETS += expand("results/bragg/series/figures/{figure}.png", figure=SERIES_FIGURES)
+TARGETS += expand(
+    "results/bragg/{scan}/{file}",
+    scan=ONE_PASS,
+    file=["frames.h5", "candidates.parquet", "peaks.h5", "measure.json"],
 )
 TARGETS += expand(
     "results/bragg/{scan}/{file}",
@@ -52,11 +69,18 @@ wildcard_constraints:
     scan=names("bragg"),
 
 
+ruleorder: bragg_measure > bragg_frames
+ruleorder: bragg_measure > bragg_find_peaks
+ruleorder: bragg_measure > bragg_fit
+
+
 rule bragg_simulate:
     output:
         frames=[f"results/raw/bragg/{{scan}}/{file}" for file in raw_data.simulated_files(SIMULATE)],
         dark="results/raw/bragg/{scan}/dark.tif",
         mask="results/raw/bragg/{scan}/mask.tif",
+        omega="results/raw/bragg/{scan}/omega.csv",
+        geometry="results/raw/bragg/{scan}/geometry.poni",
         truth="results/raw/bragg/{scan}/truth.parquet",
     log:
         logs("bragg.simulate", "{scan}"),
@@ -155,6 +179,43 @@ rule bragg_fit:
         "Fitting the peaks of scan {wildcards.scan}"
     shell:
         command("bragg fit {input.frames} {input.candidates} --out {output.peaks}", "{wildcards.scan}")
+
+
+rule bragg_measure:
+    input:
+        raw=lambda wildcards: stored(bragg_raw(wildcards.scan)),
+        corrections=lambda wildcards: stored(raw_data.correction_files(SCANS[wildcards.scan])),
+    output:
+        frames="results/bragg/{scan}/frames.h5",
+        candidates="results/bragg/{scan}/candidates.parquet",
+        peaks="results/bragg/{scan}/peaks.h5",
+        record="results/bragg/{scan}/measure.json",
+    log:
+        logs("bragg.measure", "{scan}"),
+    benchmark:
+        benchmarks("bragg.measure", "{scan}")
+    wildcard_constraints:
+        scan=only(ONE_PASS),
+    conda:
+        ENVIRONMENT
+    threads: 4
+    resources:
+        **resources("bragg.measure", mem_mb=3000, runtime=60),
+    params:
+        options=lambda wildcards: settings.to_flags(raw_data.measure_options(SCANS[wildcards.scan], CONFIG.bragg)),
+        code=code("bragg.measure"),
+        energy=lambda wildcards: raw_data.energy_flag(SCANS[wildcards.scan]),
+        contents=lambda wildcards: bragg_contents(wildcards.scan),
+        source=not_compared(lambda wildcards: fetched(raw_data.source(SCANS[wildcards.scan], SIMULATE))),
+        corrections=not_compared(lambda wildcards: fetched(raw_data.correction_flags(SCANS[wildcards.scan]))),
+    message:
+        "Measuring the peaks of scan {wildcards.scan}"
+    shell:
+        command(
+            "bragg measure {params.source:q} {params.corrections} {params.energy} --frames-out {output.frames}"
+            " --candidates {output.candidates} --out {output.peaks}",
+            "{wildcards.scan}",
+        )
 
 
 rule bragg_patches:
@@ -277,7 +338,7 @@ rule bragg_compare:
 rule bragg_geometry:
     input:
         frames="results/bragg/{scan}/frames.h5",
-        geometry=lambda wildcards: stored([SCANS[wildcards.scan].geometry]),
+        geometry=lambda wildcards: stored([raw_data.geometry_source(SCANS[wildcards.scan])]),
         fitted="results/bragg/{scan}/peaks.h5",
         located=lambda wildcards: [f"results/bragg/{wildcards.scan}/located.h5"] * (wildcards.scan in NETWORK_SCANS),
     output:
@@ -295,7 +356,7 @@ rule bragg_geometry:
     params:
         **stage_params("bragg.geometry"),
         contents=lambda wildcards: bragg_geometry_contents(wildcards.scan),
-        geometry=not_compared(lambda wildcards: fetched(SCANS[wildcards.scan].geometry)),
+        geometry=not_compared(lambda wildcards: fetched(raw_data.geometry_source(SCANS[wildcards.scan]))),
         located=lambda wildcards, input: f"--located {input.located[0]}" if input.located else "",
     message:
         "Computing scattering angles of the peaks of scan {wildcards.scan}"
@@ -305,6 +366,95 @@ rule bragg_geometry:
             " --out {output.table}",
             "{wildcards.scan}",
         )
+
+
+rule bragg_spots:
+    input:
+        frames="results/bragg/{scan}/frames.h5",
+        peaks="results/bragg/{scan}/peaks.h5",
+        geometry=lambda wildcards: stored(bragg_geometry_files(wildcards.scan)),
+    output:
+        spots="results/bragg/{scan}/spots.parquet",
+        record="results/bragg/{scan}/spots.json",
+    log:
+        logs("bragg.spots", "{scan}"),
+    benchmark:
+        benchmarks("bragg.spots", "{scan}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.spots", mem_mb=2000, runtime=30),
+    params:
+        **stage_params("bragg.spots"),
+        contents=lambda wildcards: bragg_geometry_contents(wildcards.scan),
+        geometry=not_compared(lambda wildcards: bragg_geometry_flags(wildcards.scan)),
+        detector=CONFIG.bragg.geometry.detector or "",
+    message:
+        "Joining the peaks of scan {wildcards.scan} to spots"
+    shell:
+        command(
+            "bragg spots {input.frames} {input.peaks} {params.geometry} --out {output.spots}",
+            "{wildcards.scan}",
+        )
+
+
+rule bragg_tracks:
+    input:
+        spots=expand("results/bragg/{scan}/spots.parquet", scan=SERIES_SCANS),
+        truth=[file for name in SERIES_SCANS if SERIES_SIMULATED for file in raw_data.truth_files(SCANS[name])],
+    output:
+        tracks="results/bragg/series/tracks.parquet",
+        record="results/bragg/series/tracks.json",
+    log:
+        logs("bragg.tracks", "series"),
+    benchmark:
+        benchmarks("bragg.tracks", "series")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.tracks", mem_mb=2000, runtime=30),
+    params:
+        **stage_params("bragg.tracks"),
+        scans=" ".join(f"--scan {name} --state-of-charge {SCANS[name].state_of_charge}" for name in SERIES_SCANS),
+        truth=lambda wildcards, input: " ".join(f"--truth {file}" for file in input.truth),
+    message:
+        "Linking the spots of all states of charge"
+    shell:
+        command("bragg tracks {input.spots} {params.scans} {params.truth} --out {output.tracks}", "series")
+
+
+rule bragg_series_figures:
+    input:
+        tracks="results/bragg/series/tracks.parquet",
+    output:
+        record="results/bragg/series/figures.json",
+        figures=[
+            report(
+                f"results/bragg/series/figures/{figure}.png",
+                category="Bragg peaks",
+                subcategory="series",
+                labels={"figure": figure},
+                caption=f"../report/bragg_{figure}.rst",
+            )
+            for figure in SERIES_FIGURES
+        ],
+    log:
+        logs("bragg.series_figures", "series"),
+    benchmark:
+        benchmarks("bragg.series_figures", "series")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **resources("bragg.series_figures", mem_mb=1000, runtime=10),
+    params:
+        **stage_params("bragg.series_figures"),
+    message:
+        "Drawing the figures of the series"
+    shell:
+        command("bragg series-figures --tracks {input.tracks} --out results/bragg/series/figures", "series")
 
 
 rule bragg_fit_figures:

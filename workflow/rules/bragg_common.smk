@@ -14,18 +14,27 @@ def bragg_raw(name):
 @cache
 def bragg_contents(name):
     """Contents of the raw files of a scan, and of the images and the table of angles that go with them."""
-    corrections = raw_data.corrections(SCANS[name])
+    given = {kind: (source, files_read(source)) for kind, source in raw_data.given_files(SCANS[name]).items()}
     if SCANS[name].simulated:
-        given = {kind: source for kind, source in corrections.items() if kind in ("flat", "omega")}
-        return contents(**{kind: (source, files_read(source)) for kind, source in given.items()}) or reruns.RESULTS
-    return contents(
-        frames=(raw_data.source(SCANS[name], SIMULATE), bragg_raw(name)),
-        **{kind: (given, files_read(given)) for kind, given in corrections.items()},
-    )
+        return contents(**given) or reruns.RESULTS
+    return contents(frames=(raw_data.source(SCANS[name], SIMULATE), bragg_raw(name)), **given)
 
 
 @cache
 def bragg_geometry_contents(name):
     """Contents of the geometry file of a scan."""
     source = SCANS[name].geometry
-    return contents(geometry=(source, files_read(source)))
+    return contents(geometry=(source, files_read(source))) if source else reruns.RESULTS
+
+
+def bragg_geometry_files(name):
+    """Geometry file of a scan, if it has one."""
+    source = raw_data.geometry_source(SCANS[name])
+    return [source] if source else []
+
+
+def bragg_geometry_flags(name):
+    """Flags of a stage for the geometry of a scan, if it has one."""
+    source, detector = raw_data.geometry_source(SCANS[name]), CONFIG.bragg.geometry.detector
+    named = f" --detector {shlex.quote(detector)}" if detector else ""
+    return f"--geometry {shlex.quote(fetched(source))}{named}" if source else ""

@@ -109,6 +109,11 @@ def names(technique):
     return (f"(?!(?:{taken})/)" if taken else "") + SAMPLE_NAME
 
 
+def only(samples):
+    """Pattern of the names of some samples; it matches nothing where there are none."""
+    return "|".join(map(re.escape, samples)) or "(?!)"
+
+
 def gpus(stage):
     """GPUs that a stage asks for."""
     return lambda wildcards: gpus_of(settings.stage_options(CONFIG, stage))

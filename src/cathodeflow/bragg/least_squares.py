@@ -10,6 +10,8 @@ import numpy as np
 from numba import njit, prange
 
 N = 7
+# Patches that one thread fits one after the other.
+BLOCK = 64
 #: Parameters of each peak of a joint fit: centre [px], amplitude, full widths [px], mixing.
 PER_PEAK = 6
 LN2 = math.log(2.0)
@@ -409,7 +411,7 @@ def _fit(
     out[2 * N + 1] = converged
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True, nogil=True)
 def fit_all(patches, known, variances, starts, k, search, threshold, tolerance, max_iterations, results):
     """Fit every patch; each result depends on its own patch only, so not on the number of threads.
 
@@ -438,7 +440,7 @@ def fit_all(patches, known, variances, starts, k, search, threshold, tolerance, 
         threshold, all pixels of the fit.
     """
     n, size = patches.shape[0], patches.shape[1]
-    block = 64
+    block = BLOCK
     for chunk in prange((n + block - 1) // block):
         work = np.empty((WORK, size * size))
         grid = np.empty((3, size + 2, size + 2))

@@ -15,8 +15,8 @@ from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 
 Width = Annotated[int, Field(ge=1)]
 SIMULATED = "simulated"
-#: Folder of the network in results/bragg, so no scan may have this name.
-MODEL_FOLDER = "model"
+#: Folders of the network and of the series in results/bragg, so no scan may have these names.
+MODEL_FOLDER, SERIES_FOLDER = "model", "series"
 
 
 def odd(size: int) -> int:
@@ -86,7 +86,7 @@ class Scan(Sample):
         None,
         "Orientation angle of the sample for each raw frame: a table (CSV, TSV, Parquet) with the column `omega` "
         "[deg], and `energy_kev` if the energy changes; `FILE.h5::/DATASET`; or `FILE::NUMBER`, a scan of a SPEC file. "
-        "Default: that in the raw files, if they have it.",
+        "Default: that in the raw files, if they have it; simulated scans have a table.",
     )
     energy_kev: float | None = option(
         None, "Photon energy. Default: that in the raw files or the geometry file.", unit="keV", gt=0
@@ -94,7 +94,7 @@ class Scan(Sample):
     geometry: str | None = option(
         None,
         "Geometry of the detector: a PONI file (pyFAI), an instrument of hexrd (YAML), or a NeXus file. Default: none, "
-        "no angles are computed.",
+        "no angles are computed; simulated scans have their own.",
     )
     state_of_charge: float | None = option(
         None, "State of charge of the cell, 0 (discharged) to 1 (charged).", ge=0, le=1
@@ -119,7 +119,7 @@ class Simulate(Options):
     n_frames: int = option(48, "Number of frames in a rocking scan.", ge=1, le=100_000)
     rows: int = option(256, "Number of detector rows.", unit="px", ge=64, le=4096)
     cols: int = option(256, "Number of detector columns.", unit="px", ge=64, le=4096)
-    n_peaks: int = option(800, "Number of particles that diffract during the scan.", ge=1)
+    n_peaks: int = option(500, "Number of particles that diffract during the scan.", ge=1)
     amplitude_min: float = option(30.0, "Amplitude of the weakest peaks, at their maximum.", unit="counts", gt=0)
     amplitude_max: float = option(5000.0, "Amplitude of the strongest peaks, at their maximum.", unit="counts", gt=0)
     background: float = option(8.0, "Level of the smooth diffuse background.", unit="counts", ge=0)
@@ -273,6 +273,14 @@ class Fit(Options):
     _odd = field_validator("patch_size")(odd)
 
 
+class Measure(Options):
+    """Options of all stages from raw frames to fitted peaks, for `cathodeflow bragg measure`."""
+
+    frames: Frames = option(Frames(), "Correction of raw frames.")
+    find_peaks: FindPeaks = option(FindPeaks(), "Peak search.")
+    fit: Fit = option(Fit(), "Peak fits.")
+
+
 class Patches(Options):
     """Frames and fitted peaks -> labelled patches for the training."""
 
@@ -403,12 +411,98 @@ class Geometry(Options):
     )
 
 
+class Spots(Options):
+    """Fitted peaks of neighbouring frames -> spots of a rocking scan, in row, column and angle of the sample."""
+
+    max_distance: float = option(
+        1.5,
+        "Maximum distance between the peaks of a spot in neighbouring frames, in pixels of frames.h5.",
+        unit="px",
+        gt=0,
+    )
+    max_gap: int = option(1, "Maximum number of successive frames without a peak inside a spot.", ge=0, le=10)
+    max_dip: float = option(
+        0.5,
+        "Two rocking curves that follow each other at one place are separated where the amplitude falls below this "
+        "fraction of the lower of both maxima.",
+        ge=0,
+        lt=1,
+    )
+    min_frames: int = option(1, "Minimum number of frames in which a spot has a peak.", ge=1)
+
+
+class Tracks(Options):
+    """Spots of all scans of a series -> tracks of particles over the states of charge."""
+
+    max_strain: float = option(
+        0.06, "Maximum relative change of the lattice spacing of a particle between two states.", gt=0, le=0.5
+    )
+    max_azimuth: float = option(
+        0.5, "Maximum change of the azimuth of a spot between two states, beyond its errors.", unit="deg", gt=0
+    )
+    max_angle: float = option(
+        0.5,
+        "Maximum change of the angle of the sample at which a particle diffracts, beyond its errors; in frames if the "
+        "angles are not known.",
+        unit="deg",
+        gt=0,
+    )
+    max_gap: int = option(1, "Maximum number of successive states in which a particle is missed.", ge=0, le=10)
+    ring_width: float = option(
+        0.01,
+        "Smoothing of the distribution of the lattice spacings in which rings are found, relative to the spacing. "
+        "Decrease it if reflections are closer than about three times this.",
+        gt=0,
+        le=0.1,
+    )
+
+
 class Figures(Options):
     """Tables and records -> figures of every scan and of the training."""
 
     patch_size: int = option(11, "Side of the patches that are shown.", unit="px", ge=3, le=101)
 
     _odd = field_validator("patch_size")(odd)
+
+
+class SeriesFigures(Options):
+    """Tracks of a series -> figures."""
+
+    min_states: int = option(2, "Minimum number of states of charge of the tracks that are drawn.", ge=1)
+
+
+class Watch(Options):
+    """Options of `cathodeflow bragg watch`, with those of the stages that it takes the place of."""
+
+    interval: float = option(
+        0.25,
+        "Time between two looks at the folder or file. A file that did not change for this time is complete; increase "
+        "it if the detector pauses for longer while it writes a file.",
+        unit="s",
+        ge=0.05,
+        le=60,
+    )
+    expected: int | None = option(
+        None, "Number of raw frames of the scan: the command ends when they are there. Default: it goes on.", ge=1
+    )
+    idle: float | None = option(
+        None, "The command ends when no new frame has come for this time. Default: it goes on.", unit="s", gt=0
+    )
+    host: str = option(
+        "127.0.0.1", "Address on which the live page is served. The default can only be reached from this computer."
+    )
+    port: int | None = option(8765, "Port of the live page. 0: any free port; none: no live page.", ge=0, le=65535)
+    reference_frames: int = option(
+        10, "Number of first frames that the strain of later ones refers to, if no reference is given.", ge=1
+    )
+    ring_gap: float = option(
+        0.004, "Minimum distance in q between peaks of different powder rings, as a fraction of q.", gt=0, lt=0.5
+    )
+    min_spots: int = option(5, "Minimum number of spots of a powder ring in the reference.", ge=2)
+    frames: Frames = option(Frames(), "Correction of raw frames.")
+    find_peaks: FindPeaks = option(FindPeaks(), "Peak search.")
+    fit: Fit = option(Fit(), "Peak fits.")
+    geometry: Geometry = option(Geometry(), "Geometry of the detector.")
 
 
 class Section(TechniqueSection):
@@ -423,13 +517,22 @@ class Section(TechniqueSection):
     locate: Locate = option(Locate(), "Peak positions by the network.")
     compare: Compare = option(Compare(), "Comparison of network, fit and truth.")
     geometry: Geometry = option(Geometry(), "Scattering angles and lattice spacings.")
+    spots: Spots = option(Spots(), "Spots of the rocking scan.")
+    tracks: Tracks = option(Tracks(), "Tracks of particles over the states of charge.")
     figures: Figures = option(Figures(), "Figures.")
+    series_figures: SeriesFigures = option(SeriesFigures(), "Figures of the series.")
+    one_pass: bool = option(
+        True,
+        "Measure scans with the role `fit` by one job each, from raw frames to fitted peaks, in less than half of the "
+        "time of one job each for frames, search and fits. The results are the same; after a change of an option of "
+        "any of them, all is done again.",
+    )
 
     sample_class: ClassVar[type[Sample]] = Scan
 
     def folders(self) -> list[str]:
-        """Folder of the network."""
-        return [MODEL_FOLDER]
+        """Folders of the network and of the series."""
+        return [MODEL_FOLDER, SERIES_FOLDER]
 
     def check(self, samples: dict[str, Scan]) -> None:
         """Require that the raw files of every scan exist, and that there is a training scan if a network is trained.
@@ -454,8 +557,9 @@ class Section(TechniqueSection):
         errors += missing_files(files, "a model file or weights of BraggNN")
         for name, scan in samples.items():
             where = f"{self.samples}: scan '{name}'"
-            if name == MODEL_FOLDER:
-                errors.append(InputError(self.samples, f"a scan named '{name}'", "another name: it is the network's"))
+            if name in self.folders():
+                owner = {MODEL_FOLDER: "the network's", SERIES_FOLDER: "that of the series"}[name]
+                errors.append(InputError(self.samples, f"a scan named '{name}'", f"another name: it is {owner}"))
             sources = {"frames": None if scan.simulated else scan.frames}
             sources |= {column: getattr(scan, column) for column in ("dark", "flat", "mask")}
             errors += source_errors(where, {**sources, "omega": scan.omega, "geometry": scan.geometry})

@@ -7,10 +7,15 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
 
-# Some reflections of the layered structure (R-3m, hexagonal axes), spread over the detector.
-REFLECTIONS = ((1, 0, 1), (0, 0, 6), (1, 0, 4), (0, 1, 5), (1, 0, 7))
-# Detector distance and beam centre's distance from the left edge, in detector widths; 0.4 A is 31 keV.
-DISTANCE, BEAM_OFFSET, WAVELENGTH = 8.95, 1.41, 0.4
+# Reflections of the layered structure (R-3m, hexagonal axes) whose lattice spacings differ by 16 to 20 %, so that the
+# radius of a spot tells its reflection at any charge. 006 depends on c alone; the two phases of 104 are 4 px apart on
+# 256 columns, those of the others 9 px.
+REFLECTIONS = ((0, 0, 6), (1, 0, 4), (1, 0, 7))
+# Detector distance and beam centre's distance from the left edge, in detector widths; 0.4 A is 31 keV. The rings stay
+# on the detector at any charge.
+DISTANCE, BEAM_OFFSET, WAVELENGTH = 8.4, 1.34, 0.4
+#: Side of a detector pixel [m].
+PIXEL_SIZE = 1e-4
 _CHARGE = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0)
 _LATTICE = PchipInterpolator(
     _CHARGE,

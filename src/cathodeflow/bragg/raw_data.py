@@ -2,7 +2,7 @@
 
 import shlex
 
-from cathodeflow.bragg.options import Frames, Scan, Simulate
+from cathodeflow.bragg.options import Frames, Measure, Scan, Section, Simulate
 from cathodeflow.io.sources import files_read
 
 RAW = "results/raw/bragg"
@@ -32,15 +32,30 @@ def raw_files(scan: Scan, simulate: Simulate) -> list[str]:
 
 def corrections(scan: Scan) -> dict[str, str]:
     """Return the sources of the dark image, flat field, mask and table of angles, where given."""
+    return {kind: path for kind, path in (given_files(scan) | _simulated_corrections(scan)).items() if path}
+
+
+def given_files(scan: Scan) -> dict[str, str]:
+    """Return the sources of the same kinds that the sample sheet names and that are used."""
     given = {kind: getattr(scan, kind) for kind in ("dark", "flat", "mask", "omega")}
-    if scan.simulated:
-        given |= {kind: f"{RAW}/{scan.sample}/{kind}.tif" for kind in ("dark", "mask")}
-    return {kind: path for kind, path in given.items() if path}
+    return {kind: path for kind, path in given.items() if path and kind not in _simulated_corrections(scan)}
+
+
+def _simulated_corrections(scan: Scan) -> dict[str, str]:
+    if not scan.simulated:
+        return {}
+    files = {"dark": "dark.tif", "mask": "mask.tif"} | ({} if scan.omega else {"omega": "omega.csv"})
+    return {kind: f"{RAW}/{scan.sample}/{file}" for kind, file in files.items()}
+
+
+def geometry_source(scan: Scan) -> str | None:
+    """Return the geometry file of a scan: that of the sample sheet, or that of the simulation."""
+    return scan.geometry or (f"{RAW}/{scan.sample}/geometry.poni" if scan.simulated else None)
 
 
 def correction_files(scan: Scan) -> list[str]:
     """List the files of the dark image, flat field, mask and table of angles."""
-    simulated = ("dark", "mask") if scan.simulated else ()
+    simulated = _simulated_corrections(scan)
     given = corrections(scan).items()
     return [file for kind, path in given for file in ([path] if kind in simulated else files_read(path))]
 
@@ -72,6 +87,12 @@ def frames_options(scan: Scan, options: Frames) -> Frames:
     """
     given = {name: getattr(scan, name) for name in ("start", "stop", "step") if getattr(scan, name) is not None}
     return options.model_copy(update=given)
+
+
+def measure_options(scan: Scan, section: Section) -> Measure:
+    """Return the options of `bragg.measure` for a scan: those of the stages that it joins."""
+    frames = frames_options(scan, section.frames)
+    return Measure(frames=frames, find_peaks=section.find_peaks, fit=section.fit)
 
 
 def truth_files(scan: Scan) -> list[str]:

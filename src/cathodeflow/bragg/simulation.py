@@ -31,13 +31,20 @@ TRUTH = (
     "fwhm_col", "mixing", "isolated", "masked", "hkl", "state_of_charge",
 )  # fmt: skip
 
+#: Rotation of the sample between two frames [deg].
+OMEGA_STEP = 0.1
+
 
 class SimulatedScan(NamedTuple):
-    """One simulated scan: truth, dark image and mask of the detector, and what `raw_frame` needs to render frames."""
+    """One simulated scan: truth, dark image and mask of the detector, and what `raw_frame` needs to render frames.
+
+    `omega` is the orientation angle of the sample of each frame [deg], in steps of `OMEGA_STEP` about 0.
+    """
 
     truth: pd.DataFrame
     dark: NDArray[np.float32]
     mask: NDArray[np.uint8]
+    omega: NDArray[np.float64]
     geometry: Geometry
     n_frames: int
     peaks: pd.DataFrame
@@ -86,7 +93,7 @@ def simulate_scan(
     state_of_charge: float,
     fwhm: tuple[float, float] = (1.5, 3.2),
     rocking_fwhm: tuple[float, float] = (1.5, 4.0),
-    radial_spread: float = 0.04,
+    radial_spread: float = 0.02,
     heterogeneity: float = 0.03,
     coexistence: tuple[float, float] = (0.6, 0.8),
     broadening: float = 0.4,
@@ -108,8 +115,10 @@ def simulate_scan(
     fwhm, rocking_fwhm : (low, high)
         Full widths at half maximum of the spots on the detector [px] and in angle [frames], uniform.
     radial_spread : float
-        Standard deviation of the distance between spots and their ring [detector widths], due to lattice parameters
-        and depths.
+        Standard deviation of the distance between spots and their ring [detector widths], due to the particles' own
+        lattice parameters: these differ by 1 to 1.4 %, more than in real electrodes, so that the spots are not crowded
+        in a few narrow rings. The rings are twelve times as far apart, so the radius tells the reflection. With 600
+        particles in 60 frames of 256 x 256 pixels, 54 % of the spots are isolated at low charge, 30 % with two phases.
     heterogeneity : float
         Standard deviation of the particles' own states of charge at half charge.
     coexistence : (low, high)
@@ -164,11 +173,12 @@ def simulate_scan(
         truth=truth[[*TRUTH]],
         dark=(pedestal + hot).astype(np.float32),
         mask=mask,
+        omega=OMEGA_STEP * (np.arange(options.n_frames, dtype=np.float64) - (options.n_frames - 1) / 2),
         geometry=geometry_of(shape),
         n_frames=options.n_frames,
         peaks=peaks,
         background=options.background * _halo(shape)
-        + options.ring * _rings(shape, state_of_charge, coexistence, 0.3 * radial_spread),
+        + options.ring * _rings(shape, state_of_charge, coexistence, radial_spread),
         noise_key=(seed, 2, scan, round(state_of_charge * 1e6)),
     )
 

@@ -6,6 +6,7 @@ Rad. 27, 558, 2020; pyFAI manual, "Default geometry in pyFAI").
 """
 
 import json
+import os
 import re
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError
+from cathodeflow.io.atomic import atomic_path
 from cathodeflow.io.detector_geometry import HC_KEV_ANGSTROM, DetectorGeometry
 from cathodeflow.io.text import read_lines
 
@@ -75,6 +77,48 @@ def read_poni(path: str, *, shape: tuple[int, int] | None = None) -> DetectorGeo
     energy = HC_KEV_ANGSTROM / (wavelength * 1e10) if wavelength else None
     beam = np.array([0.0, 0.0, 1.0])
     return DetectorGeometry(path, to_lab @ first, to_lab @ row_step, to_lab @ col_step, beam, energy, size)
+
+
+def write_poni(
+    path: str | os.PathLike[str],
+    *,
+    distance: float,
+    beam: tuple[float, float],
+    pixel_size: float,
+    wavelength: float,
+    shape: tuple[int, int],
+) -> None:
+    """Write a PONI file (version 2.1) of a detector at right angles to the beam.
+
+    Parameters
+    ----------
+    path : path
+    distance : float
+        From the sample to the detector [m].
+    beam : (float, float)
+        (row, col) at which the primary beam meets the plane of the detector [px].
+    pixel_size : float
+        Side of a pixel [m].
+    wavelength : float
+        [Angstrom].
+    shape : (int, int)
+        (row, col) of the frames [px].
+    """
+    detector = {"pixel1": pixel_size, "pixel2": pixel_size, "max_shape": list(shape), "orientation": 3}
+    fields = {
+        "poni_version": 2.1,
+        "Detector": "Detector",
+        "Detector_config": json.dumps(detector),
+        "Distance": distance,
+        "Poni1": (beam[0] + 0.5) * pixel_size,
+        "Poni2": (beam[1] + 0.5) * pixel_size,
+        "Rot1": 0.0,
+        "Rot2": 0.0,
+        "Rot3": 0.0,
+        "Wavelength": wavelength * 1e-10,
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(f"{name}: {value}\n" for name, value in fields.items()), encoding="utf-8")
 
 
 def _rotation(rot1: float, rot2: float, rot3: float) -> NDArray[np.float64]:

@@ -103,12 +103,15 @@ class FrameReader:
         Path, header and frame number to the (row, col) bool array of the bad pixels, where `n_masks` is not 0.
     conditions : callable, optional
         Path, header, and name of the sample's angle or None for the usual one, to `FrameConditions`.
+    deferred : callable, optional
+        As `read`, but gives functions that return the frames: they decompress them, in any thread, without the file.
     """
 
     header: Callable[[str, str | None], FrameHeader]
     read: Callable[[str, FrameHeader, range], Iterator[NDArray[Any]]]
     mask: Callable[[str, FrameHeader, int], NDArray[np.bool_]] | None = None
     conditions: Callable[[str, FrameHeader, str | None], FrameConditions] | None = None
+    deferred: Callable[[str, FrameHeader, range], Iterator[Callable[[], NDArray[Any]]]] | None = None
 
 
 @dataclass(frozen=True)
