@@ -194,7 +194,7 @@ def _add_second(crowd: Crowd, options: Fit, partners: Floats) -> None:
         gains = 2 * (before - single.deviance) / np.maximum(single.chi2, 1)
         taken = single.converged & (gains > np.log(np.maximum(single.pixels, 1)))
         taken &= np.abs(single.peaks[:, 0, :2] - peaks[:, :2]).max(axis=1) < _FURTHEST
-        for case in np.flatnonzero(taken):
+        for case in np.flatnonzero(taken).tolist():
             _take(crowd.results[index[case]], single, case, 0, single.peaks[case, 0, :2] + corner[case])
         # Two peaks must then be better than the turned one.
         before, parameters = np.where(taken, single.deviance, before), parameters + taken

@@ -6,6 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from cathodeflow.bragg.cell_options import Cell
+from cathodeflow.bragg.grain_options import GrainFigures, Grains
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.io.sources import is_remote, list_files, split_source
@@ -14,9 +16,13 @@ from cathodeflow.samples import Sample, TechniqueSection, missing_files, source_
 from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 
 Width = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 SIMULATED = "simulated"
 #: Folders of the network and of the series in results/bragg, so no scan may have these names.
 MODEL_FOLDER, SERIES_FOLDER = "model", "series"
+
+#: Suffix of the file of each format of `Export`, after `peaks` or `spots`.
+EXPORT_SUFFIXES = {"imaged11": ".flt", "imaged11-hdf5": ".flt.h5", "hexrd": ".hexrd.out", "nexus": ".nxs"}
 
 
 def odd(size: int) -> int:
@@ -99,11 +105,22 @@ class Scan(Sample):
     state_of_charge: float | None = option(
         None, "State of charge of the cell, 0 (discharged) to 1 (charged).", ge=0, le=1
     )
+    time: float | None = option(
+        None, "Time of the scan, in the unit of the table of the cycler (`bragg.lattice.cycler`)."
+    )
+
+    grains: bool = option(
+        False,
+        "Index the grains of this scan (`bragg.grains`): the sample was rotated, with the angle of every frame and a "
+        "geometry.",
+    )
 
     @model_validator(mode="after")
     def _some(self) -> Self:
         if self.start is not None and self.stop is not None and self.stop <= self.start:
             raise ValueError("start below stop")
+        if self.grains and not self.simulated and self.geometry is None:
+            raise ValueError("a geometry, if grains is set")
         return self
 
     @property
@@ -463,6 +480,116 @@ class Tracks(Options):
     )
 
 
+class Cycler(Options):
+    """Table of the battery cycler, for the voltage of every scan."""
+
+    file: InputFile | None = option(
+        None, "Table of the cycler (CSV, TSV, Excel or Parquet). Default: none, the figures have no voltage."
+    )
+    time: str = option("time", "Name of its column of the time, in the unit of the column `time` of the sample sheet.")
+    voltage: str = option("voltage", "Name of its column of the voltage [V].")
+    charge: str = option(
+        "charge",
+        "Name of its column of the charge or capacity. Scans without a `time` in the sample sheet are joined by it.",
+    )
+    capacity: float | None = option(
+        None,
+        "Charge at a state of charge of 1, in the unit of the column of the charge. Default: that column is the state "
+        "of charge, 0 to 1.",
+        gt=0,
+    )
+
+
+class Lattice(Options):
+    """Tracks -> lattice parameters and strain of every particle, and their distribution in every state."""
+
+    cell: Cell = option(Cell(), "Unit cell.")
+    cycler: Cycler = option(Cycler(), "Table of the cycler.")
+    reference: str | None = option(
+        None,
+        "Name of the scan that strain refers to. Default: for each track, its first scan in the order of charge.",
+    )
+    cell_error: float = option(
+        0.005, "Relative standard error of the given lattice parameters, in the reference state.", gt=0, le=0.05
+    )
+    particle_spread: float = option(
+        0.01,
+        "Standard deviation of the relative differences of d between particles, at the beginning; later it is "
+        "estimated. Increase it if many tracks are unexplained.",
+        gt=0,
+        le=0.1,
+    )
+    min_probability: float = option(
+        0.99, "Minimum probability of an hkl to be assigned; tracks below it are ambiguous.", gt=0.5, lt=1
+    )
+    spacing: Literal["relative", "absolute"] = option(
+        "relative",
+        "Spacing that gives a and c of a particle: `relative` takes the population's in the reference state times "
+        "(1 + strain), so that its position along the beam does not count; `absolute` takes its own d.",
+    )
+    min_weight: float = option(
+        0.3,
+        "Minimum weight of a lattice parameter in d (d ln d / d ln c) for a reflection to give that parameter.",
+        gt=0,
+        le=1,
+    )
+    bootstrap: int = option(1000, "Number of bootstrap samples of the intervals.", ge=100, le=100_000)
+    seed: int | None = option(None, "Random seed of the bootstrap. Default: the workflow's seed.", ge=0)
+
+
+class Study(Options):
+    """Frames -> peaks found, missed and false, and their position error, for combinations of search settings."""
+
+    binning: tuple[Literal[1, 2, 4], ...] = option((1, 2, 4), "Values of `frames.binning` to compare.", min_length=1)
+    min_value: tuple[NotNegative, ...] = option(
+        (10.0, 20.0, 40.0, 80.0), "Values of `find_peaks.min_value` to compare.", unit="counts", min_length=1
+    )
+    min_persistence: tuple[NotNegative, ...] = option(
+        (8.0, 15.0, 30.0, 60.0),
+        "Values of `find_peaks.min_persistence` to compare.",
+        unit="counts",
+        min_length=1,
+    )
+    n_frames: int = option(8, "Maximum number of frames of each scan, evenly spaced over it.", ge=1)
+    min_amplitude: float = option(
+        30.0,
+        "Minimum amplitude of the known peaks: of the true peaks of a simulated scan, or of the injected ones.",
+        unit="counts",
+        gt=0,
+    )
+    max_distance: float = option(
+        3.0, "Matching radius between found and known peaks, in detector pixels.", unit="px", gt=0
+    )
+    inject_fraction: float = option(
+        0.2, "Number of injected peaks in a frame, as a fraction of the peaks that are found in it.", gt=0, le=1
+    )
+    repeats: int = option(1, "Number of times that peaks are injected into each frame, at other places.", ge=1, le=100)
+    gain: float = option(1.0, "Detector gain, in counts per photon.", unit="counts", gt=0)
+    read_noise: float = option(
+        0.0, "Standard deviation (sigma) of the read-out noise of a detector pixel.", unit="counts", ge=0
+    )
+    seed: int | None = option(None, "Random seed of the injected peaks. Default: the workflow's seed.", ge=0)
+
+    @field_validator("binning", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        # The command line gives texts, of which pydantic makes numbers, but no choices.
+        if isinstance(value, list | tuple):
+            return tuple(int(item) if item in ("1", "2", "4") else item for item in value)
+        return value
+
+
+class Export(Options):
+    """Peaks or spots -> files for other programs."""
+
+    formats: tuple[Literal["imaged11", "imaged11-hdf5", "hexrd", "nexus"], ...] = option(
+        (),
+        "Formats: `imaged11` (columnfile .flt of ImageD11), `imaged11-hdf5` (the same as HDF5), `hexrd` (table of "
+        "spots of hexrd, needs a geometry), `nexus` (NXdata in HDF5). Default: none, the workflow exports nothing.",
+    )
+    only_good: bool = option(True, "Leave out peaks and spots with a flag or without a fit.")
+
+
 class Figures(Options):
     """Tables and records -> figures of every scan and of the training."""
 
@@ -511,6 +638,39 @@ class Watch(Options):
     geometry: Geometry = option(Geometry(), "Geometry of the detector.")
 
 
+class Movie(Options):
+    """Frames and peaks of the series -> movie in the order of charge (MP4 and GIF)."""
+
+    frames_per_scan: int = option(
+        40, "Maximum number of frames of each scan, evenly spaced over it; each is one picture of the movie.", ge=1
+    )
+    fps: int = option(10, "Pictures per second.", ge=1, le=60)
+    height: int = option(
+        720, "Height of the pictures, an even number; they are 16 : 9.", unit="px", ge=240, le=2160, multiple_of=2
+    )
+    min_counts: float | None = option(
+        None, "Lower end of the logarithmic colour scale. Default: from the frames.", unit="counts", gt=0
+    )
+    max_counts: float | None = option(
+        None, "Upper end of the logarithmic colour scale. Default: from the frames.", unit="counts", gt=0
+    )
+    colour_map: Literal["gray", "magma", "inferno", "viridis", "cividis"] = option(
+        "gray", "Colour map of the intensity; `gray` leaves colour to the tracks."
+    )
+    max_distance: float = option(
+        3.0, "Maximum distance between a peak and the spot whose track gives its colour.", unit="px", gt=0
+    )
+    gif: bool = option(True, "Write a GIF of smaller pictures beside the MP4 file.")
+    gif_width: int = option(640, "Width of the pictures of the GIF.", unit="px", ge=120, le=1920)
+    gif_frames: int = option(60, "Maximum number of pictures of the GIF, evenly spaced over the movie.", ge=1, le=500)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_counts is not None and self.max_counts is not None and self.min_counts >= self.max_counts:
+            raise ValueError("min_counts below max_counts")
+        return self
+
+
 class Section(TechniqueSection):
     """Bragg peaks on X-ray detector frames, located with subpixel accuracy."""
 
@@ -525,7 +685,12 @@ class Section(TechniqueSection):
     geometry: Geometry = option(Geometry(), "Scattering angles and lattice spacings.")
     spots: Spots = option(Spots(), "Spots of the rocking scan.")
     tracks: Tracks = option(Tracks(), "Tracks of particles over the states of charge.")
+    lattice: Lattice = option(Lattice(), "Lattice parameters and strain of particles.")
+    grains: Grains = option(Grains(), "Grains of a rotation scan.")
+    study: Study = option(Study(), "Comparison of search settings.")
+    export: Export = option(Export(), "Files for other programs.")
     figures: Figures = option(Figures(), "Figures.")
+    grain_figures: GrainFigures = option(GrainFigures(), "Figure of the grains.")
     series_figures: SeriesFigures = option(SeriesFigures(), "Figures of the series.")
     one_pass: bool = option(
         True,
@@ -533,6 +698,7 @@ class Section(TechniqueSection):
         "time of one job each for frames, search and fits. The results are the same; after a change of an option of "
         "any of them, all is done again.",
     )
+    movie: Movie = option(Movie(), "Movie of the series.")
 
     sample_class: ClassVar[type[Sample]] = Scan
 
@@ -561,8 +727,18 @@ class Section(TechniqueSection):
                 errors.append(InputError("bragg: max_shift", found, "at most the margin of the patches"))
         files = {"bragg.locate.model": self.locate.model, "bragg.train.initial": self.train.initial}
         errors += missing_files(files, "a model file or weights of BraggNN")
+        errors += missing_files({"bragg.lattice.cell.file": self.lattice.cell.file}, "a CIF file")
+        errors += missing_files({"bragg.lattice.cycler.file": self.lattice.cycler.file}, "a table of the cycler")
+        named = self.lattice.reference
+        if named is not None and named not in [
+            name for name, scan in samples.items() if scan.state_of_charge is not None
+        ]:
+            expected = "the name of a scan with a state of charge"
+            errors.append(InputError("bragg.lattice.reference", named, expected))
         for name, scan in samples.items():
             where = f"{self.samples}: scan '{name}'"
+            if "hexrd" in self.export.formats and not (scan.geometry or scan.simulated):
+                errors.append(InputError(where, "no geometry", "one, for the format hexrd of bragg.export.formats"))
             if name in self.folders():
                 owner = {MODEL_FOLDER: "the network's", SERIES_FOLDER: "that of the series"}[name]
                 errors.append(InputError(self.samples, f"a scan named '{name}'", f"another name: it is {owner}"))

@@ -72,6 +72,8 @@ class DetectorGeometry(NamedTuple):
         Photon energy.
     shape : (int, int), optional
         (row, col) of the detector [px].
+    axis : (3,) float64, optional
+        Direction of the axis about which the sample turns right-handed, of length 1, where the file has it.
     modules : tuple of Module
         Parts of the frame with a position of their own, or the whole with its distortion; pixels between them have no
         position. `origin`, `row_step` and `col_step` are then those of the plane of the first module, without
@@ -85,15 +87,23 @@ class DetectorGeometry(NamedTuple):
     beam: Vector
     energy_kev: float | None
     shape: tuple[int, int] | None
+    axis: Vector | None = None
     modules: tuple[Module, ...] = ()
 
 
 def of_modules(
-    where: str, modules: list[Module], beam: Vector, energy_kev: float | None, shape: tuple[int, int] | None
+    where: str,
+    modules: list[Module],
+    beam: Vector,
+    energy_kev: float | None,
+    shape: tuple[int, int] | None,
+    axis: Vector | None = None,
 ) -> DetectorGeometry:
-    """Return the geometry of a detector of modules."""
+    """Return the geometry of a detector of modules, without them if one flat module is the whole frame."""
     row, col = modules[0].first
     origin = modules[0].origin - row * modules[0].row_step - col * modules[0].col_step
+    whole = len(modules) == 1 and modules[0].shape == shape and modules[0].distortion is None
+    parts = () if whole else tuple(modules)
     return DetectorGeometry(
-        where, origin, modules[0].row_step, modules[0].col_step, beam, energy_kev, shape, modules=tuple(modules)
+        where, origin, modules[0].row_step, modules[0].col_step, beam, energy_kev, shape, axis, parts
     )

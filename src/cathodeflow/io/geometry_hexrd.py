@@ -2,9 +2,10 @@
 
 hexrd's laboratory frame has y up and z against the beam, so x points to the right as seen along the beam. A detector's
 own frame has its origin at the middle of the panel, x along the columns and y against the rows; `tilt` is the axis of
-its rotation times the angle [rad], `translation` the middle of the panel [mm] (hexrd documentation, "Instrument").
-Panels that are parts of one image have their first pixel in it, (row, column), as `roi` among their `pixels`, and may
-have the name of that image as `group`.
+its rotation times the angle [rad], `translation` the middle of the panel [mm] (hexrd documentation, "Instrument"). The
+sample turns about y, inclined by `chi` about x, through the `translation` of the oscillation stage, which becomes the
+origin. Panels that are parts of one image have their first pixel in it, (row, column), as `roi` among their `pixels`,
+and may have the name of that image as `group`.
 """
 
 from typing import Any
@@ -53,22 +54,21 @@ def read_hexrd(path: str, *, detector: str | None = None) -> DetectorGeometry:
     name = detector if detector is not None else next(iter(panels))
     alone = name in panels
     where = f"{path}, detector {name}"
+    axis, centre = _rotation(path, values)
     modules = []
     for key in [name] if alone else panels:
         at = f"{path}, detector {key}"
         panel = _mapping(at, panels, key)
         if alone or name in ("all", panel.get("group")):
-            modules.append(_module(at, panel, (0, 0) if alone else _first_pixel(at, panel)))
+            modules.append(_module(at, panel, (0, 0) if alone else _first_pixel(at, panel), centre))
     if not modules:
         raise InputError(path, f"no detector {name}", f"one of {listed}, or all")
     direction, energy = _beam(path, _mapping(path, values, "beam"))
-    beam, shape = _TO_LAB @ direction, modules[0].shape if alone else None
-    if alone and modules[0].distortion is None:
-        return DetectorGeometry(where, *modules[0][2:5], beam, energy, shape)
-    return of_modules(where, modules, beam, energy, shape)
+    shape = modules[0].shape if alone else None
+    return of_modules(where, modules, _TO_LAB @ direction, energy, shape, _TO_LAB @ axis)
 
 
-def _module(where: str, panel: dict[str, Any], first: tuple[int, int]) -> Module:
+def _module(where: str, panel: dict[str, Any], first: tuple[int, int], centre: NDArray[np.float64]) -> Module:
     kind = panel.get("detector_type", "planar")
     if kind != "planar":
         raise InputError(where, f"a {kind} detector", "a planar one")
@@ -78,7 +78,7 @@ def _module(where: str, panel: dict[str, Any], first: tuple[int, int]) -> Module
     turn = Rotation.from_rotvec(_numbers(where, transform, "tilt", 3)).as_matrix()
     middle = _numbers(where, transform, "translation", 3)
     row_step, col_step = turn @ [0.0, -row_mm, 0.0], turn @ [col_mm, 0.0, 0.0]
-    corner = middle - (rows - 1) / 2 * row_step - (cols - 1) / 2 * col_step
+    corner = middle - centre - (rows - 1) / 2 * row_step - (cols - 1) / 2 * col_step
     origin, row_step, col_step = (1e-3 * _TO_LAB @ vector for vector in (corner, row_step, col_step))
     return Module(first, (rows, cols), origin, row_step, col_step, _distortion(where, panel.get("distortion")))
 
@@ -153,6 +153,16 @@ def _beam(path: str, beam: dict[str, Any]) -> tuple[NDArray[np.float64], float]:
     azimuth, polar = (np.deg2rad(_numbers(f"{path}, beam", vector, key, 1)[0]) for key in ("azimuth", "polar_angle"))
     to_source = [np.sin(polar) * np.cos(azimuth), np.cos(polar), np.sin(polar) * np.sin(azimuth)]
     return -np.array(to_source), float(_numbers(f"{path}, beam", beam, "energy", 1)[0])
+
+
+def _rotation(path: str, values: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the axis of rotation in hexrd's frame, y inclined by `chi` [rad] about x, and a point of it [mm]."""
+    stage, where = values.get("oscillation_stage"), f"{path}, oscillation_stage"
+    if not isinstance(stage, dict):
+        return np.array([0.0, 1.0, 0.0]), np.zeros(3)
+    chi = _numbers(where, stage, "chi", 1)[0] if "chi" in stage else 0.0
+    centre = _numbers(where, stage, "translation", 3) if "translation" in stage else np.zeros(3)
+    return np.array([0.0, np.cos(chi), np.sin(chi)]), centre
 
 
 def _mapping(where: str, values: dict[str, Any], key: str) -> dict[str, Any]:
