@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from cathodeflow import bragg
-from cathodeflow.bragg.detector_positions import detector_pixels
+from cathodeflow.bragg.detector_positions import detector_pixels, flat_pixels, frame_pixels
 from cathodeflow.bragg.distortion import ideal, measured
+from cathodeflow.bragg.grain_refinement import SeenRegion
 from cathodeflow.bragg.scattering import positions, scattering
 from cathodeflow.errors import InputError
 from cathodeflow.io.detector_geometry import Distortion
@@ -194,6 +195,25 @@ def test_modules_of_a_nexus_file_stand_where_they_are(two_modules: Path) -> None
     np.testing.assert_allclose(place, expected, atol=1e-10)
     row, col = detector_pixels(geometry, np.zeros((3, 3)), place[:3])
     np.testing.assert_allclose([row, col], [[9.5, 9.5, 4.0], [29.5, 53.5, 40.0]], atol=1e-9)
+
+
+def test_pixels_of_modules_and_of_one_flat_detector_are_on_the_same_rays(two_modules: Path) -> None:
+    geometry = read_detector_geometry(two_modules, shape=(20, 64))
+    row, col = flat_pixels(geometry, [9.5, 4.0, 9.5], [29.5, 40.0, 31.0])
+    # The first module lies in the plane; a beam to the second, 1 mm behind, meets the plane at 200 / 201 of its way.
+    x, y = -3.45 * 200 / 201, -1.35 * 200 / 201
+    np.testing.assert_allclose(row, [9.5, (1.0 - y) / 0.1 - 0.5, np.nan], atol=1e-9)
+    np.testing.assert_allclose(col, [29.5, (3.0 - x) / 0.1 - 0.5, np.nan], atol=1e-9)
+    back = frame_pixels(geometry, row.reshape(1, 3), col.reshape(1, 3))
+    np.testing.assert_allclose(back, [[[9.5, 4.0, np.nan]], [[29.5, 40.0, np.nan]]], atol=1e-9)
+    seen = SeenRegion((20, 64), np.array([0.5]), 1.0, geometry)
+    assert seen.contains(
+        np.array([row[0], row[1], 9.5]), np.array([col[0], col[1], 32.0]), np.full(3, 0.5)
+    ).tolist() == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_a_single_module_may_begin_inside_the_frame(two_modules: Path) -> None:

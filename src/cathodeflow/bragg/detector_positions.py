@@ -77,6 +77,37 @@ def detector_pixels(geometry: DetectorGeometry, start: Floats, direction: Floats
     return row, col
 
 
+def flat_pixels(geometry: DetectorGeometry, row: ArrayLike, col: ArrayLike) -> tuple[Floats, Floats]:
+    """Return where beams from the origin, measured at pixels of the frame, meet the plane of the geometry.
+
+    Parameters
+    ----------
+    geometry : DetectorGeometry
+    row, col : (n,) floating
+        Positions in the frame [px].
+
+    Returns
+    -------
+    row, col : (n,) float64
+        In pixels of one flat detector without distortion, at `origin` with `row_step` and `col_step`; NaN between
+        modules.
+    """
+    if not geometry.modules:
+        return np.asarray(row, np.float64), np.asarray(col, np.float64)
+    place, _, _ = positions_and_steps(geometry, row, col)
+    found_row, found_col, _ = _on_plane(geometry, np.zeros_like(place), place)
+    return found_row, found_col
+
+
+def frame_pixels(geometry: DetectorGeometry, row: Floats, col: Floats) -> tuple[Floats, Floats]:
+    """Return the pixels of the frame of beams from the origin: the way back from `flat_pixels`, of any shape."""
+    if not geometry.modules:
+        return row, col
+    place = geometry.origin + row.reshape(-1, 1) * geometry.row_step + col.reshape(-1, 1) * geometry.col_step
+    found_row, found_col = detector_pixels(geometry, np.zeros_like(place), place)
+    return found_row.reshape(row.shape), found_col.reshape(col.shape)
+
+
 def _on_module(module: Module, row: Floats, col: Floats) -> tuple[Floats, Floats, Floats]:
     """As `positions_and_steps`, with pixels that count from the first of the module."""
     steps = np.stack([module.row_step, module.col_step])
