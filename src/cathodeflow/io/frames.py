@@ -286,6 +286,17 @@ def read_header(path: str, dataset: str | None = None) -> FrameHeader:
     return header._replace(dtype=header.dtype.newbyteorder("="), format=found.name)
 
 
+def iterate_file(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[Any]]:
+    """Yield the frames `indices` of a file as (row, col) arrays, with one frame or one HDF5 chunk in memory at a time.
+
+    Raises
+    ------
+    InputError
+        The pixels of a frame cannot be decoded, or a frame differs from the header in shape or dtype.
+    """
+    return (load() for load in _loads(path, header, indices))
+
+
 def _loads(path: str, header: FrameHeader, indices: range) -> Iterator[Callable[[], NDArray[Any]]]:
     """Yield functions that return the frames `indices` of a file; after one that raises, the others are missing."""
     reader = named(header.format).frames

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cathodeflow.io.raw_format import FrameConditions, FrameHeader, FrameReader, RawFormat
+from cathodeflow.io.raw_format import (
+    FrameConditions,
+    FrameHeader,
+    FrameReader,
+    RawFormat,
+    VolumeHeader,
+    VolumeReader,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,10 +77,23 @@ def _conditions(path: str, header: FrameHeader, omega_name: str | None) -> Frame
         return hdf5_conditions(file, header.n_frames, omega_name)
 
 
+def _volume_header(path: str, dataset: str | None) -> VolumeHeader | None:
+    from cathodeflow.io.hdf5_volume import volume_header
+
+    return volume_header(path, dataset)
+
+
+def _read_volume(path: str, header: VolumeHeader, indices: Iterable[tuple[int | slice, ...]]) -> Iterator[NDArray[Any]]:
+    from cathodeflow.io.hdf5_volume import read_volume_parts
+
+    return read_volume_parts(path, header, indices)
+
+
 FORMAT = RawFormat(
     name="HDF5",
     magic=(b"\x89HDF\r\n\x1a\n",),
     suffixes=(".h5", ".hdf5", ".hdf", ".nxs", ".cxi", ".fch5"),
     has_datasets=True,
     frames=FrameReader(_header, _read, _mask, _conditions, _deferred),
+    volume=VolumeReader(_volume_header, _read_volume),
 )
