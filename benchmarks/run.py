@@ -12,7 +12,18 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ["find_peaks", "fit", "braggnn", "frames_memory", "startup", "sem", "fibsem", "bcdi"]
+SCRIPTS = [
+    "find_peaks",
+    "fit",
+    "bragg_measure",
+    "bragg_watch",
+    "braggnn",
+    "frames_memory",
+    "startup",
+    "sem",
+    "fibsem",
+    "bcdi",
+]
 
 
 def main() -> int:

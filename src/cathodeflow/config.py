@@ -12,7 +12,7 @@ from cathodeflow.io.text import read_yaml
 from cathodeflow.options import Options, OptionsT, from_config, option, to_flags
 from cathodeflow.provenance import installed
 from cathodeflow.samples import TechniqueSection, read_samples
-from cathodeflow.stage import technique_names
+from cathodeflow.stage import stage_names, technique_names
 
 
 class Reruns(Options):
@@ -96,7 +96,7 @@ def validate(values: dict[str, Any], where: str = "configuration") -> Settings:
         InputError(f"{where}: cluster.{key}", f"'{stage}'", "a stage such as bragg.fit")
         for key in ("memory", "runtime")
         for stage in getattr(config.cluster, key)
-        if stage not in stages()
+        if stage not in _with_jobs()
     ]
     errors += [
         InputError(f"{where}: reruns.libraries", f"'{name}'", "an installed package such as torch")
@@ -106,6 +106,12 @@ def validate(values: dict[str, Any], where: str = "configuration") -> Settings:
     if errors:
         raise InputErrors.of(errors)
     return config
+
+
+def _with_jobs() -> set[str]:
+    """Return the names of all stages, of those too that have no section of their own."""
+    names = {name: stage_names(f"cathodeflow.{name}", section.model_fields) for name, section in techniques().items()}
+    return {f"{technique}.{stage}" for technique, found in names.items() for stage in found}
 
 
 def load(path: str) -> Settings:

@@ -4,7 +4,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import TypeVar, cast
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,6 +34,52 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], *, workers: int)
         finally:
             for future in pending:
                 future.cancel()
+
+
+def read_ahead(items: Iterable[T], *, depth: int) -> Iterator[T]:
+    """Take items in a thread of its own, at most `depth` ahead of their use, and pass them on in order.
+
+    For items that come slowly, such as those read from a disk; what they raise is raised here.
+
+    Examples
+    --------
+    >>> list(read_ahead(range(5), depth=2))
+    [0, 1, 2, 3, 4]
+    """
+    queue: Queue[tuple[bool, T | BaseException | None]] = Queue(depth)
+    ended = Event()
+
+    def put(item: tuple[bool, T | BaseException | None]) -> None:
+        while not ended.is_set():
+            try:
+                return queue.put(item, timeout=0.1)
+            except Full:
+                continue
+
+    def take() -> None:
+        try:
+            for item in items:
+                put((True, item))
+                if ended.is_set():
+                    return
+            put((False, None))
+        except BaseException as error:  # raised where the items are used
+            put((False, error))
+
+    thread = Thread(target=take, daemon=True)
+    thread.start()
+    try:
+        while True:
+            more, item = queue.get()
+            if more:
+                yield cast(T, item)
+            elif isinstance(item, BaseException):
+                raise item
+            else:
+                break
+    finally:
+        ended.set()
+        thread.join()
 
 
 def graphics_card() -> bool:

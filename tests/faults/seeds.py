@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple
 import fabio.cbfimage
 import h5py
 import hdf5plugin
+import nibabel
+import nrrd
 import numpy as np
 import tifffile
 import torch
@@ -170,6 +173,23 @@ def _nexus_geometry(path: Path) -> None:
         detector["depends_on"] = "arm"
 
 
+def _metaimage(path: Path) -> None:
+    lines = ["NDims = 3", "BinaryData = True", "CompressedData = True", "ElementSpacing = 2 2 5", "DimSize = 20 24 4",
+             "ElementType = MET_USHORT", "ElementDataFile = LOCAL"]  # fmt: skip
+    path.write_bytes("\n".join(lines).encode() + b"\n" + zlib.compress(STACK.tobytes()))
+
+
+def _amira(path: Path) -> None:
+    head = "# AmiraMesh BINARY-LITTLE-ENDIAN 2.1\ndefine Lattice 20 24 4\nParameters { BoundingBox 0 19 0 23 0 3 }\n"
+    path.write_bytes(head.encode() + b"Lattice { ushort Data } @1\n@1\n" + STACK.tobytes())
+
+
+def _tagged(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("exported_data", data=STACK[..., None], chunks=True, fletcher32=True)
+        dataset.attrs["axistags"] = json.dumps({"axes": [{"key": key} for key in "zyxc"]})
+
+
 def spec(path: Path) -> Any:
     return geometry_of_34idc(read_spec_scan(path, 54))
 
@@ -280,6 +300,13 @@ def _seeds() -> list[Seed]:
         Seed("described.tif", lambda p: tifffile.imwrite(p, GREY, description=SIDECAR, datetime=True), micrograph),
         Seed("image.png.txt", lambda p: p.write_text(SIDECAR), beside),
         Seed("slices.tif", lambda p: tifffile.imwrite(p, STACK, photometric="minisblack"), slices),
+        Seed("hyperstack.tif", lambda p: tifffile.imwrite(p, STACK, imagej=True, metadata={"axes": "ZYX", "unit": "um"}), slices),
+        Seed("slices.ome.tif", lambda p: tifffile.imwrite(p, STACK, ome=True, metadata={"axes": "ZYX"}), slices),
+        Seed("slices.nii", lambda p: nibabel.save(nibabel.Nifti1Image(STACK.T, None), p), slices),
+        Seed("slices.nrrd", lambda p: nrrd.write(str(p), STACK.T), slices),
+        Seed("slices.mha", _metaimage, slices),
+        Seed("slices.am", _amira, slices),
+        Seed("tagged.h5", _tagged, slices),
         Seed("coloured.png", lambda p: Image.fromarray(GREY).convert("RGB").save(p), slices),
         Seed("scan.spec", lambda p: p.write_text(SPEC), spec),
         Seed("geometry.yaml", lambda p: p.write_text(yaml.safe_dump({"energy_kev": 9.0, "angles": [1, {"a": 2}]})), read_yaml),

@@ -1,6 +1,7 @@
 """The demo: the whole graph from simulated raw files, its accuracy, its files and its report."""
 
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -54,6 +55,31 @@ def test_standard_errors_of_the_network_are_true_for_isolated_peaks_and_beside_n
         assert 0.63 < within[0] < 0.75 and 0.9 < within[1] < 0.98, within
 
 
+def test_lattice_parameters_follow_the_truth(demo: Project) -> None:
+    """c against charge, through the maximum and the coexistence of two phases, with errors that are true."""
+    series = demo.folder / "results" / "bragg" / "series"
+    metrics = record(demo, "bragg/series/lattice.json")["metrics"]
+    assert metrics["hkl_right"] > 0.995 and metrics["tracks_assigned"] > 0.85 * metrics["tracks"]
+    assert metrics["strain_z_rms"] == pytest.approx(1, abs=0.1) and metrics["strain_z_beyond_5"] < 0.01
+    # On 256 columns a strain of 1e-5 is 0.004 px: what counting statistics allow is 2.5e-5 in the median.
+    assert metrics["strain_error_median_bright"] < 3e-5 and abs(metrics["strain_bias_bright"]) < 1e-5
+    summary = pd.read_csv(series / "summary.csv")
+    states = summary[summary["particles"] > 50]
+    assert states["phase"].tolist() == [0, 0, 0, 0, 1, 1]
+    for name in ("a", "c"):
+        difference = (states[f"cell_{name}"] - states[f"{name}_true"]).abs()
+        assert (difference < 3 * states[f"cell_{name}_err"]).all() and states[f"cell_{name}_err"].max() < 0.02
+        change = states[f"{name}_true"] / states[f"{name}_true"].iloc[0] - 1
+        assert (states[f"cell_{name}_change"] - change).abs().max() < 5e-4
+    assert (states["c_low95"] < states["c_true"]).all() and (states["c_true"] < states["c_high95"]).all()
+    fractions = states["phase_fraction"] - states["phase_fraction_true"]
+    assert fractions.abs().max() < 0.05
+    particles = pd.read_csv(series / "lattice.csv")
+    assert {"track", "sample", "state_of_charge", "phase", "d", "a", "c", "strain"} <= set(particles)
+    voltages = summary.groupby("sample")["voltage"].unique()
+    assert [list(values) for values in voltages] == [[3.68], [3.88], [4.005], [4.14], [4.27]]
+
+
 def test_tracks_join_the_right_spots(demo: Project) -> None:
     """Between the states 0.1, 0.4, 0.55, 0.7, 0.9; two phases coexist at 0.7."""
     metrics = record(demo, "bragg/series/tracks.json")["metrics"]
@@ -65,7 +91,7 @@ def test_tracks_join_the_right_spots(demo: Project) -> None:
 def test_every_job_has_a_log_and_a_benchmark(demo: Project) -> None:
     results = demo.folder / "results"
     jobs = [path.relative_to(results / "logs").with_suffix("") for path in (results / "logs").rglob("*.log")]
-    bragg, sem, mlflow = 9 * len(SCANS) + 2 + 2 + 2, 12, 1
+    bragg, sem, mlflow = 9 * len(SCANS) + 2 + 2 + 3, 12, 1
     assert len(jobs) == bragg + sem + mlflow
     for job in jobs:
         rows = pd.read_csv(results / "benchmarks" / job.with_suffix(".tsv"), sep="\t")
@@ -107,7 +133,7 @@ def test_report_holds_every_figure(demo: Project, tmp_path: Path) -> None:
     demo.snakemake("--report", str(tmp_path / "report.zip"))
     with zipfile.ZipFile(tmp_path / "report.zip") as archive:
         figures = [name for name in archive.namelist() if name.endswith(".png")]
-    assert len(figures) == 4 * len(SCANS) + 1 + 1 + 11
+    assert len(figures) == 4 * len(SCANS) + 1 + 2 + 11
 
 
 def test_positions_do_not_depend_on_the_number_of_cores(demo: Project, tmp_path: Path) -> None:
@@ -134,6 +160,10 @@ def test_every_column_is_explained(demo: Project) -> None:
     names |= set(pd.read_parquet(scan.parent / "series" / "tracks.parquet")) | set(
         pd.read_parquet(scan / "angles.parquet")
     )
+    series = demo.folder / "results" / "bragg" / "series"
+    # Explained by their first part, such as `*_low68`.
+    found = [name for name in pd.read_csv(series / "summary.csv") if not re.search("_(low|high)(68|95)$", name)]
+    names |= {*found, *pd.read_csv(series / "lattice.csv")} - {"a_err", "c_err"}
     for file in ("frames.h5", "peaks.h5", "located.h5"):
         with h5py.File(scan / file) as stored:
             names |= set(stored)
@@ -142,7 +172,6 @@ def test_every_column_is_explained(demo: Project) -> None:
 
 def test_a_command_of_the_log_can_be_pasted(demo: Project, tmp_path: Path) -> None:
     """What Snakemake prints for a job is a line that gives the same bytes by hand."""
-    import re
     import subprocess
     import sys
 

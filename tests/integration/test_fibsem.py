@@ -1,5 +1,6 @@
 """FIB-SEM: slices of any kind become a volume, and bad input is one clear line each."""
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import tifffile
 
 from cathodeflow.io.volumes import read_volume
 
-from ..conftest import run_stage
+from ..conftest import ROOT, Project, run_stage
 
 
 def stack(folder: Path, n: int = 12, shape: tuple[int, int] = (32, 40)) -> None:
@@ -66,7 +67,7 @@ def slices_marked_as_colours(folder: Path) -> None:
     [
         (other_size, "s05.tif", "(32, 41)"),
         (unknown_label, "s03", "7"),
-        (constant_image, "s04", "90 in every pixel"),
+        (constant_image, "s04", "the same value in every pixel"),
         (labels_of_nothing, "labels", "'extra'"),
         (truncated, "s06.tif", ""),
         (labels_of_other_size, "labels", "32 x 40"),
@@ -133,3 +134,20 @@ def test_slices_of_any_kind_become_a_volume(tmp_path: Path, kind: str) -> None:
     assert (run := volume(tmp_path)).returncode == 0, run.stderr
     store = read_volume(tmp_path / "s.zarr", verify=True)
     assert store.shape == (12, 32, 40) and store.dtype == ("uint8" if kind == "rgb" else kind)
+
+
+def test_pooled_volumes_without_a_local_method_have_complete_commands(tmp_path: Path) -> None:
+    for name in "ab":
+        stack(tmp_path / name)
+    rows = "".join(f"{name}\ttrain\t{name}/slices\t{name}/labels\n" for name in "ab")
+    (tmp_path / "s.tsv").write_text("sample\trole\timages\tlabels\n" + rows)
+    (tmp_path / "config.yaml").write_text("fibsem: {samples: s.tsv, pooled: true, methods: {}}\n")
+    planned = Project(tmp_path, ROOT).snakemake("-n", "-p").stdout
+    (augmented,) = re.findall(r"cathodeflow .* fibsem augment .*", planned)
+    stores = [f"results/fibsem/{name}/{part}.zarr" for name in "ab" for part in ("slices", "labels")]
+    assert " ".join(stores[:2]) in augmented
+    assert f"--more-slices {stores[2]} --more-labels {stores[3]}" in augmented and "results/fibsem/pooled/" in augmented
+    (tested,) = re.findall(r"cathodeflow .* fibsem test .*", planned)
+    # An empty flag would take the next one for its value, after hours of training.
+    assert "--methods" not in tested and "--split grouped" in tested
+    assert "train-local" not in planned and "train-idk" not in planned

@@ -17,11 +17,17 @@ DEVICE = {"device": "cpu", "threads": 1}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A volume, and a run of one network and one method on it."""
+    """A volume with labels in a part of the pixels, and a run of one network and one method on it."""
     folder = tmp_path_factory.mktemp("stages")
     fibsem.simulate(folder / "raw", options=fibsem.Simulate(n_slices=16, rows=48, cols=56, seed=1))
     stores = {name: folder / f"{name}.zarr" for name in ("slices", "labels", "images", "image_labels")}
-    volume = fibsem.Volume(pixel_nm=20.0, slice_nm=40.0)
+    rng = np.random.default_rng(0)
+    for path in (folder / "raw/labels").glob("*.tif"):
+        labels = tifffile.imread(path)
+        labels[rng.random(labels.shape) < 0.2] = 255
+        labels[:6, :30] = 255
+        tifffile.imwrite(path, labels)
+    volume = fibsem.Volume(pixel_nm=20.0, slice_nm=40.0, ignore=255)
     source, labels = folder / "raw/slices", folder / "raw/labels"
     fibsem.volume(source, out=stores["slices"], labels=labels, labels_out=stores["labels"], options=volume)
     fibsem.augment(
@@ -70,7 +76,11 @@ def test_the_local_model_decides_at_idk_pixels_alone(run: Path) -> None:
     attributes = read_volume_info(run / "test_labels.zarr").attributes
     row = {name: index for index, name in enumerate(attributes["methods"])}
     idk, labels = (read_volume(run / f"test_{part}.zarr").compute() for part in ("idk", "labels"))
-    assert idk[row["matphase"]].mean() == pytest.approx(metrics["idk_share_matphase"]) and not idk[row["ugsm"]].any()
+    tested = pd.read_parquet(run / "test.parquet")["image"].to_numpy()
+    # Figures of merit count labelled pixels alone.
+    known = read_volume(run / "image_labels.zarr")[tested].compute() != 255
+    assert idk[row["matphase"]][known].mean() == pytest.approx(metrics["idk_share_matphase"])
+    assert not idk[row["ugsm"]].any()
     assert 0.05 < idk[row["matphase"]].mean() < 0.9
     differ = labels[row["matphase"]] != labels[row["ugsm"]]
     assert not differ[idk[row["matphase"]] == 0].any()
@@ -85,6 +95,9 @@ def test_metrics_are_those_of_the_tables_and_figures_are_drawn_from_files(run: P
     options = fibsem.Metrics(bootstrap_samples=100)
     found = fibsem.metrics([run], truth=run / "image_labels.zarr", options=options, **tables)
     table = pd.read_csv(tables["out"]).set_index("model")
+    truth = read_volume(run / "image_labels.zarr")[pd.read_parquet(run / "test.parquet")["image"].to_numpy()].compute()
+    assert (truth == 255).mean() > 0.2
+    assert table["true_fraction_pore"].to_numpy() == pytest.approx((truth == 0).sum() / (truth < 255).sum(), rel=1e-5)
     for name, row in table.iterrows():
         assert found[f"miu_{name}_grouped"] == pytest.approx(row["miu"], rel=1e-5)
     stores = {"images": run / "images.zarr", "labels": run / "image_labels.zarr"}
@@ -109,3 +122,49 @@ def test_new_slices_are_segmented_and_drawn(run: Path, tmp_path: Path) -> None:
     # Another number is another electrode.
     first = tifffile.imread(run / "raw/slices/slice_0000.tif")
     assert np.mean(tifffile.imread(slices / "slice_0000.tif") != first) > 0.5
+
+
+def test_new_slices_are_read_as_their_file_says(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fibsem.simulate(tmp_path / "new", number=3, options=fibsem.Simulate(n_slices=8, rows=48, cols=56, seed=1))
+    grey = np.stack([tifffile.imread(path) for path in sorted((tmp_path / "new/slices").glob("*.tif"))])
+    options = fibsem.Predict(model=str(run / "model.pt"), method="ugsm", **DEVICE)
+    fibsem.predict(tmp_path / "new/slices", out=tmp_path / "plain.zarr", options=options)
+    # The same as the second channel of an ImageJ file, with a blank slice between.
+    two = np.insert(np.stack([255 - grey, grey], 1), 3, 80, axis=0)
+    metadata = {"axes": "ZCYX", "spacing": 0.2, "unit": "um"}
+    tifffile.imwrite(tmp_path / "two.tif", two, imagej=True, metadata=metadata, resolution=(20, 20))
+    with pytest.raises(InputError, match="2 channels"):
+        fibsem.predict(tmp_path / "two.tif", out=tmp_path / "no.zarr", options=options)
+    with pytest.raises(InputError, match=r"slice 3: found the same value.*blank_slices: leave_out"):
+        fibsem.predict(
+            tmp_path / "two.tif", out=tmp_path / "no.zarr", options=options.model_copy(update={"channel": 1})
+        )
+    chosen = options.model_copy(update={"channel": 1, "blank_slices": "leave_out"})
+    stores = {"out": tmp_path / "two.zarr", "uncertainty": tmp_path / "u.zarr"}
+    metrics = fibsem.predict(tmp_path / "two.tif", options=chosen, **stores)
+    assert metrics["slices_left_out"] == "3" and metrics["slices"] == 8 and "left out: 3" in caplog.text
+    info = read_volume_info(tmp_path / "two.zarr")
+    assert info.scale == pytest.approx((0.2, 0.05, 0.05)) and info.unit == "micrometer"
+    np.testing.assert_array_equal(
+        read_volume(tmp_path / "two.zarr").compute(), read_volume(tmp_path / "plain.zarr").compute()
+    )
+    drawn = fibsem.figures(
+        out=tmp_path, slices=tmp_path / "two.tif", phases=stores["out"], uncertainty=stores["uncertainty"]
+    )
+    assert drawn.figures == [f"{tmp_path}/predict.png"]
+    # Slices that all look like active material: the other classes are missing, and that is said.
+    flat = np.full((3, 48, 56), int(np.quantile(grey, 0.7)), np.uint8) + np.random.default_rng(0).integers(
+        0, 3, (3, 48, 56), np.uint8
+    )
+    tifffile.imwrite(tmp_path / "flat.tif", flat, photometric="minisblack")
+    metrics = fibsem.predict(tmp_path / "flat.tif", out=tmp_path / "flat.zarr", options=options)
+    assert "pore has" in metrics["missing_classes"] and "pore has" in caplog.text
+
+
+def test_a_store_of_slices_is_predicted_like_the_files(run: Path, tmp_path: Path) -> None:
+    options = fibsem.Predict(model=str(run / "model.pt"), method="ugsm", **DEVICE)
+    for name, source in (("files", run / "raw/slices"), ("store", run / "slices.zarr")):
+        fibsem.predict(source, out=tmp_path / f"{name}.zarr", options=options)
+    files, store = (read_volume(tmp_path / f"{name}.zarr").compute() for name in ("files", "store"))
+    np.testing.assert_array_equal(files, store)
+    assert read_volume_info(tmp_path / "store.zarr").scale == (40.0, 20.0, 20.0)

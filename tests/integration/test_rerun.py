@@ -154,6 +154,11 @@ def new_fitted_scan(project: Project) -> None:
     sheet.write_text("\t".join(columns) + f"\n{rest}" + "\t".join(row.get(name, "") for name in columns) + "\n")
 
 
+def new_fitted_scan_in_stages(project: Project) -> None:
+    new_fitted_scan(project)
+    edit(project.folder / "config.yaml", "^bragg:", "bragg:\n  one_pass: false")
+
+
 CASES = {
     "nothing changed": (nothing, {}),
     "raw files touched": (touch, {}),
@@ -174,6 +179,10 @@ CASES = {
     "a scan added": (new_scan, MEASURED),
     "a scan added that is only fitted": (
         new_fitted_scan,
+        {"bragg_measure": 1, "bragg_fit_figures": 1, "bragg_geometry": 1, "bragg_spots": 1, "mlflow": 1},
+    ),
+    "a scan added that is only fitted, stage by stage": (
+        new_fitted_scan_in_stages,
         {
             "bragg_frames": 1,
             "bragg_find_peaks": 1,

@@ -266,7 +266,7 @@ def test_mask_and_dark_are_found_in_a_file_by_their_names(tmp_path, truth):
     with h5py.File(path, "w") as file:
         file["detector/pixel_mask"], file["detector/dark"], file["detector/data"] = mask, truth[:2], truth
     np.testing.assert_array_equal(read_mask(str(path)), mask != 0)
-    np.testing.assert_array_equal(read_mean(str(path)), truth[:2].mean(axis=0))
+    np.testing.assert_array_equal(read_mean(str(path)).image, truth[:2].mean(axis=0))
     with h5py.File(path, "r+") as file:
         file["other/dark"], file["other/data"] = truth[:2], truth
     with pytest.raises(InputError, match="2 datasets that could be frames"):
@@ -383,7 +383,7 @@ def test_a_dark_without_a_count_at_a_pixel_is_no_count_of_four_thousand_million(
     dark = np.full((2, ROWS, COLS), 4, np.uint32)
     dark[0, 5, 5] = dark[:, 6, 6] = GAP
     np.save(tmp_path / "dark.npy", dark)
-    mean = read_mean(str(tmp_path / "dark.npy"))
+    mean = read_mean(str(tmp_path / "dark.npy")).image
     assert mean[5, 5] == 4 and np.isnan(mean[6, 6]) and np.nanmax(mean) == 4
 
 

@@ -8,6 +8,8 @@ from cathodeflow.fibsem import global_training
 from cathodeflow.fibsem.global_training import UNKNOWN, LabelledSlices, _augmented, class_weights
 from cathodeflow.fibsem.neighbours import neighbours
 from cathodeflow.fibsem.options import Flips, TrainGlobal
+from cathodeflow.fibsem.stored_slices import StoredSlices
+from cathodeflow.io.volumes import write_volume
 from tests.unit.test_fibsem_unet import predict_slices
 
 SMALL = {"widths": (8, 16), "device": "cpu", "precision": "32-true"}
@@ -90,3 +92,20 @@ def test_bad_input_is_named():
     ]:
         with pytest.raises(InputError, match=named):
             train_network(part, train, epochs=1, **SMALL)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32])
+def test_images_from_disk_give_the_same_network_as_images_in_memory(tmp_path, dtype):
+    part = labelled(context=3)
+    slices = part.slices.to(torch.int32).mul(7).to(dtype) if dtype == torch.uint16 else part.slices.to(dtype)
+    for name, images in (("slices", slices), ("labels", part.labels)):
+        write_volume(tmp_path / f"{name}.zarr", images.numpy(), axes=("image", "y", "x"))
+    stored = [StoredSlices(tmp_path / f"{name}.zarr") for name in ("slices", "labels")]
+    trained = [
+        train_network(
+            LabelledSlices(*images, part.neighbours[:6]), LabelledSlices(*images, part.neighbours[6:]),
+            epochs=2, batch_size=2, context=3, **SMALL,
+        ).model.state_dict()
+        for images in ((slices, part.labels), stored)
+    ]  # fmt: skip
+    assert all(torch.equal(value, trained[1][name]) for name, value in trained[0].items())

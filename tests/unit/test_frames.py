@@ -7,11 +7,12 @@ from cathodeflow.bragg.binning import bin_frame, bin_mask, binned_shape, from_de
 from cathodeflow.bragg.corrections import (
     check_frame,
     correct_frame,
-    corrected_frames,
     detector_mask,
     invalid_pixels,
+    saturated_pixels,
 )
 from cathodeflow.bragg.options import Frames
+from cathodeflow.bragg.prepared_frames import correction_of, prepared_frame
 from cathodeflow.errors import InputError
 from cathodeflow.io.raw_format import CountLimits
 
@@ -81,9 +82,12 @@ def test_pixels_invalid_in_all_samples_are_bad_and_those_of_one_frame_are_marked
     invalid = [invalid_pixels(frame, Frames()) for frame in (first, second)]
     mask = detector_mask(invalid, bad=np.array([[0, 2, 0, 0, 0]], np.uint8))
     assert mask.tolist() == [[True, True, False, False, False]]
-    frames = corrected_frames([(0, first), (1, second)], Frames(max_saturated=1), source="s", mask=mask)
+    correction = correction_of(Frames(max_saturated=1), source="s", mask=mask)
     nan = pytest.approx(np.nan, nan_ok=True)
-    assert [frame.tolist() for _, frame in frames] == [[[0, 0, 5, 6, nan]], [[0, 0, nan, 6, 9]]]
+    assert [prepared_frame(0, raw, correction).tolist() for raw in (first, second)] == [
+        [[0, 0, 5, 6, nan]],
+        [[0, 0, nan, 6, 9]],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +129,7 @@ def test_a_mark_in_a_block_makes_the_block_invalid():
     raw = np.ones((2, 4), np.uint32)
     raw[1, 2] = 2**32 - 1
     mask = np.zeros((2, 4), bool)
-    ((_, frame),) = corrected_frames([(0, raw)], Frames(binning=2, max_saturated=1), source="s", mask=mask)
+    frame = prepared_frame(0, raw, correction_of(Frames(binning=2, max_saturated=1), source="s", mask=mask))
     assert frame[0, 0] == 4 and np.isnan(frame[0, 1])
 
 
@@ -193,29 +197,70 @@ def test_blocks_with_a_bad_pixel_are_zero():
     raw = np.full((4, 6), 2, np.uint16)
     mask = np.zeros((4, 6), bool)
     mask[1, 5] = True
-    ((number, frame),) = corrected_frames([(3, raw)], Frames(binning=2), source="s", mask=mask)
-    assert number == 3
+    frame = prepared_frame(3, raw, correction_of(Frames(binning=2), source="s", mask=mask))
     assert frame.tolist() == [[8, 8, 0], [8, 8, 8]]
 
 
-def test_refused_frames_are_raised_or_left_out():
-    frames = [(0, np.array([[1.0]])), (1, np.array([[np.nan]])), (2, np.array([[3.0]])), (3, np.array([[-5.0]]))]
-    mask = np.zeros((1, 1), bool)
+def test_the_frame_is_named_where_it_is_refused():
+    correction = correction_of(Frames(), source="scan", mask=np.zeros((1, 1), bool))
     with pytest.raises(InputError, match=r"scan, frame 1: found 1 pixels of NaN"):
-        list(corrected_frames(frames, Frames(), source="scan", mask=mask))
-    bad = []
-    assert [number for number, _ in corrected_frames(frames, Frames(), source="scan", mask=mask, bad=bad)] == [0, 2]
-    assert [error.where for error in bad] == ["scan, frame 1", "scan, frame 3"]
+        prepared_frame(1, np.array([[np.nan]]), correction)
 
 
-def test_frames_are_corrected_one_at_a_time():
-    taken = []
+def whole_frame(raw, options, limits, mask, stored, **images):
+    """Prepare a frame with masks of all of its pixels, as `prepared_frame` does with few places."""
+    invalid = invalid_pixels(raw, options, limits) | stored
+    check_frame(raw, invalid, options, where="s, frame 3", mask=mask)
+    saturated = saturated_pixels(raw, options, limits)
+    counts = bin_frame(correct_frame(raw, mask=mask, invalid=invalid, saturated=saturated, **images), options.binning)
+    counts[bin_mask(mask, options.binning)] = 0
+    return counts
 
-    def frames():
-        for i in range(3):
-            taken.append(i)
-            yield i, np.ones((2, 2), np.uint8)
 
-    corrected = corrected_frames(frames(), Frames(), source="s", mask=np.zeros((2, 2), bool))
-    next(corrected)
-    assert taken == [0]
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+@settings(max_examples=300, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    dtype=st.sampled_from(["?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8"]),
+    gap=st.sampled_from([None, 0, 7, -5, 65535]),
+    negative=st.booleans(),
+    saturation=st.sampled_from([None, 40, 40.5, 90]),
+    limits=st.builds(
+        CountLimits,
+        st.sampled_from([(), (-1.0,), (3.0, 2.5), (65534.0,)]),
+        st.sampled_from([None, 0.0, 1.0, 2.5]),
+        st.sampled_from([None, 60.0, 60.5, 65533.0]),
+    ),
+    most=st.sampled_from([0.002, 0.02, 1.0]),
+)
+def test_marks_found_by_their_range_are_those_of_the_whole_frame(seed, dtype, gap, negative, saturation, limits, most):
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(4, 30, 2))
+    raw = rng.poisson(rng.choice([0.5, 20, 90]), shape).astype(dtype)
+    odd = [0, 1, 7, 50]
+    if raw.dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        odd += [info.max - i for i in range(3)] + [v for v in (2**32 - 1, 2**32 - 2, 65535) if v <= info.max]
+        odd += [-1, -2, -3] if info.min else []
+    elif raw.dtype.kind == "f":
+        odd += [-1, -2, -3.5, 2.0**32 - 1, 2.0**32 - 2, 65535, *([np.nan, np.inf, -np.inf] if seed % 3 == 0 else [])]
+    for value in rng.permutation(np.array(odd, object))[: rng.integers(0, 8)]:
+        raw[rng.integers(shape[0]), rng.integers(shape[1])] = value
+    options = Frames(
+        binning=int(rng.choice([1, 2, 4])),
+        max_saturated=most,
+        gap_value=gap,
+        allow_negative=negative,
+        saturation=saturation,
+    )
+    mask, stored = rng.random(shape) < rng.choice([0, 0.02, 0.3]), rng.random(shape) < 0.01
+    images = {"dark_image": rng.uniform(0, 5, shape), "sensitivity": rng.uniform(0.5, 2, shape)} if seed % 2 else {}
+    correction = correction_of(options, source="s", mask=mask, limits=limits, mask_of=lambda number: stored, **images)
+    try:
+        expected = whole_frame(raw, options, limits, mask, stored, **images)
+    except InputError as error:
+        with pytest.raises(InputError) as caught:
+            prepared_frame(3, raw, correction)
+        assert str(caught.value) == str(error)
+    else:
+        assert prepared_frame(3, raw, correction).tobytes() == expected.tobytes()

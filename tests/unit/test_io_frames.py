@@ -228,7 +228,7 @@ def test_a_sparse_series_of_terabytes_opens_at_once_and_reads_one_chunk(tmp_path
 
 def test_mean_of_a_dark_series(tmp_path, stack):
     source = str(hdf5(tmp_path, stack))
-    np.testing.assert_allclose(read_mean(source, shape=(ROWS, COLS)), stack.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(read_mean(source, shape=(ROWS, COLS)).image, stack.mean(axis=0), rtol=1e-12)
     with pytest.raises(InputError, match=r"found \(12, 17\) pixels, expected \(3, 4\) pixels"):
         read_mean(source, shape=(3, 4))
     with pytest.raises(InputError, match="found 7 frames, expected one image"):

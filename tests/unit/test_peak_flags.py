@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 
 from cathodeflow import bragg
-from cathodeflow.bragg.corrections import corrected_frames, extra_variance, saturated_pixels
+from cathodeflow.bragg.corrections import extra_variance, saturated_pixels
 from cathodeflow.bragg.flags import FLAGS, flag_peaks, is_good
 from cathodeflow.bragg.options import Compare, FindPeaks, Fit, Frames, Patches
 from cathodeflow.bragg.peak_fits import PeakFits, fit_frame, fit_peaks
 from cathodeflow.bragg.peak_search import candidates
+from cathodeflow.bragg.prepared_frames import correction_of, prepared_frame
 from cathodeflow.bragg.profiles import profile
 from cathodeflow.io.frames_file import read_frames_file, write_frames
 from cathodeflow.io.peaks import read_fits, write_peaks
@@ -112,8 +113,8 @@ def test_saturated_pixels_go_from_the_raw_frame_to_the_fit(tmp_path):
     assert np.argwhere(saturated_pixels(raw, Frames())).tolist() == [[6, 6]]
     assert saturated_pixels(raw, Frames(), CountLimits(highest=899)).sum() == 3
     options = Frames(saturation=1000, max_saturated=1, binning=2)
-    frames = corrected_frames([(0, raw)], options, source="s", mask=np.zeros(raw.shape, bool))
-    assert write_frames(tmp_path / "f.h5", frames, shape=(4, 4), binning=2, saturation=4000) == (1, 1, 1)
+    frame = prepared_frame(0, raw, correction_of(options, source="s", mask=np.zeros(raw.shape, bool)))
+    assert write_frames(tmp_path / "f.h5", [(0, frame)], shape=(4, 4), binning=2, saturation=4000) == (1, 1, 1)
     with read_frames_file(tmp_path / "f.h5") as file:
         assert np.argwhere(file.saturated_pixels(0)).tolist() == [[1, 1]]
         assert np.argwhere(file.bad_pixels(0)).tolist() == [[3, 3]]
@@ -222,3 +223,42 @@ def test_training_and_comparison_use_good_peaks_only(tmp_path):
         tmp_path / "frames.h5", tmp_path / "peaks.h5", tmp_path / "located.parquet", **outputs, options=Compare(seed=0)
     )
     assert found["fitted"] == 1
+
+
+def slowly_flagged(fits, rows, cols, mask, saturated):
+    """Flags of positions by a loop over the peaks, as the text of `flag_peaks` says."""
+    found = {name: np.zeros(len(rows), bool) for name in ("saturated", "touches_mask", "touches_edge", "blended")}
+    fitted = fits.converged & (np.abs(fits.row - rows) < len(mask))
+    at = [np.where(fitted, *pair) for pair in ((fits.row, rows), (fits.col, cols))]
+    wide = [np.where(fitted, width, 2.0) for width in (fits.fwhm_row, fits.fwhm_col)]
+    inner = np.s_[40 : 40 + mask.shape[0], 40 : 40 + mask.shape[1]]
+    r, c = (axis - 40 for axis in np.mgrid[: mask.shape[0] + 80, : mask.shape[1] + 80])
+    for i in range(len(rows)):
+        covered = ((r - at[0][i]) / wide[0][i]) ** 2 + ((c - at[1][i]) / wide[1][i]) ** 2 <= 1
+        covered |= (np.abs(r - rows[i]) <= 1) & (np.abs(c - cols[i]) <= 1)
+        found["saturated"][i] = saturated[covered[inner]].any()
+        found["touches_mask"][i] = mask[covered[inner]].any()
+        found["touches_edge"][i] = covered.sum() > covered[inner].sum()
+        away = np.hypot(at[0] - at[0][i], at[1] - at[1][i])
+        crowded = (away < 0.5 * (wide[0][i] + wide[1][i])).sum() > 1
+        crowded |= (np.hypot(rows - rows[i], cols - cols[i]) <= 2.3).sum() > 1
+        found["blended"][i] = crowded or np.isfinite(fits.partner_row[i])
+    return found
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_flags_are_those_of_a_loop_over_the_peaks(seed):
+    rng = np.random.default_rng(seed)
+    n, side = int(rng.integers(0, 60)), int(rng.integers(20, 90))
+    rows, cols = rng.integers(0, side, (2, n))
+    columns = dict(zip(PeakFits._fields, rng.uniform(0.8, 9, (len(PeakFits._fields), n)), strict=True))
+    columns |= {"row": rows + rng.normal(0, 1, n), "col": cols + rng.normal(0, 1, n), "converged": rng.random(n) < 0.9}
+    columns["partner_row"][rng.random(n) < 0.9] = np.nan
+    columns["row"][~columns["converged"]] = np.nan
+    for name in ("row", "col", "fwhm_row", "fwhm_col"):  # distances that are exactly a width
+        columns[name][: n // 2] = np.rint(columns[name][: n // 2])
+    fits = PeakFits(**columns)
+    mask, saturated = rng.random((side, side)) < 0.02, rng.random((side, side)) < 0.01
+    found = flag_peaks(fits, rows, cols, Fit(), mask=mask, saturated=saturated)
+    for name, expected in slowly_flagged(fits, rows, cols, mask, saturated).items():
+        assert found[name].tolist() == expected.tolist(), name

@@ -191,10 +191,10 @@ EDITS = {
         "bragg",
         "nogil=True)\ndef _gather_row",
         "nogil=True, fastmath=True)\ndef _gather_row",
-        "bragg.find_peaks",
+        "bragg.find_peaks bragg.study",
     ),
-    "kernel": ("bragg", "JACOBIAN = 11", "JACOBIAN = 12", "bragg.fit"),
-    "table": ("bragg", 'MODELS = {"pseudo_voigt": 7', 'MODELS = {"pseudo_voigt": 8', "bragg.fit"),
+    "kernel": ("bragg", "JACOBIAN = 11", "JACOBIAN = 12", "bragg.fit bragg.study"),
+    "table": ("bragg", 'MODELS = {"pseudo_voigt": 7', 'MODELS = {"pseudo_voigt": 8', "bragg.fit bragg.study"),
     "pairs": ("bragg", '("fit", "truth"))', '("truth", "fit"))', "bragg.compare"),
     "start": ("bcdi", "_FIRST_WIDTH = 0.5", "_FIRST_WIDTH = 0.6", "bcdi.evaluate bcdi.phase bcdi.refine"),
     "default argument": ("bcdi", "order: int = 1) -> NDArray[Any]", "order: int = 2) -> NDArray[Any]", "bcdi.strain"),
@@ -229,14 +229,14 @@ EDITS = {
         "",
         "confidence: float = 0.95) -> tuple",
         "confidence: float = 0.9) -> tuple",
-        "bcdi.evaluate bragg.compare sem.audit sem.test",
+        "bcdi.evaluate bragg.compare bragg.study sem.audit sem.test",
     ),
     "common class": (
         "",
         "class NewFile(h5py.File)",
         "class NewFile(h5py.Group)",
-        "bcdi.infer bcdi.phase bcdi.prepare bcdi.refine bcdi.simulate_scan bcdi.strain bragg.fit bragg.frames"
-        " bragg.locate bragg.patches bragg.simulate sem.explain",
+        "bcdi.infer bcdi.phase bcdi.prepare bcdi.refine bcdi.simulate_scan bcdi.strain bragg.export bragg.fit"
+        " bragg.frames bragg.locate bragg.patches bragg.simulate sem.explain",
     ),
     "base of all options": ("", "allow_inf_nan=False", "allow_inf_nan=True", " ".join(set(stages()) - DRAWN)),
 }

@@ -33,8 +33,13 @@ def bragg_geometry_files(name):
     return [source] if source else []
 
 
+def bragg_detector_flag():
+    """Flag of a stage for the name of the detector in the geometry files, if it is set."""
+    detector = CONFIG.bragg.geometry.detector
+    return f"--detector {shlex.quote(detector)}" if detector else ""
+
+
 def bragg_geometry_flags(name):
     """Flags of a stage for the geometry of a scan, if it has one."""
-    source, detector = raw_data.geometry_source(SCANS[name]), CONFIG.bragg.geometry.detector
-    named = f" --detector {shlex.quote(detector)}" if detector else ""
-    return f"--geometry {shlex.quote(fetched(source))}{named}" if source else ""
+    source = raw_data.geometry_source(SCANS[name])
+    return f"--geometry {shlex.quote(fetched(source))} {bragg_detector_flag()}" if source else ""

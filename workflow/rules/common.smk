@@ -109,6 +109,11 @@ def names(technique):
     return (f"(?!(?:{taken})/)" if taken else "") + SAMPLE_NAME
 
 
+def only(samples):
+    """Pattern of the names of some samples; it matches nothing where there are none."""
+    return "|".join(map(re.escape, samples)) or "(?!)"
+
+
 def gpus(stage):
     """GPUs that a stage asks for."""
     return lambda wildcards: gpus_of(settings.stage_options(CONFIG, stage))
@@ -166,6 +171,16 @@ def resources(stage, *, mem_mb, runtime):
     """Memory [MB] and time limit [min] of a stage's jobs, unless `cluster` sets others; more memory each attempt."""
     asked = CONFIG.cluster.memory.get(stage, mem_mb)
     return dict(mem_mb=lambda wildcards, attempt: asked * attempt, runtime=CONFIG.cluster.runtime.get(stage, runtime))
+
+
+def shared(most, jobs):
+    """Threads of each of several like jobs: on this machine they run beside each other rather than one after another.
+
+    Results do not depend on them.
+    """
+    # Asked when the job is made, as the executor is not known before.
+    cores = lambda: workflow.resource_settings.cores if workflow.local_exec else None
+    return lambda wildcards: max(1, min(most, (cores() or most * len(jobs)) // len(jobs)))
 
 
 def command(words, sample=None):

@@ -2,12 +2,13 @@ include: "fibsem_common.smk"
 
 
 # All files that are kept, so that deleted ones are made again.
-TARGETS += fibsem_stores("results/fibsem", TRAINED, ["slices", "labels", "images", "image_labels"])
+TARGETS += fibsem_stores("results/fibsem", LABELLED, ["slices", "labels"])
+TARGETS += fibsem_stores("results/fibsem", TRAINED, ["images", "image_labels"])
+TARGETS += expand("results/fibsem/{volume}/volume.json", volume=LABELLED)
 TARGETS += expand(
     "results/fibsem/{volume}/{file}",
     volume=TRAINED,
     file=[
-        "volume.json",
         "pairs.parquet",
         "augment.json",
         "metrics.csv",
@@ -68,7 +69,7 @@ TARGETS += fibsem_stores("results/fibsem", NEW, ["phases", "probabilities", "unc
 
 
 wildcard_constraints:
-    volume=names("fibsem"),
+    volume=SAMPLE_NAME,
     split="|".join(SPLITS),
     seed="|".join(map(str, FIBSEM.seeds)),
     network="|".join(map(re.escape, FIBSEM.networks)),
@@ -132,7 +133,11 @@ rule fibsem_volume:
 
 rule fibsem_augment:
     input:
-        manifests=fibsem_manifests("results/fibsem/{volume}/", ["slices", "labels"]),
+        manifests=lambda wildcards: [
+            manifest
+            for member in fibsem_members(wildcards.volume)
+            for manifest in fibsem_manifests(f"results/fibsem/{member}/", ["slices", "labels"])
+        ],
     output:
         images=directory("results/fibsem/{volume}/images.zarr"),
         images_manifest="results/fibsem/{volume}/images.zarr.manifest.json",
@@ -151,11 +156,13 @@ rule fibsem_augment:
         **resources("fibsem.augment", mem_mb=4000, runtime=60),
     params:
         **stage_params("fibsem.augment"),
+        first=lambda wildcards: f"results/fibsem/{fibsem_members(wildcards.volume)[0]}",
+        more=lambda wildcards: fibsem_pooled(wildcards.volume),
     message:
         "Making and splitting the images of volume {wildcards.volume}"
     shell:
         command(
-            "fibsem augment results/fibsem/{wildcards.volume}/slices.zarr results/fibsem/{wildcards.volume}/labels.zarr"
+            "fibsem augment {params.first}/slices.zarr {params.first}/labels.zarr {params.more}"
             " --out {output.images} --labels-out {output.labels} --pairs {output.pairs}",
             "{wildcards.volume}",
         )
@@ -340,12 +347,17 @@ rule fibsem_test:
     params:
         **stage_params("fibsem.test"),
         networks=",".join(FIBSEM.networks),
-        methods=",".join(f"{method}={network}" for method, network in FIBSEM.methods.items()),
+        # Without a local method there is no flag: an empty one would take the next flag for its value.
+        methods=" ".join(
+            ["--methods " + ",".join(f"{method}={network}" for method, network in FIBSEM.methods.items())]
+            if FIBSEM.methods
+            else []
+        ),
     message:
         "Testing all methods on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
         command(
-            f"fibsem test {FIBSEM_RUN} {FIBSEM_IMAGES} --networks {{params.networks:q}} --methods {{params.methods:q}}"
+            f"fibsem test {FIBSEM_RUN} {FIBSEM_IMAGES} --networks {{params.networks:q}} {{params.methods}}"
             " --split {wildcards.split} --repeat {wildcards.seed}",
             FIBSEM_SAMPLE,
         )

@@ -3,7 +3,9 @@ from cathodeflow.options import to_flags
 
 FIBSEM = CONFIG.fibsem
 VOLUMES = SAMPLES["fibsem"]
-TRAINED = [name for name, volume in VOLUMES.items() if volume.role == "train"]
+LABELLED = [name for name, volume in VOLUMES.items() if volume.role == "train"]
+# Names of the results of training: of each volume, or of all together.
+TRAINED = FIBSEM.folders() if LABELLED and FIBSEM.pooled else LABELLED
 NEW = [name for name, volume in VOLUMES.items() if volume.role == "predict"]
 SPLITS = list(FIBSEM.augment.splits)
 RUN = "results/fibsem/{volume}/{split}/seed{seed}"
@@ -36,6 +38,20 @@ def fibsem_contents(name, *parts):
     if VOLUMES[name].simulated:
         return reruns.RESULTS
     return contents(**{part: (source, files_read(source)) for part, source in given.items()})
+
+
+def fibsem_members(name):
+    """Volumes that are trained on under a name."""
+    return LABELLED if FIBSEM.pooled else [name]
+
+
+def fibsem_pooled(name):
+    """Flags with the further volumes of a pool."""
+    return " ".join(
+        f"--more-{part} results/fibsem/{member}/{part}.zarr"
+        for member in fibsem_members(name)[1:]
+        for part in ("slices", "labels")
+    )
 
 
 def fibsem_stores(folder, names, parts, between="/"):

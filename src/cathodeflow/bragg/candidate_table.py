@@ -1,15 +1,43 @@
 """Table of candidate peaks, frame by frame."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError
+from cathodeflow.statistics import median
 
 #: Columns of `candidates.parquet` that the stages read.
 COLUMNS = ("frame", "row", "col", "persistence", "npeaks", "central")
+
+
+def candidate_columns(found: Sequence[NDArray[np.void]]) -> dict[str, NDArray[Any]]:
+    """Make the columns of the table from the candidates of each frame, as `peak_search.candidates` returns them.
+
+    Parameters
+    ----------
+    found : sequence of (n,) structured
+        One for each frame, at least one.
+    """
+    peaks = np.concatenate(found)
+    columns: dict[str, NDArray[Any]] = {"frame": np.repeat(np.arange(len(found)), [len(rows) for rows in found])}
+    return columns | {name: peaks[name] for name in peaks.dtype.names or ()}
+
+
+def search_figures(found: Sequence[NDArray[np.void]]) -> dict[str, Any]:
+    """Compute the figures of merit of a peak search from the candidates of each frame."""
+    peaks = np.concatenate(found)
+    return {
+        "peaks": len(peaks),
+        "peaks_per_frame": len(peaks) / len(found),
+        "frames_without_peaks": sum(len(rows) == 0 for rows in found),
+        "share_central": float(peaks["central"].mean()) if len(peaks) else None,
+        "share_alone": float((peaks["npeaks"] == 1).mean()) if len(peaks) else None,
+        "median_persistence": median(peaks["persistence"]),
+    }
 
 
 def by_frame(table: pd.DataFrame, n_frames: int, where: str) -> Iterator[tuple[int, slice]]:

@@ -1,12 +1,11 @@
-"""Raw detector frames prepared for the peak search: checked, dark-subtracted, masked and binned."""
+"""Pixels without a count, and the correction of raw frames: checks, dark image, flat field, masks."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.binning import bin_frame, bin_mask
 from cathodeflow.bragg.options import Frames
 from cathodeflow.errors import InputError
 from cathodeflow.io.invalid_pixels import find_invalid, usual_marks
@@ -14,6 +13,20 @@ from cathodeflow.io.raw_format import NO_LIMITS, CountLimits
 
 Raw = NDArray[Any]
 Mask = NDArray[np.bool_]
+#: Pixels as a mask (row, col), or as places in the flattened frame.
+Pixels = Mask | NDArray[np.intp]
+
+
+def pixel_marks(dtype: np.dtype, options: Frames, limits: CountLimits = NO_LIMITS) -> tuple[float, ...]:
+    """Return the values that mark pixels without a count in frames of a type.
+
+    Examples
+    --------
+    >>> pixel_marks(np.dtype(np.uint16), Frames(gap_value=0))
+    (65534, 65535, 0)
+    """
+    usual = usual_marks(dtype, negative=not options.allow_negative)
+    return (*usual, *(options.gap_value or ()), *limits.marks)
 
 
 def invalid_pixels(raw: Raw, options: Frames, limits: CountLimits = NO_LIMITS) -> Mask:
@@ -39,8 +52,7 @@ def invalid_pixels(raw: Raw, options: Frames, limits: CountLimits = NO_LIMITS) -
     """
     if options.saturation is not None:
         limits = limits._replace(highest=None)
-    marks = usual_marks(raw.dtype, negative=not options.allow_negative)
-    invalid = find_invalid(raw, (*marks, *(options.gap_value or ())), limits)
+    invalid = find_invalid(raw, pixel_marks(raw.dtype, options), limits)
     return invalid if options.saturation is None else invalid | (raw >= options.saturation)
 
 
@@ -217,9 +229,9 @@ def correct_frame(
     *,
     dark_image: NDArray[np.floating] | None = None,
     sensitivity: NDArray[np.floating] | None = None,
-    mask: Mask | None = None,
-    invalid: Mask | None = None,
-    saturated: Mask | None = None,
+    mask: Pixels | None = None,
+    invalid: Pixels | None = None,
+    saturated: Pixels | None = None,
 ) -> NDArray[np.float32]:
     """Subtract the dark image, divide by the flat field, and remove the values of bad pixels.
 
@@ -233,11 +245,11 @@ def correct_frame(
         Counts without beam.
     sensitivity : (row, col) floating, optional
         Flat field, as of `flat_field`.
-    mask : (row, col) bool, optional
-        Bad pixels of all frames; they become 0.
-    invalid : (row, col) bool, optional
+    mask : (row, col) bool or (n,) int, optional
+        Bad pixels of all frames; they become 0. Here and below, integers are places in the flattened frame.
+    invalid : (row, col) bool or (n,) int, optional
         Pixels without a count in this frame; they become NaN where `mask` does not cover them.
-    saturated : (row, col) bool, optional
+    saturated : (row, col) bool or (n,) int, optional
         Saturated pixels; they become infinite where `mask` does not cover them.
 
     Returns
@@ -249,81 +261,19 @@ def correct_frame(
     >>> correct_frame(np.array([[5, 9, 7]]), dark_image=np.full((1, 3), 6.0))
     array([[-1.,  3.,  1.]], dtype=float32)
     """
-    # The difference of large counts is taken in float64: float32 is exact to 2^24 only.
-    counts = raw.astype(np.float32) if dark_image is None else (raw - dark_image.astype(np.float64)).astype(np.float32)
+    counts = np.empty(raw.shape, np.float32)
+    if dark_image is None:
+        np.copyto(counts, raw, casting="unsafe")
+    else:
+        # The difference of large counts is taken in float64: float32 is exact to 2^24 only.
+        np.subtract(raw, dark_image, out=counts, dtype=np.float64, casting="same_kind")
     if sensitivity is not None:
-        counts = (counts / sensitivity).astype(np.float32)
-    if invalid is not None:
-        counts[invalid] = np.nan
-    if saturated is not None:
-        counts[saturated] = np.inf
-    if mask is not None:
-        counts[mask] = 0
+        np.divide(counts, sensitivity, out=counts, dtype=np.float64, casting="same_kind")
+    flat = counts.reshape(-1)
+    for pixels, value in ((invalid, np.nan), (saturated, np.inf), (mask, 0)):
+        if pixels is not None:
+            flat[pixels.reshape(-1)] = value
     return counts
-
-
-def corrected_frames(
-    frames: Iterable[tuple[int, Raw]],
-    options: Frames,
-    *,
-    source: str,
-    mask: Mask,
-    find_invalid: Callable[[int, Raw], Mask] | None = None,
-    limits: CountLimits = NO_LIMITS,
-    dark_image: NDArray[np.floating] | None = None,
-    sensitivity: NDArray[np.floating] | None = None,
-    bad: list[InputError] | None = None,
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Check, correct and bin raw frames one by one.
-
-    Parameters
-    ----------
-    frames : iterable of (int, (row, col) array)
-        Frame numbers and raw frames.
-    options : Frames
-        Its `start`, `stop`, `step` and `on_bad_file` are for the caller.
-    source : str
-        Name of the series in errors.
-    mask : (row, col) bool
-        Bad pixels of all frames.
-    find_invalid : callable, optional
-        Frame number and raw frame to its pixels without a count; by default those of `invalid_pixels`.
-    limits : CountLimits
-        What the files say of their values.
-    dark_image : (row, col) floating, optional
-        Counts without beam.
-    sensitivity : (row, col) floating, optional
-        Flat field, as of `flat_field`.
-    bad : list of InputError, optional
-        Collects the errors of rejected frames, which are then left out; without it the first one is raised.
-
-    Yields
-    ------
-    (int, (row // binning, col // binning) float32)
-        Bad pixels, and blocks with any, are 0. Those that are invalid in this frame alone are NaN, and of the others,
-        those with a saturated pixel are infinite.
-
-    Raises
-    ------
-    InputError
-        A frame is rejected by `check_frame`.
-    """
-    binned_mask = bin_mask(mask, options.binning)
-    for number, raw in frames:
-        try:
-            invalid = invalid_pixels(raw, options) if find_invalid is None else find_invalid(number, raw)
-            check_frame(raw, invalid, options, where=f"{source}, frame {number}", mask=mask)
-        except InputError as error:
-            if bad is None:
-                raise
-            bad.append(error)
-            continue
-        saturated = saturated_pixels(raw, options, limits)
-        marked = {"mask": mask, "invalid": invalid, "saturated": saturated}
-        corrected = correct_frame(raw, dark_image=dark_image, sensitivity=sensitivity, **marked)
-        counts = bin_frame(corrected, options.binning)
-        counts[binned_mask] = 0
-        yield number, counts
 
 
 def _first(wrong: Mask) -> tuple[int, int]:

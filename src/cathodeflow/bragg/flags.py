@@ -1,6 +1,9 @@
 """Flags of fitted peaks: what makes a position doubtful."""
 
+import math
+
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
@@ -61,26 +64,9 @@ def flag_peaks(
     fitted = fits.converged & (np.abs(fits.row - row) < mask.shape[0])
     centre_row, centre_col = np.where(fitted, fits.row, row), np.where(fitted, fits.col, col)
     width_row, width_col = (np.where(fitted, width, _UNKNOWN) for width in (fits.fwhm_row, fits.fwhm_col))
-    covered = {"saturated": full, "touches_mask": mask}
     found = {name: np.zeros(len(row), bool) for name in FLAGS}
-    for i in range(len(row)):
-        top, left = (
-            int(np.floor(min(at - width, pixel - 1)))
-            for at, width, pixel in ((centre_row[i], width_row[i], row[i]), (centre_col[i], width_col[i], col[i]))
-        )
-        bottom, right = (
-            int(np.ceil(max(at + width, pixel + 1))) + 1
-            for at, width, pixel in ((centre_row[i], width_row[i], row[i]), (centre_col[i], width_col[i], col[i]))
-        )
-        r, c = np.ogrid[top:bottom, left:right]
-        inside = ((r - centre_row[i]) / width_row[i]) ** 2 + ((c - centre_col[i]) / width_col[i]) ** 2 <= 1
-        inside |= (np.abs(r - row[i]) <= 1) & (np.abs(c - col[i]) <= 1)
-        at_row, at_col = np.nonzero(inside)
-        at_row, at_col = at_row + top, at_col + left
-        on = (at_row >= 0) & (at_row < mask.shape[0]) & (at_col >= 0) & (at_col < mask.shape[1])
-        found["touches_edge"][i] = not on.all()
-        for name, pixels in covered.items():
-            found[name][i] = pixels[at_row[on], at_col[on]].any()
+    marks = found["saturated"], found["touches_mask"], found["touches_edge"]
+    _touched(row, col, centre_row, centre_col, width_row, width_col, full, np.asarray(mask, bool), *marks)
     found["blended"] = np.isfinite(fits.partner_row) | _crowded(row, col, centre_row, centre_col, width_row, width_col)
     found["too_few_pixels"] = ~(fits.pixels > MODELS[options.model])
     found["poor_fit"] = ~(fits.chi2 <= options.max_chi2) & np.isfinite(fits.chi2)
@@ -92,19 +78,42 @@ def is_good(fits: PeakFits, found: dict[str, Bools]) -> Bools:
     return np.asarray(fits.converged & ~np.logical_or.reduce([found[name] for name in FLAGS]))
 
 
+@njit(cache=True, nogil=True)
+def _touched(  # type: ignore[no-untyped-def]
+    rows, cols, centre_rows, centre_cols, width_rows, width_cols, saturated, mask, on_saturated, on_mask, on_edge
+):
+    """Find which peaks cover a saturated pixel, a bad one, or one outside the frame; the last three are written."""
+    height, width = mask.shape
+    for i in range(rows.size):
+        top = math.floor(min(centre_rows[i] - width_rows[i], rows[i] - 1.0))
+        left = math.floor(min(centre_cols[i] - width_cols[i], cols[i] - 1.0))
+        bottom = math.ceil(max(centre_rows[i] + width_rows[i], rows[i] + 1.0))
+        right = math.ceil(max(centre_cols[i] + width_cols[i], cols[i] + 1.0))
+        for r in range(top, bottom + 1):
+            u = (r - centre_rows[i]) / width_rows[i]
+            for c in range(left, right + 1):
+                v = (c - centre_cols[i]) / width_cols[i]
+                if u * u + v * v <= 1.0 or (abs(r - rows[i]) <= 1 and abs(c - cols[i]) <= 1):
+                    if r < 0 or c < 0 or r >= height or c >= width:
+                        on_edge[i] = True
+                    else:
+                        on_saturated[i] |= saturated[r, c]
+                        on_mask[i] |= mask[r, c]
+
+
 def _crowded(row: NDArray[np.int64], col: NDArray[np.int64], *shapes: NDArray[np.float64]) -> Bools:
     """Return which peaks have the centre of another within their mean width, or its candidate within 2.3 px."""
     centre_row, centre_col, width_row, width_col = shapes
-    blended = np.zeros(len(row), bool)
-    if len(row):
-        near = cKDTree(np.column_stack([row, col])).query_pairs(_NEAREST, output_type="ndarray")
-        blended[near.ravel()] = True
     order = np.argsort(centre_row, kind="stable")
-    width = 0.5 * (width_row + width_col)
-    reach = _SEPARATED * width
-    for i in range(len(row)):
-        first, end = np.searchsorted(centre_row[order], [centre_row[i] - reach[i], centre_row[i] + reach[i]])
-        near = order[first:end]
-        distance = np.hypot(centre_row[near] - centre_row[i], centre_col[near] - centre_col[i])
-        blended[i] |= np.count_nonzero(distance < reach[i]) > 1
+    reach = _SEPARATED * (0.5 * (width_row + width_col))
+    first, end = (np.searchsorted(centre_row[order], centre_row + sign * reach) for sign in (-1, 1))
+    # Pairs of each peak with all that lie in its rows, itself among them.
+    own = np.repeat(np.arange(len(row)), end - first)
+    place = np.arange(len(own)) - np.repeat(np.cumsum(end - first) - (end - first), end - first)
+    near = order[np.repeat(first, end - first) + place]
+    distance = np.hypot(centre_row[near] - centre_row[own], centre_col[near] - centre_col[own])
+    blended: Bools = np.bincount(own[distance < reach[own]], minlength=len(row)) > 1
+    if len(row):
+        close = cKDTree(np.column_stack([row, col])).query_pairs(_NEAREST, output_type="ndarray")
+        blended[close.ravel()] = True
     return blended

@@ -6,6 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from cathodeflow.bragg.cell_options import Cell
+from cathodeflow.bragg.grain_options import GrainFigures, Grains
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.io.sources import is_remote, list_files, split_source
@@ -14,9 +16,13 @@ from cathodeflow.samples import Sample, TechniqueSection, missing_files, source_
 from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 
 Width = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 SIMULATED = "simulated"
 #: Folders of the network and of the series in results/bragg, so no scan may have these names.
 MODEL_FOLDER, SERIES_FOLDER = "model", "series"
+
+#: Suffix of the file of each format of `Export`, after `peaks` or `spots`.
+EXPORT_SUFFIXES = {"imaged11": ".flt", "imaged11-hdf5": ".flt.h5", "hexrd": ".hexrd.out", "nexus": ".nxs"}
 
 
 def odd(size: int) -> int:
@@ -99,11 +105,22 @@ class Scan(Sample):
     state_of_charge: float | None = option(
         None, "State of charge of the cell, 0 (discharged) to 1 (charged).", ge=0, le=1
     )
+    time: float | None = option(
+        None, "Time of the scan, in the unit of the table of the cycler (`bragg.lattice.cycler`)."
+    )
+
+    grains: bool = option(
+        False,
+        "Index the grains of this scan (`bragg.grains`): the sample was rotated, with the angle of every frame and a "
+        "geometry.",
+    )
 
     @model_validator(mode="after")
     def _some(self) -> Self:
         if self.start is not None and self.stop is not None and self.stop <= self.start:
             raise ValueError("start below stop")
+        if self.grains and not self.simulated and self.geometry is None:
+            raise ValueError("a geometry, if grains is set")
         return self
 
     @property
@@ -241,6 +258,12 @@ class Fit(Options):
     """Candidates -> fitted peaks in peaks.h5, by Poisson maximum likelihood."""
 
     model: Literal["pseudo_voigt", "gaussian"] = option("pseudo_voigt", "Peak profile.")
+    rotation: Literal["none", "auto"] = option(
+        "none",
+        "Orientation of elliptical peaks: `none`, axes along rows and columns; `auto`, turned ellipses where these do "
+        "not explain the counts. Use `auto` if many single peaks are flagged as blended; pairs closer than 2.5 px may "
+        "then pass for one peak.",
+    )
     patch_size: int = option(11, "Side of the patch that is fitted around each peak.", unit="px", ge=3, le=101)
     neighbours: Literal["subtract", "mask"] = option(
         "subtract",
@@ -271,6 +294,14 @@ class Fit(Options):
     max_iterations: int = option(100, "Maximum number of iterations per fit.", ge=1)
 
     _odd = field_validator("patch_size")(odd)
+
+
+class Measure(Options):
+    """Options of all stages from raw frames to fitted peaks, for `cathodeflow bragg measure`."""
+
+    frames: Frames = option(Frames(), "Correction of raw frames.")
+    find_peaks: FindPeaks = option(FindPeaks(), "Peak search.")
+    fit: Fit = option(Fit(), "Peak fits.")
 
 
 class Patches(Options):
@@ -397,7 +428,9 @@ class Geometry(Options):
     """Peaks -> scattering angles, scattering vectors and lattice spacings, where the sheet names a geometry."""
 
     detector: str | None = option(
-        None, "Name of the detector in the geometry file. Default: the only one that the file describes."
+        None,
+        "Name of the detector in the geometry file. `all`: the panels of a hexrd instrument that together make the "
+        "frame, each with its `roi`. Default: the only detector that the file describes.",
     )
 
 
@@ -447,6 +480,116 @@ class Tracks(Options):
     )
 
 
+class Cycler(Options):
+    """Table of the battery cycler, for the voltage of every scan."""
+
+    file: InputFile | None = option(
+        None, "Table of the cycler (CSV, TSV, Excel or Parquet). Default: none, the figures have no voltage."
+    )
+    time: str = option("time", "Name of its column of the time, in the unit of the column `time` of the sample sheet.")
+    voltage: str = option("voltage", "Name of its column of the voltage [V].")
+    charge: str = option(
+        "charge",
+        "Name of its column of the charge or capacity. Scans without a `time` in the sample sheet are joined by it.",
+    )
+    capacity: float | None = option(
+        None,
+        "Charge at a state of charge of 1, in the unit of the column of the charge. Default: that column is the state "
+        "of charge, 0 to 1.",
+        gt=0,
+    )
+
+
+class Lattice(Options):
+    """Tracks -> lattice parameters and strain of every particle, and their distribution in every state."""
+
+    cell: Cell = option(Cell(), "Unit cell.")
+    cycler: Cycler = option(Cycler(), "Table of the cycler.")
+    reference: str | None = option(
+        None,
+        "Name of the scan that strain refers to. Default: for each track, its first scan in the order of charge.",
+    )
+    cell_error: float = option(
+        0.005, "Relative standard error of the given lattice parameters, in the reference state.", gt=0, le=0.05
+    )
+    particle_spread: float = option(
+        0.01,
+        "Standard deviation of the relative differences of d between particles, at the beginning; later it is "
+        "estimated. Increase it if many tracks are unexplained.",
+        gt=0,
+        le=0.1,
+    )
+    min_probability: float = option(
+        0.99, "Minimum probability of an hkl to be assigned; tracks below it are ambiguous.", gt=0.5, lt=1
+    )
+    spacing: Literal["relative", "absolute"] = option(
+        "relative",
+        "Spacing that gives a and c of a particle: `relative` takes the population's in the reference state times "
+        "(1 + strain), so that its position along the beam does not count; `absolute` takes its own d.",
+    )
+    min_weight: float = option(
+        0.3,
+        "Minimum weight of a lattice parameter in d (d ln d / d ln c) for a reflection to give that parameter.",
+        gt=0,
+        le=1,
+    )
+    bootstrap: int = option(1000, "Number of bootstrap samples of the intervals.", ge=100, le=100_000)
+    seed: int | None = option(None, "Random seed of the bootstrap. Default: the workflow's seed.", ge=0)
+
+
+class Study(Options):
+    """Frames -> peaks found, missed and false, and their position error, for combinations of search settings."""
+
+    binning: tuple[Literal[1, 2, 4], ...] = option((1, 2, 4), "Values of `frames.binning` to compare.", min_length=1)
+    min_value: tuple[NotNegative, ...] = option(
+        (10.0, 20.0, 40.0, 80.0), "Values of `find_peaks.min_value` to compare.", unit="counts", min_length=1
+    )
+    min_persistence: tuple[NotNegative, ...] = option(
+        (8.0, 15.0, 30.0, 60.0),
+        "Values of `find_peaks.min_persistence` to compare.",
+        unit="counts",
+        min_length=1,
+    )
+    n_frames: int = option(8, "Maximum number of frames of each scan, evenly spaced over it.", ge=1)
+    min_amplitude: float = option(
+        30.0,
+        "Minimum amplitude of the known peaks: of the true peaks of a simulated scan, or of the injected ones.",
+        unit="counts",
+        gt=0,
+    )
+    max_distance: float = option(
+        3.0, "Matching radius between found and known peaks, in detector pixels.", unit="px", gt=0
+    )
+    inject_fraction: float = option(
+        0.2, "Number of injected peaks in a frame, as a fraction of the peaks that are found in it.", gt=0, le=1
+    )
+    repeats: int = option(1, "Number of times that peaks are injected into each frame, at other places.", ge=1, le=100)
+    gain: float = option(1.0, "Detector gain, in counts per photon.", unit="counts", gt=0)
+    read_noise: float = option(
+        0.0, "Standard deviation (sigma) of the read-out noise of a detector pixel.", unit="counts", ge=0
+    )
+    seed: int | None = option(None, "Random seed of the injected peaks. Default: the workflow's seed.", ge=0)
+
+    @field_validator("binning", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        # The command line gives texts, of which pydantic makes numbers, but no choices.
+        if isinstance(value, list | tuple):
+            return tuple(int(item) if item in ("1", "2", "4") else item for item in value)
+        return value
+
+
+class Export(Options):
+    """Peaks or spots -> files for other programs."""
+
+    formats: tuple[Literal["imaged11", "imaged11-hdf5", "hexrd", "nexus"], ...] = option(
+        (),
+        "Formats: `imaged11` (columnfile .flt of ImageD11), `imaged11-hdf5` (the same as HDF5), `hexrd` (table of "
+        "spots of hexrd, needs a geometry), `nexus` (NXdata in HDF5). Default: none, the workflow exports nothing.",
+    )
+    only_good: bool = option(True, "Leave out peaks and spots with a flag or without a fit.")
+
+
 class Figures(Options):
     """Tables and records -> figures of every scan and of the training."""
 
@@ -459,6 +602,73 @@ class SeriesFigures(Options):
     """Tracks of a series -> figures."""
 
     min_states: int = option(2, "Minimum number of states of charge of the tracks that are drawn.", ge=1)
+
+
+class Watch(Options):
+    """Options of `cathodeflow bragg watch`, with those of the stages that it takes the place of."""
+
+    interval: float = option(
+        0.25,
+        "Time between two looks at the folder or file. A file that did not change for this time is complete; increase "
+        "it if the detector pauses for longer while it writes a file.",
+        unit="s",
+        ge=0.05,
+        le=60,
+    )
+    expected: int | None = option(
+        None, "Number of raw frames of the scan: the command ends when they are there. Default: it goes on.", ge=1
+    )
+    idle: float | None = option(
+        None, "The command ends when no new frame has come for this time. Default: it goes on.", unit="s", gt=0
+    )
+    host: str = option(
+        "127.0.0.1", "Address on which the live page is served. The default can only be reached from this computer."
+    )
+    port: int | None = option(8765, "Port of the live page. 0: any free port; none: no live page.", ge=0, le=65535)
+    reference_frames: int = option(
+        10, "Number of first frames that the strain of later ones refers to, if no reference is given.", ge=1
+    )
+    ring_gap: float = option(
+        0.004, "Minimum distance in q between peaks of different powder rings, as a fraction of q.", gt=0, lt=0.5
+    )
+    min_spots: int = option(5, "Minimum number of spots of a powder ring in the reference.", ge=2)
+    frames: Frames = option(Frames(), "Correction of raw frames.")
+    find_peaks: FindPeaks = option(FindPeaks(), "Peak search.")
+    fit: Fit = option(Fit(), "Peak fits.")
+    geometry: Geometry = option(Geometry(), "Geometry of the detector.")
+
+
+class Movie(Options):
+    """Frames and peaks of the series -> movie in the order of charge (MP4 and GIF)."""
+
+    frames_per_scan: int = option(
+        40, "Maximum number of frames of each scan, evenly spaced over it; each is one picture of the movie.", ge=1
+    )
+    fps: int = option(10, "Pictures per second.", ge=1, le=60)
+    height: int = option(
+        720, "Height of the pictures, an even number; they are 16 : 9.", unit="px", ge=240, le=2160, multiple_of=2
+    )
+    min_counts: float | None = option(
+        None, "Lower end of the logarithmic colour scale. Default: from the frames.", unit="counts", gt=0
+    )
+    max_counts: float | None = option(
+        None, "Upper end of the logarithmic colour scale. Default: from the frames.", unit="counts", gt=0
+    )
+    colour_map: Literal["gray", "magma", "inferno", "viridis", "cividis"] = option(
+        "gray", "Colour map of the intensity; `gray` leaves colour to the tracks."
+    )
+    max_distance: float = option(
+        3.0, "Maximum distance between a peak and the spot whose track gives its colour.", unit="px", gt=0
+    )
+    gif: bool = option(True, "Write a GIF of smaller pictures beside the MP4 file.")
+    gif_width: int = option(640, "Width of the pictures of the GIF.", unit="px", ge=120, le=1920)
+    gif_frames: int = option(60, "Maximum number of pictures of the GIF, evenly spaced over the movie.", ge=1, le=500)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_counts is not None and self.max_counts is not None and self.min_counts >= self.max_counts:
+            raise ValueError("min_counts below max_counts")
+        return self
 
 
 class Section(TechniqueSection):
@@ -475,8 +685,20 @@ class Section(TechniqueSection):
     geometry: Geometry = option(Geometry(), "Scattering angles and lattice spacings.")
     spots: Spots = option(Spots(), "Spots of the rocking scan.")
     tracks: Tracks = option(Tracks(), "Tracks of particles over the states of charge.")
+    lattice: Lattice = option(Lattice(), "Lattice parameters and strain of particles.")
+    grains: Grains = option(Grains(), "Grains of a rotation scan.")
+    study: Study = option(Study(), "Comparison of search settings.")
+    export: Export = option(Export(), "Files for other programs.")
     figures: Figures = option(Figures(), "Figures.")
+    grain_figures: GrainFigures = option(GrainFigures(), "Figure of the grains.")
     series_figures: SeriesFigures = option(SeriesFigures(), "Figures of the series.")
+    one_pass: bool = option(
+        True,
+        "Measure scans with the role `fit` by one job each, from raw frames to fitted peaks, in less than half of the "
+        "time of one job each for frames, search and fits. The results are the same; after a change of an option of "
+        "any of them, all is done again.",
+    )
+    movie: Movie = option(Movie(), "Movie of the series.")
 
     sample_class: ClassVar[type[Sample]] = Scan
 
@@ -505,8 +727,18 @@ class Section(TechniqueSection):
                 errors.append(InputError("bragg: max_shift", found, "at most the margin of the patches"))
         files = {"bragg.locate.model": self.locate.model, "bragg.train.initial": self.train.initial}
         errors += missing_files(files, "a model file or weights of BraggNN")
+        errors += missing_files({"bragg.lattice.cell.file": self.lattice.cell.file}, "a CIF file")
+        errors += missing_files({"bragg.lattice.cycler.file": self.lattice.cycler.file}, "a table of the cycler")
+        named = self.lattice.reference
+        if named is not None and named not in [
+            name for name, scan in samples.items() if scan.state_of_charge is not None
+        ]:
+            expected = "the name of a scan with a state of charge"
+            errors.append(InputError("bragg.lattice.reference", named, expected))
         for name, scan in samples.items():
             where = f"{self.samples}: scan '{name}'"
+            if "hexrd" in self.export.formats and not (scan.geometry or scan.simulated):
+                errors.append(InputError(where, "no geometry", "one, for the format hexrd of bragg.export.formats"))
             if name in self.folders():
                 owner = {MODEL_FOLDER: "the network's", SERIES_FOLDER: "that of the series"}[name]
                 errors.append(InputError(self.samples, f"a scan named '{name}'", f"another name: it is {owner}"))

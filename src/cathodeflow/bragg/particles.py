@@ -14,6 +14,8 @@ REFLECTIONS = ((0, 0, 6), (1, 0, 4), (1, 0, 7))
 # Detector distance and beam centre's distance from the left edge, in detector widths; 0.4 A is 31 keV. The rings stay
 # on the detector at any charge.
 DISTANCE, BEAM_OFFSET, WAVELENGTH = 8.4, 1.34, 0.4
+#: States of charge between which two phases coexist.
+COEXISTENCE = (0.6, 0.8)
 #: Side of a detector pixel [m].
 PIXEL_SIZE = 1e-4
 _CHARGE = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -55,6 +57,26 @@ def lattice(charge: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]
     """
     values = _LATTICE(np.clip(charge, 0.0, 1.0))
     return values[..., 0], values[..., 1]
+
+
+def end_members(
+    state_of_charge: ArrayLike, phase: ArrayLike, coexistence: tuple[float, float] = COEXISTENCE
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Lattice parameters (a, c) [A] of a phase at a state of charge, and its fraction by the lever rule.
+
+    Of the mean particle: the others are ahead of it or behind. Phase 0 is rich in lithium, 1 poor.
+
+    Examples
+    --------
+    >>> a, c, fraction = end_members([0.7, 0.7], [0, 1])
+    >>> c, fraction.round(3)
+    (array([14.46, 14.1 ]), array([0.5, 0.5]))
+    """
+    (low, high), charge = coexistence, np.asarray(state_of_charge, np.float64)
+    second = np.asarray(phase) == 1
+    poor = np.clip((charge - low) / (high - low), 0, 1)
+    a, c = lattice(np.where(second, np.maximum(charge, high), np.minimum(charge, low)))
+    return a, c, np.where(second, poor, 1 - poor)
 
 
 def geometry_of(shape: tuple[int, int]) -> Geometry:

@@ -2,10 +2,11 @@
 
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.least_squares import fit_all
+from cathodeflow.bragg.least_squares import BLOCK, fit_all
 from cathodeflow.bragg.options import Fit
 from cathodeflow.bragg.profiles import MODELS
 
@@ -101,7 +102,15 @@ def fit_patches(
     # Counts are whole multiples of the gain.
     threshold = np.ceil(options.threshold / options.gain) if options.threshold > 0 else -np.inf
     parameters = MODELS[options.model]
-    fit_all(patches, known, noise, starts, parameters, search, threshold, tolerance, options.max_iterations, results)
+    # A thread without a block of its own would still be woken and waited for, longer than a small fit takes.
+    threads = numba.get_num_threads()
+    numba.set_num_threads(max(1, min(threads, -(-len(patches) // BLOCK))))
+    try:
+        fit_all(
+            patches, known, noise, starts, parameters, search, threshold, tolerance, options.max_iterations, results
+        )
+    finally:
+        numba.set_num_threads(threads)
 
 
 def of_neighbours(positions: Floats, pairs: Pairs, size: int) -> NDArray[np.bool_]:

@@ -125,7 +125,7 @@ def candidates(frame: ArrayLike, options: FindPeaks, *, mask: ArrayLike | None =
         The frame does not have two axes or real numbers, or the mask has another shape.
     """
     image = _contiguous(frame)
-    bad = NO_MASK if mask is None else np.ascontiguousarray(np.asarray(mask) != 0)
+    bad = NO_MASK if mask is None else np.ascontiguousarray(mask, dtype=bool)
     if mask is not None and bad.shape != image.shape:
         raise ValueError(f"mask: found shape {bad.shape}, expected {image.shape}")
     select = _bright if options.scale == "none" else _bright_uint8

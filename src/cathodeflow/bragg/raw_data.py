@@ -1,8 +1,9 @@
 """Raw files of a scan, measured or simulated by the workflow."""
 
 import shlex
+from collections.abc import Mapping
 
-from cathodeflow.bragg.options import Frames, Scan, Simulate
+from cathodeflow.bragg.options import EXPORT_SUFFIXES, Export, Frames, Measure, Scan, Section, Simulate
 from cathodeflow.io.sources import files_read
 
 RAW = "results/raw/bragg"
@@ -89,6 +90,36 @@ def frames_options(scan: Scan, options: Frames) -> Frames:
     return options.model_copy(update=given)
 
 
+def measure_options(scan: Scan, section: Section) -> Measure:
+    """Return the options of `bragg.measure` for a scan: those of the stages that it joins."""
+    frames = frames_options(scan, section.frames)
+    return Measure(frames=frames, find_peaks=section.find_peaks, fit=section.fit)
+
+
 def truth_files(scan: Scan) -> list[str]:
     """Return the table of the true positions of a simulated scan; nothing for a measured scan."""
     return [f"{RAW}/{scan.sample}/truth.parquet"] if scan.simulated else []
+
+
+def series(scans: Mapping[str, Scan]) -> list[str]:
+    """Return the names of the scans with a state of charge, in its order; none if it is a single one.
+
+    Examples
+    --------
+    >>> given = {"b": 0.8, "a": 0.1, "c": None}
+    >>> series({name: Scan(sample=name, frames="*.tif", state_of_charge=charge) for name, charge in given.items()})
+    ['a', 'b']
+    """
+    charges = {name: scan.state_of_charge for name, scan in scans.items() if scan.state_of_charge is not None}
+    return sorted(charges, key=lambda name: charges[name]) if len(charges) > 1 else []
+
+
+def export_files(options: Export) -> list[str]:
+    """Return the names of the files of a scan for other programs.
+
+    Examples
+    --------
+    >>> export_files(Export(formats=("imaged11", "nexus")))
+    ['peaks.flt', 'peaks.nxs', 'spots.flt', 'spots.nxs']
+    """
+    return [f"{name}{EXPORT_SUFFIXES[kind]}" for name in ("peaks", "spots") for kind in options.formats]

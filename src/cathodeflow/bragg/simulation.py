@@ -16,6 +16,7 @@ from cathodeflow.bragg.matching import points_by_frame
 from cathodeflow.bragg.options import Simulate
 from cathodeflow.bragg.particles import (
     BEAM_OFFSET,
+    COEXISTENCE,
     REFLECTIONS,
     Geometry,
     draw_population,
@@ -95,7 +96,7 @@ def simulate_scan(
     rocking_fwhm: tuple[float, float] = (1.5, 4.0),
     radial_spread: float = 0.02,
     heterogeneity: float = 0.03,
-    coexistence: tuple[float, float] = (0.6, 0.8),
+    coexistence: tuple[float, float] = COEXISTENCE,
     broadening: float = 0.4,
     fading: float = 0.6,
     isolation: float = 8.0,
@@ -239,7 +240,10 @@ def _halo(shape: tuple[int, int]) -> NDArray[np.float64]:
 def _rings(
     shape: tuple[int, int], state_of_charge: float, coexistence: tuple[float, float], width: float
 ) -> NDArray[np.float64]:
-    """Powder rings (row, col) of height 1, with the lever rule as in `phases`."""
+    """Powder rings (row, col) of height 1, with the lever rule as in `phases`.
+
+    They are as wide as the particles are spread: a narrower ring below a spot would draw its fitted centre along.
+    """
     image, radius = np.zeros(shape), _radius(shape)
     (low, high), width = coexistence, max(width, 0.004) * shape[1]
     poor = float(np.clip((state_of_charge - low) / (high - low), 0, 1))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,27 +15,31 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.architectures import build_network
 from cathodeflow.fibsem.global_network import GlobalNetwork
 from cathodeflow.fibsem.initial_weights import initialised
+from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.mc_dropout import VIEWS
 from cathodeflow.fibsem.options import TrainGlobal
+from cathodeflow.fibsem.stored_slices import StoredSlices
 from cathodeflow.learning import held, resolve_device
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
 
 #: Label of pixels of unknown class, which are ignored in the loss.
-UNKNOWN = 255
+UNKNOWN = UNLABELLED
+# Images in memory at a time where all are gone through.
+_TOGETHER = 16
 
 
 class LabelledSlices(NamedTuple):
     """Slices with labels.
 
-    slices : (slice, row, col), any numeric type [grey].
-    labels : (slice, row, col) uint8, classes; `UNKNOWN` where not known.
+    slices : (slice, row, col), any numeric type [grey]; in memory, or in a store.
+    labels : (slice, row, col) uint8, classes; `UNKNOWN` where not known; in memory, or in a store.
     neighbours : (m, context) int64, indices of the slices of each of the m samples, the labelled one in the middle:
         rows of `neighbours.neighbours`.
     """
 
-    slices: Tensor
-    labels: Tensor
+    slices: Tensor | StoredSlices
+    labels: Tensor | StoredSlices
     neighbours: Tensor
 
 
@@ -82,22 +86,25 @@ def train_network(
         if part.slices.shape != part.labels.shape:
             found = f"slices {tuple(part.slices.shape)} with labels {tuple(part.labels.shape)}"
             raise InputError(f"{name} slices", found, "the same shape")
-        labels = part.labels[_middle(part.neighbours)]
-        if bool(((labels >= n_classes) & (labels != UNKNOWN)).any()):
-            found = f"the label {int(labels[labels != UNKNOWN].max())}"
-            raise InputError(f"{name} slices", found, f"0 to {n_classes - 1}, or {UNKNOWN} where it is not known")
+        for labels in _pieces(part.labels, part.neighbours):
+            if bool(((labels >= n_classes) & (labels != UNKNOWN)).any()):
+                found = f"the label {int(labels[labels != UNKNOWN].max())}"
+                raise InputError(f"{name} slices", found, f"0 to {n_classes - 1}, or {UNKNOWN} where it is not known")
         if part.neighbours.shape[1] != options.context:
             raise InputError(f"{name} slices", f"a context of {part.neighbours.shape[1]}", str(options.context))
     model = initialised(lambda: build_network(options, n_classes=n_classes), options.seed or 0)
     model = model.to(memory_format=torch.channels_last)
-    grey = train.slices[_middle(train.neighbours)].double()
-    model.set_normalization(float(grey.mean()), float(grey.std(correction=0)))
+    model.set_normalization(*_moments(train))
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)
-    key = training_key(weight, *train, *validation)
+    parts = [part.digest if isinstance(part, StoredSlices) else part for part in (*train, *validation)]
+    key = training_key(weight, *parts)
     # Slices and labels of both may be the same tensors, with other neighbours.
-    on_device = held([*train[:2], *validation[:2]], resolve_device(options.device or "auto"))
-    train = train._replace(slices=on_device[0], labels=on_device[1])
-    validation = validation._replace(slices=on_device[2], labels=on_device[3])
+    data = [*train[:2], *validation[:2]]
+    tensors = [part for part in data if isinstance(part, Tensor)]
+    if len(tensors) == len(data):
+        on_device = held(tensors, resolve_device(options.device or "auto"))
+        train = train._replace(slices=on_device[0], labels=on_device[1])
+        validation = validation._replace(slices=on_device[2], labels=on_device[3])
 
     def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in torch.randperm(len(train.neighbours), generator=epoch.random).split(options.batch_size):
@@ -145,11 +152,48 @@ def class_weights(labels: ArrayLike, classes: Sequence[str]) -> list[float]:
     >>> [round(weight, 3) for weight in class_weights([0, 0, 0, 1, 255], ["pore", "active"])]
     [0.667, 2.0]
     """
-    counts = np.bincount(np.asarray(labels, dtype=np.uint8).ravel(), minlength=256)[: len(classes)]
+    return balanced_weights(np.bincount(np.asarray(labels, dtype=np.uint8).ravel(), minlength=256), classes)
+
+
+def balanced_weights(pixels: NDArray[np.integer], classes: Sequence[str]) -> list[float]:
+    """Compute the weights of `class_weights` from the number of pixels of each label; others than classes do not count.
+
+    Raises
+    ------
+    InputError
+        A class has no pixels.
+    """
+    counts = pixels[: len(classes)]
     if not counts.all():
         absent = ", ".join(name for name, count in zip(classes, counts, strict=True) if not count)
         raise InputError("training slices", f"no pixel of {absent}", "pixels of every class")
     return [float(counts.sum() / (len(classes) * count)) for count in counts]
+
+
+def count_labels(labels: Tensor | StoredSlices, neighbours: Tensor) -> NDArray[np.integer]:
+    """Count the pixels (256,) of each label in some samples, a few at a time.
+
+    Parameters
+    ----------
+    labels, neighbours
+        Of `LabelledSlices`.
+    """
+    counts = (np.bincount(part.numpy().ravel(), minlength=256) for part in _pieces(labels, neighbours))
+    return np.sum(list(counts), axis=0)
+
+
+def _pieces(images: Tensor | StoredSlices, neighbours: Tensor) -> Iterator[Tensor]:
+    """Yield the images of the samples themselves, a few at a time."""
+    for rows in _middle(neighbours).split(_TOGETHER):
+        yield images[rows]
+
+
+def _moments(part: LabelledSlices) -> tuple[float, float]:
+    """Mean and standard deviation of the intensities [grey] of all samples."""
+    count = part.neighbours.shape[0] * part.slices.shape[1] * part.slices.shape[2]
+    mean = sum(float(grey.double().sum()) for grey in _pieces(part.slices, part.neighbours)) / count
+    squares = sum(float((grey.double() - mean).square().sum()) for grey in _pieces(part.slices, part.neighbours))
+    return mean, (squares / count) ** 0.5
 
 
 def _middle(neighbours: Tensor) -> Tensor:

@@ -6,12 +6,16 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.fibsem.reading import Labelling, Reading
 from cathodeflow.file_arguments import InputFile
+from cathodeflow.io.sources import is_remote
 from cathodeflow.options import Options, as_tuples, option
 from cathodeflow.samples import Sample, TechniqueSection, missing_files, source_errors
 from cathodeflow.training.base_options import Device, Precision, TrainingOptions
 
 SIMULATED = "simulated"
+#: Folder of the results of all volumes together.
+POOLED = "pooled"
 #: Default networks, with the options that differ from `train_global`.
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {"dropout": 0.0, "class_weights": "none"},
@@ -34,7 +38,6 @@ _SEED = "Random seed. Default: the workflow seed."
 _SEED_OFFSET = "Offset added to every entry of `seeds`. Default: the workflow seed."
 _TILE = "Maximum side of a slice that is segmented as a whole; larger slices are cut into tiles of this side."
 _OVERLAP = "Overlap of neighbouring tiles, in which their predictions are blended."
-_SLICE_NM = "Distance between slices. Default: the pixel size."
 
 
 class Slices(Sample):
@@ -47,7 +50,9 @@ class Slices(Sample):
         ..., "Slices: a folder, pattern, stack file or dataset; or `simulated` for slices that the workflow simulates."
     )
     labels: str | None = option(
-        None, "Label images: one for each slice in the same order, or fewer that are named like their slices."
+        None,
+        "Label images of all or some slices, with the name of the slice or the same number in their names; or a file "
+        "with a label image for each slice.",
     )
 
     @property
@@ -101,19 +106,11 @@ class Simulate(Options):
         return slices, labels
 
 
-class Volume(Options):
+class Volume(Labelling):
     """Slices and labels -> chunked Zarr stores with axes and scale."""
 
     renamed: ClassVar[dict[str, str]] = {"largest_drift": "max_drift"}
 
-    classes: tuple[str, ...] = option(
-        ("pore", "active", "binder"), "Names of the classes, in the order of the label values.", min_length=2
-    )
-    label_values: tuple[int, ...] | None = option(
-        None, "Values of the classes in the label files. Default: 0, 1, 2, ... in the order of `classes`."
-    )
-    pixel_nm: float | None = option(None, "Pixel size in the slices. Default: unknown.", unit="nm", gt=0)
-    slice_nm: float | None = option(None, _SLICE_NM, unit="nm", gt=0)
     align: bool = option(
         False, "Align the slices by phase correlation and crop them to the region that all slices show."
     )
@@ -216,6 +213,12 @@ class TrainGlobal(TrainingOptions):
     augment: Flips = option(Flips(), "Augmentation.")
     folds: int = option(
         2, "Number of cross-validation folds; the IDK classifier is trained on out-of-fold predictions.", ge=2
+    )
+    memory_gb: float = option(
+        4.0,
+        "Keep the images in memory if they need less than this; otherwise stream them from disk.",
+        unit="GB",
+        ge=0,
     )
     passes: int = option(20, "Monte Carlo dropout passes averaged per prediction.", ge=1)
     tta: bool = option(False, "Test-time augmentation: average the predictions over reflections of the slice.")
@@ -346,7 +349,7 @@ class Metrics(Options):
     seed: int | None = option(None, "Random seed of the bootstrap. Default: the workflow seed.", ge=0)
 
 
-class Predict(Options):
+class Predict(Reading):
     """A trained model and slices without labels -> segmentation, class probabilities and uncertainty."""
 
     renamed: ClassVar[dict[str, str]] = {"grey": "match_intensity"}
@@ -358,10 +361,6 @@ class Predict(Options):
         "Scale the intensities to the mean and standard deviation of the training slices; `auto`: only where the data "
         "type differs from that of the training slices. Not used after training with `augment.normalize_slices`.",
     )
-    pixel_nm: float | None = option(
-        None, "Pixel size. Default: the scale of an input store, otherwise unknown.", unit="nm", gt=0
-    )
-    slice_nm: float | None = option(None, _SLICE_NM, unit="nm", gt=0)
     tile: int = option(512, _TILE, unit="px", ge=32)
     overlap: int = option(64, _OVERLAP, unit="px", ge=0)
     threads: int = option(2, _THREADS, ge=1)
@@ -382,12 +381,17 @@ class Figures(Options):
 class Section(TechniqueSection):
     """Phase of every voxel of FIB-SEM or XCT slices, with uncertainty (MatPhase).
 
-    On every volume with the role `train`, the workflow trains the networks of `networks` once for each entry of `seeds`
-    and each split; `methods` adds a local model to some of them.
+    On every volume with the role `train`, or on all of them together (`pooled`), the workflow trains the networks of
+    `networks` once for each entry of `seeds` and each split; `methods` adds a local model to some of them.
     """
 
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = option(
         (0,), "Random seeds; all networks are trained once for each.", min_length=1
+    )
+    pooled: bool = option(
+        False,
+        "Train on all volumes with the role `train` together, with results in the folder `pooled`. Default: on each "
+        "volume for itself.",
     )
     networks: dict[str, TrainGlobal] = option(
         {}, "Global networks by name, with the options that differ from `train_global`. Default: unet, ugsm, context."
@@ -429,6 +433,10 @@ class Section(TechniqueSection):
             Sample(sample=name)
         return named
 
+    def folders(self) -> list[str]:
+        """Folder of all volumes together."""
+        return [POOLED] if self.pooled else []
+
     def check(self, samples: dict[str, Slices]) -> None:
         """Require that slices, labels and models exist.
 
@@ -450,6 +458,8 @@ class Section(TechniqueSection):
                        *(f"{name}_mlp" for name in self.methods.values()), *self.methods]  # fmt: skip
             if self.predict.method not in offered:
                 errors.append(InputError("fibsem.predict.method", self.predict.method, "one of " + ", ".join(offered)))
+        for name in sorted(set(samples) & set(self.folders())):
+            errors.append(InputError(f"{self.samples}: volume '{name}'", "the name of a folder", "another name"))
         for name, sample in samples.items():
             errors += _sample_errors(f"{self.samples}: volume '{name}'", sample)
         trained = any(sample.role == "train" for sample in samples.values())
@@ -458,6 +468,34 @@ class Section(TechniqueSection):
             errors.append(InputError(self.samples, "no volume to train a network on", expected))
         files = {"fibsem.predict.model": self.predict.model, "fibsem.simulate.labels": self.simulate.labels}
         errors += missing_files(files, "a file")
+        if errors:
+            raise InputErrors.of(errors)
+
+    def read_headers(self, samples: dict[str, Slices]) -> None:
+        """Read the headers of all slices and label images, and match them.
+
+        Raises
+        ------
+        InputError
+            A line for every kind of mistake.
+        """
+        from cathodeflow.fibsem.labelled_stack import open_labels
+        from cathodeflow.fibsem.voxels import used_voxel
+        from cathodeflow.io.slices import open_stack
+
+        errors = []
+        for name, sample in samples.items():
+            if sample.simulated or is_remote(sample.images) or is_remote(sample.labels or ""):
+                continue
+            options: Reading = self.volume if sample.role == "train" else self.predict
+            try:
+                stack = open_stack(sample.images, options.choice())
+                used_voxel(stack.voxel, options, sample.images)
+                if sample.role == "train":
+                    open_labels(sample.labels, stack, self.volume)
+            except InputError as error:
+                where = f"{self.samples}: volume '{name}'"
+                errors += [InputError(f"{where}: {one.where}", one.found, one.expected) for one in error.errors]
         if errors:
             raise InputErrors.of(errors)
 

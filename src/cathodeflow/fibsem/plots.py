@@ -105,6 +105,13 @@ def methods_figure(
     return figure
 
 
+def add_warnings(figure: Figure, lines: Sequence[str]) -> None:
+    """Write warnings above a figure, three at most."""
+    more = [f"and {len(lines) - 3} more"] if len(lines) > 3 else []
+    if lines:
+        figure.suptitle("\n".join([*lines[:3], *more]), fontsize=7.5, color="#B00020")
+
+
 @styled
 def fractions_figure(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
     """Draw predicted and reference phase fractions, with confidence intervals of the error.

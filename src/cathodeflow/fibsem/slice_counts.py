@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.options import Metrics
 from cathodeflow.statistics import confidence_bins
 
@@ -52,7 +53,7 @@ def count_slice(
     Parameters
     ----------
     truth, prediction : (row, col) int
-        Labels 0..n_classes - 1.
+        Labels 0..n_classes - 1; `labels.UNLABELLED` for pixels of the truth that do not count.
     probabilities : (n_classes, row, col), optional
     n_classes : int
     options : Metrics
@@ -68,8 +69,9 @@ def count_slice(
             raise InputError(where, f"a slice of shape {labels.shape}", f"(row, col), as in the truth {truth.shape}")
         if not np.issubdtype(labels.dtype, np.integer):
             raise InputError(where, f"labels of type {labels.dtype}", "integers")
-        if labels.min() < 0 or labels.max() >= n_classes:
-            unknown = np.unique(labels[(labels < 0) | (labels >= n_classes)])
+        valid = (labels >= 0) & (labels < n_classes)
+        if not (valid | (labels == UNLABELLED) if where == "truth" else valid).all():
+            unknown = np.unique(labels[~valid])
             raise InputError(where, f"the labels {', '.join(map(str, unknown[:5]))}", f"0 to {n_classes - 1}")
     return Counts(
         np.ones(()),
@@ -83,7 +85,7 @@ def count_slice(
 
 
 def confusion(truth: Labels, prediction: Labels, n_classes: int) -> Float64:
-    """Count pixels by reference class (rows) and predicted class (columns): (k, k).
+    """Count pixels by reference class (rows) and predicted class (columns): (k, k); unlabelled ones do not count.
 
     Examples
     --------
@@ -91,15 +93,16 @@ def confusion(truth: Labels, prediction: Labels, n_classes: int) -> Float64:
     array([[1., 1.],
            [0., 1.]])
     """
-    pairs = truth.astype(np.intp) * n_classes + prediction.astype(np.intp)
-    return np.bincount(pairs.ravel(), minlength=n_classes**2).reshape(n_classes, n_classes).astype(np.float64)
+    known = truth != UNLABELLED
+    pairs = truth[known].astype(np.intp) * n_classes + prediction[known].astype(np.intp)
+    return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes).astype(np.float64)
 
 
 def boundary_counts(truth: Labels, prediction: Labels, n_classes: int, *, tolerance_px: float) -> Float64:
     """Count boundary pixels of each class, and those no further than `tolerance_px` from the other boundary [1]_.
 
     A pixel is on the boundary of its class if one of its four neighbours has another class; the edge of the slice is
-    not a boundary.
+    not a boundary. Pixels without a label, and those beside them, do not count.
 
     Returns
     -------
@@ -114,9 +117,11 @@ def boundary_counts(truth: Labels, prediction: Labels, n_classes: int, *, tolera
     rows, cols = np.ogrid[-reach : reach + 1, -reach : reach + 1]
     disc = rows**2 + cols**2 <= tolerance_px**2
     counts = np.zeros((n_classes, 4))
+    inner, filled = ndimage.binary_erosion(truth != UNLABELLED, border_value=1), _filled(truth, prediction)
     for number in range(n_classes):
-        true, found = (_boundary(labels == number) for labels in (truth, prediction))
+        true, found = (_boundary(labels == number) for labels in (filled, prediction))
         near_true, near_found = (ndimage.binary_dilation(edge, disc) for edge in (true, found))
+        true, found = true & inner, found & inner
         counts[number] = found.sum(), (found & near_true).sum(), true.sum(), (true & near_found).sum()
     return counts
 
@@ -124,7 +129,8 @@ def boundary_counts(truth: Labels, prediction: Labels, n_classes: int, *, tolera
 def speck_counts(truth: Labels, prediction: Labels, n_classes: int, *, speck_px: int) -> Float64:
     """Count specks: regions of a class with at most `speck_px` pixels that do not touch the edge of the slice.
 
-    Pixels are connected by sides and corners. A region at the edge may continue outside, so it is not counted.
+    Pixels are connected by sides and corners. A region at the edge may continue outside, so it is not counted, and
+    neither is one without a labelled pixel.
 
     Returns
     -------
@@ -132,10 +138,11 @@ def speck_counts(truth: Labels, prediction: Labels, n_classes: int, *, speck_px:
         As `Counts.specks`.
     """
     counts = np.zeros(3)
+    known, filled = truth != UNLABELLED, _filled(truth, prediction)
     for number in range(n_classes):
-        right = truth == number
-        counts[:2] += _specks(prediction == number, right, speck_px)
-        counts[2] += _specks(right, right, speck_px)[0]
+        right = filled == number
+        counts[:2] += _specks(prediction == number, right, known, speck_px)
+        counts[2] += _specks(right, right, known, speck_px)[0]
     return counts
 
 
@@ -183,17 +190,25 @@ def figures_of_merit(counts: Counts, classes: Sequence[str]) -> dict[str, Float6
     return result
 
 
+def _filled(truth: Labels, prediction: Labels) -> Labels:
+    """Labels with the prediction where there is none, so that the limit of the labelled region is no boundary."""
+    return np.where(truth == UNLABELLED, prediction, truth)
+
+
 def _boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return mask & ~ndimage.binary_erosion(mask, border_value=1)
 
 
-def _specks(mask: NDArray[np.bool_], right: NDArray[np.bool_], speck_px: int) -> tuple[int, int]:
+def _specks(
+    mask: NDArray[np.bool_], right: NDArray[np.bool_], known: NDArray[np.bool_], speck_px: int
+) -> tuple[int, int]:
     """Numbers of specks in a mask, and of those without a correct pixel."""
     region, n = ndimage.label(mask, _CORNERS)
     small = np.bincount(region.ravel(), minlength=n + 1) <= speck_px
     for edge in (region[0], region[-1], region[:, 0], region[:, -1]):
         small[edge] = False
     small[0] = False
+    small &= np.bincount(region[known], minlength=n + 1) > 0
     wrong = np.bincount(region[right], minlength=n + 1) == 0
     return int(small.sum()), int((small & wrong).sum())
 
@@ -208,8 +223,9 @@ def _calibration(truth: Labels, prediction: Labels, probabilities: NDArray[np.fl
     # Written so that NaN fails it too.
     if not (confidence.min() >= 0 and confidence.max() <= 1 + _ABOVE_ONE):
         raise InputError("probabilities", f"values from {confidence.min():g} to {confidence.max():g}", "0 to 1")
-    chosen_bin, right = confidence_bins(confidence, bins), (truth == prediction).ravel()
-    weights = (None, confidence, right)
+    known = (truth != UNLABELLED).ravel()
+    chosen_bin, right = confidence_bins(confidence[known], bins), (truth == prediction).ravel()[known]
+    weights = (None, confidence[known], right)
     return np.stack([np.bincount(chosen_bin, values, minlength=bins) for values in weights], axis=1).astype(np.float64)
 
 

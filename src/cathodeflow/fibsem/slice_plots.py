@@ -14,6 +14,7 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import uniform_filter
 
+from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.plots import model_title
 from cathodeflow.plotting import COLOURS, MAP, TWO_COLUMNS, nothing_to_show, scale_bar, styled
 
@@ -57,7 +58,8 @@ def difference_map(predictions: Sequence[Labels], truth: Labels | None = None) -
     Returns
     -------
     (row, col) uint8
-        0 both are correct, 1 only the last, 2 only the first, 3 none. Without reference: 0 equal, 1 different.
+        0 both are correct, 1 only the last, 2 only the first, 3 none, 4 the reference has no label. Without reference:
+        0 equal, 1 different.
 
     Examples
     --------
@@ -67,7 +69,8 @@ def difference_map(predictions: Sequence[Labels], truth: Labels | None = None) -
     first, last = predictions[0], predictions[-1]
     if truth is None:
         return (first != last).astype(np.uint8)
-    return np.where(last == truth, first != truth, np.where(first == truth, 2, 3)).astype(np.uint8)
+    compared = np.where(last == truth, first != truth, np.where(first == truth, 2, 3))
+    return np.where(truth == UNLABELLED, 4, compared).astype(np.uint8)
 
 
 @styled
@@ -134,8 +137,9 @@ def segmentation_figure(
     grid = figure.subplots(n * len(heights), len(panels), squeeze=False, height_ratios=heights * n)
     for i in range(n):
         # If the predictions do not differ, the square is where the last one is most often wrong.
-        spots = np.isin(differences[i], (1, 2)) if len(models) > 1 else differences[i] > 0
-        corner = _busiest(spots if spots.any() else differences[i] > 0, side) if side else None
+        wrong = np.isin(differences[i], (1, 2, 3))
+        spots = np.isin(differences[i], (1, 2)) if len(models) > 1 else wrong
+        corner = _busiest(spots if spots.any() else wrong, side) if side else None
         for line, axes_line in enumerate(grid[i * len(heights) : (i + 1) * len(heights)]):
             for axes, draw in zip(axes_line, panels.values(), strict=True):
                 text = draw(axes, i)
@@ -169,13 +173,17 @@ def _grey(slices: Floats, axes: Axes, i: int) -> str:
 
 
 def _phases(labels: Labels, truth: Labels | None, axes: Axes, i: int) -> str:
-    axes.imshow(_rgb(PHASE_COLOURS)[labels[i] % len(PHASE_COLOURS)])
-    return "" if truth is None else f"{100 * np.mean(labels[i] == truth[i]):.1f} % correct"
+    colours = _rgb(PHASE_COLOURS)[labels[i] % len(PHASE_COLOURS)]
+    axes.imshow(np.where((labels[i] == UNLABELLED)[..., None], 1.0, colours))
+    if truth is None:
+        return ""
+    return f"{100 * np.mean((labels[i] == truth[i])[truth[i] != UNLABELLED]):.1f} % correct"
 
 
 def _difference(differences: Sequence[NDArray[np.uint8]], axes: Axes, i: int) -> str:
-    axes.imshow(_rgb(_CASES)[differences[i]])
-    fraction = np.bincount(differences[i].ravel(), minlength=4) / differences[i].size
+    axes.imshow(_rgb([*_CASES, "#ffffff"])[differences[i]])
+    counts = np.bincount(differences[i].ravel(), minlength=4)[:4]
+    fraction = counts / max(counts.sum(), 1)
     if fraction[1:3].any() and (fraction[2] or fraction[3]):
         return f"gain {100 * (fraction[1] - fraction[2]):.1f} %".replace("-", "−")
     return f"{100 * fraction[1:].sum():.1f} %"

@@ -1,7 +1,7 @@
 """Images that correct frames - masks, dark and flat images - from sources of any format."""
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,10 +64,24 @@ def read_mask(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[n
     return values != 0
 
 
-def read_mean(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[np.float64]:
+class MeanFrame(NamedTuple):
+    """The mean of frames.
+
+    Attributes
+    ----------
+    image : (row, col) float64
+        NaN at pixels that have no count in any frame.
+    n_frames : int
+    """
+
+    image: NDArray[np.float64]
+    n_frames: int
+
+
+def read_mean(source: str, *, shape: tuple[int, int] | None = None) -> MeanFrame:
     """Read the mean frame of a source of any format, such as a dark, holding one frame at a time.
 
-    Values that mark a pixel without a count do not enter the mean; pixels that have no count in any frame are NaN.
+    Values that mark a pixel without a count do not enter the mean.
 
     The mean, and not the median, because it needs one frame in memory and is the estimate of least variance for counts.
 
@@ -85,7 +99,8 @@ def read_mean(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[n
         valid = ~find_invalid(frame, usual_marks(frame.dtype, negative=False), limits)
         np.add(total, frame, out=total, where=valid)
         count += valid
-    return np.divide(total, count, out=np.full(series.shape, np.nan), where=count > 0)
+    image = np.divide(total, count, out=np.full(series.shape, np.nan), where=count > 0)
+    return MeanFrame(image, series.n_frames)
 
 
 def require_shape(series: FrameSeries, shape: tuple[int, int] | None) -> None:

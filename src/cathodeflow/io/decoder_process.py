@@ -189,13 +189,16 @@ _IDLE: list[_Decoder] = []
 @contextmanager
 def _decoder() -> Iterator[_Decoder]:
     """Give a process that nobody else asks; one that owes no answer is kept for the next request."""
-    while _IDLE:
-        decoder = _IDLE.pop()
+    while True:
+        try:
+            # Another thread may have taken the last one.
+            decoder = _IDLE.pop()
+        except IndexError:
+            decoder = _Decoder()
+            break
         # After a fork the process is that of the parent.
         if decoder.owner == os.getpid() and decoder.process.poll() is None:
             break
-    else:
-        decoder = _Decoder()
     try:
         yield decoder
     finally:

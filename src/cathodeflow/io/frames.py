@@ -3,9 +3,10 @@
 import os
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from cathodeflow.io.guard import MAX_PIXELS, guarded
 from cathodeflow.io.raw_format import CountLimits, FrameHeader
 from cathodeflow.io.sources import list_files, split_source
 
+T = TypeVar("T")
 # Maximum number of bad frames that are listed, since one wrong setting can make every frame bad.
 _MAX_LISTED = 20
 
@@ -76,6 +78,28 @@ def open_series(source: str, *, on_bad_file: str = "fail") -> FrameSeries:
             headers.append((path, read_header(path, dataset)))
         except InputError as error:
             headers.append((path, error))
+    return join_headers(source, headers, on_bad_file=on_bad_file)
+
+
+def join_headers(
+    source: str, headers: Sequence[tuple[str, FrameHeader | InputError]], *, on_bad_file: str = "fail"
+) -> FrameSeries:
+    """Make a series of files whose headers were read.
+
+    Parameters
+    ----------
+    source : str
+        Name of the series in errors.
+    headers : sequence of (str, FrameHeader or InputError)
+        Files in their order, with the header, or the reason why it cannot be used.
+    on_bad_file : {"fail", "skip"}
+        As of `open_series`.
+
+    Raises
+    ------
+    InputError
+        As in `open_series`.
+    """
     good = [(path, header) for path, header in headers if isinstance(header, FrameHeader)]
     if not good:
         raise InputErrors.of([error for _, error in headers if isinstance(error, InputError)])
@@ -111,6 +135,25 @@ def _require_once(source: str, good: list[tuple[str, FrameHeader]]) -> None:
             raise InputError(source, f"{both} as well as {path}, which links to it", expected)
 
 
+class LazyFrame(NamedTuple):
+    """A frame of a series that is still to be decoded, which may happen in any thread.
+
+    Attributes
+    ----------
+    number : int
+        Number of the frame in the series.
+    path : str
+        Its file.
+    load : callable
+        Returns the (row, col) array. It raises InputError if the frame cannot be decoded; the rest of the file is then
+        to be left out.
+    """
+
+    number: int
+    path: str
+    load: Callable[[], NDArray[Any]]
+
+
 def read_frames(
     series: FrameSeries,
     start: int = 0,
@@ -134,6 +177,29 @@ def read_frames(
     InputError
         The range has no frame, or a frame cannot be decoded.
     """
+    damaged: set[str] = set()
+    for frame in lazy_frames(series, start, stop, step):
+        if frame.path in damaged:
+            continue
+        try:
+            pixels = frame.load()
+        except InputError as error:
+            if bad is None:
+                raise
+            bad.append(error)
+            damaged.add(frame.path)
+            continue
+        yield frame.number, pixels
+
+
+def lazy_frames(series: FrameSeries, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[LazyFrame]:
+    """Yield the frames of a range of a series, to be decoded later; parameters are those of `read_frames`.
+
+    Raises
+    ------
+    InputError
+        The range has no frame.
+    """
     wanted = range(series.n_frames)[start:stop:step]
     if not wanted:
         found = f"no frame from {start} to {'the end' if stop is None else stop}"
@@ -143,12 +209,8 @@ def read_frames(
         if file.header is None or not here:
             continue
         local = range(here.start - file.first, here.stop - file.first, here.step)
-        try:
-            yield from zip(here, iterate_file(file.path, file.header, local), strict=True)
-        except InputError as error:
-            if bad is None:
-                raise
-            bad.append(error)
+        for number, load in zip(here, _loads(file.path, file.header, local), strict=False):
+            yield LazyFrame(number, file.path, load)
 
 
 def count_limits(series: FrameSeries) -> CountLimits:
@@ -232,23 +294,67 @@ def iterate_file(path: str, header: FrameHeader, indices: range) -> Iterator[NDA
     InputError
         The pixels of a frame cannot be decoded, or a frame differs from the header in shape or dtype.
     """
+    return (load() for load in _loads(path, header, indices))
+
+
+def _loads(path: str, header: FrameHeader, indices: range) -> Iterator[Callable[[], NDArray[Any]]]:
+    """Yield functions that return the frames `indices` of a file; after one that raises, the others are missing."""
     reader = named(header.format).frames
     assert reader is not None
-    frames = reader.read(path, header, indices)
-    expected = f"readable {header.format} frames"
+    if reader.deferred is None and header.n_frames == 1:
+        for index in indices:
+            yield partial(_only_frame, path, header, index)
+        return
+    frames: Iterator[Any] = (reader.deferred or reader.read)(path, header, indices)
     for index in indices:
-        with guarded(f"{path}, frame {index}", expected):
-            frame = next(frames, None)
-        if frame is None:
-            raise InputError(path, f"no frame {index}", f"{header.n_frames} frames")
-        if frame.shape != header.shape or frame.dtype.newbyteorder("=") != header.dtype:
-            found = f"{frame.dtype} of {frame.shape} pixels"
-            raise InputError(f"{path}, frame {index}", found, f"{header.dtype} of {header.shape} as in frame 0")
-        yield np.ascontiguousarray(frame, dtype=header.dtype)
+        try:
+            with guarded(f"{path}, frame {index}", f"readable {header.format} frames"):
+                frame = next(frames, None)
+        except InputError as error:
+            yield partial(_raised, error)
+            return
+        given = frame if reader.deferred is not None else partial(_same, frame)
+        yield partial(_decoded, path, header, index, given)
 
 
-def unless_bad(frames: Iterator[tuple[int, NDArray[Any]]], bad: list[InputError]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Pass frames on while `bad` is empty; after the first error, collect further ones and raise all at the end.
+def _same(frame: NDArray[Any] | None) -> NDArray[Any] | None:
+    return frame
+
+
+def _raised(error: InputError) -> NDArray[Any]:
+    raise error
+
+
+def _only_frame(path: str, header: FrameHeader, index: int) -> NDArray[Any]:
+    """Read the frame of a file with one frame."""
+    reader = named(header.format).frames
+    assert reader is not None
+    frames = reader.read(path, header, range(index, index + 1))
+    return _decoded(path, header, index, lambda: next(frames, None))
+
+
+def _decoded(
+    path: str, header: FrameHeader, index: int, load: Callable[[], NDArray[Any] | None] | None
+) -> NDArray[Any]:
+    """Decode a frame.
+
+    Raises
+    ------
+    InputError
+        It cannot be decoded, is missing, or differs from the header in shape or dtype.
+    """
+    with guarded(f"{path}, frame {index}", f"readable {header.format} frames"):
+        frame = None if load is None else load()
+    if frame is None:
+        raise InputError(path, f"no frame {index}", f"{header.n_frames} frames")
+    if frame.shape != header.shape or frame.dtype.newbyteorder("=") != header.dtype:
+        found = f"{frame.dtype} of {frame.shape} pixels"
+        raise InputError(f"{path}, frame {index}", found, f"{header.dtype} of {header.shape} as in frame 0")
+    return np.ascontiguousarray(frame, dtype=header.dtype)
+
+
+def unless_bad(frames: Iterator[T], bad: list[InputError]) -> Iterator[T]:
+    """Pass frames, or results of them, on while `bad` is empty; after the first error, collect more and raise all.
 
     Raises
     ------

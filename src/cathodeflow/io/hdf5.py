@@ -112,6 +112,35 @@ def new_dataset(group: h5py.Group, name: str, data: NDArray[Any] | None = None, 
     return group.create_dataset(name, data=data, chunks=chunks, fletcher32=True, track_times=False, **keywords)
 
 
+# Number of blocks at work that read files which other programs are writing; also for the threads that they start.
+_BESIDE_WRITERS: list[None] = []
+
+
+@contextmanager
+def beside_writers() -> Iterator[None]:
+    """Read HDF5 files, in this block and its threads, while other programs write them.
+
+    Files are not locked, as a writer that opens its file again would fail at our lock; and files that are open for
+    single writer, multiple readers (SWMR) are opened as their readers.
+    """
+    _BESIDE_WRITERS.append(None)
+    try:
+        yield
+    finally:
+        _BESIDE_WRITERS.pop()
+
+
+def _opened(path: _Path) -> h5py.File:
+    if not _BESIDE_WRITERS:
+        return h5py.File(path, "r", locking="best-effort")
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if "already open for" not in str(error):
+            raise
+        return h5py.File(path, "r", locking=False, swmr=True)
+
+
 @contextmanager
 def open_hdf5(path: _Path) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading.
@@ -125,7 +154,7 @@ def open_hdf5(path: _Path) -> Iterator[h5py.File]:
     if not os.path.isfile(name):
         raise InputError(name, "a folder" if os.path.isdir(name) else "no such file", "an HDF5 file")
     try:
-        file = h5py.File(name, "r", locking="best-effort")
+        file = _opened(name)
     except OSError as error:
         if not h5py.is_hdf5(name) and "Permission" not in str(error):
             raise InputError(name, "no HDF5 signature", "an HDF5 file") from error
@@ -207,7 +236,7 @@ def require_plain(dataset: h5py.Dataset, where: str, depth: int = 0) -> None:
                 continue
             if not os.path.exists(target):
                 raise InputError(where, f"a virtual dataset whose file {name} is missing", f"{name} in the same folder")
-            with h5py.File(target, "r", locking="best-effort") as other:
+            with _opened(target) as other:
                 part = follow(other["/"], path, where, depth + 1)
                 if isinstance(part, h5py.Dataset):
                     require_plain(part, where, depth + 1)
@@ -232,7 +261,7 @@ def follow(start: h5py.Group, path: str, where: str, depth: int = 0) -> h5py.Gro
             if not os.path.isfile(target):
                 raise InputError(where, found, "a dataset")
             # HDF5 would follow further links there without these checks.
-            with h5py.File(target, "r", locking="best-effort") as other:
+            with _opened(target) as other:
                 if follow(other["/"], link.path, where, depth + 1) is None:
                     raise InputError(where, found, "a dataset")
             node = node[part]

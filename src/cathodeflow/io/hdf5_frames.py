@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import guarded, require_inside
 from cathodeflow.io.hdf5 import find_node, open_hdf5, require_plain
+from cathodeflow.io.hdf5_chunks import Load, chunk_reader
 from cathodeflow.io.hdf5_search import find_frames, walk
 
 # Maximum bytes of frames per read; chunks with more frames are read in pieces.
@@ -82,15 +83,27 @@ def count_frames(dataset: h5py.Dataset) -> int:
     return int(np.prod(dataset.shape[:-2], dtype=np.int64))
 
 
-def read_stack_frames(stack: FrameStack, indices: range) -> Iterator[NDArray[Any]]:
-    """Yield the frames `indices` (ascending) as (row, col) arrays, a chunk of frames per read."""
+def read_stack_frames(stack: FrameStack, indices: range) -> Iterator[Load]:
+    """Read the frames `indices` (ascending), a chunk of frames at a time.
+
+    Yields
+    ------
+    callable
+        Returns a frame, (row, col); what is left to decompress it does in any thread, without the file.
+    """
     first = 0
     for dataset in stack.datasets:
         end = first + count_frames(dataset)
         skip = max(0, -((indices.start - first) // indices.step))
         start = indices.start + skip * indices.step
-        yield from _read(dataset, range(start - first, min(indices.stop, end) - first, indices.step))
+        here = range(start - first, min(indices.stop, end) - first, indices.step)
+        chunk = chunk_reader(dataset)
+        yield from map(chunk, here) if chunk else map(_loaded, _read(dataset, here))
         first = end
+
+
+def _loaded(frame: NDArray[Any]) -> Load:
+    return lambda: frame
 
 
 def _read(dataset: h5py.Dataset, indices: range) -> Iterator[NDArray[Any]]:

@@ -71,6 +71,46 @@ def find_frames(file: h5py.File, name: str | None) -> Found:
         return _named(file, name, where) if name else _unnamed(file)
 
 
+def numbered_datasets(file: h5py.File, name: str | None) -> tuple[str, ...]:
+    """List the numbered datasets of a group that can be reached, up to the first one that is missing.
+
+    Parameters
+    ----------
+    file : h5py.File
+    name : str, optional
+        The group. Default: the only group of the file itself that has numbered datasets or links to them.
+
+    Returns
+    -------
+    tuple of str
+        Their paths; none where there is no such group, or several.
+    """
+    groups: list[str] = []
+
+    def visit(path: str, node: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(node, h5py.Group) and any(map(_NUMBERED.fullmatch, node)):
+            groups.append(f"/{path}")
+
+    with guarded(file.filename, "a readable HDF5 file"):
+        file.visititems(visit)
+        if name is not None:
+            groups = [group for group in groups if group.strip("/") == name.strip("/")]
+        if len(groups) != 1:
+            return ()
+        names = sorted((int(match[1]), each) for each in file[groups[0]] if (match := _NUMBERED.fullmatch(each)))
+        found: list[str] = []
+        for _, each in names:
+            path = f"{groups[0]}/{each}"
+            try:
+                node = find_node(file, path)
+            except InputError:
+                break
+            if not isinstance(node, h5py.Dataset):
+                break
+            found.append(path)
+        return tuple(found)
+
+
 def find_correction(file: h5py.File, *, mask: bool) -> str | None:
     """Find the one mask, or dark or flat image, of a file by the names of its datasets; None if there is no such one.
 

@@ -150,7 +150,7 @@ def _open(path: str) -> tuple[ImageReader, str]:
 
 def _to_grey(pixels: NDArray[Any], path: str) -> Grey:
     if pixels.ndim == 3:
-        pixels = pixels[..., 0] if pixels.shape[-1] < 3 else _luminance(pixels[..., :3])
+        pixels = pixels[..., 0] if pixels.shape[-1] < 3 else luminance(pixels[..., :3])
     if pixels.dtype.newbyteorder("=") in (np.uint8, np.uint16):
         return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
     low, high = float(pixels.min()), float(pixels.max())
@@ -160,7 +160,8 @@ def _to_grey(pixels: NDArray[Any], path: str) -> Grey:
     return np.rint((pixels.astype(np.float64) - low) * scale).astype(np.uint16)
 
 
-def _luminance(colour: NDArray[Any]) -> NDArray[Any]:
+def luminance(colour: NDArray[Any]) -> NDArray[Any]:
+    """Return the luminance (ITU-R BT.601) of colours (..., 3), exact if all channels are equal."""
     red, green, blue = (colour[..., channel] for channel in range(3))
     if np.array_equal(red, green) and np.array_equal(red, blue):
         return red

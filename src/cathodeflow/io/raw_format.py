@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -103,12 +103,15 @@ class FrameReader:
         Path, header and frame number to the (row, col) bool array of the bad pixels, where `n_masks` is not 0.
     conditions : callable, optional
         Path, header, and name of the sample's angle or None for the usual one, to `FrameConditions`.
+    deferred : callable, optional
+        As `read`, but gives functions that return the frames: they decompress them, in any thread, without the file.
     """
 
     header: Callable[[str, str | None], FrameHeader]
     read: Callable[[str, FrameHeader, range], Iterator[NDArray[Any]]]
     mask: Callable[[str, FrameHeader, int], NDArray[np.bool_]] | None = None
     conditions: Callable[[str, FrameHeader, str | None], FrameConditions] | None = None
+    deferred: Callable[[str, FrameHeader, range], Iterator[Callable[[], NDArray[Any]]]] | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,101 @@ class ImageReader:
     settings: Callable[[str], dict[str, Any]] = lambda path: {}
 
 
+class VoxelSize(NamedTuple):
+    """Voxel size that a file states.
+
+    Attributes
+    ----------
+    size : (float or None, float or None, float or None)
+        Distances between slices, rows and columns [unit]; None where the file does not state one.
+    unit : str, optional
+        UDUNITS-2 name, such as `micrometer`; None if the file names none.
+    origin : str
+        Where the numbers come from, such as `ImageJ metadata`.
+    convention : str, optional
+        Unit that the format prescribes where a file names none.
+    """
+
+    size: tuple[float | None, float | None, float | None]
+    unit: str | None
+    origin: str
+    convention: str | None = None
+
+
+class VolumeHeader(NamedTuple):
+    """A volume, or a part of one, in a file.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Lengths of the axes, as stored.
+    dtype : np.dtype
+    axes : str, optional
+        A letter for each axis, as stored: z slices, y rows, x columns, c channels, t time points, s colours of one
+        pixel, q others. None if the file does not name its axes.
+    voxel : VoxelSize, optional
+    palette : (n, 3) uint8, optional
+        Colour of each value, in files with a palette.
+    inverted_from : int, optional
+        Intensity that is shown as black, in files where high values are dark; 0 for signed and floating-point values.
+    dataset : str, optional
+        Path inside the file.
+    data : DataPart, optional
+        Where the values are, in formats that describe it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    axes: str | None = None
+    voxel: VoxelSize | None = None
+    palette: NDArray[np.uint8] | None = None
+    inverted_from: int | None = None
+    dataset: str | None = None
+    data: DataPart | None = None
+
+
+class DataPart(NamedTuple):
+    """Place of the values of a volume in a file, one after the other, the last axis fastest.
+
+    Attributes
+    ----------
+    path : str
+    offset : int
+        First byte: of the decompressed file for `gzip file`.
+    compression : {"", "gzip", "zlib", "gzip file"}
+        Of the data, or of the whole file.
+    slope, intercept : float
+        Stored values are multiplied by the one and increased by the other.
+    """
+
+    path: str
+    offset: int
+    compression: str = ""
+    slope: float = 1.0
+    intercept: float = 0.0
+
+
+@dataclass(frozen=True)
+class VolumeReader:
+    """Reader of volumes with named axes and a voxel size.
+
+    Attributes
+    ----------
+    header : callable
+        Path, and dataset or None, to `VolumeHeader`; reads no values. None where the file is to be read by the other
+        readers of the format.
+    read : callable
+        Path, header and indices to an iterator over the parts at these indices. An index has an int or `slice(None)`
+        for each stored axis; parts have the remaining axes in stored order.
+    linked : callable, optional
+        Path to the other files that hold the values, for headers that are files of their own.
+    """
+
+    header: Callable[[str, str | None], VolumeHeader | None]
+    read: Callable[[str, VolumeHeader, Iterable[tuple[int | slice, ...]]], Iterator[NDArray[Any]]]
+    linked: Callable[[str], list[str]] | None = None
+
+
 @dataclass(frozen=True)
 class RawFormat:
     """A raw format.
@@ -153,6 +251,8 @@ class RawFormat:
         Whether files have several datasets, selected by `FILE::/PATH`.
     frames : FrameReader, optional
     micrograph : ImageReader, optional
+    volume : VolumeReader, optional
+        For slices; formats without it are read by the readers above.
     """
 
     name: str
@@ -163,3 +263,4 @@ class RawFormat:
     has_datasets: bool = False
     frames: FrameReader | None = None
     micrograph: ImageReader | None = None
+    volume: VolumeReader | None = None

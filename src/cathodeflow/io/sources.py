@@ -9,6 +9,10 @@ from natsort import natsorted
 
 from cathodeflow.errors import InputError
 
+# Metadata of Zarr v3, and of arrays and groups of v2.
+_STORE = ("zarr.json", ".zarray", ".zgroup")
+# Headers whose values lie in another file.
+_HEADERS = (".mhd", ".nhdr")
 _HDF5 = (".h5", ".hdf5", ".hdf", ".nxs", ".cxi")
 # Address of one file: without user, password, signature, pattern, or characters special to a shell.
 _ADDRESS = re.compile(r"(?:https?://[\w.-]+(?::\d+)?|s3://[\w.-]+)/[\w.~/%+,=-]*[\w.~%+,=-]")
@@ -46,7 +50,7 @@ def list_files(source: str) -> list[str]:
     ----------
     source : str
         A file, a glob pattern, or a folder (its regular, non-hidden files, without subfolders), each with an optional
-        `::/dataset/path`. The address of a file is returned as it is, without a request.
+        `::/dataset/path`. The address of a file is returned as it is, without a request, and so is a Zarr store.
 
     Raises
     ------
@@ -54,6 +58,8 @@ def list_files(source: str) -> list[str]:
         No file is found, or an address is not that of one file or contains a secret.
     """
     pattern, _ = split_source(source)
+    if is_store(pattern):
+        return [pattern.rstrip("/")]
     if is_remote(pattern):
         if not _ADDRESS.fullmatch(pattern):
             # Without the full address, which may contain a password.
@@ -73,6 +79,17 @@ def list_files(source: str) -> list[str]:
     require_printable(files)
     # Sorted by plain text first, so that names that are equal in natural order (01 and 1) have a fixed order, too.
     return natsorted(sorted(files))
+
+
+def is_store(path: str) -> bool:
+    """Whether a folder is a Zarr store: an array or a group of Zarr v2 or v3."""
+    return any(os.path.isfile(os.path.join(path, name)) for name in _STORE)
+
+
+def store_files(store: str) -> list[str]:
+    """List all files of a Zarr store, sorted."""
+    found = [os.path.join(folder, name) for folder, _, names in os.walk(store) for name in names]
+    return sorted(path for path in found if os.path.basename(path) != ".snakemake_timestamp")
 
 
 def matching(pattern: str) -> list[str]:
@@ -142,10 +159,19 @@ def shown(path: str) -> str:
 
 
 def files_read(source: str) -> list[str]:
-    """List the files of a source and those that HDF5 files among them link to; errors are those of `list_files`."""
+    """List the files of a source and those that they link to, as headers do whose values lie in another file.
+
+    Errors are those of `list_files`.
+    """
     files, dataset = list_files(source), split_source(source)[1]
     if is_remote(source):
         return files
+    if is_store(files[0]):
+        return store_files(files[0])
+    if headers := [file for file in files if file.lower().endswith(_HEADERS)]:
+        from cathodeflow.io.formats import linked_data
+
+        files += [linked for header in headers for linked in linked_data(header)]
     masters = files if dataset else [file for file in files if file.lower().endswith(_HDF5)]
     if masters:
         # Takes longer to import than all else that the workflow needs to be read.

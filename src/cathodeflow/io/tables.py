@@ -18,7 +18,7 @@ from cathodeflow.io.atomic import atomic_path
 from cathodeflow.io.guard import guarded, require_memory
 
 # Columns of names, which may look like numbers, such as the composition 333.
-_NAMES = ("name", "label", "prediction")
+_NAMES = ("name", "label", "prediction", "sample")
 # Keys in the metadata of a file: our digests, and what pandas is told about types.
 _DIGESTS, _PANDAS = b"cathodeflow.digests", b"pandas"
 Table = pd.DataFrame | Mapping[str, Any] | NDArray[np.void]

@@ -270,6 +270,31 @@ def _multiscales(name: str, axes: Sequence[str], scale: Sequence[float] | None, 
     return {"version": "0.5", "multiscales": [{"name": name, "axes": described, "datasets": datasets}]}
 
 
+def open_store(path: str | os.PathLike[str]) -> zarr.Group | zarr.Array:
+    """Open a store of any program; if there is a manifest, the store must have exactly its files.
+
+    Raises
+    ------
+    InputError
+        There is no such store, or files of it are missing, changed or added.
+    """
+    store, manifest = locate(path)
+    if os.path.exists(manifest):
+        check_store(store, manifest)
+    return _open(store)[0]
+
+
+def open_array_at(path: str | os.PathLike[str], array: Any) -> zarr.Array:
+    """Return an array of a store if it has only numbers and each chunk fits in memory.
+
+    Raises
+    ------
+    InputError
+        It does not.
+    """
+    return _array(os.fspath(path), array, "")
+
+
 def _open(store: str) -> tuple[zarr.Group | zarr.Array, str]:
     if not os.path.isdir(store):
         raise InputError(store, "a file" if os.path.exists(store) else "no such store", "a Zarr store")

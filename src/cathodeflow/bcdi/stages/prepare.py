@@ -62,7 +62,7 @@ def prepare(
         region = known.region
     sources = {"dark": dark, "whitefield": whitefield, "mask": mask}
     counts = read_scan(raw)
-    dark_image, whitefield_image = (read_mean(source) if source else None for source in (dark, whitefield))
+    dark_image, whitefield_image = (read_mean(source).image if source else None for source in (dark, whitefield))
     try:
         made = prepare_scan(
             counts,

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from cathodeflow.bragg import plots
 from cathodeflow.bragg.crop import crop_patches
 from cathodeflow.bragg.options import Figures
+from cathodeflow.bragg.study_plots import search_settings
 from cathodeflow.io.figures import save_figure
 from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.peaks import read_fits, read_peaks
@@ -29,12 +30,14 @@ def figures(
     by_intensity: InputFile | None = None,
     by_amplitude: InputFile | None = None,
     training: InputFile | None = None,
+    study: InputFile | None = None,
     options: Figures,
 ) -> Metrics:
     """Draw the figures for which tables or records are given.
 
     With `frames` and `fitted` alone: fitted.png. With `comparison` and `located`: distances.png. With `by_intensity`
-    too: intensity.png. With `frames` and `fitted` too: frame.png and patches.png. With `training`: train.png.
+    too: intensity.png. With `frames` and `fitted` too: frame.png and patches.png. With `training`: train.png. With
+    `study`: study.png.
 
     Parameters
     ----------
@@ -52,6 +55,8 @@ def figures(
         Table that `compare` wrote.
     training : path
         Record of the training (train.json).
+    study : path
+        Comparison of search settings (study.csv).
     """
     drawn: dict[str, Figure] = {}
     if frames and fitted and not comparison:
@@ -70,6 +75,8 @@ def figures(
         record = read_json(training)
         unit, kept = LOSS_UNITS[record["options"]["loss"]], record["metrics"]["best_epoch"]
         drawn["train"] = training_curves(record["history"], unit=unit, kept=kept)
+    if study:
+        drawn["study"] = search_settings(read_csv(study))
     files = [f"{out}/{name}.png" for name in drawn]
     for path, figure in zip(files, drawn.values(), strict=True):
         save_figure(path, figure)

@@ -5,6 +5,7 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
+from cathodeflow.bragg.candidate_table import candidate_columns, search_figures
 from cathodeflow.bragg.options import FindPeaks
 from cathodeflow.bragg.peak_search import candidates
 from cathodeflow.io.frames_file import read_frames_file
@@ -12,7 +13,6 @@ from cathodeflow.io.tables import write_table
 from cathodeflow.parallel import ordered_map, thread_count
 from cathodeflow.progress import progress
 from cathodeflow.stage import InputFile, Metrics, OutputFile, stage
-from cathodeflow.statistics import median
 
 log = logging.getLogger("cathodeflow.bragg")
 
@@ -37,18 +37,7 @@ def find_peaks(frames: InputFile, *, out: OutputFile, options: FindPeaks) -> Met
 
         searched = ordered_map(find, enumerate(file.frames), workers=thread_count())
         found = list(progress(searched, "finding peaks", total=n_frames))
-    peaks = np.concatenate(found)
-    table = {"frame": np.repeat(np.arange(n_frames), [len(rows) for rows in found])}
-    table |= {name: peaks[name] for name in peaks.dtype.names or ()}
-    write_table(out, table)
-    log.info("%d peaks found on %d frames", len(peaks), n_frames)
-    return Metrics(
-        {
-            "peaks": len(peaks),
-            "peaks_per_frame": len(peaks) / n_frames,
-            "frames_without_peaks": sum(len(rows) == 0 for rows in found),
-            "share_central": float(peaks["central"].mean()) if len(peaks) else None,
-            "share_alone": float((peaks["npeaks"] == 1).mean()) if len(peaks) else None,
-            "median_persistence": median(peaks["persistence"]),
-        }
-    )
+    write_table(out, candidate_columns(found))
+    figures = search_figures(found)
+    log.info("%d peaks found on %d frames", figures["peaks"], n_frames)
+    return Metrics(figures)

@@ -1,31 +1,19 @@
 """Stage: correct and bin the raw frames of a scan."""
 
-import logging
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.binning import bin_frame, bin_mask, binned_shape
-from cathodeflow.bragg.corrections import corrected_frames, detector_mask, flat_field, invalid_pixels, saturation_level
-from cathodeflow.bragg.options import Frames, require_apart
-from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.correction_images import correction_source, read_mask, read_mean
-from cathodeflow.io.frames import (
-    FrameSeries,
-    count_limits,
-    open_series,
-    read_frames,
-    stored_masks,
-    unless_bad,
-)
+from cathodeflow.bragg.options import Frames
+from cathodeflow.bragg.prepared_frames import prepared_frame
+from cathodeflow.bragg.raw_scan import each_frame, open_scan, report
+from cathodeflow.errors import InputError
+from cathodeflow.io.frames import unless_bad
 from cathodeflow.io.frames_file import write_frames
-from cathodeflow.io.raw_format import FrameConditions
-from cathodeflow.io.series_conditions import read_conditions, series_conditions
+from cathodeflow.parallel import thread_count
 from cathodeflow.progress import progress
 from cathodeflow.stage import Metrics, OutputFile, Source, stage
-
-log = logging.getLogger("cathodeflow.bragg")
 
 
 @stage("bragg.frames")
@@ -69,141 +57,15 @@ def frames(
         A line for every file or frame that cannot be used, and for a dark image, flat field, mask or table that does
         not fit.
     """
-    require_apart({"frames": source, "dark": dark, "flat": flat, "mask": mask})
-    series = open_series(source, on_bad_file=options.on_bad_file)
-    bad_pixels = read_mask(mask, shape=series.shape) if mask else None
-    if bad_pixels is not None and options.invert_mask:
-        bad_pixels = ~bad_pixels
-    dark_image = read_mean(dark, shape=series.shape) if dark else None
-    sensitivity = None
-    if flat:
-        sensitivity = flat_field(read_mean(flat, shape=series.shape), where=flat, bad=bad_pixels)
-        insensitive = np.isnan(sensitivity)
-        bad_pixels = insensitive if bad_pixels is None else bad_pixels | insensitive
-    conditions = _conditions(series, omega, energy_kev, options)
+    scan = open_scan(source, options, dark=dark, flat=flat, mask=mask, omega=omega, energy_kev=energy_kev)
     bad: list[InputError] = []
-    wanted = range(series.n_frames)[options.start : options.stop : options.step]
-    limits = count_limits(series)
-    mask_of = stored_masks(series) if options.stored_mask else None
 
-    def find_invalid(number: int, raw: NDArray[Any]) -> NDArray[np.bool_]:
-        invalid = invalid_pixels(raw, options, limits)
-        stored = mask_of(number) if mask_of is not None else None
-        return invalid if stored is None else invalid | stored
+    def correct(number: int, raw: NDArray[Any]) -> tuple[int, NDArray[np.float32]]:
+        return number, prepared_frame(number, raw, scan.correction)
 
-    samples = _samples(series, options)
-    detector = detector_mask([find_invalid(*sample) for sample in samples], bad=bad_pixels)
-    if bad_pixels is not None and bad_pixels.all():
-        raise InputError(str(mask or flat), "every pixel marked as bad", "a mask in which 0 means good (invert_mask)")
-    if detector.all():
-        raise InputError(source, "no pixel with a count that is not masked", "counts")
-    without = detector_mask([invalid_pixels(raw, options, limits) for _, raw in samples])
-    if dark_image is not None and (wrong := ~np.isfinite(dark_image) & ~detector).any():
-        found = f"{np.count_nonzero(wrong)} pixels of NaN or infinity, or without a count"
-        raise InputError(str(dark), found, "finite counts on all pixels that are not masked")
-    corrected = corrected_frames(
-        read_frames(series, options.start, options.stop, options.step, bad=bad),
-        options,
-        source=source,
-        mask=detector,
-        find_invalid=find_invalid,
-        limits=limits,
-        dark_image=dark_image,
-        sensitivity=sensitivity,
-        bad=bad,
-    )
+    corrected = each_frame(scan, correct, workers=thread_count(), bad=bad)
     if options.on_bad_file == "fail":
         corrected = unless_bad(corrected, bad)
-    subtracted = dark_image if dark_image is None or sensitivity is None else dark_image / sensitivity
-    binned = bin_mask(detector, options.binning)
-    written, invalid, saturated = write_frames(
-        out,
-        progress(corrected, "frames", total=len(wanted)),
-        shape=binned_shape(series.shape, options.binning),
-        mask=binned,
-        binning=options.binning,
-        source=source,
-        raw_shape=series.shape,
-        compression=options.compression,
-        saturation=saturation_level(samples[0][1].dtype, options, limits) * options.binning**2,
-        dark=None if subtracted is None else bin_frame(np.where(detector, 0, subtracted), options.binning),
-        dark_frames=open_series(correction_source(dark)).n_frames if dark else 1,
-        conditions=conditions,
-    )
-    for problem in (*series.bad, *bad):
-        log.warning("left out: %s", problem)
-    log.info("%d frames of %d x %d pixels written, %d bad pixels", written, *binned.shape, int(binned.sum()))
-    if saturated:
-        log.info("%d saturated pixels, left out of the fits", saturated)
-    if 2 * np.count_nonzero(binned) > binned.size:
-        log.warning("more than half of the pixels are bad: if the mask has 0 at bad pixels, set invert_mask")
-    if without.any():
-        shown = " to ".join(f"{value:.10g}" for value in dict.fromkeys(_ends(samples[0][1][without])))
-        log.info("%d pixels without a count in all frames, which hold %s", np.count_nonzero(without), shown)
-    if invalid:
-        log.info("%d pixels without a count in single frames, masked there", invalid)
-    return Metrics(
-        {
-            "frames": written,
-            "frames_left_out": len(wanted) - written,
-            "files": len(series.files),
-            "rows": binned.shape[0],
-            "cols": binned.shape[1],
-            "bad_pixels": int(binned.sum()),
-            "invalid_pixels": invalid,
-            "saturated_pixels": saturated,
-            "with_omega": int(np.isfinite(conditions.omega).sum()),
-            "with_energy": int(np.isfinite(conditions.energy_kev).sum()),
-        }
-    )
-
-
-def _conditions(series: FrameSeries, omega: str | None, energy_kev: float | None, options: Frames) -> FrameConditions:
-    """Find the angle and energy of each frame: as given, else in the given table, else in the raw files."""
-    if omega is None:
-        found = _stored_conditions(series, options.omega_name)
-    else:
-        given = read_conditions(omega, series.n_frames, options.omega_name)
-        stored = _stored_conditions(series, None) if np.isnan(given).any() else given
-        found = FrameConditions(*(np.where(np.isnan(a), b, a) for a, b in zip(given, stored, strict=True)))
-    if energy_kev is None:
-        return found
-    if not 0 < energy_kev < np.inf:
-        raise InputError("--energy-kev", f"{energy_kev:g}", "more than 0")
-    return found._replace(energy_kev=np.full(series.n_frames, energy_kev))
-
-
-def _stored_conditions(series: FrameSeries, omega_name: str | None) -> FrameConditions:
-    """Find the angle and energy of each frame in the raw files; what was not asked for is no reason to stop."""
-    try:
-        return series_conditions(series, omega_name)
-    except InputError as error:
-        if omega_name is not None:
-            raise
-        log.warning("angle and energy of the frames are not kept: %s", error)
-        return FrameConditions(*np.full((2, series.n_frames), np.nan))
-
-
-def _ends(values: NDArray[Any]) -> tuple[float, float]:
-    return float(values.min()), float(values.max())
-
-
-def _samples(series: FrameSeries, options: Frames) -> list[tuple[int, NDArray[Any]]]:
-    """Read the first, the middle and the last of the wanted frames, as far as they can be read, or else any.
-
-    Raises
-    ------
-    InputError
-        None can be read.
-    """
-    bad: list[InputError] = []
-    wanted = range(series.n_frames)[options.start : options.stop : options.step]
-    numbers = sorted({wanted[0], wanted[len(wanted) // 2], wanted[-1]}) if wanted else []
-    samples = [sample for number in numbers for sample in read_frames(series, number, number + 1, bad=bad)]
-    if not samples:
-        bad.clear()
-        every = read_frames(series, options.start, options.stop, options.step, bad=bad)
-        samples = [sample for sample in [next(every, None)] if sample is not None]
-    if not samples:
-        raise InputErrors.of(bad)
-    return samples
+    counted = write_frames(out, progress(corrected, "frames", total=len(scan.wanted)), **scan.layout())
+    written, invalid, saturated = counted
+    return Metrics(report(scan, bad, written=written, invalid=invalid, saturated=saturated))

@@ -1,15 +1,20 @@
 """Stage: draw the figures of a volume, of a run or of a segmentation."""
 
+import dask.array as da
 import numpy as np
 from matplotlib.figure import Figure
 
 from cathodeflow.fibsem import plots
+from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.options import Figures, TrainLocal
+from cathodeflow.fibsem.rare_classes import missing_classes, missing_in_table
 from cathodeflow.fibsem.slice_plots import choose_slices, segmentation_figure
 from cathodeflow.io.figures import save_figure
 from cathodeflow.io.slices import open_slices
 from cathodeflow.io.tables import read_csv, read_json, read_table
+from cathodeflow.io.volume_axes import Choice, RawLayout
 from cathodeflow.io.volumes import read_volume, read_volume_info
+from cathodeflow.io.voxel_sizes import NANOMETRES
 from cathodeflow.plotting import training_curves
 from cathodeflow.stage import InputFile, InputFolder, InputStore, Metrics, OutputFolder, Source, stage
 
@@ -59,6 +64,7 @@ def figures(
             name.removeprefix("true_fraction_") for name in map(str, table.columns) if name.startswith("true_fraction_")
         ]
         drawn |= {"methods": plots.methods_figure(table), "fractions": plots.fractions_figure(table, classes)}
+        plots.add_warnings(drawn["fractions"], missing_in_table(table, classes))
     if run:
         drawn |= _training_figures(run)
         if images and labels:
@@ -98,7 +104,9 @@ def _test_figure(run: str, images: str, labels: str, options: Figures) -> Figure
     network = attributes["local"].get(shown, shown)
     found = {part: read_volume(f"{run}/test_{part}.zarr") for part in ("labels", "uncertainty", "idk")}
     predicted = {name: found["labels"][row[name]] for name in dict.fromkeys((network, shown, attributes["best"]))}
-    chosen = choose_slices((predicted[shown].compute() == truth).mean(axis=(1, 2)))
+    known = truth != UNLABELLED
+    right = (predicted[shown].compute() == truth) & known
+    chosen = choose_slices(right.sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1))
     indices = list(chosen.values())
     return segmentation_figure(
         read_volume(images)[tested["image"].to_numpy()[indices]].compute(),
@@ -114,15 +122,25 @@ def _test_figure(run: str, images: str, labels: str, options: Figures) -> Figure
 
 def _segmentation_figure(slices: str, phases: str, uncertainty: str, options: Figures) -> Figure:
     """Draw the first, the middle and the last slice."""
-    volume, info = open_slices(slices)[0], read_volume_info(phases)
-    n = volume.shape[0]
+    info, found = read_volume_info(phases), read_volume(phases)
+    read = dict(info.attributes["read"])
+    left, raw = set(read.pop("left_out")), read.pop("raw")
+    choice = Choice(**read, raw=None if raw is None else RawLayout(*raw))
+    volume = open_slices(slices, choice, refuse_blank=False)[0]
+    kept = [number for number in range(volume.shape[0]) if number not in left]
+    n = len(kept)
     shown = np.unique([0, n // 2, n - 1]).tolist()
-    return segmentation_figure(
-        volume[shown].compute(),
-        {info.attributes["method"]: read_volume(phases)[shown].compute()},
-        classes=info.attributes["classes"],
+    classes, unit = info.attributes["classes"], info.unit
+    figure = segmentation_figure(
+        volume[[kept[index] for index in shown]].compute(),
+        {info.attributes["method"]: found[shown].compute()},
+        classes=classes,
         entropy=read_volume(uncertainty)[shown].compute(),
-        names=[f"slice {index}" for index in shown],
-        pixel_nm=info.scale[-1] if info.unit == "nanometer" else None,
+        names=[f"slice {kept[index]}" for index in shown],
+        pixel_nm=info.scale[-1] * NANOMETRES[unit] if unit in NANOMETRES else None,
         zoom_px=options.zoom_px,
     )
+    counts = da.bincount(found.ravel(), minlength=len(classes)).compute()
+    fractions = dict(zip(classes, (counts / counts.sum()).tolist(), strict=True))
+    plots.add_warnings(figure, missing_classes(fractions, info.attributes["trained_fractions"]))
+    return figure

@@ -9,6 +9,7 @@ import pandas as pd
 from cathodeflow.checkpoints import derived_seed
 from cathodeflow.fibsem.evaluation import compare, evaluate
 from cathodeflow.fibsem.options import Metrics as MetricsOptions
+from cathodeflow.fibsem.rare_classes import missing_in_table
 from cathodeflow.io.tables import read_table, write_csv
 from cathodeflow.io.volumes import read_volume, read_volume_info
 from cathodeflow.stage import InputFolder, InputStore, Metrics, OutputFile, stage
@@ -83,6 +84,11 @@ def metrics(
     means = table.groupby(["split", "model"], sort=False)[["miu", "fiu"]].mean().reset_index().to_dict("records")
     for row in means:
         log.info("%s, %s: mIoU %.4f, frequency-weighted IoU %.4f", row["split"], row["model"], row["miu"], row["fiu"])
+    missing = missing_in_table(table, classes)
+    for text in missing:
+        log.warning("%s", text)
+    named = {"missing_classes": "; ".join(missing)} if missing else {}
     return Metrics(
-        {f"{figure}_{row['model']}_{row['split']}": float(row[figure]) for row in means for figure in ("miu", "fiu")}
+        named
+        | {f"{figure}_{row['model']}_{row['split']}": float(row[figure]) for row in means for figure in ("miu", "fiu")}
     )

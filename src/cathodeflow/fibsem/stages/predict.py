@@ -13,7 +13,10 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.bundle import load_bundle
 from cathodeflow.fibsem.methods import Method
 from cathodeflow.fibsem.options import Predict
+from cathodeflow.fibsem.preprocessing import blank_slices
+from cathodeflow.fibsem.rare_classes import missing_classes
 from cathodeflow.fibsem.segmentation import matches_intensity, segment
+from cathodeflow.fibsem.voxels import used_voxel
 from cathodeflow.io.slices import open_slices
 from cathodeflow.io.streams import NewStore, write_together
 from cathodeflow.progress import progress
@@ -53,12 +56,23 @@ def predict(
     """
     torch.set_num_threads(options.threads)
     method, networks, metadata = _model(options)
-    volume, scale = open_slices(slices)
-    if options.pixel_nm:
-        scale = {"scale": (options.slice_nm or options.pixel_nm, options.pixel_nm, options.pixel_nm), "unit": "nm"}
+    volume, stated = open_slices(slices, options.choice(), refuse_blank=options.blank_slices == "fail")
+    voxel = used_voxel(stated, options, slices)
+    left: list[int] = []
+    if options.blank_slices == "leave_out":
+        left = blank_slices(np.asarray(volume[number]) for number in range(len(volume)))
+        volume = volume[[number for number in range(len(volume)) if number not in set(left)]]
+    if not len(volume):
+        raise InputError(slices, "only blank slices", "images")
+    for text in [*voxel.warnings, *([f"blank slices, left out: {', '.join(map(str, left))}"] if left else [])]:
+        log.warning("%s", text)
     n, rows, cols = volume.shape
-    classes = metadata["classes"]
-    layout = {"attributes": {"classes": classes, "method": method.name}, **scale}
+    classes, scale = metadata["classes"], voxel.metadata
+    # Models of earlier versions do not know the fractions of their training set.
+    trained = dict(zip(classes, metadata.get("fractions", []), strict=False))
+    # What figures need to show the same slices.
+    read = {"read": {**options.choice()._asdict(), "left_out": left}, "trained_fractions": trained}
+    layout = {"attributes": {"classes": classes, "method": method.name, **read}, **scale}
     layered = {**layout, "axes": ("c", "z", "y", "x")}
     if scale:
         layered["scale"] = (1.0, *scale["scale"])
@@ -86,10 +100,16 @@ def predict(
 
     write_together([stores[name] for name in wanted], blocks())
     pixels = n * rows * cols
-    metrics = {f"fraction_{name}": float(part) for name, part in zip(classes, counts / pixels, strict=True)}
+    fractions = {name: float(part) for name, part in zip(classes, counts / pixels, strict=True)}
+    missing = missing_classes(fractions, trained)
+    for text in missing:
+        log.warning("%s: %s", method.name, text)
+    metrics = {f"fraction_{name}": part for name, part in fractions.items()}
     metrics |= {"slices": n, "mean_entropy": sums["entropy"] / pixels, "idk_share": sums["idk"] / pixels}
     log.info("%s: %s", method.name, ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-    return Metrics(metrics)
+    texts = {"slices_left_out": ", ".join(map(str, left)), "missing_classes": "; ".join(missing)}
+    named = {key: text for key, text in texts.items() if text}
+    return Metrics({**metrics, **voxel.record, **named})
 
 
 def _model(options: Predict) -> tuple[Method, dict[str, Any], dict[str, Any]]:

@@ -9,7 +9,7 @@ from cathodeflow.fibsem.appearance import render_slice
 from cathodeflow.fibsem.options import Simulate
 from cathodeflow.fibsem.structure import generate
 from cathodeflow.io.simulated import write_tiff
-from cathodeflow.io.slices import open_stack, read_stack
+from cathodeflow.io.slices import open_stack, read_labels
 from cathodeflow.stage import Metrics, OutputFolder, stage
 
 log = logging.getLogger("cathodeflow.fibsem")
@@ -35,7 +35,7 @@ def simulate(folder: OutputFolder, *, number: int = 0, options: Simulate) -> Met
     if options.labels is None:
         labels = generate(shape, options, seed=seed)
     else:
-        read = read_stack(open_stack(options.labels))
+        read = read_labels(open_stack(options.labels))
         labels = np.stack([image[: shape[1], : shape[2]] for _, image in zip(range(shape[0]), read, strict=False)])
         if labels.shape != shape:
             raise InputError(options.labels, f"labels of {labels.shape}", f"at least {shape} (slice, row, col)")

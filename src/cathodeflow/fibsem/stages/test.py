@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cathodeflow.fibsem.bundle import load_bundle, save_bundle
 from cathodeflow.fibsem.idk import evaluate_threshold
+from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.methods import Method, Segmentation, all_methods, apply_method
 from cathodeflow.fibsem.neighbours import neighbours_of
 from cathodeflow.fibsem.options import Test
@@ -95,7 +96,8 @@ def test(
     metrics |= {"test_images": len(tested)}
     right = label_volume[tested["image"].to_numpy()].compute()
     for name, base in local.items():
-        value = evaluate_threshold(found[name]["idk"], found[base]["labels"] != right, 0.5)
+        known = right != UNLABELLED
+        value = evaluate_threshold(found[name]["idk"][known], (found[base]["labels"] != right)[known], 0.5)
         metrics |= {f"idk_{figure}_{name}": getattr(value, figure) for figure in ("precision", "recall", "share")}
     log.info("best validation mIoU: %s (%.4f)", best, scores[best])
     return Metrics(metrics)
@@ -108,7 +110,7 @@ def _collect(folder: str, networks: list[str], local: dict[str, str]) -> tuple[d
     for name in networks:
         bundle, own = load_bundle(f"{folder}/{name}.pt")
         found[name] = bundle["network"]
-        metadata["classes"] = own["classes"]
+        metadata["classes"], metadata["fractions"] = own["classes"], own["fractions"]
         for key in ("class_weights", "passes", "flips", "seed"):
             metadata[key][name] = own[key]
     for name in local:

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 
 from cathodeflow.fibsem.bundle import save_bundle
-from cathodeflow.fibsem.global_training import LabelledSlices, class_weights, train_network
+from cathodeflow.fibsem.global_training import LabelledSlices, balanced_weights, count_labels, train_network
 from cathodeflow.fibsem.neighbours import neighbours_of
 from cathodeflow.fibsem.options import TrainGlobal
 from cathodeflow.fibsem.split import TRAIN, VALIDATION, folds
+from cathodeflow.fibsem.stored_slices import StoredSlices
 from cathodeflow.io.models import discard_checkpoint
 from cathodeflow.io.tables import read_table
 from cathodeflow.io.volumes import read_volume, read_volume_info
@@ -65,17 +66,21 @@ def train_global(
     table = read_table(pairs, ["slice", "copy", f"role_{split}"])
     slices, role = table["slice"].to_numpy(), table[f"role_{split}"].to_numpy()
     near = torch.from_numpy(neighbours_of(slices, table["copy"].to_numpy(), options.context))
-    volume, label_volume = read_volume(images).compute(), read_volume(labels).compute()
+    volume, label_volume = read_volume(images), read_volume(labels)
+    in_memory = volume.nbytes + label_volume.nbytes <= options.memory_gb * 1e9
+    log.info("%.2f GB of images are %s", volume.nbytes / 1e9, "in memory" if in_memory else "read from disk")
+    stored = [torch.from_numpy(v.compute()) if in_memory else StoredSlices(path)
+              for v, path in ((volume, images), (label_volume, labels))]  # fmt: skip
     classes = read_volume_info(labels).attributes["classes"]
     # Copies of a slice add little to validation.
     rows, validation = np.flatnonzero(role == TRAIN), np.flatnonzero((role == VALIDATION) & (table["copy"] == 0))
     # Computed in any case: every class must be present.
-    balanced = class_weights(label_volume[rows], classes)
+    balanced = balanced_weights(count_labels(stored[1], near[rows]), classes)
     weights = balanced if options.class_weights == "balanced" else [1.0] * len(classes)
     seed = (options.seed or 0) + repeat
 
     def part(chosen: np.ndarray) -> LabelledSlices:
-        return LabelledSlices(torch.from_numpy(volume), torch.from_numpy(label_volume), near[chosen])
+        return LabelledSlices(stored[0], stored[1], near[chosen])
 
     with live_run(f"fibsem.train_global {sample}") as log_epoch:
         trained = train_network(
@@ -103,6 +108,7 @@ def train_global(
     metadata = {
         "classes": classes,
         "class_weights": weights,
+        "fractions": [1 / (len(classes) * weight) for weight in balanced],
         "passes": options.passes,
         "flips": options.tta,
         "seed": seed,

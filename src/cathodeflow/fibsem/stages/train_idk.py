@@ -8,6 +8,7 @@ import torch
 from cathodeflow.fibsem.bundle import save_bundle
 from cathodeflow.fibsem.calibration import calibrate_output
 from cathodeflow.fibsem.idk import Pixels, choose_threshold, features, idk_probability, train_pixels
+from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.options import TrainIdk
 from cathodeflow.fibsem.phases import entropy
 from cathodeflow.fibsem.split import TRAIN, VALIDATION
@@ -58,15 +59,17 @@ def train_idk(
     torch.set_num_threads(options.threads)
     listed = read_table(table, ["image", "role"])
     store, label_volume = read_volume(logits), read_volume(labels)
-    inputs, wrong, classes = {}, {}, {}
+    inputs, wrong, classes, known = {}, {}, {}, {}
     for role in (TRAIN, VALIDATION):
         rows = np.flatnonzero(listed["role"] == role)
         found = torch.from_numpy(store[rows].compute().astype(np.float32))
         images = listed["image"].to_numpy()[rows]
         right = torch.from_numpy(label_volume[images].compute().astype(np.int64))
         inputs[role] = (found, entropy(found))
-        wrong[role], classes[role] = (found.argmax(1) != right).flatten(), right.flatten()
-    rows_of = {role: features(*values) for role, values in inputs.items()}
+        known[role] = (right != UNLABELLED).flatten()
+        wrong[role] = (found.argmax(1) != right).flatten()[known[role]]
+        classes[role] = right.flatten()[known[role]]
+    rows_of = {role: features(*values)[known[role]] for role, values in inputs.items()}
     seeded = options.model_copy(update={"seed": (options.seed or 0) + repeat})
     names = read_volume_info(logits).attributes["classes"]
 
@@ -83,7 +86,7 @@ def train_idk(
     # Calibrated like the network of `train_local`, which it is compared with.
     mlp = control.model.eval().requires_grad_(False)
     calibrate_output(mlp.layers[-1], mlp(rows_of[VALIDATION]), classes[VALIDATION])
-    probability = idk_probability(idk.model, *inputs[VALIDATION]).flatten().numpy()
+    probability = idk_probability(idk.model, *inputs[VALIDATION]).flatten()[known[VALIDATION]].numpy()
     threshold = choose_threshold(probability, wrong[VALIDATION].numpy(), options)
     save_bundle(out, {"idk": idk.model, "mlp": mlp}, {"threshold": threshold.value, "classes": names})
     for suffix in ("", ".control"):

@@ -11,6 +11,7 @@ from cathodeflow.fibsem.calibration import calibrate_output
 from cathodeflow.fibsem.curriculum import sampled_entropy
 from cathodeflow.fibsem.global_training import class_weights
 from cathodeflow.fibsem.idk import idk_probability
+from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.local import window_side
 from cathodeflow.fibsem.local_prediction import predict_local
 from cathodeflow.fibsem.local_training import LocalPixels, fit_local
@@ -98,10 +99,11 @@ def train_local(
     )  # fmt: skip
 
     def pixels(chosen: Tensor) -> LocalPixels:
-        indices = (unknown & chosen[:, None, None]).flatten().nonzero()[:, 0]
+        indices = (unknown & labelled & chosen[:, None, None]).flatten().nonzero()[:, 0]
         own = torch.from_numpy(classes.reshape(-1).astype(np.int64))[indices]
         return LocalPixels(padded, indices, own, uncertainty.flatten()[indices])
 
+    labelled = torch.from_numpy(classes != UNLABELLED)
     chosen = torch.from_numpy(training)
     train, validation = pixels(chosen), pixels(~chosen)
     weight = class_weights(train.labels, metadata["classes"]) if options.class_weights == "balanced" else None

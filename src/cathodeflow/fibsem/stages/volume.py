@@ -1,7 +1,7 @@
 """Stage: write slices and labels to chunked stores."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.fibsem.align import common, offsets, shift
+from cathodeflow.fibsem.labelled_stack import LabelImages, open_labels
+from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.options import Volume
-from cathodeflow.fibsem.preprocessing import UNLABELLED, match_labels, to_classes
-from cathodeflow.io.slices import Stack, open_stack, read_stack
+from cathodeflow.fibsem.preprocessing import blank_slices
+from cathodeflow.fibsem.voxels import used_voxel
+from cathodeflow.io.slices import Stack, is_blank, open_stack, read_stack, some
 from cathodeflow.io.streams import NewStore, write_together
 from cathodeflow.stage import Metrics, OutputStore, Source, stage
 
@@ -32,77 +35,99 @@ def volume(
     Parameters
     ----------
     images : path
-        Slices: folder, pattern, stack file or dataset.
+        Slices: folder, pattern, stack file, dataset or Zarr store.
     out : path
         Zarr store of the slices to write.
     labels : path
-        Label images: folder, pattern, stack file or dataset.
+        Label images: folder, pattern, stack file, dataset or Zarr store.
     labels_out : path
         Zarr store of the labels to write.
 
     Raises
     ------
     InputError
-        A line for every slice or label image that cannot be used.
+        A line for every kind of mistake in the slices and label images, with the images that have it.
     """
-    values = options.label_values or tuple(range(len(options.classes)))
-    if len(values) != len(options.classes):
-        raise InputError("--label-values", f"{len(values)} values", f"one for each of {len(options.classes)} classes")
-    stack = open_stack(images)
-    label_stack, own = _open_labels(labels, stack)
-    window, drift = (slice(None), slice(None)), np.zeros((stack.n_slices, 2))
+    stack = open_stack(images, options.choice())
+    found = open_labels(labels, stack, options)
+    voxel = used_voxel(stack.voxel, options, images)
+    left = blank_slices(read_stack(stack, require_finite=False)) if options.blank_slices == "leave_out" else []
+    kept = [index for index in range(stack.n_slices) if index not in set(left)]
+    if not kept:
+        raise InputError(images, "only blank slices", "images")
+    window, drift = (slice(None), slice(None)), np.zeros((len(kept), 2))
     if options.align:
-        drift = offsets(read_stack(stack), max_drift=options.max_drift).drift
+        drift = offsets(_kept_slices(stack, kept), max_drift=options.max_drift).drift
         window = common(drift, stack.shape)
-    counts, bad = np.zeros(256, np.int64), []
+    counts, blank = np.zeros(256, np.int64), []
 
     def moved(index: int, image: NDArray[Any], order: int = 1) -> NDArray[Any]:
         return (shift(image, drift[index], order=order) if options.align else image)[window][None]
 
     def blocks() -> Iterator[list[NDArray[Any]]]:
-        for index, image in enumerate(read_stack(stack)):
-            if image.min() == image.max():
-                where = f"{images}, slice {stack.names[index] or index}"
-                bad.append(InputError(where, f"the intensity {image.flat[0]:g} in every pixel", "an image"))
-            classes, label_index = np.full(image.shape, UNLABELLED, np.uint8), int(own[index])
-            if label_stack is not None and label_index >= 0:
-                where = f"{labels}, image {label_stack.names[label_index] or label_index}"
-                try:
-                    classes = to_classes(next(read_stack(label_stack, label_index, label_index + 1)), values, where)
-                except InputError as error:
-                    bad.extend(error.errors)
-                counts[:] += np.bincount(classes.ravel(), minlength=256)
+        for index, (number, image) in enumerate(zip(kept, _kept_slices(stack, kept), strict=True)):
+            if is_blank(image):
+                blank.append(number)
+            classes = found.read(number) if found else np.full(image.shape, UNLABELLED, np.uint8)
+            counts[:] += np.bincount(classes.ravel(), minlength=256)
             yield [moved(index, image), moved(index, classes, order=0)][: len(stores)]
         # All problems are reported together, and nothing is written.
+        bad = [_blank_error(images, stack, blank)] if blank else []
+        bad += found.errors() if found else []
         if bad:
             raise InputErrors.of(bad)
 
-    shape = (stack.n_slices, *moved(0, np.zeros(stack.shape, np.uint8)).shape[1:])
-    metadata: dict[str, Any] = {"attributes": {"classes": list(options.classes)}}
-    if options.pixel_nm:
-        scale = (options.slice_nm or options.pixel_nm, options.pixel_nm, options.pixel_nm)
-        metadata |= {"scale": scale, "unit": "nm"}
-    stores = [NewStore(out, shape, next(read_stack(stack, 0, 1)).dtype, metadata)]
+    shape = (len(kept), *moved(0, np.zeros(stack.shape, np.uint8)).shape[1:])
+    metadata: dict[str, Any] = {"attributes": {"classes": list(options.classes)}, **voxel.metadata}
+    stores = [NewStore(out, shape, next(read_stack(stack, 0, 1, require_finite=False)).dtype, metadata)]
     if labels_out:
         stores.append(NewStore(labels_out, shape, np.uint8, metadata))
     write_together(stores, blocks())
-    metrics: dict[str, Any] = {"slices": shape[0], "rows": shape[1], "cols": shape[2]}
-    metrics |= {"labelled_slices": int((own >= 0).sum())}
+    metrics: dict[str, Any] = {"slices": shape[0], "rows": shape[1], "cols": shape[2], **voxel.record}
+    metrics |= {"labelled_slices": len(set(kept) & set(found.labelled)) if found else 0}
     metrics |= {f"largest_drift_{axis}": float(np.abs(drift[:, k]).max()) for k, axis in enumerate(("row", "col"))}
     known = counts[: len(options.classes)]
     if known.any():
         fractions = zip(options.classes, known / known.sum(), strict=True)
         metrics |= {f"fraction_{name}": float(fraction) for name, fraction in fractions}
-    log.info("%s", ", ".join(f"{name} {value:g}" for name, value in metrics.items()))
+    metrics |= _named(stack, found, left)
+    for text in [*voxel.warnings, *_warnings(labels, metrics)]:
+        log.warning("%s", text)
+    log.info("%s", ", ".join(f"{name} {_shown(value)}" for name, value in metrics.items()))
     return Metrics(metrics)
 
 
-def _open_labels(labels: str | None, stack: Stack) -> tuple[Stack | None, NDArray[np.int64]]:
-    """Open the label images, and find that of each slice; -1 for a slice without labels."""
-    if labels is None:
-        return None, np.full(stack.n_slices, -1)
-    label_stack = open_stack(labels)
-    if label_stack.shape != stack.shape:
-        expected = "{} x {} pixels, as the slices".format(*stack.shape)
-        raise InputError(labels, "{} x {} pixels".format(*label_stack.shape), expected)
-    return label_stack, match_labels(stack.names, label_stack.names, labels)
+def _kept_slices(stack: Stack, kept: Sequence[int]) -> Iterator[NDArray[Any]]:
+    wanted = set(kept)
+    images = read_stack(stack, require_finite=False)
+    return (image for number, image in enumerate(images) if number in wanted)
+
+
+def _blank_error(images: str, stack: Stack, blank: Sequence[int]) -> InputError:
+    where = f"{images}, slices {some([stack.names[number] or str(number) for number in blank])}"
+    found = "the same value in every pixel, or values that are not finite"
+    return InputError(where, found, "images, or `blank_slices: leave_out`")
+
+
+def _named(stack: Stack, found: LabelImages | None, left: Sequence[int]) -> dict[str, str]:
+    """Names of slices that are left out, and of what has no partner, by the key of the record."""
+    names = [name or str(number) for number, name in enumerate(stack.names)]
+    lists = {"slices_left_out": [names[number] for number in left]}
+    if found is not None:
+        own = set(found.labelled)
+        lists["slices_without_labels"] = [names[number] for number in range(stack.n_slices) if number not in own]
+        lists["labels_without_slices"] = list(found.unused)
+    return {key: ", ".join(listed) for key, listed in lists.items() if listed}
+
+
+def _warnings(labels: str | None, metrics: dict[str, Any]) -> Iterator[str]:
+    if "slices_left_out" in metrics:
+        yield f"blank slices, left out: {metrics['slices_left_out']}"
+    if "slices_without_labels" in metrics:
+        yield f"{labels}: slices without labels: {metrics['slices_without_labels']}"
+    if "labels_without_slices" in metrics:
+        yield f"{labels}: label images without a slice, not used: {metrics['labels_without_slices']}"
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:g}"

@@ -14,8 +14,8 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.guard import guarded
 from cathodeflow.io.raw_format import RawFormat
 
-Content = Literal["frames", "micrograph"]
-_WANTED = {"frames": "a file of frames", "micrograph": "an image"}
+Content = Literal["frames", "micrograph", "slices"]
+_WANTED = {"frames": "a file of frames", "micrograph": "an image", "slices": "a file of slices"}
 _HEAD = 16
 
 
@@ -27,7 +27,9 @@ def formats() -> tuple[RawFormat, ...]:
 
 
 def formats_of(content: Content) -> list[RawFormat]:
-    """Return the formats for detector frames, or for micrographs."""
+    """Return the formats for detector frames, for micrographs, or for slices, which all formats may hold."""
+    if content == "slices":
+        return list(formats())
     return [known for known in formats() if getattr(known, content) is not None]
 
 
@@ -53,7 +55,7 @@ def detect_format(path: str, content: Content) -> RawFormat:
     Parameters
     ----------
     path : str
-    content : {"frames", "micrograph"}
+    content : {"frames", "micrograph", "slices"}
         Content to read from the file; formats without it are ignored.
 
     Raises
@@ -86,3 +88,18 @@ def detect_format(path: str, content: Content) -> RawFormat:
         f"{claimed.name} content, according to the suffix" if claimed else f"{', '.join(names[:-1])} or {names[-1]}"
     )
     raise InputError(path, found, expected)
+
+
+def linked_data(path: str) -> list[str]:
+    """List the files that hold the values of a header in a file of its own.
+
+    Raises
+    ------
+    InputError
+        The header cannot be read, or names a file outside its folder.
+    """
+    found = detect_format(path, "slices")
+    if found.volume is None or found.volume.linked is None:
+        return []
+    with guarded(path, f"a readable {found.name} header"):
+        return found.volume.linked(path)

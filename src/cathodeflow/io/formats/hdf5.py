@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cathodeflow.io.raw_format import FrameConditions, FrameHeader, FrameReader, RawFormat
+from cathodeflow.io.raw_format import (
+    FrameConditions,
+    FrameHeader,
+    FrameReader,
+    RawFormat,
+    VolumeHeader,
+    VolumeReader,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,15 +38,24 @@ def _header(path: str, dataset: str | None) -> FrameHeader:
 
 
 def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[Any]]:
+    return (load() for load in _deferred(path, header, indices))
+
+
+def _deferred(path: str, header: FrameHeader, indices: range) -> Iterator[Callable[[], NDArray[Any]]]:
     from cathodeflow.io.hdf5 import open_hdf5
     from cathodeflow.io.hdf5_cache import find_cache, read_cache
     from cathodeflow.io.hdf5_frames import find_stack, read_stack_frames
 
     with open_hdf5(path) as file:
         if (cache := find_cache(file, header.dataset)) is not None:
-            yield from read_cache(cache, header, path, indices)
+            for frame in read_cache(cache, header, path, indices):
+                yield partial(_same, frame)
         else:
             yield from read_stack_frames(find_stack(file, header.dataset), indices)
+
+
+def _same(frame: NDArray[Any]) -> NDArray[Any]:
+    return frame
 
 
 def _mask(path: str, header: FrameHeader, number: int) -> NDArray[np.bool_]:
@@ -60,10 +77,23 @@ def _conditions(path: str, header: FrameHeader, omega_name: str | None) -> Frame
         return hdf5_conditions(file, header.n_frames, omega_name)
 
 
+def _volume_header(path: str, dataset: str | None) -> VolumeHeader | None:
+    from cathodeflow.io.hdf5_volume import volume_header
+
+    return volume_header(path, dataset)
+
+
+def _read_volume(path: str, header: VolumeHeader, indices: Iterable[tuple[int | slice, ...]]) -> Iterator[NDArray[Any]]:
+    from cathodeflow.io.hdf5_volume import read_volume_parts
+
+    return read_volume_parts(path, header, indices)
+
+
 FORMAT = RawFormat(
     name="HDF5",
     magic=(b"\x89HDF\r\n\x1a\n",),
     suffixes=(".h5", ".hdf5", ".hdf", ".nxs", ".cxi", ".fch5"),
     has_datasets=True,
-    frames=FrameReader(_header, _read, _mask, _conditions),
+    frames=FrameReader(_header, _read, _mask, _conditions, _deferred),
+    volume=VolumeReader(_volume_header, _read_volume),
 )

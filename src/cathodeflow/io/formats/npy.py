@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.raw_format import FrameHeader, FrameReader, RawFormat
+from cathodeflow.io.raw_format import FrameHeader, FrameReader, RawFormat, VolumeHeader, VolumeReader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,4 +33,24 @@ def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[An
         yield np.array(frame.reshape(array.shape[-2:]))
 
 
-FORMAT = RawFormat(name="npy", magic=(b"\x93NUMPY",), suffixes=(".npy",), frames=FrameReader(_header, _read))
+def _volume_header(path: str, dataset: str | None) -> VolumeHeader:
+    import numpy as np
+
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return VolumeHeader(array.shape, array.dtype)
+
+
+def _read_volume(path: str, header: VolumeHeader, indices: Iterable[tuple[int | slice, ...]]) -> Iterator[NDArray[Any]]:
+    import numpy as np
+
+    for index in indices:
+        yield np.array(np.load(path, mmap_mode="r", allow_pickle=False)[index])
+
+
+FORMAT = RawFormat(
+    name="npy",
+    magic=(b"\x93NUMPY",),
+    suffixes=(".npy",),
+    frames=FrameReader(_header, _read),
+    volume=VolumeReader(_volume_header, _read_volume),
+)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.orientation import upright, upright_shape
-from cathodeflow.io.raw_format import FrameHeader, FrameReader, ImageHeader, ImageReader, RawFormat
+from cathodeflow.io.raw_format import (
+    FrameHeader,
+    FrameReader,
+    ImageHeader,
+    ImageReader,
+    RawFormat,
+    VolumeHeader,
+    VolumeReader,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,10 +90,32 @@ def _settings(path: str) -> dict[str, Any]:
     return pillow.exif_settings(path, "PNG")
 
 
+def _volume_header(path: str, dataset: str | None) -> VolumeHeader | None:
+    """Header of an image with a palette; grey and coloured ones are read as such."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path, formats=("PNG",)) as image:
+        if image.mode != "P":
+            return None
+        palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        return VolumeHeader((image.height, image.width), np.dtype(np.uint8), "yx", palette=palette)
+
+
+def _read_volume(path: str, header: VolumeHeader, indices: Iterable[tuple[int | slice, ...]]) -> Iterator[NDArray[Any]]:
+    import numpy as np
+    from PIL import Image
+
+    for index in indices:
+        with Image.open(path, formats=("PNG",)) as image:
+            yield np.asarray(image)[index]
+
+
 FORMAT = RawFormat(
     name="PNG",
     magic=(b"\x89PNG\r\n\x1a\n",),
     suffixes=(".png",),
     frames=FrameReader(_frame_header, _read_frames),
     micrograph=ImageReader(_image_header, _read_image, _settings),
+    volume=VolumeReader(_volume_header, _read_volume),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,16 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.instrument_settings import END_BYTES, parse_end, parse_tags
 from cathodeflow.io.instruments.values import as_text
 from cathodeflow.io.orientation import TAG, upright, upright_shape
-from cathodeflow.io.raw_format import FrameConditions, FrameHeader, FrameReader, ImageHeader, ImageReader, RawFormat
+from cathodeflow.io.raw_format import (
+    FrameConditions,
+    FrameHeader,
+    FrameReader,
+    ImageHeader,
+    ImageReader,
+    RawFormat,
+    VolumeHeader,
+    VolumeReader,
+)
 
 if TYPE_CHECKING:
     import tifffile
@@ -197,10 +206,31 @@ def _value(tiff: tifffile.TiffFile, tag: tifffile.TiffTag) -> Any:
     return tiff.filehandle.read(tag.valuebytecount)
 
 
+def _volume_header(path: str, dataset: str | None) -> VolumeHeader | None:
+    import tifffile
+
+    from cathodeflow.io.tiff_volume import volume_header
+
+    with tifffile.TiffFile(path) as tiff:
+        coloured = _pages(tiff, path)[0].samplesperpixel > 1
+    size = None
+    with suppress(Exception):
+        # Damaged settings of the instrument are no reason to refuse the pixels.
+        size = _settings(path).get("pixel_nm")
+    return volume_header(path, None if coloured else _frame_header(path, None), size)
+
+
+def _read_volume(path: str, header: VolumeHeader, indices: Iterable[tuple[int | slice, ...]]) -> Iterator[NDArray[Any]]:
+    from cathodeflow.io.tiff_volume import read_volume_parts
+
+    return read_volume_parts(path, header, indices)
+
+
 FORMAT = RawFormat(
     name="TIFF",
     magic=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     suffixes=(".tif", ".tiff"),
     frames=FrameReader(_frame_header, _read_frames, conditions=_conditions),
     micrograph=ImageReader(_image_header, _read_image, _settings),
+    volume=VolumeReader(_volume_header, _read_volume),
 )
