@@ -121,6 +121,6 @@ def mark_twins(table: pd.DataFrame) -> None:
             if above[best] >= 0:
                 first[row] = first[best]
                 where = same.index[row]
-                table.loc[where, "duplicate_of"] = same["name"].iat[first[row]]
+                table.loc[where, "duplicate_of"] = str(same["name"].iat[first[row]])
                 table.loc[where, "split"] = "left out"
                 table.loc[where, "likeness"] = float(alike[row, best])
