@@ -195,7 +195,15 @@ def quality(count: int, epochs: int, overlap: float, threads: int, seed: int, te
           f"{total:.0f} s, "
           f"{total / epochs:.2f} s per epoch, {100 * share:.1f} % of it making patches")  # fmt: skip
     parts = [found_peaks(tested, seed + 1, neighbours=neighbours) for neighbours in (False, True)]
-    every = Found(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in Found._fields if name != "fits"}
+    joined = {
+        label: (
+            np.concatenate([part.fits[label][0] for part in parts]),
+            np.concatenate([part.fits[label][1] for part in parts]),
+        )
+        for label in parts[0].fits
+    }
+    every = Found(fits=joined, **arrays)
     for label, peaks in zip(("isolated", "beside a neighbour", "all"), (*parts, every), strict=True):
         accuracy(label, trained, peaks)
 
@@ -203,15 +211,14 @@ def quality(count: int, epochs: int, overlap: float, threads: int, seed: int, te
 class Found(NamedTuple):
     """Peaks that the search found on a frame.
 
-    `patches` (n, 11, 11) and `counts` (n, 2) as the network takes them; `true`, `fitted` (n, 2) row and column in the
-    patch; `good` (n,) of the fits; `bound` (n,) errors of an efficient estimator [px].
+    `patches` (n, 11, 11) and `counts` (n, 2) as the network takes them; `true` (n, 2) row and column in the patch;
+    `fits` positions (n, 2), and which are good (n,), by label; `bound` (n,) errors of an efficient estimator [px].
     """
 
     patches: np.ndarray
     counts: np.ndarray
     true: np.ndarray
-    fitted: np.ndarray
-    good: np.ndarray
+    fits: dict[str, tuple[np.ndarray, np.ndarray]]
     bound: np.ndarray
 
 
@@ -223,8 +230,6 @@ def found_peaks(count: int, seed: int, *, neighbours: bool) -> Found:
     corner = np.stack(np.divmod(np.arange(across**2), across)) * CELL
     truth = np.stack([row, col]) + corner
     found = candidates(frame, FindPeaks(min_value=THRESHOLD, min_persistence=THRESHOLD))
-    fits = fit_frame(frame, found["row"], found["col"], Fit())
-    flags = flag_peaks(fits, found["row"], found["col"], Fit(), mask=np.zeros(frame.shape, bool))
     pixels = np.stack([found["row"], found["col"]], axis=1).astype(float)
     central = np.flatnonzero(found["central"])
     mine, of, _ = match(pixels[central], truth.T, max_distance=2)
@@ -232,8 +237,13 @@ def found_peaks(count: int, seed: int, *, neighbours: bool) -> Found:
     rows, cols = pixels[chosen].astype(int).T
     patches, counts = prepare_patches(frame, rows, cols, patch_size=11, min_value=THRESHOLD)
     origin = np.stack([rows, cols]) - 5
-    fitted = np.stack([fits.row, fits.col])[:, chosen] - origin
-    return Found(patches, counts, (truth[:, of] - origin).T, fitted.T, is_good(fits, flags)[chosen], bound[of])
+    fitted = {}
+    for label, options in {"fit": Fit(), "fit, rotation: auto": Fit(rotation="auto")}.items():
+        fits = fit_frame(frame, found["row"], found["col"], options)
+        flags = flag_peaks(fits, found["row"], found["col"], options, mask=np.zeros(frame.shape, bool))
+        at = np.stack([fits.row, fits.col])[:, chosen] - origin
+        fitted[label] = (at.T, is_good(fits, flags)[chosen])
+    return Found(patches, counts, (truth[:, of] - origin).T, fitted, bound[of])
 
 
 def accuracy(label: str, trained: TrainedBraggNN, peaks: Found) -> None:
@@ -241,7 +251,7 @@ def accuracy(label: str, trained: TrainedBraggNN, peaks: Found) -> None:
     patches, counts, true = peaks.patches, peaks.counts, peaks.true.T
     r, c = np.mgrid[:11, :11]
     mass = patches.sum((1, 2))
-    found = {"fit": peaks.fitted.T}
+    found = {label: at.T for label, (at, _) in peaks.fits.items()}
     found["centre of mass"] = np.stack([(patches * r).sum((1, 2)), (patches * c).sum((1, 2))]) / mass
     for path in sorted(DATA.glob("*.pth")):
         located = build_locator(
@@ -254,7 +264,9 @@ def accuracy(label: str, trained: TrainedBraggNN, peaks: Found) -> None:
     found["network, mean of 8 symmetries"] = np.stack([turned.row, turned.col])
     print(f"\nerror on {len(patches)} peaks, {label} [px]".ljust(57) + "median      mean     p95   / bound")
     rows = {"Cramer-Rao bound": peaks.bound} | {name: np.hypot(*(at - true)) for name, at in found.items()}
-    rows[f"fit, {np.mean(peaks.good):.0%} that are good"] = rows["fit"][peaks.good]
+    rows |= {
+        f"{label}, {np.mean(good):.0%} that are good": rows[label][good] for label, (_, good) in peaks.fits.items()
+    }
     for name, error in rows.items():
         print(f"{name:<52}{np.median(error):>10.4f}{error.mean():>10.4f}{np.percentile(error, 95):>8.3f}"
               f"{np.median(error) / np.median(peaks.bound):>10.2f}")  # fmt: skip

@@ -25,8 +25,10 @@ from cathodeflow.sem.model import SemNetwork, as_input, build_model
 from cathodeflow.sem.options import Crops, Train
 from cathodeflow.sem.predictions import network_outputs
 from cathodeflow.sem.training import train_network
+from cathodeflow.sem.usable_area import UsableArea
 
 CLASSES = ["333", "811"]
+AREA = UsableArea(0, 960, 0, 1280)
 B7 = "tf_efficientnet_b7"
 
 
@@ -49,7 +51,7 @@ def write_images(folder: Path) -> pd.DataFrame:
         Image.fromarray(coarse).resize((1280, 960), Image.Resampling.BICUBIC).save(path, quality=90)
         split = "train" if number < 8 else "validation" if number < 10 else "test"
         rows.append({"name": str(path), "label": CLASSES[number % 2], "split": split, "rows": 960, "cols": 1280})
-    return pd.DataFrame(rows).assign(bar_rows=0, pixel_nm=np.nan)
+    return pd.DataFrame(rows).assign(**AREA._asdict(), pixel_nm=np.nan)
 
 
 def waiting(folder: Path, images: pd.DataFrame) -> None:
@@ -67,7 +69,7 @@ def waiting(folder: Path, images: pd.DataFrame) -> None:
 
 def whole_image(images: pd.DataFrame) -> None:
     network = build_model(CLASSES, Train()).eval()
-    tiles = cut_tiles(read_micrograph(images["name"][0]), pixels=448, side=224, margin=1, overlap=0.25, bar_rows=0)
+    tiles = cut_tiles(read_micrograph(images["name"][0]), pixels=448, side=224, margin=1, overlap=0.25, area=AREA)
     crops = tiles.crops
     together = seconds(lambda: network_outputs(network, crops, batch_size=len(crops), device="cpu"))
     apart = seconds(

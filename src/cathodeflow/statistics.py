@@ -58,6 +58,7 @@ def resampled_limits(
     samples: int,
     confidence: float,
     rng: np.random.Generator,
+    unbiased: NDArray[np.floating] | None = None,
 ) -> Float64:
     """Return confidence limits of figures by resampling units within each stratum.
 
@@ -75,6 +76,9 @@ def resampled_limits(
     confidence : float
         Confidence level of the intervals.
     rng : Generator
+    unbiased : (d,), optional
+        Values of figures that resampling moves, such as calibration errors, which further noise increases: their limits
+        are shifted so that the median of the samples has this value. NaN leaves the limits of a figure.
 
     Returns
     -------
@@ -94,6 +98,9 @@ def resampled_limits(
     limits = np.full((values.shape[1], 2), np.nan)
     ends = [(1 - confidence) / 2, (1 + confidence) / 2]
     limits[known] = np.nanquantile(values[:, known], ends, axis=0).T
+    if unbiased is not None:
+        moved = known & np.isfinite(unbiased)
+        limits[moved] += (np.asarray(unbiased)[moved] - np.nanmedian(values[:, moved], axis=0))[:, None]
     return limits
 
 

@@ -43,7 +43,7 @@ def images():
                 "deviation": grey.std() / 255,
                 "thumbnail": np.rint(shrink(grey, 4)).astype(np.uint8),
                 "histogram": intensity_histogram(grey, 32),
-                "bar": bar_thumbnail(image, BAR_ROWS, 64),
+                "bar": bar_thumbnail(image[-BAR_ROWS:], 64),
             }
         )
     return pd.DataFrame(rows).assign(session=None, duplicate_of=None)

@@ -148,8 +148,14 @@ def test_what_is_no_flat_panel_of_hexrd_is_refused(tmp_path: Path) -> None:
     assert "a cylindrical detector" in refused(
         instrument([0.0] * 3, [0.0, 0.0, -1.0], detector_type="cylindrical", radius=50.0)
     )
-    bent = {"function_name": "GE_41RT", "parameters": [1e-4, 0, 0, 2, 2, 2]}
-    assert "distortion GE_41RT" in refused(instrument([0.0] * 3, [0.0, 0.0, -1.0], distortion=bent))
+    for function, parameters, message in (
+        ("Barrel", [1e-4], "distortion: found function_name Barrel, expected one of GE_41RT"),
+        ("GE_41RT", [1e-4, 0, 0, 2, 2], "parameters = [0.0001, 0.0, 0.0, 2.0, 2.0], expected 6 finite numbers"),
+        ("GE_41RT", [1e-4, 0, 0, 2, -2, 2], "powers of the radius [2.0, -2.0, 2.0]"),
+        ("Dexela_2923_quad", [0, 1, 1, 0, 1, 1], "which map the panel to a line"),
+    ):
+        bent = {"function_name": function, "parameters": parameters}
+        assert message in refused(instrument([0.0] * 3, [0.0, 0.0, -1.0], distortion=bent))
     assert "no detector ff2" in refused(whole, detector="ff2")
     assert "expected (300, 200), as the raw frames" in refused(whole, shape=(300, 200))
     assert "whose plane contains the sample" in refused(instrument([0.0] * 3, [0.0] * 3))
@@ -250,6 +256,7 @@ def test_a_beam_along_another_direction_changes_the_angles() -> None:
     [
         ("a.poni", "Distance: far\n", "Distance far"),
         ("a.poni", "poni_version: 2\nDetector_config: {nothing\n", "Detector_config {nothing"),
+        ("a.poni", 'Detector_config: {"splineFile": "halccd.spline"}\n', "a detector described by halccd.spline"),
         ("a.yml", "beam: {}\n", "no detectors"),
         ("a.txt", "x\n", "suffix .txt"),
         ("a.nxs", "\x89HDF\r\n", "suffix .nxs"),

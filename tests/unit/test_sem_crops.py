@@ -14,8 +14,9 @@ from cathodeflow.io.volumes import manifest_path, read_volume, write_volume
 from cathodeflow.sem.cropping import cut_crops, plan_crops
 from cathodeflow.sem.options import Crops
 from cathodeflow.sem.resample import shrink, to_uint8
+from cathodeflow.sem.usable_area import UsableArea
 
-SIZE = {"rows": 120, "cols": 160, "bar_rows": 10}
+SIZE = {"rows": 120, "cols": 160}
 
 GEOMETRY = {"pixels": 40, "side": 20, "margin": 1, "pixel_nm": None}
 
@@ -29,7 +30,12 @@ def originals(train=4, validation=2, test=2, labels=("333", "811"), **columns):
             for k, split in enumerate(splits)
         ]
     )
-    return table.assign(**({"pixel_nm": np.nan} | SIZE | columns))
+    table = table.assign(**({"pixel_nm": np.nan, "bar_rows": 10, "bar_side": "bottom"} | SIZE | columns))
+    areas = [
+        UsableArea.beside_bar(*at)
+        for at in zip(table[["rows", "cols"]].to_numpy(), table.pop("bar_rows"), table.pop("bar_side"), strict=True)
+    ]
+    return table.assign(**dict(zip(UsableArea._fields, np.array(areas).T, strict=True)))
 
 
 def plan(table=None, **options):
@@ -92,6 +98,16 @@ def test_places_reach_every_pixel_above_the_margin_and_none_below():
     assert np.abs(share - 0.25).max() < 0.02
     without_bar = plan(originals(bar_rows=0), size=20000, margin=3)
     assert (without_bar["row"] + without_bar["rows"]).max() == 120
+
+
+@pytest.mark.parametrize(
+    ("side", "rows", "cols"),
+    [("top", (13, 120), (0, 160)), ("left", (0, 120), (13, 160)), ("right", (0, 120), (0, 160 - 13))],
+)
+def test_crops_keep_off_a_bar_at_any_side(side, rows, cols):
+    crops = plan(originals(bar_side=side), size=20000, margin=3)
+    for axis, (first, end) in (("row", rows), ("col", cols)):
+        assert (crops[axis].min(), (crops[axis] + crops[axis + "s"]).max()) == (first, end)
 
 
 def test_places_follow_from_seed_and_name_alone():
@@ -167,7 +183,7 @@ def test_without_room_the_image_that_lacks_most_is_named():
 
 def test_images_smaller_than_a_crop_are_named():
     table = originals()
-    table.loc[[0, 3], "rows"] = 50
+    table.loc[[0, 3], ["rows", "row1"]] = [50, 40]
     with pytest.raises(InputError) as caught:
         plan(table)
     assert str(caught.value).splitlines() == [
@@ -241,16 +257,16 @@ def test_shrinking_large_images_does_not_overflow():
 
 def test_eight_bits_stay_and_sixteen_are_scaled_without_the_bar():
     image = np.random.default_rng(2).integers(0, 256, (100, 100), dtype=np.uint8)
-    np.testing.assert_array_equal(to_uint8(image, bar_rows=0), image)
+    np.testing.assert_array_equal(to_uint8(image), image)
     wide = image.astype(np.uint16) * 50 + 3000
     bar = np.full((30, 100), 65535, np.uint16)
-    scaled = to_uint8(np.concatenate([wide, bar]), bar_rows=30)
+    scaled = to_uint8(np.concatenate([wide, bar]), area=UsableArea(0, 100, 0, 100))
     assert scaled.dtype == np.uint8
     assert np.abs(scaled[:100].astype(int) - image).max() <= 1 and (scaled[100:] == 255).all()
     # One hot pixel does not take the contrast away.
     wide[50, 50] = 65535
-    assert np.abs(np.delete(to_uint8(wide, bar_rows=0).astype(int) - image, 5050)).max() <= 1
-    assert not to_uint8(np.full((5, 5), 700, np.uint16), bar_rows=0).any()
+    assert np.abs(np.delete(to_uint8(wide).astype(int) - image, 5050)).max() <= 1
+    assert not to_uint8(np.full((5, 5), 700, np.uint16)).any()
 
 
 def test_a_store_of_crops_is_read_with_its_table(tmp_path):

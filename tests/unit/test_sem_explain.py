@@ -9,6 +9,7 @@ from cathodeflow.sem.gradcam import activation_maps, choose_crops, choose_origin
 from cathodeflow.sem.image_predictions import Tiles, cut_tiles
 from cathodeflow.sem.model import SemNetwork
 from cathodeflow.sem.options import Train
+from cathodeflow.sem.usable_area import UsableArea
 
 METHODS = ["gradcam", "gradcam++"]
 
@@ -99,14 +100,14 @@ def test_a_map_over_the_whole_image_follows_the_image_and_shows_no_tiles():
     image = np.full((72, 110), 128, np.uint8)
     image[60:] = 0
     image[30:42, 70:86] = 250
-    tiles = cut_tiles(image, pixels=32, side=32, overlap=0.5, margin=0, bar_rows=12)
+    tiles = cut_tiles(image, pixels=32, side=32, overlap=0.5, margin=0, area=UsableArea(0, 60, 0, 110))
     found = whole_map(network(), tiles, 1, method="gradcam", device="cpu")
     assert found.shape == (60, 110)
     assert 30 <= np.unravel_index(found.argmax(), found.shape)[0] < 42
     inside = found[32:40, 72:84].mean()
     assert inside > 10 * found[:20].mean() and inside > 10 * found[:, :50].mean()
     # Tiles of the same grey have the same map everywhere, up to the edges.
-    flat = Tiles(np.full((4, 32, 32), 200, np.uint8), np.array([[0, 0], [0, 18], [9, 0], [9, 18]]), (32, 32), 0)
+    flat = Tiles(np.full((4, 32, 32), 200, np.uint8), np.array([[0, 0], [0, 18], [9, 0], [9, 18]]), (32, 32))
     even = whole_map(network(), flat, 1, method="gradcam", device="cpu")
     assert even.shape == (41, 50)
     np.testing.assert_allclose(even, even[0, 0], rtol=1e-5)

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from datetime import datetime
@@ -10,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from cathodeflow import sem
 from cathodeflow.errors import InputError
 from cathodeflow.io.image_lists import image_files, raw_files
 from cathodeflow.io.tables import read_table, write_table
@@ -209,7 +211,7 @@ def test_images_unlike_their_class_are_told(folders: Path) -> None:
 
 def test_a_given_bar_is_taken_and_must_leave_something(folders: Path) -> None:
     assert index_of(folders, bar_rows=11)["bar_rows"].unique().tolist() == [11]
-    with pytest.raises(InputError, match="found 48 rows, expected more than the 48 rows of the bar"):
+    with pytest.raises(InputError, match="bar_rows of 48, expected 0 to 47 of 48 rows"):
         index_of(folders, bar_rows=48)
 
 
@@ -315,3 +317,25 @@ def test_simulated_files_are_named_as_they_are_written() -> None:
 def test_listing_raw_files_is_light() -> None:
     code = "import sys, cathodeflow.io.image_lists, cathodeflow.sem.data_sets; print([m for m in ('numpy', 'pandas', 'tifffile', 'torch') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_name_that_is_no_utf_8_loses_that_image_alone(folders: Path, tmp_path: Path) -> None:
+    """As of archives unpacked on another system."""
+    os.rename(folders / "333" / "i_0.png", os.fsencode(folders / "333") + b"/i_\xe4.png")
+    (folders / "333" / "i_9.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"i_\\xe4.png: found a name that is not in UTF-8"):
+        sem.index(folders, out=tmp_path / "x.parquet", sample="s")
+    options = sem.Index(on_bad_file="skip", min_images=1)
+    found = sem.index(folders, out=tmp_path / "x.parquet", readable=tmp_path / "x.csv", sample="s", options=options)
+    assert found["images_left_out"] == 2 and found["images"] >= 3
+    listed = pd.read_csv(tmp_path / "x.csv")
+    problems = listed.loc[listed["problem"].notna(), "image"]
+    assert [Path(name).name for name in problems] == ["i_\\xe4.png", "i_9.png"]
+
+
+def test_the_option_that_leaves_unusable_images_out_is_named(folders: Path, tmp_path: Path) -> None:
+    (folders / "333" / "i_0.png").write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        sem.index(folders, out=tmp_path / "x.parquet", sample="s")
+    lines = str(caught.value).splitlines()
+    assert "i_0.png" in lines[0] and "sem.index.on_bad_file: skip" in lines[-1]

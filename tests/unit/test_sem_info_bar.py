@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from cathodeflow.errors import InputError
-from cathodeflow.sem.info_bar import crop_bar, find_info_bar
+from cathodeflow.sem.info_bar import bar_of, find_info_bar
 
 Grey = NDArray[np.uint8]
 ROWS, COLS = 480, 640
@@ -96,9 +96,79 @@ def test_tiny_and_even_images_have_no_bar(shape: tuple[int, int]) -> None:
     assert find_info_bar(np.full(shape, 7, np.uint8)) == 0
 
 
-def test_the_bar_is_cut_off_and_something_must_be_left() -> None:
-    image = particles(rows=20)
-    assert np.array_equal(crop_bar(image, 5), image[:15])
-    assert np.array_equal(crop_bar(image, 0), image)
-    with pytest.raises(InputError, match="found 20"):
-        crop_bar(image, 20)
+SIDES = {
+    "bottom": lambda image: image,
+    "top": lambda image: image[::-1],
+    "left": lambda image: np.rot90(image, -1),
+    "right": np.rot90,
+}
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("ground", [0, 255, 110])
+def test_a_bar_is_found_at_any_side_and_the_rest_is_usable(side: str, ground: int) -> None:
+    image = SIDES[side](with_bar(particles(), 48, ground, 255 - ground))
+    found = bar_of(image, {}, None, "auto")
+    assert found == (48, side, "image")
+    area = found.area(image.shape)
+    assert np.array_equal(area.of(image), SIDES[side](particles()[:-48]))
+    assert area.bar(image).size == 48 * COLS and area.bar(image).shape[0] == 48
+
+
+@pytest.mark.parametrize("quality", [90, 75, 50])
+@pytest.mark.parametrize("side", SIDES)
+def test_small_text_that_jpeg_smears_over_the_bar_does_not_hide_it(side: str, quality: int) -> None:
+    """Bar of 32 rows with two lines of small text, as in images shrunk to 640 x 480."""
+    found = bar_of(jpeg(SIDES[side](with_bar(particles(), 32, 0, 255)), quality), {}, None, "auto")
+    assert found.side == side and abs(found.rows - 32) <= 1
+
+
+@pytest.mark.parametrize(("along", "across"), [(30, 0), (-60, 0), (0, 12), (40, 12)])
+def test_the_background_of_a_bar_may_have_a_gradient(along: int, across: int) -> None:
+    image = with_bar(particles(), 60, 60, 255)
+    ramp = along * np.linspace(0, 1, COLS) + across * np.linspace(0, 1, 60)[:, None] + max(0, -along) * 0.9
+    image[-60:] = np.clip(image[-60:] + ramp, 0, 255)
+    assert find_info_bar(image) == 60
+
+
+def test_a_table_with_lines_that_do_not_span_the_bar_is_one_bar() -> None:
+    """As of TESCAN: three rows of text of 40 px with lines between them, beside a logo."""
+    image = with_bar(particles(), 120, 0, 255)
+    image[-120:] = 0
+    for top in (120, 80, 40):
+        image[-top : -top + 2, : 3 * COLS // 4] = 255
+        image[-top + 12 : -top + 26, 10:300:3] = 220
+    assert find_info_bar(image) == 120 and find_info_bar(jpeg(image, 75)) in (119, 120, 121)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_text_and_scale_bar_in_the_picture_are_no_bar(side: str) -> None:
+    image = Image.fromarray(particles())
+    draw = ImageDraw.Draw(image)
+    draw.text((8, ROWS - 20), "SU8000 5.0kV x500 SE", 255)
+    draw.rectangle((400, ROWS - 30, 600, ROWS - 22), fill=255)
+    assert bar_of(SIDES[side](np.asarray(image)), {}, None, "auto") == (0, "none", "image")
+
+
+def test_particles_beside_an_empty_margin_are_no_bar() -> None:
+    """Single particles on black never make a straight edge; only where the picture itself ends is one."""
+    row, col = np.mgrid[:ROWS, :COLS]
+    for seed in range(6):
+        generator, image = np.random.default_rng(seed), np.zeros((ROWS, COLS), np.uint8)
+        for _ in range(60):
+            centre, radius = generator.uniform(40, (ROWS - 40, COLS - 40)), generator.uniform(5, 30)
+            image[(row - centre[0]) ** 2 + (col - centre[1]) ** 2 < radius**2] = 150
+        assert [find_info_bar(image, side) for side in ("top", "left", "right")] == [0, 0, 0]
+
+
+def test_the_user_counts_before_the_instrument_and_that_before_the_image() -> None:
+    image = with_bar(particles(), 48, 0, 255)
+    assert bar_of(image, {"bar_rows": 40}, None, "auto") == (40, "bottom", "instrument")
+    # A black lower part of the picture, where the instrument says that there is no bar.
+    assert bar_of(image, {"bar_rows": 0}, None, "auto") == (0, "none", "instrument")
+    assert bar_of(image, {"bar_rows": 40}, 30, "auto") == (30, "bottom", "option")
+    assert bar_of(image, {"bar_rows": 40}, 30, "left") == (30, "left", "option")
+    assert bar_of(image, {"bar_rows": 40}, None, "none") == (0, "none", "option")
+    assert bar_of(image, {"bar_rows": 40}, None, "top") == (0, "none", "image")
+    with pytest.raises(InputError, match=r"found 640, expected 0 to 639 of 640 columns"):
+        bar_of(image, {}, 640, "right")

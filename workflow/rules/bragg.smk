@@ -167,7 +167,7 @@ rule bragg_find_peaks:
         benchmarks("bragg.find_peaks", "{scan}")
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: shared(2, SCANS)
     resources:
         **resources("bragg.find_peaks", mem_mb=2000, runtime=60),
     params:
@@ -191,7 +191,7 @@ rule bragg_fit:
         benchmarks("bragg.fit", "{scan}")
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: shared(8, SCANS)
     resources:
         **resources("bragg.fit", mem_mb=2000, runtime=60),
     params:
@@ -219,7 +219,7 @@ rule bragg_measure:
         scan=only(ONE_PASS),
     conda:
         ENVIRONMENT
-    threads: 4
+    threads: shared(4, SCANS)
     resources:
         **resources("bragg.measure", mem_mb=3000, runtime=60),
     params:
@@ -305,7 +305,7 @@ rule bragg_locate:
         benchmarks("bragg.locate", "{scan}")
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: shared(2, SCANS)
     resources:
         **resources("bragg.locate", mem_mb=2000, runtime=60),
         gpu=gpus("bragg.locate"),

@@ -173,6 +173,16 @@ def resources(stage, *, mem_mb, runtime):
     return dict(mem_mb=lambda wildcards, attempt: asked * attempt, runtime=CONFIG.cluster.runtime.get(stage, runtime))
 
 
+def shared(most, jobs):
+    """Threads of each of several like jobs: on this machine they run beside each other rather than one after another.
+
+    Results do not depend on them.
+    """
+    # Asked when the job is made, as the executor is not known before.
+    cores = lambda: workflow.resource_settings.cores if workflow.local_exec else None
+    return lambda wildcards: max(1, min(most, (cores() or most * len(jobs)) // len(jobs)))
+
+
 def command(words, sample=None):
     """Shell command of a stage; with a `sample` it writes its record to the output `record`."""
     record = f" --sample {sample} --record {{output.record}}" if sample else ""

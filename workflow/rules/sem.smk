@@ -2,7 +2,9 @@ include: "sem_common.smk"
 
 
 # All files that are kept, so that deleted ones are made again.
-TARGETS += expand("results/sem/{set}/{file}", set=LABELLED, file=["index.parquet", "index.csv", "index.json"])
+TARGETS += expand(
+    "results/sem/{set}/{file}", set=[*LABELLED, *TESTED], file=["index.parquet", "index.csv", "index.json"]
+)
 if LABELLED:
     TARGETS += expand(
         "results/sem/pooled/{file}",
@@ -37,6 +39,12 @@ TARGETS += expand(
         *(f"{figure}.png" for figure in SEM_FIGURES),
         *(f"map_{number}.png" for number in SEM_MAPS),
     ],
+)
+TARGETS += expand(
+    "results/sem/{set}/{version}/{file}",
+    set=TESTED,
+    version=PREDICTORS,
+    file=["predictions.csv", "predictions_crops.csv", "metrics.csv", "calibration.csv", "test.json"],
 )
 TARGETS += expand(
     "results/sem/{set}/{file}",
@@ -238,6 +246,41 @@ rule sem_test:
             "sem test {input.model} results/sem/pooled/crops.zarr --out {output.images} --crops-table {output.crops}"
             " --metrics-table {output.metrics} --calibration {output.calibration}",
             "{wildcards.version}",
+        )
+
+
+rule sem_test_set:
+    input:
+        table="results/sem/{set}/index.parquet",
+        raw=lambda wildcards: sem_raw([wildcards.set]),
+        model=lambda wildcards: stored([sem_model(wildcards.version)]),
+    output:
+        images="results/sem/{set}/{version}/predictions.csv",
+        crops="results/sem/{set}/{version}/predictions_crops.csv",
+        metrics="results/sem/{set}/{version}/metrics.csv",
+        calibration="results/sem/{set}/{version}/calibration.csv",
+        record="results/sem/{set}/{version}/test.json",
+    log:
+        logs("sem.test", "{set}/{version}"),
+    benchmark:
+        benchmarks("sem.test", "{set}/{version}")
+    conda:
+        ENVIRONMENT
+    threads: SEM.test.threads
+    resources:
+        **resources("sem.test", mem_mb=4000, runtime=60),
+        gpu=gpus("sem.test"),
+    params:
+        **stage_params("sem.test"),
+        contents=lambda wildcards: sem_contents(wildcards.set),
+        sheet=not_compared(lambda wildcards: SEM.samples),
+    message:
+        "Testing the SEM network {wildcards.version} on the images of data set {wildcards.set}"
+    shell:
+        command(
+            "sem test {input.model} {input.table} --out {output.images} --crops-table {output.crops}"
+            " --metrics-table {output.metrics} --calibration {output.calibration} --sheet {params.sheet:q}",
+            "{wildcards.set}/{wildcards.version}",
         )
 
 

@@ -6,6 +6,8 @@ SEM = CONFIG.sem
 SETS = SAMPLES["sem"]
 LABELLED = [name for name, data_set in SETS.items() if data_set.role == "train"]
 UNLABELLED = [name for name, data_set in SETS.items() if data_set.role == "predict"]
+# Labelled images on which the networks are tested only.
+TESTED = [name for name, data_set in SETS.items() if data_set.role == "test"]
 # Networks that are trained here, and those that classify images without labels.
 VERSIONS = list(SEM.networks) if LABELLED else []
 PREDICTORS = VERSIONS if SEM.predict.model is None else ["given"]
@@ -27,13 +29,13 @@ def sem_images(name):
 
 def sem_simulated(name):
     """Files that a simulated data set consists of."""
-    list_files = sem_data_sets.simulated_files if SETS[name].role == "train" else sem_data_sets.unlabelled_files
+    list_files = sem_data_sets.simulated_files if SETS[name].role != "predict" else sem_data_sets.unlabelled_files
     return list_files(f"results/raw/sem/{name}", SEM.simulate)
 
 
 def sem_raw(names):
     """Raw files of data sets that Snakemake follows."""
-    files = [sem_simulated(name) if SETS[name].simulated else raw_files(SETS[name].images) for name in names]
+    files = [sem_simulated(name) if SETS[name].simulated else raw_files(SETS[name].images, []) for name in names]
     return stored([file for group in files for file in group])
 
 
@@ -42,7 +44,7 @@ def sem_contents(*names):
     """Contents of data sets, in which the names of class folders count too."""
     given = [name for name in names if not SETS[name].simulated]
     sources = {name: SETS[name].images for name in given}
-    return contents(**{name: (source, raw_files(source), root(source)) for name, source in sources.items()})
+    return contents(**{name: (source, raw_files(source, []), root(source)) for name, source in sources.items()})
 
 
 def sem_train_options(version):

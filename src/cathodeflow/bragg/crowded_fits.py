@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
 from cathodeflow.bragg.joint_fits import JointFits, fit_jointly, second_starts
+from cathodeflow.bragg.least_squares import PER_PEAK
 from cathodeflow.bragg.options import Fit
 from cathodeflow.bragg.profiles import MODELS, profile
 
@@ -132,8 +133,8 @@ def _take(result: Floats, joint: JointFits, number: int, place: int, centre: Flo
     """Write one peak of a joint fit as a result of `least_squares.fit_all`."""
     peak, error = joint.peaks[number, place], joint.errors[number, place]
     result[:2], result[2], result[3] = centre, peak[2], joint.background[number]
-    result[4:7] = peak[3:]
-    result[7:10], result[10], result[11:14] = error[:3], joint.background_err[number], error[3:]
+    result[4:7] = peak[3:PER_PEAK]
+    result[7:10], result[10], result[11:14] = error[:3], joint.background_err[number], error[3:PER_PEAK]
     result[14], result[15] = joint.chi2[number], 1
 
 
@@ -186,6 +187,17 @@ def _add_second(crowd: Crowd, options: Fit, partners: Floats) -> None:
     logs = np.log(one / np.where(windows > 0, windows, 1))
     before = np.where(valid, one - windows - windows * logs, 0).sum(axis=(1, 2))
     gaussian = options.model == "gaussian"
+    parameters = np.full(len(index), MODELS[options.model])
+    if options.rotation == "auto":
+        turned = np.concatenate([peaks, np.zeros((len(peaks), 1))], axis=1)[:, None]
+        single = fit_jointly(windows, known, turned, shown[:, 3], gaussian=gaussian)
+        gains = 2 * (before - single.deviance) / np.maximum(single.chi2, 1)
+        taken = single.converged & (gains > np.log(np.maximum(single.pixels, 1)))
+        taken &= np.abs(single.peaks[:, 0, :2] - peaks[:, :2]).max(axis=1) < _FURTHEST
+        for case in np.flatnonzero(taken).tolist():
+            _take(crowd.results[index[case]], single, case, 0, single.peaks[case, 0, :2] + corner[case])
+        # Two peaks must then be better than the turned one.
+        before, parameters = np.where(taken, single.deviance, before), parameters + taken
     starts = np.concatenate(second_starts(windows - known, one - known, peaks))
     twice, of_both = np.concatenate([windows, windows]), np.concatenate([known, known])
     joint = fit_jointly(twice, of_both, starts, np.tile(shown[:, 3], 2), gaussian=gaussian)
@@ -198,7 +210,7 @@ def _add_second(crowd: Crowd, options: Fit, partners: Floats) -> None:
         # Bayesian information criterion, with the deviance scaled by chi-square as for a quasi-likelihood.
         case = number % len(index)
         gain = 2 * (before[case] - joint.deviance[number]) / max(float(joint.chi2[number]), 1.0)
-        if gain < (MODELS[options.model] - 1) * np.log(pixels):
+        if gain < (2 * MODELS[options.model] - 1 - parameters[case]) * np.log(pixels):
             continue
         if np.hypot(*(two[0, :2] - two[1, :2])) < _APART or two[:, 2].min() < _FRACTION * two[:, 2].max():
             continue

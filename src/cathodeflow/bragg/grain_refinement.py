@@ -15,10 +15,12 @@ from scipy.optimize import brentq
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from cathodeflow.bragg.detector_positions import frame_pixels
 from cathodeflow.bragg.grain_indexing import Crystal
 from cathodeflow.bragg.grain_model import Fitted, Grain, fit_grain, reciprocal
 from cathodeflow.bragg.reflections import FreeCell
 from cathodeflow.bragg.rotation_scans import RotationScan, detector_positions, diffraction_angles
+from cathodeflow.io.detector_geometry import DetectorGeometry
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -63,14 +65,19 @@ class SeenRegion(NamedTuple):
         Angles of the frames [deg].
     step : float
         Range of one frame [deg].
+    geometry : DetectorGeometry, optional
+        Where its modules are, and their distortion. Default: the frame is one flat detector.
     """
 
     shape: tuple[int, int]
     omega: Floats
     step: float
+    geometry: DetectorGeometry | None = None
 
     def contains(self, row: Floats, col: Floats, omega: Floats) -> Bools:
-        """Return which spots lie on the detector and within the range of rotation."""
+        """Return which spots, at pixels of a flat detector, are on the frame and within the range of rotation."""
+        if self.geometry is not None:
+            row, col = frame_pixels(self.geometry, row, col)
         with np.errstate(invalid="ignore"):
             on = (row > -0.5) & (row < self.shape[0] - 0.5) & (col > -0.5) & (col < self.shape[1] - 0.5)
         angles = np.unique(np.mod(self.omega, 360.0))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from cathodeflow.bragg.least_squares import LN2, PER_PEAK, maximise_jointly
+from cathodeflow.bragg.least_squares import LN2, PER_PEAK, PER_TURNED_PEAK, maximise_jointly
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -14,12 +14,15 @@ Bools = NDArray[np.bool_]
 _ITERATIONS = 40
 _TOLERANCE = 0.05
 _NARROWEST = 0.8
+# At a skew of 1 an ellipse becomes a line.
+_MOST_TURNED = 0.95
 
 
 class JointFits(NamedTuple):
     """Joint fits, one entry each.
 
-    `peaks`, `errors` : (n, m, 6) centre [px], amplitude [photons], full widths [px], mixing of each peak.
+    `peaks`, `errors` : (n, m, 6 or 7) centre [px], amplitude [photons], full widths [px], mixing, and perhaps skew of
+    each peak.
     `background`, `background_err` : (n,) [photons/px]. `deviance` : (n,) half the Poisson deviance.
     `chi2` : (n,) reduced. `pixels` : (n,) in the fit. `converged` : (n,) bool.
     """
@@ -46,21 +49,24 @@ def fit_jointly(windows: Floats, known: Floats, starts: Floats, background: Floa
         Counts plus variance of their other noise [photons]; NaN where a pixel is left out.
     known : (n, size, size) float64
         Known intensity, variance included [photons/px].
-    starts : (n, m, 6) float64
-        Centres in window pixels.
+    starts : (n, m, 6) or (n, m, 7) float64
+        Centres in window pixels. With a seventh parameter, the ellipses may be turned: its `skew` is that of the
+        exponent 4 (u^2 + v^2 + 2 skew u v), u and v the distances in full widths, so the widths are those along lines
+        through the centre.
     background : (n,) float64
         Start value [photons/px].
     gaussian : bool
         Hold the mixing at 0.
     """
     n, size = windows.shape[:2]
-    m = starts.shape[1]
+    m, per_peak = starts.shape[1:]
     x = np.concatenate([background[:, None], starts.reshape(n, -1)], axis=1)
-    low = np.concatenate([[0], np.tile(np.array([-0.5, -0.5, 0, _NARROWEST, _NARROWEST, 0]), m)])
-    wide = [size - 0.5, size - 0.5, np.inf, 2.0 * size, 2.0 * size, 0.0 if gaussian else 1.0]
+    narrow = [-0.5, -0.5, 0, _NARROWEST, _NARROWEST, 0, -_MOST_TURNED][:per_peak]
+    wide = [size - 0.5, size - 0.5, np.inf, 2.0 * size, 2.0 * size, 0.0 if gaussian else 1.0, _MOST_TURNED][:per_peak]
+    low = np.concatenate([[0], np.tile(np.array(narrow), m)])
     high = np.concatenate([[np.inf], np.tile(np.array(wide), m)])
     deviance, converged = np.zeros(n), np.zeros(n, bool)
-    maximise_jointly(windows, known, x, low, high, _ITERATIONS, _TOLERANCE, deviance, converged)
+    maximise_jointly(windows, known, x, low, high, per_peak, _ITERATIONS, _TOLERANCE, deviance, converged)
     counts, extra = windows.reshape(n, -1), known.reshape(n, -1)
     valid = np.isfinite(counts) & np.isfinite(extra)
     counts, extra = np.where(valid, counts, 0), np.where(valid, extra, 1)
@@ -78,11 +84,12 @@ def _finished(
     m: int,
     gaussian: bool,
 ) -> JointFits:
+    per_peak = (x.shape[1] - 1) // m
     model, slopes = _model(x, size, m)
     expected = model + extra
     fisher = _fisher(expected, slopes, valid)
     fixed = np.zeros(x.shape, bool)
-    fixed[:, 6::PER_PEAK] = gaussian
+    fixed[:, 6::per_peak] = gaussian
     errors = np.full(x.shape, np.nan)
     covariance, solved = _inverse(fisher, fixed)
     diagonal = np.einsum("nii->ni", covariance)
@@ -92,8 +99,8 @@ def _finished(
     residual = np.where(valid, (counts - expected) ** 2 / expected, 0).sum(axis=1)
     chi2 = residual / np.maximum(pixels - x.shape[1] + fixed.sum(axis=1), 1)
     converged = converged & np.isfinite(errors).all(axis=1) & (pixels > x.shape[1])
-    converged &= (x[:, 3::PER_PEAK] > 0).all(axis=1)
-    peaks, of_peaks = (values[:, 1:].reshape(len(x), m, PER_PEAK) for values in (x, errors))
+    converged &= (x[:, 3::per_peak] > 0).all(axis=1)
+    peaks, of_peaks = (values[:, 1:].reshape(len(x), m, per_peak) for values in (x, errors))
     return JointFits(peaks, of_peaks, x[:, 0], errors[:, 0], deviance, chi2, pixels.astype(np.float64), converged)
 
 
@@ -103,18 +110,20 @@ def _model(x: Floats, size: int, m: int) -> tuple[Floats, Floats]:
     rows, cols = np.repeat(axis, size), np.tile(axis, size)
     total = np.repeat(x[:, :1], size * size, axis=1)
     slopes = np.ones((len(x), size * size, x.shape[1]))
+    per_peak = (x.shape[1] - 1) // m
     for peak in range(m):
-        first = 1 + PER_PEAK * peak
+        first = 1 + per_peak * peak
         row, col, amplitude, per_row, per_col, mixing = (x[:, first + i, None] for i in range(PER_PEAK))
         u, v = (rows - row) / per_row, (cols - col) / per_col
-        q = 4 * (u * u + v * v)
+        skew = x[:, first + 6, None] if per_peak == PER_TURNED_PEAK else 0.0
+        q = 4 * (u * u + v * v + 2 * skew * u * v)
         lorentz, gauss = 1 / (1 + q), np.exp2(-q)
         shape = mixing * lorentz + (1 - mixing) * gauss
         total += amplitude * shape
         slope = 8 * amplitude * (mixing * lorentz**2 + (1 - mixing) * LN2 * gauss)
-        by_row, by_col = slope * u / per_row, slope * v / per_col
-        of_peak = (by_row, by_col, shape, by_row * u, by_col * v, amplitude * (lorentz - gauss))
-        for i, values in enumerate(of_peak):
+        by_row, by_col = slope * (u + skew * v) / per_row, slope * (v + skew * u) / per_col
+        of_peak = (by_row, by_col, shape, by_row * u, by_col * v, amplitude * (lorentz - gauss), -slope * u * v)
+        for i, values in enumerate(of_peak[:per_peak]):
             slopes[..., first + i] = values
     return total, slopes
 

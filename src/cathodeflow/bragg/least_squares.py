@@ -14,6 +14,8 @@ N = 7
 BLOCK = 64
 #: Parameters of each peak of a joint fit: centre [px], amplitude, full widths [px], mixing.
 PER_PEAK = 6
+#: The same, and the skew of an ellipse whose axes are not those of the detector.
+PER_TURNED_PEAK = 7
 LN2 = math.log(2.0)
 # No `nnan` and `ninf`: NaN marks pixels that are left out.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
@@ -468,8 +470,11 @@ def fit_all(patches, known, variances, starts, k, search, threshold, tolerance, 
 
 
 @njit(forceinline=True)
-def _joint_equations(x, pixels, n, slopes, gradient, fisher):
-    """Half the Poisson deviance at `x`; its gradient and Fisher matrix are written."""
+def _joint_equations(x, pixels, n, per_peak, slopes, gradient, fisher):
+    """Half the Poisson deviance at `x`; its gradient and Fisher matrix are written.
+
+    Turned ellipses have u^2 + v^2 + 2 skew u v in place of u^2 + v^2; with a skew of 0 every bit is that of the others.
+    """
     k = x.size
     gradient[:] = 0.0
     fisher[:, :] = 0.0
@@ -477,18 +482,21 @@ def _joint_equations(x, pixels, n, slopes, gradient, fisher):
     slopes[0] = 1.0
     for p in range(n):
         row, col, counts, expected = pixels[0, p], pixels[1, p], pixels[2, p], x[0] + pixels[3, p]
-        for first in range(1, k, PER_PEAK):
+        for first in range(1, k, per_peak):
+            skew = x[first + 6] if per_peak > PER_PEAK else 0.0
             u, v = (row - x[first]) / x[first + 3], (col - x[first + 1]) / x[first + 4]
-            q = 4.0 * (u * u + v * v)
+            q = 4.0 * (u * u + v * v + 2.0 * skew * u * v)
             amplitude, mixing = x[first + 2], x[first + 5]
             lorentz, gauss = 1.0 / (1.0 + q), math.exp(-LN2 * q)
             shape = mixing * lorentz + (1.0 - mixing) * gauss
             slope = 8.0 * amplitude * (mixing * lorentz * lorentz + (1.0 - mixing) * LN2 * gauss)
-            by_row, by_col = slope * u / x[first + 3], slope * v / x[first + 4]
+            by_row, by_col = slope * (u + skew * v) / x[first + 3], slope * (v + skew * u) / x[first + 4]
             expected += amplitude * shape
             slopes[first], slopes[first + 1], slopes[first + 2] = by_row, by_col, shape
             slopes[first + 3], slopes[first + 4] = by_row * u, by_col * v
             slopes[first + 5] = amplitude * (lorentz - gauss)
+            if per_peak > PER_PEAK:
+                slopes[first + 6] = -slope * u * v
         weight = 1.0 / expected
         residual = (expected - counts) * weight
         deviance += expected - counts - counts * math.log(expected / counts if counts > 0.0 else expected)
@@ -516,17 +524,19 @@ def _damped_step(gradient, fisher, fixed, damping, factor, step):
 
 
 @njit(cache=True, nogil=True)
-def maximise_jointly(windows, known, x, low, high, iterations, tolerance, deviance, converged):
+def maximise_jointly(windows, known, x, low, high, per_peak, iterations, tolerance, deviance, converged):
     """Fit several peaks on one background to each window.
 
     Parameters
     ----------
     windows, known : (n, size, size) float64
         Counts, and known intensity in addition to the peaks [photons/px]; pixels that are not finite are left out.
-    x : (n, 1 + 6 m) float64
-        Background, then `PER_PEAK` parameters of each peak: start values, replaced by the result.
-    low, high : (1 + 6 m,) float64
+    x : (n, 1 + per_peak m) float64
+        Background, then the parameters of each peak: start values, replaced by the result.
+    low, high : (1 + per_peak m,) float64
         Limits of the parameters.
+    per_peak : int
+        `PER_PEAK`, or `PER_TURNED_PEAK`.
     iterations : int
     tolerance : float
         Length of the last step [standard errors].
@@ -550,7 +560,7 @@ def maximise_jointly(windows, known, x, low, high, iterations, tolerance, devian
         at = x[w]
         for a in range(k):
             at[a] = min(max(at[a], floor if a == 0 else low[a]), high[a])
-        value = _joint_equations(at, pixels, n, slopes, gradient, fisher)
+        value = _joint_equations(at, pixels, n, per_peak, slopes, gradient, fisher)
         damping = 1e-2
         for _ in range(iterations):
             for a in range(k):
@@ -566,13 +576,13 @@ def maximise_jointly(windows, known, x, low, high, iterations, tolerance, devian
             if _damped_step(gradient, fisher, fixed, damping, factor, step):
                 for a in range(k):
                     # Far from the optimum the quadratic model is valid only for moderate changes.
-                    kind = (a - 1) % PER_PEAK
+                    kind = (a - 1) % per_peak
                     if a > 0 and kind != 2:
                         first = a - kind
-                        limit = 0.5 if kind == 5 else 0.25 * (at[first + 3] + at[first + 4])
+                        limit = 0.5 if kind >= 5 else 0.25 * (at[first + 3] + at[first + 4])
                         step[a] = min(max(step[a], -limit), limit)
                     trial[a] = min(max(at[a] + step[a], floor if a == 0 else low[a]), high[a])
-                found = _joint_equations(trial, pixels, n, slopes, trial_gradient, trial_fisher)
+                found = _joint_equations(trial, pixels, n, per_peak, slopes, trial_gradient, trial_fisher)
                 better = found <= value
                 if better:
                     length = 0.0

@@ -258,6 +258,12 @@ class Fit(Options):
     """Candidates -> fitted peaks in peaks.h5, by Poisson maximum likelihood."""
 
     model: Literal["pseudo_voigt", "gaussian"] = option("pseudo_voigt", "Peak profile.")
+    rotation: Literal["none", "auto"] = option(
+        "none",
+        "Orientation of elliptical peaks: `none`, axes along rows and columns; `auto`, turned ellipses where these do "
+        "not explain the counts. Use `auto` if many single peaks are flagged as blended; pairs closer than 2.5 px may "
+        "then pass for one peak.",
+    )
     patch_size: int = option(11, "Side of the patch that is fitted around each peak.", unit="px", ge=3, le=101)
     neighbours: Literal["subtract", "mask"] = option(
         "subtract",
@@ -422,7 +428,9 @@ class Geometry(Options):
     """Peaks -> scattering angles, scattering vectors and lattice spacings, where the sheet names a geometry."""
 
     detector: str | None = option(
-        None, "Name of the detector in the geometry file. Default: the only one that the file describes."
+        None,
+        "Name of the detector in the geometry file. `all`: the panels of a hexrd instrument that together make the "
+        "frame, each with its `roi`. Default: the only detector that the file describes.",
     )
 
 

@@ -156,8 +156,8 @@ def fit_frame(
     pixels: the fitted neighbours are part of the model as known intensity (subtracting them from the counts would
     distort their statistics), until the centres converge. If the refit fails or ends closer to another candidate, the
     first fit is kept. Then up to three neighbours are fitted jointly, for errors that contain those of the neighbours;
-    and where one peak does not explain the counts, a second one is added, if the Bayesian information criterion prefers
-    two (`crowded_fits.fit_crowds`); not with a threshold.
+    and where one peak does not explain the counts, a turned ellipse (`rotation="auto"`) or a second peak takes its
+    place, if the Bayesian information criterion prefers it (`crowded_fits.fit_crowds`); not with a threshold.
 
     Parameters
     ----------

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cathodeflow.bragg.scattering import positions
 from cathodeflow.io.detector_geometry import HC_KEV_ANGSTROM, DetectorGeometry
 
 Floats = NDArray[np.float64]
@@ -101,11 +100,6 @@ def detector_positions(scan: RotationScan, g: Floats, omega: Floats, place: Floa
         way = ((geometry.origin - start) @ normal) / (direction @ normal)
         hit = start + np.where(way > 0, way, np.nan)[..., None] * direction
     return _pixels(geometry, hit)
-
-
-def flat_pixels(geometry: DetectorGeometry, row: ArrayLike, col: ArrayLike) -> tuple[Floats, Floats]:
-    """Return positions in pixels of the flat detector, without the distortion that the geometry may have."""
-    return _pixels(geometry, positions(geometry, row, col))
 
 
 def diffracted_vectors(scan: RotationScan, place: Floats) -> Floats:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cathodeflow.bragg.detector_positions import positions_and_steps
 from cathodeflow.io.detector_geometry import HC_KEV_ANGSTROM, DetectorGeometry
 
 Floats = NDArray[np.float64]
@@ -12,6 +13,8 @@ Floats = NDArray[np.float64]
 
 class Scattering(NamedTuple):
     """Scattering of peaks, (n,) float64 each; NaN errors where the errors of the position are NaN.
+
+    All are NaN between the modules of a detector.
 
     Attributes
     ----------
@@ -36,9 +39,11 @@ class Scattering(NamedTuple):
 
 
 def positions(geometry: DetectorGeometry, row: ArrayLike, col: ArrayLike) -> Floats:
-    """Return the (n, 3) positions [m] of detector pixels in the laboratory frame; any fractions of pixels."""
-    rows, cols = np.asarray(row, np.float64)[:, None], np.asarray(col, np.float64)[:, None]
-    return geometry.origin + rows * geometry.row_step + cols * geometry.col_step
+    """Return the (n, 3) positions [m] of detector pixels in the laboratory frame; any fractions of pixels.
+
+    They are corrected for the distortion that the geometry describes, and NaN between its modules.
+    """
+    return positions_and_steps(geometry, row, col)[0]
 
 
 def scattering(
@@ -77,7 +82,7 @@ def scattering(
     >>> found.two_theta.round(6), found.azimuth.round(6), found.d.round(4)
     (array([45.]), array([0.]), array([1.3066]))
     """
-    vector = positions(geometry, row, col)
+    vector, *steps = positions_and_steps(geometry, row, col)
     beam = geometry.beam / np.linalg.norm(geometry.beam)
     # Directions across the beam: to the right and up, as seen along it; they need not be at right angles to the beam.
     right = np.cross(beam, [0.0, 1.0, 0.0])
@@ -95,10 +100,9 @@ def scattering(
     errors = [
         np.full(len(vector), np.nan) if given is None else np.asarray(given, np.float64) for given in (row_err, col_err)
     ]
-    steps = (geometry.row_step, geometry.col_step)
 
     def propagated(direction: Floats, length: Floats) -> Floats:
-        parts = [(direction @ step) / length * error for step, error in zip(steps, errors, strict=True)]
+        parts = [np.sum(direction * step, axis=1) / length * error for step, error in zip(steps, errors, strict=True)]
         return np.asarray(np.sqrt(np.sum(np.square(parts), axis=0)))
 
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -6,10 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cathodeflow.io.manifests import manifest_path
-from cathodeflow.io.tables import read_json
-from cathodeflow.io.volumes import open_array
-
 
 class StoredSlices:
     """Images (image, row, col) of a store, indexed by tensors like a tensor in memory.
@@ -26,6 +22,11 @@ class StoredSlices:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        # Trainings on other machines, from tensors in memory, have no Zarr.
+        from cathodeflow.io.manifests import manifest_path
+        from cathodeflow.io.tables import read_json
+        from cathodeflow.io.volumes import open_array
+
         self._array = open_array(path)
         self.shape = torch.Size(self._array.shape)
         #: Digest of the contents.

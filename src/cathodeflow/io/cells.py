@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-import gemmi
-
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import guarded
 
@@ -36,6 +34,9 @@ def read_cell(path: str) -> UnitCell:
     InputError
         The file cannot be read, or has no cell or no space group.
     """
+    # Options name this module, and most commands read no cell.
+    import gemmi
+
     with guarded(path, _EXPECTED):
         document = gemmi.cif.read(path)
         blocks = [block for block in document if block.find_value("_cell_length_a")]

@@ -4,7 +4,8 @@ hexrd's laboratory frame has y up and z against the beam, so x points to the rig
 own frame has its origin at the middle of the panel, x along the columns and y against the rows; `tilt` is the axis of
 its rotation times the angle [rad], `translation` the middle of the panel [mm] (hexrd documentation, "Instrument"). The
 sample turns about y, inclined by `chi` about x, through the `translation` of the oscillation stage, which becomes the
-origin.
+origin. Panels that are parts of one image have their first pixel in it, (row, column), as `roi` among their `pixels`,
+and may have the name of that image as `group`.
 """
 
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.detector_geometry import DetectorGeometry
+from cathodeflow.io.detector_geometry import DetectorGeometry, Distortion, Module, of_modules
 from cathodeflow.io.guard import guarded
 from cathodeflow.io.hdf5 import find_node, open_hdf5, read_array
 from cathodeflow.io.text import read_yaml
@@ -25,6 +26,9 @@ _MAX_NUMBERS = 1000
 # From hexrd's frame to the laboratory frame: half a turn about y.
 _TO_LAB = np.diag([-1.0, 1.0, -1.0])
 
+# Numbers of parameters of hexrd's distortion functions.
+_DISTORTIONS = {"GE_41RT": 6, "Dexela_2923": 8, "Dexela_2923_quad": 6}
+
 
 def read_hexrd(path: str, *, detector: str | None = None) -> DetectorGeometry:
     """Read an instrument of hexrd.
@@ -33,42 +37,83 @@ def read_hexrd(path: str, *, detector: str | None = None) -> DetectorGeometry:
     ----------
     path : str
     detector : str, optional
-        Name of the detector; needed if there are several.
+        Name of the detector; needed if there are several. `all`, or the name of a group: the panels that together make
+        the frame.
 
     Raises
     ------
     InputError
-        A value is missing or wrong, there is no such detector, or it is not flat or has distortion.
+        A value is missing or wrong, there is no such detector, it is not flat, has an unknown distortion, or does not
+        say where it is in the frame.
     """
     values = _stored(path) if h5py.is_hdf5(path) else read_yaml(path)
     panels = _mapping(path, values, "detectors")
-    names = ", ".join(map(str, panels))
+    listed = ", ".join(map(str, panels))
     if detector is None and len(panels) != 1:
-        raise InputError(path, f"detectors {names}", "the name of one of them (detector)")
+        raise InputError(path, f"detectors {listed}", "the name of one of them, or all (detector)")
     name = detector if detector is not None else next(iter(panels))
-    if name not in panels:
-        raise InputError(path, f"no detector {name}", f"one of {names}")
+    alone = name in panels
     where = f"{path}, detector {name}"
-    panel = _mapping(where, panels, name)
+    axis, centre = _rotation(path, values)
+    modules = []
+    for key in [name] if alone else panels:
+        at = f"{path}, detector {key}"
+        panel = _mapping(at, panels, key)
+        if alone or name in ("all", panel.get("group")):
+            modules.append(_module(at, panel, (0, 0) if alone else _first_pixel(at, panel), centre))
+    if not modules:
+        raise InputError(path, f"no detector {name}", f"one of {listed}, or all")
+    direction, energy = _beam(path, _mapping(path, values, "beam"))
+    shape = modules[0].shape if alone else None
+    return of_modules(where, modules, _TO_LAB @ direction, energy, shape, _TO_LAB @ axis)
+
+
+def _module(where: str, panel: dict[str, Any], first: tuple[int, int], centre: NDArray[np.float64]) -> Module:
     kind = panel.get("detector_type", "planar")
     if kind != "planar":
         raise InputError(where, f"a {kind} detector", "a planar one")
-    distortion = panel.get("distortion")
-    if isinstance(distortion, dict) and np.any(np.asarray(distortion.get("parameters", [1.0]), float)):
-        raise InputError(where, f"distortion {distortion.get('function_name')}", "a detector without distortion")
     pixels, transform = _mapping(where, panel, "pixels"), _mapping(where, panel, "transform")
     rows, cols = (int(_numbers(where, pixels, key, 1)[0]) for key in ("rows", "columns"))
     row_mm, col_mm = _numbers(where, pixels, "size", 2)
     turn = Rotation.from_rotvec(_numbers(where, transform, "tilt", 3)).as_matrix()
     middle = _numbers(where, transform, "translation", 3)
     row_step, col_step = turn @ [0.0, -row_mm, 0.0], turn @ [col_mm, 0.0, 0.0]
-    axis, centre = _rotation(path, values)
-    first = middle - centre - (rows - 1) / 2 * row_step - (cols - 1) / 2 * col_step
-    origin, row_step, col_step = (1e-3 * _TO_LAB @ vector for vector in (first, row_step, col_step))
-    direction, energy = _beam(path, _mapping(path, values, "beam"))
-    return DetectorGeometry(
-        where, origin, row_step, col_step, _TO_LAB @ direction, energy, (rows, cols), _TO_LAB @ axis
-    )
+    corner = middle - centre - (rows - 1) / 2 * row_step - (cols - 1) / 2 * col_step
+    origin, row_step, col_step = (1e-3 * _TO_LAB @ vector for vector in (corner, row_step, col_step))
+    return Module(first, (rows, cols), origin, row_step, col_step, _distortion(where, panel.get("distortion")))
+
+
+def _distortion(where: str, stored: Any) -> Distortion | None:
+    """Return the distortion of a panel; None without one, or where it moves nothing."""
+    if stored is None:
+        return None
+    where = f"{where}, distortion"
+    if not isinstance(stored, dict):
+        raise InputError(where, f"{stored!r}"[:120], "function_name and parameters")
+    function = str(stored.get("function_name"))
+    # Older files write the names in small letters.
+    name = next((known for known in _DISTORTIONS if known.lower() == function.lower()), None)
+    if name is None and function.lower() == "identity":
+        return None
+    if name is None:
+        raise InputError(where, f"function_name {function}"[:120], f"one of {', '.join(_DISTORTIONS)}")
+    parameters = _numbers(where, stored, "parameters", _DISTORTIONS[name])
+    if not parameters[:3].any() if name == "GE_41RT" else not parameters.any():
+        return None
+    if name == "GE_41RT" and parameters[3:].min() < 0:
+        raise InputError(where, f"powers of the radius {parameters[3:].tolist()}", "0 or more")
+    if name == "Dexela_2923_quad" and abs(np.linalg.det(parameters.reshape(2, 3)[:, 1:])) < 1e-6:
+        raise InputError(where, f"parameters {parameters.tolist()}, which map the panel to a line", "others")
+    return Distortion(name, parameters)
+
+
+def _first_pixel(where: str, panel: dict[str, Any]) -> tuple[int, int]:
+    """Return the (row, column) of the frame at which a panel begins."""
+    pixels = _mapping(where, panel, "pixels")
+    if pixels.get("roi") is None:
+        raise InputError(where, "no roi", "roi: [row, column] of its first pixel in the frame (among pixels)")
+    row, col = _numbers(where, pixels, "roi", 2)
+    return int(row), int(col)
 
 
 def is_instrument(file: h5py.File) -> bool:

@@ -2,7 +2,8 @@
 
 A chain of transformations is followed through `depends_on`; each is a rotation or a translation along its `vector`,
 then its `offset` (NeXus manual, "Coordinate systems" and NXtransformations). `module_offset`, `beam_center_x`, and
-`beam_center_y` refer to the outer corner of pixel (0, 0), as the files of Dectris and NXmx use them.
+`beam_center_y` refer to the outer corner of pixel (0, 0), as the files of Dectris and NXmx use them; of several
+modules, to that of the first pixel of each, which is pixel `data_origin` of the frame.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.detector_geometry import HC_KEV_ANGSTROM, DetectorGeometry
+from cathodeflow.io.detector_geometry import HC_KEV_ANGSTROM, DetectorGeometry, Module, of_modules
 from cathodeflow.io.guard import guarded
 from cathodeflow.io.hdf5 import find_node, open_hdf5, read_array
 
@@ -49,19 +50,38 @@ def read_nexus(path: str, *, detector: str | None = None) -> DetectorGeometry:
             found = listed if detector is None else f"{len(matching)} detectors called {detector} of {listed}"
             raise InputError(path, found, "one NXdetector, or its path (detector)")
         where, group = f"{path}::{matching[0]}", file[matching[0]]
-        modules = [name for name in group if _class_of(group.get(name)) == "NXdetector_module"]
-        if len(modules) > 1:
-            raise InputError(where, f"{len(modules)} modules", "a detector of one flat module")
-        corner, fast, slow = _of_module(file, group[modules[0]]) if modules else _of_detector(file, group, where)
-        return DetectorGeometry(
-            where,
-            corner + 0.5 * (fast + slow),
-            slow,
-            fast,
-            np.array([0.0, 0.0, 1.0]),
-            _energy(file),
-            _shape(group),
-        )
+        modules = [group[name] for name in sorted(group) if _class_of(group.get(name)) == "NXdetector_module"]
+        beam, energy, shape = np.array([0.0, 0.0, 1.0]), _energy(file), _shape(group)
+        first = [_pair(module, "data_origin", where) for module in modules if len(modules) > 1 or _is_part(module)]
+        if first:
+            sizes = [_pair(module, "data_size", where) for module in modules]
+            parts = [
+                _part(place, size, *_of_module(file, module))
+                for place, size, module in zip(first, sizes, modules, strict=True)
+            ]
+            return of_modules(where, parts, beam, energy, shape)
+        corner, fast, slow = _of_module(file, modules[0]) if modules else _of_detector(file, group, where)
+        return DetectorGeometry(where, corner + 0.5 * (fast + slow), slow, fast, beam, energy, shape)
+
+
+def _is_part(module: h5py.Group) -> bool:
+    """Whether the only module of a detector does not begin at the frame's first pixel."""
+    origin = _value(module.get("data_origin"))
+    return origin is not None and bool(np.any(origin)) and "data_size" in module
+
+
+def _pair(module: h5py.Group, name: str, where: str) -> tuple[int, int]:
+    """Read two whole numbers of a module, for rows and columns of the frame."""
+    node = module.get(name)
+    values = np.asarray(node[()]).ravel() if isinstance(node, h5py.Dataset) and node.size <= 3 else np.empty(0)
+    if values.shape != (2,) or values.dtype.kind not in "iu":
+        found = f"no {name}" if node is None else f"{name} of {module.name}: {values.tolist()}"
+        raise InputError(where, found, "two whole numbers for each module, (row, column) of one frame")
+    return int(values[0]), int(values[1])
+
+
+def _part(first: tuple[int, int], size: tuple[int, int], corner: Floats, fast: Floats, slow: Floats) -> Module:
+    return Module(first, size, corner + 0.5 * (fast + slow), slow, fast)
 
 
 def groups_of_class(file: h5py.File, kind: str) -> list[str]:

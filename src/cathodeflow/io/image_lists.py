@@ -9,20 +9,22 @@ from natsort import natsorted
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.formats import micrograph_suffixes
-from cathodeflow.io.sources import folder_files, matching, require_printable
+from cathodeflow.io.sources import folder_files, matching, unprintable
 from cathodeflow.io.text import read_lines
 
 TABLE_SUFFIXES = (".csv", ".tsv")
 TABLE_COLUMNS = ("image", "composition", "state", "session", "split")
 
 
-def raw_files(images: str) -> list[str]:
+def raw_files(images: str, refused: list[InputError] | None = None) -> list[str]:
     """List all files of a data set, so that Snakemake detects changed, added and removed files.
 
     Parameters
     ----------
     images : str
         Folder of class folders, table (CSV, TSV), folder, pattern, or file.
+    refused : list of InputError, optional
+        See `images_in`.
 
     Returns
     -------
@@ -34,12 +36,12 @@ def raw_files(images: str) -> list[str]:
     InputError
         There is no image, or the table cannot be read.
     """
-    found = image_files(images)
+    found = image_files(images, refused)
     sidecars = [sidecar for path in found if (sidecar := sidecar_file(path)) is not None]
     return [images] * is_table(images) + found + list(dict.fromkeys(sidecars))
 
 
-def image_files(source: str) -> list[str]:
+def image_files(source: str, refused: list[InputError] | None = None) -> list[str]:
     """List images in natural order, image_2 before image_10.
 
     Parameters
@@ -47,6 +49,8 @@ def image_files(source: str) -> list[str]:
     source : str
         A folder: its images or, if it has none, those of its subfolders; a table: the images that it lists; a pattern:
         the images that match; or a file with any suffix.
+    refused : list of InputError, optional
+        See `images_in`.
 
     Raises
     ------
@@ -56,13 +60,15 @@ def image_files(source: str) -> list[str]:
     if is_table(source):
         return [row["image"] for _, row in read_rows(source)]
     if os.path.isdir(source):
-        found = images_in(source) or [path for folder in subfolders(source) for path in images_in(folder)]
+        found = images_in(source, refused) or [
+            path for folder in subfolders(source, refused) for path in images_in(folder, refused)
+        ]
         what = "a folder without images, and none in its subfolders"
     elif os.path.lexists(source):
         found, what = [source], ""
     else:
         matches = [path for path in matching(source) if os.path.isfile(path)]
-        found = _sorted(filter(is_image, matches))
+        found = _sorted(filter(is_image, matches), refused)
         what = f"{len(matches)} files that match, none of them an image" if matches else "no such file or folder"
     if not found:
         raise InputError(source, what, "images with a suffix of " + " ".join(micrograph_suffixes()))
@@ -85,19 +91,25 @@ def root(source: str) -> str:
     return folder or "."
 
 
-def images_in(folder: str) -> list[str]:
+def images_in(folder: str, refused: list[InputError] | None = None) -> list[str]:
     """List the images of a folder, without its subfolders and hidden files; the list may be empty.
+
+    Parameters
+    ----------
+    folder : str
+    refused : list of InputError, optional
+        Errors of images with names that are no text are appended here, and these left out, instead of raised.
 
     Raises
     ------
     InputError
         The name of an image is no text.
     """
-    return _sorted(filter(is_image, folder_files(folder))) if os.path.isdir(folder) else []
+    return _sorted(filter(is_image, folder_files(folder)), refused) if os.path.isdir(folder) else []
 
 
-def subfolders(folder: str) -> list[str]:
-    """List the subfolders of a folder that are not hidden.
+def subfolders(folder: str, refused: list[InputError] | None = None) -> list[str]:
+    """List the subfolders of a folder that are not hidden; `refused` as in `images_in`.
 
     Raises
     ------
@@ -106,7 +118,7 @@ def subfolders(folder: str) -> list[str]:
     """
     with os.scandir(folder) as entries:
         found = [os.path.join(folder, entry.name) for entry in entries if entry.is_dir() and entry.name[0] != "."]
-    return _sorted(found)
+    return _sorted(found, refused)
 
 
 def images_below(folder: str) -> int:
@@ -119,10 +131,14 @@ def images_below(folder: str) -> int:
     )
 
 
-def _sorted(paths: Iterable[str]) -> list[str]:
+def _sorted(paths: Iterable[str], refused: list[InputError] | None) -> list[str]:
     found = sorted(paths)
-    require_printable(found)
-    return natsorted(found)
+    errors = {path: error for path in found if (error := unprintable(path))}
+    if errors and refused is None:
+        raise next(iter(errors.values()))
+    if refused is not None:
+        refused += errors.values()
+    return natsorted(path for path in found if path not in errors)
 
 
 def is_image(path: str) -> bool:

@@ -20,15 +20,21 @@ Grey = NDArray[np.uint8] | NDArray[np.uint16]
 _MAX_SIDECAR = 2**20
 
 
-def list_micrographs(source: str) -> list[str]:
+def list_micrographs(source: str, refused: list[InputError] | None = None) -> list[str]:
     """List the images of a folder, a pattern, a table or a file, in natural order.
+
+    Parameters
+    ----------
+    source : str
+    refused : list of InputError, optional
+        Errors of images with names that are no text are appended here, and these left out, instead of raised.
 
     Raises
     ------
     InputError
         There is none.
     """
-    return image_files(source)
+    return image_files(source, refused)
 
 
 def micrograph_header(path: str) -> ImageHeader:

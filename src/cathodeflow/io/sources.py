@@ -129,9 +129,16 @@ def require_printable(paths: Iterable[str]) -> None:
         The first name that is not in UTF-8 or has control characters.
     """
     for path in paths:
-        if not path.isprintable():
-            found = "a name that is not in UTF-8" if undecodable(path) else "a name with control characters"
-            raise InputError(shown(path), found, "a printable file name; rename it")
+        if error := unprintable(path):
+            raise error
+
+
+def unprintable(path: str) -> InputError | None:
+    """Return the error of a name that is no text, see `require_printable`; None if it is."""
+    if path.isprintable():
+        return None
+    found = "a name that is not in UTF-8" if undecodable(path) else "a name with control characters"
+    return InputError(shown(path), found, "a printable file name; rename it")
 
 
 def undecodable(path: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
+from timm.layers import DropPath
 from timm.models import get_pretrained_cfg, is_model, list_pretrained
 from torch import Tensor, nn
 
@@ -30,7 +31,7 @@ class Backbone(NamedTuple):
     deviation: float
 
 
-def create_backbone(name: str, *, weights: str | os.PathLike[str]) -> Backbone:
+def create_backbone(name: str, *, weights: str | os.PathLike[str], drop_path: float | None = None) -> Backbone:
     """Make a network for greyscale images whose output is feature maps.
 
     Random initial weights come from torch's global generator, which the caller seeds (`model.build_model` does).
@@ -44,11 +45,19 @@ def create_backbone(name: str, *, weights: str | os.PathLike[str]) -> Backbone:
         `none`; `imagenet`, from an installed package (`packaged.packaged_weights`), or loaded by timm from its cache or
         the hub; or a file: a state_dict of this network (`.pth`, `.safetensors`), whose classifier is dropped and whose
         RGB stem is summed over the channels, or a network of `sem_train`.
+    drop_path : float, optional
+        Probability that the last block of a network of timm is skipped in training [1]_, falling linearly to 0 at the
+        first one.
 
     Raises
     ------
     InputError
-        The network is unknown or its output is not feature maps, or weights are missing or belong to another network.
+        The network is unknown or its output is not feature maps, weights are missing or belong to another network, or
+        it has no blocks to skip.
+
+    References
+    ----------
+    .. [1] G. Huang et al., ECCV 2016; M. Tan, Q. V. Le, ICML 2019 (EfficientNet)
     """
     if name == HALF:
         if weights == "imagenet":
@@ -67,7 +76,7 @@ def create_backbone(name: str, *, weights: str | os.PathLike[str]) -> Backbone:
         raise InputError(
             "backbone", name, f"{HALF} or a network of timm" + (f": {' or '.join(near[:3])}?" if near else "")
         )
-    network = _of_timm(name, weights)
+    network = _of_timm(name, weights, {"drop_path_rate": drop_path} if drop_path else {})
     setting = get_pretrained_cfg(name)
     mean, deviation = ((sum(values) / len(values)) for values in (setting.mean, setting.std))
     return Backbone(network, _channels(network, name), float(mean), float(deviation))
@@ -128,9 +137,16 @@ class _Maps(nn.Module):  # type: ignore[misc]
         return self.inner.forward_features(x)
 
 
-def _of_timm(name: str, weights: str | os.PathLike[str]) -> nn.Module:
+def _of_timm(name: str, weights: str | os.PathLike[str], regularization: dict[str, float]) -> nn.Module:
     # Only the features are used, so the classifier is left out of the network and its file.
-    arguments = {"in_chans": 1, "num_classes": 0}
+    arguments = {"in_chans": 1, "num_classes": 0, **regularization}
+    if regularization:
+        try:
+            blocks = timm.create_model(name, **arguments).modules()
+        except TypeError:
+            blocks = iter(())
+        if not any(isinstance(block, DropPath) for block in blocks):
+            raise InputError("drop_connect", f"the backbone {name}, which has no blocks to skip", "0 for it")
     if weights == "none":
         return _Maps(timm.create_model(name, **arguments))
     state = packaged_weights(name) if weights == "imagenet" else None

@@ -14,11 +14,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.sem.info_bar import crop_bar
 from cathodeflow.sem.intensity import bar_thumbnail, intensity_histogram
 from cathodeflow.sem.options import Audit
 from cathodeflow.sem.overlap import shrink
 from cathodeflow.sem.resample import to_uint8
+from cathodeflow.sem.usable_area import UsableArea
 from cathodeflow.statistics import wilson
 
 Floats = NDArray[np.floating]
@@ -37,7 +37,7 @@ class ImageFeatures(NamedTuple):
 
     histogram : (bins,) float64, intensity histogram.
     fine : (256,) float64, intensity histogram of single grey levels.
-    bar : (bar_side, bar_side) float32, thumbnail of the information bar.
+    bar : (bar_pixels, bar_pixels) float32, thumbnail of the information bar.
     small : (rows, cols) float32, the image, shrunk.
     """
 
@@ -47,25 +47,25 @@ class ImageFeatures(NamedTuple):
     small: NDArray[np.float32]
 
 
-def image_features(image: NDArray[Any], bar_rows: int, options: Audit, *, factor: int) -> ImageFeatures:
+def image_features(image: NDArray[Any], area: UsableArea, options: Audit, *, factor: int) -> ImageFeatures:
     """Compute the features of an image that are compared.
 
     Parameters
     ----------
     image : (rows, cols)
         As stored.
-    bar_rows : int
-        Rows of its information bar [px].
+    area : UsableArea
+        Part beside its information bar.
     options : Audit
     factor : int
         By which `small` is shrunk (`overlap.shrink`).
     """
-    image = to_uint8(image, bar_rows=bar_rows)
-    particles = crop_bar(image, bar_rows)
+    image = to_uint8(image, area=area)
+    particles = area.of(image)
     return ImageFeatures(
         intensity_histogram(particles, options.bins),
         intensity_histogram(particles, 256),
-        bar_thumbnail(image, bar_rows, options.bar_side),
+        bar_thumbnail(area.bar(image), options.bar_pixels),
         shrink(particles, factor),
     )
 

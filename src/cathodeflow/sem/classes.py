@@ -35,6 +35,7 @@ def list_images(
     states: Sequence[str] | None = None,
     *,
     data_set: str | None = None,
+    refused: list[InputError] | None = None,
 ) -> list[ImageRow]:
     """List the images of a data set with their classes, without opening them.
 
@@ -47,6 +48,8 @@ def list_images(
         Those that may occur, see `cathodeflow.sem.options.Index`.
     data_set : str, optional
         Prefix of the names of the images, which keeps those of several data sets apart.
+    refused : list of InputError, optional
+        Errors of images with names that are no text are appended here, and these left out, instead of raised.
 
     Returns
     -------
@@ -59,7 +62,11 @@ def list_images(
         No such folder, class folders that are unknown or empty, images outside of them, or rows of a table with an
         unknown class or split, or whose image is missing: a line each.
     """
-    rows = (_table_images if is_table(images) else _folder_images)(images, compositions, states)
+    rows = (
+        _table_images(images, compositions, states)
+        if is_table(images)
+        else _folder_images(images, compositions, states, refused)
+    )
     prefix = f"{data_set}/" if data_set else ""
     return [row._replace(name=prefix + row.name) for row in rows]
 
@@ -81,7 +88,9 @@ def similar_labels(labels: Sequence[str]) -> list[tuple[str, str]]:
     ]
 
 
-def _folder_images(folder: str, compositions: Sequence[str] | None, given: Sequence[str] | None) -> list[ImageRow]:
+def _folder_images(
+    folder: str, compositions: Sequence[str] | None, given: Sequence[str] | None, refused: list[InputError] | None
+) -> list[ImageRow]:
     if not os.path.isdir(folder):
         found = "a file" if os.path.exists(folder) else "no such folder"
         raise InputError(folder, found, "a folder of class folders, or a table (.csv, .tsv)")
@@ -107,7 +116,7 @@ def _folder_images(folder: str, compositions: Sequence[str] | None, given: Seque
             errors.append(InputError(path, f"an unknown class '{name}'", expected))
             continue
         errors += [InputError(inner, "a folder in a class folder", "images") for inner in subfolders(path)]
-        files = images_in(path)
+        files = images_in(path, refused)
         if not files:
             errors.append(InputError(path, "no image", "images of the class"))
         label = _label(composition, state, states)

@@ -15,6 +15,7 @@ from cathodeflow.sem.options import Crops
 from cathodeflow.sem.resample import shrink
 from cathodeflow.sem.seeds import generator
 from cathodeflow.sem.splits import SPLITS
+from cathodeflow.sem.usable_area import UsableArea
 
 # Crops cut at a time from one image, about 50 MB where they are 224 px wide.
 _BLOCK = 1024
@@ -36,8 +37,9 @@ def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
     Parameters
     ----------
     split_table : DataFrame
-        One row per original with the columns name, label, split, rows, cols, bar_rows [px], and pixel_nm [nm] if the
-        option `pixel_nm` is given. Originals whose split is not train, validation or test have no crops.
+        One row per original with the columns name, label, split, rows, cols [px], those of `UsableArea`, and
+        pixel_nm [nm] if the option `pixel_nm` is given. Originals whose split is not train, validation or test have
+        no crops.
     options : Crops
 
     Returns
@@ -56,7 +58,7 @@ def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
     if options.pixels is None and options.pixel_nm is not None:
         raise InputError("crops.pixel_nm", f"{options.pixel_nm:g} nm with crops of half an image", "crops.pixels too")
     images = split_table[split_table["split"].isin(SPLITS)].sort_values("name", ignore_index=True)
-    extents, rooms = _extents(images, options)
+    extents, rooms, firsts = _extents(images, options)
     held_out = round(size * options.ratio)
     totals = dict.fromkeys(SPLITS, held_out) | {"train": size - held_out}
     parts, crowded = [], []
@@ -73,7 +75,7 @@ def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
             if len(places) < count:
                 crowded.append((count - len(places), len(places), count, name))
             columns = {"name": name, "label": label, "split": split, "rows": extents[at][0], "cols": extents[at][1]}
-            parts.append(pd.DataFrame(places, columns=["row", "col"]).assign(**columns))
+            parts.append(pd.DataFrame(places + firsts[at], columns=["row", "col"]).assign(**columns))
     if crowded:
         _, most, count, name = max(crowded)
         found = f"room for {most} of {count} crops in {name}, and too little room in {len(crowded)} images"
@@ -115,12 +117,13 @@ def cut_crops(table: pd.DataFrame, read_image: Callable[[str], NDArray[np.uint8]
     return da.concatenate(blocks) if blocks else da.zeros((0, side, side), dtype=np.uint8)
 
 
-def _extents(images: pd.DataFrame, options: Crops) -> tuple[list[Pair], list[Pair]]:
-    """Extent [px] of the crops of every image, and the number of their positions along each axis."""
+def _extents(images: pd.DataFrame, options: Crops) -> tuple[list[Pair], list[Pair], list[Pair]]:
+    """Extent [px] of the crops of every image, the number of their positions along each axis, and the first one."""
     pixels, pixel_nm = options.pixels, options.pixel_nm
     size = images[["rows", "cols"]].to_numpy(np.int64)
-    bar = images["bar_rows"].to_numpy(np.int64)
-    usable = size - np.column_stack([bar + np.where(bar > 0, options.margin, 0), np.zeros_like(bar)])
+    edges = images[[*UsableArea._fields]].to_numpy(np.int64)
+    areas = [UsableArea(*area).inset(options.margin, tuple(shape)) for area, shape in zip(edges, size, strict=True)]
+    usable = np.array([(area.rows, area.cols) for area in areas]).reshape(-1, 2)
     if pixels is None:
         extent = size // 2
     else:
@@ -141,7 +144,8 @@ def _extents(images: pd.DataFrame, options: Crops) -> tuple[list[Pair], list[Pai
     ]
     if errors:
         raise _listed(errors)
-    return [(int(a), int(b)) for a, b in extent], [(int(a), int(b)) for a, b in rooms]
+    firsts = [(int(area.row0), int(area.col0)) for area in areas]
+    return [(int(a), int(b)) for a, b in extent], [(int(a), int(b)) for a, b in rooms], firsts
 
 
 def _listed(errors: list[InputError]) -> InputError:

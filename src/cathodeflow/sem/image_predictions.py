@@ -14,12 +14,13 @@ from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.learning import resolve_device
 from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
-from cathodeflow.sem.info_bar import bar_of
+from cathodeflow.sem.info_bar import Bar, bar_of
 from cathodeflow.sem.model import SemNetwork
 from cathodeflow.sem.ood import ood_score
 from cathodeflow.sem.options import Predict
 from cathodeflow.sem.predictions import network_outputs
 from cathodeflow.sem.resample import shrink, to_uint8
+from cathodeflow.sem.usable_area import UsableArea
 
 Grey = NDArray[np.uint8] | NDArray[np.uint16]
 #: Image as stored and the settings of its instrument, as far as they are known.
@@ -34,15 +35,13 @@ class Tiles(NamedTuple):
     """Crops that cover an image.
 
     crops : (n, side, side) uint8, as the network takes them.
-    places : (n, 2) int, first pixel (row, col) of each crop in the image.
+    places : (n, 2) int, first pixel (row, col) of each crop in the usable area of the image.
     extent : rows and columns of the image that each crop covers [px].
-    bar_rows : int, rows of the information bar below them [px].
     """
 
     crops: NDArray[np.uint8]
     places: NDArray[np.int64]
     extent: tuple[int, int]
-    bar_rows: int
 
 
 def tile_places(rows: int, cols: int, *, extent: tuple[int, int], overlap: float) -> NDArray[np.int64]:
@@ -81,11 +80,11 @@ def cut_tiles(
     side: int,
     overlap: float,
     margin: int,
-    bar_rows: int,
+    area: UsableArea,
     pixel_nm: float | None = None,
     own_pixel_nm: float | None = None,
 ) -> Tiles:
-    """Cover an image above its information bar with tiles of the size of the crops that a network was trained on.
+    """Cover an image beside its information bar with tiles of the size of the crops that a network was trained on.
 
     Parameters
     ----------
@@ -95,8 +94,8 @@ def cut_tiles(
         Options of the crops (`options.Crops`).
     overlap : float
         Minimum overlap of neighbouring tiles (`tile_places`).
-    bar_rows : int
-        Rows of the information bar [px].
+    area : UsableArea
+        Part beside the information bar, which loses `margin` where it meets the bar.
     own_pixel_nm : float, optional
         Pixel size of the image [nm], needed if `pixel_nm` is given.
 
@@ -106,20 +105,24 @@ def cut_tiles(
         The image is smaller than a tile, or its pixel size is needed and unknown.
     """
     rows, cols = image.shape
-    usable = rows - bar_rows - (margin if bar_rows else 0)
+    usable = area.inset(margin, image.shape)
     if pixels is None:
         extent = (rows // 2, cols // 2)
     else:
         if pixel_nm is not None and not own_pixel_nm:
             raise InputError("image", "no pixel size", f"one, as the network takes pixels of {pixel_nm:g} nm")
         extent = (round(pixels * pixel_nm / own_pixel_nm) if pixel_nm and own_pixel_nm else pixels,) * 2
-    if not 0 < extent[0] <= usable or not 0 < extent[1] <= cols:
-        size = f"{max(usable, 0)} x {cols} px" + (f" above a bar of {bar_rows} rows" if bar_rows else "")
+    if not 0 < extent[0] <= usable.rows or not 0 < extent[1] <= usable.cols:
+        size = f"{max(usable.rows, 0)} x {max(usable.cols, 0)} px"
+        if area.row1 < rows:
+            size += f" above a bar of {rows - area.row1} rows"
+        elif area != (0, rows, 0, cols):
+            size += " beside the bar"
         raise InputError("image", size, f"at least {extent[0]} x {extent[1]} px, the input of the network")
-    grey = to_uint8(image, bar_rows=bar_rows)
-    places = tile_places(usable, cols, extent=extent, overlap=overlap)
+    grey = usable.of(to_uint8(image, area=area))
+    places = tile_places(usable.rows, usable.cols, extent=extent, overlap=overlap)
     crops = [shrink(grey[row : row + extent[0], col : col + extent[1]], side=side) for row, col in places]
-    return Tiles(np.stack(crops), places, extent, bar_rows)
+    return Tiles(np.stack(crops), places, extent)
 
 
 class ImagePrediction(NamedTuple):
@@ -179,7 +182,7 @@ def predict_images(
     DataFrame
         rank, image, prediction, confidence (calibrated), entropy [nat], entropy_share (fraction of the maximum
         entropy), strangeness (the OOD score), foreign (whether the score is above the threshold), tiles (their number),
-        bar_rows [px], problem, p_<class>.
+        bar_rows [px], bar_side, problem, p_<class>.
 
     Raises
     ------
@@ -192,24 +195,25 @@ def predict_images(
     device = resolve_device(options.device or "auto")
     geometry = {name: metadata[name] for name in ("pixels", "side", "margin", "pixel_nm")}
 
-    def load(name: str) -> tuple[str, Tiles | InputError]:
+    def load(name: str) -> tuple[str, tuple[Tiles, Bar] | InputError]:
         try:
             image, settings = read(name)
         except InputError as error:
             return name, error
         try:
-            bar, _ = bar_of(image, settings, options.bar_rows)
-            own = settings.get("pixel_nm")
-            return name, cut_tiles(image, overlap=options.overlap, bar_rows=bar, own_pixel_nm=own, **geometry)
+            bar, own = bar_of(image, settings, options.bar_rows, options.bar_side), settings.get("pixel_nm")
+            area = bar.area(image.shape)
+            return name, (cut_tiles(image, overlap=options.overlap, area=area, own_pixel_nm=own, **geometry), bar)
         except InputError as error:
             return name, InputError(name, error.found, error.expected)
 
     rows, errors = [], []
-    for name, tiles in ordered_map(load, images, workers=_READERS):
-        if isinstance(tiles, InputError):
-            errors.append(tiles)
-            rows.append({"image": name, "tiles": 0, "problem": str(tiles)})
+    for name, loaded in ordered_map(load, images, workers=_READERS):
+        if isinstance(loaded, InputError):
+            errors.append(loaded)
+            rows.append({"image": name, "tiles": 0, "problem": str(loaded)})
         elif options.on_bad_file == "skip" or not errors:
+            tiles, bar = loaded
             found = predict_image(model, metadata, tiles, device=device)
             best, entropy = int(found.probabilities.argmax()), float(entr(found.probabilities).sum())
             rows.append(
@@ -222,7 +226,8 @@ def predict_images(
                     "strangeness": found.ood_score,
                     "foreign": found.ood_score > threshold,
                     "tiles": len(tiles.crops),
-                    "bar_rows": tiles.bar_rows,
+                    "bar_rows": bar.rows,
+                    "bar_side": bar.side,
                     "problem": None,
                 }
                 | {f"p_{label}": value for label, value in zip(classes, found.probabilities, strict=True)}
@@ -236,7 +241,7 @@ def predict_images(
 
 def _ranked(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     names = ["image", "prediction", "confidence", "entropy", "entropy_share", "strangeness", "foreign", "tiles",
-             "bar_rows", "problem", *(f"p_{label}" for label in classes)]  # fmt: skip
+             "bar_rows", "bar_side", "problem", *(f"p_{label}" for label in classes)]  # fmt: skip
     table = table.reindex(columns=names)
     table = table.astype({"foreign": "boolean", "tiles": "int64", "bar_rows": "Int64"})
     table = table.sort_values(["strangeness", "image"], ascending=[False, True], na_position="last", ignore_index=True)

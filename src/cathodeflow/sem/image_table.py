@@ -17,8 +17,10 @@ from cathodeflow.io.micrographs import instrument_settings, micrograph_header, r
 from cathodeflow.io.raw_format import ImageHeader
 from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.classes import SPLITS, ImageRow
-from cathodeflow.sem.info_bar import bar_of, crop_bar
+from cathodeflow.sem.info_bar import bar_of
 from cathodeflow.sem.options import Index
+from cathodeflow.sem.twins import fingerprint, mark_twins
+from cathodeflow.sem.usable_area import UsableArea
 
 _TEXTS = ("detector", "maker")
 # Columns in which the images of a class usually agree.
@@ -27,9 +29,9 @@ _THREADS = 4
 #: Columns of a table of images.
 COLUMNS = (
     *("image", "name", "label", "composition", "state", "session", "time", *ImageHeader._fields),
-    *("bar_rows", "bar_source"),
+    *("bar_rows", "bar_side", "bar_source", *UsableArea._fields),
     *(name for name in SETTINGS if name != "time"),
-    *("mean", "deviation", "sha256", "duplicate_of", "split"),
+    *("mean", "deviation", "sha256", "fingerprint", "duplicate_of", "likeness", "split"),
 )  # fmt: skip
 
 
@@ -41,7 +43,7 @@ def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputErro
     rows : sequence of ImageRow
         Of one or more data sets.
     options : Index
-        `bar_rows`, and `min_images`: the minimum number of different usable images per class.
+        `bar_rows`, `bar_side`, and `min_images`: the minimum number of different usable images per class.
     bad : list of InputError, optional
         Errors of unusable images are appended here, and these images left out, instead of raised.
 
@@ -50,10 +52,12 @@ def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputErro
     DataFrame
         A row for every image, sorted by label, time (unknown last) and name in natural order, with the columns
         `image`, `name`, `label`, `composition`, `state`, `session`, `time`, `rows`, `cols` (of the file) [px],
-        `bit_depth`, `channels`, `bar_rows`, `bar_source` (what says so), `magnification`, `voltage_kv`, `detector`,
-        `pixel_nm`, `brightness`, `contrast`, `focus`, `maker`, `mean`, `deviation` (of the intensity above the bar,
-        in 0..1), `sha256` (of the pixels above the bar), `duplicate_of` (name of the first identical image) and
-        `split`. Unknown values are missing in the sense of `isna`. Duplicates have the split `left out`.
+        `bit_depth`, `channels`, `bar_rows`, `bar_side`, `bar_source` (what says so), `row0`, `row1`, `col0`, `col1`
+        (`UsableArea`) [px], `magnification`, `voltage_kv`, `detector`, `pixel_nm`, `brightness`, `contrast`, `focus`,
+        `maker`, `mean`, `deviation` (of the intensity beside the bar, in 0..1), `sha256` (of the pixels beside the
+        bar), `fingerprint` and `duplicate_of` (name of the first image with the same pixels, or that shows the same:
+        `twins.mark_twins`), `likeness` to it (1: the same pixels) and `split`. Unknown values are missing in the sense
+        of `isna`. Duplicates have the split `left out`.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputErro
     """
     errors: list[InputError] = []
     records: list[dict[str, Any]] = []
-    for found in ordered_map(lambda row: _examine(row, options.bar_rows), rows, workers=_THREADS):
+    for found in ordered_map(lambda row: _examine(row, options), rows, workers=_THREADS):
         if isinstance(found, InputError):
             errors.append(found)
         else:
@@ -103,7 +107,7 @@ def odd_images(table: pd.DataFrame) -> pd.Series:
 
 
 def pool(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Join the tables of several data sets; images that occur in several are used once.
+    """Join the tables of several data sets; images that occur in several, or show the same, are used once.
 
     Raises
     ------
@@ -118,33 +122,39 @@ def pool(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
             found = f"the image {same['name'].iloc[0]} again, as {other['label']}"
             errors.append(InputError(other["image"], found, f"one class, {same['label'].iloc[0]} or {other['label']}"))
         for row in same.index[1:]:
-            table.loc[row, ["duplicate_of", "split"]] = [same["name"].iloc[0], SPLITS[-1]]
+            table.loc[row, ["duplicate_of", "likeness", "split"]] = [same["name"].iloc[0], 1.0, SPLITS[-1]]
     if errors:
         raise InputErrors.of(errors)
+    mark_twins(table)
     return table
 
 
-def _examine(row: ImageRow, bar_rows: int | None) -> dict[str, Any] | InputError:
+def _examine(row: ImageRow, options: Index) -> dict[str, Any] | InputError:
     try:
         header, image = micrograph_header(row.image), read_micrograph(row.image)
         settings = instrument_settings(row.image)
-        bar, source = bar_of(image, settings, bar_rows)
-        if bar >= header.rows:
-            raise InputError(row.image, f"{header.rows} rows", f"more than the {bar} rows of the bar")
     except InputError as error:
         return error
-    pixels = np.ascontiguousarray(crop_bar(image, bar))
+    try:
+        bar = bar_of(image, settings, options.bar_rows, options.bar_side)
+        area = bar.area(image.shape)
+    except InputError as error:
+        return InputError(row.image, f"{error.where} of {error.found}", error.expected)
+    pixels = np.ascontiguousarray(area.of(image))
     scale = float(np.iinfo(pixels.dtype).max)
     digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype.name} ".encode() + pixels.tobytes())
     return {
         **row._asdict(),
         **ImageHeader._asdict(header),
-        "bar_rows": bar,
-        "bar_source": source,
+        "bar_rows": bar.rows,
+        "bar_side": bar.side,
+        "bar_source": bar.source,
+        **area._asdict(),
         **{key: settings.get(key) for key in SETTINGS},
         "mean": float(pixels.mean(dtype=np.float64)) / scale,
         "deviation": float(pixels.std(dtype=np.float64)) / scale,
         "sha256": digest.hexdigest(),
+        "fingerprint": fingerprint(pixels),
     }
 
 
@@ -171,15 +181,17 @@ def _as_table(records: list[dict[str, Any]]) -> pd.DataFrame:
     for record in ordered:
         earlier = first.setdefault(record["sha256"], record["name"])
         record["duplicate_of"] = earlier if earlier != record["name"] else None
+        record["likeness"] = 1.0 if record["duplicate_of"] else None
         if record["duplicate_of"]:
             record["split"] = "left out"
     table = pd.DataFrame(ordered, columns=list(COLUMNS))
     table["time"] = pd.to_datetime(table["time"]).astype("datetime64[ns]")
-    for name in (*(name for name in SETTINGS if name not in ("time", *_TEXTS)), "mean", "deviation"):
+    for name in (*(name for name in SETTINGS if name not in ("time", *_TEXTS)), "mean", "deviation", "likeness"):
         table[name] = table[name].astype(np.float64)
-    for name in (*_TEXTS, "session", "duplicate_of", "split"):
+    for name in (*_TEXTS, "session", "fingerprint", "duplicate_of", "split"):
         # Columns without any text would otherwise become numeric.
         table[name] = table[name].astype(object).where(table[name].notna(), None)
+    mark_twins(table)
     return table
 
 

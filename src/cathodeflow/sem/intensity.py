@@ -39,15 +39,13 @@ def intensity_histogram(image: NDArray[np.uint8], bins: int) -> NDArray[np.float
     return np.bincount(np.arange(256) * bins // 256, weights=counts, minlength=bins) / image.size
 
 
-def bar_thumbnail(image: NDArray[Any], bar_rows: int, side: int) -> NDArray[np.float32]:
-    """Resize the information bar at the bottom of an image to a square.
+def bar_thumbnail(bar: NDArray[Any], side: int) -> NDArray[np.float32]:
+    """Resize the information bar of an image to a square.
 
     Parameters
     ----------
-    image : (rows, cols) uint8
-        With its information bar.
-    bar_rows : int
-        Rows of the bar [px]; without a bar the square is 0.
+    bar : (rows, cols) uint8
+        Of `UsableArea.bar`; without a bar, which is empty, the square is 0.
     side : int
         Side of the square [px].
 
@@ -56,10 +54,9 @@ def bar_thumbnail(image: NDArray[Any], bar_rows: int, side: int) -> NDArray[np.f
     (side, side) float32
         Means of the pixels, 0..255.
     """
-    if not bar_rows:
+    if not bar.size:
         return np.zeros((side, side), np.float32)
-    bar = Image.fromarray(image[-bar_rows:].astype(np.float32))
-    return np.asarray(bar.resize((side, side), Image.Resampling.BOX))
+    return np.asarray(Image.fromarray(bar.astype(np.float32)).resize((side, side), Image.Resampling.BOX))
 
 
 def reference_quantiles(histograms: ArrayLike) -> NDArray[np.float64]:

@@ -113,7 +113,11 @@ def build_model(classes: Sequence[str], options: Train) -> SemNetwork:
         raise InputError("classes", ", ".join(classes) or "none", "at least two different ones")
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(derived_seed(options.seed or 0, _INITIALISATION))
-        model = SemNetwork(create_backbone(options.backbone, weights=options.weights), classes, options)
+        model = SemNetwork(
+            create_backbone(options.backbone, weights=options.weights, drop_path=options.drop_connect),
+            classes,
+            options,
+        )
     return model.to(memory_format=torch.channels_last)
 
 

@@ -53,7 +53,7 @@ def present_paths(paths: Sequence[str], source: str) -> list[str]:
     InputError
         An image is not there.
     """
-    now = image_files(source)
+    now = image_files(source, [])
     folder, same = root(source), set(now)
     # A table may list images beside its folder.
     ends = {os.path.relpath(path, folder).replace(os.pardir + os.sep, ""): path for path in now}

@@ -19,13 +19,17 @@ SIMULATED = "simulated"
 POOLED = "pooled"
 #: Name of the only network where no versions are given.
 VERSION = "model"
+#: Where an information bar may be.
+BarSide = Literal["auto", "none", "bottom", "top", "left", "right"]
 
 
 class DataSet(Sample):
     """A data set of micrographs: labelled ones for training and test, or unlabelled ones to classify."""
 
-    role: Literal["train", "predict"] = option(
-        "train", "`train`: labelled images for training, validation and test; `predict`: unlabelled images to classify."
+    role: Literal["train", "test", "predict"] = option(
+        "train",
+        "`train`: labelled images for training, validation and test; `test`: other labelled images, on which the "
+        "networks are tested only, such as those of a new session; `predict`: unlabelled images to classify.",
     )
     images: str = option(
         ...,
@@ -65,7 +69,16 @@ class Index(Options):
         min_length=1,
     )
     bar_rows: int | None = option(
-        None, "Rows of the information bar. Default: detected in each image.", unit="px", ge=0
+        None,
+        "Rows of the information bar, or columns of one at the left or right. Default: as the instrument says, or "
+        "detected in each image.",
+        unit="px",
+        ge=0,
+    )
+    bar_side: BarSide = option(
+        "auto",
+        "Side of the image at which the information bar is; `auto`: where one is found, or at the bottom with "
+        "`bar_rows`; `none`: there is none.",
     )
     min_images: int = option(
         3, "Minimum number of images per class and data set; all data sets together need 3 per class.", ge=1
@@ -103,7 +116,12 @@ class Split(Options):
 class Crops(Options):
     """Images -> crops of one size for the network, in chunked Zarr."""
 
-    size: int = option(12000, "Number of crops in the training and validation set together.", ge=2)
+    size: int = option(
+        12000,
+        "Number of crops in the training and validation set together, of all classes. The published builder counts "
+        "them per class.",
+        ge=2,
+    )
     per_class: bool = option(True, "Equal number of crops per class; otherwise equal number per image.")
     ratio: float = option(
         0.2, "Number of validation crops as a fraction of `size`; the test set has as many.", gt=0, lt=1
@@ -161,9 +179,10 @@ class Train(TrainingOptions):
 
     The defaults are for CPUs and small data sets. As published: `backbone: tf_efficientnet_b7.aa_in1k`,
     `weights: imagenet`, `normalization: none`, all of `augment` disabled, `optimizer: adam`, `learning_rate: 0.0001`,
-    `schedule: constant`, `warm_up: 0`, `weight_decay: 0`, `label_smoothing: 0`, `dropout: 0`, `batch_size: 4`,
-    `epochs: 40`, `ema_decay: 0`, `mixup: 0`, `progressive_fraction: 0`, with crops of `pixels: null`, `side: 224` and
-    the split `image`.
+    `schedule: constant`, `warm_up: 0`, `weight_decay: 0`, `label_smoothing: 0`, `dropout: 0.5`,
+    `drop_connect: 0.2`, `batch_size: 4`, `epochs: 40`, `patience: null`, `ema_decay: 0`, `mixup: 0`,
+    `progressive_fraction: 0`, with 1600 crops per class of `pixels: null`, `side: 224` and the split `image`:
+    `config/sem-paper.yaml`.
     """
 
     backbone: str = option(
@@ -178,6 +197,13 @@ class Train(TrainingOptions):
         "joint", "`joint`: one output per class; `axes`: one output per composition and one per state."
     )
     dropout: float = option(0.1, "Dropout before the last layer.", ge=0, lt=1)
+    drop_connect: float = option(
+        0.0,
+        "Drop-connect (stochastic depth): probability that the last block of a timm network is skipped in training, "
+        "falling linearly to 0 at the first one.",
+        ge=0,
+        lt=1,
+    )
     normalization: Literal["crop", "imagenet", "none"] = option(
         "crop",
         "Input normalization. `crop`: each crop to mean 0 and standard deviation 1, which removes brightness and "
@@ -197,7 +223,8 @@ class Train(TrainingOptions):
     epochs: int = option(12, "Maximum number of epochs; the learning-rate schedule spans all of them.", ge=1)
     patience: int | None = option(
         16,
-        "Early stopping: epochs without improvement on the validation set. null (as a flag: none) runs all epochs.",
+        "Early stopping: epochs without improvement on the validation set. null (as a flag: none) runs all epochs, as "
+        "published.",
         ge=1,
     )
     monitor: Literal["macro_f1", "loss"] = option(
@@ -237,13 +264,21 @@ class Train(TrainingOptions):
     def _weights_fit(self) -> Self:
         if self.backbone == "resnet18_half" and self.weights == "imagenet":
             raise ValueError("a backbone of timm where weights are imagenet: resnet18_half has none")
+        if self.backbone == "resnet18_half" and self.drop_connect:
+            raise ValueError("a backbone of timm where there is drop_connect: resnet18_half has none")
         return self
 
 
 class Test(Options):
-    """Network and test crops -> predictions, performance metrics with confidence intervals, calibration."""
+    """Network and test crops, or other labelled images -> predictions, metrics with intervals, calibration."""
 
     bins: int = option(15, "Number of confidence bins of the calibration error.", ge=2, le=100)
+    overlap: float = option(
+        0.25,
+        "Overlap of neighbouring tiles of an image of the role `test`, as a fraction of their side.",
+        ge=0,
+        lt=0.9,
+    )
     bootstrap_samples: int = option(2000, "Bootstrap samples of the images for the confidence intervals.", ge=100)
     confidence: float = option(0.95, "Confidence level of the intervals.", gt=0.5, lt=1)
     batch_size: int = option(64, "Crops per batch.", ge=1)
@@ -256,13 +291,15 @@ class Audit(Options):
     """Accuracy of classifiers that use only features unrelated to the particles, on the same split."""
 
     bins: int = option(32, "Number of bins of the intensity histogram.", ge=2, le=256)
-    bar_side: int = option(
+    bar_pixels: int = option(
         64, "Side of the square to which information bars are resized for comparison.", unit="px", ge=8
     )
     overlap: bool = option(True, "Detect test images that show the same particles as training images.")
     confidence: float = option(0.95, "Confidence level of the intervals.", gt=0.5, lt=1)
     threads: int = option(2, "CPU threads.", ge=1)
     device: Device | None = option(None, "Compute device. Default: the device of the workflow.")
+
+    renamed: ClassVar[dict[str, str]] = {"bar_side": "bar_pixels"}
 
 
 class Predict(Options):
@@ -279,7 +316,16 @@ class Predict(Options):
         lt=1,
     )
     bar_rows: int | None = option(
-        None, "Rows of the information bar. Default: detected in each image.", unit="px", ge=0
+        None,
+        "Rows of the information bar, or columns of one at the left or right. Default: as the instrument says, or "
+        "detected in each image.",
+        unit="px",
+        ge=0,
+    )
+    bar_side: BarSide = option(
+        "auto",
+        "Side of the image at which the information bar is; `auto`: where one is found, or at the bottom with "
+        "`bar_rows`; `none`: there is none.",
     )
     on_bad_file: Literal["fail", "skip"] = option("skip", "Whether unreadable files stop the stage or are left out.")
     threads: int = option(2, "CPU threads.", ge=1)
@@ -364,6 +410,10 @@ class Section(TechniqueSection):
         """Folders of results of all labelled images together, and of the networks."""
         return [POOLED, *self.networks]
 
+    def on_bad_file(self, data_set: DataSet) -> str:
+        """Return whether unusable images of a data set stop its stage (`fail`) or are left out (`skip`)."""
+        return self.predict.on_bad_file if data_set.role == "predict" else self.index.on_bad_file
+
     def check(self, samples: dict[str, DataSet]) -> None:
         """Require that all images exist, and labelled ones where networks are trained.
 
@@ -392,12 +442,17 @@ class Section(TechniqueSection):
             if set("{}") & set(data_set.images):
                 # Snakemake reads braces as wildcards.
                 errors.append(InputError(where, data_set.images, "a path without { and }"))
+            if data_set.role == "test" and data_set.simulated:
+                # All simulated data sets are the same images.
+                errors.append(InputError(where, SIMULATED, "images that no network is trained with"))
             if is_remote(data_set.images):
                 errors.append(InputError(where, "an address", "a folder, a pattern or a table on this machine"))
                 continue
             try:
                 if not data_set.simulated:
-                    errors += dangling(where, raw_files(data_set.images))
+                    refused: list[InputError] = []
+                    errors += dangling(where, raw_files(data_set.images, refused))
+                    errors += refused if self.on_bad_file(data_set) == "fail" else []
             except InputError as error:
                 errors.append(InputError(f"{where}: {error.where}", error.found, error.expected))
         if errors:
@@ -417,16 +472,18 @@ class Section(TechniqueSection):
         errors = []
         for name, data_set in samples.items():
             try:
-                if data_set.role == "train" and not data_set.simulated:
-                    list_images(data_set.images, self.index.compositions, self.index.states)
+                if data_set.role != "predict" and not data_set.simulated:
+                    refused: list[InputError] | None = [] if self.index.on_bad_file == "skip" else None
+                    list_images(data_set.images, self.index.compositions, self.index.states, refused=refused)
             except InputError as error:
                 errors += [
                     InputError(f"{self.samples}: data set '{name}': {problem.where}", problem.found, problem.expected)
                     for problem in error.errors
                 ]
                 continue
-            skip = self.index.on_bad_file if data_set.role == "train" else self.predict.on_bad_file
-            for path in [] if data_set.simulated or skip == "skip" else image_files(data_set.images):
+            for path in (
+                [] if data_set.simulated or self.on_bad_file(data_set) == "skip" else image_files(data_set.images)
+            ):
                 try:
                     micrograph_header(path)
                 except InputError as error:

@@ -214,7 +214,7 @@ def bootstrap(table: pd.DataFrame, classes: Sequence[str], options: Test) -> pd.
     Originals are drawn within each class, since the split determines the number of test images per class. If all
     predictions are correct, a bootstrap interval has no width: then, and for accuracies of originals, the interval is
     Wilson's [1]_ for that number of originals; other metrics then have none. Calibration errors of few originals are
-    biased upwards, their intervals even more.
+    biased upwards; that resampling adds to it is taken off their intervals, by the median of the samples.
 
     Parameters
     ----------
@@ -235,15 +235,17 @@ def bootstrap(table: pd.DataFrame, classes: Sequence[str], options: Test) -> pd.
     """
     sums = _sums(table, classes, options.bins)
     whole = _figures(np.ones((1, len(sums.rows))), sums)
+    values, ece = np.concatenate(whole, axis=1)[0], FIGURES.index("ece")
     limits = resampled_limits(
         lambda weights: np.concatenate(_figures(weights, sums), axis=1),
         sums.label, samples=options.bootstrap_samples, confidence=options.confidence,
         rng=np.random.default_rng(options.seed or 0),
+        unbiased=np.where(np.arange(values.size) == ece, values, np.nan),
     )  # fmt: skip
+    limits[ece] = np.maximum(limits[ece], 0)
     originals = np.bincount(sums.label, minlength=len(classes))
     kinds: list[tuple[str, str | None, int]] = [(name, None, len(sums.rows)) for name in FIGURES]
     kinds += [("accuracy", name, count) for name, count in zip(classes, originals.tolist(), strict=True)]
-    values = np.concatenate(whole, axis=1)[0]
     single = len(table) == len(sums.rows)
     rows = []
     for (figure, name, count), value, (low, high) in zip(kinds, values, limits, strict=True):

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cathodeflow.sem.usable_area import UsableArea
+
 # Fractions of the pixels below black and below white in the conversion to 8 bits.
 _BLACK, _WHITE = 0.001, 0.999
 
@@ -47,15 +49,15 @@ def shrink(image: NDArray[np.uint8], *, side: int) -> NDArray[np.uint8]:
     return ((2 * sums + weight) // (2 * weight)).astype(np.uint8)
 
 
-def to_uint8(image: NDArray[np.generic], *, bar_rows: int) -> NDArray[np.uint8]:
+def to_uint8(image: NDArray[np.generic], *, area: UsableArea | None = None) -> NDArray[np.uint8]:
     """Convert an image of more than 8 bits to uint8; a uint8 image stays as it is.
 
     Parameters
     ----------
     image : (row, col) real
         Its 0.1 and 99.9 percentiles become 0 and 255.
-    bar_rows : int
-        Rows of the information bar at the bottom [px], which is excluded from the percentiles.
+    area : UsableArea, optional
+        Part beside the information bar, of which the percentiles are taken; default: all.
 
     Returns
     -------
@@ -64,7 +66,7 @@ def to_uint8(image: NDArray[np.generic], *, bar_rows: int) -> NDArray[np.uint8]:
     if image.dtype == np.uint8:
         return image.astype(np.uint8, copy=False)
     values = image.astype(np.float32)
-    black, white = np.quantile(values[: len(values) - bar_rows], [_BLACK, _WHITE])
+    black, white = np.quantile(area.of(values) if area else values, [_BLACK, _WHITE])
     if white <= black:
         return np.zeros(image.shape, dtype=np.uint8)
     return np.rint(np.clip((values - black) * (255 / (white - black)), 0, 255)).astype(np.uint8)

@@ -5,8 +5,9 @@ import logging
 import math
 import os
 import sys
+import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +28,8 @@ from cathodeflow.training.optimizers import build_optimizer
 from cathodeflow.training.schedules import build_schedule
 
 LOG = logging.getLogger(__name__)
+# Seconds after which an epoch says how far it is.
+_TOLD_EVERY = 60.0
 
 
 class TrainingResult(NamedTuple):
@@ -159,6 +162,7 @@ def fit(
                 group["lr"] = rate * factor
             batches = train_batches(Epoch(index, derived_seed(seed, index), generator(seed, index)))
             record: Record = {"epoch": index + 1, "learning_rate": base_rates[0] * factor}
+            batches = _told(batches, f"{label}: epoch {index + 1} of {epochs}", show=fabric.is_global_zero)
             record |= train_epoch(fabric, wrapped, stepper, loss_function, batches, options.clip_norm, mean.update)
             with mean.in_place():
                 record |= validate(fabric, wrapped, loss_function, validation_batches(), whole)
@@ -212,6 +216,16 @@ def _best(history: list[Record], monitored: str) -> int:
     """Epoch with the lowest finite value; of equal ones the first."""
     values = [record[monitored] if math.isfinite(record[monitored]) else math.inf for record in history]
     return min(range(len(values)), key=values.__getitem__, default=0)
+
+
+def _told(batches: Iterable[Batch], what: str, *, show: bool) -> Iterator[Batch]:
+    """Log the number of the batch from time to time, so that a long epoch is not silent."""
+    last = time.monotonic()
+    for number, batch in enumerate(batches, 1):
+        yield batch
+        if show and time.monotonic() - last >= _TOLD_EVERY:
+            LOG.info("%s: %d batches done", what, number)
+            last = time.monotonic()
 
 
 def _progress(epochs: int, done: int, label: str, *, show: bool) -> Any:

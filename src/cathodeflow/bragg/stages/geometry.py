@@ -78,6 +78,9 @@ def geometry(
     if not known.all():
         log.warning("no photon energy for %d of %d frames: their q and d are empty", (~known).sum(), len(known))
     table = pd.concat(tables, ignore_index=True)
+    outside = int(table["two_theta"].isna().sum())
+    if outside:
+        log.warning("%d of %d peaks lie on no module of the detector: their angles are empty", outside, len(table))
     write_table(out, table)
     log.info("%d peaks between %.3f and %.3f degrees", len(table), *_limits(table["two_theta"]))
     errors = {f"median_{name}_err": median(table[f"{name}_err"].dropna()) for name in ("two_theta", "azimuth", "d")}

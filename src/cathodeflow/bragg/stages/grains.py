@@ -8,12 +8,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cathodeflow.bragg.cell_options import Cell, unit_cell
+from cathodeflow.bragg.detector_positions import flat_pixels
 from cathodeflow.bragg.grain_options import Grains
 from cathodeflow.bragg.grain_refinement import SeenRegion
 from cathodeflow.bragg.grain_search import Found, Measured, find_grains
 from cathodeflow.bragg.grain_tables import grain_spot_table, grain_table
 from cathodeflow.bragg.reflections import PARAMETERS, free_cell
-from cathodeflow.bragg.rotation_scans import flat_pixels, rotation_scan
+from cathodeflow.bragg.rotation_scans import rotation_scan
 from cathodeflow.errors import InputError
 from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.geometry_files import read_detector_geometry
@@ -71,7 +72,7 @@ def grains(
         if file.omega is None or not np.isfinite(file.omega).all() or len(np.unique(file.omega)) < 2:
             raise InputError(frames, "no angle of the sample for some frames", "the angle (omega) of every frame")
         step = float(np.median(np.abs(np.diff(file.omega))))
-        region = SeenRegion(file.raw_shape, file.omega, step)
+        region = SeenRegion(file.raw_shape, file.omega, step, geometry)
     energy = geometry.energy_kev if energy_kev is None else energy_kev
     if energy is None:
         raise InputError(geometry.where, "no photon energy", "one in the geometry file, or energy_kev")
@@ -80,6 +81,9 @@ def grains(
     table = read_table(spots, _COLUMNS)
     used = _usable(table, step)
     row, col = flat_pixels(geometry, used["row"], used["col"])
+    if (outside := ~np.isfinite(row)).any():
+        log.warning("%d of %d spots lie on no module of the detector: they are not used", outside.sum(), len(used))
+        used, row, col = used[~outside].reset_index(drop=True), row[~outside], col[~outside]
     place = np.column_stack([row, col, used["omega"]])
     sigma = used[["row_err", "col_err", "omega_err"]].to_numpy(np.float64)
     intensity = used["intensity"].to_numpy(np.float64)

@@ -87,6 +87,8 @@ def spots(
         known = np.where(np.isfinite(energy), energy, np.nan if place.energy_kev is None else place.energy_kev)[nearest]
         errors = {name: found[name] for name in ("row_err", "col_err")}
         columns = scattering(place, found["row"], found["col"], **errors, energy_kev=known)._asdict()
+        if outside := int(np.isnan(columns["two_theta"]).sum()):
+            log.warning("%d of %d spots lie on no module of the detector: their angles are empty", outside, len(found))
     found = found.assign(**columns)[[*COLUMNS]]
     write_table(out, found)
     fitted = found["fwhm_frames"].notna()

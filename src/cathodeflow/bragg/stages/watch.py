@@ -1,5 +1,6 @@
 """Stage: measure the frames of a scan while they are written."""
 
+import gc
 import hashlib
 import logging
 import time
@@ -120,6 +121,9 @@ def watch(
         table, figures = table_of(peaks, options.fit, options.frames.binning)
         write_peaks(Path(out) / "peaks.h5", **table)
         report.update(series, waiting=0, status="finished", always=True)
+    # Files behind links stay open, without locks, until the last object in them is gone; this process could not open
+    # them with locks meanwhile.
+    gc.collect()
     log.info("%d peaks on %d frames written", figures["peaks"], len(peaks))
     lags = np.array([done - growing.arrival(*key) for key, done in scan.measured_at.items()])
     of_time = {"median_lag": median(lags), "max_lag": float(lags.max()) if len(lags) else None}

@@ -21,6 +21,7 @@ from cathodeflow.sem.moved_images import read_split
 from cathodeflow.sem.options import Audit
 from cathodeflow.sem.overlap import shared_area, shrink_factor
 from cathodeflow.sem.predictions import BATCH, crop_predictions, network_outputs, original_predictions
+from cathodeflow.sem.usable_area import UsableArea
 from cathodeflow.stage import InputFile, InputStore, Metrics, OutputFile, stage
 
 log = logging.getLogger("cathodeflow.sem")
@@ -66,8 +67,8 @@ def audit(
     table = table[table["split"] != "left out"].reset_index(drop=True)
     factor = max(shrink_factor(rows, cols) for rows, cols in zip(table["rows"], table["cols"], strict=True))
     images = ordered_map(
-        lambda row: image_features(read_micrograph(row[0]), int(row[1]), options, factor=factor),
-        list(zip(table["image"], table["bar_rows"], strict=True)),
+        lambda row: image_features(read_micrograph(row[0]), UsableArea(*row[1:]), options, factor=factor),
+        list(table[["image", *UsableArea._fields]].itertuples(index=False, name=None)),
         workers=options.threads,
     )
     features = list(progress(images, "reading the images", total=len(table)))

@@ -13,6 +13,7 @@ from cathodeflow.sem.cropping import cut_crops, plan_crops
 from cathodeflow.sem.moved_images import read_split
 from cathodeflow.sem.options import Crops
 from cathodeflow.sem.resample import to_uint8
+from cathodeflow.sem.usable_area import UsableArea
 from cathodeflow.stage import InputFile, Metrics, OutputStore, stage
 
 log = logging.getLogger("cathodeflow.sem")
@@ -36,16 +37,16 @@ def crops(split_table: InputFile, *, out: OutputStore, sheet: str | None = None,
     InputError
         Images that are smaller than a crop or of unknown pixel size, or too few or too many crops for the images.
     """
-    columns = ["name", "image", "label", "split", "rows", "cols", "bar_rows", "pixel_nm"]
+    columns = ["name", "image", "label", "split", "rows", "cols", *UsableArea._fields, "pixel_nm"]
     images = read_split(split_table, columns, sheet=sheet)
     planned = plan_crops(images, options)
-    listed = images[["name", "image", "bar_rows"]].itertuples(index=False)
+    listed = images[["name", "image", *UsableArea._fields]].itertuples(index=False, name=None)
     # Absolute paths, as a worker on a cluster may have another working folder.
-    files = {name: (os.path.abspath(path), int(bar_rows)) for name, path, bar_rows in listed}
+    files = {name: (os.path.abspath(path), UsableArea(*edges)) for name, path, *edges in listed}
 
     def read_image(name: str) -> NDArray[np.uint8]:
-        path, bar_rows = files[name]
-        return to_uint8(read_micrograph(path), bar_rows=bar_rows)
+        path, area = files[name]
+        return to_uint8(read_micrograph(path), area=area)
 
     geometry = options.model_dump(include=set(GEOMETRY))
     with scheduled():

@@ -16,11 +16,12 @@ from cathodeflow.sem.model import load_network
 from cathodeflow.sem.moved_images import read_split
 from cathodeflow.sem.options import Explain
 from cathodeflow.sem.resample import to_uint8
+from cathodeflow.sem.usable_area import UsableArea
 from cathodeflow.stage import InputFile, InputStore, Metrics, OutputFile, stage
 
 log = logging.getLogger("cathodeflow.sem")
 # Of the table of images.
-_COLUMNS = ("name", "image", "bar_rows", "pixel_nm")
+_COLUMNS = ("name", "image", *UsableArea._fields, "pixel_nm")
 
 
 @stage("sem.explain")
@@ -81,12 +82,14 @@ def explain(
     geometry = {name: metadata[name] for name in GEOMETRY}
     whole, whole_maps = [], []
     for name, prediction, pixel_nm in zip(*(originals[c] for c in ("name", "prediction", "pixel_nm")), strict=True):
-        image, bar_rows = read_micrograph(files.loc[name, "image"]), int(files.loc[name, "bar_rows"])
+        image = read_micrograph(files.loc[name, "image"])
+        area = UsableArea(*files.loc[name, list(UsableArea._fields)])
         own_pixel_nm = float(pixel_nm) if pixel_nm > 0 else None
-        tiles = cut_tiles(image, overlap=options.overlap, bar_rows=bar_rows, own_pixel_nm=own_pixel_nm, **geometry)
+        tiles = cut_tiles(image, overlap=options.overlap, area=area, own_pixel_nm=own_pixel_nm, **geometry)
         whole_maps.append(whole_map(network, tiles, classes.index(prediction), method=options.method, device=device))
         rows, cols = whole_maps[-1].shape
-        whole.append(to_uint8(image, bar_rows=bar_rows)[:rows, :cols])
+        grey = to_uint8(image, area=area)
+        whole.append(area.inset(geometry["margin"], image.shape).of(grey)[:rows, :cols])
     write_activation_maps(out, ActivationMaps(shown, maps, whole, whole_maps), requested=options.whole)
     write_csv(crops_table, chosen)
     write_csv(images_table, originals)

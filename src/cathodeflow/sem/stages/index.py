@@ -4,7 +4,8 @@ import logging
 
 import pandas as pd
 
-from cathodeflow.errors import InputError
+from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.io.image_lists import is_image
 from cathodeflow.io.tables import write_csv, write_table
 from cathodeflow.sem.classes import list_images, similar_labels
 from cathodeflow.sem.image_table import build_index, odd_images
@@ -36,9 +37,15 @@ def index(
     InputError
         A line for every image, class folder or row that cannot be used.
     """
-    rows = list_images(images, options.compositions, options.states, data_set=sample)
     bad: list[InputError] | None = [] if options.on_bad_file == "skip" else None
-    table = build_index(rows, options, bad=bad)
+    try:
+        rows = list_images(images, options.compositions, options.states, data_set=sample, refused=bad)
+        table = build_index(rows, options, bad=bad)
+    except InputError as error:
+        if bad is None and any(is_image(problem.where) for problem in error.errors):
+            expected = "images that can all be used, or sem.index.on_bad_file: skip, which leaves the others out"
+            raise InputErrors.of([*error.errors, InputError(images, "the above", expected)]) from error
+        raise
     for problem in bad or ():
         log.warning("left out: %s", problem)
     odd = odd_images(table)

@@ -32,23 +32,33 @@ def predict(images: Source, *, out: OutputFile, options: Predict) -> Metrics:
     Raises
     ------
     InputError
-        No model or no image is given; or, unless `on_bad_file` is `skip`, a line for every unusable image.
+        No model or no usable image is given; or, unless `on_bad_file` is `skip`, a line for every unusable image.
     """
     if options.model is None:
         raise InputError("--model", "nothing", "the model file of a network")
     torch.set_num_threads(options.threads)
     network, metadata = load_network(options.model)
 
+    refused: list[InputError] = []
+    paths = list_micrographs(images, refused)
+    names = {error.where: error for error in refused}
+
     def read(path: str) -> Micrograph:
+        if path in names:
+            raise names[path]
         return read_micrograph(path), instrument_settings(path)
 
-    paths = list_micrographs(images)
-    if os.path.isdir(images) and (deeper := images_below(images) - len(paths)) > 0:
+    if os.path.isdir(images) and (deeper := images_below(images) - len(paths) - len(names)) > 0:
         log.warning("%d images in subfolders of %s are not classified", deeper, images)
-    table = predict_images(network, metadata, progress(paths, "classifying", total=len(paths)), read, options)
+    table = predict_images(
+        network, metadata, progress([*paths, *names], "classifying", total=len(paths) + len(names)), read, options
+    )
     used = table[table["problem"].isna()]
     for problem in table["problem"].dropna():
         log.warning("left out: %s", problem)
+    if used.empty:
+        found = f"{len(table)} images, none of which can be used, such as {table['problem'][0]}"
+        raise InputError(images, found, "at least one image that can be classified")
     write_csv(out, table)
     outside = int(used["foreign"].astype(bool).sum())
     log.info(

@@ -1,16 +1,20 @@
 """Stage: test a network."""
 
 import logging
+import os
 
 import numpy as np
 import pandas as pd
 import torch
 
 from cathodeflow.io.crops import read_crops
+from cathodeflow.io.micrographs import read_micrograph
 from cathodeflow.io.tables import write_csv
 from cathodeflow.learning import resolve_device
 from cathodeflow.sem.calibration import reliability
+from cathodeflow.sem.image_outputs import labelled_outputs
 from cathodeflow.sem.model import load_network
+from cathodeflow.sem.moved_images import read_split
 from cathodeflow.sem.options import Test
 from cathodeflow.sem.predictions import (
     bootstrap,
@@ -34,16 +38,17 @@ def test(
     crops_table: OutputFile,
     metrics_table: OutputFile,
     calibration: OutputFile,
+    sheet: str | None = None,
     options: Test,
 ) -> Metrics:
-    """Test the network MODEL on the test crops of CROPS.
+    """Test the network MODEL on the test crops of CROPS, or on all images of a labelled data set.
 
     Parameters
     ----------
     model : path
         Model file that `train` wrote.
     crops : path
-        Store that `crops` wrote.
+        Store that `crops` wrote; or the table of other labelled images that `index` wrote, which tiles cover.
     out : path
         CSV table of the predictions of the images to write.
     crops_table : path
@@ -53,14 +58,26 @@ def test(
     calibration : path
         CSV table of the reliability diagrams to write: accuracy in bins of confidence, before and after temperature
         scaling.
+    sheet : str
+        Sample sheet: images of a table are read from where it says, if they have been moved since they were listed.
+
+    Raises
+    ------
+    InputError
+        Images of a table are smaller than a crop, or of classes that the network does not know: a line each.
     """
     torch.set_num_threads(options.threads)
     network, metadata = load_network(model)
-    array, table = read_crops(crops)
-    numbers = np.flatnonzero(table["split"] == "test")
     device = resolve_device(options.device or "auto").type
-    logits = network_outputs(network, array, numbers, batch_size=options.batch_size, device=device).logits
-    classes, tested = network.classes, table.iloc[numbers]
+    classes = network.classes
+    if os.path.isdir(crops):
+        array, table = read_crops(crops)
+        numbers = np.flatnonzero(table["split"] == "test")
+        logits = network_outputs(network, array, numbers, batch_size=options.batch_size, device=device).logits
+        tested = table.iloc[numbers]
+    else:
+        images = read_split(crops, sheet=sheet)
+        logits, tested = labelled_outputs(network, metadata, images, read_micrograph, options, device=device)
     temperatures = {"temperature": metadata["temperature"], "original_temperature": metadata["original_temperature"]}
     raw = crop_predictions(logits, tested, classes, temperature=1.0)
     by_crop = crop_predictions(logits, tested, classes, temperature=temperatures["temperature"])
