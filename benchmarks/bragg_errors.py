@@ -13,8 +13,8 @@ import numpy as np
 from cathodeflow.bragg.binning import bin_frame, bin_mask
 from cathodeflow.bragg.corrections import extra_variance
 from cathodeflow.bragg.flags import flag_peaks, is_good
-from cathodeflow.bragg.options import Fit
 from cathodeflow.bragg.peak_fits import fit_frame
+from cathodeflow.bragg.peak_options import Fit
 from cathodeflow.bragg.profiles import profile
 
 CELL = 28

@@ -74,7 +74,7 @@ def steps(source, n_frames):
     import numpy as np
 
     from cathodeflow.bragg.fitted_peaks import FittedPeaks
-    from cathodeflow.bragg.options import Measure
+    from cathodeflow.bragg.peak_options import Measure
     from cathodeflow.bragg.peak_search import candidates
     from cathodeflow.bragg.prepared_frames import prepared_frame
     from cathodeflow.bragg.raw_scan import open_scan

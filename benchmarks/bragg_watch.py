@@ -20,7 +20,7 @@ import pandas as pd
 import tifffile
 
 from cathodeflow import bragg
-from cathodeflow.bragg.options import Simulate
+from cathodeflow.bragg.peak_options import Simulate
 
 
 def drop(frames, target, rate):

@@ -25,8 +25,9 @@ from torch import nn
 from cathodeflow.bragg.flags import flag_peaks, is_good
 from cathodeflow.bragg.matching import match
 from cathodeflow.bragg.model import BraggNN, from_weights
-from cathodeflow.bragg.options import FindPeaks, Fit, Locate, Train
+from cathodeflow.bragg.network_options import Locate, Train
 from cathodeflow.bragg.peak_fits import fit_frame
+from cathodeflow.bragg.peak_options import FindPeaks, Fit
 from cathodeflow.bragg.peak_search import candidates
 from cathodeflow.bragg.positions import build_locator
 from cathodeflow.bragg.training import TrainedBraggNN, split_blocks, train_braggnn

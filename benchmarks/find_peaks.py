@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from findpeaks import findpeaks, stats
 
-from cathodeflow.bragg.options import FindPeaks
+from cathodeflow.bragg.peak_options import FindPeaks
 from cathodeflow.bragg.peak_search import candidates, persistence_peaks
 
 

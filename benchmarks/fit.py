@@ -15,8 +15,8 @@ import numba
 import numpy as np
 from scipy.optimize import curve_fit
 
-from cathodeflow.bragg.options import Fit
 from cathodeflow.bragg.peak_fits import fit_peaks
+from cathodeflow.bragg.peak_options import Fit
 from cathodeflow.bragg.profiles import profile
 
 

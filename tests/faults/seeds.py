@@ -23,7 +23,8 @@ from cathodeflow.bcdi.aps_34idc import geometry_of_34idc
 from cathodeflow.bcdi.network import make_network, restored
 from cathodeflow.bcdi.options import Train
 from cathodeflow.bragg.model import BraggNN, from_weights
-from cathodeflow.bragg.options import FindPeaks, Scan
+from cathodeflow.bragg.options import Scan
+from cathodeflow.bragg.peak_options import FindPeaks
 from cathodeflow.bragg.scattering import scattering
 from cathodeflow.fibsem.bundle import load_bundle, save_bundle
 from cathodeflow.fibsem.unet import UNet

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cathodeflow.bragg.options import FindPeaks
+from cathodeflow.bragg.peak_options import FindPeaks
 from cathodeflow.io.tables import read_json
 from cathodeflow.record import write_record
 from cathodeflow.tracking import KEY, PARENT, UNFINISHED, absolute

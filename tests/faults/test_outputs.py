@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cathodeflow.bragg.options import FindPeaks, Train
+from cathodeflow.bragg.network_options import Train
+from cathodeflow.bragg.peak_options import FindPeaks
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.tables import read_table, write_json, write_table

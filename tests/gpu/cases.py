@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cathodeflow.bcdi.network import make_network
 from cathodeflow.bcdi.options import Train as TrainPhases
 from cathodeflow.bragg.model import BraggNN
-from cathodeflow.bragg.options import Train as TrainBragg
+from cathodeflow.bragg.network_options import Train as TrainBragg
 from cathodeflow.fibsem.architectures import build_network
 from cathodeflow.fibsem.idk import PixelNetwork
 from cathodeflow.fibsem.initial_weights import initialised

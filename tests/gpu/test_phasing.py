@@ -11,7 +11,7 @@ from cathodeflow.bcdi.prediction import predict_objects
 from cathodeflow.bcdi.rendering import render_crystals, render_intensity
 from cathodeflow.bcdi.retrieval import retrieve
 from cathodeflow.bcdi.simulation import block
-from cathodeflow.bragg.options import Locate
+from cathodeflow.bragg.network_options import Locate
 from cathodeflow.bragg.positions import build_locator
 
 from .cases import bragg, distance

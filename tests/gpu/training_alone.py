@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from cathodeflow.bragg.options import Train
+from cathodeflow.bragg.network_options import Train
 from cathodeflow.bragg.training import train_braggnn
 from cathodeflow.io.patch_table import TrainingPatches
 

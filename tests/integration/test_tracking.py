@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cathodeflow.bragg.options import FindPeaks, Train
+from cathodeflow.bragg.network_options import Train
+from cathodeflow.bragg.peak_options import FindPeaks
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.figures import save_figure

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from cathodeflow import bragg
 from cathodeflow.bragg.cell_options import Cell
 from cathodeflow.bragg.grain_options import Grains
-from cathodeflow.bragg.options import FindPeaks, Fit, Frames, Measure
+from cathodeflow.bragg.peak_options import FindPeaks, Fit, Frames, Measure
 from cathodeflow.bragg.reflections import direct_axes
 
 ROOT = Path(__file__).parents[2]

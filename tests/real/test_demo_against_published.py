@@ -9,7 +9,7 @@ import pytest
 
 from cathodeflow.bragg.matching import match
 from cathodeflow.bragg.model import from_weights
-from cathodeflow.bragg.options import Locate
+from cathodeflow.bragg.network_options import Locate
 from cathodeflow.bragg.positions import build_locator
 from cathodeflow.bragg.training_patches import prepare_patches
 from cathodeflow.io.frames_file import read_frames_file

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cathodeflow.bragg.model import BraggNN, from_weights
-from cathodeflow.bragg.options import Locate
+from cathodeflow.bragg.network_options import Locate
 from cathodeflow.bragg.positions import build_locator
 from cathodeflow.bragg.training_patches import prepare_patches
 from cathodeflow.io.models import load_model

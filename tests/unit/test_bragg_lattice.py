@@ -8,14 +8,15 @@ import pandas as pd
 import pytest
 
 from cathodeflow.bragg import particles
+from cathodeflow.bragg.cell_options import Cell
 from cathodeflow.bragg.cells import allowed_reflections, as_lattice, coefficients, log_spacing
 from cathodeflow.bragg.cycler_join import cycler_columns, scan_voltages
 from cathodeflow.bragg.lattice_series import LatticeSeries, lattice_series
 from cathodeflow.bragg.lattice_truth import against_truth
-from cathodeflow.bragg.options import Cell, Cycler
-from cathodeflow.bragg.options import Lattice as LatticeOptions
 from cathodeflow.bragg.particle_cells import particle_cells, strains
 from cathodeflow.bragg.population_cell import PRIOR, Population, Prior, Spacings, fit_population, start
+from cathodeflow.bragg.series_options import Cycler
+from cathodeflow.bragg.series_options import Lattice as LatticeOptions
 from cathodeflow.bragg.series_statistics import draws, limits, phase_fraction, resampled_medians, width
 from cathodeflow.bragg.series_summary import summarise
 from cathodeflow.bragg.stages.lattice import lattice as lattice_stage

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cathodeflow.bragg import plots
 from cathodeflow.bragg.comparison import detection, error_by_intensity
 from cathodeflow.bragg.matching import compare_peaks
-from cathodeflow.bragg.options import Simulate
+from cathodeflow.bragg.peak_options import Simulate
 from cathodeflow.bragg.simulation import expected_frame, simulate_scan
 from cathodeflow.errors import InputError
 from cathodeflow.io.figures import save_figure

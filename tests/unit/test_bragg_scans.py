@@ -6,7 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from cathodeflow.bragg.options import Frames, Scan, Section, Simulate
+from cathodeflow.bragg.options import Scan, Section
+from cathodeflow.bragg.peak_options import Frames, Simulate
 from cathodeflow.bragg.raw_data import (
     correction_files,
     correction_flags,

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 
 from cathodeflow.bragg.flags import flag_peaks, is_good
 from cathodeflow.bragg.joint_fits import fit_jointly
-from cathodeflow.bragg.options import Fit
 from cathodeflow.bragg.peak_fits import PeakFits, fit_frame
+from cathodeflow.bragg.peak_options import Fit
 
 CELL = 25
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from cathodeflow.bragg.binning import to_binned
 from cathodeflow.bragg.comparison import compare_positions, detection, error_by_intensity, summary
 from cathodeflow.bragg.matching import compare_peaks, match, pair
-from cathodeflow.bragg.options import Compare, Simulate
+from cathodeflow.bragg.network_options import Compare
+from cathodeflow.bragg.peak_options import Simulate
 from cathodeflow.bragg.simulation import simulate_scan
 
 

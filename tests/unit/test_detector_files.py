@@ -13,7 +13,8 @@ import tifffile
 from fabio.compression import compByteOffset
 
 from cathodeflow import bragg
-from cathodeflow.bragg.options import FindPeaks, Frames, Scan, Section, Simulate, require_apart
+from cathodeflow.bragg.options import Scan, Section, require_apart
+from cathodeflow.bragg.peak_options import FindPeaks, Frames, Simulate
 from cathodeflow.bragg.raw_data import raw_files
 from cathodeflow.errors import InputError
 from cathodeflow.io.correction_images import read_mask, read_mean

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
-from cathodeflow.bragg.options import FindPeaks
+from cathodeflow.bragg.peak_options import FindPeaks
 from cathodeflow.bragg.peak_search import candidates, findpeaks_peaks, persistence_peaks
 
 EIGHT = np.ones((3, 3), int)

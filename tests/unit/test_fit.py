@@ -14,8 +14,8 @@ from scipy.optimize import minimize
 from scipy.stats import poisson
 
 from cathodeflow import bragg
-from cathodeflow.bragg.options import Fit
 from cathodeflow.bragg.peak_fits import PeakFits, deviations, fit_frame, fit_peaks
+from cathodeflow.bragg.peak_options import Fit
 from cathodeflow.bragg.profiles import PARAMETERS, profile
 from cathodeflow.errors import InputError
 from cathodeflow.io.frames_file import write_frames
@@ -191,7 +191,7 @@ def test_results_do_not_depend_on_where_the_code_was_compiled(tmp_path):
     """The first process compiles, the second reads what the first has kept."""
     np.save(tmp_path / "patches.npy", draw(np.random.default_rng(7), 200, height=(100, 2000))[1])
     script = "import sys, numpy as np; from cathodeflow.bragg.peak_fits import fit_peaks; "
-    script += "from cathodeflow.bragg.options import Fit; "
+    script += "from cathodeflow.bragg.peak_options import Fit; "
     script += "np.save(sys.argv[1], np.array(fit_peaks(np.load('patches.npy'), Fit())))"
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     for name in ("compiled", "kept"):

@@ -11,7 +11,7 @@ from cathodeflow.bragg.corrections import (
     invalid_pixels,
     saturated_pixels,
 )
-from cathodeflow.bragg.options import Frames
+from cathodeflow.bragg.peak_options import Frames
 from cathodeflow.bragg.prepared_frames import correction_of, prepared_frame
 from cathodeflow.errors import InputError
 from cathodeflow.io.raw_format import CountLimits

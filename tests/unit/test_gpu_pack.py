@@ -51,7 +51,7 @@ sys.meta_path[:] = map(Hiding, sys.meta_path)
 for step in ("machine", "tests", "bragg", "phase", "crystals", "matphase", "efficientnet"):
     importlib.import_module(f"steps.{step}")
 import hypothesis
-from cathodeflow.bragg.options import Locate
+from cathodeflow.bragg.network_options import Locate
 from cathodeflow.bragg.positions import build_locator
 from cathodeflow.bragg.model import BraggNN
 import numpy

@@ -6,8 +6,8 @@ import torch
 
 from cathodeflow.bragg import positions as module
 from cathodeflow.bragg.model import BraggNN
+from cathodeflow.bragg.network_options import Locate
 from cathodeflow.bragg.onnx_graph import onnx_model
-from cathodeflow.bragg.options import Locate
 from cathodeflow.bragg.positions import build_locator, locate_frames
 from cathodeflow.bragg.training_patches import prepare_patches
 from cathodeflow.errors import InputError

@@ -14,7 +14,7 @@ import tifffile
 from fabio.edfimage import EdfImage
 
 from cathodeflow import bragg
-from cathodeflow.bragg.options import FindPeaks, Fit, Frames, Measure
+from cathodeflow.bragg.peak_options import FindPeaks, Fit, Frames, Measure
 from cathodeflow.bragg.profiles import profile
 from cathodeflow.errors import InputError
 from cathodeflow.io.frames import open_series, read_frames

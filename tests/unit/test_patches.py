@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cathodeflow.bragg.options import Patches
+from cathodeflow.bragg.network_options import Patches
 from cathodeflow.bragg.training_patches import cut_training_patches, network_batch, prepare_patches
 from cathodeflow.errors import InputError
 from cathodeflow.io.patch_table import TrainingPatches

@@ -9,8 +9,9 @@ import pytest
 from cathodeflow import bragg
 from cathodeflow.bragg.corrections import extra_variance, saturated_pixels
 from cathodeflow.bragg.flags import FLAGS, flag_peaks, is_good
-from cathodeflow.bragg.options import Compare, FindPeaks, Fit, Frames, Patches
+from cathodeflow.bragg.network_options import Compare, Patches
 from cathodeflow.bragg.peak_fits import PeakFits, fit_frame, fit_peaks
+from cathodeflow.bragg.peak_options import FindPeaks, Fit, Frames
 from cathodeflow.bragg.peak_search import candidates
 from cathodeflow.bragg.prepared_frames import correction_of, prepared_frame
 from cathodeflow.bragg.profiles import profile

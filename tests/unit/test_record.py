@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cathodeflow.bragg.options import FindPeaks, Train
+from cathodeflow.bragg.network_options import Train
+from cathodeflow.bragg.peak_options import FindPeaks
 from cathodeflow.io import digests
 from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.digests import file_digest, input_digests, remembered_digest

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cathodeflow.bragg.options import FindPeaks
+from cathodeflow.bragg.peak_options import FindPeaks
 from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.digests import content_digest
 from cathodeflow.io.tables import write_json

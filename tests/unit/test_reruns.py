@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cathodeflow.bragg.options import Train
+from cathodeflow.bragg.network_options import Train
 from cathodeflow.errors import InputError
 from cathodeflow.io import digests
 from cathodeflow.io.digests import file_digest

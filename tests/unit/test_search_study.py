@@ -9,7 +9,7 @@ import pytest
 from cathodeflow import bragg
 from cathodeflow.bragg.binning import bin_frame
 from cathodeflow.bragg.injection import inject, reference
-from cathodeflow.bragg.options import FindPeaks, Simulate, Study
+from cathodeflow.bragg.peak_options import FindPeaks, Simulate, Study
 from cathodeflow.bragg.peak_search import candidates
 from cathodeflow.bragg.search_study import Found, StudyFrame, count_known, recommend, search_all, summarise
 from cathodeflow.bragg.simulation import raw_frame, simulate_scan

@@ -9,8 +9,8 @@ from scipy.optimize import least_squares
 
 from cathodeflow import bragg
 from cathodeflow.bragg import simulation as simulate
-from cathodeflow.bragg.options import Simulate
 from cathodeflow.bragg.particles import REFLECTIONS, geometry_of, lattice, ring_radius
+from cathodeflow.bragg.peak_options import Simulate
 from cathodeflow.bragg.scattering import scattering
 from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.geometry_files import read_detector_geometry

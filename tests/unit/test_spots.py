@@ -7,11 +7,12 @@ from scipy.optimize import curve_fit
 
 from cathodeflow import bragg
 from cathodeflow.bragg.fitted_peaks import fit_and_flag
-from cathodeflow.bragg.options import Fit, Simulate, Spots
 from cathodeflow.bragg.peak_fits import fit_peaks
 from cathodeflow.bragg.peak_information import information_of, misfit_of
+from cathodeflow.bragg.peak_options import Fit, Simulate
 from cathodeflow.bragg.profiles import PARAMETERS, profile
 from cathodeflow.bragg.rocking_curves import fit_rocking_curves
+from cathodeflow.bragg.series_options import Spots
 from cathodeflow.bragg.simulation import simulate_scan
 from cathodeflow.bragg.spot_joining import join_peaks
 from cathodeflow.bragg.spot_table import spots_of

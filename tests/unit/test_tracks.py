@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from cathodeflow import bragg
-from cathodeflow.bragg.options import Simulate, Tracks
 from cathodeflow.bragg.particles import draw_population, geometry_of, phases
+from cathodeflow.bragg.peak_options import Simulate
+from cathodeflow.bragg.series_options import Tracks
 from cathodeflow.bragg.series_plots import tracks_on_detector
 from cathodeflow.bragg.track_links import assign, find_rings, link_spots
 from cathodeflow.bragg.track_phases import find_phases

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cathodeflow.bragg.options import Augment, Train
+from cathodeflow.bragg.network_options import Augment, Train
 from cathodeflow.bragg.training import join_patches, split_blocks, train_braggnn
 from cathodeflow.bragg.training_patches import network_batch
 from cathodeflow.checkpoints import generator, training_key

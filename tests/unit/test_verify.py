@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from cathodeflow import bragg
-from cathodeflow.bragg.options import FindPeaks
+from cathodeflow.bragg.peak_options import FindPeaks
 from cathodeflow.cli import cli
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import WRITTEN

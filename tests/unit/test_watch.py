@@ -19,7 +19,7 @@ import pytest
 import tifffile
 
 from cathodeflow import bragg
-from cathodeflow.bragg.options import FindPeaks, Fit, Frames, Watch
+from cathodeflow.bragg.peak_options import FindPeaks, Fit, Frames, Watch
 from cathodeflow.bragg.rings import find_rings, join_spots, ring_mean, ring_strain
 from cathodeflow.errors import InputError
 from cathodeflow.io.growing import GrowingSeries, frame_places

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cathodeflow.bragg.model import BraggNN
-from cathodeflow.bragg.options import Locate, Train
+from cathodeflow.bragg.network_options import Locate, Train
 from cathodeflow.bragg.positions import build_locator
 from cathodeflow.bragg.training import split_blocks, train_braggnn
 from cathodeflow.bragg.training_patches import prepare_patches

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.bragg.binning import to_binned
 from cathodeflow.bragg.matching import PAIRS, compare_peaks, match, pair
-from cathodeflow.bragg.options import Compare
+from cathodeflow.bragg.network_options import Compare
 from cathodeflow.statistics import wilson
 
 #: Percentiles of `summary`, by the name they have in the metrics.

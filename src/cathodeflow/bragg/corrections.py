@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.options import Frames
+from cathodeflow.bragg.peak_options import Frames
 from cathodeflow.errors import InputError
 from cathodeflow.io.invalid_pixels import find_invalid, usual_marks
 from cathodeflow.io.raw_format import NO_LIMITS, CountLimits

@@ -9,7 +9,7 @@ from scipy.ndimage import maximum_filter
 
 from cathodeflow.bragg.joint_fits import JointFits, fit_jointly, second_starts
 from cathodeflow.bragg.least_squares import PER_PEAK
-from cathodeflow.bragg.options import Fit
+from cathodeflow.bragg.peak_options import Fit
 from cathodeflow.bragg.profiles import MODELS, profile
 
 Floats = NDArray[np.float64]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from cathodeflow.bragg.options import Cycler
+from cathodeflow.bragg.series_options import Cycler
 from cathodeflow.errors import InputError
 
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from cathodeflow.bragg.binning import to_detector
 from cathodeflow.bragg.corrections import extra_variance
 from cathodeflow.bragg.flags import FLAGS, flag_peaks, is_good
-from cathodeflow.bragg.options import Fit
 from cathodeflow.bragg.peak_fits import PeakFits, deviations, fit_frame, fit_peaks
+from cathodeflow.bragg.peak_options import Fit
 from cathodeflow.statistics import median
 
 

@@ -7,8 +7,8 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
-from cathodeflow.bragg.options import Fit
 from cathodeflow.bragg.peak_fits import PeakFits
+from cathodeflow.bragg.peak_options import Fit
 from cathodeflow.bragg.profiles import MODELS
 
 #: Names of the flags, in the order of the tables.

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from cathodeflow.bragg.candidate_table import COLUMNS, candidate_columns
 from cathodeflow.bragg.fitted_peaks import FittedPeaks, FrameFits, fit_and_flag
 from cathodeflow.bragg.flags import FLAGS
-from cathodeflow.bragg.options import FindPeaks, Fit
 from cathodeflow.bragg.peak_fits import PeakFits
+from cathodeflow.bragg.peak_options import FindPeaks, Fit
 from cathodeflow.bragg.peak_search import CANDIDATE, candidates
 
 

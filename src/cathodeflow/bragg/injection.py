@@ -15,8 +15,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 from cathodeflow.bragg.corrections import extra_variance
-from cathodeflow.bragg.options import Study
 from cathodeflow.bragg.peak_fits import PeakFits
+from cathodeflow.bragg.peak_options import Study
 from cathodeflow.bragg.search_study import Found, StudyFrame
 from cathodeflow.bragg.simulation import add_peaks
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cathodeflow.bragg.frame_peaks import FramePeaks, as_records, from_records
-from cathodeflow.bragg.options import Watch
+from cathodeflow.bragg.peak_options import Watch
 from cathodeflow.bragg.raw_scan import Images, RawScan, each_frame, scan_of, scan_with
 from cathodeflow.bragg.watching import GrowingMask, MeasuredCounts, Measurement, SearchedFrame, content_of
 from cathodeflow.errors import InputError, InputErrors

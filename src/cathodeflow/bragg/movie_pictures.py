@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from cathodeflow.bragg.movie_marks import PLAIN, arm_length, draw_crosses, draw_squares, track_colours
-from cathodeflow.bragg.options import Movie
+from cathodeflow.bragg.series_options import Movie
 from cathodeflow.plotting import COLOURS, STYLE, label, plain_log
 
 Picture = NDArray[np.uint8]

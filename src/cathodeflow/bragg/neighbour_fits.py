@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from cathodeflow.bragg.options import Fit
 from cathodeflow.bragg.patch_fits import COLUMNS, PAIRS, Floats, Pairs, fit_patches, of_neighbours
+from cathodeflow.bragg.peak_options import Fit
 from cathodeflow.bragg.profiles import profile
 
 # Maximum number of passes over overlapping peaks, and shift of a centre below which it has converged [px].

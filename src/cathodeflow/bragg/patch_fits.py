@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cathodeflow.bragg.least_squares import BLOCK, fit_all
-from cathodeflow.bragg.options import Fit
+from cathodeflow.bragg.peak_options import Fit
 from cathodeflow.bragg.profiles import MODELS
 
 # Columns of the results of `least_squares.fit_all`.

@@ -8,7 +8,6 @@ from scipy.spatial import cKDTree
 
 from cathodeflow.bragg.crowded_fits import Crowd, fit_crowds, hot_pixels, unexplained
 from cathodeflow.bragg.neighbour_fits import refit_neighbours
-from cathodeflow.bragg.options import Fit
 from cathodeflow.bragg.patch_fits import (
     COLUMNS,
     TOLERANCE,
@@ -19,6 +18,7 @@ from cathodeflow.bragg.patch_fits import (
     noise_of,
     of_neighbours,
 )
+from cathodeflow.bragg.peak_options import Fit
 from cathodeflow.bragg.saturated_fits import find_plateaus, fit_plateau
 from cathodeflow.errors import InputError
 

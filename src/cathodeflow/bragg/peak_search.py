@@ -34,7 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label
 
 from cathodeflow.bragg import persistence
-from cathodeflow.bragg.options import FindPeaks
+from cathodeflow.bragg.peak_options import FindPeaks
 
 PEAK = np.dtype([("row", "i4"), ("col", "i4"), ("birth", "f8"), ("death", "f8"), ("persistence", "f8")])
 CANDIDATE = np.dtype([*PEAK.descr, ("area", "i4"), ("component", "i4"), ("npeaks", "u2"), ("central", "?")])

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.bragg.calibration import calibrated
 from cathodeflow.bragg.model import BraggNN
-from cathodeflow.bragg.options import Locate
+from cathodeflow.bragg.network_options import Locate
 from cathodeflow.bragg.training_patches import Float32, prepare_patches
 from cathodeflow.bragg.uncertainty import counting_errors
 from cathodeflow.errors import InputError

@@ -18,7 +18,7 @@ from cathodeflow.bragg.corrections import (
     saturated_pixels,
     saturation_level,
 )
-from cathodeflow.bragg.options import Frames
+from cathodeflow.bragg.peak_options import Frames
 from cathodeflow.io.raw_format import NO_LIMITS, CountLimits
 
 Places = NDArray[np.intp]

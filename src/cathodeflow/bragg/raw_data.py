@@ -3,7 +3,8 @@
 import shlex
 from collections.abc import Mapping
 
-from cathodeflow.bragg.options import EXPORT_SUFFIXES, Export, Frames, Measure, Scan, Section, Simulate
+from cathodeflow.bragg.options import Scan, Section
+from cathodeflow.bragg.peak_options import EXPORT_SUFFIXES, Export, Frames, Measure, Simulate
 from cathodeflow.io.sources import files_read
 
 RAW = "results/raw/bragg"

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from cathodeflow.bragg.binning import bin_frame, bin_mask, binned_shape
 from cathodeflow.bragg.corrections import detector_mask, flat_field, invalid_pixels, saturation_level
-from cathodeflow.bragg.options import Frames, require_apart
+from cathodeflow.bragg.options import require_apart
+from cathodeflow.bragg.peak_options import Frames
 from cathodeflow.bragg.prepared_frames import Correction, correction_of
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.file_arguments import Source

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
-from cathodeflow.bragg.options import Fit
 from cathodeflow.bragg.patch_fits import COLUMNS, Floats, Pixels, around, fit_patches, of_neighbours
+from cathodeflow.bragg.peak_options import Fit
 
 # Largest side of a patch around a saturated peak [px].
 _LARGEST = 101

@@ -11,8 +11,8 @@ from cathodeflow.bragg.binning import bin_frame, bin_mask, to_detector
 from cathodeflow.bragg.corrections import extra_variance
 from cathodeflow.bragg.flags import flag_peaks, is_good
 from cathodeflow.bragg.matching import match
-from cathodeflow.bragg.options import FindPeaks, Fit, Study
 from cathodeflow.bragg.peak_fits import PeakFits, fit_frame
+from cathodeflow.bragg.peak_options import FindPeaks, Fit, Study
 from cathodeflow.bragg.peak_search import candidates
 from cathodeflow.statistics import wilson
 

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from cathodeflow.bragg.matching import points_by_frame
-from cathodeflow.bragg.options import Simulate
 from cathodeflow.bragg.particles import (
     BEAM_OFFSET,
     COEXISTENCE,
@@ -24,6 +23,7 @@ from cathodeflow.bragg.particles import (
     phases,
     ring_radius,
 )
+from cathodeflow.bragg.peak_options import Simulate
 from cathodeflow.bragg.profiles import profile
 
 #: Columns of the truth; positions and widths [px], amplitude [counts], `masked`: a bad pixel within 2 px.

@@ -5,7 +5,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cathodeflow.bragg.matching import match
-from cathodeflow.bragg.options import Spots
+from cathodeflow.bragg.series_options import Spots
 
 # Standard errors by which an amplitude must lie below the maxima beside it.
 _SIGNIFICANT = 3.0

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.bragg.binning import to_detector
 from cathodeflow.bragg.frame_peaks import from_records
-from cathodeflow.bragg.options import Watch
+from cathodeflow.bragg.peak_options import Watch
 from cathodeflow.bragg.rings import Rings, find_rings, join_spots, ring_strain
 from cathodeflow.bragg.scattering import scattering
 from cathodeflow.io.detector_geometry import DetectorGeometry

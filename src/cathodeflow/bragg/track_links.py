@@ -11,8 +11,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from cathodeflow.bragg.options import Tracks
 from cathodeflow.bragg.pair_model import Gates, PairModel, Pairs, fit_pairs
+from cathodeflow.bragg.series_options import Tracks
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from cathodeflow.bragg.calibration import calibrate
 from cathodeflow.bragg.model import BraggNN, from_weights
 from cathodeflow.bragg.neighbours import draw_neighbours
-from cathodeflow.bragg.options import Augment, Locate, Train
+from cathodeflow.bragg.network_options import Augment, Locate, Train
 from cathodeflow.bragg.positions import build_locator
 from cathodeflow.bragg.training_patches import network_batch
 from cathodeflow.checkpoints import generator, training_key

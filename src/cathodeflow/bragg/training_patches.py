@@ -8,7 +8,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.bragg.crop import crop_patches
-from cathodeflow.bragg.options import Patches
+from cathodeflow.bragg.network_options import Patches
 from cathodeflow.errors import InputError
 from cathodeflow.io.patch_table import TrainingPatches
 

@@ -12,7 +12,7 @@ import pandas as pd
 from cathodeflow.bragg.frame_peaks import from_records
 from cathodeflow.bragg.live_scan import LiveScan
 from cathodeflow.bragg.live_view import frame_image, page_state, peak_marks, rate
-from cathodeflow.bragg.options import Watch
+from cathodeflow.bragg.peak_options import Watch
 from cathodeflow.bragg.strain_so_far import StrainSoFar
 from cathodeflow.io.frames import FrameSeries
 from cathodeflow.io.growing import GrowingSeries, frame_places

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cathodeflow.bragg.corrections import detector_mask, invalid_pixels
 from cathodeflow.bragg.fitted_peaks import fit_and_flag, pixel_variance
 from cathodeflow.bragg.frame_peaks import FramePeaks
-from cathodeflow.bragg.options import Watch
+from cathodeflow.bragg.peak_options import Watch
 from cathodeflow.bragg.peak_search import candidates
 from cathodeflow.bragg.prepared_frames import Correction, prepared_frame
 from cathodeflow.bragg.raw_scan import RawScan

@@ -5,7 +5,7 @@ import logging
 import pandas as pd
 
 from cathodeflow.bragg.comparison import compare_positions
-from cathodeflow.bragg.options import Compare
+from cathodeflow.bragg.network_options import Compare
 from cathodeflow.bragg.simulation import TRUTH
 from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.peaks import read_fits

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cathodeflow.bragg import export_columns
-from cathodeflow.bragg.options import EXPORT_SUFFIXES, Export
+from cathodeflow.bragg.peak_options import EXPORT_SUFFIXES, Export
 from cathodeflow.errors import InputError
 from cathodeflow.io.detector_geometry import DetectorGeometry
 from cathodeflow.io.frames_file import FramesFile, read_frames_file

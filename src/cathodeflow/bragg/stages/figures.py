@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from cathodeflow.bragg import plots
 from cathodeflow.bragg.crop import crop_patches
-from cathodeflow.bragg.options import Figures
+from cathodeflow.bragg.network_options import Figures
 from cathodeflow.bragg.study_plots import search_settings
 from cathodeflow.io.figures import save_figure
 from cathodeflow.io.frames_file import read_frames_file

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cathodeflow.bragg.candidate_table import candidate_columns, search_figures
-from cathodeflow.bragg.options import FindPeaks
+from cathodeflow.bragg.peak_options import FindPeaks
 from cathodeflow.bragg.peak_search import candidates
 from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.tables import write_table

@@ -4,7 +4,7 @@ import logging
 
 from cathodeflow.bragg.candidate_table import COLUMNS, by_frame
 from cathodeflow.bragg.fitted_peaks import FittedPeaks, pixel_variance
-from cathodeflow.bragg.options import Fit
+from cathodeflow.bragg.peak_options import Fit
 from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.peaks import write_peaks
 from cathodeflow.io.tables import read_table

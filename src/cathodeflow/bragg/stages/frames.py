@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.options import Frames
+from cathodeflow.bragg.peak_options import Frames
 from cathodeflow.bragg.prepared_frames import prepared_frame
 from cathodeflow.bragg.raw_scan import each_frame, open_scan, report
 from cathodeflow.errors import InputError

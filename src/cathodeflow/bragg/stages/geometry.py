@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cathodeflow.bragg.binning import to_detector
-from cathodeflow.bragg.options import Geometry
+from cathodeflow.bragg.peak_options import Geometry
 from cathodeflow.bragg.scattering import scattering
 from cathodeflow.errors import InputError
 from cathodeflow.io.frames_file import FramesFile, read_frames_file

@@ -11,8 +11,8 @@ from cathodeflow.bragg.cells import as_lattice
 from cathodeflow.bragg.cycler_join import cycler_columns, scan_voltages
 from cathodeflow.bragg.lattice_series import COLUMNS, LatticeSeries, lattice_series, usable_tracks
 from cathodeflow.bragg.lattice_truth import against_truth, truth_of
-from cathodeflow.bragg.options import Lattice
 from cathodeflow.bragg.particles import end_members
+from cathodeflow.bragg.series_options import Lattice
 from cathodeflow.bragg.series_summary import summarise
 from cathodeflow.bragg.simulation import TRUTH
 from cathodeflow.errors import InputError

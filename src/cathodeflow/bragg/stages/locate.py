@@ -12,7 +12,7 @@ from cathodeflow.bragg.calibration import stored_coefficients
 from cathodeflow.bragg.candidate_table import COLUMNS, by_frame, require_inside
 from cathodeflow.bragg.flags import FLAGS
 from cathodeflow.bragg.model import from_weights
-from cathodeflow.bragg.options import Locate
+from cathodeflow.bragg.network_options import Locate
 from cathodeflow.bragg.positions import build_locator, locate_frames
 from cathodeflow.errors import InputError
 from cathodeflow.io.frames_file import read_frames_file

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cathodeflow.bragg.candidate_table import COLUMNS, candidate_columns, search_figures
 from cathodeflow.bragg.fitted_peaks import FittedPeaks, pixel_variance
-from cathodeflow.bragg.options import Measure
+from cathodeflow.bragg.peak_options import Measure
 from cathodeflow.bragg.peak_search import candidates as search
 from cathodeflow.bragg.prepared_frames import prepared_frame
 from cathodeflow.bragg.raw_scan import each_frame, open_scan, report

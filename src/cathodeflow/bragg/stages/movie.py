@@ -14,7 +14,7 @@ from cathodeflow.bragg.binning import to_detector
 from cathodeflow.bragg.candidate_table import require_inside
 from cathodeflow.bragg.movie_marks import PLAIN, Picture, track_colours, tracks_of_peaks
 from cathodeflow.bragg.movie_pictures import Fixed, Point, compose, intensity_limits, prepare
-from cathodeflow.bragg.options import Movie
+from cathodeflow.bragg.series_options import Movie
 from cathodeflow.errors import InputError
 from cathodeflow.io.frames_file import FramesFile, read_frames_file
 from cathodeflow.io.movies import write_gif, write_mp4

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 
 from cathodeflow.bragg.candidate_table import require_inside
-from cathodeflow.bragg.options import Patches
+from cathodeflow.bragg.network_options import Patches
 from cathodeflow.bragg.training_patches import cut_training_patches
 from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.patches import write_patches

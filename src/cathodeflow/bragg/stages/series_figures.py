@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from cathodeflow.bragg.lattice_plots import lattice_figure
-from cathodeflow.bragg.options import SeriesFigures
+from cathodeflow.bragg.series_options import SeriesFigures
 from cathodeflow.bragg.series_plots import tracks_on_detector
 from cathodeflow.io.figures import save_figure
 from cathodeflow.io.tables import read_csv, read_table

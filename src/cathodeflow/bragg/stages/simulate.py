@@ -2,8 +2,8 @@
 
 import logging
 
-from cathodeflow.bragg.options import Simulate
 from cathodeflow.bragg.particles import PIXEL_SIZE
+from cathodeflow.bragg.peak_options import Simulate
 from cathodeflow.bragg.simulation import raw_frames, simulate_scan
 from cathodeflow.errors import InputError
 from cathodeflow.io.geometry_poni import write_poni

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from cathodeflow.bragg.binning import to_detector
-from cathodeflow.bragg.options import Spots
 from cathodeflow.bragg.peak_information import information_of, misfit_of
 from cathodeflow.bragg.scattering import scattering
+from cathodeflow.bragg.series_options import Spots
 from cathodeflow.bragg.spot_joining import join_peaks
 from cathodeflow.bragg.spot_table import PEAK_COLUMNS, spots_of
 from cathodeflow.bragg.surroundings import Sources, lacking_of, model_of_frame, sources_of

@@ -17,7 +17,7 @@ from cathodeflow.bragg.injection import (
     simulate_frame,
     usable,
 )
-from cathodeflow.bragg.options import Study
+from cathodeflow.bragg.peak_options import Study
 from cathodeflow.bragg.search_study import (
     SETTING,
     Found,

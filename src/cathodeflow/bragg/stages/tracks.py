@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cathodeflow.bragg.options import Tracks
+from cathodeflow.bragg.series_options import Tracks
 from cathodeflow.bragg.simulation import TRUTH
 from cathodeflow.bragg.stages.spots import COLUMNS as SPOT_COLUMNS
 from cathodeflow.bragg.track_links import link_spots

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from cathodeflow.bragg.options import Train
+from cathodeflow.bragg.network_options import Train
 from cathodeflow.bragg.training import join_patches, split_blocks, train_braggnn
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import discard_checkpoint, load_model, save_model

@@ -15,7 +15,8 @@ import cathodeflow
 from cathodeflow.bragg.frame_peaks import RECORD, table_of, warm_up
 from cathodeflow.bragg.live_scan import LiveScan
 from cathodeflow.bragg.live_view import page as live_page
-from cathodeflow.bragg.options import Watch, require_apart
+from cathodeflow.bragg.options import require_apart
+from cathodeflow.bragg.peak_options import Watch
 from cathodeflow.bragg.raw_scan import Images, read_images
 from cathodeflow.bragg.strain_so_far import Spots, StrainSoFar, spots_of
 from cathodeflow.bragg.watch_report import WatchReport
