@@ -229,8 +229,14 @@ def exported(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]
     def get(name: str) -> Any:
         if has_stage(package, name):
             return getattr(importlib.import_module(f"{package}.stages.{name}"), name)
-        if name[:1].isupper():
-            return getattr(importlib.import_module(f"{package}.options"), name)
+        # Groups of options have classes that the section does not name.
+        files = sorted(
+            stage_file(package, "").parent.parent.glob("*options.py"), key=lambda file: file.stem != "options"
+        )
+        for file in files if name[:1].isupper() else ():
+            module = importlib.import_module(f"{package}.{file.stem}")
+            if hasattr(module, name):
+                return getattr(module, name)
         raise AttributeError(f"module '{package}' has no attribute '{name}'")
 
     return get, names
