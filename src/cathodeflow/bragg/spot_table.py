@@ -21,8 +21,8 @@ _CHANCE = 1e-4
 _CHI2_NOISE = 0.13
 # Degrees of freedom with the expected scatter that are added to those of the frames.
 _USUAL = 6.0
-# What is said of intensity that the fits lack is wrong by this fraction of it (standard deviation); fitted, as the next
-# one, to the scans of the demo at high charge with the seeds 20 and 1 (docs/bragg.md has the others).
+# What is said of intensity that the fits lack is wrong by this fraction of it (standard deviation); like the next one
+# chosen on the simulated series of docs/bragg.md.
 _UNCERTAIN = 0.2
 # Frames that are not good have an unresolved neighbour, which is in the other frames too: standard deviation of its
 # pull in widths of the spot, times the fraction of such frames.

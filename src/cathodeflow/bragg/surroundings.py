@@ -156,15 +156,16 @@ def _lacking(image, level, centre, own, chosen, reach, found):  # type: ignore[n
     for i in range(len(chosen)):
         row, col = centre[chosen[i]]
         top, left = round(row) - reach, round(col) - reach
+        known = np.zeros(side * side, np.bool_)
         for k in range(side * side):
             r, c = top + k // side, left + k % side
             if 0 <= r < image.shape[0] and 0 <= c < image.shape[1] and np.isfinite(level[r, c]):
-                value = image[r, c] + level[r, c]
-                for j in range(len(centre)):
-                    if max(abs(centre[j, 0] - row), abs(centre[j, 1] - col)) < _OVERLAP:
-                        value -= _value(own[j], r, c)
-                found[i, k] = value
+                found[i, k], known[k] = image[r, c] + level[r, c], True
+        for j in range(len(centre)):
+            if max(abs(centre[j, 0] - row), abs(centre[j, 1] - col)) < _OVERLAP:
+                for k in range(side * side):
+                    if known[k]:
+                        found[i, k] -= _value(own[j], top + k // side, left + k % side)
         # The mean is part of the fitted background; without it, pixels that are not known do not pull.
-        known = found[i] != 0
         if known.any():
             found[i] = np.where(known, found[i] - found[i].sum() / known.sum(), 0.0)

@@ -146,7 +146,7 @@ def static_background(file: FramesFile, sources: Sources) -> NDArray[np.float64]
 
 
 def _read(path: str, n_frames: int) -> pd.DataFrame:
-    """Read the peaks with a converged fit, in pixels of the frames."""
+    """Read the peaks with a converged fit, in pixels of the frames, in the order of the frames."""
     names = [name for name in PEAK_COLUMNS if name not in ("frame", "row", "col")]
     stored = read_peaks(path, [*names, "converged"])
     frame = stored["peak_fidx"].astype(np.int64)
@@ -158,4 +158,4 @@ def _read(path: str, n_frames: int) -> pd.DataFrame:
     table = table.assign(**{name: stored[name] for name in names})
     errors = ["row_err", "col_err", "amplitude_err", "fwhm_row_err", "fwhm_col_err"]
     use = (stored["converged"] != 0) & np.isfinite(table[errors]).all(axis=1)
-    return table[use].reset_index(drop=True)
+    return table[use].sort_values("frame", kind="stable", ignore_index=True)
