@@ -6,6 +6,7 @@ or from the environment, which cluster jobs inherit. So another scheduler reruns
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -146,6 +147,11 @@ def chosen(cls: type[OptionsT]) -> OptionsT:
         name: os.environ.get(variable) or None for section, name, variable in _variables() if SECTIONS[section] is cls
     }
     return from_flags(cls, found)
+
+
+def prefer_this_environment() -> None:
+    """Put the programs of the environment of this process before all others, for the commands that it starts."""
+    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
 
 
 def launcher(processes: Processes) -> str:

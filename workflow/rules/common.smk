@@ -219,4 +219,4 @@ if workflow.deployment_settings.deployment_method:
     )
 else:
     # Jobs run in the environment of Snakemake, also where that was not activated, as in a cron job or an IDE.
-    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+    cluster.prefer_this_environment()
