@@ -171,15 +171,6 @@ def fit_grain(
     return Fitted(changed(solution.x), covariance * np.outer(steps, steps), differences(solution.x), leverage)
 
 
-def strained_cell(grain: Grain) -> Floats:
-    """Return the six cell parameters of a grain with its strain: those of the triclinic cell of exp(-E) U B."""
-    axes = np.linalg.inv(expm(-grain.strain) @ grain.orientation @ reciprocal_axes(grain.cell)).T
-    lengths = np.linalg.norm(axes, axis=0)
-    a, b, c = (axes / lengths).T
-    angles = np.rad2deg(np.arccos(np.clip([b @ c, a @ c, a @ b], -1, 1)))
-    return np.concatenate([lengths, angles])
-
-
 def _tensor(components: ArrayLike) -> Floats:
     tensor = np.zeros((3, 3))
     for (row, col), value in zip(_AT, np.asarray(components), strict=True):

@@ -115,24 +115,3 @@ def _vector_change(vector: Floats) -> Floats:
         return np.eye(3) - cross / 2
     factor = 1 / angle**2 - (1 + np.cos(angle)) / (2 * angle * np.sin(angle))
     return np.asarray(np.eye(3) - cross / 2 + factor * cross @ cross)
-
-
-def cells_of_spots(grains: pd.DataFrame, spots: pd.DataFrame) -> pd.DataFrame:
-    """Return hkl and cell of every spot of a grain: the cell that follows from all reflections of its particle.
-
-    Parameters
-    ----------
-    grains : DataFrame
-        `GRAIN_COLUMNS`.
-    spots : DataFrame
-        `SPOT_COLUMNS`.
-
-    Returns
-    -------
-    DataFrame
-        By `spot`: `grain`, `hkl` (text such as 1 0 4), a, b, c [Angstrom], alpha, beta, gamma [deg], each with `_err`.
-    """
-    columns = [*PARAMETERS, *(f"{name}_err" for name in PARAMETERS)]
-    hkl = spots[["h", "k", "l"]].astype(str).agg(" ".join, axis=1) if len(spots) else pd.Series(dtype=str)
-    table = spots[["spot", "grain"]].assign(hkl=hkl)
-    return table.merge(grains[["grain", *columns]], on="grain", how="left").set_index("spot")
