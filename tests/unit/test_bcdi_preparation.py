@@ -2,10 +2,12 @@
 
 from functools import partial
 
+import h5py
 import numpy as np
 import pytest
 from scipy import fft
 
+from cathodeflow import bcdi
 from cathodeflow.bcdi import corrections
 from cathodeflow.bcdi.options import Prepare
 from cathodeflow.bcdi.preparation import prepare_scan as prepare_with
@@ -320,3 +322,30 @@ def test_steps_leave_their_input_as_it_is():
         change(frames, all_known)
     np.testing.assert_array_equal(frames, before)
     assert all_known.all()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "invert", "right"),
+    [
+        ("entry/instrument/detector/pixel_mask", False, True),
+        ("entry_1/instrument_1/detector_1/mask", False, True),
+        ("entry/own", False, False),
+        ("entry/own", True, True),
+    ],
+)
+def test_masks_of_either_sense_and_a_word_where_one_hides_the_peak(tmp_path, caplog, dataset, invert, right):
+    frames = scan()
+    bad = np.zeros(SHAPE[1:], np.uint32)
+    bad[3, 4], bad[30] = 1, 16
+    np.save(tmp_path / "frames.npy", frames)
+    with h5py.File(tmp_path / "mask.h5", "w") as file:
+        file[dataset] = bad
+    metrics = bcdi.prepare(
+        tmp_path / "frames.npy",
+        mask=f"{tmp_path}/mask.h5::/{dataset}",
+        out=tmp_path / "p.h5",
+        options=Prepare(divisor=2, size=SHAPE, oversampling=1000, invert_mask=invert),
+    )
+    lost = frames[:, bad > 0].sum() / frames.sum()
+    assert metrics["mask_share_of_intensity"] == pytest.approx(lost if right else 1 - lost, abs=1e-4)
+    assert ("set invert_mask" in caplog.text) != right

@@ -67,6 +67,19 @@ def test_gaps_and_dead_pixels_are_not_known(tmp_path, scan, dtype):
     np.testing.assert_array_equal(found, np.where(bad, np.nan, scan))
 
 
+def test_an_array_in_npz_is_a_scan(tmp_path, scan):
+    np.savez(tmp_path / "pynx.npz", data=scan.astype(np.float32), mask=np.zeros(scan.shape))
+    np.savez_compressed(tmp_path / "one.npz", anything=scan)
+    for name in ("pynx.npz", "one.npz"):
+        np.testing.assert_array_equal(read_scan(str(tmp_path / name)), scan)
+    np.savez(tmp_path / "two.npz", a=scan, b=scan)
+    with pytest.raises(InputError, match="found members a, b, expected one array, or `data`"):
+        read_scan(str(tmp_path / "two.npz"))
+    np.savez(tmp_path / "words.npz", data=np.array(["a"]))
+    with pytest.raises(InputError, match="found an array of shape"):
+        read_scan(str(tmp_path / "words.npz"))
+
+
 def test_small_negative_counts_are_noise_where_they_vary_or_are_not_alone(tmp_path, scan):
     noise = scan.copy()
     noise[:, 0, 0] = -1

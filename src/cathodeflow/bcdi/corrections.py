@@ -22,6 +22,8 @@ _EXPECTED = 10.0
 _BRIGHT = 100.0
 # Maximum number of dead pixels within five by five.
 _DEAD = 4
+# Largest fraction of the intensity that a mask hides if it is the right way round.
+_MOST = 0.5
 # Minimum level of the neighbours of a hot voxel [counts]; below it, single photons would count as hot.
 _FLOOR = 5.0
 # Fraction of the frames in which a pixel must be hot to be masked in all frames.
@@ -121,8 +123,12 @@ def leave_out(values: Floats, known: Bools, good: NDArray[Any], *, region: Regio
         good = _cut("mask", good, values.shape, region)
     elif good.shape != values.shape:
         raise InputError("mask", _size(good.shape), f"{_size(values.shape)}, the size of the scan")
+    total = float(values.sum(where=known, dtype=np.float64))
     known = known & (good != 0)
-    figures = {"step": "mask", "share": float(1 - known.mean())}
+    lost = 1 - float(values.sum(where=known, dtype=np.float64)) / total if total else 0.0
+    figures: dict[str, Any] = {"step": "mask", "share": float(1 - known.mean()), "share_of_intensity": lost}
+    if lost > _MOST:
+        figures["warning"] = f"{lost:.0%} of the intensity is masked: if the mask is 0 at good pixels, set invert_mask"
     return Counts(np.where(known, values, 0), known, figures)
 
 

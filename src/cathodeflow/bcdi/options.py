@@ -145,6 +145,11 @@ class Prepare(Options):
     saturation: float | None = option(
         None, "Saturation level: pixels at or above it are masked. Default: no pixel is masked.", unit="counts", gt=0
     )
+    invert_mask: bool = option(
+        False,
+        "Mask images have 0 at good pixels and any other value at bad ones, instead of the other way round. Not needed "
+        "for `pixel_mask` of NeXus and `mask` of CXI files.",
+    )
     dark_limit: float = option(
         10.0, "Pixels whose dark counts differ from the median by more than this are masked.", unit="counts", ge=0
     )

@@ -1,8 +1,9 @@
 """Stage: convert raw frames of a rocking scan to diffraction amplitudes."""
 
 import logging
-from typing import Any
+import re
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cathodeflow.bcdi.options import Prepare
@@ -11,9 +12,14 @@ from cathodeflow.bcdi.scans import spec_scan
 from cathodeflow.errors import InputError
 from cathodeflow.io.correction_images import correction_source, read_mean
 from cathodeflow.io.frames import open_series, read_frames
+from cathodeflow.io.invalid_pixels import bad_values
 from cathodeflow.io.phasing import Pattern, write_pattern
 from cathodeflow.io.rocking_scans import read_scan
+from cathodeflow.io.sources import split_source
 from cathodeflow.stage import InputFile, Metrics, OutputFile, Source, stage
+
+# Datasets whose values other than 0 are bad pixels, by the definitions of NeXus and CXI.
+_BAD_BY_NAME = re.compile(r"(.*/)?(pixel_mask|(detector|data|image)_\d+/mask)")
 
 log = logging.getLogger("cathodeflow.bcdi")
 
@@ -44,7 +50,8 @@ def prepare(
     whitefield : path
         Flat field (image under uniform illumination), or several that are averaged.
     mask : path
-        Mask that is 0 at pixels to exclude: one image, or one for each frame.
+        Mask that is 0 at pixels to exclude, unless `invert_mask` is set: one image, or one for each frame. `pixel_mask`
+        of a NeXus file and `mask` of a CXI file are 0 at good pixels, as these formats say.
     spec : path
         SPEC file of beamline 34-ID-C, for the region of the detector that the frames show.
     scan : int
@@ -69,7 +76,7 @@ def prepare(
             options,
             dark_frame=dark_image,
             whitefield=whitefield_image,
-            mask=_mask(mask) if mask else None,
+            mask=_good_pixels(mask, options) if mask else None,
             detector_region=region,
         )
     except InputError as error:
@@ -86,8 +93,12 @@ def prepare(
     return Metrics(step_metrics(made.steps))
 
 
-def _mask(source: str) -> NDArray[Any]:
-    """Read a mask: an image, or one for each frame."""
+def _good_pixels(source: str, options: Prepare) -> NDArray[np.bool_]:
+    """Read a mask: an image (row, col), or one for each frame (frame, row, col); True at good pixels."""
     source = correction_source(source, mask=True)
     series = open_series(source)
-    return next(frame for _, frame in read_frames(series)) if series.n_frames == 1 else read_scan(source, counts=False)
+    one = series.n_frames == 1
+    values = next(frame for _, frame in read_frames(series)) if one else read_scan(source, counts=False)
+    if _BAD_BY_NAME.fullmatch(split_source(source)[1] or ""):
+        return ~bad_values(values.astype(np.uint32))
+    return np.asarray((values == 0) if options.invert_mask else (values != 0))

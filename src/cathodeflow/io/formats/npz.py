@@ -1,7 +1,8 @@
-"""npz: frame caches of hexrd, the pixels above a threshold of each frame."""
+"""npz: frame caches of hexrd, the pixels above a threshold of each frame; or one array of frames."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,31 @@ from cathodeflow.io.guard import MAX_PIECE
 from cathodeflow.io.raw_format import FrameConditions, FrameHeader, FrameReader, RawFormat
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
+
+
+def _is_cache(names: set[str]) -> bool:
+    return {"shape", "nframes", "dtype"} <= names
+
+
+def _array_name(path: str, names: set[str]) -> str:
+    """Return the name of the array of frames: `data`, as in PyNX, or the only one."""
+    if "data" in names or len(names) == 1:
+        return "data" if "data" in names else min(names)
+    expected = "one array, or `data`, or a hexrd frame cache with shape, nframes, dtype, 0_row, 0_col, 0_data ..."
+    raise InputError(path, f"members {', '.join(sorted(names)[:6])}", expected)
+
+
+def _array_header(cache: Any, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Read shape and type of an array, without its values."""
+    import numpy as np
+
+    with cache.zip.open(f"{name}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member)
+    return shape, dtype
 
 
 def _header(path: str, dataset: str | None) -> FrameHeader:
@@ -18,9 +43,14 @@ def _header(path: str, dataset: str | None) -> FrameHeader:
 
     with np.load(path, allow_pickle=False) as cache:
         names = set(cache.files)
-        if not {"shape", "nframes", "dtype"} <= names:
-            found = f"members {', '.join(sorted(names)[:6])}"
-            raise InputError(path, found, "a hexrd frame cache with shape, nframes, dtype, 0_row, 0_col, 0_data ...")
+        if not _is_cache(names):
+            shape, dtype = _array_header(cache, _array_name(path, names))
+            if len(shape) not in (2, 3) or dtype.kind not in "biuf":
+                raise InputError(path, f"an array of shape {shape}, {dtype}", "a 2-D or 3-D array of real numbers")
+            if math.prod(shape) * dtype.itemsize > MAX_PIECE:
+                raise InputError(path, f"an array of more than {MAX_PIECE} bytes", "at most that, or npy or HDF5")
+            rows, cols = shape[-2:]
+            return FrameHeader(shape[0] if len(shape) == 3 else 1, (rows, cols), dtype)
         large = [member.filename for member in cache.zip.infolist() if member.file_size > MAX_PIECE]
         if large:
             raise InputError(
@@ -42,6 +72,10 @@ def _read(path: str, header: FrameHeader, indices: range) -> Iterator[NDArray[An
     import numpy as np
 
     with np.load(path, allow_pickle=False) as cache:
+        if not _is_cache(set(cache.files)):
+            frames = cache[_array_name(path, set(cache.files))]
+            yield from (frames if frames.ndim == 3 else frames[None])[indices.start : indices.stop : indices.step]
+            return
         for index in indices:
             frame = np.zeros(header.shape, header.dtype)
             row, col = cache[f"{index}_row"], cache[f"{index}_col"]
