@@ -87,6 +87,19 @@ def problems(tmp_path: Path, *rows: dict, **section: object) -> str:
     return ""
 
 
+def test_a_mask_of_the_other_sense_gets_a_word_before_the_night(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mask = np.ones((8, 9), np.uint8)
+    mask[2:4] = 0
+    np.save(tmp_path / "mask.npy", mask)
+    row = {"role": "fit", "mask": f"{tmp_path}/mask.npy"}
+    assert problems(tmp_path, row, frames={"invert_mask": True}) == "" and not caplog.messages
+    assert problems(tmp_path, row) == ""
+    assert caplog.messages[0].endswith("mask.npy are bad; set bragg.frames.invert_mask if it is 0 there")
+    assert "scan '0': 75.0 % of the pixels" in caplog.messages[0]
+
+
 def test_no_training_scan_is_needed_where_all_are_only_fitted(tmp_path: Path) -> None:
     assert problems(tmp_path, {"role": "fit"}, {"role": "fit"}) == ""
     assert "no scan to train the network on" in problems(tmp_path, {"role": "fit"}, {"role": "measure"})

@@ -1,5 +1,6 @@
 """Options of the Bragg stages and the columns of the sample sheet."""
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
@@ -15,7 +16,11 @@ from cathodeflow.io.sources import is_remote, list_files, split_source
 from cathodeflow.options import option
 from cathodeflow.samples import Sample, TechniqueSection, missing_files, source_errors
 
+log = logging.getLogger("cathodeflow.bragg")
+
 SIMULATED = "simulated"
+# Largest fraction of bad pixels of a mask that is the right way round.
+_MOST = 0.5
 
 
 #: Folders of the network and of the series in results/bragg, so no scan may have these names.
@@ -212,7 +217,7 @@ class Section(TechniqueSection):
         InputError
             One line for each file that cannot be used.
         """
-        from cathodeflow.io.correction_images import correction_source, require_shape
+        from cathodeflow.io.correction_images import correction_source, read_mask, require_shape
         from cathodeflow.io.frames import open_series
         from cathodeflow.io.geometry_files import read_detector_geometry
         from cathodeflow.io.series_conditions import read_conditions
@@ -226,6 +231,15 @@ class Section(TechniqueSection):
                 for column, source in (("dark", scan.dark), ("flat", scan.flat), ("mask", scan.mask)):
                     if source is not None and not is_remote(source):
                         require_shape(open_series(correction_source(source, mask=column == "mask")), series.shape)
+                if scan.mask is not None and not is_remote(scan.mask):
+                    bad = float(read_mask(scan.mask, shape=series.shape).mean())
+                    bad = 1 - bad if self.frames.invert_mask else bad
+                    if bad > _MOST:
+                        where, advice = (
+                            f"{self.samples}: scan '{name}'",
+                            "set bragg.frames.invert_mask if it is 0 there",
+                        )
+                        log.warning("%s: %.1f %% of the pixels of %s are bad; %s", where, 100 * bad, scan.mask, advice)
                 start = self.frames.start if scan.start is None else scan.start
                 if start >= series.n_frames:
                     raise InputError("start", f"{start}", f"less than the {series.n_frames} frames of {scan.frames}")

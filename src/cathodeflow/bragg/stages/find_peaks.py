@@ -40,4 +40,8 @@ def find_peaks(frames: InputFile, *, out: OutputFile, options: FindPeaks) -> Met
     write_table(out, candidate_columns(found))
     figures = search_figures(found)
     log.info("%d peaks found on %d frames", figures["peaks"], n_frames)
+    if not figures["peaks"]:
+        log.warning(
+            "no peak above %g counts in %s: is min_value, or the mask, the right one?", options.min_value, frames
+        )
     return Metrics(figures)

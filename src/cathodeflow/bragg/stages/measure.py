@@ -143,4 +143,7 @@ def measure(
     marked = {"invalid": sum(map(len, invalid)), "saturated": sum(map(len, saturated))}
     of_scan = report(scan, bad, written=len(found), **marked)
     log.info("%d peaks found and fitted, %d converged, %d good", *fitted.counts())
+    if not fitted.counts()[0]:
+        lowest = options.find_peaks.min_value
+        log.warning("no peak above %g counts in %s: is min_value, or the mask, the right one?", lowest, source)
     return Metrics(of_scan | search_figures(found) | figures)
