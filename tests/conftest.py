@@ -33,15 +33,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first, so that no worker is left alone with one at the end, and none waits for the demo.
 
-    One worker runs the demo while the other goes through the files of real runs that do not need it; then come those that
-    do, and last the unit tests, which are many and short.
+    One worker runs the demo while the other goes through the files of real runs and measured data that do not need it;
+    then come those that do, and last the unit tests, which are many and short.
     """
     needing = {item.path for item in items if "demo" in getattr(item, "fixturenames", ())}
 
     def rank(item: pytest.Item) -> int:
         if item.path.name == "test_demo.py":
             return 0
-        if item.path.parent.name not in ("integration", "faults"):
+        if item.path.parent.name not in ("integration", "faults", "real"):
             return 3
         return 2 if item.path in needing else 1
 
