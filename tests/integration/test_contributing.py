@@ -96,6 +96,7 @@ def test_an_added_stage_is_called_run_and_recorded_and_makes_no_other_stage_stal
     done = apply("Add a stage", clone)
     assert {(kind, name) for kind, name in done} == {
         ("edit", "src/cathodeflow/bragg/options.py"),
+        ("edit", "src/cathodeflow/bragg/peak_options.py"),
         ("new", "src/cathodeflow/bragg/stages/counts.py"),
         ("new", "workflow/rules/bragg_counts.smk"),
     }

@@ -91,7 +91,7 @@ def test_tracks_join_the_right_spots(demo: Project) -> None:
 def test_every_job_has_a_log_and_a_benchmark(demo: Project) -> None:
     results = demo.folder / "results"
     jobs = [path.relative_to(results / "logs").with_suffix("") for path in (results / "logs").rglob("*.log")]
-    bragg, sem, mlflow = 9 * len(SCANS) + 2 + 2 + 3, 12, 1
+    bragg, sem, mlflow = 9 * len(SCANS) + 2 + 2 + 4, 12, 1
     assert len(jobs) == bragg + sem + mlflow
     for job in jobs:
         rows = pd.read_csv(results / "benchmarks" / job.with_suffix(".tsv"), sep="\t")

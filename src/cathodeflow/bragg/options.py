@@ -21,8 +21,6 @@ log = logging.getLogger("cathodeflow.bragg")
 SIMULATED = "simulated"
 # Largest fraction of bad pixels of a mask that is the right way round.
 _MOST = 0.5
-
-
 #: Folders of the network and of the series in results/bragg, so no scan may have these names.
 MODEL_FOLDER, SERIES_FOLDER = "model", "series"
 
