@@ -19,7 +19,6 @@ FIGURES = {
     "bragg": [
         *(rf"inference, {precision}, batch \d+{how}: {NUMBER} patches/s, peak {NUMBER} GiB.*card waits {NUMBER} %"
           for precision in ("float32", "bfloat16") for how in ("", ", CUDA graph")),
-        rf"standard errors, float32, batch \d+: {NUMBER} patches/s",
         rf"locator, copies included: {NUMBER} patches/s",
         rf"locator with standard errors, copies included: {NUMBER} patches/s",
         rf"training, \d+ peaks, \d+ epochs, 32-true: {NUMBER} s, median error {NUMBER} px",
