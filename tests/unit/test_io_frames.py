@@ -371,7 +371,7 @@ def truncated_npy(folder, stack):
 
 
 def npz_of_something_else(folder, stack):
-    np.savez(folder / "a.npz", x=stack)
+    np.savez(folder / "a.npz", x=stack, y=stack)
     return folder / "a.npz"
 
 
@@ -424,7 +424,7 @@ def truncated_cbf(folder, stack):
         (pickled_npy, "bject", "a readable npy file"),
         (npy_of_rank_1, "a 1-D array", "(frame, row, col)"),
         (truncated_npy, "an error", "a readable npy file"),
-        (npz_of_something_else, "members x", "hexrd frame cache"),
+        (npz_of_something_else, "members x, y", "hexrd frame cache"),
         (npz_without_a_member, "no 3_col", "7 2-D frames"),
         (truncated_npz, "an error", "a readable npz file"),
         (truncated_edf, "a truncated file", "at least"),
