@@ -57,12 +57,6 @@ def read_image(path: str, kind: str) -> NDArray[Any]:
         return upright(pixels, image.getexif().get(TAG))
 
 
-def orientation(path: str, kind: str) -> Any:
-    """Return the tag that says how an image is stored, None without one."""
-    with Image.open(path, formats=(kind,)) as image:
-        return image.getexif().get(TAG)
-
-
 def exif_settings(path: str, kind: str) -> dict[str, Any]:
     """Read the time when an image was taken, or else when it was last changed, from its EXIF data."""
     with Image.open(path, formats=(kind,)) as image:

@@ -105,13 +105,15 @@ def matching(pattern: str) -> list[str]:
 def expanded(path: str) -> str:
     """Return a path with `~` and environment variables such as `$DATA` or `${DATA}` replaced.
 
+    A file or folder of the very name is taken literally.
+
     Examples
     --------
     >>> os.environ["BEAMTIME"] = "/data/42"
     >>> expanded("$BEAMTIME/*.h5"), expanded("raw/*.h5")
     ('/data/42/*.h5', 'raw/*.h5')
     """
-    return os.path.expanduser(os.path.expandvars(path))
+    return path if os.path.lexists(split_source(path)[0]) else os.path.expanduser(os.path.expandvars(path))
 
 
 def folder_files(folder: str) -> list[str]:

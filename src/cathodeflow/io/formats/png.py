@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.orientation import upright, upright_shape
+from cathodeflow.io.orientation import TAG, upright, upright_shape
 from cathodeflow.io.raw_format import (
     FrameHeader,
     FrameReader,
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+# Larger EXIF data are no orientation [bytes].
+_MAX_EXIF = 2**20
+
+
 def _frame_header(path: str, dataset: str | None) -> FrameHeader:
     from cathodeflow.io import pillow
 
@@ -34,22 +38,34 @@ def _read_frames(path: str, header: FrameHeader, indices: range) -> Iterator[NDA
     yield pillow.read_frame(path, "PNG")
 
 
-def _image_header(path: str) -> ImageHeader:
-    from cathodeflow.io import pillow
+def _orientation(path: str) -> Any:
+    """Return the tag that says how the image is stored, from its EXIF data; None without one. Pixels are not read."""
+    from PIL import Image
 
+    with open(path, "rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
+            size = int.from_bytes(head[:4], "big")
+            if head[4:] == b"eXIf" and size <= _MAX_EXIF:
+                exif = Image.Exif()
+                exif.load(file.read(size))
+                return exif.get(TAG)
+            file.seek(size + 4, 1)
+    return None
+
+
+def _image_header(path: str) -> ImageHeader:
     with open(path, "rb") as file:
         head = file.read(26)
     if head[12:16] != b"IHDR" or len(head) < 26:
         raise InputError(path, "a PNG file without a header", "a complete PNG image")
     cols, rows = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
-    rows, cols = upright_shape(rows, cols, pillow.orientation(path, "PNG"))
+    rows, cols = upright_shape(rows, cols, _orientation(path))
     return ImageHeader(rows, cols, head[24], {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[head[25]])
 
 
 def _read_image(path: str) -> NDArray[Any]:
-    from cathodeflow.io import pillow
-
-    return upright(_read_stored(path), pillow.orientation(path, "PNG"))
+    return upright(_read_stored(path), _orientation(path))
 
 
 def _read_stored(path: str) -> NDArray[Any]:
