@@ -226,9 +226,9 @@ class Section(TechniqueSection):
                 if scan.simulated or is_remote(scan.frames):
                     continue
                 series = open_series(scan.frames, on_bad_file=self.frames.on_bad_file)
-                for column, source in (("dark", scan.dark), ("flat", scan.flat), ("mask", scan.mask)):
+                for source in (scan.dark, scan.flat):
                     if source is not None and not is_remote(source):
-                        require_shape(open_series(correction_source(source, mask=column == "mask")), series.shape)
+                        require_shape(open_series(correction_source(source)), series.shape)
                 if scan.mask is not None and not is_remote(scan.mask):
                     bad = float(read_mask(scan.mask, shape=series.shape).mean())
                     bad = 1 - bad if self.frames.invert_mask else bad
