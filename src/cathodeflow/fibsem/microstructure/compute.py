@@ -166,11 +166,11 @@ def _transport(sample: Sample, device: str) -> Iterator[Property]:
     for index, name in enumerate(classes):
         for axis in range(3):
             if (index, axis) in found:
-                one = _joined(found[index, axis], places[0])
+                joined = _joined(found[index, axis], places[0])
             else:
-                one = Transport(NAN, NAN, ONE_SLICE if counts[index] else ABSENT)
-            for key, value in (("tortuosity_factor", one.tortuosity), ("effective_diffusivity", one.diffusivity)):
-                yield Property(key, name, axis, value, "1", note=one.note)
+                joined = Transport(NAN, NAN, ONE_SLICE if counts[index] else ABSENT)
+            for key, value in (("tortuosity_factor", joined.tortuosity), ("effective_diffusivity", joined.diffusivity)):
+                yield Property(key, name, axis, value, "1", note=joined.note)
 
 
 def _joined(found: Sequence[tuple[float, Transport]], place: tuple[slice, ...]) -> Transport:
