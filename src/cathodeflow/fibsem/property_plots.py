@@ -67,7 +67,11 @@ def properties_figure(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
                               color="#777777")  # fmt: skip
         axes.set_yticks(range(len(places)), places, fontsize=7)
         axes.set_ylim(len(places) - 0.4, -0.6)
-        axes.set_xlim(left=0)
+        finite = rows["value"][np.isfinite(rows["value"])]
+        axes.set_xlim(0, 1.08 * float(np.nanmax([finite.max(), rows["high_95"].max()])) if finite.any() else 1)
+        if name == "tortuosity_factor" and finite.max() > 10:
+            axes.set_xscale("log")
+            axes.set_xlim(0.9, 1.3 * float(finite.max()))
         unit = str(rows["unit"].iloc[0]).replace("um", "µm")
         label(axes, x="" if unit == "1" else f"[{unit}]", y="", title=title)
     if len(methods) > 1:

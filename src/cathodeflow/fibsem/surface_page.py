@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cathodeflow.surface_view import Mesh, encoded, isosurface, scene_page
 
 # Side of the largest volume that is shown as it is; larger ones are averaged over cubes of voxels.
-_SIDE = 96
+_SIDE = 72
 #: Colours of the phases: pore, active, binder and others.
 PHASE_COLOURS = ("#56B4E9", "#4D4D4D", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
 
@@ -19,7 +19,7 @@ PHASE_COLOURS = ("#56B4E9", "#4D4D4D", "#E69F00", "#009E73", "#CC79A7", "#D55E00
 def phases_page(labels: da.Array, classes: Sequence[str], size: Sequence[float], *, unit: str, title: str) -> str:
     """Make the page of the surfaces of all phases.
 
-    Volumes of more than 96 voxels along an axis are averaged over cubes of voxels first, so that the page stays small.
+    Volumes of more than 72 voxels along an axis are averaged over cubes of voxels first, so that the page stays small.
 
     Parameters
     ----------
@@ -48,9 +48,11 @@ def phases_page(labels: da.Array, classes: Sequence[str], size: Sequence[float],
     # From here on in the order x, y, z.
     places = (vertices - centre)[:, ::-1]
     radius = float(np.linalg.norm(places, axis=1).max(initial=0)) or 1.0
-    faces, levels, parts, first = [], [], {}, 0
+    faces: list[NDArray[np.int64]] = []
+    levels: list[NDArray[np.int64]] = []
+    parts, first = {}, 0
     for index in order:
-        parts[index] = (3 * sum(map(len, faces)), 3 * len(meshes[index].faces))
+        parts[index] = (3 * sum(len(part) for part in faces), 3 * len(meshes[index].faces))
         faces.append(meshes[index].faces + first)
         levels.append(np.full(len(meshes[index].vertices), index))
         first += len(meshes[index].vertices)

@@ -97,7 +97,7 @@ def properties(
     write_csv(f"{out}/properties.csv", rows)
     settings = options.model_dump(mode="json") | {"classes": list(first.classes)}
     lengths = {"voxel": list(first.voxel.size), "unit": first.voxel.unit, "shape": list(first.labels.shape)}
-    listed = [{key: _in_json(value) for key, value in row.items()} for row in rows.to_dict("records")]
+    listed = [{str(key): _in_json(value) for key, value in row.items()} for row in rows.to_dict("records")]
     data = {"properties": listed, "settings": settings, "labels": labels, **lengths, "versions": versions(_LIBRARIES)}
     write_json(f"{out}/properties.json", data)
     write_csv(f"{out}/properties_slices.csv", _slices(found, first.classes, methods is not None))
