@@ -78,7 +78,7 @@ def test_surface_of_slabs_and_cylinders_along_each_axis(axis: int) -> None:
     first, second = (np.arange(40) - 19.3)[:, None], (np.arange(40) - 20.1)[None]
     np.moveaxis(rod, axis, 2)[first**2 + second**2 < 12.4**2] = 1
     found = interface_areas(as_labels(rod), (1, 1, 1), 2)[0, 1] * 40**3
-    assert found == pytest.approx(2 * math.pi * 12.4 * 40, rel=0.01)
+    assert found == pytest.approx(2 * math.pi * 12.4 * 40, rel=0.015)
 
 
 def test_surface_of_tilted_planes_and_of_a_disc_in_one_slice() -> None:
