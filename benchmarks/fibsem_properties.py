@@ -3,7 +3,8 @@
     python benchmarks/fibsem_properties.py FOLDER      # with nmc_cbd_251x301x301.tif and nmc_128.tif; needs porespy
     python benchmarks/fibsem_properties.py --memory 1024
 
-Of the volumes, `--side` voxels along each axis are used for transport. Fractions and surfaces are those of the whole volume.
+Of the volumes, `--side` voxels along each axis are used for transport; fractions and surfaces are those of the
+whole volume.
 """
 
 import argparse

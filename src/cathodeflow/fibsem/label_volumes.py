@@ -63,7 +63,7 @@ def open_label_volume(source: str, options: Properties) -> LabelVolume:
     classes = options.classes or tuple(attributes.get("classes", Labelling().classes))
     if "classes" in attributes and options.label_values is None and options.ignore is None:
         return reference_volume(source, options)
-    given = options.model_dump(include=set(Labelling.model_fields) - {"classes"})
+    given = options.model_dump(include=set(Properties.model_fields) & set(Labelling.model_fields) - {"classes"})
     labelling = Labelling(**given, classes=classes, label_axes=options.axes, pairing="order")
     stack = open_stack(source, options.choice())
     found = open_labels(source, stack, labelling)

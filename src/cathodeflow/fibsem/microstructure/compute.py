@@ -46,7 +46,7 @@ class Measured(NamedTuple):
 
 def compute_properties(
     labels: Any, classes: Sequence[str], voxel: Voxel | None = None, options: Properties | None = None,
-    *, device: str = "cpu",
+    *, device: str | None = None,
 ) -> list[Property]:  # fmt: skip
     """Compute the properties of a labelled volume.
 
@@ -60,8 +60,8 @@ def compute_properties(
         Default: lengths in voxels.
     options : Properties, optional
         `groups` chooses the properties.
-    device : str
-        Of torch, for the transport solver.
+    device : str, optional
+        Of torch, for the transport solver. Default: `cpu`.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def compute_properties(
 
 def measure(
     labels: Any, classes: Sequence[str], voxel: Voxel | None = None, options: Properties | None = None,
-    *, device: str = "cpu",
+    *, device: str | None = None,
 ) -> Measured:  # fmt: skip
     """Compute the properties as `compute_properties`, and the counts and curves that they are computed from."""
     options, voxel = options or Properties(), voxel or Voxel()
@@ -96,7 +96,7 @@ def measure(
         "fractions": lambda: _fractions(sample),
         "surfaces": lambda: _surfaces(sample),
         "connectivity": lambda: _connectivity(sample),
-        "transport": lambda: _transport(sample, device),
+        "transport": lambda: _transport(sample, device or "cpu"),
         "particles": lambda: particle_properties(sample, curves),
         "chords": lambda: chord_properties(sample, curves),
         "correlation": lambda: correlation_properties(sample, curves),
