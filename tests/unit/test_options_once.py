@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "cathodeflow"
 RULES = ROOT / "workflow" / "rules"
 TECHNIQUES = list(techniques())
+#: Files of rules beside that of the technique.
+FILES = {"fibsem": ("properties",)}
 #: Commands that do the work of several stages with their options, and have no section of their own.
 ALONE = {"bcdi": {"reconstruct"}, "bragg": {"measure", "watch"}}
 
@@ -150,9 +152,13 @@ def test_every_stage_has_a_module_and_a_command_and_the_other_way_round(techniqu
 
 def rules(technique: str) -> tuple[str, dict[str, str]]:
     """What stands before the rules of a technique, and the text of every rule by its name."""
-    text = (RULES / f"{technique}.smk").read_text()
-    head, *parts = re.split(r"^rule (\w+):\n", text, flags=re.MULTILINE)
-    return head, dict(zip(parts[::2], parts[1::2], strict=True))
+    heads, found = [], {}
+    added = [RULES / f"{technique}_{name}.smk" for name in FILES.get(technique, ())]
+    for path in (RULES / f"{technique}.smk", *added):
+        head, *parts = re.split(r"^rule (\w+):\n", path.read_text(), flags=re.MULTILINE)
+        heads.append(head)
+        found |= dict(zip(parts[::2], parts[1::2], strict=True))
+    return "\n".join(heads), found
 
 
 @pytest.mark.parametrize("technique", TECHNIQUES)
