@@ -287,3 +287,17 @@ def test_bad_values_and_voxel_sizes_are_one_line(tmp_path: Path) -> None:
 def test_the_longest_run_of_test_slices_is_measured() -> None:
     table = pd.DataFrame({"slice": [9, 4, 5, 4, 6, 8], "copy": [0, 0, 0, 1, 0, 0]})
     assert longest_run(table) == [1, 2, 4]
+
+
+def test_fractions_chords_and_transport_are_those_of_porespy() -> None:
+    porespy = pytest.importorskip("porespy")
+    pytest.importorskip("openpnm")
+    labels = electrode((40, 40, 40))
+    found = measured(labels, "fractions", "transport", "connectivity", "correlation", "chords")
+    for index, phase in enumerate(CLASSES):
+        mask = labels == index
+        fraction = porespy.metrics.phase_fraction(mask)[True]
+        assert found["volume_fraction", phase, None].value == pytest.approx(fraction, rel=1e-12)
+        # porespy fixes the concentrations in the first and the last voxels, not on the sides of the volume.
+        theirs = float(porespy.simulations.tortuosity_fd(mask, 0).tortuosity)
+        assert found["tortuosity_factor", phase, 0].value == pytest.approx(theirs, rel=0.07)
