@@ -14,7 +14,7 @@ from scipy.linalg import expm
 from scipy.spatial.transform import Rotation
 
 from cathodeflow import bragg
-from cathodeflow.bragg.cell_options import Cell
+from cathodeflow.cell_options import Cell
 from cathodeflow.bragg.grain_options import Grains
 from cathodeflow.bragg.peak_options import FindPeaks, Fit, Frames, Measure
 from cathodeflow.bragg.reflections import direct_axes

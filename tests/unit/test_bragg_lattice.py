@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from cathodeflow.bragg import particles
-from cathodeflow.bragg.cell_options import Cell
-from cathodeflow.bragg.cells import allowed_reflections, as_lattice, coefficients, log_spacing
+from cathodeflow.cell_options import Cell
+from cathodeflow.cells import allowed_reflections, as_lattice, coefficients, log_spacing
 from cathodeflow.bragg.cycler_join import cycler_columns, scan_voltages
 from cathodeflow.bragg.lattice_series import LatticeSeries, lattice_series
 from cathodeflow.bragg.lattice_truth import against_truth

@@ -11,7 +11,7 @@ import yaml
 from scipy.spatial.transform import Rotation
 
 from cathodeflow import bragg
-from cathodeflow.bragg.cell_options import Cell
+from cathodeflow.cell_options import Cell
 from cathodeflow.bragg.grain_calibration import Instrument, apply
 from cathodeflow.bragg.grain_model import Grain, reciprocal
 from cathodeflow.bragg.grain_options import Grains

@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 
-from cathodeflow.bragg.cells import Reflections, log_spacing
+from cathodeflow.cells import Reflections, log_spacing
 from cathodeflow.bragg.population_cell import Floats, Ints, Spacings
 
 #: Largest relative change of a lattice parameter.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cathodeflow.bragg.cell_search import search_changes
-from cathodeflow.bragg.cells import Lattice, Reflections, log_spacing
+from cathodeflow.cells import Lattice, Reflections, log_spacing
 from cathodeflow.bragg.phases import alternatives, merge_phases, resolve_phases
 from cathodeflow.bragg.population_cell import (
     PRIOR,

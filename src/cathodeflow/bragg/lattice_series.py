@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.cells import Lattice, Reflections, allowed_reflections, log_spacing
+from cathodeflow.cells import Lattice, Reflections, allowed_reflections, log_spacing
 from cathodeflow.bragg.hkl_assignment import AMBIGUOUS, Assignment, assign
 from cathodeflow.bragg.particle_cells import ParticleCells, particle_cells, strains
 from cathodeflow.bragg.phases import join_phases

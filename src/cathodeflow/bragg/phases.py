@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.cells import log_spacing
+from cathodeflow.cells import log_spacing
 from cathodeflow.bragg.population_cell import Floats, Ints, Population, Spacings, variances
 
 # Two phases differ in the spacings of their reflections by more than this, as the root of the mean square.

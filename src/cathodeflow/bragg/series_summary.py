@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cathodeflow.bragg.cells import Lattice
+from cathodeflow.cells import Lattice
 from cathodeflow.bragg.lattice_series import LatticeSeries
 from cathodeflow.bragg.population_cell import PRIOR, Floats, Ints, Prior, resampled_cells
 from cathodeflow.bragg.series_statistics import draws, limits, phase_fraction, resampled_medians, width

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.cell_options import Cell, unit_cell
+from cathodeflow.cell_options import Cell, unit_cell
 from cathodeflow.bragg.detector_positions import flat_pixels
 from cathodeflow.bragg.grain_options import Grains
 from cathodeflow.bragg.grain_refinement import SeenRegion

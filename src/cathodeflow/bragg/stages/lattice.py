@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cathodeflow.bragg.cell_options import unit_cell
-from cathodeflow.bragg.cells import as_lattice
+from cathodeflow.cell_options import unit_cell
+from cathodeflow.cells import as_lattice
 from cathodeflow.bragg.cycler_join import cycler_columns, scan_voltages
 from cathodeflow.bragg.lattice_series import COLUMNS, LatticeSeries, lattice_series, usable_tracks
 from cathodeflow.bragg.lattice_truth import against_truth, truth_of
