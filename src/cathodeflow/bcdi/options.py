@@ -5,6 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from cathodeflow.bcdi.exchange_options import Export
+from cathodeflow.bcdi.facet_options import FacetFigures, Facets
 from cathodeflow.bcdi.recipe import DEFAULT, parse
 from cathodeflow.bcdi.scans import Scan, require_readable, sheet_errors
 from cathodeflow.bcdi.series_options import ChargeSeries, Series, SeriesFigures
@@ -529,6 +531,9 @@ class Section(TechniqueSection):
     strain: Strain = option(Strain(), "Displacement and strain.")
     metrics: Metrics = option(Metrics(), "Figures of merit.")
     figures: Figures = option(Figures(), "Figures and the 3D page.")
+    facets: Facets = option(Facets(), "Facets, line profiles, and resolution by direction.")
+    facet_figures: FacetFigures = option(FacetFigures(), "Figure of the facets.")
+    export: Export = option(Export(), "Files for other programs.")
     series: Series = option(Series(), "Series of scans of one particle.")
     series_figures: SeriesFigures = option(SeriesFigures(), "Figure of a series.")
 
@@ -557,6 +562,7 @@ class Section(TechniqueSection):
             errors.append(InputError("bcdi.series.reference", self.series.reference, "the name of a scan"))
         files = {"bcdi.infer.model": self.infer.model, "bcdi.train.initial": self.train.initial}
         errors += missing_files(files, "a model")
+        errors += missing_files({"bcdi.facets.cell.file": self.facets.cell.file}, "a CIF file")
         if self.infer.model is None and any("refine" in scan.routes for scan in samples.values()):
             stride = 2 ** len(self.train.widths)
             sides = {"simulate.size": [self.simulate.size], "prepare.size": self.prepare.size or [],
