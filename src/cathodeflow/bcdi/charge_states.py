@@ -22,9 +22,10 @@ def in_state(options: SimulateScan, state_of_charge: float, geometry: Geometry) 
     """
     change = options.charge.lattice_change * state_of_charge
     geometry = geometry._replace(rocking_step_deg=options.rocking_step_deg)
+    basis = reciprocal_basis(geometry)
     # |Q| = 2 pi / d.
-    moved = -change / (1 + change) * q_vector(geometry) @ np.linalg.inv(reciprocal_basis(geometry))
-    offset = tuple(float(shift) for shift in np.asarray(options.offset) + moved)
+    q = (q_vector(geometry) + np.asarray(options.offset) @ basis) / (1 + change)
+    offset = tuple(float(shift) for shift in (q - q_vector(geometry)) @ np.linalg.inv(basis))
     ends, middle = options.charge.phase_range
     phase_range = ends + (middle - ends) * 4 * state_of_charge * (1 - state_of_charge)
     return options.model_copy(update={"offset": offset}), phase_range

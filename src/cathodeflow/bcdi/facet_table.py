@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from cathodeflow.bcdi.facet_indices import Indexed
-from cathodeflow.bcdi.facets import FacetPlanes, Surface
+from cathodeflow.bcdi.facet_search import FacetPlanes, Surface
 
 Floats = NDArray[np.float64]
 

@@ -23,6 +23,9 @@ QUANTITIES = (
     "length_1_nm", "length_2_nm", "length_3_nm",
 )  # fmt: skip
 
+# Level of the surface for volume and lengths, as a fraction of the median amplitude in the particle.
+_SURFACE = 0.5
+
 
 class ScanValues(NamedTuple):
     """Quantities of a scan.
@@ -103,13 +106,16 @@ def _values(
     tensile = strain(volume, support, basis, q_vector(geometry), erosion=options.erosion).values
     known = tensile[np.isfinite(tensile)].astype(np.float64)
     quantiles = {f"strain_q{round(100 * level):02d}": float(np.quantile(known, level)) for level in QUANTILES}
-    lengths = principal_lengths(np.argwhere(support) @ basis)
+    size = np.abs(volume)
+    # At half the plateau a blurred edge is where the sharp one is; the isosurface of the strain lies further outside.
+    solid = size > _SURFACE * np.median(size[support])
+    lengths = principal_lengths(np.argwhere(solid) @ basis)
     return {
         # Angstrom, as in the tables of the Bragg peaks.
         "d_spacing": float(20 * np.pi / np.linalg.norm(q)),
         "strain_deviation": float(known.std()),
         **quantiles,
-        "volume_nm3": float(support.sum() * abs(np.linalg.det(basis))),
+        "volume_nm3": float(solid.sum() * abs(np.linalg.det(basis))),
         **{f"length_{number}_nm": float(length) for number, length in enumerate(lengths, start=1)},
     }
 
