@@ -12,8 +12,8 @@ from cathodeflow.bcdi.crystals import amplitude, grid, transformed, truncated_oc
 from cathodeflow.bcdi.directional_resolution import directional_curves
 from cathodeflow.bcdi.facet_indices import facet_directions, indexed_facets
 from cathodeflow.bcdi.facet_options import Facets
-from cathodeflow.bcdi.facet_table import facet_table
 from cathodeflow.bcdi.facet_search import find_facets, particle_surface, polyhedron_areas
+from cathodeflow.bcdi.facet_table import facet_table
 from cathodeflow.bcdi.geometry import q_vector
 from cathodeflow.bcdi.line_profiles import edge_widths, line_profiles
 from cathodeflow.bcdi.operators import fourier, inverse_fourier
@@ -76,7 +76,10 @@ def test_miller_indices_are_right_for_every_facet_whatever_the_rotation_about_q(
     # Indices up to a symmetry of the crystal that keeps 111: all angles between facets, and the angle to 111.
     assert np.abs(directions @ directions.T - true @ true.T).max() < 1e-9
     assert np.abs(directions.sum(axis=1) - true.sum(axis=1)).max() < 1e-9
-    assert [set(np.array(found.families)[facet < 8]), set(np.array(found.families)[facet >= 8])] == [{"1 1 1"}, {"1 0 0"}]
+    assert [set(np.array(found.families)[facet < 8]), set(np.array(found.families)[facet >= 8])] == [
+        {"1 1 1"},
+        {"1 0 0"},
+    ]
     assert found.misfits.max() < 0.5 and found.agreement > 0.98
 
 

@@ -59,7 +59,9 @@ def series(tmp_path_factory):
         made = rocking_scan(options, phase_range=phase_range, exposure=number)
         truths.append(made.truth)
         prepared = prepare_scan(made.frames, Prepare(size=SIZE, oversampling=9), whitefield=made.whitefield)
-        write_pattern(folder / f"p{number}.h5", Pattern(prepared.amplitude, prepared.mask, (1, 1, 1)), steps=prepared.steps)
+        write_pattern(
+            folder / f"p{number}.h5", Pattern(prepared.amplitude, prepared.mask, (1, 1, 1)), steps=prepared.steps
+        )
         # The peak that was prepared is centred to a voxel: the rest of its offset is a ramp of the object.
         by_name = {step["step"]: step for step in prepared.steps}
         middle = np.array(by_name["size"]["starts"]) + 16

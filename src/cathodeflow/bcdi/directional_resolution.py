@@ -1,14 +1,13 @@
 """Phase retrieval transfer function and Fourier shell correlation in all directions, and in cones along given ones.
 
-Other than in `cathodeflow.bcdi.resolution`, spatial frequencies are those of the laboratory frame: the skew of the axes of a
-scan is not neglected.
+Other than in `cathodeflow.bcdi.resolution`, spatial frequencies are those of the laboratory frame: the skew of the axes
+of a scan is not neglected.
 """
 
 import math
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 

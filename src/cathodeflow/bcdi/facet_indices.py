@@ -153,7 +153,7 @@ def _best_turn(
 
 
 def _turned(vectors: Floats, turn: float, crystal: Floats, laboratory: Floats) -> Floats:
-    """Directions in the laboratory frame, if the crystal is turned by an angle [degrees] about the scattering vector."""
+    """Directions in the laboratory frame, if the crystal is turned by an angle [degrees] about Q."""
     cosine, sine = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
     about = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
     return np.asarray(vectors @ crystal.T @ about @ laboratory)

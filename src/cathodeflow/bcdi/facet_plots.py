@@ -1,5 +1,7 @@
 """Figure of the facets of a particle: normals about the scattering vector, strain, line profiles, and resolution."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -84,7 +86,7 @@ def _hemisphere(axes: Axes, facets: pd.DataFrame, q: Floats, side: int, norm: Ce
     colours = 1e4 * shown["strain_mean"].to_numpy(np.float64)
     axes.scatter(x, y, s=_LARGEST * areas / largest, c=colours, cmap=DIVERGING, norm=norm, edgecolors="#333333",
                  linewidths=0.6, zorder=3, plotnonfinite=True)  # fmt: skip
-    for at_x, at_y, row, area in zip(x, y, shown.to_dict("records"), areas, strict=True):
+    for at_x, at_y, row, area in zip(x, y, _rows(shown), areas, strict=True):
         axes.annotate(_name(row), (at_x, at_y), xytext=(0, 3 + 0.5 * np.sqrt(_LARGEST * area / largest)),
                       textcoords="offset points", ha="center", fontsize=6.5)  # fmt: skip
 
@@ -97,12 +99,16 @@ def _strains(axes: Axes, facets: pd.DataFrame) -> None:
     at = np.arange(len(shown))
     axes.axhline(0, color="#777777", linewidth=0.6)
     axes.errorbar(at, 1e4 * shown["strain_mean"], 1e4 * shown["strain_deviation"], fmt="o", capsize=2, linewidth=1.0)
-    axes.set_xticks(at, [_name(row) for row in shown.to_dict("records")], rotation=90, fontsize=6.5)
+    axes.set_xticks(at, [_name(row) for row in _rows(shown)], rotation=90, fontsize=6.5)
     label(axes, x="Facet, by its angle to Q", y="Strain [$10^{-4}$]", title="c  mean and deviation below each facet")
 
 
-def _name(row: dict[str, object]) -> str:
-    """Indices with bars over negative ones; the number of the facet where it has no indices."""
+def _rows(facets: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in facets.to_dict("records")]
+
+
+def _name(row: dict[str, Any]) -> str:
+    """Write indices with bars over negative ones, or the number of a facet without indices."""
     text = row["hkl"] if isinstance(row["hkl"], str) else ""
     if not text:
         return f"no. {row['facet']}"

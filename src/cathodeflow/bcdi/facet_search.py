@@ -197,10 +197,8 @@ def _dense_directions(surface: Surface, options: Facets) -> Floats:
     return grid[highest[np.argsort(-density[highest], kind="stable")]]
 
 
-def _fitted_plane(
-    surface: Surface, normal: Floats, options: Facets, voxel_nm: float
-) -> tuple[Floats, float] | None:
-    """Normal and distance of the plane near a direction; None if no surface lies on it."""
+def _fitted_plane(surface: Surface, normal: Floats, options: Facets, voxel_nm: float) -> tuple[Floats, float] | None:
+    """Fit normal and distance of the plane near a direction; None if no surface lies on it."""
     cosine = np.cos(np.deg2rad(options.max_angle_deg))
     alike = surface.normals @ normal > cosine
     if not alike.any():
@@ -225,19 +223,15 @@ def _fitted_plane(
     return normal, distance
 
 
-def _known(
-    plane: tuple[Floats, float], planes: list[tuple[Floats, float]], options: Facets, voxel_nm: float
-) -> bool:
+def _known(plane: tuple[Floats, float], planes: list[tuple[Floats, float]], options: Facets, voxel_nm: float) -> bool:
     cosine = np.cos(np.deg2rad(options.max_angle_deg / 2))
-    return any(
-        plane[0] @ normal > cosine and abs(plane[1] - distance) < 2 * voxel_nm for normal, distance in planes
-    )
+    return any(plane[0] @ normal > cosine and abs(plane[1] - distance) < 2 * voxel_nm for normal, distance in planes)
 
 
 def _members(
     surface: Surface, normals: Floats, distances: Floats, options: Facets, voxel_nm: float
 ) -> NDArray[np.intp]:
-    """Facet of each triangle: of those on whose plane it lies, that with the most similar normal; -1 if there is none."""
+    """Facet of each triangle: of those in whose plane it lies, the one with the most similar normal; else -1."""
     if not len(normals):
         return np.full(len(surface.areas), -1, np.intp)
     alike = surface.normals @ normals.T

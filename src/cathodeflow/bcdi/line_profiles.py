@@ -61,7 +61,7 @@ def line_profiles(
 def edge_widths(profiles: pd.DataFrame) -> dict[str, float]:
     """Mean distance [nm] over which the amplitude rises from 25 to 75 % of its median, by direction.
 
-    Of a sharp edge blurred by a Gaussian it is 1.35 of its standard deviations. NaN if the amplitude does not reach 75 %.
+    Of a sharp edge blurred by a Gaussian it is 1.35 standard deviations. NaN if the amplitude does not reach 75 %.
     """
     found = {}
     for name, rows in profiles.groupby("direction", sort=False):

@@ -1,7 +1,7 @@
 """Objects of the scans of one particle brought to the same place and orientation, on cubic voxels."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from cathodeflow.bcdi.ambiguities import align
 from cathodeflow.bcdi.strain_fields import Particle
 
 Floats = NDArray[np.float32]
+_T = TypeVar("_T", bound=np.generic)
 
 # Free voxels around the largest particle on each side, so that no object extends across the edges when it is shifted.
 _MARGIN = 4
@@ -54,15 +55,14 @@ def aligned_particles(particles: Sequence[Particle]) -> list[Aligned]:
     Parameters
     ----------
     particles : sequence of Particle
-        On voxels of the same size, with their centre at n // 2 of odd sides (`cathodeflow.bcdi.geometry.to_laboratory`).
+        On voxels of the same size, with their centre at n // 2 of odd sides, as of `geometry.to_laboratory`.
     """
     sides = np.max([particle.volume.shape for particle in particles], axis=0) + 2 * _MARGIN
     found: list[Aligned] = []
     for particle in particles:
-        volume, support, strain = (
-            _padded(values, sides, fill)
-            for values, fill in ((particle.volume, 0), (particle.support, False), (particle.strain.values, np.nan))
-        )
+        volume = _padded(particle.volume, sides, 0)
+        support = _padded(particle.support, sides, False)
+        strain = _padded(particle.strain.values, sides, np.nan)
         if not found:
             found.append(Aligned(volume, support, strain, twin=False, correlation=1.0, margin=1.0, overlap=1.0))
             continue
@@ -88,7 +88,7 @@ def aligned_particles(particles: Sequence[Particle]) -> list[Aligned]:
     return found
 
 
-def _padded(values: NDArray[np.generic], sides: NDArray[np.integer], fill: float) -> NDArray[np.generic]:
+def _padded(values: NDArray[_T], sides: NDArray[np.integer], fill: float) -> NDArray[_T]:
     around = [((side - n) // 2, (side - n) // 2) for side, n in zip(sides, values.shape, strict=True)]
     return np.pad(values, around, constant_values=fill)
 
@@ -97,10 +97,7 @@ def _centre(volume: NDArray[np.complexfloating]) -> NDArray[np.float64]:
     weights = np.abs(volume).astype(np.float64) ** 2
     total = weights.sum()
     return np.array(
-        [
-            (weights.sum(axis=tuple({0, 1, 2} - {axis})) @ np.arange(volume.shape[axis])) / total
-            for axis in range(3)
-        ]
+        [(weights.sum(axis=tuple({0, 1, 2} - {axis})) @ np.arange(volume.shape[axis])) / total for axis in range(3)]
     )
 
 

@@ -55,5 +55,7 @@ class SeriesFigures(Options):
 
     columns: int = option(5, "Maximum number of strain maps beside each other.", ge=1, le=12)
     strain_limit: float | None = option(
-        None, "Limit of the colour scale of the strain, on both sides of 0. Default: from the strain of all scans.", gt=0
+        None,
+        "Limit of the colour scale of the strain, on both sides of 0. Default: from the strain of all scans.",
+        gt=0,
     )

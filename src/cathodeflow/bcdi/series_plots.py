@@ -67,10 +67,12 @@ def series_figure(
 
 
 def _quantities(figure: SubFigure, table: pd.DataFrame, against: str) -> None:
-    (spacing, spread), (volume, lengths) = figure.subplots(2, 2)
+    spacing, spread, volume, lengths = np.ravel(figure.subplots(2, 2))
     x, name = table[against].to_numpy(np.float64), LABELS[against]
 
-    def points(axes: Axes, column: str, *, scale: float = 1.0, colour: str = COLOURS[0], text: str | None = None) -> None:
+    def points(
+        axes: Axes, column: str, *, scale: float = 1.0, colour: str = COLOURS[0], text: str | None = None
+    ) -> None:
         values, errors = (scale * table[key].to_numpy(np.float64) for key in (column, f"{column}_err"))
         # Errors of scans without other starts are not known.
         axes.errorbar(x, values, np.nan_to_num(errors), fmt="o-", color=colour, capsize=2, linewidth=1.0, label=text)
@@ -142,7 +144,6 @@ def _maps(
         axes.set_title(_SHORT[against].format(table[against].iloc[number]), loc="center", fontsize=8)
     first = grid[0, 0]
     first.set_ylabel(f"{cols} →  {rows} ↑", fontsize=7.5)
-    scale_bar(first, *values.shape, voxel_nm)
+    scale_bar(first, inside.shape[0], inside.shape[1], voxel_nm)
     bar = figure.colorbar(ScalarMappable(norm, DIVERGING), ax=list(grid.ravel()), shrink=0.8, pad=0.01)
     bar.set_label("Strain [$10^{-4}$]")
-

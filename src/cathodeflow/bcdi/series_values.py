@@ -157,7 +157,9 @@ def peak_offset(steps: Sequence[Mapping[str, Any]], shape: Triple, binning: Trip
     if first is None:
         return None
     # The middle of the binned voxel n // 2.
-    middle = [start + at + n // 2 * b + (b - 1) / 2 for start, at, n, b in zip(first, size, shape, binning, strict=True)]
+    middle = [
+        start + at + n // 2 * b + (b - 1) / 2 for start, at, n, b in zip(first, size, shape, binning, strict=True)
+    ]
     return np.asarray(middle) - np.asarray(raw) // 2
 
 

@@ -71,7 +71,9 @@ def read_aligned_series(path: _Path) -> AlignedSeries:
         The file is not HDF5, or has no such objects.
     """
     with open_hdf5(path) as file, guarded(path, _EXPECTED):
-        amplitude, strain, support = (read_array(file, f"entry/data/{name}") for name in ("amplitude", "strain", "support"))
+        amplitude, strain, support = (
+            read_array(file, f"entry/data/{name}") for name in ("amplitude", "strain", "support")
+        )
         if amplitude.ndim != 4 or not amplitude.shape == strain.shape == support.shape:
             raise InputError(path, f"an amplitude of {amplitude.shape}", "(scan, z, y, x), as strain and support")
         entry = file["entry"]

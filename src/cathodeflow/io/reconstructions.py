@@ -115,9 +115,7 @@ def write_cxi(path: _Path, reconstruction: Reconstruction) -> None:
             write_instrument(instrument, reconstruction.geometry)
 
 
-def write_instrument(
-    instrument: h5py.Group, geometry: Mapping[str, Any], *, binning: tuple[int, int] = (1, 1)
-) -> None:
+def write_instrument(instrument: h5py.Group, geometry: Mapping[str, Any], *, binning: tuple[int, int] = (1, 1)) -> None:
     """Write energy, distance and pixel size in SI units, as far as they are known.
 
     Parameters

@@ -64,6 +64,8 @@ def export(
             write_npz_object(f"{out}/object.npz", volume, support)
         if "cxi" in options.formats:
             named = {"sample": sample, "binning": list(measured.binning)}
-            write_cxi(f"{out}/object.cxi", Reconstruction(volume, support, frame="scan", geometry=geometry, process=named))
+            write_cxi(
+                f"{out}/object.cxi", Reconstruction(volume, support, frame="scan", geometry=geometry, process=named)
+            )
         written += len(options.formats)
     return Metrics({"files": written})

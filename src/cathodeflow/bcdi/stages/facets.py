@@ -10,8 +10,8 @@ import torch
 from cathodeflow.bcdi.directional_resolution import directional_curves
 from cathodeflow.bcdi.facet_indices import indexed_facets
 from cathodeflow.bcdi.facet_options import Facets
-from cathodeflow.bcdi.facet_table import facet_table
 from cathodeflow.bcdi.facet_search import find_facets, particle_surface, surface_level
+from cathodeflow.bcdi.facet_table import facet_table
 from cathodeflow.bcdi.geometry import Geometry, q_vector, reciprocal_basis
 from cathodeflow.bcdi.line_profiles import edge_widths, line_profiles
 from cathodeflow.bcdi.options import SUPPORT_THRESHOLD

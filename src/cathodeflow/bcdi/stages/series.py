@@ -14,7 +14,7 @@ from cathodeflow.bcdi.geometry import Geometry
 from cathodeflow.bcdi.options import Strain
 from cathodeflow.bcdi.series_alignment import aligned_particles
 from cathodeflow.bcdi.series_options import CONDITIONS, Series
-from cathodeflow.bcdi.series_values import QUANTITIES, peak_offset, scan_values
+from cathodeflow.bcdi.series_values import QUANTITIES, ScanValues, peak_offset, scan_values
 from cathodeflow.bcdi.strain_fields import Particle, particle
 from cathodeflow.errors import InputError
 from cathodeflow.io.aligned_series import AlignedSeries, write_aligned_series
@@ -84,10 +84,10 @@ def series(
         if len(values) != len(objects):
             flag = f"--{name.replace('_', '-')}"
             raise InputError(flag, f"{len(values)} values", f"{len(objects)}, one for each file of objects")
-    against = options.against or next(iter(conditions), None)
+    against: str = options.against or next(iter(conditions), CONDITIONS[0])
     if against not in conditions:
         expected = f"its value for each scan, or another column for against ({', '.join(CONDITIONS)})"
-        raise InputError(f"--{(against or 'state_of_charge').replace('_', '-')}", "nothing", expected)
+        raise InputError(f"--{against.replace('_', '-')}", "nothing", expected)
     reference = options.reference or scan[0]
     if reference not in scan:
         raise InputError("--reference", reference, f"one of {', '.join(scan)}")
@@ -170,8 +170,12 @@ def _best(starts: Starts, geometry: Geometry, options: Strain) -> Particle:
     return particle(best.numpy(), support, geometry, options, binning=starts.binning)
 
 
-def _pairs(values: Any) -> dict[str, float]:
-    return {key: value for name in QUANTITIES for key, value in ((name, values.best[name]), (f"{name}_err", values.errors[name]))}
+def _pairs(values: ScanValues) -> dict[str, float]:
+    """Columns of the quantities, each followed by its error."""
+    named: dict[str, float] = {}
+    for name in QUANTITIES:
+        named |= {name: values.best[name], f"{name}_err": values.errors[name]}
+    return named
 
 
 def _add_mean_strain(table: pd.DataFrame, first: int) -> None:
