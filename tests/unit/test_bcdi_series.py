@@ -33,7 +33,7 @@ OPTIONS = SimulateScan(
     habit="winterbottom",
     hot_fraction=0,
     offset=(1.3, -2.4, 1.7),
-    charge=ChargeSeries(lattice_change=0.001, phase_range=(0.5, 2.5)),
+    charge=ChargeSeries(lattice_change=0.001, phase_ranges=(0.5, 2.5)),
     seed=2,
 )
 

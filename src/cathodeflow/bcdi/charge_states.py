@@ -26,6 +26,6 @@ def in_state(options: SimulateScan, state_of_charge: float, geometry: Geometry) 
     # |Q| = 2 pi / d.
     q = (q_vector(geometry) + np.asarray(options.offset) @ basis) / (1 + change)
     offset = tuple(float(shift) for shift in (q - q_vector(geometry)) @ np.linalg.inv(basis))
-    ends, middle = options.charge.phase_range
+    ends, middle = options.charge.phase_ranges
     phase_range = ends + (middle - ends) * 4 * state_of_charge * (1 - state_of_charge)
     return options.model_copy(update={"offset": offset}), phase_range

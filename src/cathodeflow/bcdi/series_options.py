@@ -18,7 +18,7 @@ class ChargeSeries(Options):
     lattice_change: float = option(
         0.0015, "Relative change of the lattice spacing from state of charge 0 to 1.", gt=-0.1, lt=0.1
     )
-    phase_range: tuple[float, ...] = option(
+    phase_ranges: tuple[float, ...] = option(
         (0.5, 3.0),
         "Range of the phase in the crystal at state of charge 0 and 1, and its maximum in the middle.",
         unit="rad",
