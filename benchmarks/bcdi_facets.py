@@ -2,8 +2,8 @@
 
     python benchmarks/bcdi_facets.py FOLDER
 
-A truncated octahedron of 14 facets, with relaxed surfaces and edges rounded, is oriented as its reflection 111 asks for,
-measured with counting noise, and phased from five random starts with the default recipe.
+A truncated octahedron of 14 facets, with relaxed surfaces and edges rounded, is oriented as its reflection 111 asks
+for, measured with counting noise, and phased from five random starts with the default recipe.
 """
 
 import sys
@@ -60,10 +60,10 @@ def main() -> None:
     table = read_csv(folder / "facets.csv")
     normals = table[["normal_x", "normal_y", "normal_z"]].to_numpy(float)
     # An object and its twin fit the pattern equally well: the normals of the twin are inverted.
-    truth, (areas, volume) = crystal.normals, polyhedron_areas(crystal.normals, crystal.distances, np.zeros(3))
-    angles, nearest = min(
-        ((np.degrees(np.arccos(np.clip((cosine := side * normals @ truth.T).max(axis=1), -1, 1))), cosine.argmax(axis=1))
-         for side in (1, -1)), key=lambda pair: pair[0].mean())  # fmt: skip
+    areas, _ = polyhedron_areas(crystal.normals, crystal.distances, np.zeros(3))
+    cosines = [side * normals @ crystal.normals.T for side in (1, -1)]
+    cosine = max(cosines, key=lambda each: each.max(axis=1).sum())
+    angles, nearest = np.degrees(np.arccos(np.clip(cosine.max(axis=1), -1, 1))), cosine.argmax(axis=1)
     families = np.where(nearest < 8, "1 1 1", "1 0 0")
     print(f"gold, 14 facets, {' x '.join(map(str, SHAPE))} voxels, {PHOTONS:g} photons, five starts")
     print(f"  facets found {len(set(nearest))}, with the right family {int((table['family'] == families).sum())}")

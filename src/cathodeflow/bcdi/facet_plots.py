@@ -135,7 +135,8 @@ def _resolution(axes: Axes, directions: pd.DataFrame) -> None:
         axes.plot(curve.frequency, curve.value, color=colour, marker=_MARKERS.get(str(name)), markersize=2.5,
                   linewidth=1.0, label=text)  # fmt: skip
     axes.axhline(1 / np.e, color="#777777", linestyle="--", linewidth=0.8)
-    axes.set(ylim=(0, 1.05))
+    # Above 1 where hardly anything was counted: the objects have more amplitude there than the measurement.
+    axes.set(ylim=(0, min(max(1.05, 1.05 * float(shown["value"].max())), 2.0)))
     axes.set_xlim(left=0)
     axes.legend(fontsize=6.5, loc="lower left")
     label(axes, x="Spatial frequency [1/nm]", y="PRTF", title="f  PRTF by direction")

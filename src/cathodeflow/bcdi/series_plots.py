@@ -90,7 +90,7 @@ def _quantities(figure: SubFigure, table: pd.DataFrame, against: str) -> None:
     spread.legend(fontsize=7, ncols=2, loc="upper center")
     low, high = spread.get_ylim()
     spread.set_ylim(low, high + 0.35 * (high - low))
-    label(spread, x=name, y="Strain relative to the mean [$10^{-4}$]", title="b  strain in the particle")
+    label(spread, x=name, y="Strain [$10^{-4}$]", title="b  strain in the particle, relative to its mean")
     points(volume, "volume_nm3", scale=1e-9)
     volume.set_ylim(0, 1.15e-9 * float(table["volume_nm3"].max()))
     label(volume, x=name, y="Volume [µm³]", title="c  volume")
@@ -109,6 +109,8 @@ def _slices(support: NDArray[np.bool_]) -> tuple[tuple[int, int, tuple[slice, sl
     at = int(np.round(np.argwhere(support[0])[:, axis].mean()))
     rows, cols = (other for other in range(3) if other != axis)
     low, high = np.maximum(places.min(axis=0) - 1, 0), places.max(axis=0) + 2
+    # Room for the scale bar below.
+    low[rows] = max(low[rows] - 2, 0)
     part = slice(low[rows], high[rows]), slice(low[cols], high[cols])
     return (axis, at, part), float((high[rows] - low[rows]) / (high[cols] - low[cols]))
 
