@@ -162,7 +162,7 @@ def test_offset_of_the_peak_moves_the_lattice_spacing_along_q():
     assert found[0] / found[1] == pytest.approx(1.002, abs=1e-7)
 
 
-def test_a_shift_of_half_a_voxel_is_found():
+def test_a_shift_of_half_a_voxel_and_a_twin_are_found():
     index = np.stack(np.meshgrid(*(np.arange(25) - 12,) * 3, indexing="ij"), axis=-1).astype(float)
 
     def ellipsoid(centre):
@@ -176,6 +176,19 @@ def test_a_shift_of_half_a_voxel_is_found():
     assert not second.twin and second.overlap > 0.93
     both = np.isfinite(first.strain) & np.isfinite(second.strain)
     assert np.abs(first.strain[both] - second.strain[both]).max() < 6e-5
+    # The twin has the conjugate values, and the same strain, at the inverted positions.
+    flip = (slice(None, None, -1),) * 3
+    one = ellipsoid(np.zeros(3))
+    other = one._replace(
+        volume=np.conj(one.volume[flip]),
+        support=one.support[flip],
+        strain=one.strain._replace(values=one.strain.values[flip]),
+    )
+    first, third = aligned_particles([one, other])
+    assert third.twin and third.correlation > 0.99
+    both = np.isfinite(first.strain) & np.isfinite(third.strain)
+    assert both.sum() > 0.9 * np.isfinite(first.strain).sum()
+    assert np.abs(first.strain[both] - third.strain[both]).max() < 1e-5
 
 
 def scan(name, **columns):
