@@ -58,7 +58,7 @@ def series_figure(
     per_map = (TWO_COLUMNS - 0.9) / min(columns, len(table))
     height = rows * (per_map * aspect + 0.28) + 0.3
     figure = Figure(figsize=(TWO_COLUMNS, 4.2 + height))
-    upper, lower = np.ravel(figure.subfigures(2, 1, height_ratios=[4.2, height]))
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[4.2, height])[:, 0]
     _quantities(upper, table, against)
     known = np.abs(strain[np.isfinite(strain)])
     limit = strain_limit or (float(np.quantile(known, _SHOWN)) if known.size else 1e-4)
