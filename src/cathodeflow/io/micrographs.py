@@ -116,8 +116,20 @@ def instrument_settings(path: str) -> dict[str, Any]:
     InputError
         A file cannot be read.
     """
-    header, text = micrograph_header(path), sidecar_text(path)
-    return embedded_settings(path) | (parse_sidecar(text, (header.rows, header.cols)) if text else {})
+    header = micrograph_header(path)
+    return embedded_settings(path) | parsed_sidecar(path, (header.rows, header.cols))
+
+
+def parsed_sidecar(path: str, shape: tuple[int, int]) -> dict[str, Any]:
+    """Read the instrument settings from the sidecar of an image of this shape; none without a sidecar.
+
+    Raises
+    ------
+    InputError
+        The sidecar cannot be read.
+    """
+    text = sidecar_text(path)
+    return parse_sidecar(text, shape) if text else {}
 
 
 def sidecar_text(path: str) -> str | None:

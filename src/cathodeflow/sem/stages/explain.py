@@ -11,11 +11,11 @@ from cathodeflow.io.micrographs import read_micrograph
 from cathodeflow.io.tables import read_csv, write_csv
 from cathodeflow.learning import resolve_device
 from cathodeflow.sem.gradcam import activation_maps, choose_crops, choose_originals, whole_map
-from cathodeflow.sem.image_predictions import cut_tiles
 from cathodeflow.sem.model import load_network
 from cathodeflow.sem.moved_images import read_split
 from cathodeflow.sem.options import Explain
 from cathodeflow.sem.resample import to_uint8
+from cathodeflow.sem.tiles import cut_tiles
 from cathodeflow.sem.usable_area import UsableArea
 from cathodeflow.stage import InputFile, InputStore, Metrics, OutputFile, stage
 
