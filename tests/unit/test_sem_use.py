@@ -200,7 +200,7 @@ def test_a_map_is_read_in_parts_and_classified_as_if_it_were_whole(layout, dtype
     tifffile.imwrite(tmp_path / "map.tif", stored, **more.get(layout, {}))
     options = sem.Predict(model=str(model_file), device="cpu", bar_side="bottom", bar_rows=20)
     tables = []
-    for limit in (2**28, 10_000):
+    for limit in (2**28, 20_000):
         monkeypatch.setattr(large_images, "MAX_PIXELS", limit)
         sem.predict(tmp_path / "map.tif", out=tmp_path / "p.csv", tiles=tmp_path / "tiles.csv", options=options)
         tables.append([pd.read_csv(tmp_path / name, dtype={"prediction": str}) for name in ("p.csv", "tiles.csv")])
@@ -230,12 +230,13 @@ def test_maps_that_cannot_be_read_in_parts_are_refused(model_file, tmp_path, mon
 
 def page_data(path):
     text = path.read_text()
+    assert "<script>" not in text.partition('id="data"')[2].partition("</script>")[0]
     assert not re.search(r"(src|href)\s*=\s*[\"']?https?:", text)
     return json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', text, re.DOTALL)[1])
 
 
 def test_the_page_shows_every_image_with_its_map_the_least_certain_first(model_file, images, tmp_path):
-    (images / "broken </script>.png").write_bytes(b"no image")
+    (images / "broken <script>.png").write_bytes(b"no image")
     sem.predict(images, out=tmp_path / "p.csv", options=sem.Predict(model=str(model_file), device="cpu"))
     made = sem.page(tmp_path / "p.csv", model_file, out=tmp_path / "p.html", options=sem.Page(images=3, width=100))
     assert made == {"images": 6, "pictures": 3}

@@ -12,7 +12,7 @@ from cathodeflow.io.image_lists import image_files, raw_files
 from cathodeflow.io.sources import is_remote
 from cathodeflow.options import Options, as_tuples, option
 from cathodeflow.samples import Sample, TechniqueSection, dangling, missing_files
-from cathodeflow.sem.use_options import Export, Page, Reading
+from cathodeflow.sem.use_options import Page, Reading
 from cathodeflow.training.base_options import Device, OptimizerName, TrainingOptions
 
 SIMULATED = "simulated"
@@ -348,7 +348,6 @@ class Section(TechniqueSection):
     audit: Audit = option(Audit(), "Audit.")
     predict: Predict = option(Predict(), "Prediction.")
     explain: Explain = option(Explain(), "Class activation maps.")
-    export: Export = option(Export(), "Network as ONNX.")
     page: Page = option(Page(), "Page of predictions.")
     figures: Figures = option(Figures(), "Figures.")
     versions: dict[str, Train] = option(

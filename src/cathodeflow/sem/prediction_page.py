@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cathodeflow.io.tables import plain
+from cathodeflow.io.text import package_text
 from cathodeflow.sem.gradcam_plots import overlaid
 from cathodeflow.sem.predictions import classes_of
 
@@ -80,7 +82,7 @@ def prediction_page(table: pd.DataFrame, shown: Mapping[str, Pictures], *, title
     data = {"title": title, "summary": _summary(table, len(shown)), "classes": classes, "images": rows}
     # Nothing in a name can end the script.
     text = json.dumps(plain(data), allow_nan=False).replace("<", "\\u003c")
-    return _TEMPLATE.read_text(encoding="utf-8").replace("@DATA@", text)
+    return package_text(_TEMPLATE).replace("@DATA@", text)
 
 
 def _entry(
@@ -142,12 +144,8 @@ def _foreign(table: pd.DataFrame) -> NDArray[np.bool_]:
 def _short(names: list[str]) -> list[str]:
     """Return paths without the folders that all of them share."""
     parts = [name.split("/") for name in names]
-    shared = 0
-    while len(names) > 1 and all(
-        len(part) > shared + 1 and part[: shared + 1] == parts[0][: shared + 1] for part in parts
-    ):
-        shared += 1
-    return ["/".join(part[shared:]) if len(names) > 1 else part[-1] for part in parts]
+    shared = len(os.path.commonprefix([part[:-1] for part in parts]))
+    return ["/".join(part[shared:]) for part in parts]
 
 
 def _address(picture: NDArray[np.uint8]) -> str:

@@ -2,15 +2,16 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.atomic import atomic_path
 from cathodeflow.io.crops import GEOMETRY
 from cathodeflow.io.micrographs import instrument_settings, read_micrograph
+from cathodeflow.io.reconstructions import write_page
 from cathodeflow.io.tables import read_csv
 from cathodeflow.learning import resolve_device
 from cathodeflow.progress import progress
@@ -86,13 +87,11 @@ def page(
         target = network.classes.index(row["prediction"])
         heat = whole_map(network, tiles, target, method=options.method, device=device)
         grey = area.inset(geometry["margin"], image.shape).of(to_uint8(image, area=area))
-        shown[row["name"] if "path" in row else row["image"]] = pictures(
-            np.ascontiguousarray(grey), heat, width=options.width
-        )
+        name = row["name"] if "path" in row else row["image"]
+        shown[name] = pictures(np.ascontiguousarray(grey), heat, width=options.width)
     title = f"Predictions of {Path(predictions).parent.name}/{Path(predictions).stem}"
     text = prediction_page(table.drop(columns=["path"], errors="ignore"), shown, title=title)
-    with atomic_path(out) as temporary:
-        Path(temporary).write_text(text, encoding="utf-8")
+    write_page(out, text)
     log.info("page of %d images, %d of them with pictures, %.1f MB", len(table), len(shown), len(text) / 1e6)
     return Metrics({"images": len(table), "pictures": len(shown)})
 
@@ -115,7 +114,7 @@ def _read(predictions: str, listed: str | None, sheet: str | None) -> pd.DataFra
     return table.merge(files.rename(columns={"image": "path"}), on="name", how="left")
 
 
-def _area(row: dict, shape: tuple[int, ...]) -> UsableArea:
+def _area(row: dict[Any, Any], shape: tuple[int, ...]) -> UsableArea:
     if "row0" in row:
         return UsableArea(*(int(row[name]) for name in UsableArea._fields))
     return UsableArea.beside_bar(shape, int(row["bar_rows"]), str(row["bar_side"]))
