@@ -18,6 +18,9 @@ from cathodeflow import sem
 from cathodeflow.errors import InputError
 from cathodeflow.io import large_images
 from cathodeflow.io.onnx_graphs import read_graph
+from cathodeflow.sem.classes import ImageRow
+from cathodeflow.sem.image_table import build_index
+from cathodeflow.sem.listed_images import listed_reader, without_masked
 from cathodeflow.sem.model import build_model, load_network, save_network
 from cathodeflow.sem.onnx_export import onnx_graph
 from cathodeflow.sem.onnx_network import OnnxNetwork
@@ -147,15 +150,15 @@ def test_an_interrupted_prediction_continues(model_file, images, tmp_path, monke
 
     options = sem.Predict(model=str(model_file), device="cpu", threads=1)
     sem.predict(images, out=tmp_path / "whole.csv", tiles=tmp_path / "whole_tiles.csv", options=options)
-    read, seen = stage.read_micrograph, []
+    read, seen = stage.read_listed, []
 
-    def interrupted(path):
+    def interrupted(path, *more):
         seen.append(Path(path).name)
         if len(seen) == 4:
             raise KeyboardInterrupt
-        return read(path)
+        return read(path, *more)
 
-    monkeypatch.setattr(stage, "read_micrograph", interrupted)
+    monkeypatch.setattr(stage, "read_listed", interrupted)
     out, partial = tmp_path / "p.csv", tmp_path / "p.csv.partial"
     with pytest.raises(KeyboardInterrupt):
         sem.predict(images, out=out, options=options)
@@ -179,7 +182,7 @@ def test_an_interrupted_prediction_continues(model_file, images, tmp_path, monke
     # Other options, other rows: nothing of another network is taken.
     seen[:] = [""] * 5
     monkeypatch.undo()
-    monkeypatch.setattr(stage, "read_micrograph", lambda path: (seen.append(path), read(path))[1])
+    monkeypatch.setattr(stage, "read_listed", lambda *given: (seen.append(given), read(*given))[1])
     partial.write_text(json.dumps("another key") + "\n" + json.dumps([str(changed), None, [{}, []]]))
     sem.predict(images, out=out, options=options)
     assert len(seen) == 10
@@ -263,3 +266,49 @@ def test_wrong_answers_come_before_doubtful_ones():
         }
     )
     assert worst_first(table)["name"].tolist() == ["d", "b", "f", "c", "a", "e"]
+
+
+def test_masked_text_is_replaced_and_a_page_is_chosen(model_file, images, tmp_path):
+    """The same texture with text burnt in, in the second page of two, is classified as without."""
+    texture = np.asarray(Image.open(images / "image_2.png"))
+    marked, mask = texture.copy(), np.zeros_like(texture)
+    marked[90:110, 20:60], mask[90:110, 20:60] = 255, 1
+    clean = without_masked(marked, mask > 0)
+    assert np.array_equal(clean[mask == 0], texture[mask == 0]) and (clean[mask > 0] < 255).all()
+    # Mirrored texture, not a blur.
+    assert clean[90:110, 20:60].std() > 0.8 * texture.std()
+    tifffile.imwrite(
+        tmp_path / "two.tif", np.stack([texture.T.reshape(120, 160), marked]), photometric="minisblack", metadata=None
+    )
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    Image.fromarray(clean).save(tmp_path / "clean.png")
+    common = {"model": str(model_file), "device": "cpu", "bar_side": "none"}
+    with pytest.raises(
+        InputError, match="2 pages, expected one image of full size per file, or the number of its page"
+    ):
+        sem.predict(tmp_path / "two.tif", out=tmp_path / "p.csv", options=sem.Predict(**common))
+    with pytest.raises(InputError, match=r"2 pages, expected a page 2 \(the first is 0\)"):
+        sem.predict(tmp_path / "two.tif", out=tmp_path / "p.csv", options=sem.Predict(**common, page=2))
+    found = []
+    for name, more in (
+        ("two.tif", {"page": 1, "mask": str(tmp_path / "mask.png")}),
+        ("clean.png", {}),
+        ("two.tif", {"page": 1}),
+    ):
+        sem.predict(tmp_path / name, out=tmp_path / "p.csv", options=sem.Predict(**common, **more))
+        found.append(pd.read_csv(tmp_path / "p.csv")["strangeness"][0])
+    assert found[0] == found[1] != found[2]
+    Image.fromarray(mask[:50]).save(tmp_path / "small.png")
+    with pytest.raises(InputError, match="120 x 160 px, expected 50 x 160 px, as the mask"):
+        sem.predict(
+            tmp_path / "clean.png",
+            out=tmp_path / "p.csv",
+            options=sem.Predict(**common, mask=str(tmp_path / "small.png")),
+        )
+    # The table says how an image was read, and later stages read it so.
+    row = ImageRow(
+        **{**dict.fromkeys(ImageRow._fields), "image": str(tmp_path / "two.tif"), "name": "a/b/c", "label": "b"}
+    )
+    options = sem.Index(page=1, mask=str(tmp_path / "mask.png"), bar_side="none", min_images=1)
+    table = build_index([row], options)
+    assert table["page"].tolist() == [1] and np.array_equal(listed_reader(table)(table["image"][0]), clean)

@@ -10,18 +10,17 @@ from numpy.typing import NDArray
 from cathodeflow.errors import InputError
 from cathodeflow.io.formats import detect_format
 from cathodeflow.io.guard import MAX_PIXELS, guarded
-from cathodeflow.io.micrographs import luminance
+from cathodeflow.io.micrographs import luminance, open_reader
 
 _EXPECTED = "a complete TIFF image in tiles or strips"
 
 
-def exceeds_memory(path: str) -> bool:
+def exceeds_memory(path: str, page: int | None = None) -> bool:
     """Return whether an image has more than `MAX_PIXELS` pixels, by its header; False of what cannot be read."""
     try:
-        found = detect_format(path, "micrograph")
-        assert found.micrograph is not None
+        reader, _ = open_reader(path, page)
         with guarded(path, "a header"):
-            header = found.micrograph.header(path)
+            header = reader.header(path)
             return int(header.rows) * int(header.cols) > MAX_PIXELS
     except InputError:
         return False
@@ -33,6 +32,8 @@ class LargeImage:
     Parameters
     ----------
     path : str
+    page : int, optional
+        Page of the file, from 0. Default: the largest.
 
     Attributes
     ----------
@@ -48,7 +49,7 @@ class LargeImage:
         that are too large to be read one by one.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, page: int | None = None) -> None:
         import tifffile  # slow to import
 
         self.path = path
@@ -57,7 +58,8 @@ class LargeImage:
         with guarded(path, _EXPECTED):
             self._file = tifffile.TiffFile(path)
             pages = [page for page in self._file.pages if not getattr(page, "subfiletype", 0) & 5]
-            self._page: Any = max(pages, key=lambda page: page.imagelength * page.imagewidth).aspage()
+            largest = max(pages, key=lambda known: known.imagelength * known.imagewidth)
+            self._page: Any = (largest if page is None else self._file.pages[page]).aspage()
             self._array = self._open()
 
     def _open(self) -> Any:

@@ -416,6 +416,8 @@ class Section(TechniqueSection):
                 expected = "none, imagenet or a file"
                 errors.append(InputError(f"{where}.weights: {train.weights}", "no such file", expected))
         errors += missing_files({"sem.predict.model": self.predict.model}, "a model file of sem_train")
+        masks = {"sem.index.mask": self.index.mask, "sem.predict.mask": self.predict.mask}
+        errors += missing_files(masks, "an image in which pixels above 0 are not used")
         for name, data_set in samples.items():
             where = f"{self.samples}: data set '{name}', images"
             if set("{}") & set(data_set.images):

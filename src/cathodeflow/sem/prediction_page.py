@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,7 +55,7 @@ def pictures(image: NDArray[np.uint8], heat: NDArray[np.float32], *, width: int)
     rows, cols = heat.shape
     size = (min(width, cols), max(round(rows * min(width, cols) / cols), 1))
     grey = np.asarray(Image.fromarray(image[:rows, :cols]).resize(size, Image.Resampling.BOX))
-    small = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR))
+    small = np.array(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR))
     coloured = np.rint(255 * overlaid(grey, small)).astype(np.uint8)
     return Pictures(_address(grey), _address(coloured))
 
@@ -144,7 +143,9 @@ def _foreign(table: pd.DataFrame) -> NDArray[np.bool_]:
 def _short(names: list[str]) -> list[str]:
     """Return paths without the folders that all of them share."""
     parts = [name.split("/") for name in names]
-    shared = len(os.path.commonprefix([part[:-1] for part in parts]))
+    folders = [part[:-1] for part in parts]
+    levels = enumerate(zip(*folders, strict=False))
+    shared = next((n for n, level in levels if len(set(level)) > 1), min(map(len, folders), default=0))
     return ["/".join(part[shared:]) for part in parts]
 
 

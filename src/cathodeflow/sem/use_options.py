@@ -25,6 +25,18 @@ class Reading(Options):
         "`bar_rows`; `none`: there is none.",
     )
 
+    page: int | None = option(
+        None,
+        "Page of TIFF files with several images, such as one per detector; 0 is the first. Default: the only image of "
+        "full size.",
+        ge=0,
+    )
+    mask: InputFile | None = option(
+        None,
+        "Image of the same size as the micrographs: pixels above 0 in it, such as text and scale bars that are burnt "
+        "into the picture, are replaced by their mirrored surroundings.",
+    )
+
 
 class Export(Options):
     """Trained network -> ONNX file."""

@@ -17,7 +17,6 @@ from cathodeflow.io.micrographs import (
     instrument_settings,
     list_micrographs,
     parsed_sidecar,
-    read_micrograph,
 )
 from cathodeflow.io.onnx_graphs import read_graph
 from cathodeflow.io.partial_rows import PartialRows
@@ -25,6 +24,7 @@ from cathodeflow.io.tables import write_csv
 from cathodeflow.parallel import graphics_card
 from cathodeflow.progress import progress
 from cathodeflow.sem.image_predictions import TILE_COLUMNS, Micrograph, PredictedImage, predict_images
+from cathodeflow.sem.listed_images import read_listed
 from cathodeflow.sem.onnx_network import OnnxNetwork
 from cathodeflow.sem.options import Predict
 from cathodeflow.stage import Metrics, OutputFile, Source, stage
@@ -69,10 +69,13 @@ def predict(images: Source, *, out: OutputFile, tiles: OutputFile | None = None,
     def read(path: str) -> Micrograph:
         if path in names:
             raise names[path]
-        if exceeds_memory(path):
-            image = LargeImage(path)
-            return image, embedded_settings(path) | parsed_sidecar(path, image.shape)
-        return read_micrograph(path), instrument_settings(path)
+        number, mask = options.page, options.mask
+        if exceeds_memory(path, number):
+            if mask:
+                raise InputError(path, "a map that is read in parts, with a mask", "no --mask, or a smaller image")
+            image = LargeImage(path, number)
+            return image, embedded_settings(path, number) | parsed_sidecar(path, image.shape)
+        return read_listed(path, number, mask), instrument_settings(path, number)
 
     wanted = [*paths, *names]
     partial = PartialRows(f"{out}.partial", _key(options))
