@@ -57,8 +57,8 @@ def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputErro
         (`UsableArea`) [px], `magnification`, `voltage_kv`, `detector`, `pixel_nm`, `brightness`, `contrast`, `focus`,
         `maker`, `mean`, `deviation` (of the intensity beside the bar, in 0..1), `sha256` (of the pixels beside the
         bar), `fingerprint` and `duplicate_of` (name of the first image with the same pixels, or that shows the same:
-        `twins.mark_twins`), `likeness` to it (1: the same pixels) and `split`, and `page`, `mask`, the options with which it was read. Unknown values are missing in the sense
-        of `isna`. Duplicates have the split `left out`.
+        `twins.mark_twins`), `likeness` to it (1: the same pixels) and `split`, and `page`, `mask`, the options with
+        which it was read. Unknown values are missing in the sense of `isna`. Duplicates have the split `left out`.
 
     Raises
     ------

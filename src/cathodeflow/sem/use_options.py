@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from cathodeflow.file_arguments import InputFile
 from cathodeflow.options import Options, option
 from cathodeflow.training.base_options import Device
 

@@ -207,7 +207,9 @@ def _settings(path: str, number: int | None = None) -> dict[str, Any]:
 
 
 def _page_reader(number: int) -> ImageReader:
-    return ImageReader(*(partial(read, number=number) for read in (_image_header, _read_image, _settings)))
+    return ImageReader(
+        partial(_image_header, number=number), partial(_read_image, number=number), partial(_settings, number=number)
+    )
 
 
 def _value(tiff: tifffile.TiffFile, tag: tifffile.TiffTag) -> Any:
