@@ -18,7 +18,7 @@ SOURCES = ROOT / "src" / "cathodeflow"
 RULES = ROOT / "workflow" / "rules"
 TECHNIQUES = list(techniques())
 #: Commands that do the work of several stages with their options, and have no section of their own.
-ALONE = {"bcdi": {"reconstruct"}, "bragg": {"measure", "watch"}}
+ALONE = {"bcdi": {"reconstruct"}, "bragg": {"measure", "watch"}, "sem": {"export"}}
 
 
 def stages(technique: str) -> dict[str, type[Options]]:
@@ -150,9 +150,11 @@ def test_every_stage_has_a_module_and_a_command_and_the_other_way_round(techniqu
 
 def rules(technique: str) -> tuple[str, dict[str, str]]:
     """What stands before the rules of a technique, and the text of every rule by its name."""
-    text = (RULES / f"{technique}.smk").read_text()
-    head, *parts = re.split(r"^rule (\w+):\n", text, flags=re.MULTILINE)
-    return head, dict(zip(parts[::2], parts[1::2], strict=True))
+    heads, found = "", {}
+    for file in (RULES / f"{technique}.smk", *sorted(RULES.glob(f"{technique}_*.smk"))):
+        head, *parts = re.split(r"^rule (\w+):\n", file.read_text(), flags=re.MULTILINE)
+        heads, found = heads + head, found | dict(zip(parts[::2], parts[1::2], strict=True))
+    return heads, found
 
 
 @pytest.mark.parametrize("technique", TECHNIQUES)

@@ -1,5 +1,5 @@
-# Pages of predictions, where `sem.page.in_workflow` asks for them.
-if SEM.page.in_workflow:
+# Pages of predictions, where `sem.pages` asks for them.
+if SEM.pages:
     TARGETS += expand(
         "results/sem/{set}/{file}",
         set=UNLABELLED,

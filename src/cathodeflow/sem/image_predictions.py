@@ -103,7 +103,7 @@ def predict_images(
     read: Callable[[str], Micrograph],
     options: Predict,
     *,
-    device: torch.device | str = "cpu",
+    processor: torch.device | str = "cpu",
     known: Mapping[str, PredictedImage] | None = None,
     on_image: Callable[[str, PredictedImage], None] | None = None,
 ) -> pd.DataFrame:
@@ -122,8 +122,8 @@ def predict_images(
         Returns an image and the settings of its instrument, or raises InputError; runs in threads.
     options : Predict
         With `on_bad_file: skip`, unusable images are the last rows, with the error in column `problem`.
-    device : torch.device or str
-        Of a SemNetwork.
+    processor : torch.device or str
+        Device of a SemNetwork.
     known : mapping, optional
         Images that have been predicted before, by their names.
     on_image : function, optional
@@ -144,12 +144,12 @@ def predict_images(
     if metadata.get("statistics") is None:
         raise InputError("network", "no statistics of known images", "a network of sem_train")
     known = known or {}
-    classes, on_cpu = model.classes, isinstance(model, OnnxNetwork) or str(device) == "cpu"
+    classes, on_cpu = model.classes, isinstance(model, OnnxNetwork) or str(processor) == "cpu"
     geometry = {name: metadata[name] for name in GEOMETRY}
     errors: list[InputError] = []
 
     def predicted(cut: _Cut) -> PredictedImage:
-        found = _predict_batches(model, metadata, cut.batches, device=device)
+        found = _predict_batches(model, metadata, cut.batches, device=processor)
         return _as_rows(cut, found, classes, metadata["statistics"].threshold(options.ood_quantile))
 
     def work(name: str) -> tuple[str, PredictedImage | _Cut | InputError | None]:

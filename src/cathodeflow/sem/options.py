@@ -350,6 +350,7 @@ class Section(TechniqueSection):
     explain: Explain = option(Explain(), "Class activation maps.")
     page: Page = option(Page(), "Page of predictions.")
     figures: Figures = option(Figures(), "Figures.")
+    pages: bool = option(False, "Whether a page is made of the predictions of each data set with the role `predict`.")
     versions: dict[str, Train] = option(
         {}, "Networks to train, by name, with the options of `train` that differ. Default: one network, `model`."
     )

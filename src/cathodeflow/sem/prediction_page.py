@@ -19,8 +19,8 @@ from cathodeflow.sem.predictions import classes_of
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _QUALITY = 82
-# Other classes that are named with an image, and their least probability.
-_OTHERS, _LEAST = 2, 0.01
+# Number of other classes that are named with an image, and their minimum probability.
+_OTHERS, _MIN_PROBABILITY = 2, 0.01
 _DOUBTFUL = 0.75
 
 
@@ -32,10 +32,10 @@ class Pictures(NamedTuple):
 
 
 def worst_first(table: pd.DataFrame) -> pd.DataFrame:
-    """Sort predictions, the least reliable first.
+    """Sort predictions, the most doubtful first.
 
-    Wrong ones come first, the most confident of them at the top, then those out of distribution, then the others, the
-    least confident first; images that could not be classified are last.
+    Wrong ones come first, the most confident of them at the top, then those out of distribution, then the others, those of
+    the lowest confidence first; images that could not be classified are last.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def _entry(
         "score": float(score) if known and score is not None else None,
         "note": note,
         "state": state,
-        "others": [[label, p] for p, label in others if label != row["prediction"] and p >= _LEAST][:_OTHERS],
+        "others": [[label, p] for p, label in others if label != row["prediction"] and p >= _MIN_PROBABILITY][:_OTHERS],
         "picture": picture.plain if picture else None,
         "map": picture.evidence if picture else None,
     }

@@ -47,15 +47,15 @@ class Page(Options):
     """Predictions of images -> one HTML page with every image, its prediction and its class activation map."""
 
     images: int = option(
-        200, "Maximum number of images on the page, the least certain ones first; about 60 kB each.", ge=1, le=5000
+        200,
+        "Maximum number of images on the page, those of the lowest confidence first; about 60 kB each.",
+        ge=1,
+        le=5000,
     )
     width: int = option(480, "Width at which images are shown.", unit="px", ge=64, le=2048)
     method: Literal["gradcam", "gradcam++"] = option("gradcam", "Method of the class activation maps.")
     overlap: float = option(
         0.25, "Overlap of neighbouring tiles of an image, as a fraction of their side.", ge=0, lt=0.9
-    )
-    in_workflow: bool = option(
-        False, "Whether the workflow makes the page too, for every data set with the role `predict`."
     )
     threads: int = option(2, "CPU threads.", ge=1)
     device: Device | None = option(None, "Compute device. Default: the device of the workflow.")

@@ -38,7 +38,7 @@ def page(
     sheet: str | None = None,
     options: Page,
 ) -> Metrics:
-    """Show PREDICTIONS on one HTML page, with the class activation maps of MODEL; the least reliable images come first.
+    """Show PREDICTIONS on one HTML page, with the class activation maps of MODEL; the most doubtful images come first.
 
     The page needs no other file, and can be sent.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cathodeflow.errors import InputError
+from cathodeflow.io.digests import content_digest, file_digest
 from cathodeflow.io.image_lists import images_below
 from cathodeflow.io.large_images import LargeImage, exceeds_memory
 from cathodeflow.io.micrographs import (
@@ -92,7 +92,7 @@ def predict(images: Source, *, out: OutputFile, tiles: OutputFile | None = None,
     try:
         table = predict_images(
             network, metadata, progress(wanted, "classifying", total=len(wanted)), read, options,
-            device=device, known=known, on_image=keep,
+            processor=device, known=known, on_image=keep,
         )  # fmt: skip
         keep_partial = False
     except InputError:
@@ -155,8 +155,6 @@ def _load(options: Predict) -> tuple[SemNetwork | OnnxNetwork, dict[str, Any], s
 
 def _key(options: Predict) -> str:
     """Compute a digest of what the prediction of an image depends on beside the image."""
-    digest = hashlib.sha256(options.model_dump_json(exclude={"threads", "on_bad_file", "model"}).encode())
+    given = options.model_dump(mode="json", exclude={"threads", "on_bad_file", "model"})
     assert options.model is not None
-    with open(options.model, "rb") as file:
-        digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    return content_digest({"options": given, "model": file_digest(options.model)})
