@@ -150,11 +150,9 @@ def test_every_stage_has_a_module_and_a_command_and_the_other_way_round(techniqu
 
 def rules(technique: str) -> tuple[str, dict[str, str]]:
     """What stands before the rules of a technique, and the text of every rule by its name."""
-    heads, found = "", {}
-    for file in (RULES / f"{technique}.smk", *sorted(RULES.glob(f"{technique}_*.smk"))):
-        head, *parts = re.split(r"^rule (\w+):\n", file.read_text(), flags=re.MULTILINE)
-        heads, found = heads + head, found | dict(zip(parts[::2], parts[1::2], strict=True))
-    return heads, found
+    text = (RULES / f"{technique}.smk").read_text()
+    head, *parts = re.split(r"^rule (\w+):\n", text, flags=re.MULTILINE)
+    return head, dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 @pytest.mark.parametrize("technique", TECHNIQUES)

@@ -34,8 +34,8 @@ class Pictures(NamedTuple):
 def worst_first(table: pd.DataFrame) -> pd.DataFrame:
     """Sort predictions, the most doubtful first.
 
-    Wrong ones come first, the most confident of them at the top, then those out of distribution, then the others, those of
-    the lowest confidence first; images that could not be classified are last.
+    Wrong ones come first, the most confident of them at the top, then those out of distribution, then the others by
+    their confidence, the lowest first; images that could not be classified are last.
 
     Parameters
     ----------

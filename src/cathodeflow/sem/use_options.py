@@ -48,7 +48,7 @@ class Page(Options):
 
     images: int = option(
         200,
-        "Maximum number of images on the page, those of the lowest confidence first; about 60 kB each.",
+        "Maximum number of images on the page, the lowest confidence first; 60 kB each.",
         ge=1,
         le=5000,
     )
