@@ -62,9 +62,8 @@ def main() -> None:
                 f"RESULTS {len(paths)} images, {threads} threads: {seconds:.2f} s, {each:.0f} ms per further image, "
                 f"of the processor {of_cpu:.0f} ms"
             )
-        print(
-            f"RESULTS peer, torch with 2 threads inside a layer: of the processor {peer(model, paths[:8]):.0f} ms per image"
-        )
+        by_torch = peer(model, paths[:8])
+        print(f"RESULTS peer, torch, 2 threads inside a layer: of the processor {by_torch:.0f} ms per image")
         if given.map:
             tifffile.imwrite(folder / "map.tif", parts(given.map), shape=(given.map,) * 2, dtype=np.uint8,
                              tile=(512, 512), compression="zlib")  # fmt: skip
