@@ -24,6 +24,7 @@ from cathodeflow.file_arguments import (
 from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.sources import shown, undecodable
 from cathodeflow.options import Options, leaves, value_of
+from cathodeflow.stage_warnings import logged_warnings, warn_if_empty
 
 __all__ = [
     "FileArgument", "InputFile", "InputFolder", "InputStore", "Metrics", "OutputFile", "OutputFolder", "OutputStore",
@@ -124,30 +125,35 @@ class Stage:
             if argument in self.arguments and file_argument(self.arguments[argument].annotation):
                 bound.arguments[argument] = _as_text(value)
         self._check_outputs(bound.arguments, given, record)
-        if record is None:
-            return self.function(*bound.args, **bound.kwargs)
-        # Slow to import, which would delay `--help`.
-        from cathodeflow.record import begin, write_record
+        with logged_warnings() as warnings:
+            if record is None:
+                metrics = self.function(*bound.args, **bound.kwargs)
+                warn_if_empty(self.name, metrics, warnings)
+                return metrics
+            # Slow to import, which would delay `--help`.
+            from cathodeflow.record import begin, write_record
 
-        # A notebook runs many stages in one process; the record is only for this one and the stages that it calls.
-        before = dict(WRITTEN)
-        WRITTEN.clear()
-        begun = begin()
-        try:
-            metrics = self.function(*bound.args, **bound.kwargs)
-            write_record(
-                os.fspath(record),
-                stage=self.name,
-                sample=name,
-                options=given,
-                metrics=metrics,
-                history=metrics.history,
-                figures=metrics.figures,
-                inputs=self._files(bound.arguments, given, output=False),
-                begun=begun,
-            )
-        finally:
-            WRITTEN.update(before)
+            # A notebook runs many stages in one process; the record is only for this one and the stages that it calls.
+            before = dict(WRITTEN)
+            WRITTEN.clear()
+            begun = begin()
+            try:
+                metrics = self.function(*bound.args, **bound.kwargs)
+                warn_if_empty(self.name, metrics, warnings)
+                write_record(
+                    os.fspath(record),
+                    stage=self.name,
+                    sample=name,
+                    options=given,
+                    metrics=metrics,
+                    history=metrics.history,
+                    figures=metrics.figures,
+                    inputs=self._files(bound.arguments, given, output=False),
+                    begun=begun,
+                    warnings=warnings,
+                )
+            finally:
+                WRITTEN.update(before)
         return metrics
 
     def _files(

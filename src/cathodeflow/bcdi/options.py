@@ -582,7 +582,7 @@ class Section(TechniqueSection):
         InputError
             One line for each file that cannot be used.
         """
-        require_readable(samples, self.samples)
+        require_readable(samples, self.samples, self.prepare)
 
 
 def readable(recipe: str) -> str:

@@ -79,6 +79,22 @@ def read_spec_scan(path: str | os.PathLike[str], number: int) -> SpecScan:
     return SpecScan(where, command, motors, scanned, positions, detector, _region(where, scan))
 
 
+def spec_scans(path: str | os.PathLike[str]) -> list[int]:
+    """List the numbers of the scans of a SPEC file, in its order; a number that occurs twice once.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            heads = [line.split(None, 2) for line in file if line.startswith("#S ")]
+    except OSError as error:
+        raise InputError(os.fspath(path), error.strerror or one_line(error), "a SPEC file") from error
+    return list(dict.fromkeys(int(words[1]) for words in heads if len(words) > 1 and words[1].isdigit()))
+
+
 def _sections(path: str | os.PathLike[str], number: int) -> tuple[list[str], list[str]]:
     """Return the lines of the file header that applies to a scan, and those of the scan."""
     header: list[str] = []
