@@ -10,7 +10,7 @@ from cathodeflow.bcdi.ambiguities import align
 from cathodeflow.bcdi.coherence import detected_amplitude
 from cathodeflow.bcdi.comparison import errors_against_truth
 from cathodeflow.bcdi.figures_of_merit import chi_square, log_likelihood, r_factor, support_fraction
-from cathodeflow.bcdi.geometry import Geometry, frequency_scale
+from cathodeflow.bcdi.geometry import frequency_scale, restored
 from cathodeflow.bcdi.options import Metrics as MetricsOptions
 from cathodeflow.bcdi.resolution import fsc, prtf
 from cathodeflow.io.phasing import read_pattern, read_starts
@@ -53,7 +53,7 @@ def metrics(
     amplitude, valid = torch.from_numpy(measured.amplitude), torch.from_numpy(measured.mask)
     starts = torch.from_numpy(found.objects)
     known = read_cxi(reconstruction).geometry
-    geometry = Geometry(**known) if known else None
+    geometry = restored(known) if known else None
     calculated = detected_amplitude(starts, torch.from_numpy(found.coherence))
     columns = {
         "error": found.errors[:, -1],
