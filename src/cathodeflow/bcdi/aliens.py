@@ -2,7 +2,8 @@
 
 The fringes of a crystal far from its peak are nearly the same on both sides of it, even if the crystal is strained,
 which shifts and splits the peak itself. A smoothed intensity far above that on the opposite side is therefore the
-peak of another crystal, or of a part that is tilted as a whole (two peaks on the rocking curve).
+peak of another crystal, if it stands apart from the pattern. Parts of one crystal that are tilted against each other have
+two peaks on the rocking curve, as have strongly strained crystals: these are only reported.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, gaussian_filter, label, maximum_position
+from scipy.ndimage import binary_dilation, gaussian_filter, gaussian_filter1d, label
 
 from cathodeflow.bcdi.corrections import Counts
 
@@ -24,10 +25,16 @@ _SMOOTH = 0.6
 _NEAR = 4.0
 # Minimum ratio to the opposite side, and minimum height as a fraction of the highest smoothed intensity.
 _RATIO, _HEIGHT = 8.0, 0.01
-# Ratio to the opposite side down to which the surroundings of another peak are masked.
-_EDGE = 2.0
+# Fraction of its height below which the intensity falls between another peak and that of the crystal.
+_VALLEY = 0.1
+# Ratio to the opposite side, and fraction of its height, down to which the surroundings of another peak are masked.
+_EDGE, _WEAKEST = 2.0, 1e-3
+# Maximum number of peaks that are searched for.
+_MOST = 8
 # Minimum fraction of known voxels in the smoothing.
 _LEAST_KNOWN = 0.2
+# Height of a second peak of the rocking curve relative to the first, and of the valley relative to the lower peak.
+_SECOND, _BETWEEN = 0.3, 0.6
 _MAX_NAMED = 4
 
 
@@ -78,23 +85,56 @@ def find_aliens(
     odd = inside & (weight > 0.5) & (smooth > _RATIO * np.maximum(opposite, level / _RATIO)) & (distance > _NEAR**2)
     alien = np.zeros(values.shape, bool)
     places: list[tuple[int, ...]] = []
-    if odd.any():
-        wide = (smooth > _EDGE * opposite) & (smooth > level / 100) & (distance > (_NEAR / 2) ** 2)
-        groups, n_groups = label(wide)
-        for index in np.unique(groups[odd]):
-            if index and index <= n_groups:
-                alien |= groups == index
-                places.append(tuple(int(at) for at in maximum_position(np.where(odd, smooth, 0), groups, index)))
-        alien = binary_dilation(alien, iterations=1)
+    while odd.any() and len(places) < _MOST:
+        at = np.unravel_index(int(np.where(odd, smooth, 0).argmax()), odd.shape)
+        groups, _ = label(smooth > _VALLEY * smooth[at])
+        apart = groups == groups[at]
+        odd &= ~apart
+        if apart[tuple(centre)]:
+            # A shoulder of the pattern itself.
+            continue
+        around = (smooth > _EDGE * opposite) & (smooth > smooth[at] * _WEAKEST) & (distance > (_NEAR / 2) ** 2)
+        groups, _ = label(around)
+        alien |= binary_dilation(groups == groups[at], iterations=1)
+        odd &= ~alien
+        places.append(tuple(int(each) for each in at))
     total = float(values.sum(dtype=np.float64))
     share = float(values.sum(where=alien, dtype=np.float64)) / total if total else 0.0
     figures: dict[str, Any] = {"step": "aliens", "peaks": len(places), "share_of_intensity": share}
     if places:
         named = "; ".join(f"frame {at[0]}, row {at[1]}, column {at[2]}" for at in places[:_MAX_NAMED])
-        figures["warning"] = (
-            f"{len(places)} peaks of other crystals or tilted parts ({named}), {share:.1%} of the counts"
-        )
+        figures["warning"] = f"{len(places)} peaks of other crystals ({named}), {share:.1%} of the counts"
     return alien, figures
+
+
+def rocking_peaks(values: Floats, oversampling: float) -> dict[str, Any]:
+    """Find separate peaks on the rocking curve.
+
+    Parameters
+    ----------
+    values : (frame, row, col)
+        Counts, 0 where not known.
+    oversampling : float
+        Frames per fringe.
+    """
+    curve = gaussian_filter1d(values.sum(axis=(1, 2), dtype=np.float64), max(oversampling, 1.0) / 4)
+    highest = float(curve.max())
+    tops = [
+        frame
+        for frame in range(1, len(curve) - 1)
+        if curve[frame] >= _SECOND * highest and curve[frame - 1] < curve[frame] >= curve[frame + 1]
+    ]
+    kept = tops[:1]
+    for frame in tops[1:]:
+        if curve[kept[-1] : frame].min() < _BETWEEN * min(curve[kept[-1]], curve[frame]):
+            kept.append(frame)
+        elif curve[frame] > curve[kept[-1]]:
+            kept[-1] = frame
+    figures: dict[str, Any] = {"step": "rocking", "peaks": max(len(kept), 1)}
+    if len(kept) > 1:
+        named = ", ".join(map(str, kept))
+        figures["warning"] = f"the rocking curve has {len(kept)} peaks (frames {named}): tilted parts, or strong strain"
+    return figures
 
 
 def _mirrored(volume: Floats, centre: Sequence[int]) -> tuple[Floats, Bools]:

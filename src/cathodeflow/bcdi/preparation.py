@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.bcdi.aliens import find_aliens, leave_out_regions
+from cathodeflow.bcdi.aliens import find_aliens, leave_out_regions, rocking_peaks
 from cathodeflow.bcdi.corrections import (
     Counts,
     Region,
@@ -98,13 +98,15 @@ def prepare_scan(
     steps.append(found)
     centre, figures = find_centre(values)
     measured = estimate_oversampling(values, known, centre)
-    if options.aliens != "keep":
+    # Where a detector saturates, a pattern is not as high on both sides.
+    if options.aliens != "keep" and not saturated.any():
         alien, found = find_aliens(values, known, centre, measured)
         steps.append(found)
         if options.aliens == "remove" and alien.any():
             values, known = np.where(alien, 0, values).astype(np.float32), known & ~alien
             centre, figures = find_centre(values)
             measured = estimate_oversampling(values, known, centre)
+    steps.append(rocking_peaks(values, measured[0]))
     steps.append(figures)
     steps.append(_on_detector(figures["at"], options, detector_region))
     steps.append(cut_share(values, centre))
@@ -119,7 +121,9 @@ def prepare_scan(
     figures["after"] = [value / b for value, b in zip(measured, binning, strict=True)]
     low = [f"{value:.2f}" for value in measured if value < LEAST]
     if low:
-        figures["warning"] = f"oversampling of {' and '.join(low)}, less than {LEAST:g}: the crystal is too large"
+        figures["warning"] = (
+            f"oversampling of {' and '.join(low)}, less than {LEAST:g}: the crystal is too large, or its peak is cut"
+        )
     steps.append(figures)
     starts = [c - b // 2 - (n // 2) * b for c, b, n in zip(centre, binning, sides, strict=True)]
     lengths = [n * b for n, b in zip(sides, binning, strict=True)]

@@ -1,6 +1,7 @@
 """Stage: all stages from the raw frames of one scan to strain and figures, without Snakemake."""
 
 from pathlib import Path
+from typing import Any
 
 from cathodeflow.bcdi.options import Reconstruct
 from cathodeflow.bcdi.stages.figures import figures
@@ -76,7 +77,7 @@ def reconstruct(
     def record(stage_name: str) -> dict[str, str]:
         return {"sample": name, "record": str(folder / f"{stage_name}.json")}
 
-    motors = {"spec": spec, "scan": scan, "geometry": geometry}
+    motors: Any = {"spec": spec, "scan": scan, "geometry": geometry}
     prepare(raw, **corrections, **motors, out=pattern, options=options.prepare, **record("prepare"))
     if model is None:
         phase(pattern, out=objects, options=options.phase, **record("phase"))
