@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.ndimage import label
 
-from cathodeflow.bcdi.geometry import Geometry, q_vector
+from cathodeflow.bcdi.geometry import q_vector, restored
 from cathodeflow.io.phasing import read_starts
 from cathodeflow.io.reconstructions import Reconstruction, read_cxi
 
@@ -87,7 +87,7 @@ def test_starts_agree_on_it(folder: Path) -> None:
 
 def test_strain_is_that_of_a_metal_not_of_noise(folder: Path, particle: Reconstruction) -> None:
     # Gold 111, 0.23545 nm; the middle of the detector is not exactly on the peak.
-    q = np.linalg.norm(q_vector(Geometry(**particle.geometry)))
+    q = np.linalg.norm(q_vector(restored(particle.geometry)))
     assert 2 * np.pi / q == pytest.approx(0.2354, rel=0.015)
     name, unit, values = particle.fields[0]
     known = values[np.isfinite(values)]

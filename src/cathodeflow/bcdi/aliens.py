@@ -2,8 +2,8 @@
 
 The fringes of a crystal far from its peak are nearly the same on both sides of it, even if the crystal is strained,
 which shifts and splits the peak itself. A smoothed intensity far above that on the opposite side is therefore the
-peak of another crystal, if it stands apart from the pattern. Parts of one crystal that are tilted against each other have
-two peaks on the rocking curve, as have strongly strained crystals: these are only reported.
+peak of another crystal, if it stands apart from the pattern. Parts of one crystal that are tilted against each other
+have two peaks on the rocking curve, as have strongly strained crystals: these are only reported.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _RATIO, _HEIGHT = 8.0, 0.01
 _VALLEY = 0.1
 # Ratio to the opposite side, and fraction of its height, down to which the surroundings of another peak are masked.
 _EDGE, _WEAKEST = 2.0, 1e-3
-# Maximum number of peaks that are searched for.
+# Maximum number of places that are looked at.
 _MOST = 8
 # Minimum fraction of known voxels in the smoothing.
 _LEAST_KNOWN = 0.2
@@ -85,7 +85,9 @@ def find_aliens(
     odd = inside & (weight > 0.5) & (smooth > _RATIO * np.maximum(opposite, level / _RATIO)) & (distance > _NEAR**2)
     alien = np.zeros(values.shape, bool)
     places: list[tuple[int, ...]] = []
-    while odd.any() and len(places) < _MOST:
+    for _ in range(_MOST):
+        if not odd.any():
+            break
         at = np.unravel_index(int(np.where(odd, smooth, 0).argmax()), odd.shape)
         groups, _ = label(smooth > _VALLEY * smooth[at])
         apart = groups == groups[at]

@@ -20,8 +20,8 @@ Region = tuple[slice, slice]
 _EXPECTED = 10.0
 # Minimum counts in the scan of the pixels around a dead pixel; between such pixels a dark fringe is never empty.
 _BRIGHT = 100.0
-# Minimum counts of the rows, or columns, on both sides of one without any.
-_BAND = 100.0
+# Minimum counts of the rows, or columns, on both sides of one without any; beside a dark fringe are fewer.
+_BAND = 500.0
 # Minimum number of voxels at one highest count, next to each other, of a detector that saturates, and this count.
 _FLAT_TOP, _FLAT_COUNT = 4, 200.0
 # Fraction of the frames in which a block of pixels must be hot, and the most that its counts vary between frames.

@@ -167,7 +167,7 @@ def _completed(values: Floats, known: Bools, centre: Sequence[int]) -> Floats:
 def _crossing(profile: NDArray[np.floating[Any]], level: float) -> float | None:
     """Place where a profile, which starts at 1, first falls below a level; None if it never does."""
     below = np.flatnonzero(profile < level)
-    if not len(below):
+    if level >= 1 or not len(below):
         return None
     k = int(below[0])
     return k - 1 + float((profile[k - 1] - level) / (profile[k - 1] - profile[k]))
