@@ -183,9 +183,9 @@ def covering_size(n: int, centre: int, divisor: int) -> int:
     """
     if abs(centre - n / 2) <= n * _OFF_CENTRE:
         return good_size(n, divisor)
-    size = good_size(2 * max(centre, n - centre), divisor)
-    while size < 2 * max(centre, n - centre):
-        size = good_size(size + divisor, divisor)
+    size = -(-2 * max(centre, n - centre) // divisor) * divisor
+    while fft.next_fast_len(size, real=True) != size:
+        size += divisor
     return size
 
 

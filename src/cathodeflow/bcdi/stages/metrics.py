@@ -19,6 +19,8 @@ from cathodeflow.io.tables import write_csv
 from cathodeflow.stage import InputFile, Metrics, OutputFile, stage
 
 log = logging.getLogger("cathodeflow.bcdi")
+# Chi-square per pixel above which residuals are not noise.
+_FAR = 10.0
 
 
 @stage("bcdi.metrics")
@@ -71,6 +73,13 @@ def metrics(
     table = pd.DataFrame({name: [float(value) for value in values] for name, values in columns.items()})
     table.insert(0, "start", range(1, len(table) + 1))
     write_csv(out, table)
+    if (worst := float(table["chi_square"].iloc[0])) > _FAR:
+        log.warning(
+            "%s: residuals far above counting noise (chi-square %.0f per pixel, 1 for a perfect model): look at "
+            "diffraction.png; the support, partial coherence or other crystals may be the reason",
+            objects,
+            worst,
+        )
     size, unit = frequency_scale(geometry, amplitude.shape, found.binning)
     agreement = {}
     if len(starts) > 1:
