@@ -97,7 +97,10 @@ def prepare_scan(
     saturated, found = find_flat_top(values, known)
     steps.append(found)
     centre, figures = find_centre(values)
-    measured = estimate_oversampling(values, known, centre)
+    edge = cut_share(values, centre)
+    # A whole pattern is taken as it is, as the other side of a strained one is only similar.
+    whole = "warning" not in edge and known.all()
+    measured = estimate_oversampling(values, known, None if whole else centre)
     # Where a detector saturates, a pattern is not as high on both sides.
     if options.aliens != "keep" and not saturated.any():
         alien, found = find_aliens(values, known, centre, measured)
@@ -105,11 +108,11 @@ def prepare_scan(
         if options.aliens == "remove" and alien.any():
             values, known = np.where(alien, 0, values).astype(np.float32), known & ~alien
             centre, figures = find_centre(values)
-            measured = estimate_oversampling(values, known, centre)
+            edge, measured = cut_share(values, centre), estimate_oversampling(values, known, centre)
     steps.append(rocking_peaks(values, measured[0]))
     steps.append(figures)
     steps.append(_on_detector(figures["at"], options, detector_region))
-    steps.append(cut_share(values, centre))
+    steps.append(edge)
     # Until here saturated counts serve to find the peak.
     if saturated.any() and options.saturation is None:
         values, known = np.where(saturated, 0, values).astype(np.float32), known & ~saturated

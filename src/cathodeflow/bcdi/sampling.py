@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
+from scipy.ndimage import label
 
 from cathodeflow.errors import InputError
 
@@ -61,7 +62,7 @@ def find_centre(values: Floats) -> tuple[Triple, dict[str, Any]]:
     InputError
         All counts are 0.
     """
-    top = np.unravel_index(int(values.argmax()), values.shape)
+    top = _highest(values)
     if not values[top] > 0:
         raise InputError("scan", "0 everywhere", "a diffraction peak")
     exact = np.array(top, dtype=np.float64)
@@ -78,6 +79,17 @@ def find_centre(values: Floats) -> tuple[Triple, dict[str, Any]]:
             break
     z, y, x = np.rint(exact).astype(int).tolist()
     return (z, y, x), {"step": "centre", "at": exact.tolist(), "maximum": [int(at) for at in top]}
+
+
+def _highest(values: Floats) -> tuple[int, ...]:
+    """Voxel of the highest count; the middle of the largest group of them, where a detector saturates."""
+    at = values == values.max()
+    if np.count_nonzero(at) > 1:
+        groups, _ = label(at, np.ones((3, 3, 3)))
+        places = np.argwhere(groups == 1 + int(np.bincount(groups.ravel())[1:].argmax()))
+        # The member nearest to the mean, as a group may be hollow.
+        return tuple(int(each) for each in places[((places - places.mean(axis=0)) ** 2).sum(axis=1).argmin()])
+    return tuple(int(each) for each in np.unravel_index(int(values.argmax()), values.shape))
 
 
 def cut_share(values: Floats, centre: Sequence[int]) -> dict[str, Any]:
@@ -153,15 +165,13 @@ def estimate_oversampling(
 
 def _completed(values: Floats, known: Bools, centre: Sequence[int]) -> Floats:
     """Complete a pattern, with its peak in the middle, by the point reflection of what was measured."""
-    half = [max(c, n - 1 - c) + 1 for n, c in zip(values.shape, centre, strict=True)]
+    half = [max(c, n - 1 - c) for n, c in zip(values.shape, centre, strict=True)]
     if np.prod([2.0 * side for side in half]) > _LARGEST * values.size:
         # Far off the centre of a large detector: only what lies on both sides.
-        half = [max(min(c, n - 1 - c) + 1, n // 4) for n, c in zip(values.shape, centre, strict=True)]
-    starts, lengths = [c - side for c, side in zip(centre, half, strict=True)], [2 * side for side in half]
+        half = [max(min(c, n - 1 - c), n // 4) for n, c in zip(values.shape, centre, strict=True)]
+    starts, lengths = [c - side for c, side in zip(centre, half, strict=True)], [2 * side + 1 for side in half]
     whole, given = window_of(values, starts, lengths), window_of(known, starts, lengths)
-    # The voxel at index i lies opposite to that at 2 n // 2 - i; index 0 has no partner.
-    opposite = np.roll(whole[::-1, ::-1, ::-1], 1, axis=(0, 1, 2))
-    return np.where(given, whole, opposite).astype(np.float32)
+    return np.where(given, whole, whole[::-1, ::-1, ::-1]).astype(np.float32)
 
 
 def _crossing(profile: NDArray[np.floating[Any]], level: float) -> float | None:
