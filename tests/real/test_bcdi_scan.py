@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no {DATA}: set CATHO
 CONFIG = """
 bcdi:
   samples: none
-  prepare: {threshold: 2, size: [64, 64, 64]}
+  prepare: {threshold: 2, binning: [3, 1, 1], size: [64, 64, 64]}
   phase: {recipe: 20*ER+80*HIO+20*ER, starts: 3, shrink_every: 10, seed: 54, threads: 1}
 """
 

@@ -334,6 +334,13 @@ def test_blocks_of_frames_lie_around_the_middle_of_the_peak_and_lose_no_counts()
     np.testing.assert_allclose(found.amplitude[1:] ** 2, blocks, rtol=1e-6)
 
 
+def test_a_binning_that_is_given_is_used():
+    found = prepare_scan(scan(), binning=(1, 2, 1))
+    assert step(found, "oversampling")["binning"] == [1, 2, 1] and found.amplitude.shape == (30, 18, 40)
+    with pytest.raises(InputError, match="binning"):
+        from_config(Prepare, {"binning": [0, 1, 1]}, "bcdi.prepare")
+
+
 def test_too_little_oversampling_is_warned_of_and_never_binned():
     found = prepare_scan(scan(extent=(11, 13, 24)))
     assert step(found, "oversampling")["binning"][2] == 1

@@ -154,6 +154,12 @@ class Prepare(Cleaning):
     )
     threshold: float = option(0.0, "Set intensities below this number of counts to zero.", unit="counts", ge=0)
     oversampling: float = option(3.0, "Bin frames and pixels only while the oversampling stays above this ratio.", ge=2)
+    binning: tuple[int, ...] | None = option(
+        None,
+        "Binning of frames, rows and columns. Default: as far as `oversampling` allows.",
+        min_length=3,
+        max_length=3,
+    )
     size: tuple[int, ...] | None = option(
         None,
         "Size of the volume, as (frames, rows, columns), after binning. Default: about all that was measured.",
@@ -171,6 +177,13 @@ class Prepare(Cleaning):
         if size is not None and any(side < 2 or side % 2 for side in size):
             raise ValueError("even numbers")
         return size
+
+    @field_validator("binning")
+    @classmethod
+    def _at_least_one(cls, binning: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if binning is not None and min(binning) < 1:
+            raise ValueError("whole numbers, at least 1")
+        return binning
 
     @field_validator("divisor")
     @classmethod
