@@ -335,10 +335,10 @@ def test_blocks_of_frames_lie_around_the_middle_of_the_peak_and_lose_no_counts()
 
 
 def test_a_binning_that_is_given_is_used():
-    found = prepare_scan(scan(), binning=(1, 2, 1))
+    found = prepare_scan(scan(), bins=(1, 2, 1))
     assert step(found, "oversampling")["binning"] == [1, 2, 1] and found.amplitude.shape == (30, 18, 40)
-    with pytest.raises(InputError, match="binning"):
-        from_config(Prepare, {"binning": [0, 1, 1]}, "bcdi.prepare")
+    with pytest.raises(InputError, match="bins"):
+        from_config(Prepare, {"bins": [0, 1, 1]}, "bcdi.prepare")
 
 
 def test_too_little_oversampling_is_warned_of_and_never_binned():

@@ -154,9 +154,9 @@ class Prepare(Cleaning):
     )
     threshold: float = option(0.0, "Set intensities below this number of counts to zero.", unit="counts", ge=0)
     oversampling: float = option(3.0, "Bin frames and pixels only while the oversampling stays above this ratio.", ge=2)
-    binning: tuple[int, ...] | None = option(
+    bins: tuple[int, ...] | None = option(
         None,
-        "Binning of frames, rows and columns. Default: as far as `oversampling` allows.",
+        "Numbers of frames, rows and columns that are binned to one. Default: as far as `oversampling` allows.",
         min_length=3,
         max_length=3,
     )
@@ -178,12 +178,12 @@ class Prepare(Cleaning):
             raise ValueError("even numbers")
         return size
 
-    @field_validator("binning")
+    @field_validator("bins")
     @classmethod
-    def _at_least_one(cls, binning: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if binning is not None and min(binning) < 1:
+    def _at_least_one(cls, bins: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if bins is not None and min(bins) < 1:
             raise ValueError("whole numbers, at least 1")
-        return binning
+        return bins
 
     @field_validator("divisor")
     @classmethod

@@ -116,7 +116,7 @@ def prepare_scan(
     # Until here saturated counts serve to find the peak.
     if saturated.any() and options.saturation is None:
         values, known = np.where(saturated, 0, values).astype(np.float32), known & ~saturated
-    binning = options.binning or tuple(max(1, int(value // options.oversampling)) for value in measured)
+    binning = options.bins or tuple(max(1, int(value // options.oversampling)) for value in measured)
     coarse = [n // b for n, b in zip(values.shape, binning, strict=True)]
     frames_side = covering_size(coarse[0], centre[0] // binning[0], options.divisor)
     sides = options.size or (frames_side, *(good_size(n, options.divisor) for n in coarse[1:]))
