@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import brentq
 
 from cathodeflow.bcdi.beamlines import TABLE, read_beamline
-from cathodeflow.bcdi.geometry import Geometry, q_vector, reciprocal_basis, restored
+from cathodeflow.bcdi.geometry import Geometry, q_of_peak, q_vector, reciprocal_basis, restored
 from cathodeflow.bcdi.scan_geometry import setting_of, vectors_of
 from cathodeflow.bcdi.scan_vectors import Setting, scan_vectors
 from cathodeflow.errors import InputError
@@ -201,6 +201,19 @@ def test_the_direct_beam_and_the_pixel_of_the_peak_give_the_true_spacing():
     assert spacing(options | beam | given, peak=(31.0, 5.0, 5.0)) == pytest.approx(true, rel=1e-7)
     with pytest.raises(InputError, match="direct_beam: found no pixel of the peak"):
         setting_of(options | beam)
+
+
+def test_a_peak_off_the_middle_counts_once():
+    angles = {"om": 15.0, "delta": 30.0}
+    middle = scan_vectors(read_beamline("p10"), Setting(9.3, 1.8, 75.0, angles, {"om": 0.01}))
+    offset = np.array([3.0, -20.0, 14.0])
+    there = Setting(9.3, 1.8, 75.0, angles | {"om": 15.03}, {"om": 0.01}, (-20.0, 14.0), (1.0, 1.0, 1.0))
+    exact = scan_vectors(read_beamline("p10"), there)
+    np.testing.assert_array_equal(q_of_peak(exact, offset), q_vector(exact))
+    # Seen from the sample at the middle of the scan, which turns by three frames.
+    spacing = np.linalg.norm(q_of_peak(middle, offset))
+    assert spacing == pytest.approx(np.linalg.norm(q_vector(exact)), rel=1e-5)
+    assert abs(np.linalg.norm(q_vector(middle)) - spacing) > 1e-4 * spacing
 
 
 def test_the_general_geometry_is_that_of_34_id_c():

@@ -72,6 +72,22 @@ class ScanVectors(NamedTuple):
     frame_step: tuple[float, ...]
     row_step: tuple[float, ...]
     col_step: tuple[float, ...]
+    #: 1 for each axis (frame, row, column) along which `q` is that of the peak, 0 where of the middle of the scan.
+    at_peak: tuple[float, ...] = (0.0, 0.0, 0.0)
+
+
+def q_of_peak(geometry: Geometry | ScanVectors, offset: Floats) -> Floats:
+    """Scattering vector (3,) [1/nm] of a peak.
+
+    Parameters
+    ----------
+    geometry : Geometry or ScanVectors
+    offset : (3,) float64
+        Frames, rows and columns from the middle of the scan to the peak.
+    """
+    rest = offset * (1 - np.asarray(geometry.at_peak)) if isinstance(geometry, ScanVectors) else offset
+    found: Floats = q_vector(geometry) + rest @ reciprocal_basis(geometry)
+    return found
 
 
 def restored(values: Mapping[str, Any]) -> "Geometry | ScanVectors":

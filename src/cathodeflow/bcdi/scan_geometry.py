@@ -147,7 +147,10 @@ def setting_of(
         if place is None:
             raise InputError("direct_beam", "no pixel of the peak", "peak_pixel as well, or the prepared pattern")
         offset = (place[0] - beam[0], place[1] - beam[1])
-    return Setting(values["energy_kev"], values["distance_m"], values["pixel_um"], angles, steps, offset), []
+    frame = float(known is not None and known.scan is not None and peak is not None)
+    pixel = float(options.get("direct_beam") is not None)
+    place = (values["energy_kev"], values["distance_m"], values["pixel_um"])
+    return Setting(*place, angles, steps, offset, (frame, pixel, pixel)), []
 
 
 def vectors_of(beamline: Beamline, name: str, setting: Setting, options: Mapping[str, Any]) -> ScanVectors:

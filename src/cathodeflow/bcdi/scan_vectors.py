@@ -44,6 +44,8 @@ class Setting(NamedTuple):
         Changes per frame of those that were scanned; `energy_kev` is the photon energy [keV].
     offset : (float, float)
         Rows and columns from the pixel of the direct beam at zero angles to that of the peak.
+    at_peak : (float, float, float)
+        1 for frame, row and column if the positions, and the offset, are those of the peak.
     """
 
     energy_kev: float
@@ -52,6 +54,7 @@ class Setting(NamedTuple):
     angles: Mapping[str, float]
     steps: Mapping[str, float]
     offset: tuple[float, float] = (0.0, 0.0)
+    at_peak: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 def require_sane(where: str, values: Mapping[str, float]) -> None:
@@ -121,8 +124,9 @@ def scan_vectors(beamline: Beamline, setting: Setting, *, name: str = "") -> Sca
     if out < FLAT * max(float(np.linalg.norm(step)), 1e-12) or out == 0:
         found = f"a scan of {', '.join(setting.steps)} that does not move the peak out of the detector's plane"
         raise InputError("geometry", found, "another rocking axis")
-    vectors = (tuple(float(value) for value in each) for each in (q, step, rows, cols))
-    return ScanVectors(name, setting.energy_kev, setting.distance_m, setting.pixel_um, *vectors)
+    made = [tuple(float(value) for value in each) for each in (q, step, rows, cols)]
+    place = (setting.energy_kev, setting.distance_m, setting.pixel_um)
+    return ScanVectors(name, *place, made[0], made[1], made[2], made[3], setting.at_peak)
 
 
 def _orientation(beamline: Beamline, setting: Setting, frame: float) -> Floats:

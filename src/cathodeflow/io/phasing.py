@@ -109,24 +109,33 @@ class Preparation(NamedTuple):
     instrument: dict[str, float]
 
 
+def read_steps(path: _Path) -> list[dict[str, Any]]:
+    """Read the figures of the preparation steps of a diffraction volume; empty if they are not known.
+
+    Raises
+    ------
+    InputError
+        The file is not HDF5, or its steps cannot be read.
+    """
+    with open_hdf5(path) as file, guarded(path, "a prepared diffraction volume"):
+        return list(json.loads(file["entry"].attrs.get("steps", "[]")))
+
+
 def read_preparation(path: _Path) -> Preparation:
     """Read what the preparation found in a scan, from the file of its pattern.
 
     Raises
     ------
     InputError
-        The file is not HDF5, or its figures cannot be read.
+        As in `read_steps`.
     """
-    with open_hdf5(path) as file:
-        entry = find_node(file, "entry")
-        text = entry.attrs.get("steps", "[]") if isinstance(entry, h5py.Group) else "[]"
-        with guarded(path, "the figures of the preparation"):
-            steps = {step["step"]: step for step in json.loads(text)}
-            peak = steps.get("peak")
-            place = None if peak is None else (float(peak["frame"]), float(peak["row"]), float(peak["col"]))
-            n_frames = int(steps["raw"]["shape"][0]) if "raw" in steps else None
-            given = {name: float(value) for name, value in steps.get("instrument", {}).items() if name != "step"}
-            return Preparation(place, n_frames, given)
+    steps = {step["step"]: step for step in read_steps(path)}
+    with guarded(path, "the figures of the preparation"):
+        peak = steps.get("peak")
+        place = None if peak is None else (float(peak["frame"]), float(peak["row"]), float(peak["col"]))
+        n_frames = int(steps["raw"]["shape"][0]) if "raw" in steps else None
+        given = {name: float(value) for name, value in steps.get("instrument", {}).items() if name != "step"}
+        return Preparation(place, n_frames, given)
 
 
 def write_starts(path: _Path, starts: Starts) -> None:
