@@ -38,7 +38,7 @@ def test_rows_are_means_over_seeds_and_rows_that_were_not_run_are_missing():
     assert pd.isna(matphase["miu_seed_deviation"]) and pd.isna(matphase["training_s"])
     assert missing_rows(1, list(found["model"])) == ["MatPhase w/o HCL-USI"]
     # What is in no table of the paper follows in table 3.
-    assert list(paper_table(3, found, COSTS)["name"]) == ["matphase", "forest", "unet_prior"]
+    assert list(paper_table(3, found, COSTS)["name"]) == ["matphase", "forest"]
     text = as_markdown(1, table, missing_rows(1, list(found["model"])), ["Machine: x."])
     assert (
         "| UGSM | 0.750 | **90.0 ± 1.0** | **80.0 ± 2.0** | 0.750 ± 0.071 | 0.850 ± 0.071 | 2 | 1,234 | 12 | 20 | 0.500 |"

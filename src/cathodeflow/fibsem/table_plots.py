@@ -41,5 +41,4 @@ def table_figure(table: pd.DataFrame, title: str) -> Figure:
     figure.suptitle(title, fontsize=9)
     several = "; line: standard deviation over seeds" if (table["seeds"] > 1).any() else ""
     figure.supxlabel(f"Dot: mean{several}", fontsize=7.5, color="#555555")
-    figure.tight_layout()
     return figure

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from cathodeflow.errors import InputError
@@ -99,9 +100,10 @@ def _costs(folders: Sequence[str], images: str, options: Tables) -> tuple[dict[s
             names = [f"{folder}/{name}.json" for name in training_records(method)]
             records = [read_json(name) for name in names if Path(name).is_file()]
             machine = machine or next((record["job"]["platform"] for record in records if "job" in record), "")
-            # Without all records the time is not known.
-            times.append(job_seconds(records if len(records) == len(names) else [{}]))
-        wall, processor = (sum(values) / len(times) for values in zip(*times, strict=True))
+            # Without all records the time is not known; a run may lack the method.
+            if len(records) == len(names):
+                times.append(job_seconds(records))
+        wall, processor = np.mean(times or [(np.nan, np.nan)], axis=0).tolist()
         found[method.name] = {
             "parameters": n_parameters(method, networks),
             "training_s": wall,
