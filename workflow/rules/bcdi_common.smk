@@ -12,6 +12,8 @@ BCDI_TRAINED = BCDI_NETWORK and not BCDI.infer.model
 BCDI_FOLDER = f"results/bcdi/{BCDI_MODEL_FOLDER}"
 BCDI_MODEL = BCDI.infer.model or f"{BCDI_FOLDER}/model.pt"
 BCDI_STORES = ["amplitudes", "objects", "good"]
+# Columns of the sample sheet that the preparation reads.
+BCDI_PREPARED = ["frames", "dark", "whitefield", "mask", "spec", "geometry"]
 # First number of the test crystals, beyond those of every training set.
 BCDI_UNSEEN = 1_000_000_000
 
@@ -47,14 +49,14 @@ def bcdi_contents(name, *columns):
     if PARTICLES[name].simulated:
         return reruns.RESULTS
     given = {column: source for column in columns if (source := bcdi_source(name, column))}
-    number = f" scan {PARTICLES[name].scan}" if "spec" in given else ""
+    number = f" scan {PARTICLES[name].scan}" if PARTICLES[name].scan is not None else ""
     return contents(**{column: (source, files_read(source)) for column, source in given.items()}) + number
 
 
 def bcdi_flags(name, *columns):
     """Flags for the files of a scan, and for the number of the scan in a SPEC file."""
     given = {column: bcdi_source(name, column) for column in columns}
-    if given.get("spec"):
+    if given.get("spec") and PARTICLES[name].scan is not None:
         given["scan"] = str(PARTICLES[name].scan)
     return " ".join(f"--{column} {shlex.quote(fetched(value))}" for column, value in given.items() if value)
 
@@ -62,3 +64,12 @@ def bcdi_flags(name, *columns):
 def bcdi_infer_options():
     """Options of the prediction, completed with the trained model."""
     return settings.stage_options(CONFIG, "bcdi.infer").model_copy(update={"model": BCDI_MODEL})
+
+
+def bcdi_simulated_state(name):
+    """Flags for the crystal of a simulated scan; with a state of charge, that of the first scan of its series."""
+    number, scan = list(PARTICLES).index(name), PARTICLES[name]
+    if scan.state_of_charge is None:
+        return f"--number {number}"
+    first = next(index for index, other in enumerate(PARTICLES.values()) if other.series == scan.series)
+    return f"--number {first} --state-of-charge {scan.state_of_charge} --exposure {number}"

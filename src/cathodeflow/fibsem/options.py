@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.fibsem.method_options import Forest, Tables
+from cathodeflow.fibsem.properties_options import Properties
 from cathodeflow.fibsem.reading import Labelling, Reading
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.io.sources import is_remote
@@ -457,6 +458,7 @@ class Section(TechniqueSection):
     metrics: Metrics = option(Metrics(), "Figures of merit.")
     tables: Tables = option(Tables(), "Tables of the MatPhase paper.")
     predict: Predict = option(Predict(), "Segmentation of new slices.")
+    properties: Properties = option(Properties(), "Properties of the segmented volumes.")
     figures: Figures = option(Figures(), "Figures.")
 
     sample_class: ClassVar[type[Sample]] = Slices
