@@ -6,11 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.baselines import FCN, SegNet, UNet3D
+from cathodeflow.fibsem.forest import RandomForest
 from cathodeflow.fibsem.global_network import GlobalNetwork
 from cathodeflow.fibsem.options import TrainGlobal
 from cathodeflow.fibsem.unet import DropoutKind, DropoutWhere, UNet
 
-_EXPECTED = "`unet`, or `smp.<architecture>/<encoder>` such as smp.unet/resnet18"
+_EXPECTED = "`unet`, `unet3d`, `fcn`, `segnet`, `forest`, or `smp.<architecture>/<encoder>` such as smp.unet/resnet18"
 
 
 class SmpNetwork(GlobalNetwork):
@@ -73,11 +75,17 @@ class SmpNetwork(GlobalNetwork):
             return self.body.segmentation_head(decoded.float())[..., :rows, :cols]
 
 
-#: Families of global networks by the first part of their name; all except the U-Net take the rest as first argument.
+#: Families of global networks by the first part of their name; those with a dot in it take the rest as first argument.
 FAMILIES: dict[str, type[GlobalNetwork]] = {
     "unet": UNet,
+    "unet3d": UNet3D,
+    "fcn": FCN,
+    "segnet": SegNet,
+    "forest": RandomForest,
     "smp": SmpNetwork,
 }
+# Families with channels at each resolution.
+_BY_WIDTHS = ("unet", "unet3d", "fcn", "segnet")
 
 
 def build_network(options: TrainGlobal, *, n_classes: int) -> GlobalNetwork:
@@ -95,7 +103,8 @@ def build_network(options: TrainGlobal, *, n_classes: int) -> GlobalNetwork:
         There is no such network, or a parameter is out of range.
     """
     family, dot, name = options.architecture.partition(".")
-    if family not in FAMILIES or (family == "unet") == bool(dot):
+    # A forest has no shape before its training: `forest.fit_forest`.
+    if family not in FAMILIES or family == "forest" or (family in _BY_WIDTHS) == bool(dot):
         raise InputError("architecture", options.architecture, _EXPECTED)
     shared: dict[str, Any] = {
         "context": options.context,
@@ -104,7 +113,9 @@ def build_network(options: TrainGlobal, *, n_classes: int) -> GlobalNetwork:
         "dropout_kind": options.dropout_kind,
     }
     if family == "unet":
-        return UNet(n_classes, widths=options.widths, **shared)
+        shared["normalization"] = options.normalization
+    if family in _BY_WIDTHS:
+        return cast(Any, FAMILIES[family])(n_classes, widths=options.widths, **shared)
     return cast(Any, FAMILIES[family])(name, n_classes, **shared)
 
 
