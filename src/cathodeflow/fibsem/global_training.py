@@ -14,6 +14,7 @@ from cathodeflow.checkpoints import training_key
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.architectures import build_network
 from cathodeflow.fibsem.global_network import GlobalNetwork
+from cathodeflow.fibsem.grey_augmentation import changed_grey
 from cathodeflow.fibsem.initial_weights import initialised
 from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.mc_dropout import VIEWS
@@ -94,7 +95,8 @@ def train_network(
             raise InputError(f"{name} slices", f"a context of {part.neighbours.shape[1]}", str(options.context))
     model = initialised(lambda: build_network(options, n_classes=n_classes), options.seed or 0)
     model = model.to(memory_format=torch.channels_last)
-    model.set_normalization(*_moments(train))
+    mean, deviation = _moments(train)
+    model.set_normalization(mean, deviation)
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)
     parts = [part.digest if isinstance(part, StoredSlices) else part for part in (*train, *validation)]
     key = training_key(weight, *parts)
@@ -108,7 +110,8 @@ def train_network(
 
     def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in torch.randperm(len(train.neighbours), generator=epoch.random).split(options.batch_size):
-            yield _augmented(*_sample(train, rows), options, epoch.random)
+            x, y = _augmented(*_sample(train, rows), options, epoch.random)
+            yield changed_grey(x, options.augment, deviation, epoch.random), y
 
     def validation_batches() -> Iterator[tuple[Tensor, Tensor]]:
         return (

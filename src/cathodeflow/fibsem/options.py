@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.fibsem.appearance_options import ImageChanges, MatchIntensity, WindowChanges
 from cathodeflow.fibsem.reading import Labelling, Reading
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.io.sources import is_remote
@@ -160,12 +161,6 @@ class Augment(Options):
     seed: int | None = option(None, "Random seed of the split `paper`. Default: the workflow seed.", ge=0)
 
 
-class Flips(Options):
-    """Random changes of the training images."""
-
-    flip: bool = option(True, "Augment with random reflections along rows and columns.")
-
-
 class TrainGlobal(TrainingOptions):
     """Images -> a network that segments whole slices (UGSM).
 
@@ -210,7 +205,7 @@ class TrainGlobal(TrainingOptions):
     )
     learning_rate: float = option(2e-3, "Peak learning rate.", gt=0)
     warm_up: int = option(1, "Warm-up: epochs in which the learning rate rises linearly to its peak.", ge=0)
-    augment: Flips = option(Flips(), "Augmentation.")
+    augment: ImageChanges = option(ImageChanges(), "Augmentation.")
     folds: int = option(
         2, "Number of cross-validation folds; the IDK classifier is trained on out-of-fold predictions.", ge=2
     )
@@ -307,7 +302,7 @@ class TrainLocal(TrainingOptions):
         "none", "Class weights of the loss; `balanced` gives all classes the same total weight."
     )
     curriculum: Curriculum = option(Curriculum(), "Curriculum.")
-    augment: Flips = option(Flips(), "Augmentation.")
+    augment: WindowChanges = option(WindowChanges(), "Augmentation.")
     calibrate: bool = option(
         True,
         "Calibrate the logits on the validation set with one scale and an offset per class; not part of the published "
@@ -356,10 +351,11 @@ class Predict(Reading):
 
     model: InputFile | None = option(None, "Model file. Default: the first model that the workflow trains.")
     method: str | None = option(None, "Method. Default: the method with the highest mIoU on the validation set.")
-    match_intensity: Literal["auto", "never", "always"] = option(
+    match_intensity: MatchIntensity = option(
         "auto",
-        "Scale the intensities to the mean and standard deviation of the training slices; `auto`: only where the data "
-        "type differs from that of the training slices. Not used after training with `augment.normalize_slices`.",
+        "Bring the intensities to those of the training slices by a gain and an offset, which are estimated from the "
+        "histograms of the phases; `auto`: only where they differ noticeably. Not used after training with "
+        "`augment.normalize_slices`.",
     )
     tile: int = option(512, _TILE, unit="px", ge=32)
     overlap: int = option(64, _OVERLAP, unit="px", ge=0)

@@ -43,8 +43,9 @@ def augment(
 ) -> Metrics:
     """Make augmented images of the labelled SLICES, and split them into training, validation and test set.
 
-    Slices without labels that are up to two slices from a labelled one become images with the role `neighbour`: networks
-    get them as neighbouring slices, as in the prediction of a whole stack. Several volumes are pooled. Smaller slices are continued by reflection, without labels there.
+    Slices without labels that are up to two slices from a labelled one become images with the role `neighbour`:
+    networks get them as neighbouring slices, as in the prediction of a whole stack. Several volumes are pooled. Smaller
+    slices are continued by reflection, without labels there.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.local import window_side
 from cathodeflow.fibsem.local_prediction import predict_local
 from cathodeflow.fibsem.local_training import LocalPixels, fit_local
-from cathodeflow.fibsem.neighbours import with_neighbours
+from cathodeflow.fibsem.neighbours import read_matched
 from cathodeflow.fibsem.options import TrainLocal
 from cathodeflow.fibsem.phases import entropy
 from cathodeflow.fibsem.split import TRAIN, VALIDATION
@@ -81,12 +81,10 @@ def train_local(
     torch.set_num_threads(options.threads)
     _, metadata = load_bundle(network)
     classifiers, idk_metadata = load_bundle(idk)
-    listed = read_table(table, ["image", "role", "neighbours"])
+    listed = read_table(table, ["image", "role", "neighbours", "gain", "offset"])
     rows = np.flatnonzero(listed["role"].isin([TRAIN, VALIDATION]))
     used = listed.iloc[rows]
-    near = np.stack(used["neighbours"].to_numpy())
-    wanted, position = with_neighbours(used["image"].to_numpy(), near)
-    volume = read_volume(images)[wanted].compute()
+    volume, position = read_matched(read_volume(images), used)
     classes = read_volume(labels)[used["image"].to_numpy()].compute()
     found = torch.from_numpy(read_volume(logits)[rows].compute().astype(np.float32))
     uncertainty = entropy(found)
@@ -94,7 +92,7 @@ def train_local(
     training = (used["role"] == TRAIN).to_numpy(copy=True)
     low, high = (float(value) for value in np.quantile(volume[: len(used)][training], (0.001, 0.999)))
     padded = pad_slices(
-        torch.from_numpy(volume.astype(np.float32)), found, unknown, side=window_side(options.side, options.padding),
+        torch.from_numpy(volume), found, unknown, side=window_side(options.side, options.padding),
         low=low, high=high, device=resolve_device(options.device or "auto"), near=position,
     )  # fmt: skip
 
