@@ -28,6 +28,8 @@ _PRIOR, _ITERATIONS = 0.05, 30
 # Improvement of the log-likelihood [nat/pixel] and change [standard deviations] below which intensities are left as
 # they are: differences between parts of a volume, which the augmentation of the training covers.
 _NO_GAIN, _NO_CHANGE = 0.01, 0.25
+# Largest gain between slices of one data type; a larger one would turn the noise of a single phase into phases.
+_MOST = 2.0
 # Factors on the standard deviation from which the fit starts.
 _STARTS = (0.7, 1.0, 1.4)
 
@@ -110,7 +112,8 @@ def match_grey(values: NDArray[Any], references: Sequence[Mapping[str, Any]], *,
     references : sequence of mapping
         Of `grey_reference`, one for each volume of the training set; the one that fits best is used.
     same_scale : bool
-        Whether intensities of both may be the same without matching: not where the data types differ.
+        Whether intensities of both may be the same without matching: not where the data types differ. Then small
+        changes, and gains beyond a factor of 2, are left out.
 
     Raises
     ------
@@ -127,8 +130,9 @@ def match_grey(values: NDArray[Any], references: Sequence[Mapping[str, Any]], *,
         loss, gain, offset = _best(mixture, levels)
         inner = levels[len(levels) // 20 : -len(levels) // 20]
         change = np.abs(gain * inner + offset - inner).max() / mixture.deviation
-        if unchanged - loss < _NO_GAIN or (same_scale and change < _NO_CHANGE):
-            loss, gain, offset = min(unchanged, loss), 1.0, 0.0
+        likely = not same_scale or 1 / _MOST < gain < _MOST
+        if unchanged - loss < _NO_GAIN or (same_scale and change < _NO_CHANGE) or not likely:
+            loss, gain, offset = unchanged, 1.0, 0.0
         fits.append((loss, Matching(float(gain), float(offset), number)))
     return min(fits, key=lambda fit: fit[0])[1]
 

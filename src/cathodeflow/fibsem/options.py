@@ -175,6 +175,11 @@ class TrainGlobal(TrainingOptions):
         "Network architecture: `unet`, or `smp.<architecture>/<encoder>` of segmentation-models-pytorch, such as "
         "`smp.fpn/resnet18` (needs the extra `fibsem-architectures`).",
     )
+    weights: Literal["none", "imagenet"] = option(
+        "none",
+        "Initial weights: `none` for random ones, or `imagenet` for pretrained weights of the encoder, from an "
+        "installed package (`smp.unet/tu-tf_efficientnet_lite0`; needs the extra `sem-weights`).",
+    )
     context: Literal[1, 3, 5] = option(
         1, "Neighbouring slices, including the slice itself, that enter the network as channels."
     )
