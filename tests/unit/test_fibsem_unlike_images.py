@@ -21,7 +21,7 @@ PLAIN = Matching(1.0, 0.0)
 def stack(seed: int = 0, **changed: object) -> tuple[np.ndarray, np.ndarray]:
     """Six slices of an electrode, and their labels."""
     options = Simulate(n_slices=8, rows=96, cols=96, contrast=0.75, **{"fractions": (0.38, 0.50, 0.12), **changed})
-    labels = generate(options, seed=seed)[:6]
+    labels = generate((8, 96, 96), options, seed=seed)[:6]
     return render(labels, options, seed=seed), labels
 
 

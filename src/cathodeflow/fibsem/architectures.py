@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.forest import RandomForest
 from cathodeflow.fibsem.global_network import GlobalNetwork
 from cathodeflow.fibsem.options import TrainGlobal
 from cathodeflow.fibsem.unet import DropoutKind, DropoutWhere, UNet
@@ -74,11 +75,14 @@ class SmpNetwork(GlobalNetwork):
             return self.body.segmentation_head(decoded.float())[..., :rows, :cols]
 
 
-#: Families of global networks by the first part of their name; all except the U-Net take the rest as first argument.
+#: Families of global networks by the first part of their name; those with a dot in it take the rest as first argument.
 FAMILIES: dict[str, type[GlobalNetwork]] = {
     "unet": UNet,
+    "forest": RandomForest,
     "smp": SmpNetwork,
 }
+# Families with channels at each resolution.
+_BY_WIDTHS = ("unet",)
 
 
 def build_network(options: TrainGlobal, *, n_classes: int) -> GlobalNetwork:
@@ -96,7 +100,8 @@ def build_network(options: TrainGlobal, *, n_classes: int) -> GlobalNetwork:
         There is no such network, or a parameter is out of range.
     """
     family, dot, name = options.architecture.partition(".")
-    if family not in FAMILIES or (family == "unet") == bool(dot):
+    # A forest has no shape before its training: `forest.fit_forest`.
+    if family not in FAMILIES or family == "forest" or (family in _BY_WIDTHS) == bool(dot):
         raise InputError("architecture", options.architecture, _EXPECTED)
     shared: dict[str, Any] = {
         "context": options.context,
@@ -104,11 +109,10 @@ def build_network(options: TrainGlobal, *, n_classes: int) -> GlobalNetwork:
         "dropout_where": options.dropout_where,
         "dropout_kind": options.dropout_kind,
     }
-    if family == "unet":
-        if options.weights != "none":
-            raise InputError("weights", f"{options.weights} for unet", "`none`, or an smp architecture")
-        return UNet(n_classes, widths=options.widths, **shared)
-    network = cast(Any, FAMILIES[family])(name, n_classes, **shared)
+    build = cast(Any, FAMILIES[family])
+    network = (
+        build(n_classes, widths=options.widths, **shared) if family in _BY_WIDTHS else build(name, n_classes, **shared)
+    )
     if options.weights == "imagenet":
         _load_encoder(network, options.architecture)
     return cast(GlobalNetwork, network)

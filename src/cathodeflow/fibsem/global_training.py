@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from cathodeflow.checkpoints import training_key
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.architectures import build_network
+from cathodeflow.fibsem.forest import fit_forest
 from cathodeflow.fibsem.global_network import GlobalNetwork
 from cathodeflow.fibsem.grey_augmentation import changed_grey
 from cathodeflow.fibsem.initial_weights import initialised
@@ -93,6 +94,15 @@ def train_network(
                 raise InputError(f"{name} slices", found, f"0 to {n_classes - 1}, or {UNKNOWN} where it is not known")
         if part.neighbours.shape[1] != options.context:
             raise InputError(f"{name} slices", f"a context of {part.neighbours.shape[1]}", str(options.context))
+    if options.architecture == "forest":
+        forest, history = fit_forest(
+            _one_by_one(train), _one_by_one(validation), options, n_train=len(train.neighbours), n_classes=n_classes,
+            unknown=UNKNOWN, moments=_moments(train), weight=weight,
+        )  # fmt: skip
+        for record in history:
+            if on_epoch is not None:
+                on_epoch(record)
+        return TrainedNetwork(forest, TrainingResult(history, len(history), history[-1]))
     model = initialised(lambda: build_network(options, n_classes=n_classes), options.seed or 0)
     model = model.to(memory_format=torch.channels_last)
     mean, deviation = _moments(train)
@@ -206,6 +216,10 @@ def _middle(neighbours: Tensor) -> Tensor:
 def _sample(part: LabelledSlices, rows: Tensor) -> tuple[Tensor, Tensor]:
     chosen = part.neighbours[rows]
     return part.slices[chosen].float(), part.labels[_middle(chosen)]
+
+
+def _one_by_one(part: LabelledSlices) -> Iterator[tuple[Tensor, Tensor]]:
+    return (_sample(part, rows) for rows in torch.arange(len(part.neighbours)).split(1))
 
 
 def _augmented(x: Tensor, y: Tensor, options: TrainGlobal, random: torch.Generator) -> tuple[Tensor, Tensor]:

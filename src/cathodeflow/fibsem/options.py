@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.fibsem.appearance_options import ImageChanges, MatchIntensity, WindowChanges
+from cathodeflow.fibsem.method_options import Forest
 from cathodeflow.fibsem.reading import Labelling, Reading
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.io.sources import is_remote
@@ -26,6 +27,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 #: Patterns of the names of global networks, by family; `architectures.FAMILIES` has their classes.
 ARCHITECTURES = {
     "unet": r"unet",
+    "forest": r"forest",
     "smp": r"smp\.\w+/[\w.-]+",
 }
 #: File names in the folder of a run that no network or method may have.
@@ -172,8 +174,9 @@ class TrainGlobal(TrainingOptions):
 
     architecture: str = option(
         "unet",
-        "Network architecture: `unet`, or `smp.<architecture>/<encoder>` of segmentation-models-pytorch, such as "
-        "`smp.fpn/resnet18` (needs the extra `fibsem-architectures`).",
+        "Network architecture: `unet`; `forest`, a random forest on Gaussian derivatives; or "
+        "`smp.<architecture>/<encoder>` of segmentation-models-pytorch, such as `smp.fpn/resnet18` (needs the extra "
+        "`fibsem-architectures`).",
     )
     weights: Literal["none", "imagenet"] = option(
         "none",
@@ -214,6 +217,7 @@ class TrainGlobal(TrainingOptions):
     folds: int = option(
         2, "Number of cross-validation folds; the IDK classifier is trained on out-of-fold predictions.", ge=2
     )
+    forest: Forest = option(Forest(), "Random forest.")
     memory_gb: float = option(
         4.0,
         "Keep the images in memory if they need less than this; otherwise stream them from disk.",
@@ -229,7 +233,7 @@ class TrainGlobal(TrainingOptions):
     @classmethod
     def _architecture(cls, name: str) -> str:
         if not any(re.fullmatch(pattern, name) for pattern in ARCHITECTURES.values()):
-            raise ValueError("unet, or smp.<architecture>/<encoder> such as smp.fpn/resnet18")
+            raise ValueError("unet, forest, or smp.<architecture>/<encoder> such as smp.fpn/resnet18")
         return name
 
 
