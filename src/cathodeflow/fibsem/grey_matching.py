@@ -132,7 +132,8 @@ def match_grey(values: NDArray[Any], references: Sequence[Mapping[str, Any]], *,
         change = np.abs(gain * inner + offset - inner).max() / mixture.deviation
         likely = not same_scale or 1 / _MOST < gain < _MOST
         if unchanged - loss < _NO_GAIN or (same_scale and change < _NO_CHANGE) or not likely:
-            loss, gain, offset = unchanged, 1.0, 0.0
+            # Preferred to a little better fit to another volume.
+            loss, gain, offset = unchanged - _NO_GAIN, 1.0, 0.0
         fits.append((loss, Matching(float(gain), float(offset), number)))
     return min(fits, key=lambda fit: fit[0])[1]
 

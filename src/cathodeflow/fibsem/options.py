@@ -22,6 +22,7 @@ POOLED = "pooled"
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {"dropout": 0.0, "class_weights": "none"},
     "ugsm": {},
+    "forest": {"architecture": "forest", "dropout": 0.0, "class_weights": "none"},
     "context": {"context": 3, "dropout": 0.2, "dropout_where": "deep", "class_weights": "none", "tta": True},
 }
 #: Patterns of the names of global networks, by family; `architectures.FAMILIES` has their classes.
@@ -30,8 +31,10 @@ ARCHITECTURES = {
     "forest": r"forest",
     "smp": r"smp\.\w+/[\w.-]+",
 }
-#: File names in the folder of a run that no network or method may have.
-TAKEN = ("model", "test", "figures", "slices")
+#: Method of the highest mIoU on the validation set.
+AUTO = "auto"
+#: File names in the folder of a run that no network or method may have, and that method.
+TAKEN = (AUTO, "model", "test", "figures", "slices")
 #: Methods with a local model, and the global network that each is built on.
 METHODS = {"matphase": "ugsm", "matphase_context": "context"}
 
@@ -359,7 +362,7 @@ class Predict(Reading):
     renamed: ClassVar[dict[str, str]] = {"grey": "match_intensity"}
 
     model: InputFile | None = option(None, "Model file. Default: the first model that the workflow trains.")
-    method: str | None = option(None, "Method. Default: the method with the highest mIoU on the validation set.")
+    method: str = option("auto", "Method by name, or `auto`: the method with the highest mIoU on the validation set.")
     match_intensity: MatchIntensity = option(
         "auto",
         "Bring the intensities to those of the training slices by a gain and an offset, which are estimated from the "
@@ -399,7 +402,8 @@ class Section(TechniqueSection):
         "volume for itself.",
     )
     networks: dict[str, TrainGlobal] = option(
-        {}, "Global networks by name, with the options that differ from `train_global`. Default: unet, ugsm, context."
+        {},
+        "Global networks by name, with the options that differ from `train_global`. Default: unet, ugsm, forest, context.",
     )
     methods: dict[str, str] = option(METHODS, "Methods with a local model: name, and the global network of each.")
     simulate: Simulate = option(Simulate(), "Simulated slices.")
@@ -458,8 +462,8 @@ class Section(TechniqueSection):
         for key, named in (("networks", [*TAKEN, *self.methods]), ("methods", TAKEN)):
             for name in sorted(set(getattr(self, key)) & set(named)):
                 errors.append(InputError(f"fibsem.{key}", f"the name {name}", "another name; this one is taken"))
-        if self.predict.method is not None and self.predict.model is None:
-            offered = [*self.networks, *(f"{name}_prior" for name in self.networks),
+        if self.predict.model is None:
+            offered = [AUTO, *self.networks, *(f"{name}_prior" for name in self.networks),
                        *(f"{name}_mlp" for name in self.methods.values()), *self.methods]  # fmt: skip
             if self.predict.method not in offered:
                 errors.append(InputError("fibsem.predict.method", self.predict.method, "one of " + ", ".join(offered)))

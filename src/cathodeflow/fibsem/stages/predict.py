@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.bundle import load_bundle
 from cathodeflow.fibsem.methods import Method
-from cathodeflow.fibsem.options import Predict
+from cathodeflow.fibsem.options import AUTO, Predict
 from cathodeflow.fibsem.preprocessing import blank_slices, normalize_slices
 from cathodeflow.fibsem.rare_classes import missing_classes
 from cathodeflow.fibsem.segmentation import match_volume, segment
@@ -139,7 +139,7 @@ def _model(options: Predict) -> tuple[Method, dict[str, Any], dict[str, Any]]:
     methods = {entry["name"]: Method(**entry) for entry in metadata.get("methods", [])}
     if not methods:
         raise InputError(path, "networks without methods", "the file model.pt of a run")
-    name = options.method or metadata["best"]
+    name = metadata["best"] if options.method == AUTO else options.method
     if name not in methods:
-        raise InputError("--method", name, "one of " + ", ".join(methods))
+        raise InputError("--method", name, "one of " + ", ".join([*methods, AUTO]))
     return methods[name], networks, metadata
