@@ -107,7 +107,7 @@ def test_slices_unlike_those_of_the_training_are_named(kind: str) -> None:
     }[kind]()
     found = compared(changed)
     assert any("unlike the training images in" in text for text in found.warnings), found
-    assert found.record["unlike_fraction"] >= 0.25
+    assert found.record["unlike_fraction"] >= 0.5
 
 
 def test_a_change_of_brightness_is_recorded_and_named() -> None:
@@ -115,7 +115,8 @@ def test_a_change_of_brightness_is_recorded_and_named() -> None:
     found = compared(grey + 30, matched(grey + 30))
     assert found.record["brightness_change"] == pytest.approx(30 / 18, abs=0.3)
     (line,) = found.warnings
-    assert "mean 16" in line and "instead of 1" in line and line.endswith("matched to the training")
+    assert line.startswith(f"the intensity differs from that of the training slices: mean {grey.mean() + 30:.4g} ")
+    assert line.endswith("matched to the training")
     assert found.record["feature_distance"] < found.record["feature_limit"]
 
 

@@ -20,9 +20,11 @@ FEATURES = (
     *(f"kurtosis of band {first:g} to {second:g} px" for first, second in pairwise(SCALES)),
 )
 # Standard deviation of each kind of feature that slices of one material may have anyway.
-_FLOOR = (0.2, 0.15, 0.15, 0.15)
+_FLOOR = (0.3, 0.15, 0.15, 0.15)
 # Distances up to this multiple of those of nearly all training slices from the others are usual.
 _MARGIN, _NEARLY_ALL = 1.5, 0.9
+# Blocks of training slices for this comparison.
+_BLOCKS = 4
 # Standard deviation of a Gaussian distribution, as a multiple of its median absolute deviation.
 _GAUSSIAN = 1.4826
 # Side of the part of a slice from which features are computed [px].
@@ -88,19 +90,23 @@ def feature_reference(features: Sequence[Float64]) -> dict[str, Any]:
     Parameters
     ----------
     features : sequence of (feature,)
-        Of `slice_features`, one per slice.
+        Of `slice_features`, one per slice, in the order of the stack.
 
     Returns
     -------
     dict
         JSON data: `centre` and `deviation` of each feature (median, and standard deviation from the median of the
-        differences, so that single slices do not decide), and the `limit` of the distance, from the distance of each
-        slice from the others.
+        differences, so that single slices do not decide), and the `limit` of the distance, from the distances of
+        the slices of each of four blocks from those of the other blocks.
     """
     table = np.stack(features)
     centre, deviation = _centre(table)
-    others = [np.delete(table, number, axis=0) for number in range(len(table))] if len(table) > 1 else []
-    usual = [_distance(own, *_centre(rest))[0] for own, rest in zip(table, others, strict=False)]
+    usual = []
+    if len(table) > 1:
+        # Neighbouring slices resemble each other, so whole blocks of them are compared with the rest.
+        for block in np.array_split(np.arange(len(table)), min(_BLOCKS, len(table))):
+            rest = _centre(np.delete(table, block, axis=0))
+            usual += [_distance(table[number], *rest)[0] for number in block]
     limit = max(1.0, _MARGIN * float(np.quantile(usual, _NEARLY_ALL))) if usual else 1.0
     return {"centre": centre.tolist(), "deviation": deviation.tolist(), "limit": limit}
 

@@ -403,7 +403,8 @@ class Section(TechniqueSection):
     )
     networks: dict[str, TrainGlobal] = option(
         {},
-        "Global networks by name, with the options that differ from `train_global`. Default: unet, ugsm, forest, context.",
+        "Global networks by name, with the options that differ from `train_global`. Default: unet, ugsm, forest, "
+        "context.",
     )
     methods: dict[str, str] = option(METHODS, "Methods with a local model: name, and the global network of each.")
     simulate: Simulate = option(Simulate(), "Simulated slices.")

@@ -15,7 +15,7 @@ _TRAINING, _NEW = 32, 16
 # Change of the mean [standard deviations], and ratio of the standard deviations, from which on there is a warning.
 _BRIGHTNESS, _CONTRAST = 1.0, 1.5
 # Part of the slices that are unlike the training, from which on there is a warning.
-_UNLIKE = 0.25
+_UNLIKE = 0.5
 
 ReadSlice = Callable[[int], NDArray[Any]]
 
