@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.baselines import FCN, SegNet, UNet3D
 from cathodeflow.fibsem.forest import RandomForest
 from cathodeflow.fibsem.global_network import GlobalNetwork
 from cathodeflow.fibsem.options import TrainGlobal
 from cathodeflow.fibsem.unet import DropoutKind, DropoutWhere, UNet
 from cathodeflow.packaged_weights import package_of, packaged_weights
 
-_EXPECTED = "`unet`, or `smp.<architecture>/<encoder>` such as smp.unet/resnet18"
+_EXPECTED = "`unet`, `unet3d`, `fcn`, `segnet`, `forest`, or `smp.<architecture>/<encoder>` such as smp.unet/resnet18"
 
 
 class SmpNetwork(GlobalNetwork):
@@ -78,11 +79,14 @@ class SmpNetwork(GlobalNetwork):
 #: Families of global networks by the first part of their name; those with a dot in it take the rest as first argument.
 FAMILIES: dict[str, type[GlobalNetwork]] = {
     "unet": UNet,
+    "unet3d": UNet3D,
+    "fcn": FCN,
+    "segnet": SegNet,
     "forest": RandomForest,
     "smp": SmpNetwork,
 }
 # Families with channels at each resolution.
-_BY_WIDTHS = ("unet",)
+_BY_WIDTHS = ("unet", "unet3d", "fcn", "segnet")
 
 
 def build_network(options: TrainGlobal, *, n_classes: int) -> GlobalNetwork:
@@ -109,6 +113,8 @@ def build_network(options: TrainGlobal, *, n_classes: int) -> GlobalNetwork:
         "dropout_where": options.dropout_where,
         "dropout_kind": options.dropout_kind,
     }
+    if family == "unet":
+        shared["normalization"] = options.normalization
     build = cast(Any, FAMILIES[family])
     network = (
         build(n_classes, widths=options.widths, **shared) if family in _BY_WIDTHS else build(name, n_classes, **shared)

@@ -28,6 +28,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
 #: Patterns of the names of global networks, by family; `architectures.FAMILIES` has their classes.
 ARCHITECTURES = {
     "unet": r"unet",
+    "unet3d": r"unet3d",
+    "fcn": r"fcn",
+    "segnet": r"segnet",
     "forest": r"forest",
     "smp": r"smp\.\w+/[\w.-]+",
 }
@@ -177,8 +180,9 @@ class TrainGlobal(TrainingOptions):
 
     architecture: str = option(
         "unet",
-        "Network architecture: `unet`; `forest`, a random forest on Gaussian derivatives; or "
-        "`smp.<architecture>/<encoder>` of segmentation-models-pytorch, such as `smp.fpn/resnet18` (needs the extra "
+        "Network architecture: `unet`, `unet3d` (needs `context` 3 or 5), `fcn`, `segnet`; `forest`, a random forest "
+        "on Gaussian derivatives; or `smp.<architecture>/<encoder>` of segmentation-models-pytorch, such as "
+        "`smp.fpn/resnet18` or, with an encoder of timm, `smp.unet/tu-convnext_tiny` (needs the extra "
         "`fibsem-architectures`).",
     )
     weights: Literal["none", "imagenet"] = option(
@@ -190,7 +194,9 @@ class TrainGlobal(TrainingOptions):
         1, "Neighbouring slices, including the slice itself, that enter the network as channels."
     )
     widths: tuple[int, ...] = option(
-        (16, 32, 64, 128), "Channels at each resolution of `unet`, from the highest resolution on.", min_length=1
+        (16, 32, 64, 128),
+        "Channels at each resolution of `unet`, `unet3d`, `fcn` and `segnet`, from the highest resolution on.",
+        min_length=1,
     )
     dropout: float = option(0.5, "Dropout probability; 0 makes the network deterministic.", ge=0, lt=1)
     dropout_where: Literal["blocks", "deep"] = option(
@@ -198,6 +204,9 @@ class TrainGlobal(TrainingOptions):
     )
     dropout_kind: Literal["element", "channel"] = option(
         "element", "Unit that dropout removes: single features, or whole channels."
+    )
+    normalization: Literal["batch", "none"] = option(
+        "batch", "Batch normalisation after every convolution of `unet`, or none, as in the original U-Net."
     )
     class_weights: Literal["balanced", "none"] = option(
         "balanced", "Class weights of the loss; `balanced` gives all classes the same total weight."
@@ -217,8 +226,11 @@ class TrainGlobal(TrainingOptions):
     learning_rate: float = option(2e-3, "Peak learning rate.", gt=0)
     warm_up: int = option(1, "Warm-up: epochs in which the learning rate rises linearly to its peak.", ge=0)
     augment: ImageChanges = option(ImageChanges(), "Augmentation.")
-    folds: int = option(
-        2, "Number of cross-validation folds; the IDK classifier is trained on out-of-fold predictions.", ge=2
+    folds: int | None = option(
+        2,
+        "Number of cross-validation folds; the IDK classifier is trained on out-of-fold predictions. `none`: on "
+        "predictions of slices that the network was trained on, as published.",
+        ge=2,
     )
     forest: Forest = option(Forest(), "Random forest.")
     memory_gb: float = option(
@@ -236,13 +248,20 @@ class TrainGlobal(TrainingOptions):
     @classmethod
     def _architecture(cls, name: str) -> str:
         if not any(re.fullmatch(pattern, name) for pattern in ARCHITECTURES.values()):
-            raise ValueError("unet, forest, or smp.<architecture>/<encoder> such as smp.fpn/resnet18")
+            raise ValueError(
+                "unet, unet3d, fcn, segnet, forest, or smp.<architecture>/<encoder> such as smp.fpn/resnet18"
+            )
         return name
 
 
 class PredictGlobal(Options):
     """Global networks and images -> mean logits and entropy of every pixel."""
 
+    copies: Literal["first", "all"] = option(
+        "first",
+        "Copies of the training slices that are predicted, and that the IDK classifier and the local network are "
+        "trained on; `all`, as published, takes `augment.copies` times as long.",
+    )
     tile: int = option(512, _TILE, unit="px", ge=32)
     overlap: int = option(64, _OVERLAP, unit="px", ge=0)
     threads: int = option(2, _THREADS, ge=1)
@@ -262,13 +281,17 @@ class TrainIdk(TrainingOptions):
     precision: Precision = option(
         "32-true", "Floating-point precision; `auto` uses bfloat16 where the hardware supports it, else float32."
     )
-    threshold: Literal["f1", "fraction", "recall"] = option(
+    threshold: Literal["f1", "fraction", "recall", "half"] = option(
         "fraction",
         "Criterion, on the validation set, of the probability above which a pixel is IDK: highest F1, fraction of all "
-        "pixels that are IDK, or fraction of the wrong pixels that are IDK.",
+        "pixels that are IDK, or fraction of the wrong pixels that are IDK; `half`: a probability of 0.5, as "
+        "published.",
     )
     target: float = option(
-        0.2, "Fraction for `threshold`: maximum for `fraction`, minimum for `recall`; unused for `f1`.", gt=0, le=1
+        0.2,
+        "Fraction for `threshold`: maximum for `fraction`, minimum for `recall`; unused for `f1` and `half`.",
+        gt=0,
+        le=1,
     )
     threads: int = option(2, _THREADS, ge=1)
     seed: int | None = option(None, _SEED_OFFSET, ge=0)
@@ -277,8 +300,10 @@ class TrainIdk(TrainingOptions):
 class Curriculum(Options):
     """Order of the training pixels: from low to high entropy, in a pool that grows with the epochs (HCL-USI)."""
 
-    pacing: Literal["linear", "root", "step", "none"] = option(
-        "linear", "Growth of the pool over the epochs; `none` trains on all pixels from the start."
+    pacing: Literal["linear", "root", "step", "none", "strict"] = option(
+        "linear",
+        "Growth of the pool over the epochs; `none` trains on all pixels from the start, `strict` on all pixels in "
+        "each epoch, from low to high entropy without shuffling.",
     )
     start_fraction: float = option(
         0.3, "Fraction of the pixels, those of the lowest entropy, in the pool at the start.", gt=0, le=1
@@ -300,6 +325,10 @@ class TrainLocal(TrainingOptions):
         "average": "ema_decay",
     }
 
+    architecture: Literal["lcgar", "resnet18", "resnet34", "resnet50", "unet"] = option(
+        "lcgar", "Network: LCGAR, a ResNet on the same windows, or a U-Net on whole slices."
+    )
+    pixels: Literal["idk", "all"] = option("idk", "Pixels of the training slices to train on: IDK pixels, or all.")
     side: int = option(11, "Side of a window, odd.", unit="px", ge=5, le=101)
     inputs: Literal["image", "image+classes", "image+logits", "all"] = option(
         "all",
@@ -335,6 +364,15 @@ class TrainLocal(TrainingOptions):
         if side % 2 == 0:
             raise ValueError("an odd number, so that the pixel is in the middle")
         return side
+
+
+class LocalMethod(Options):
+    """A method with a local model: its global network, and options that differ from `train_idk` and `train_local`."""
+
+    network: str = option(..., "Global network, one of `networks`.")
+    decides: Literal["idk", "all"] = option("idk", "Pixels that the local model decides: IDK pixels, or all.")
+    train_idk: TrainIdk = option(TrainIdk(), "IDK classifier.")
+    train_local: TrainLocal = option(TrainLocal(), "Local network.")
 
 
 class Test(Options):
@@ -406,7 +444,11 @@ class Section(TechniqueSection):
         "Global networks by name, with the options that differ from `train_global`. Default: unet, ugsm, forest, "
         "context.",
     )
-    methods: dict[str, str] = option(METHODS, "Methods with a local model: name, and the global network of each.")
+    methods: dict[str, LocalMethod] = option(
+        {},
+        "Methods with a local model: name, and the global network of each; or its `network` with the options that "
+        "differ from `train_idk` and `train_local`. Default: matphase and matphase_context.",
+    )
     simulate: Simulate = option(Simulate(), "Simulated slices.")
     volume: Volume = option(Volume(), "Volume.")
     augment: Augment = option(Augment(), "Images and split.")
@@ -434,7 +476,10 @@ class Section(TechniqueSection):
             name: {**base, **changed} if isinstance(changed, dict) else changed or base
             for name, changed in named.items()
         }
-        return as_tuples({**values, "networks": networks})
+        methods = values.get("methods", METHODS)
+        if isinstance(methods, dict):
+            methods = {name: _method(given, values) for name, given in methods.items()}
+        return as_tuples({**values, "networks": networks, "methods": methods})
 
     @field_validator("networks", "methods")
     @classmethod
@@ -456,16 +501,16 @@ class Section(TechniqueSection):
             A line for everything that is missing.
         """
         errors = []
-        for name, network in self.methods.items():
-            if network not in self.networks:
+        for name, method in self.methods.items():
+            if method.network not in self.networks:
                 expected = "one of the networks " + ", ".join(self.networks)
-                errors.append(InputError(f"fibsem.methods.{name}", network, expected))
+                errors.append(InputError(f"fibsem.methods.{name}", method.network, expected))
         for key, named in (("networks", [*TAKEN, *self.methods]), ("methods", TAKEN)):
             for name in sorted(set(getattr(self, key)) & set(named)):
                 errors.append(InputError(f"fibsem.{key}", f"the name {name}", "another name; this one is taken"))
         if self.predict.model is None:
             offered = [AUTO, *self.networks, *(f"{name}_prior" for name in self.networks),
-                       *(f"{name}_mlp" for name in self.methods.values()), *self.methods]  # fmt: skip
+                       *(f"{method.network}_mlp" for method in self.methods.values()), *self.methods]  # fmt: skip
             if self.predict.method not in offered:
                 errors.append(InputError("fibsem.predict.method", self.predict.method, "one of " + ", ".join(offered)))
         for name in sorted(set(samples) & set(self.folders())):
@@ -508,6 +553,23 @@ class Section(TechniqueSection):
                 errors += [InputError(f"{where}: {one.where}", one.found, one.expected) for one in error.errors]
         if errors:
             raise InputErrors.of(errors)
+
+
+def _method(given: Any, section: dict[str, Any]) -> Any:
+    """Give a method the options of its section's `train_idk` and `train_local` that it does not change."""
+    given = {"network": given} if isinstance(given, str) else given
+    if not isinstance(given, dict):
+        return given
+    return {**given, **{part: _merged(section.get(part), given.get(part)) for part in ("train_idk", "train_local")}}
+
+
+def _merged(base: Any, changed: Any) -> Any:
+    """Merge two sections; of equal keys the second counts."""
+    if changed is None:
+        return {} if base is None else base
+    if not isinstance(base, dict) or not isinstance(changed, dict):
+        return changed
+    return {**base, **{key: _merged(base.get(key), value) for key, value in changed.items()}}
 
 
 def _sample_errors(where: str, sample: Slices) -> list[InputError]:

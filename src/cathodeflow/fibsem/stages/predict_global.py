@@ -64,8 +64,10 @@ def predict_global(
     role, first = listed[f"role_{split}"].to_numpy(), (listed["copy"] == 0).to_numpy()
     # Copies of a slice add little to the test of `grouped`; in `paper`, the test pairs are single copies.
     tested = first if split == "grouped" else np.ones(len(listed), bool)
-    crossed = "fold0" in networks
-    used = np.flatnonzero((role == TEST) & tested | (role == VALIDATION) & first | (role == TRAIN) & first & crossed)
+    # Model files of earlier versions say it by the networks of the folds.
+    wanted = metadata.get("predict_training", "fold0" in networks)
+    copies = first if options.copies == "first" else np.ones(len(listed), bool)
+    used = np.flatnonzero((role == TEST) & tested | (role == VALIDATION) & first | (role == TRAIN) & copies & wanted)
     context = networks["network"].architecture["context"]
     near = neighbours_of(listed["slice"].to_numpy(), listed["copy"].to_numpy(), context)
     # The random numbers of a slice are those of its prediction as part of the whole stack.
@@ -88,7 +90,7 @@ def predict_global(
             overlap=options.overlap, seed=metadata["seed"], precision="auto", device=device,
         ).logits  # fmt: skip
 
-    compared = np.flatnonzero((role == VALIDATION) & first).tolist() if crossed else []
+    compared = np.flatnonzero((role == VALIDATION) & first).tolist() if len(networks) > 1 else []
     # The final network first, as its logits are those of a prediction; files list networks by name.
     scale = matched_scales(logits_of, ["network", *sorted(set(networks) - {"network"})], compared)
 

@@ -56,14 +56,17 @@ def test(
     split : str
         Split of the images: `grouped` or `paper`.
     methods : str
-        Methods with a local model as NAME=NETWORK, separated by commas.
+        Methods with a local model as NAME=NETWORK, separated by commas; NAME=NETWORK/all if the local model decides all
+        pixels.
     repeat : int
         Number of the run.
     """
     torch.set_num_threads(options.threads)
-    local = dict(method.split("=") for method in methods.split(",") if method)
+    given = dict(method.split("=") for method in methods.split(",") if method)
+    local = {name: network.removesuffix("/all") for name, network in given.items()}
+    everywhere = {name for name, network in given.items() if network.endswith("/all")}
     trained, metadata = _collect(folder, networks.split(","), local)
-    offered = all_methods(metadata["class_weights"], local)
+    offered = all_methods(metadata["class_weights"], local, everywhere)
     device = resolve_device(options.device or "auto")
     volume, label_volume = read_volume(images), read_volume(labels)
     found: dict[str, dict[str, NDArray[Any]]] = {}

@@ -90,7 +90,7 @@ def train_global(
         )  # fmt: skip
     networks = {"network": trained.model}
     fold_of: dict[str, int] = {}
-    if cross_fit:
+    if cross_fit and options.folds is not None:
         numbers, inverse = np.unique(slices[rows], return_inverse=True)
         fold = folds(numbers, options.folds)[inverse]
         for number in range(options.folds):
@@ -123,6 +123,7 @@ def train_global(
         "flips": options.tta,
         "seed": seed,
         "fold_of": fold_of,
+        "predict_training": cross_fit,
         "options": options.model_dump(mode="json"),
     }
     save_bundle(out, networks, metadata)
