@@ -27,7 +27,7 @@ _OUTLIERS = 0.01
 _PRIOR, _ITERATIONS = 0.05, 30
 # Improvement of the log-likelihood [nat/pixel] and change [standard deviations] below which intensities are left as
 # they are: differences between parts of a volume, which the augmentation of the training covers.
-_NO_GAIN, _NO_CHANGE = 0.01, 0.25
+_NO_GAIN, _NO_CHANGE = 0.01, 0.15
 # Differences of quantiles up to which histograms are the same without any fit [standard deviations].
 _ALIKE = 0.1
 # Largest gain between slices of one data type; a larger one would turn the noise of a single phase into phases.
