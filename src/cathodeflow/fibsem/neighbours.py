@@ -85,7 +85,7 @@ def read_matched(volume: Any, listed: pd.DataFrame) -> tuple[NDArray[np.float32]
     position : (n, context) int64
         Where the neighbours of each image are in `images`.
     """
-    near = np.stack(listed["neighbours"].to_numpy())
+    near = np.stack(listed["neighbours"].tolist())
     wanted, position = with_neighbours(listed["image"].to_numpy(), near)
     # Neighbours are of the same volume, so all rows that list an image have the same factors.
     factors = np.zeros((len(wanted), 2), np.float32)

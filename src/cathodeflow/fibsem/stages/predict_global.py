@@ -75,9 +75,10 @@ def predict_global(
     volume, device = read_volume(images), resolve_device(options.device or "auto")
     # As in the prediction of each volume as a whole.
     gain, offset = np.ones(len(listed)), np.zeros(len(listed))
-    for _, own in listed.groupby("volume").indices.items():
+    for member in listed["volume"].unique():
+        own = np.flatnonzero(listed["volume"] == member)
         matching = matching_of(
-            lambda number: volume[number].compute(), own[first[own]], networks["network"], metadata, how="auto",
+            lambda number: volume[number].compute(), own[first[own]].tolist(), networks["network"], metadata, how="auto",
             dtype=volume.dtype,
         )  # fmt: skip
         gain[own], offset[own] = matching[:2]
