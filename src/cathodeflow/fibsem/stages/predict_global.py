@@ -78,9 +78,13 @@ def predict_global(
     for member in listed["volume"].unique():
         own = np.flatnonzero(listed["volume"] == member)
         matching = matching_of(
-            lambda number: volume[number].compute(), own[first[own]].tolist(), networks["network"], metadata, how="auto",
+            lambda number: volume[number].compute(),
+            own[first[own]].tolist(),
+            networks["network"],
+            metadata,
+            how="auto",
             dtype=volume.dtype,
-        )  # fmt: skip
+        )
         gain[own], offset[own] = matching[:2]
 
     def logits_of(name: str, image: int) -> torch.Tensor:
