@@ -104,7 +104,8 @@ def train_network(
                 on_epoch(record)
         return TrainedNetwork(forest, TrainingResult(history, len(history), history[-1]))
     model = initialised(lambda: build_network(options, n_classes=n_classes), options.seed or 0)
-    model = model.to(memory_format=torch.channels_last)
+    if all(parameter.ndim < 5 for parameter in model.parameters()):
+        model = model.to(memory_format=torch.channels_last)
     mean, deviation = _moments(train)
     model.set_normalization(mean, deviation)
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)

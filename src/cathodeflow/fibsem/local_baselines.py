@@ -29,8 +29,7 @@ class WindowResNet(LocalNetwork):
 
     def __init__(self, n_classes: int, *, name: str, context: int, side: int, inputs: Inputs) -> None:
         super().__init__(
-            {"n_classes": n_classes, "name": name, "context": context, "side": side, "inputs": inputs,
-             "padding": "zeros"},
+            {"n_classes": n_classes, "name": name, "context": context, "side": side, "inputs": inputs},
             window=side,
         )  # fmt: skip
         # Takes a second to import.
@@ -62,8 +61,7 @@ class LocalUNet(LocalNetwork):
 
     def __init__(self, n_classes: int, *, context: int, side: int, inputs: Inputs, widths: Sequence[int]) -> None:
         super().__init__(
-            {"n_classes": n_classes, "context": context, "side": side, "inputs": inputs, "padding": "zeros",
-             "widths": list(widths)},
+            {"n_classes": n_classes, "context": context, "side": side, "inputs": inputs, "widths": list(widths)},
             window=side,
         )  # fmt: skip
         self.stride = 2 ** (len(widths) - 1)

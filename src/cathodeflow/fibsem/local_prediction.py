@@ -16,7 +16,7 @@ def predict_pixels(model: LocalNetwork, padded: Padded, pixels: Tensor, *, preci
     if isinstance(model, LocalUNet):
         return predict_unet(model, padded, pixels, precision=precision)
     # Features that do not depend on the window are computed for a whole slice at once.
-    predict = predict_dense if model.architecture["padding"] == "image" else predict_local
+    predict = predict_dense if model.architecture.get("padding") == "image" else predict_local
     return predict(model, padded, pixels, precision=precision)
 
 

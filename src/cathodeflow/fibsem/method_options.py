@@ -1,6 +1,7 @@
 """Options of methods other than the U-Net."""
 
 from cathodeflow.options import Options, option
+from cathodeflow.training.base_options import Device
 
 
 class Forest(Options):
@@ -16,3 +17,11 @@ class Forest(Options):
     )
     max_depth: int = option(18, "Maximum number of splits from the root of a tree to a leaf.", ge=1, le=100)
     min_leaf: int = option(4, "Minimum number of training pixels per leaf; larger values make smaller files.", ge=1)
+
+
+class Tables(Options):
+    """Figures of merit and models of all runs -> tables of the MatPhase paper."""
+
+    inference_slices: int = option(2, "Test slices on which the inference time of each method is measured.", ge=1)
+    threads: int = option(1, "CPU threads for the inference time.", ge=1)
+    device: Device | None = option(None, "Compute device. Default: the device of the workflow.")

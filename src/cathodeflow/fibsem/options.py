@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.fibsem.appearance_options import ImageChanges, MatchIntensity, WindowChanges
-from cathodeflow.fibsem.method_options import Forest
+from cathodeflow.fibsem.method_options import Forest, Tables
 from cathodeflow.fibsem.reading import Labelling, Reading
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.io.sources import is_remote
@@ -449,6 +449,9 @@ class Section(TechniqueSection):
         "Methods with a local model: name, and the global network of each; or its `network` with the options that "
         "differ from `train_idk` and `train_local`. Default: matphase and matphase_context.",
     )
+    paper_tables: tuple[Literal[1, 2, 3, 5], ...] = option(
+        (), "Tables of the MatPhase paper to write, see config/fibsem-tables.yaml: 1, 2, 3, 5. Default: none."
+    )
     simulate: Simulate = option(Simulate(), "Simulated slices.")
     volume: Volume = option(Volume(), "Volume.")
     augment: Augment = option(Augment(), "Images and split.")
@@ -458,6 +461,7 @@ class Section(TechniqueSection):
     train_local: TrainLocal = option(TrainLocal(), "Local network.")
     test: Test = option(Test(), "Test.")
     metrics: Metrics = option(Metrics(), "Figures of merit.")
+    tables: Tables = option(Tables(), "Tables of the MatPhase paper.")
     predict: Predict = option(Predict(), "Segmentation of new slices.")
     figures: Figures = option(Figures(), "Figures.")
 
