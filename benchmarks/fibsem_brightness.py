@@ -45,15 +45,17 @@ def changes() -> dict[str, Callable[[Image], Image]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=NETWORKS, default="unet")
+    parser.add_argument("--brightness", type=float, default=fibsem.TrainGlobal().augment.brightness)
+    parser.add_argument("--contrast", type=float, default=fibsem.TrainGlobal().augment.contrast)
     parser.add_argument("--folder", type=Path, help="Folder that is kept: finished trainings are read from it.")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = arguments.folder or Path(made)
         folder.mkdir(parents=True, exist_ok=True)
-        measure(folder, arguments.network)
+        measure(folder, arguments.network, {"brightness": arguments.brightness, "contrast": arguments.contrast})
 
 
-def measure(folder: Path, network: str) -> None:
+def measure(folder: Path, network: str, varied: dict[str, float]) -> None:
     section = yaml.safe_load((ROOT / "config/fibsem.yaml").read_text())["fibsem"]
     simulated = fibsem.Simulate(**section["simulate"], seed=20)
     stores = {name: folder / f"{name}.zarr" for name in ("slices", "labels", "images", "image_labels")}
@@ -67,7 +69,7 @@ def measure(folder: Path, network: str) -> None:
         )  # fmt: skip
         dense = simulated.model_copy(update={"fractions": DENSE, "n_slices": 24, "seed": 21})
         fibsem.simulate(folder / "dense", options=dense)
-    for name, changed in (("before", PLAIN), ("now", {})):
+    for name, changed in (("before", PLAIN), ("now", varied)):
         train(folder / name, stores, network, section["train_global"] | {"augment": changed})
     pairs = read_table(folder / "pairs.parquet", ["slice", "role_grouped"])
     tested = pairs["slice"][pairs["role_grouped"] == "test"].to_numpy()

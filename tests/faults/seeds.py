@@ -275,7 +275,17 @@ def _reconstruction(path: Path) -> None:
 
 def _seeds() -> list[Seed]:
     small = BraggNN(7, (4,), generator=torch.Generator().manual_seed(0)).state_dict()
-    unet = {"unet": UNet(2, context=1, widths=(2, 3), dropout=0.0, dropout_where="blocks", dropout_kind="element")}
+    unet = {
+        "unet": UNet(
+            2,
+            context=1,
+            widths=(2, 3),
+            dropout=0.0,
+            dropout_where="blocks",
+            dropout_kind="element",
+            normalization="batch",
+        )
+    }
     phases = make_network(Train(architecture="candidates", widths=(4, 8), candidates=2))
     found = [
         Seed("zlib.tif", lambda p: tifffile.imwrite(p, STACK, photometric="minisblack", compression="zlib"), frames),

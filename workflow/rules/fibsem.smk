@@ -265,7 +265,12 @@ rule fibsem_train_idk:
         **resources("fibsem.train_idk", mem_mb=8000, runtime=240),
         gpu=gpus("fibsem.train_idk"),
     params:
-        **fibsem_method_params("train_idk"),
+        network=lambda wildcards: FIBSEM.methods[wildcards.method].network,
+        options=not_compared(lambda wildcards: to_flags(fibsem_method_options(wildcards.method, "train_idk"))),
+        compared=lambda wildcards: compared(
+            fibsem_method_options(wildcards.method, "train_idk"), f"fibsem.train_idk {wildcards.method}"
+        ),
+        code=code("fibsem.train_idk"),
     message:
         "Training the IDK classifier of {params.network} on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
@@ -300,7 +305,12 @@ rule fibsem_train_local:
         **resources("fibsem.train_local", mem_mb=8000, runtime=480),
         gpu=gpus("fibsem.train_local"),
     params:
-        **fibsem_method_params("train_local"),
+        network=lambda wildcards: FIBSEM.methods[wildcards.method].network,
+        options=not_compared(lambda wildcards: to_flags(fibsem_method_options(wildcards.method, "train_local"))),
+        compared=lambda wildcards: compared(
+            fibsem_method_options(wildcards.method, "train_local"), f"fibsem.train_local {wildcards.method}"
+        ),
+        code=code("fibsem.train_local"),
     message:
         "Training LCGAR for {wildcards.method} on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:

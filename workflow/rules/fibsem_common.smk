@@ -74,18 +74,9 @@ def fibsem_network(wildcards):
     return f"{RUN}/{FIBSEM.methods[wildcards.method].network}".format(**wildcards)
 
 
-def fibsem_method_params(part):
-    """Parameters of a rule that trains a part (`train_idk`, `train_local`) of a method with a local model."""
-
-    def options(wildcards):
-        return settings.complete(CONFIG, getattr(FIBSEM.methods[wildcards.method], part))
-
-    return dict(
-        network=lambda wildcards: FIBSEM.methods[wildcards.method].network,
-        options=not_compared(lambda wildcards: to_flags(options(wildcards))),
-        compared=lambda wildcards: compared(options(wildcards), f"fibsem.{part} {wildcards.method}"),
-        code=code(f"fibsem.{part}"),
-    )
+def fibsem_method_options(method, part):
+    """Options of a part (`train_idk`, `train_local`) of a method, with the workflow's seed and device."""
+    return settings.complete(CONFIG, getattr(FIBSEM.methods[method], part))
 
 
 def fibsem_model():

@@ -12,12 +12,12 @@ class WindowChanges(Options):
 
     flip: bool = option(True, "Augment with random reflections along rows and columns.")
     brightness: float = option(
-        0.2,
+        0.1,
         "Augment with random changes of the brightness up to this many standard deviations of the intensity.",
         ge=0,
         le=5,
     )
-    contrast: float = option(0.15, "Augment with random changes of the contrast by up to this fraction.", ge=0, lt=1)
+    contrast: float = option(0.05, "Augment with random changes of the contrast by up to this fraction.", ge=0, lt=1)
 
 
 class ImageChanges(WindowChanges):

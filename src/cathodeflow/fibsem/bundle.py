@@ -68,6 +68,8 @@ def _build(kind: str, architecture: Mapping[str, Any]) -> nn.Module:
     given = dict(architecture)
     if "edges" in given:  # in files of earlier versions
         given["padding"] = {"zero": "zeros", "seen": "image"}[given.pop("edges")]
+    if kind == "UNet":
+        given.setdefault("normalization", "batch")
     return _kinds()[kind](**given)
 
 

@@ -120,7 +120,7 @@ def train_network(
         validation = validation._replace(slices=on_device[2], labels=on_device[3])
 
     def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
-        for rows in torch.randperm(len(train.neighbours), generator=epoch.random).split(options.batch_size):
+        for rows in _batches(torch.randperm(len(train.neighbours), generator=epoch.random), options):
             x, y = _augmented(*_sample(train, rows), options, epoch.random)
             yield changed_grey(x, options.augment, deviation, epoch.random), y
 
@@ -217,6 +217,15 @@ def _middle(neighbours: Tensor) -> Tensor:
 def _sample(part: LabelledSlices, rows: Tensor) -> tuple[Tensor, Tensor]:
     chosen = part.neighbours[rows]
     return part.slices[chosen].float(), part.labels[_middle(chosen)]
+
+
+def _batches(order: Tensor, options: TrainGlobal) -> list[Tensor]:
+    """Divide samples into batches."""
+    parts = list(order.split(options.batch_size))
+    # Some architectures of segmentation-models-pytorch normalise means over whole images, and need two.
+    if options.architecture.startswith("smp.") and len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
 
 
 def _one_by_one(part: LabelledSlices) -> Iterator[tuple[Tensor, Tensor]]:

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.fibsem.appearance_options import ImageChanges, MatchIntensity, WindowChanges
@@ -564,7 +564,17 @@ def _method(given: Any, section: dict[str, Any]) -> Any:
     given = {"network": given} if isinstance(given, str) else given
     if not isinstance(given, dict):
         return given
-    return {**given, **{part: _merged(section.get(part), given.get(part)) for part in ("train_idk", "train_local")}}
+    parts: dict[str, type[Options]] = {"train_idk": TrainIdk, "train_local": TrainLocal}
+    return {**given, **{name: _merged(_usable(cls, section.get(name)), given.get(name)) for name, cls in parts.items()}}
+
+
+def _usable(cls: type[Options], section: Any) -> Any:
+    """Return a section if it has no mistake: a mistake is reported once, not for every method."""
+    try:
+        cls.model_validate(as_tuples(section or {}))
+    except ValidationError:
+        return {}
+    return section
 
 
 def _merged(base: Any, changed: Any) -> Any:

@@ -76,7 +76,7 @@ class UNet(GlobalNetwork):
         dropout: float,
         dropout_where: DropoutWhere,
         dropout_kind: DropoutKind,
-        normalization: Normalization = "batch",
+        normalization: Normalization,
     ) -> None:
         super().__init__(
             {"n_classes": n_classes, "context": context, "widths": list(widths), "dropout": dropout,

@@ -16,7 +16,7 @@ from cathodeflow.fibsem.paper_tables import CAPTIONS, TABLES, as_markdown, missi
 from cathodeflow.fibsem.table_plots import table_figure
 from cathodeflow.io.figures import save_figure
 from cathodeflow.io.tables import read_csv, read_json, read_table, write_csv
-from cathodeflow.io.text import write_text
+from cathodeflow.io.text import write_text as write_markdown
 from cathodeflow.io.volumes import read_volume
 from cathodeflow.stage import InputFile, InputFolder, InputStore, Metrics, OutputFolder, stage
 
@@ -76,7 +76,7 @@ def tables(
         missing = missing_rows(number, list(metrics["model"]))
         path = Path(out, f"table_{number}")
         write_csv(f"{path}.csv", table)
-        write_text(f"{path}.md", as_markdown(number, table, missing, notes))
+        write_markdown(f"{path}.md", as_markdown(number, table, missing, notes))
         save_figure(f"{path}.png", table_figure(table, f"Table {number}. {CAPTIONS[number]}"))
         if missing:
             absent[f"not_run_{number}"] = ", ".join(missing)
