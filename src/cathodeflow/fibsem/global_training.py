@@ -15,6 +15,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.architectures import build_network
 from cathodeflow.fibsem.forest import fit_forest
 from cathodeflow.fibsem.global_network import GlobalNetwork
+from cathodeflow.fibsem.grey_augmentation import changed_grey
 from cathodeflow.fibsem.initial_weights import initialised
 from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.mc_dropout import VIEWS
@@ -105,7 +106,8 @@ def train_network(
     model = initialised(lambda: build_network(options, n_classes=n_classes), options.seed or 0)
     if all(parameter.ndim < 5 for parameter in model.parameters()):
         model = model.to(memory_format=torch.channels_last)
-    model.set_normalization(*_moments(train))
+    mean, deviation = _moments(train)
+    model.set_normalization(mean, deviation)
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)
     parts = [part.digest if isinstance(part, StoredSlices) else part for part in (*train, *validation)]
     key = training_key(weight, *parts)
@@ -119,7 +121,8 @@ def train_network(
 
     def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in _batches(torch.randperm(len(train.neighbours), generator=epoch.random), options):
-            yield _augmented(*_sample(train, rows), options, epoch.random)
+            x, y = _augmented(*_sample(train, rows), options, epoch.random)
+            yield changed_grey(x, options.augment, deviation, epoch.random), y
 
     def validation_batches() -> Iterator[tuple[Tensor, Tensor]]:
         return (

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from cathodeflow.checkpoints import training_key
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.curriculum import pool_size
+from cathodeflow.fibsem.grey_augmentation import changed_grey
 from cathodeflow.fibsem.initial_weights import initialised
 from cathodeflow.fibsem.local import LCGAR, WIDTHS, LocalNetwork, require_windows, window_side
 from cathodeflow.fibsem.local_baselines import (
@@ -106,7 +107,7 @@ def fit_local(
         for part in (train, validation)
         for pixels, labels in [held([part.pixels, part.labels], padded.image.device)]
     )
-    count = len(order)
+    count, deviation = len(order), float(padded.image.std())
 
     def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         random = epoch.random
@@ -122,6 +123,8 @@ def fit_local(
                 windows, logits = gather(train.padded, train.pixels[rows])
                 if options.augment.flip:
                     windows = windows.flip(VIEWS[int(torch.randint(len(VIEWS), (), generator=random))])
+                grey = changed_grey(windows[:, :context], options.augment, deviation, random)
+                windows[:, :context] = grey
                 yield windows, logits, train.labels[rows].long()
 
     def validation_batches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:

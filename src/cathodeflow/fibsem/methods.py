@@ -111,13 +111,10 @@ def apply_method(
         idk_probability(networks[f"{method.name}-idk"], logits.float(), uncertainty)
         >= metadata["threshold"][method.name]
     )
-    local, further = networks[f"{method.name}-local"], len(images) - len(logits)
-    # Only the intensity of the further neighbours is used.
+    local = networks[f"{method.name}-local"]
     padded = pad_slices(
-        images, torch.cat([logits.float(), logits.new_zeros((further, *logits.shape[1:])).float()]),
-        torch.cat([idk, idk.new_zeros((further, *idk.shape[1:]))]), side=local.window,
-        low=float(local.grey_low), high=float(local.grey_high),
-        near=torch.cat([near, near.new_zeros((further, near.shape[1]))]), device=device,
+        images, logits.float(), idk, side=local.window, low=float(local.grey_low), high=float(local.grey_high),
+        near=near, device=device,
     )  # fmt: skip
     # What enters the local model has the IDK pixels in any case.
     decided = torch.ones_like(idk) if method.decides == "all" else idk

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.fibsem.appearance_options import ImageChanges, MatchIntensity, WindowChanges
 from cathodeflow.fibsem.method_options import Forest, Tables
 from cathodeflow.fibsem.properties_options import Properties
 from cathodeflow.fibsem.reading import Labelling, Reading
@@ -22,6 +23,7 @@ POOLED = "pooled"
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {"dropout": 0.0, "class_weights": "none"},
     "ugsm": {},
+    "forest": {"architecture": "forest", "dropout": 0.0, "class_weights": "none"},
     "context": {"context": 3, "dropout": 0.2, "dropout_where": "deep", "class_weights": "none", "tta": True},
 }
 #: Patterns of the names of global networks, by family; `architectures.FAMILIES` has their classes.
@@ -33,8 +35,10 @@ ARCHITECTURES = {
     "forest": r"forest",
     "smp": r"smp\.\w+/[\w.-]+",
 }
-#: File names in the folder of a run that no network or method may have.
-TAKEN = ("model", "test", "figures", "slices")
+#: Method of the highest mIoU on the validation set.
+AUTO = "auto"
+#: File names in the folder of a run that no network or method may have, and that method.
+TAKEN = (AUTO, "model", "test", "figures", "slices")
 #: Methods with a local model, and the global network that each is built on.
 METHODS = {"matphase": "ugsm", "matphase_context": "context"}
 
@@ -166,12 +170,6 @@ class Augment(Options):
     seed: int | None = option(None, "Random seed of the split `paper`. Default: the workflow seed.", ge=0)
 
 
-class Flips(Options):
-    """Random changes of the training images."""
-
-    flip: bool = option(True, "Augment with random reflections along rows and columns.")
-
-
 class TrainGlobal(TrainingOptions):
     """Images -> a network that segments whole slices (UGSM).
 
@@ -187,6 +185,11 @@ class TrainGlobal(TrainingOptions):
         "on Gaussian derivatives; or `smp.<architecture>/<encoder>` of segmentation-models-pytorch, such as "
         "`smp.fpn/resnet18` or, with an encoder of timm, `smp.unet/tu-convnext_tiny` (needs the extra "
         "`fibsem-architectures`).",
+    )
+    weights: Literal["none", "imagenet"] = option(
+        "none",
+        "Initial weights: `none` for random ones, or `imagenet` for pretrained weights of the encoder, from an "
+        "installed package (`smp.unet/tu-tf_efficientnet_lite0`; needs the extra `sem-weights`).",
     )
     context: Literal[1, 3, 5] = option(
         1, "Neighbouring slices, including the slice itself, that enter the network as channels."
@@ -223,7 +226,7 @@ class TrainGlobal(TrainingOptions):
     )
     learning_rate: float = option(2e-3, "Peak learning rate.", gt=0)
     warm_up: int = option(1, "Warm-up: epochs in which the learning rate rises linearly to its peak.", ge=0)
-    augment: Flips = option(Flips(), "Augmentation.")
+    augment: ImageChanges = option(ImageChanges(), "Augmentation.")
     folds: int | None = option(
         2,
         "Number of cross-validation folds; the IDK classifier is trained on out-of-fold predictions. `none`: on "
@@ -341,7 +344,7 @@ class TrainLocal(TrainingOptions):
         "none", "Class weights of the loss; `balanced` gives all classes the same total weight."
     )
     curriculum: Curriculum = option(Curriculum(), "Curriculum.")
-    augment: Flips = option(Flips(), "Augmentation.")
+    augment: WindowChanges = option(WindowChanges(), "Augmentation.")
     calibrate: bool = option(
         True,
         "Calibrate the logits on the validation set with one scale and an offset per class; not part of the published "
@@ -398,11 +401,12 @@ class Predict(Reading):
     renamed: ClassVar[dict[str, str]] = {"grey": "match_intensity"}
 
     model: InputFile | None = option(None, "Model file. Default: the first model that the workflow trains.")
-    method: str | None = option(None, "Method. Default: the method with the highest mIoU on the validation set.")
-    match_intensity: Literal["auto", "never", "always"] = option(
+    method: str = option("auto", "Method by name, or `auto`: the method with the highest mIoU on the validation set.")
+    match_intensity: MatchIntensity = option(
         "auto",
-        "Scale the intensities to the mean and standard deviation of the training slices; `auto`: only where the data "
-        "type differs from that of the training slices. Not used after training with `augment.normalize_slices`.",
+        "Bring the intensities to those of the training slices by a gain and an offset, which are estimated from the "
+        "histograms of the phases; `auto`: only where they differ noticeably. Not used after training with "
+        "`augment.normalize_slices`.",
     )
     tile: int = option(512, _TILE, unit="px", ge=32)
     overlap: int = option(64, _OVERLAP, unit="px", ge=0)
@@ -437,7 +441,9 @@ class Section(TechniqueSection):
         "volume for itself.",
     )
     networks: dict[str, TrainGlobal] = option(
-        {}, "Global networks by name, with the options that differ from `train_global`. Default: unet, ugsm, context."
+        {},
+        "Global networks by name, with the options that differ from `train_global`. Default: unet, ugsm, forest, "
+        "context.",
     )
     methods: dict[str, LocalMethod] = option(
         {},
@@ -508,8 +514,8 @@ class Section(TechniqueSection):
         for key, named in (("networks", [*TAKEN, *self.methods]), ("methods", TAKEN)):
             for name in sorted(set(getattr(self, key)) & set(named)):
                 errors.append(InputError(f"fibsem.{key}", f"the name {name}", "another name; this one is taken"))
-        if self.predict.method is not None and self.predict.model is None:
-            offered = [*self.networks, *(f"{name}_prior" for name in self.networks),
+        if self.predict.model is None:
+            offered = [AUTO, *self.networks, *(f"{name}_prior" for name in self.networks),
                        *(f"{method.network}_mlp" for method in self.methods.values()), *self.methods]  # fmt: skip
             if self.predict.method not in offered:
                 errors.append(InputError("fibsem.predict.method", self.predict.method, "one of " + ", ".join(offered)))

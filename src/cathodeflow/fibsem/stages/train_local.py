@@ -14,7 +14,7 @@ from cathodeflow.fibsem.idk import idk_probability
 from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.local_prediction import predict_pixels
 from cathodeflow.fibsem.local_training import LocalPixels, fit_local, window_side_of
-from cathodeflow.fibsem.neighbours import neighbours_of
+from cathodeflow.fibsem.neighbours import read_matched
 from cathodeflow.fibsem.options import TrainLocal
 from cathodeflow.fibsem.phases import entropy
 from cathodeflow.fibsem.split import TRAIN, VALIDATION
@@ -78,23 +78,21 @@ def train_local(
         There are no IDK pixels to train or validate on.
     """
     torch.set_num_threads(options.threads)
-    global_networks, metadata = load_bundle(network)
+    _, metadata = load_bundle(network)
     classifiers, idk_metadata = load_bundle(idk)
-    listed = read_table(table, ["slice", "copy", "image", "role"])
+    listed = read_table(table, ["image", "role", "neighbours", "gain", "offset"])
     rows = np.flatnonzero(listed["role"].isin([TRAIN, VALIDATION]))
     used = listed.iloc[rows]
-    volume = read_volume(images)[used["image"].to_numpy()].compute()
+    volume, position = read_matched(read_volume(images), used)
     classes = read_volume(labels)[used["image"].to_numpy()].compute()
     found = torch.from_numpy(read_volume(logits)[rows].compute().astype(np.float32))
     uncertainty = entropy(found)
     unknown = idk_probability(classifiers["idk"], found, uncertainty) >= idk_metadata["threshold"]
     training = (used["role"] == TRAIN).to_numpy(copy=True)
-    low, high = (float(value) for value in np.quantile(volume[training], (0.001, 0.999)))
-    context = global_networks["network"].architecture["context"]
-    near = neighbours_of(used["slice"].to_numpy(), used["copy"].to_numpy(), context)
+    low, high = (float(value) for value in np.quantile(volume[: len(used)][training], (0.001, 0.999)))
     padded = pad_slices(
-        torch.from_numpy(volume.astype(np.float32)), found, unknown, side=window_side_of(options),
-        low=low, high=high, device=resolve_device(options.device or "auto"), near=torch.from_numpy(near),
+        torch.from_numpy(volume), found, unknown, side=window_side_of(options), low=low, high=high,
+        device=resolve_device(options.device or "auto"), near=position,
     )  # fmt: skip
 
     def pixels(chosen: Tensor) -> LocalPixels:
