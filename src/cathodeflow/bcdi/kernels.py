@@ -1,6 +1,6 @@
 """Compiled passes of the phasing loop for CPUs: each reads and writes every number once, in blocks that fit a cache.
 
-Complex numbers are given as pairs of float32 where the arithmetic is vectorised, as complex64 where they are only moved.
+Complex numbers are pairs of float32 where the arithmetic is vectorised, and complex64 where they are only moved.
 """
 
 import numpy as np

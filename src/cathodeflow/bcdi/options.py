@@ -16,7 +16,7 @@ from cathodeflow.training.base_options import Device, TrainingOptions
 Architecture = Literal["autophasenn", "candidates", "unrolled"]
 Precision = Literal["auto", "bf16-mixed", "32-true"]
 Habit = Literal["polyhedron", "truncated_octahedron", "winterbottom"]
-Kind = Literal["smooth", "surface", "twin", "fault", "edge", "screw"]
+Kind = Literal["smooth", "surface", "twin", "fault", "edge", "screw", "domains"]
 Regime = Literal["weak", "medium", "strong", "extreme"]
 Loss = Literal["l1", "pearson", "poisson", "mix"]
 #: Folder of the network in results/bcdi, so no scan may have this name.
@@ -49,7 +49,8 @@ class Simulate(Options):
     )
     kinds: tuple[Kind, ...] = option(
         ("smooth", "surface", "twin", "fault", "edge", "screw"),
-        "Kinds of displacement field; edge and screw dislocations occur only in the regime `extreme`.",
+        "Kinds of displacement field; edge and screw dislocations occur only in the regime `extreme`. Also `domains`: "
+        "blocks of constant phase.",
         min_length=1,
     )
     regimes: tuple[Regime, ...] = option(
