@@ -13,6 +13,7 @@ from cathodeflow.bcdi.ambiguities import align
 from cathodeflow.bcdi.coherence import detected_amplitude
 from cathodeflow.bcdi.figures_of_merit import chi_square, log_likelihood, support_of
 from cathodeflow.bcdi.noise import counting_noise
+from cathodeflow.bcdi.operators import fourier, inverse_fourier
 
 #: Isosurface level of the supports that are described, as a fraction of the maximum amplitude.
 LEVEL = 0.3
@@ -22,14 +23,15 @@ SAME = 0.95
 FEATURES = (
     "error_over_noise",
     "log_chi_square",
-    "free_deviance",
+    "free_excess",
     "unevenness",
     "surface",
     "largest_part",
     "median_agreement",
     "highest_agreement",
     "same_fraction",
-    "error_rank",
+    "error_excess",
+    "twin_likeness",
     "counting_noise",
 )
 
@@ -79,31 +81,30 @@ def evidence(
     -------
     DataFrame
         One row per start, with the columns `FEATURES`: logarithm of the error over the counting noise (0 if the
-        amplitudes are not roots of counts); logarithm of chi-square; root of the deviance of the free pixels [nat per
-        pixel] (that of all pixels, if none was excluded); the three of `Outline`; median and highest correlation with
-        the other starts (0 for a single start), fraction of the other starts with a correlation above `SAME`; rank of
-        the error, 0 (lowest) to 1; and the counting noise.
+        amplitudes are not roots of counts); logarithm of chi-square; free log-likelihood of the best start minus that
+        of this one [nat per pixel] (of all pixels, if none was excluded); the three of `Outline`; median and highest
+        correlation with the other starts (0 for a single start), fraction of the other starts with a correlation above
+        `SAME`; logarithm of the error over the lowest error; correlation with its own twin, which is high in a mixture
+        of both, and in a symmetric object; and the counting noise.
     """
     noise = counting_noise(amplitude, valid=mask)
     calculated = detected_amplitude(objects, coherence)
     fit = log_likelihood(calculated, amplitude, valid=mask)
-    perfect = log_likelihood(amplitude, amplitude, valid=mask)
     judged = torch.where(free_log_likelihood.isnan(), fit, free_log_likelihood)
     others = agreement(objects)
-    count = len(objects)
-    ranks = errors.argsort().argsort().float() / max(count - 1, 1)
     relative = (errors / noise).log() if noise else torch.zeros_like(errors)
     outlines = pd.DataFrame([outline(one)._asdict() for one in objects])
     table = pd.DataFrame(
         {
             "error_over_noise": relative.numpy(),
             "log_chi_square": chi_square(calculated, amplitude, valid=mask).clamp_min(1e-6).log().numpy(),
-            "free_deviance": (perfect - judged).clamp_min(0).sqrt().numpy(),
+            "free_excess": (judged.max() - judged).numpy(),
             **outlines,
             "median_agreement": [float(np.median(row)) if len(row) else 0.0 for row in others],
             "highest_agreement": [float(np.max(row)) if len(row) else 0.0 for row in others],
             "same_fraction": [float(np.mean(row > SAME)) if len(row) else 0.0 for row in others],
-            "error_rank": ranks.numpy(),
+            "error_excess": (errors / errors.min()).log().numpy(),
+            "twin_likeness": [twin_likeness(one) for one in objects],
             "counting_noise": noise,
         }
     )
@@ -117,6 +118,11 @@ def agreement(objects: Tensor) -> list[NDArray[np.float64]]:
     for index in range(count - 1):
         table[index, index + 1 :] = table[index + 1 :, index] = align(objects[index + 1 :], objects[index])[1].numpy()
     return [np.delete(row, index) for index, row in enumerate(table)]
+
+
+def twin_likeness(volume: Tensor) -> float:
+    """Correlation of an object (z, y, x) with its own twin, shift and phase resolved."""
+    return float(align(inverse_fourier(fourier(volume).conj())[None], volume, twin=False)[1][0])
 
 
 def outline(volume: Tensor) -> Outline:

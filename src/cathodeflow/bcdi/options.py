@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 
 from cathodeflow.bcdi.recipe import DEFAULT, parse
 from cathodeflow.bcdi.scans import Scan, require_readable, sheet_errors
+from cathodeflow.bcdi.trust_options import MoreStarts, Trust
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.options import Options, option
@@ -221,7 +222,7 @@ _LIKELIHOOD: Any = option(
 )
 
 
-class Phase(ShrinkWrap):
+class Phase(ShrinkWrap, MoreStarts):
     """Amplitudes -> objects, by iterative phase retrieval from several random starts."""
 
     renamed: ClassVar[dict[str, str]] = {"free_share": "free_fraction"}
@@ -505,6 +506,7 @@ class Reconstruct(Options):
     infer: Infer = option(Infer(), "Prediction of the network.")
     refine: Refine = option(Refine(), "Refinement of the prediction.")
     strain: Strain = option(Strain(), "Strain.")
+    trust: Trust = option(Trust(), "Probability that an object is right, and errors.")
     metrics: Metrics = option(Metrics(), "Figures of merit.")
     figures: Figures = option(Figures(), "Figures and the 3D page.")
 
@@ -525,6 +527,7 @@ class Section(TechniqueSection):
     infer: Infer = option(Infer(), "Prediction of the network.")
     refine: Refine = option(Refine(), "Refinement of the prediction.")
     strain: Strain = option(Strain(), "Displacement and strain.")
+    trust: Trust = option(Trust(), "How far the objects can be trusted.")
     metrics: Metrics = option(Metrics(), "Figures of merit.")
     figures: Figures = option(Figures(), "Figures and the 3D page.")
 

@@ -10,6 +10,7 @@ from cathodeflow.bcdi.stages.phase import phase
 from cathodeflow.bcdi.stages.prepare import prepare
 from cathodeflow.bcdi.stages.refine import refine
 from cathodeflow.bcdi.stages.strain import strain
+from cathodeflow.bcdi.stages.trust import trust
 from cathodeflow.config import complete, validate
 from cathodeflow.errors import InputError
 from cathodeflow.io.text import read_yaml
@@ -95,6 +96,10 @@ def reconstruct(
         options=options.strain,
         **record("strain"),
     )
+    phasing = folder / f"{'refine' if model else 'phase'}.json"
+    tables = {"out": folder / "trust.csv", "spread": folder / "spread.csv"}
+    errors = folder / "strain_errors.cxi"
+    trust(pattern, objects, phasing, cxi, **tables, errors=errors, options=options.trust, **record("trust"))
     merits = metrics(
         pattern,
         objects,
@@ -108,9 +113,11 @@ def reconstruct(
         out=folder,
         pattern=pattern,
         objects=objects,
-        phasing=folder / f"{'refine' if model else 'phase'}.json",
+        phasing=phasing,
         reconstruction=cxi,
         curves=curves,
+        trust=tables["out"],
+        strain_errors=errors,
         options=options.figures,
         **record("figures"),
     )
