@@ -22,19 +22,19 @@ from sklearn.preprocessing import StandardScaler
 
 from cathodeflow.bcdi.ambiguities import align, centred
 from cathodeflow.bcdi.comparison import against_truth
-from cathodeflow.bcdi.evidence import SAME, agreement, evidence
+from cathodeflow.bcdi.evidence import alike, evidence
 from cathodeflow.bcdi.fields import KINDS
 from cathodeflow.bcdi.figures_of_merit import support_of
 from cathodeflow.bcdi.modes import best_of
 from cathodeflow.bcdi.options import SUPPORT_THRESHOLD, Phase, Simulate
 from cathodeflow.bcdi.retrieval import retrieve
 from cathodeflow.bcdi.strain_fields import strain
-from cathodeflow.bcdi.trust import OF_SEVERAL, RIGHT, inputs, probability_right
+from cathodeflow.bcdi.trust import OF_SEVERAL, RIGHT, SINGLE, applied, inputs, probability_right
 from cathodeflow.bcdi.uncertainty import redrawn, strain_errors
 from cathodeflow.statistics import wilson
 
 # Inverse strength of the regularisation.
-STRENGTH = 1.0
+STRENGTH = 3.0
 
 
 def main() -> None:
@@ -98,7 +98,7 @@ def check(arguments: argparse.Namespace) -> None:
     keys = ["size", "seed", "crystal"]
     groups = [group for _, group in table.groupby(keys, sort=False)]
     table["several"] = np.concatenate([probability_right(group) for group in groups])
-    table["single"] = np.concatenate([probability_right(table.iloc[[row]]) for row in range(len(table))])
+    table["single"] = applied(SINGLE, table)
     ranked = table.loc[table.groupby(keys)["several"].idxmax()]
     first = table[table["start"] == 0]
     print(f"{len(groups)} crystals, {table.groupby(keys)['start'].size().iloc[0]} starts each")
@@ -168,7 +168,7 @@ def cover(arguments: argparse.Namespace) -> None:
         aligned, correlation = align(centred(truth)[None], best)
         if correlation[0] < RIGHT:
             continue
-        same = objects[1:][torch.as_tensor(agreement(objects)[0] > SAME)]
+        same = objects[alike(objects, found.errors[order, -1])[1:]]
         drawn = redrawn(objects[0], amplitude, found.coherence[0], options, mask=mask, count=arguments.redrawn, seed=1)
         support = support_of(best, threshold=0.2).numpy()
         q = rng.normal(size=3)

@@ -19,7 +19,9 @@ from cathodeflow.bcdi.operators import fourier, inverse_fourier
 LEVEL = 0.3
 #: Correlation above which two starts are counted as the same object.
 SAME = 0.95
-#: Columns of `evidence` that `trust.probability_right` reads.
+# Error relative to that of the first start up to which another one is as good.
+_WORSE = 1.03
+#: Columns of `evidence`.
 FEATURES = (
     "error_over_noise",
     "log_chi_square",
@@ -109,6 +111,15 @@ def evidence(
         }
     )
     return table[list(FEATURES)].astype(float)
+
+
+def alike(objects: Tensor, errors: Tensor) -> list[int]:
+    """Find the starts that are the first one within the noise: a correlation above `SAME`, and hardly a larger error.
+
+    A start of a larger error that stopped beside the first one does not say how accurate that is.
+    """
+    similar = np.concatenate([[True], agreement(objects)[0] > SAME])
+    return [int(index) for index in np.flatnonzero(similar & (errors <= _WORSE * errors[0]).numpy())]
 
 
 def agreement(objects: Tensor) -> list[NDArray[np.float64]]:

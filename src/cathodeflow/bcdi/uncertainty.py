@@ -27,10 +27,6 @@ from cathodeflow.checkpoints import generator
 RECIPE = "60*RAAR(beta=0.8)+20*ER"
 # Standard deviation of the Gaussian by which variances are averaged [voxel].
 _AVERAGED = 1.0
-#: Factor of the standard errors, and their minimum relative to the standard deviation of the strain: set on simulated
-#: crystals of 32^3 voxels of all regimes so that 68 % of the true strains are within one standard error
-#: (`benchmarks/bcdi_trust.py`). What both spreads leave out, such as partial coherence, is in these.
-SCALE, LEAST = 1.0, 0.0
 
 
 def redrawn(
@@ -106,5 +102,4 @@ def strain_errors(
         variance += np.mean(np.square(np.nan_to_num(moved)), axis=0)
     weight = gaussian_filter(known.astype(float), _AVERAGED)
     smoothed = gaussian_filter(np.where(known, variance, 0.0), _AVERAGED) / np.maximum(weight, 1e-6)
-    floor = (LEAST * float(np.nanstd(own))) ** 2
-    return np.where(known, SCALE * np.sqrt(smoothed + floor), np.nan).astype(np.float32)
+    return np.where(known, np.sqrt(smoothed), np.nan).astype(np.float32)

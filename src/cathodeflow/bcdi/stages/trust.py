@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from cathodeflow.bcdi.ambiguities import centred
-from cathodeflow.bcdi.evidence import SAME, agreement, evidence
+from cathodeflow.bcdi.evidence import alike, evidence
 from cathodeflow.bcdi.figures_of_merit import support_of
 from cathodeflow.bcdi.geometry import Geometry, frequency_scale, q_vector, real_basis, reciprocal_basis
 from cathodeflow.bcdi.options import Phase, ShrinkWrap, Strain
@@ -75,8 +75,7 @@ def trust(
     known.insert(0, "start", range(1, len(known) + 1))
     known.insert(1, "probability_right", probability)
     write_csv(out, known)
-    # Starts that found the same object as the best one; the others do not say how accurate it is.
-    same = [0, *(1 + np.flatnonzero(agreement(starts)[0] > SAME))]
+    same = alike(starts, torch.from_numpy(found.errors[:, -1]))
     geometry = Geometry(**made.geometry) if made.geometry else None
     settings = Strain(**made.process["options"])
     voxel = frequency_scale(geometry, amplitude.shape, found.binning)[0]
