@@ -1,6 +1,6 @@
 """What is known of a reconstruction without the truth: how it fits, agrees with other starts, and looks."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -155,11 +155,11 @@ def outline(volume: Tensor) -> Outline:
     )
 
 
-def _within(values: NDArray, inside: NDArray[np.bool_] | None = None) -> NDArray:
+def _within(values: NDArray[Any], inside: NDArray[np.bool_] | None = None) -> NDArray[Any]:
     """Roll values so that the support does not lie across the edges, if it does not fill an axis."""
     inside = values if inside is None else inside
     for axis in range(3):
-        profile = inside.any(tuple(other for other in range(3) if other != axis))
+        profile: NDArray[np.bool_] = np.any(inside, axis=tuple(other for other in range(3) if other != axis))
         if not profile.all():
             values = np.roll(values, -_gap_end(profile), axis)
     return values

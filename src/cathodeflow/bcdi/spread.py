@@ -66,7 +66,7 @@ def spread_of_starts(
     """
     aligned = centred(align(objects, objects[0])[0])
     measured = pd.DataFrame([_sizes(one, geometry, options, binning) for one in aligned])
-    rows = [_row(name, float(measured[name].iloc[0]), measured[name].to_numpy(float)) for name in measured]
+    rows = [_row(str(name), float(measured[name].iloc[0]), measured[name].to_numpy(float)) for name in measured]
     if len(objects) > 1:
         whole = float(prtf(objects, amplitude, voxel_nm=voxel_nm, valid=mask).value.mean())
         row = _row("mean_prtf", whole, np.full(len(objects), np.nan))

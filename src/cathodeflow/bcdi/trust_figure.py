@@ -62,7 +62,9 @@ def trust_figure(table: pd.DataFrame, reconstruction: Reconstruction) -> Figure:
     return figure
 
 
-def _slice(values: NDArray[np.floating], middle: NDArray[np.integer], box: tuple[slice, ...], axis: int) -> NDArray:
+def _slice(
+    values: NDArray[np.floating], middle: NDArray[np.integer], box: tuple[slice, ...], axis: int
+) -> NDArray[np.floating]:
     rest = [box[other] for other in range(3) if other != axis]
     # Flipped, so that the axes point up.
     return values.take(middle[axis], axis)[tuple(rest)][::-1]
