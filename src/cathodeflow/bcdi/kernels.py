@@ -18,7 +18,7 @@ UNMEASURED = np.float32(-1)
 _BLOCK = 4096
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def project(waves: Floats, amplitude: Floats, least: np.float32, poisson: bool) -> float:
     """Scale waves to the measured modulus in place; return the squared distance of their modulus before.
 
@@ -55,14 +55,14 @@ def project(waves: Floats, amplitude: Floats, least: np.float32, poisson: bool) 
     return total
 
 
-@njit(nogil=True, cache=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, fastmath=True)
 def mix(columns: Floats, back: Floats, keep: np.float32, share: np.float32) -> None:
     """Set columns to keep * columns + share * back, all (n,) float32."""
     for i in range(len(columns)):
         columns[i] = keep * columns[i] + share * back[i]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def add_planes(columns: Complexes, planes: Complexes, first: int) -> None:
     """Add planes (x, z of the box, y) to columns (x, y, z); the box begins at z index `first`."""
     for x in range(columns.shape[0]):
@@ -71,7 +71,7 @@ def add_planes(columns: Complexes, planes: Complexes, first: int) -> None:
                 columns[x, y, first + z] += planes[x, z, y]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def take_planes(columns: Complexes, planes: Complexes, first: int) -> None:
     """Copy the planes of the box out of columns; the arrays are as in `add_planes`."""
     for x in range(columns.shape[0]):
@@ -80,7 +80,7 @@ def take_planes(columns: Complexes, planes: Complexes, first: int) -> None:
                 planes[x, z, y] = columns[x, y, first + z]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def take_lines(planes: Complexes, lines: Complexes, first: int) -> None:
     """Copy lines (z, y of the box, x) out of planes (x, z, y); the box begins at y index `first`."""
     for z in range(lines.shape[0]):
@@ -89,7 +89,7 @@ def take_lines(planes: Complexes, lines: Complexes, first: int) -> None:
                 lines[z, y, x] = planes[x, z, first + y]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def put_lines(lines: Complexes, planes: Complexes, first: int) -> None:
     """Insert lines into planes; the arrays are as in `take_lines`."""
     for z in range(lines.shape[0]):
@@ -98,7 +98,7 @@ def put_lines(lines: Complexes, planes: Complexes, first: int) -> None:
                 planes[x, z, first + y] = lines[z, y, x]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def update(
     lines: Complexes, x: Complexes, allowed: NDArray[np.bool_], first_x: int, keep: np.float32, share: np.float32
 ) -> None:
