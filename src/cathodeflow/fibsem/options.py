@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.fibsem.properties_options import Properties
 from cathodeflow.fibsem.reading import Labelling, Reading
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.io.sources import is_remote
@@ -407,6 +408,7 @@ class Section(TechniqueSection):
     test: Test = option(Test(), "Test.")
     metrics: Metrics = option(Metrics(), "Figures of merit.")
     predict: Predict = option(Predict(), "Segmentation of new slices.")
+    properties: Properties = option(Properties(), "Properties of the segmented volumes.")
     figures: Figures = option(Figures(), "Figures.")
 
     sample_class: ClassVar[type[Sample]] = Slices

@@ -93,8 +93,8 @@ def trust(
         metrics["strain_error"] = float(np.median(values[inside]))
         fields.append(("standard error of the strain", "1", values))
     write_cxi(errors, made._replace(fields=fields))
-    for quantity in rows.itertuples():
-        metrics |= {quantity.quantity: quantity.value, f"{quantity.quantity}_spread": quantity.spread}
+    for name, value, deviation in zip(rows["quantity"], rows["value"], rows["spread"], strict=True):
+        metrics |= {str(name): value, f"{name}_spread": deviation}
     log.info("%s", ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
     if probability[0] < options.warn_below:
         log.warning(
