@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cathodeflow.bcdi.ambiguities import align, centred
 from cathodeflow.bcdi.figures_of_merit import support_of
-from cathodeflow.bcdi.geometry import Geometry
+from cathodeflow.bcdi.geometry import Geometry, ScanVectors
 from cathodeflow.bcdi.options import Strain
 from cathodeflow.bcdi.resolution import prtf
 from cathodeflow.bcdi.strain_fields import depth_statistics, particle, particle_metrics
@@ -32,7 +32,7 @@ def spread_of_starts(
     objects: Tensor,
     amplitude: Tensor,
     mask: Tensor,
-    geometry: Geometry | None,
+    geometry: Geometry | ScanVectors | None,
     options: Strain,
     *,
     binning: tuple[int, int, int],
@@ -82,7 +82,7 @@ def spread_of_starts(
 
 
 def _sizes(
-    volume: Tensor, geometry: Geometry | None, options: Strain, binning: tuple[int, int, int]
+    volume: Tensor, geometry: Geometry | ScanVectors | None, options: Strain, binning: tuple[int, int, int]
 ) -> dict[str, float]:
     support = support_of(volume, threshold=options.threshold)
     if geometry is None:

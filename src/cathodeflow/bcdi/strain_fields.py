@@ -110,7 +110,7 @@ def particle(
 def on_cubes(
     values: NDArray[np.floating[Any]],
     support: NDArray[np.bool_],
-    geometry: Geometry,
+    geometry: Geometry | ScanVectors,
     options: Strain,
     *,
     binning: tuple[int, int, int] = (1, 1, 1),

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from cathodeflow.bcdi.ambiguities import centred
 from cathodeflow.bcdi.evidence import alike, evidence
 from cathodeflow.bcdi.figures_of_merit import support_of
-from cathodeflow.bcdi.geometry import Geometry, frequency_scale, q_vector, real_basis, reciprocal_basis
+from cathodeflow.bcdi.geometry import (
+    Geometry,
+    ScanVectors,
+    frequency_scale,
+    q_vector,
+    real_basis,
+    reciprocal_basis,
+    restored,
+)
 from cathodeflow.bcdi.options import Phase, ShrinkWrap, Strain
 from cathodeflow.bcdi.spread import spread_of_starts
 from cathodeflow.bcdi.strain_fields import on_cubes
@@ -76,7 +84,7 @@ def trust(
     known.insert(1, "probability_right", probability)
     write_csv(out, known)
     same = alike(starts, torch.from_numpy(found.errors[:, -1]))
-    geometry = Geometry(**made.geometry) if made.geometry else None
+    geometry = restored(made.geometry) if made.geometry else None
     settings = Strain(**made.process["options"])
     voxel = frequency_scale(geometry, amplitude.shape, found.binning)[0]
     rows = spread_of_starts(starts[same], amplitude, mask, geometry, settings, binning=found.binning, voxel_nm=voxel)
@@ -120,7 +128,7 @@ def _errors(
     same: list[int],
     amplitude: NDArray[np.float32],
     mask: torch.Tensor,
-    geometry: Geometry,
+    geometry: Geometry | ScanVectors,
     settings: Strain,
     phasing: Phase,
     options: Trust,
