@@ -7,6 +7,7 @@ BCDI_FIGURES = {
     "particle.html": "surface in 3D",
     "diffraction.png": "diffraction",
     "resolution.png": "resolution",
+    "trust.png": "probability and errors",
 }
 
 # All files that are kept, so that deleted ones are made again.
@@ -348,6 +349,8 @@ rule bcdi_figures:
         phasing="results/bcdi/{particle}/{route}/{route}.json",
         cxi="results/bcdi/{particle}/{route}/reconstruction.cxi",
         curves="results/bcdi/{particle}/{route}/curves.csv",
+        trust="results/bcdi/{particle}/{route}/trust.csv",
+        strain_errors="results/bcdi/{particle}/{route}/strain_errors.cxi",
     output:
         record="results/bcdi/{particle}/{route}/figures.json",
         figures=[
@@ -377,6 +380,7 @@ rule bcdi_figures:
         command(
             "bcdi figures --pattern {input.prepared} --objects {input.objects} --phasing {input.phasing}"
             " --reconstruction {input.cxi} --curves {input.curves}"
+            " --trust {input.trust} --strain-errors {input.strain_errors}"
             " --out results/bcdi/{wildcards.particle}/{wildcards.route}",
             "{wildcards.particle}/{wildcards.route}",
         )

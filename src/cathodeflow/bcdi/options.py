@@ -12,6 +12,7 @@ from cathodeflow.bcdi.geometry_options import GeometryOptions
 from cathodeflow.bcdi.recipe import DEFAULT, parse
 from cathodeflow.bcdi.scans import Scan, require_readable, sheet_errors
 from cathodeflow.bcdi.series_options import ChargeSeries, Series, SeriesFigures
+from cathodeflow.bcdi.trust_options import MoreStarts, Trust
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.options import Options, option
@@ -22,7 +23,7 @@ from cathodeflow.training.base_options import Device, TrainingOptions
 Architecture = Literal["autophasenn", "candidates", "unrolled"]
 Precision = Literal["auto", "bf16-mixed", "32-true"]
 Habit = Literal["polyhedron", "truncated_octahedron", "winterbottom"]
-Kind = Literal["smooth", "surface", "twin", "fault", "edge", "screw"]
+Kind = Literal["smooth", "surface", "twin", "fault", "edge", "screw", "domains"]
 Regime = Literal["weak", "medium", "strong", "extreme"]
 Loss = Literal["l1", "pearson", "poisson", "mix"]
 #: Folder of the network in results/bcdi, so no scan may have this name.
@@ -55,7 +56,8 @@ class Simulate(Options):
     )
     kinds: tuple[Kind, ...] = option(
         ("smooth", "surface", "twin", "fault", "edge", "screw"),
-        "Kinds of displacement field; edge and screw dislocations occur only in the regime `extreme`.",
+        "Kinds of displacement field; edge and screw dislocations occur only in the regime `extreme`. Also `domains`: "
+        "blocks of constant phase.",
         min_length=1,
     )
     regimes: tuple[Regime, ...] = option(
@@ -232,7 +234,7 @@ _LIKELIHOOD: Any = option(
 )
 
 
-class Phase(ShrinkWrap):
+class Phase(ShrinkWrap, MoreStarts):
     """Amplitudes -> objects, by iterative phase retrieval from several random starts."""
 
     renamed: ClassVar[dict[str, str]] = {"free_share": "free_fraction"}
@@ -498,6 +500,7 @@ class Reconstruct(Options):
     infer: Infer = option(Infer(), "Prediction of the network.")
     refine: Refine = option(Refine(), "Refinement of the prediction.")
     strain: Strain = option(Strain(), "Strain.")
+    trust: Trust = option(Trust(), "Probability that an object is right, and errors.")
     metrics: Metrics = option(Metrics(), "Figures of merit.")
     figures: Figures = option(Figures(), "Figures and the 3D page.")
 
@@ -518,6 +521,7 @@ class Section(TechniqueSection):
     infer: Infer = option(Infer(), "Prediction of the network.")
     refine: Refine = option(Refine(), "Refinement of the prediction.")
     strain: Strain = option(Strain(), "Displacement and strain.")
+    trust: Trust = option(Trust(), "How far the objects can be trusted.")
     metrics: Metrics = option(Metrics(), "Figures of merit.")
     figures: Figures = option(Figures(), "Figures and the 3D page.")
     facets: Facets = option(Facets(), "Facets, line profiles, and resolution by direction.")

@@ -11,6 +11,7 @@ from cathodeflow.bcdi.stages.phase import phase
 from cathodeflow.bcdi.stages.prepare import prepare
 from cathodeflow.bcdi.stages.refine import refine
 from cathodeflow.bcdi.stages.strain import strain
+from cathodeflow.bcdi.stages.trust import trust
 from cathodeflow.config import complete, validate
 from cathodeflow.errors import InputError
 from cathodeflow.io.text import read_yaml
@@ -96,6 +97,19 @@ def reconstruct(
         options=options.strain,
         **record("strain"),
     )
+    phasing = folder / f"{'refine' if model else 'phase'}.json"
+    probabilities, errors = folder / "trust.csv", folder / "strain_errors.cxi"
+    trust(
+        pattern,
+        objects,
+        phasing,
+        cxi,
+        out=probabilities,
+        spread=folder / "spread.csv",
+        errors=errors,
+        options=options.trust,
+        **record("trust"),
+    )
     merits = metrics(
         pattern,
         objects,
@@ -109,9 +123,11 @@ def reconstruct(
         out=folder,
         pattern=pattern,
         objects=objects,
-        phasing=folder / f"{'refine' if model else 'phase'}.json",
+        phasing=phasing,
         reconstruction=cxi,
         curves=curves,
+        trust=probabilities,
+        strain_errors=errors,
         options=options.figures,
         **record("figures"),
     )
