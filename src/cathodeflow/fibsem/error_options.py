@@ -1,18 +1,55 @@
 """Options of the errors of properties: sampling, and segmentation calibrated on validation slices."""
 
+from typing import Literal
+
+from cathodeflow.fibsem.predict_options import DEVICE, THREADS, TILE, Predict
+from cathodeflow.fibsem.properties_options import Group
+from cathodeflow.fibsem.sampling_options import SamplingError
+from cathodeflow.file_arguments import InputFile
 from cathodeflow.options import Options, option
+from cathodeflow.training.base_options import Device
 
 
-class SamplingError(Options):
-    """Error of the properties of one volume as a sample of the electrode."""
+class Compared(Options):
+    """Properties whose segmentation error is measured."""
 
-    blocks: int = option(
-        2,
-        "Blocks along each axis whose spread gives the sampling error of surfaces, transport and sizes. Volume fractions "
-        "use the two-point correlation of the whole volume.",
-        ge=1,
-        le=8,
+    groups: tuple[Literal["fractions", "surfaces", "transport"], ...] = option(
+        ("fractions", "surfaces", "transport"), "Properties whose segmentation error is measured.", min_length=1
     )
-    min_block_px: int = option(
-        16, "Minimum side of a block. Axes that are too short for two blocks are not cut.", unit="px", ge=4
+    transport_phases: tuple[str, ...] | None = option(
+        None, "Phases whose transport is compared. Default: the first class, the pores."
     )
+    sampling: SamplingError = option(SamplingError(), "Blocks of the volume.")
+    threads: int = option(2, THREADS, ge=1)
+    device: Device | None = option(None, DEVICE)
+
+
+class CalibrateErrors(Compared):
+    """Validation slices and their segmentation -> bias and spread of the properties, by method."""
+
+    methods: tuple[str, ...] | None = option(
+        None,
+        "Methods to calibrate. Default: the best method on the validation set, and `unet`, `ugsm` and `matphase`.",
+    )
+    passes: int = option(
+        4, "Stochastic passes whose spread is compared with that on new slices; 0 leaves them out.", ge=0
+    )
+    tile: int = option(512, TILE, unit="px", ge=32)
+
+
+class CompareProperties(Compared):
+    """Segmentations of the test slices and their labels -> properties with error bars, by method."""
+
+
+class Measure(Predict):
+    """A trained model and slices without labels -> segmentation, and properties with error bars."""
+
+    calibration: InputFile | None = option(
+        None,
+        "JSON file of `calibrate-errors`. Default: the one beside the model; without any, intervals have the sampling "
+        "error only.",
+    )
+    groups: tuple[Group, ...] = option(
+        ("fractions", "surfaces", "connectivity", "transport", "particles"), "Properties to compute.", min_length=1
+    )
+    sampling: SamplingError = option(SamplingError(), "Sampling error.")

@@ -7,7 +7,9 @@ from scipy.special import expit, logit
 from scipy.stats import t
 
 #: Properties between 0 and 1, whose errors are symmetric as log-odds; those of all others as logarithms.
-FRACTIONS = ("volume_fraction", "porosity", "percolating_fraction", "connected_fraction", "effective_diffusivity")
+FRACTIONS = ("volume_fraction", "effective_diffusivity")
+#: Properties that are 1 in most volumes: neither scale makes their errors symmetric, so they have no interval.
+WITHOUT_SCALE = ("connected_fraction", "percolating_fraction")
 #: Levels of the intervals, and the names of their columns.
 LEVELS = {"68": 0.6827, "95": 0.95}
 #: Columns of an error.
@@ -38,7 +40,7 @@ class ScaledError(NamedTuple):
 
 
 def scaled(name: str, value: float) -> float:
-    """Value of a property on the scale of its errors; NaN where that is not finite.
+    """Return the value of a property on the scale of its errors; NaN where that is not finite.
 
     Examples
     --------
@@ -50,17 +52,17 @@ def scaled(name: str, value: float) -> float:
 
 
 def unscaled(name: str, value: float) -> float:
-    """Value of a property from that on the scale of its errors."""
+    """Return the value of a property from that on the scale of its errors."""
     return float(expit(value) if name in FRACTIONS else np.exp(value))
 
 
 def slope(name: str, value: float) -> float:
-    """Derivative of a property by its scaled value: brings a standard error from the scale to the property's unit."""
+    """Return the derivative of a property by its scaled value, which brings an error to the unit of the property."""
     return value * (1 - value) if name in FRACTIONS else value
 
 
 def interval(name: str, value: float, error: ScaledError | None) -> dict[str, float]:
-    """Standard error and intervals of a value, in its unit.
+    """Return standard error and intervals of a value, in its unit.
 
     Parameters
     ----------

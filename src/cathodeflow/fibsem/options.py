@@ -6,6 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.fibsem.error_options import CalibrateErrors, CompareProperties, Measure
+from cathodeflow.fibsem.predict_options import DEVICE, OVERLAP, THREADS, TILE, Predict
 from cathodeflow.fibsem.reading import Labelling, Reading
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.io.sources import is_remote
@@ -32,12 +34,8 @@ TAKEN = ("model", "test", "figures", "slices")
 #: Methods with a local model, and the global network that each is built on.
 METHODS = {"matphase": "ugsm", "matphase_context": "context"}
 
-_THREADS = "CPU threads; their number changes the last digits of the result."
-_DEVICE = "Compute device. Default: the device of the workflow."
 _SEED = "Random seed. Default: the workflow seed."
 _SEED_OFFSET = "Offset added to every entry of `seeds`. Default: the workflow seed."
-_TILE = "Maximum side of a slice that is segmented as a whole; larger slices are cut into tiles of this side."
-_OVERLAP = "Overlap of neighbouring tiles, in which their predictions are blended."
 
 
 class Slices(Sample):
@@ -222,7 +220,7 @@ class TrainGlobal(TrainingOptions):
     )
     passes: int = option(20, "Monte Carlo dropout passes averaged per prediction.", ge=1)
     tta: bool = option(False, "Test-time augmentation: average the predictions over reflections of the slice.")
-    threads: int = option(2, _THREADS, ge=1)
+    threads: int = option(2, THREADS, ge=1)
     seed: int | None = option(None, _SEED_OFFSET, ge=0)
 
     @field_validator("architecture")
@@ -236,10 +234,10 @@ class TrainGlobal(TrainingOptions):
 class PredictGlobal(Options):
     """Global networks and images -> mean logits and entropy of every pixel."""
 
-    tile: int = option(512, _TILE, unit="px", ge=32)
-    overlap: int = option(64, _OVERLAP, unit="px", ge=0)
-    threads: int = option(2, _THREADS, ge=1)
-    device: Device | None = option(None, _DEVICE)
+    tile: int = option(512, TILE, unit="px", ge=32)
+    overlap: int = option(64, OVERLAP, unit="px", ge=0)
+    threads: int = option(2, THREADS, ge=1)
+    device: Device | None = option(None, DEVICE)
 
 
 class TrainIdk(TrainingOptions):
@@ -263,7 +261,7 @@ class TrainIdk(TrainingOptions):
     target: float = option(
         0.2, "Fraction for `threshold`: maximum for `fraction`, minimum for `recall`; unused for `f1`.", gt=0, le=1
     )
-    threads: int = option(2, _THREADS, ge=1)
+    threads: int = option(2, THREADS, ge=1)
     seed: int | None = option(None, _SEED_OFFSET, ge=0)
 
 
@@ -319,7 +317,7 @@ class TrainLocal(TrainingOptions):
         None, "Windows per epoch. Default: as many as there are IDK pixels in the training set.", ge=2
     )
     learning_rate: float = option(2e-3, "Peak learning rate.", gt=0)
-    threads: int = option(2, _THREADS, ge=1)
+    threads: int = option(2, THREADS, ge=1)
     seed: int | None = option(None, _SEED_OFFSET, ge=0)
 
     @field_validator("side")
@@ -333,8 +331,8 @@ class TrainLocal(TrainingOptions):
 class Test(Options):
     """All networks and test images -> segmentation by every method, with probabilities and uncertainty."""
 
-    threads: int = option(2, _THREADS, ge=1)
-    device: Device | None = option(None, _DEVICE)
+    threads: int = option(2, THREADS, ge=1)
+    device: Device | None = option(None, DEVICE)
 
 
 class Metrics(Options):
@@ -347,24 +345,6 @@ class Metrics(Options):
     bootstrap_samples: int = option(2000, "Bootstrap samples of the slices for the confidence intervals.", ge=100)
     confidence: float = option(0.95, "Level of the confidence intervals.", gt=0.5, lt=1)
     seed: int | None = option(None, "Random seed of the bootstrap. Default: the workflow seed.", ge=0)
-
-
-class Predict(Reading):
-    """A trained model and slices without labels -> segmentation, class probabilities and uncertainty."""
-
-    renamed: ClassVar[dict[str, str]] = {"grey": "match_intensity"}
-
-    model: InputFile | None = option(None, "Model file. Default: the first model that the workflow trains.")
-    method: str | None = option(None, "Method. Default: the method with the highest mIoU on the validation set.")
-    match_intensity: Literal["auto", "never", "always"] = option(
-        "auto",
-        "Scale the intensities to the mean and standard deviation of the training slices; `auto`: only where the data "
-        "type differs from that of the training slices. Not used after training with `augment.normalize_slices`.",
-    )
-    tile: int = option(512, _TILE, unit="px", ge=32)
-    overlap: int = option(64, _OVERLAP, unit="px", ge=0)
-    threads: int = option(2, _THREADS, ge=1)
-    device: Device | None = option(None, _DEVICE)
 
 
 class Figures(Options):
@@ -407,6 +387,9 @@ class Section(TechniqueSection):
     test: Test = option(Test(), "Test.")
     metrics: Metrics = option(Metrics(), "Figures of merit.")
     predict: Predict = option(Predict(), "Segmentation of new slices.")
+    calibrate_errors: CalibrateErrors = option(CalibrateErrors(), "Segmentation error of properties.")
+    compare_properties: CompareProperties = option(CompareProperties(), "Properties of the test slices by method.")
+    measure: Measure = option(Measure(), "Properties of new slices with error bars.")
     figures: Figures = option(Figures(), "Figures.")
 
     sample_class: ClassVar[type[Sample]] = Slices

@@ -6,18 +6,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.fibsem.error_options import SamplingError
-from cathodeflow.fibsem.intervals import ScaledError, interval, scaled, slope
+from cathodeflow.fibsem.intervals import WITHOUT_SCALE, ScaledError, interval, scaled, slope
 from cathodeflow.fibsem.microstructure.property_table import Property
-from cathodeflow.fibsem.two_point import Covariance, covariance, degrees_of_freedom, mean_variance
+from cathodeflow.fibsem.sampling_options import SamplingError
+from cathodeflow.fibsem.two_point import Covariance, covariance, mean_variance
 
 #: Labels -> properties.
 Compute = Callable[[NDArray[np.uint8]], list[Property]]
 #: Property, phase and direction.
 Key = tuple[str, str, int | None]
 
-#: Properties that follow from another one: their relative error is the same, and defined where blocks are infinite.
-_FROM = {"tortuosity_factor": "effective_diffusivity"}
+# Degrees of freedom of the variances, for quantiles of Student's t: of volume fractions, and per block of all others.
+# They are below the number of blocks less one, as the ratios of variances are estimates, too; both numbers are those
+# with which intervals cover as stated (`benchmarks/fibsem_coverage.py`).
+_FRACTIONS, _PER_BLOCK = 5.0, 4 / 7
+# Effective diffusivity of a block that does not percolate, as a fraction of the mean, where logarithms are taken.
+_FLOOR = 0.02
 
 
 def sampling_errors(
@@ -30,12 +34,16 @@ def sampling_errors(
 ) -> dict[Key, ScaledError]:
     """Estimate the sampling error of every property of one volume, from this volume alone.
 
-    - Volume fractions: by the two-point statistics of the phase (`two_point`), as ImageRep does.
-    - All others: the volume is cut into blocks, the property is computed in each, and the variance s^2 between blocks is
-      extrapolated to the whole volume. With R, the ratio of the variances that the two-point statistics of the phase
-      predict for the whole volume and for a block, the variance of the whole is s^2 R / (1 - R): blocks that touch are
-      not independent, so R is larger than one over their number. Of a pair of phases, the larger R counts. Directions
-      of a property are pooled, relative to their means.
+    The volume is cut into blocks, and the variance s^2 between blocks is extrapolated to the whole volume. Blocks that
+    touch are not independent: with R, the ratio of the variances over whole volumes and over blocks, the variance of
+    the whole is s^2 R / (1 - R).
+
+    - Volume fractions: mean of the variance that the two-point statistics of the phase predict (`two_point`, as
+      ImageRep), and of that of the blocks, with R by the two-point statistics.
+    - All others: by the blocks. Surfaces and transport are correlated over shorter distances than the phase itself, so
+      R is the geometric mean of that of the phase (of a pair: the larger one) and of independent blocks. Directions are
+      pooled. The variance of a tortuosity factor is the mean of that of its logarithm, where blocks percolate, and of
+      the relative variance of the effective diffusivity, which blocks that do not percolate have, too.
 
     Parameters
     ----------
@@ -55,28 +63,29 @@ def sampling_errors(
         those of volumes too small for blocks, are missing.
     """
     found = {name: covariance(labels == number) for number, name in enumerate(classes)}
-    errors: dict[Key, ScaledError] = {}
-    rows = values_of(properties)
-    for key, value in rows.items():
-        if key[0] == "volume_fraction" and 0 < value < 1:
-            error = float(np.sqrt(mean_variance(found[key[1]], labels.shape))) / slope(key[0], value)
-            errors[key] = ScaledError(error, degrees_of_freedom(found[key[1]]))
     parts = blocks(labels.shape, options)
-    if len(parts) < 2:
-        return errors
     values: dict[Key, list[float]] = {}
-    for part in parts:
+    for part in parts if len(parts) > 1 else ():
         for key, value in values_of(compute(labels[part])).items():
             values.setdefault(key, []).append(value)
     block = tuple(side.stop - side.start for side in parts[0])
-    spread = _spread({key: np.array(own) for key, own in values.items()}, len(parts))
-    for key, value in rows.items():
-        group = (_FROM.get(key[0], key[0]), key[1])
-        if key in errors or group not in spread or not np.isfinite(scaled(key[0], value)):
+    ratios = {name: _ratio(own, labels.shape, block, len(parts)) for name, own in found.items()}
+    variances = _relative_variances({key: np.array(own) for key, own in values.items()}, len(parts))
+    errors: dict[Key, ScaledError] = {}
+    for key, value in values_of(properties).items():
+        if key[0] in WITHOUT_SCALE or not np.isfinite(scaled(key[0], value)):
             continue
-        ratio = _ratio(key[1], found, labels.shape, block, len(parts))
-        relative = spread[group].error * float(np.sqrt(ratio / (1 - ratio)))
-        errors[key] = ScaledError(relative * value / slope(key[0], value), spread[group].freedom)
+        relative, freedom = variances.get(key[:2], float("nan")), (len(parts) - 1) * _PER_BLOCK
+        if key[0] == "volume_fraction":
+            by_points, ratio = mean_variance(found[key[1]], labels.shape) / value**2, ratios[key[1]]
+            by_blocks = relative * ratio / (1 - ratio)
+            variance, freedom = float(np.nanmean([by_points, by_blocks])), _FRACTIONS
+        else:
+            ratio = max([ratios[name] for name in key[1].split("-") if name in ratios] or ratios.values())
+            ratio = float(np.sqrt(ratio / len(parts)))
+            variance = relative * ratio / (1 - ratio) if len(parts) > 1 else float("nan")
+        if np.isfinite(variance):
+            errors[key] = ScaledError(float(np.sqrt(variance)) * value / slope(key[0], value), freedom)
     return errors
 
 
@@ -109,24 +118,32 @@ def blocks(shape: Sequence[int], options: SamplingError) -> list[tuple[slice, ..
     return list(itertools.product(*sides))
 
 
-def _spread(values: Mapping[Key, NDArray[np.float64]], n: int) -> dict[tuple[str, str], ScaledError]:
-    """Relative standard deviation between blocks of each property and phase, pooled over its directions."""
+def _relative_variances(values: Mapping[Key, NDArray[np.float64]], n: int) -> dict[tuple[str, str], float]:
+    """Variance of the logarithm between n blocks of each property and phase, pooled over its directions."""
     pooled: dict[tuple[str, str], list[float]] = {}
-    for (name, phase, _), own in values.items():
-        mean = float(own.mean())
-        # A property that some blocks lack has no spread between blocks.
-        if len(own) == n and np.isfinite(own).all() and mean > 0:
-            pooled.setdefault((name, phase), []).append(float(own.var(ddof=1)) / mean**2)
-    return {
-        group: ScaledError(float(np.sqrt(np.mean(variances))), (n - 1) * len(variances) ** 0.5)
-        for group, variances in pooled.items()
-    }
+    for (name, phase, direction), own in values.items():
+        variance = _log_variance(own)
+        if name in ("tortuosity_factor", "effective_diffusivity"):
+            through = values.get(("effective_diffusivity", phase, direction), np.array([]))
+            mean = float(through.mean()) if len(through) == n else float("nan")
+            if not mean > 0:
+                continue
+            floored = own if name == "tortuosity_factor" else np.maximum(own, _FLOOR * mean)
+            known = floored[np.isfinite(floored)]
+            own_variance = _log_variance(known) if len(known) > n / 2 else float("nan")
+            variance = float(np.nanmean([float(through.var(ddof=1)) / mean**2, own_variance]))
+        # A property that some blocks lack has no variance between blocks.
+        if len(own) == n and np.isfinite(variance):
+            pooled.setdefault((name, phase), []).append(variance)
+    return {group: float(np.mean(variances)) for group, variances in pooled.items()}
 
 
-def _ratio(
-    phase: str, found: Mapping[str, Covariance], shape: Sequence[int], block: Sequence[int], n: int
-) -> float:  # fmt: skip
+def _log_variance(values: NDArray[np.float64]) -> float:
+    possible = len(values) > 1 and np.isfinite(values).all() and bool((values > 0).all())
+    return float(np.log(values).var(ddof=1)) if possible else float("nan")
+
+
+def _ratio(found: Covariance, shape: Sequence[int], block: Sequence[int], n: int) -> float:
     """Ratio of the variances over whole volumes and over blocks, between one over the number of blocks and a half."""
-    phases = [name for name in phase.split("-") if name in found] or list(found)
-    ratios = [mean_variance(found[name], shape) / max(mean_variance(found[name], block), 1e-12) for name in phases]
-    return float(np.clip(max(ratios), 1 / n, 0.5))
+    ratio = mean_variance(found, shape) / max(mean_variance(found, block), 1e-12)
+    return float(np.clip(ratio, 1 / max(n, 2), 0.5))

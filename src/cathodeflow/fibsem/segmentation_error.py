@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.fibsem.intervals import ScaledError, scaled, unscaled
+from cathodeflow.fibsem.intervals import WITHOUT_SCALE, ScaledError, scaled, unscaled
 from cathodeflow.fibsem.microstructure.property_table import Property
 from cathodeflow.fibsem.sampling_error import Key, values_of
 
@@ -129,7 +129,7 @@ def correct(
 
 
 def pass_spread(passes: Sequence[Sequence[Property]], *, voxels: float) -> dict[Group, float]:
-    """Standard deviation of properties over stochastic passes, times the square root of the voxels.
+    """Compute the standard deviation of properties over stochastic passes, times the square root of the voxels.
 
     Each pass is a segmentation of the same slices. Errors of distant pixels are independent, so that the standard
     deviation falls with the square root of the volume; the product can be compared between volumes.
@@ -158,7 +158,7 @@ def pass_ratio(new: Mapping[Group, float], validation: Mapping[Group, float]) ->
 
 
 def runs(slices: NDArray[np.integer]) -> list[NDArray[np.intp]]:
-    """Indices of runs of neighbouring slices, the longest first.
+    """Find the indices of runs of neighbouring slices, the longest first.
 
     Examples
     --------
@@ -177,9 +177,7 @@ def as_json(calibration: Mapping[Group, Calibration]) -> list[dict[str, Any]]:
 
 def from_json(rows: Sequence[Mapping[str, Any]]) -> dict[Group, Calibration]:
     """Return the calibration of rows of `as_json`."""
-    return {
-        (row["property"], row["phase"]): Calibration(*(row[name] for name in Calibration._fields)) for row in rows
-    }
+    return {(row["property"], row["phase"]): Calibration(*(row[name] for name in Calibration._fields)) for row in rows}
 
 
 def _differences(truth: Sequence[Property], predicted: Sequence[Property], shape: Sequence[int]) -> dict[Key, float]:
@@ -189,6 +187,6 @@ def _differences(truth: Sequence[Property], predicted: Sequence[Property], shape
     for key, value in values_of(predicted).items():
         thin = key[2] is not None and shape[key[2]] < longest / 2
         gap = scaled(key[0], value) - scaled(key[0], right.get(key, float("nan")))
-        if not thin and np.isfinite(gap):
+        if key[0] not in WITHOUT_SCALE and not thin and np.isfinite(gap):
             differences[key] = gap
     return differences

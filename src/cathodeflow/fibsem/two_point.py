@@ -2,8 +2,8 @@
 
 The variance of a fraction over volumes V cut from a stationary material is the mean of its covariance C(h) over all
 pairs of points of V: var = (1 / V) sum_h C(h) prod_i (1 - |h_i| / N_i). With the integral range A = sum_h C(h) / C(0)
-of a volume that is large against the features this is C(0) A / V (Lantuejoul 1991 [1]_). ImageRep reads C from the single
-volume that is measured (Dahari et al. 2025 [2]_), as is done here.
+of a volume that is large against the features this is C(0) A / V (Lantuejoul 1991 [1]_). ImageRep reads C from the
+single volume that is measured (Dahari et al. 2025 [2]_), as is done here.
 
 References
 ----------
@@ -24,15 +24,12 @@ Float64 = NDArray[np.float64]
 
 # Side of the cubes that the covariance of a large volume is averaged over, and their number along an axis [px].
 _SIDE, _CUBES = 128, 3
-# Volumes within the range of the covariance per degree of freedom of the variance, from the spread of the predicted
-# standard deviations of 88 electrodes (`benchmarks/fibsem_coverage.py`): a coefficient of variation of 0.3.
-_RANGES_PER_DEGREE = 4.0
 
 
 class Covariance(NamedTuple):
     """Covariance of the indicator of a phase.
 
-    values : (2 r + 1, ...) float64, C(h) for distances up to r along each axis, h = 0 in the middle; 0 beyond the range.
+    values : (2 r + 1, ...) float64, C(h) for distances up to r along each axis, h = 0 in the middle; 0 out of range.
     fraction : float, of the phase.
     shape : tuple of int, of the volume that it was estimated from [px].
     """
@@ -88,12 +85,6 @@ def mean_variance(found: Covariance, shape: Sequence[int]) -> float:
     variance = float((_weights(shape, reach) * found.values).sum())
     independent = found.fraction * (1 - found.fraction) / float(np.prod(shape, dtype=np.float64))
     return max(variance, independent)
-
-
-def degrees_of_freedom(found: Covariance) -> float:
-    """Degrees of freedom of the variance, for quantiles of Student's t: by the number of ranges in the volume."""
-    within = max(int((found.values != 0).sum()), 1)
-    return max(float(np.prod(found.shape, dtype=np.float64)) / within / _RANGES_PER_DEGREE, 2.0)
 
 
 def integral_range(found: Covariance) -> float:
