@@ -29,6 +29,11 @@ class Properties(LabelValues):
         "correlation and representative size) and `thickness` (local thickness of films).",
         min_length=1,
     )
+    transport_solver: Literal["auto", "compiled", "taufactor"] = option(
+        "auto",
+        "Solver of the diffusion equation: `taufactor`, `compiled` (the same equations, faster on CPUs), or `auto`: "
+        "TauFactor on a GPU, otherwise compiled.",
+    )
     convergence: float = option(
         0.01,
         "Maximum relative difference between the fluxes through the layers of the volume, at which the transport "
@@ -38,7 +43,8 @@ class Properties(LabelValues):
     )
     transport_voxels: int = option(
         32_000_000,
-        "Maximum number of voxels for which transport is solved in one piece; of larger volumes, sub-volumes are solved.",
+        "Maximum number of voxels for which transport is solved in one piece. Larger volumes: several sub-volumes of at "
+        "most this size, and the standard deviation between them.",
         ge=1000,
     )
     sub_volumes: int = option(8, "Maximum number of sub-volumes for which transport is solved.", ge=1)

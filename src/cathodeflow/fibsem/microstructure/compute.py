@@ -124,16 +124,20 @@ def _transport(
     places = sub_volumes(volume.shape, options.transport_voxels, options.sub_volumes)
     found: dict[tuple[int, int], list[tuple[float, Transport]]] = {}
     solved = [axis for axis in range(3) if volume.shape[axis] > 1]
+    solver = options.transport_solver
+    if solver == "auto":
+        solver = "compiled" if device == "cpu" else "taufactor"
     for place in places:
         part = np.asarray(volume[place])
         for index, axis in product(np.flatnonzero(counts).tolist(), solved):
             mask = part == index
-            one = transport(mask, axis, voxel.size, convergence=options.convergence, device=device)
+            one = transport(mask, axis, voxel.size, convergence=options.convergence, solver=solver, device=device)
             found.setdefault((index, axis), []).append((float(mask.mean()), one))
     for index, name in enumerate(classes):
         for axis in range(3):
-            one = _joined(found[index, axis], places[0]) if (index, axis) in found else None
-            if one is None:
+            if (index, axis) in found:
+                one = _joined(found[index, axis], places[0])
+            else:
                 one = Transport(NAN, NAN, ONE_SLICE if counts[index] else ABSENT)
             for key, value in (("tortuosity_factor", one.tortuosity), ("effective_diffusivity", one.diffusivity)):
                 yield Property(key, name, axis, value, "1", note=one.note)

@@ -53,7 +53,7 @@ def interface_areas(labels: da.Array, size: Sequence[float], n_classes: int) -> 
 
 
 def _block_areas(part: Labels, block: Block, size: NDArray[np.float64], n_classes: int) -> NDArray[np.float64]:
-    """Sums over the faces after the voxels of a block: cosine over the voxel size along the face's axis."""
+    """Sum, over the faces after the voxels of a block, the cosines over the voxel size along the axis of the face."""
     total = np.zeros((n_classes, n_classes))
     inner = block.inner
     # Faces of pairs (a < b) along each axis, as indices of the voxel before the face.
@@ -100,7 +100,7 @@ def _block_areas(part: Labels, block: Block, size: NDArray[np.float64], n_classe
 
 def _slopes(mask: NDArray[np.bool_]) -> list[Floats]:
     """Slopes along z, y, x of the weighted linear regression of a mask around every voxel."""
-    steps = np.arange(-_RADIUS, _RADIUS + 1)
+    steps = np.arange(-_RADIUS, _RADIUS + 1).astype(np.float64)
     weights = np.exp(-0.5 * (steps / _SIGMA) ** 2)
     kernels = weights, weights * steps, weights * steps**2
     mean, moment = mask.astype(np.float32), [np.empty(0, np.float32)] * 3

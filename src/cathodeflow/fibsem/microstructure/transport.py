@@ -1,19 +1,20 @@
-"""Effective diffusivity and tortuosity factor of a phase, by the solver of TauFactor."""
+"""Effective diffusivity and tortuosity factor of a phase: TauFactor, or the same equations compiled for CPUs."""
 
 import contextlib
 import io
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cathodeflow.fibsem.microstructure.connectivity import percolating
+from cathodeflow.fibsem.microstructure.diffusion import solve_diffusion
 
 #: Note of a phase that does not percolate.
 NOT_PERCOLATING = "does not percolate"
-# TauFactor stops here.
+# Iterations of TauFactor, which relax every other voxel; a sweep relaxes all.
 _ITERATIONS = 10_000
 
 
@@ -35,7 +36,13 @@ class Transport(NamedTuple):
 
 
 def transport(
-    mask: NDArray[np.bool_], axis: int, size: Sequence[float], *, convergence: float, device: str = "cpu"
+    mask: NDArray[np.bool_],
+    axis: int,
+    size: Sequence[float],
+    *,
+    convergence: float,
+    solver: Literal["compiled", "taufactor"],
+    device: str = "cpu",
 ) -> Transport:
     """Solve the steady-state diffusion through a phase, between fixed concentrations on the two sides of the volume.
 
@@ -52,8 +59,10 @@ def transport(
         Size of a voxel along z, y, x.
     convergence : float
         Maximum relative difference between the fluxes through the layers of the volume.
+    solver : {"compiled", "taufactor"}
+        TauFactor, which also runs on GPUs, or the same equations compiled for the voxels that conduct.
     device : str
-        Of torch: `cpu`, or `cuda` for a GPU.
+        Of torch, for TauFactor: `cpu`, or `cuda` for a GPU.
 
     References
     ----------
@@ -68,21 +77,30 @@ def transport(
     if through.all():
         # A volume of a single phase: the field is linear.
         return Transport(1.0, 1.0)
+    # A view with the axis of the transport first.
+    image = np.ascontiguousarray(np.moveaxis(through, axis, 0))
+    spacing = [float(size[axis]), *(float(step) for k, step in enumerate(size) if k != axis)]
+    if solver == "taufactor":
+        diffusivity, converged = _taufactor(image, spacing, convergence, device)
+    else:
+        ratios = ((spacing[0] / spacing[1]) ** 2, (spacing[0] / spacing[2]) ** 2)
+        diffusivity, converged = solve_diffusion(image, ratios, convergence=convergence, max_sweeps=_ITERATIONS // 2)
+    if not diffusivity > 0:
+        return Transport(math.inf, 0.0, NOT_PERCOLATING)
+    note = "" if converged else f"not converged after {_ITERATIONS} iterations"
+    return Transport(fraction / diffusivity, diffusivity, note)
+
+
+def _taufactor(image: NDArray[np.bool_], spacing: list[float], convergence: float, device: str) -> tuple[float, bool]:
     # Slow to import, and with it torch.
     import taufactor
     import torch
 
-    image = np.ascontiguousarray(np.moveaxis(through, axis, 0), dtype=np.uint8)
-    spacing = [float(size[axis]), *(float(step) for k, step in enumerate(size) if k != axis)]
-    # A warning on large differences of the spacing is all that the solver would say of it.
+    # It prints that it has not converged.
     with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
         if max(spacing) - min(spacing) <= 1e-9 * max(spacing):
-            solver = taufactor.Solver(image, device=device)
+            solver = taufactor.Solver(image.astype(np.uint8), device=device)
         else:
-            solver = taufactor.AnisotropicSolver(image, spacing, device=device)
+            solver = taufactor.AnisotropicSolver(image.astype(np.uint8), spacing, device=device)
         solver.solve(iter_limit=_ITERATIONS, verbose=False, conv_crit=convergence)
-    diffusivity = float(solver.D_rel)
-    if not diffusivity > 0:
-        return Transport(math.inf, 0.0, NOT_PERCOLATING)
-    note = "" if solver.converged else f"not converged after {_ITERATIONS} iterations"
-    return Transport(fraction / diffusivity, diffusivity, note)
+    return float(solver.D_rel), bool(solver.converged)
