@@ -43,8 +43,8 @@ class Properties(LabelValues):
     )
     transport_voxels: int = option(
         32_000_000,
-        "Maximum number of voxels for which transport is solved in one piece. Larger volumes: several sub-volumes of at "
-        "most this size, and the standard deviation between them.",
+        "Maximum number of voxels for which transport is solved in one piece. Larger volumes: several sub-volumes of "
+        "at most this size, and the standard deviation between them.",
         ge=1000,
     )
     sub_volumes: int = option(8, "Maximum number of sub-volumes for which transport is solved.", ge=1)

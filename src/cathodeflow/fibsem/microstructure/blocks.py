@@ -9,10 +9,10 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.fibsem.labels import UNLABELLED
-
 Labels = NDArray[np.uint8]
 R = TypeVar("R")
+#: Voxels around a block: the same along all axes, or those along each.
+Halo = int | tuple[int, int, int]
 
 #: Maximum side of a block of large volumes: 16 MB of labels, and some 64 times as much while it is computed.
 SIDE = 256
@@ -46,7 +46,7 @@ def as_labels(labels: Any) -> da.Array:
     Parameters
     ----------
     labels : array or dask array
-        (z, y, x), or (y, x) of a single slice; class indices, `UNLABELLED` for voxels without a label.
+        (z, y, x), or (y, x) of a single slice; class indices, 255 for voxels without a label.
     """
     array = da.asarray(labels) if isinstance(labels, da.Array) else da.from_array(np.asarray(labels), chunks=SIDE)
     array = array[None] if array.ndim == 2 else array
@@ -55,14 +55,15 @@ def as_labels(labels: Any) -> da.Array:
     return array.rechunk(SIDE) if side > SIDE else array
 
 
-def blocks(labels: da.Array, before: int = 0, after: int = 0) -> Iterator[tuple[Block, da.Array]]:
-    """Yield the blocks of labels with up to so many voxels before and after them along each axis."""
+def blocks(labels: da.Array, before: Halo = 0, after: Halo = 0) -> Iterator[tuple[Block, da.Array]]:
+    """Yield the blocks of labels with up to so many voxels before and after them, along all axes or along each."""
     edges = [np.concatenate([[0], np.cumsum(lengths)]).tolist() for lengths in labels.chunks]
+    wide = [(halo,) * 3 if isinstance(halo, int) else halo for halo in (before, after)]
     for index in product(*(range(len(lengths)) for lengths in labels.chunks)):
         start = tuple(edge[k] for edge, k in zip(edges, index, strict=True))
         stop = tuple(edge[k + 1] for edge, k in zip(edges, index, strict=True))
-        low = tuple(max(0, p - before) for p in start)
-        high = tuple(min(n, q + after) for q, n in zip(stop, labels.shape, strict=True))
+        low = tuple(max(0, p - halo) for p, halo in zip(start, wide[0], strict=True))
+        high = tuple(min(n, q + halo) for q, n, halo in zip(stop, labels.shape, wide[1], strict=True))
         block = Block(
             start,
             stop,
@@ -73,7 +74,7 @@ def blocks(labels: da.Array, before: int = 0, after: int = 0) -> Iterator[tuple[
 
 
 def over_blocks(
-    labels: da.Array, function: Callable[[Labels, Block], R], *, before: int = 0, after: int = 0
+    labels: da.Array, function: Callable[[Labels, Block], R], *, before: Halo = 0, after: Halo = 0
 ) -> Iterator[tuple[Block, R]]:
     """Apply a function to all blocks, some at a time, with the scheduler of Dask."""
     waiting: list[tuple[Block, Any]] = []
@@ -112,6 +113,3 @@ def count_phases(labels: da.Array, n_classes: int) -> NDArray[np.int64]:
 def present(part: Labels, n_classes: int) -> list[int]:
     """Classes that occur in some labels."""
     return [int(value) for value in np.flatnonzero(np.bincount(part.ravel(), minlength=256)[:n_classes])]
-
-
-__all__ = ["SIDE", "UNLABELLED", "Block", "Labels", "as_labels", "blocks", "count_phases", "over_blocks", "present"]

@@ -34,7 +34,7 @@ class Components(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Parts of a phase in a block: sizes, sides of the volume that they reach, and numbers on the sides of the block."""
+    """Parts of a phase in a block: sizes, sides of the volume that they reach, numbers on the sides of the block."""
 
     sizes: NDArray[np.int64]
     touches: NDArray[np.bool_]
