@@ -152,7 +152,11 @@ def show(
                 true = float(np.nanmean(others))
                 ends = [scaled(name, row[column]) for column in ("low_68", "high_68", "low_95", "high_95")]
                 inside = ends[0] <= true <= ends[1], ends[2] <= true <= ends[3]
-            unit = row["value"] * (1 - row["value"]) if name in ("volume_fraction", "effective_diffusivity") else row["value"]
+            unit = (
+                row["value"] * (1 - row["value"])
+                if name in ("volume_fraction", "effective_diffusivity")
+                else row["value"]
+            )
             groups.setdefault((name, row["phase"]), []).append((*inside, middle - true, row["standard_error"] / unit))
     for (name, phase), found in groups.items():
         table = np.array(found, dtype=float)

@@ -199,7 +199,11 @@ def _rows(table: pd.DataFrame, options: Cell, where: str) -> dict[str, list[dict
     for name, (key, phase) in wanted.items():
         rows = table[(table["property"] == key) & (table["phase"] == phase)].to_dict("records")
         if name == "tortuosity" and options.direction is not None:
-            rows = [row for row in rows if row["direction"] == row["direction"] and int(row["direction"]) == options.direction]
+            rows = [
+                row
+                for row in rows
+                if row["direction"] == row["direction"] and int(row["direction"]) == options.direction
+            ]
         if not rows:
             raise InputError(where, f"no {key} of {phase}", "a table with it; see the options `pore` and `active`")
         found[name] = [row for row in rows if np.isfinite(row["value"]) and row["value"] > 0]

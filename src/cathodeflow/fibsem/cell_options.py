@@ -38,5 +38,7 @@ class Cell(Options):
         "Errors that the properties are drawn from: `both` together, or one term for itself, where the table has it.",
         min_length=1,
     )
-    model: Literal["DFN", "SPMe"] = option("DFN", "Cell model: Doyle-Fuller-Newman, or single particle with electrolyte.")
+    model: Literal["DFN", "SPMe"] = option(
+        "DFN", "Cell model: Doyle-Fuller-Newman, or single particle with electrolyte."
+    )
     seed: int | None = option(None, "Random seed. Default: the workflow seed.", ge=0)

@@ -41,6 +41,14 @@ class CompareProperties(Compared):
     """Segmentations of the test slices and their labels -> properties with error bars, by method."""
 
 
+class PropertyFigures(Options):
+    """Tables of properties and discharge curves -> figures."""
+
+    phases: tuple[str, ...] | None = option(
+        None, "Phases, and pairs such as `pore-active`, whose properties are drawn. Default: all."
+    )
+
+
 class Measure(Predict):
     """A trained model and slices without labels -> segmentation, and properties with error bars."""
 

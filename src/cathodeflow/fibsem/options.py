@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.fibsem.error_options import CalibrateErrors, CompareProperties, Measure
+from cathodeflow.fibsem.cell_options import Cell
+from cathodeflow.fibsem.error_options import CalibrateErrors, CompareProperties, Measure, PropertyFigures
 from cathodeflow.fibsem.predict_options import DEVICE, OVERLAP, THREADS, TILE, Predict
 from cathodeflow.fibsem.reading import Labelling, Reading
 from cathodeflow.file_arguments import InputFile
@@ -390,6 +391,8 @@ class Section(TechniqueSection):
     calibrate_errors: CalibrateErrors = option(CalibrateErrors(), "Segmentation error of properties.")
     compare_properties: CompareProperties = option(CompareProperties(), "Properties of the test slices by method.")
     measure: Measure = option(Measure(), "Properties of new slices with error bars.")
+    cell: Cell = option(Cell(), "Cell with the measured electrode.")
+    property_figures: PropertyFigures = option(PropertyFigures(), "Figures of properties.")
     figures: Figures = option(Figures(), "Figures.")
 
     sample_class: ClassVar[type[Sample]] = Slices

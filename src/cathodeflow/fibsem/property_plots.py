@@ -1,5 +1,7 @@
 """Figure of the properties of segmentations against those of the labels, with error bars."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -21,10 +23,12 @@ TITLES = {
 # Properties that are drawn, and panels in a row.
 _DRAWN = ("volume_fraction", "specific_surface_area", "contact_area", "tortuosity_factor")
 _PER_ROW = 3
+# Names of errors.
+_SOURCES = {"both": "both errors", "segmentation": "segmentation error", "sampling": "sampling error"}
 
 
 @styled
-def properties_figure(table: pd.DataFrame, *, best: str | None = None) -> Figure:
+def properties_figure(table: pd.DataFrame, *, best: str | None = None, phases: Sequence[str] | None = None) -> Figure:
     """Draw the properties of the test slices by method: as segmented, corrected with intervals, and of the labels.
 
     Parameters
@@ -34,10 +38,13 @@ def properties_figure(table: pd.DataFrame, *, best: str | None = None) -> Figure
         across a few slices only, is left out.
     best : str, optional
         Method that is marked as the best one.
+    phases : sequence of str, optional
+        Phases that are drawn. Default: all.
     """
     directions = table["direction"].fillna("").astype(str).str.removesuffix(".0")
     table = table.assign(direction=directions)
     shown = table[table["property"].isin(_DRAWN) & (table["direction"] != "0") & np.isfinite(table["truth"])]
+    shown = shown if phases is None else shown[shown["phase"].isin(phases)]
     groups = list(shown.groupby(["property", "phase", "direction"], sort=False))
     groups = sorted(groups, key=lambda group: _DRAWN.index(group[0][0]))
     figure = Figure(figsize=(TWO_COLUMNS, 1.8))
@@ -61,6 +68,43 @@ def properties_figure(table: pd.DataFrame, *, best: str | None = None) -> Figure
         Line2D([], [], color="#222222", linewidth=1.0, label="labels of the same slices"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=7.5)
+    return figure
+
+
+@styled
+def discharge_figure(table: pd.DataFrame) -> Figure:
+    """Draw discharge curves of the measured cell and of cells drawn from the error bars, one panel for each current.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Curves of the stage `cell`: `error` is `none` for the measured cell.
+    """
+    rates = list(dict.fromkeys(table["c_rate"])) if len(table) else []
+    figure = Figure(figsize=(TWO_COLUMNS, 2.7))
+    if not rates:
+        nothing_to_show(figure.subplots(), "no discharge curves: PyBaMM is not installed")
+        return figure
+    kinds = [kind for kind in dict.fromkeys(table["error"]) if kind != "none"]
+    colours = dict(zip(kinds, (COLOURS[0], COLOURS[1], COLOURS[2]), strict=False))
+    for axes, rate in zip(figure.subplots(1, len(rates), sharey=True, squeeze=False)[0], rates, strict=True):
+        own = table[table["c_rate"] == rate]
+        spread = []
+        for kind in kinds:
+            cells = own[own["error"] == kind].groupby("cell")
+            for _, curve in cells:
+                axes.plot(curve["capacity_ah"], curve["voltage"], color=colours[kind], linewidth=0.7, alpha=0.45)
+            ends = cells["capacity_ah"].max().to_numpy()
+            if len(ends) > 1:
+                spread.append(f"{_SOURCES[kind]}: ± {ends.std(ddof=1):.2g} A h")
+        middle = own[own["error"] == "none"]
+        axes.plot(middle["capacity_ah"], middle["voltage"], color="#222222", linewidth=1.4, zorder=4)
+        end = f"{middle['capacity_ah'].max():.2f} A h" if len(middle) else "no discharge"
+        axes.text(0.04, 0.05, "\n".join([end, *spread]), transform=axes.transAxes, fontsize=7.5, va="bottom")
+        label(axes, x="Charge [A h]", y="Voltage [V]" if rate == rates[0] else "", title=f"{rate:g}C")
+    handles = [Line2D([], [], color="#222222", linewidth=1.4, label="as measured")]
+    handles += [Line2D([], [], color=colours[kind], linewidth=1.2, label=_SOURCES[kind]) for kind in kinds]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7.5)
     return figure
 
 

@@ -78,10 +78,8 @@ def compared_properties(
     for name in options.transport_phases or classes[:1]:
         for axis in range(3):
             if labels.shape[axis] > 1:
-                one = transport(
-                    labels == list(classes).index(name), axis, voxel.size, convergence=_CONVERGENCE,
-                    device=options.device or "cpu",
-                )  # fmt: skip
+                mask = labels == list(classes).index(name)
+                one = transport(mask, axis, voxel.size, convergence=_CONVERGENCE, solver="compiled")
                 found.append(Property("tortuosity_factor", name, axis, one.tortuosity, "1", note=one.note))
                 found.append(Property("effective_diffusivity", name, axis, one.diffusivity, "1", note=one.note))
     return found
