@@ -4,8 +4,8 @@
     python benchmarks/fibsem_coverage.py model --model FILE   segmented slices of 44 simulated electrodes, `measure`
 
 sampling: volumes of 64^3 voxels. Simulated: cut from electrodes of 104 x 112 x 112 voxels with particles of 9 to 18
-voxels. Measured: the label volume nmc_cbd of the folder fibsem/volumes of CATHODEFLOW_DATA. The truth of a volume is the
-mean of all other volumes of its kind, on the scale of the intervals.
+voxels. Measured: the label volume nmc_cbd of the folder fibsem/volumes of CATHODEFLOW_DATA. The truth of a volume is
+the mean of all other volumes of its kind, on the scale of the intervals.
 
 model: electrodes of 48 x 64 x 64 voxels with the particles that the model was trained on (config/fibsem.yaml), rendered
 and segmented. `segmentation`: the truth is that of the labels of the same slices. `both`: the truth is the mean of the
@@ -29,9 +29,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from cathodeflow.fibsem.appearance import render
+from cathodeflow.fibsem.error_options import Compared, Measure
 from cathodeflow.fibsem.intervals import scaled
 from cathodeflow.fibsem.microstructure.property_table import Property, Voxel
-from cathodeflow.fibsem.error_options import Compared, Measure
 from cathodeflow.fibsem.options import Simulate
 from cathodeflow.fibsem.sampling_error import sampling_errors, with_errors
 from cathodeflow.fibsem.sampling_options import SamplingError
@@ -107,7 +107,7 @@ def segmented(number: int, model: str, method: str) -> tuple[list[dict[str, Any]
 
 
 def only_segmentation(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with the interval of its segmentation error alone."""
+    """Return a row with the interval of its segmentation error alone."""
     from scipy.stats import t
 
     # Degrees of freedom of the shortest direction-free calibration: four blocks of the validation slices.

@@ -1,6 +1,6 @@
-"""Parameters of a positive electrode from its measured properties, with their errors, in the Battery Parameter eXchange.
+"""Parameters of a positive electrode from its measured properties, with their errors, as a BPX file.
 
-BPX: F. Planella et al., standard of the Faraday Institution, https://bpxstandard.com
+BPX is the Battery Parameter eXchange, a standard of the Faraday Institution: https://bpxstandard.com
 """
 
 import copy
@@ -75,9 +75,9 @@ def electrode_of(table: pd.DataFrame, options: Cell, where: str) -> Electrode:
 
 
 def drawn_electrodes(
-    table: pd.DataFrame, options: Cell, where: str, *, error: str, rng: np.random.Generator
+    table: pd.DataFrame, options: Cell, where: str, *, error: str, count: int, rng: np.random.Generator
 ) -> Electrode | None:
-    """Draw electrodes from the error bars: arrays of `options.samples` values.
+    """Draw electrodes from the error bars: arrays of `count` values.
 
     Porosity, tortuosity factor and surface are drawn independently, on the scales on which their errors are symmetric.
     The solid is made of the same mixture, so the active fraction follows the porosity: the two are measured on the same
@@ -91,6 +91,7 @@ def drawn_electrodes(
         The file, for messages.
     error : str
         `both`, `segmentation` or `sampling`.
+    count : int
     rng : Generator
 
     Returns
@@ -105,7 +106,7 @@ def drawn_electrodes(
     def draw(name: str, value: float, errors: list[float]) -> Float64:
         known = [one for one in errors if np.isfinite(one)]
         deviation = float(np.sqrt(np.mean(np.square(known)))) / slope(name, value) if known else 0.0
-        values = scaled(name, value) + deviation * rng.standard_normal(options.samples)
+        values = scaled(name, value) + deviation * rng.standard_normal(count)
         return np.array([unscaled(name, one) for one in values])
 
     porosity = draw("volume_fraction", central.porosity, [rows["porosity"][0][column]])
@@ -199,11 +200,7 @@ def _rows(table: pd.DataFrame, options: Cell, where: str) -> dict[str, list[dict
     for name, (key, phase) in wanted.items():
         rows = table[(table["property"] == key) & (table["phase"] == phase)].to_dict("records")
         if name == "tortuosity" and options.direction is not None:
-            rows = [
-                row
-                for row in rows
-                if row["direction"] == row["direction"] and int(row["direction"]) == options.direction
-            ]
+            rows = [row for row in rows if float(row["direction"]) == options.direction]
         if not rows:
             raise InputError(where, f"no {key} of {phase}", "a table with it; see the options `pore` and `active`")
         found[name] = [row for row in rows if np.isfinite(row["value"]) and row["value"] > 0]

@@ -23,8 +23,8 @@ class Cell(Options):
     )
     surface: Literal["whole", "pores"] = option(
         "whole",
-        "Surface of the active material where the reaction takes place: the `whole` surface, where binder conducts ions, "
-        "or only that to `pores`.",
+        "Surface of the active material where the reaction takes place: the `whole` surface, where binder conducts "
+        "ions, or only that to `pores`.",
     )
     discharge: Literal["auto", "never", "always"] = option(
         "auto", "Discharge curves: `auto` computes them where PyBaMM is installed (`pip install 'cathodeflow[cell]'`)."
@@ -32,7 +32,12 @@ class Cell(Options):
     c_rates: tuple[float, ...] = option(
         (1.0, 3.0), "Currents, as multiples of the one that discharges the nominal capacity in an hour.", min_length=1
     )
-    samples: int = option(16, "Cells whose properties are drawn from the error bars, for each kind of error.", ge=2)
+    samples: int = option(
+        16,
+        "Cells that are discharged, with properties drawn from the error bars, for each kind of error.",
+        ge=2,
+        le=2000,
+    )
     errors: tuple[Literal["both", "segmentation", "sampling"], ...] = option(
         ("both", "segmentation"),
         "Errors that the properties are drawn from: `both` together, or one term for itself, where the table has it.",

@@ -1,5 +1,6 @@
 """Discharge curves of cells by PyBaMM, an optional dependency (`cathodeflow[cell]`)."""
 
+import copy
 import importlib.util
 import warnings
 from collections.abc import Mapping
@@ -38,9 +39,7 @@ def require_pybamm() -> None:
     InputError
     """
     if not has_pybamm():
-        raise InputError(
-            "discharge", "PyBaMM is not installed", "pip install 'cathodeflow[cell]', or discharge `never`"
-        )
+        raise InputError("discharge", "PyBaMM is not installed", "pip install 'cathodeflow[cell]'")
 
 
 def discharge(content: Mapping[str, Any], *, current: float, c_rate: float, model: str) -> Curve | None:
@@ -71,7 +70,7 @@ def discharge(content: Mapping[str, Any], *, current: float, c_rate: float, mode
     with warnings.catch_warnings():
         # On defaults of the BPX section `State`, and on events at the end of a discharge.
         warnings.simplefilter("ignore")
-        values = pybamm.ParameterValues.create_from_bpx_obj(dict(content))
+        values = pybamm.ParameterValues.create_from_bpx_obj(_with_entropy(content))
         values["Current function [A]"] = current
         kind = {"DFN": pybamm.lithium_ion.DFN, "SPMe": pybamm.lithium_ion.SPMe}[model]
         try:
@@ -81,3 +80,11 @@ def discharge(content: Mapping[str, Any], *, current: float, c_rate: float, mode
         charge, voltage = (solution[name].entries for name in ("Discharge capacity [A.h]", "Voltage [V]"))
     grid = np.linspace(0, float(charge[-1]), _POINTS)
     return Curve(grid, np.interp(grid, charge, voltage))
+
+
+def _with_entropy(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Set the entropic change of electrodes without one to 0: it has no effect at constant temperature."""
+    full = copy.deepcopy(dict(content))
+    for electrode in ("Negative electrode", "Positive electrode"):
+        full["Parameterisation"][electrode].setdefault("Entropic change coefficient [V.K-1]", 0.0)
+    return full

@@ -2,8 +2,8 @@
 
 Electrodes: C.-H. Chen et al., J. Electrochem. Soc. 167, 080534 (2020), doi:10.1149/1945-7111/ab9050; the set `Chen2020`
 of PyBaMM has the same values. Electrolyte: A. Nyman et al., Electrochim. Acta 53, 6356 (2008),
-doi:10.1016/j.electacta.2008.04.023. Transport efficiencies are porosity ** 1.5, and surfaces 3 active fraction / radius,
-as in these models. A reaction rate constant K of BPX is k c_max c_0 ** 0.5 / F of the exchange current density
+doi:10.1016/j.electacta.2008.04.023. Transport efficiencies are porosity ** 1.5, and surfaces 3 active fraction /
+radius, as in these models. A reaction rate constant K of BPX is k c_max c_0 ** 0.5 / F of the exchange current density
 k (c_e c_s (c_max - c_s)) ** 0.5.
 """
 

@@ -21,6 +21,8 @@ from cathodeflow.io.tables import read_csv, read_json, write_csv, write_json
 from cathodeflow.stage import InputFile, Metrics, OutputFile, stage
 
 log = logging.getLogger("cathodeflow.fibsem")
+# Electrodes that are drawn for the standard errors of the parameters.
+_DRAWN = 2000
 
 
 @stage("fibsem.cell")
@@ -33,9 +35,9 @@ def cell(
 ) -> Metrics:
     """Write the parameters of a cell with the electrode of PROPERTIES as a BPX file.
 
-    Porosity, transport efficiency, particle radius and specific surface of the positive electrode are the measured ones,
-    all other parameters those of the template. With PyBaMM, discharge curves of cells that are drawn from the error bars
-    show what the errors mean for the capacity.
+    Porosity, transport efficiency, particle radius and specific surface of the positive electrode are the measured
+    ones, all other parameters those of the template. With PyBaMM, discharge curves of cells that are drawn from the
+    error bars show what the errors mean for the capacity.
 
     Parameters
     ----------
@@ -56,19 +58,19 @@ def cell(
         require_pybamm()
     table, where = read_csv(properties), options.template or "the packaged template"
     template = require_template(read_json(options.template) if options.template else NMC_CELL, where)
-    electrode, rng = electrode_of(table, options, properties), np.random.default_rng(options.seed)
+    electrode, rng = electrode_of(table, options, properties), np.random.default_rng(options.seed or 0)
     drawn = {
-        kind: found
-        for kind in options.errors
-        if (found := drawn_electrodes(table, options, properties, error=kind, rng=rng)) is not None
+        kind: drawn_electrodes(table, options, properties, error=kind, count=_DRAWN, rng=rng) for kind in options.errors
     }
-    missing = [kind for kind in options.errors if kind not in drawn]
-    if missing:
-        log.warning("%s has no %s", properties, " and no ".join(f"column of the {kind} error" for kind in missing))
-    # Both errors where the table has them; otherwise what it has.
+    known = {kind: found for kind, found in drawn.items() if found is not None}
+    for kind in drawn.keys() - known.keys():
+        log.warning("%s has no column of the %s error", properties, kind)
+    # Of both terms together, where the options have them first.
     errors = {
-        name: float(np.std(values, ddof=1)) for name, values in next(iter(drawn.values())).parameters().items()
-    } if drawn else {}  # fmt: skip
+        name: float(np.std(values, ddof=1))
+        for found in list(known.values())[:1]
+        for name, values in found.parameters().items()
+    }
     title = f"{template.get('Header', {}).get('Title', 'Cell')}, positive electrode measured"
     content = bpx_content(template, electrode, errors, title=title)
     validated(content, where)
@@ -81,7 +83,7 @@ def cell(
         wanted = options.discharge != "never" and has_pybamm()
         if options.discharge == "auto" and not wanted:
             log.info("no discharge curves: PyBaMM is not installed (pip install 'cathodeflow[cell]')")
-        rows, figures = _discharged(template, electrode, drawn, content, options) if wanted else (_columns(), {})
+        rows, figures = _discharged(template, electrode, known, content, options) if wanted else (_columns(), {})
         write_csv(curves, rows)
         metrics |= figures
     return Metrics(metrics)
@@ -112,7 +114,7 @@ def _discharged(
     for c_rate in options.c_rates:
         figures[f"capacity_{c_rate:g}c"] = add("none", c_rate, 0, electrode)
         for kind, cells in drawn.items():
-            each = [Electrode(*values) for values in zip(*np.broadcast_arrays(*cells), strict=True)]
+            each = [Electrode(*values) for values in zip(*(values[: options.samples] for values in cells), strict=True)]
             found = [add(kind, c_rate, number, one) for number, one in enumerate(each)]
             figures[f"capacity_{c_rate:g}c_error_{kind}"] = float(np.nanstd(found, ddof=1))
             log.info("%gC: %.4g A h, standard deviation %.2g A h by %s", c_rate, figures[f"capacity_{c_rate:g}c"],
