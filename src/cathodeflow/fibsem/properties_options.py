@@ -55,9 +55,19 @@ class Properties(LabelValues):
         None, "Phases whose local thickness is measured. Default: `binder`, otherwise none."
     )
     sizes_voxels: int = option(
-        64_000_000,
+        32_000_000,
         "Maximum number of voxels in which particles and films are measured; of larger volumes, the central part.",
         ge=1000,
+    )
+    particle_depth: float = option(
+        1.0,
+        "Minimum difference between the distance to the surface inside a particle and in its necks. Increase if "
+        "particles are divided into too many parts.",
+        unit="px",
+        gt=0,
+    )
+    representative_error: float = option(
+        0.05, "Relative standard error of the volume fraction that defines the representative size.", gt=0, lt=1
     )
     max_lag: int = option(
         100,

@@ -1,7 +1,7 @@
 """All properties of a labelled volume."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
@@ -12,13 +12,23 @@ from numpy.typing import NDArray
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.microstructure.blocks import as_labels, count_phases
 from cathodeflow.fibsem.microstructure.connectivity import components
-from cathodeflow.fibsem.microstructure.property_table import NAN, Property, Voxel
+from cathodeflow.fibsem.microstructure.property_table import ABSENT, NAN, ONE_SLICE, Curve, Property, Voxel
+from cathodeflow.fibsem.microstructure.sizes import (
+    Sample,
+    chord_properties,
+    correlation_properties,
+    particle_properties,
+    thickness_properties,
+)
 from cathodeflow.fibsem.microstructure.surfaces import interface_areas
 from cathodeflow.fibsem.microstructure.transport import Transport, transport
 from cathodeflow.fibsem.properties_options import Properties
+from cathodeflow.parallel import ordered_map, thread_count
 
-#: Notes of what cannot be computed.
-ABSENT, ONE_SLICE = "phase absent", "one voxel along this direction"
+# Volumes of fewer voxels are read once and kept in memory.
+_IN_MEMORY = 2**28
+# Maximum number of transport problems that are solved at a time: each needs 40 bytes per voxel.
+_TOGETHER = 4
 
 
 class Measured(NamedTuple):
@@ -26,10 +36,12 @@ class Measured(NamedTuple):
 
     properties : list of Property
     slices : (z, n_classes) int, voxels of each class in each slice.
+    curves : list of Curve, two-point correlations and distributions of sizes.
     """
 
     properties: list[Property]
     slices: NDArray[np.int64]
+    curves: list[Curve]
 
 
 def compute_properties(
@@ -75,17 +87,27 @@ def measure(
     counts = slices.sum(0)
     if not counts.any():
         raise InputError("labels", "no voxel of a class", "class indices from 0 to " + str(len(classes) - 1))
-    makers = {
-        "fractions": lambda: _fractions(counts, volume, classes),
-        "surfaces": lambda: _surfaces(volume, counts, classes, voxel),
-        "connectivity": lambda: _connectivity(volume, counts, classes),
-        "transport": lambda: _transport(volume, counts, classes, voxel, options, device),
+    if volume.size < _IN_MEMORY:
+        # Blocks of the same sides: the result does not depend on them.
+        volume = da.from_array(np.asarray(volume), chunks=volume.chunks)
+    sample = Sample(volume, counts, tuple(classes), voxel, options)
+    curves: list[Curve] = []
+    makers: dict[str, Callable[[], Iterator[Property]]] = {
+        "fractions": lambda: _fractions(sample),
+        "surfaces": lambda: _surfaces(sample),
+        "connectivity": lambda: _connectivity(sample),
+        "transport": lambda: _transport(sample, device),
+        "particles": lambda: particle_properties(sample, curves),
+        "chords": lambda: chord_properties(sample, curves),
+        "correlation": lambda: correlation_properties(sample, curves),
+        "thickness": lambda: thickness_properties(sample, curves),
     }
-    properties = [one for group in options.groups if group in makers for one in makers[group]()]
-    return Measured(properties, slices)
+    properties = [one for group in options.groups for one in makers[group]()]
+    return Measured(properties, slices, curves)
 
 
-def _fractions(counts: NDArray[np.int64], volume: da.Array, classes: Sequence[str]) -> Iterator[Property]:
+def _fractions(sample: Sample) -> Iterator[Property]:
+    volume, counts, classes = sample.labels, sample.counts, sample.classes
     unlabelled = 1 - counts.sum() / math.prod(volume.shape)
     note = f"{100 * unlabelled:.2g} % of the voxels have no label" if unlabelled > 0 else ""
     for name, count in zip(classes, counts, strict=True):
@@ -93,7 +115,8 @@ def _fractions(counts: NDArray[np.int64], volume: da.Array, classes: Sequence[st
         yield Property("volume_fraction", name, None, float(count / counts.sum()), "1", note=own)
 
 
-def _surfaces(volume: da.Array, counts: NDArray[np.int64], classes: Sequence[str], voxel: Voxel) -> Iterator[Property]:
+def _surfaces(sample: Sample) -> Iterator[Property]:
+    volume, counts, classes, voxel = sample.labels, sample.counts, sample.classes, sample.voxel
     areas = interface_areas(volume, voxel.size, len(classes))
     flat = "one slice: length of the boundary per area" if volume.shape[0] == 1 else ""
     unit = f"1/{voxel.unit}"
@@ -105,7 +128,8 @@ def _surfaces(volume: da.Array, counts: NDArray[np.int64], classes: Sequence[str
         yield Property("contact_area", f"{classes[a]}-{classes[b]}", None, float(areas[a, b]), unit, note=note)
 
 
-def _connectivity(volume: da.Array, counts: NDArray[np.int64], classes: Sequence[str]) -> Iterator[Property]:
+def _connectivity(sample: Sample) -> Iterator[Property]:
+    volume, counts, classes = sample.labels, sample.counts, sample.classes
     for index, name in enumerate(classes):
         parts = components(volume, index)
         note = "" if counts[index] else ABSENT
@@ -118,9 +142,8 @@ def _connectivity(volume: da.Array, counts: NDArray[np.int64], classes: Sequence
             yield Property("percolating_fraction", name, axis, value, "1", note=note)
 
 
-def _transport(
-    volume: da.Array, counts: NDArray[np.int64], classes: Sequence[str], voxel: Voxel, options: Properties, device: str
-) -> Iterator[Property]:
+def _transport(sample: Sample, device: str) -> Iterator[Property]:
+    volume, counts, classes, options = sample.labels, sample.counts, sample.classes, sample.options
     places = sub_volumes(volume.shape, options.transport_voxels, options.sub_volumes)
     found: dict[tuple[int, int], list[tuple[float, Transport]]] = {}
     solved = [axis for axis in range(3) if volume.shape[axis] > 1]
@@ -129,10 +152,17 @@ def _transport(
         solver = "compiled" if device == "cpu" else "taufactor"
     for place in places:
         part = np.asarray(volume[place])
-        for index, axis in product(np.flatnonzero(counts).tolist(), solved):
-            mask = part == index
-            one = transport(mask, axis, voxel.size, convergence=options.convergence, solver=solver, device=device)
-            found.setdefault((index, axis), []).append((float(mask.mean()), one))
+        jobs = list(product(np.flatnonzero(counts).tolist(), solved))
+
+        def solve(job: tuple[int, int], part: NDArray[np.uint8] = part) -> tuple[float, Transport]:
+            mask = part == job[0]
+            return float(mask.mean()), transport(
+                mask, job[1], sample.voxel.size, convergence=options.convergence, solver=solver, device=device
+            )
+
+        workers = 1 if solver == "taufactor" else min(_TOGETHER, thread_count())
+        for job, one in zip(jobs, ordered_map(solve, jobs, workers=workers), strict=True):
+            found.setdefault(job, []).append(one)
     for index, name in enumerate(classes):
         for axis in range(3):
             if (index, axis) in found:

@@ -1,10 +1,13 @@
-"""Steady-state diffusion through a mask of voxels: red-black over-relaxation, compiled for CPUs."""
+"""Steady-state diffusion through a mask of voxels: red-black over-relaxation, compiled for CPUs.
+
+The kernels are serial and release the interpreter lock: phases and directions are solved beside each other.
+"""
 
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
 # Sweeps between two looks at the convergence.
@@ -62,11 +65,11 @@ def solve_diffusion(
     return Diffusion(_dissipation(flat, known, places, strides, weights, n) * n / mask[0].size, converged)
 
 
-@njit(cache=True, parallel=True)
+@njit(nogil=True, cache=True)
 def _inverse(known: Any, places: Any, strides: Any, weights: Any, n: int) -> Any:
     """One over the sum of the weights of the conducting neighbours of each voxel."""
     found = np.empty(places.size, np.float32)
-    for i in prange(places.size):
+    for i in range(places.size):
         p = places[i]
         layer = p // strides[0]
         total = 0.0
@@ -77,12 +80,12 @@ def _inverse(known: Any, places: Any, strides: Any, weights: Any, n: int) -> Any
     return found
 
 
-@njit(cache=True, parallel=True, fastmath=True)
+@njit(nogil=True, cache=True, fastmath=True)
 def _relax(field: Any, places: Any, inverse: Any, strides: Any, weights: Any, omega: Any) -> None:
     """Relax the voxels of one colour; voxels that do not conduct hold 0 and add nothing."""
     s0, s1, s2 = strides
     w1, w2 = weights[1], weights[2]
-    for i in prange(places.size):
+    for i in range(places.size):
         p = places[i]
         around = (
             field[p - s0] + field[p + s0] + w1 * (field[p - s1] + field[p + s1]) + w2 * (field[p - s2] + field[p + s2])
@@ -90,7 +93,7 @@ def _relax(field: Any, places: Any, inverse: Any, strides: Any, weights: Any, om
         field[p] += omega * (around * inverse[i] - field[p])
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _fluxes(field: Any, known: Any, places: Any, strides: Any, n: int) -> Any:
     """Fluxes through the sides and between the layers: (n + 1,)."""
     found = np.zeros(n + 1)
@@ -105,7 +108,7 @@ def _fluxes(field: Any, known: Any, places: Any, strides: Any, n: int) -> Any:
     return found
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _dissipation(field: Any, known: Any, places: Any, strides: Any, weights: Any, n: int) -> float:
     """Sum of the weighted squared differences between neighbours, and to the sides."""
     total = 0.0

@@ -4,12 +4,17 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 #: Columns of `properties.csv`.
 COLUMNS = (
     "property", "phase", "direction", "value", "unit", "standard_error", "low_68", "high_68", "low_95", "high_95",
     "note",
 )  # fmt: skip
 NAN = math.nan
+#: Notes of what cannot be computed.
+ABSENT, ONE_SLICE = "phase absent", "one voxel along this direction"
 
 
 class Property(NamedTuple):
@@ -38,6 +43,24 @@ class Property(NamedTuple):
     low_95: float = NAN
     high_95: float = NAN
     note: str = ""
+
+
+class Curve(NamedTuple):
+    """A two-point correlation or a distribution of sizes.
+
+    name, phase : str
+    direction : int, optional
+    x : (n,) float64, distance or size [unit].
+    y : (n,) float64, probability; for distributions, that of a size up to the next one.
+    unit : str
+    """
+
+    name: str
+    phase: str
+    direction: int | None
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    unit: str
 
 
 class Voxel(NamedTuple):
