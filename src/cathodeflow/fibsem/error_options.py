@@ -21,7 +21,6 @@ class Compared(Options):
     )
     sampling: SamplingError = option(SamplingError(), "Blocks of the volume.")
     threads: int = option(2, THREADS, ge=1)
-    device: Device | None = option(None, DEVICE)
 
 
 class CalibrateErrors(Compared):
@@ -35,6 +34,7 @@ class CalibrateErrors(Compared):
         4, "Stochastic passes whose spread is compared with that on new slices; 0 leaves them out.", ge=0
     )
     tile: int = option(512, TILE, unit="px", ge=32)
+    device: Device | None = option(None, DEVICE)
 
 
 class CompareProperties(Compared):

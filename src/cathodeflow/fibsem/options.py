@@ -378,6 +378,16 @@ class Section(TechniqueSection):
         {}, "Global networks by name, with the options that differ from `train_global`. Default: unet, ugsm, context."
     )
     methods: dict[str, str] = option(METHODS, "Methods with a local model: name, and the global network of each.")
+    error_bars: bool = option(
+        False,
+        "Measure the segmentation error of properties on validation and test slices, and the properties of volumes with "
+        "the role `predict` with error bars.",
+    )
+    cells: bool = option(
+        False,
+        "With `error_bars`: also a cell with the measured electrode, for volumes with the role `predict`; needs their "
+        "voxel size.",
+    )
     simulate: Simulate = option(Simulate(), "Simulated slices.")
     volume: Volume = option(Volume(), "Volume.")
     augment: Augment = option(Augment(), "Images and split.")
@@ -400,9 +410,12 @@ class Section(TechniqueSection):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, values: Any) -> Any:
-        """Give every network the options of `train_global` that it does not change."""
+        """Give networks the options of `train_global`, and the measurement those of `predict`, that it does not change."""
         if not isinstance(values, dict):
             return values
+        predict, measure = values.get("predict") or {}, values.get("measure") or {}
+        if isinstance(predict, dict) and isinstance(measure, dict):
+            values = {**values, "measure": {**predict, **measure}}
         base, named = values.get("train_global") or {}, values.get("networks") or NETWORKS
         if not isinstance(base, dict) or not isinstance(named, dict):
             return values
