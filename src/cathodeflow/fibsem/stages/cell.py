@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cathodeflow.fibsem.cell import (
+from cathodeflow.fibsem.cell_parameters import (
     PARAMETERS,
     Electrode,
     bpx_content,
