@@ -16,10 +16,10 @@ Compute = Callable[[NDArray[np.uint8]], list[Property]]
 #: Property, phase and direction.
 Key = tuple[str, str, int | None]
 
-# Degrees of freedom of the variances, for quantiles of Student's t: of volume fractions, and per block of all others.
-# They are below the number of blocks less one, as the ratios of variances are estimates, too; both numbers are those
-# with which intervals cover as stated (`benchmarks/fibsem_coverage.py`).
-_FRACTIONS, _PER_BLOCK = 5.0, 4 / 7
+# Degrees of freedom of the variances, for quantiles of Student's t: of volume fractions, and per block of all others,
+# more where directions are pooled. They are below the number of blocks less one, as the ratios of variances are
+# estimates, too; both numbers are those with which intervals cover as stated (`benchmarks/fibsem_coverage.py`).
+_FRACTIONS, _PER_BLOCK = 12.0, 4 / 7
 # Effective diffusivity of a block that does not percolate, as a fraction of the mean, where logarithms are taken.
 _FLOOR = 0.02
 
@@ -84,6 +84,7 @@ def sampling_errors(
             ratio = max([ratios[name] for name in key[1].split("-") if name in ratios] or ratios.values())
             ratio = float(np.sqrt(ratio / len(parts)))
             variance = relative * ratio / (1 - ratio) if len(parts) > 1 else float("nan")
+            freedom *= np.sqrt(3) if key[2] is not None else 1.0
         if np.isfinite(variance):
             errors[key] = ScaledError(float(np.sqrt(variance)) * value / slope(key[0], value), freedom)
     return errors
