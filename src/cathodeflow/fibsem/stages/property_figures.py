@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from cathodeflow.fibsem.error_options import PropertyFigures
-from cathodeflow.fibsem.property_plots import discharge_figure, properties_figure
+from cathodeflow.fibsem.error_plots import discharge_figure, properties_figure
 from cathodeflow.io.figures import save_figure
 from cathodeflow.io.tables import read_csv, read_json
 from cathodeflow.stage import InputFile, Metrics, OutputFolder, stage
