@@ -156,7 +156,7 @@ def _from_text(value: Any, field: FieldInfo) -> Any:
     if value == _NONE and optional(annotation) and field.default is not None:
         return None
     if isinstance(value, str) and is_tuple(annotation):
-        return [part for part in value.split(",") if part]
+        return [part.strip() for part in value.split(",") if part.strip()]
     if typing.get_origin(annotation) is typing.Literal:
         # Pydantic accepts a numeric choice only as a number.
         return {str(choice): choice for choice in typing.get_args(annotation)}.get(value, value)

@@ -84,8 +84,8 @@ def test_only_what_became_invalid_runs_again(copied: Project) -> None:
         ("    side: 96\n", "    side: 96\n    seed: 5\n", {"sem_crops": 1, **after_train}),
         ("      blur: 0.5\n", "      blur: 0.5\n      gamma: 1.2\n", after_train),
         (
-            "  train:\n    epochs: 40\n",
-            "  predict:\n    overlap: 0.5\n  train:\n    epochs: 40\n",
+            "  train:\n    epochs: 16\n",
+            "  predict:\n    overlap: 0.5\n  train:\n    epochs: 16\n",
             after_predict,
         ),
     ):
@@ -95,7 +95,7 @@ def test_only_what_became_invalid_runs_again(copied: Project) -> None:
     # A network from elsewhere predicts, and those trained here are kept as they are.
     shutil.copy(copied.folder / "results/sem/model/model.pt", copied.folder / "given.pt")
     config.write_text(
-        text.replace("  train:\n    epochs: 40\n", "  predict:\n    model: given.pt\n  train:\n    epochs: 40\n")
+        text.replace("  train:\n    epochs: 16\n", "  predict:\n    model: given.pt\n  train:\n    epochs: 16\n")
     )
     assert copied.planned() == after_predict
     config.write_text(text)
@@ -131,7 +131,7 @@ def class_with_one_image(folder: Path) -> None:
     images(folder, {"333": 4, "622": 1})
 
 
-def unknown_folder(folder: Path) -> None:
+def unlisted_class(folder: Path) -> None:
     images(folder, {"333": 4, "622": 4, "lithium": 4})
 
 
@@ -142,13 +142,24 @@ def unknown_folder(folder: Path) -> None:
         (truncated_jpeg, "raw/333/cut.jpg", "JPEG"),
         (empty_class, "raw/811_cycled", "images"),
         (class_with_one_image, "raw/622", "at least 3"),
-        (unknown_folder, "raw/lithium", "class folder"),
+        (unlisted_class, "raw/lithium", "class folder"),
     ],
 )
 def test_bad_images_are_one_line(tmp_path: Path, make: Callable[[Path], None], where: str, expected: str) -> None:
     make(tmp_path)
     result = run_stage(
-        tmp_path, "sem", "index", "raw", "--sample", "s", "--out", "out/t.parquet", "--record", "out/r.json"
+        tmp_path,
+        "sem",
+        "index",
+        "raw",
+        "--compositions",
+        "333, 622, 811",
+        "--sample",
+        "s",
+        "--out",
+        "out/t.parquet",
+        "--record",
+        "out/r.json",
     )
     assert result.returncode == 1 and "Traceback" not in result.stderr
     lines = result.stderr.strip().splitlines()

@@ -5,10 +5,10 @@ if ERRORS:
         [
             f"{RUN}/model_errors.json",
             f"{RUN}/calibrate_errors.json",
-            f"{RUN}/properties.csv",
+            f"{RUN}/property_errors.csv",
             f"{RUN}/compare_properties.json",
             f"{RUN}/property_figures.json",
-            f"{RUN}/properties.png",
+            f"{RUN}/property_errors.png",
         ],
         volume=TRAINED,
         split=SPLITS,
@@ -79,7 +79,7 @@ rule fibsem_compare_properties:
         table=f"{RUN}/test.parquet",
         truth="results/fibsem/{volume}/image_labels.zarr.manifest.json",
     output:
-        table=f"{RUN}/properties.csv",
+        table=f"{RUN}/property_errors.csv",
         record=f"{RUN}/compare_properties.json",
     log:
         logs("fibsem.compare_properties", "{volume}/{split}/seed{seed}"),
@@ -104,12 +104,12 @@ rule fibsem_compare_properties:
 
 rule fibsem_property_figures:
     input:
-        table=f"{RUN}/properties.csv",
+        table=f"{RUN}/property_errors.csv",
         test=f"{RUN}/test.json",
     output:
         record=f"{RUN}/property_figures.json",
         figure=report(
-            f"{RUN}/properties.png",
+            f"{RUN}/property_errors.png",
             category="FIB-SEM",
             subcategory="volume {volume}, {split}",
             labels={"figure": "properties with error bars", "seed": "{seed}"},

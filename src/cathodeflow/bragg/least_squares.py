@@ -35,6 +35,13 @@ WORK = WEIGHTED + 1
 
 
 @njit(forceinline=True)
+def _copy(source, target):
+    """Copy one or two dimensions: unlike `target[:] = source`, without the seconds that numba needs for its errors."""
+    for i, value in enumerate(source.flat):
+        target.flat[i] = value
+
+
+@njit(forceinline=True)
 def _gather(patch, known, variance, threshold, work):
     """List the finite pixels in `work`; return their number, the largest count, the sum, and how many hold counts."""
     size = patch.shape[0]
@@ -323,7 +330,7 @@ def _fit(
     upper[4] = upper[5] = 2.0 * size
     lower[6], upper[6] = 0.0, 1.0
     if math.isfinite(start[0]):
-        x[:] = start
+        _copy(start, x)
     else:
         _start(work, n, size, search, grid, x)
         x[6] = 0.5
@@ -334,58 +341,69 @@ def _fit(
     for a in range(N):
         x[a] = min(max(x[a], lower[a]), upper[a])
 
-    deviance = _normal_equations(x, k, n, size, censored, work, axes, gradient, fisher)
-    damping, growth = 0.01, 4.0
-    converged, accepted = False, True
+    deviance, damping, growth = math.inf, 0.01, 4.0
+    decrement = curvature = 0.0
+    first, last, converged, ended, iterations = True, False, False, False, 0
     # Decrements below the second value are rounding errors of the deviance.
     shortest = max(tolerance * tolerance, 1e-14 * total)
-    for _ in range(max_iterations):
+    _copy(x, trial)
+    while True:
+        # The one place of this call: it is inlined, and each copy costs seconds of compilation.
+        found = _normal_equations(trial, k, n, size, censored, work, axes, trial_gradient, trial_fisher)
+        if ended:
+            break
+        accepted = first or found <= deviance
+        if accepted:
+            if not first:
+                # Nielsen's rule (IMM-REP-1999-05): damping follows the accuracy of the quadratic model.
+                gain = (deviance - found) / (decrement - 0.5 * curvature + 1e-300)
+                damping *= min(max(1.0 - (2.0 * gain - 1.0) ** 3, 0.1), 2.0)
+                growth = 4.0
+            _copy(trial, x)
+            _copy(trial_gradient, gradient)
+            _copy(trial_fisher, fisher)
+            deviance = found
+        else:
+            damping *= growth
+            growth *= 2.0
+        first = False
+        converged = ended = last
         # Far from the optimum the quadratic model is valid only for moderate changes.
         limit[0], limit[1], limit[2], limit[3] = 0.5 * x[4], 0.5 * x[5], np.inf, np.inf
         limit[4], limit[5], limit[6] = 0.5 * x[4], 0.5 * x[5], 0.5
         for a in range(N):
             lowest[a] = max(lower[a] - x[a], -limit[a])
             highest[a] = min(upper[a] - x[a], limit[a])
-        if not _step(gradient, fisher, damping, lowest, highest, k, fixed, factor, step):
-            damping = max(growth * damping, 1e-6)
-            growth *= 2.0
-            if damping > 1e9:
+        moved = False
+        while not (moved or ended):
+            ended = iterations == max_iterations
+            if not ended:
+                iterations += 1
+                moved = _step(gradient, fisher, damping, lowest, highest, k, fixed, factor, step)
+                if not moved:
+                    damping = max(growth * damping, 1e-6)
+                    growth *= 2.0
+                    ended = damping > 1e9
+        _copy(x, trial)
+        if ended:
+            if accepted:
                 break
+            # Once more at `x`, so that the terms of the pixels are those of the optimum.
             continue
         decrement = curvature = 0.0
-        trial[:] = x
         for a in range(k):
             trial[a] = min(max(x[a] + step[a], lower[a]), upper[a])
             decrement -= gradient[a] * step[a]
             for b in range(k):
                 curvature += step[a] * fisher[a, b] * step[b]
-        trial_deviance = _normal_equations(trial, k, n, size, censored, work, axes, trial_gradient, trial_fisher)
         # The decrement is the squared length of the step in standard errors.
         last = decrement * (1.0 + damping) < shortest
-        accepted = trial_deviance <= deviance
-        if accepted:
-            # Nielsen's rule (IMM-REP-1999-05): damping follows the accuracy of the quadratic model.
-            gain = (deviance - trial_deviance) / (decrement - 0.5 * curvature + 1e-300)
-            damping *= min(max(1.0 - (2.0 * gain - 1.0) ** 3, 0.1), 2.0)
-            growth = 4.0
-            x[:] = trial
-            gradient[:] = trial_gradient
-            fisher[:, :] = trial_fisher
-            deviance = trial_deviance
-        else:
-            damping *= growth
-            growth *= 2.0
-        if last:
-            converged = True
-            break
     if not x[2] > 0.0:
         return
     for a in range(2):
         converged = converged and lower[a] < x[a] < upper[a]
-    out[:N] = x
+    _copy(x, out[:N])
 
-    if not accepted:
-        _normal_equations(x, k, n, size, censored, work, axes, gradient, fisher)
     chi2 = 0.0
     used = 0
     for p in range(n):
@@ -590,9 +608,9 @@ def maximise_jointly(windows, known, x, low, high, per_peak, iterations, toleran
                         for b in range(k):
                             length += (trial[a] - at[a]) * fisher[a, b] * (trial[b] - at[b])
                     value = found
-                    at[:] = trial
-                    gradient[:] = trial_gradient
-                    fisher[:, :] = trial_fisher
+                    _copy(trial, at)
+                    _copy(trial_gradient, gradient)
+                    _copy(trial_fisher, fisher)
             damping = damping / 5.0 if better else damping * 6.0
             if length < tolerance * tolerance:
                 converged[w] = True

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import dask.array as da
 import numpy as np
 from dask import delayed
+from dask.utils import SerializableLock
 from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError, InputErrors
@@ -60,19 +61,23 @@ def open_label_volume(source: str, options: Properties) -> LabelVolume:
     if is_own_store(source):
         attributes = read_volume_info(source).attributes
     classes = options.classes or tuple(attributes.get("classes", Labelling().classes))
-    given = options.model_dump(include=set(Labelling.model_fields) - {"classes"})
-    if "classes" in attributes and options.ignore is None:
-        given["ignore"] = UNLABELLED
+    if "classes" in attributes and options.label_values is None and options.ignore is None:
+        return reference_volume(source, options)
+    given = options.model_dump(include=set(Properties.model_fields) & set(Labelling.model_fields) - {"classes"})
     labelling = Labelling(**given, classes=classes, label_axes=options.axes, pairing="order")
     stack = open_stack(source, options.choice())
     found = open_labels(source, stack, labelling)
     assert found is not None
 
+    lock = SerializableLock()
+
     def read(start: int, stop: int) -> NDArray[np.uint8]:
-        images = np.stack([found.read(number) for number in range(start, stop)])
-        # Values of no class are an error as soon as they are found.
-        if errors := found.errors():
-            raise InputErrors.of(errors)
+        # The files are read in order, by one thread at a time.
+        with lock:
+            images = np.stack([found.read(number) for number in range(start, stop)])
+            # Values of no class are an error as soon as they are found.
+            if errors := found.errors():
+                raise InputErrors.of(errors)
         return images
 
     together = _TOGETHER if any(file.n > 1 for file in stack.files) else 1
@@ -83,6 +88,33 @@ def open_label_volume(source: str, options: Properties) -> LabelVolume:
     ]
     voxel = used_voxel(stack.voxel, options, source)
     return LabelVolume(da.concatenate(parts), classes, as_voxel(voxel.metadata), voxel.warnings)
+
+
+def reference_volume(store: str, options: Properties) -> LabelVolume:
+    """Open a store of class indices that Cathodeflow wrote.
+
+    Raises
+    ------
+    InputError
+        There is no such store, it is damaged, or, when it is read, a label belongs to no class.
+    """
+    info = read_volume_info(store)
+    classes = options.classes or tuple(info.attributes.get("classes", Labelling().classes))
+
+    def checked(part: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        counts = np.bincount(part.ravel(), minlength=UNLABELLED + 1)
+        if unknown := np.flatnonzero(counts[len(classes) : UNLABELLED]).tolist():
+            found = ", ".join(str(value + len(classes)) for value in unknown[:5])
+            raise InputError(store, f"the labels {found}", f"0 to {len(classes) - 1}: {', '.join(classes)}")
+        return part
+
+    array = read_volume(store)
+    steps = dict(zip(info.axes, info.scale, strict=True))
+    metadata: dict[str, Any] = {"unit": info.unit, "scale": [steps.get(axis, 1.0) for axis in "zyx"]}
+    voxel = as_voxel({} if options.pixel_nm else metadata)
+    if options.pixel_nm:
+        voxel = as_voxel(used_voxel(None, options, store).metadata)
+    return LabelVolume(array.map_blocks(checked, dtype=np.uint8), classes, voxel, [])
 
 
 def as_voxel(metadata: dict[str, Any]) -> Voxel:

@@ -9,6 +9,7 @@ from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.fibsem.cell_options import Cell
 from cathodeflow.fibsem.error_options import CalibrateErrors, CompareProperties, Measure, PropertyFigures
 from cathodeflow.fibsem.predict_options import DEVICE, OVERLAP, THREADS, TILE, Predict
+from cathodeflow.fibsem.properties_options import Properties
 from cathodeflow.fibsem.reading import Labelling, Reading
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.io.sources import is_remote
@@ -403,6 +404,7 @@ class Section(TechniqueSection):
     measure: Measure = option(Measure(), "Properties of new slices with error bars.")
     cell: Cell = option(Cell(), "Cell with the measured electrode.")
     property_figures: PropertyFigures = option(PropertyFigures(), "Figures of properties.")
+    properties: Properties = option(Properties(), "Properties of the segmented volumes.")
     figures: Figures = option(Figures(), "Figures.")
 
     sample_class: ClassVar[type[Sample]] = Slices

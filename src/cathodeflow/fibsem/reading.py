@@ -22,8 +22,8 @@ class Raw(Options):
     offset: int = option(0, "Bytes before the first value.", ge=0)
 
 
-class Reading(Options):
-    """What is read of files of slices."""
+class VolumeFiles(Options):
+    """What is read of files of slices or of labels."""
 
     channel: int | None = option(
         None, "Channel to read, from 0. Default: files with several channels are refused.", ge=0
@@ -49,11 +49,6 @@ class Reading(Options):
         "Unit of the voxel size in files that name none. Default: mm for MHD, NIfTI and NRRD, the convention of these "
         "formats; otherwise none.",
     )
-    blank_slices: Literal["fail", "leave_out"] = option(
-        "fail",
-        "Slices with the same value in every pixel, or with values that are not finite: `fail` refuses them, "
-        "`leave_out` continues without them and names their numbers.",
-    )
 
     @field_validator("axes")
     @classmethod
@@ -69,7 +64,17 @@ class Reading(Options):
         return Choice(self.channel, self.time_point, self.axes, layout)
 
 
-class LabelValues(Reading):
+class Reading(VolumeFiles):
+    """What is read of files of slices."""
+
+    blank_slices: Literal["fail", "leave_out"] = option(
+        "fail",
+        "Slices with the same value in every pixel, or with values that are not finite: `fail` refuses them, "
+        "`leave_out` continues without them and names their numbers.",
+    )
+
+
+class LabelValues(VolumeFiles):
     """Values or colours of the classes in label images."""
 
     label_values: tuple[int, ...] | None = option(
@@ -102,7 +107,7 @@ class LabelValues(Reading):
         return colour
 
 
-class Labelling(LabelValues):
+class Labelling(LabelValues, Reading):
     """What is read of files of slices and of their labels."""
 
     classes: tuple[str, ...] = option(

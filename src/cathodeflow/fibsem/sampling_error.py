@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ _FLOOR = 0.02
 
 
 def sampling_errors(
-    labels: NDArray[np.uint8],
+    labels: Any,
     properties: Iterable[Property],
     compute: Compute,
     *,
@@ -47,7 +48,7 @@ def sampling_errors(
 
     Parameters
     ----------
-    labels : (z, y, x) or (y, x) int
+    labels : (z, y, x) or (y, x) int array, also of Dask
         Labels 0, 1, ... in the order of `classes`.
     properties : iterable of Property
         Of the whole volume, as `compute` returns them.
@@ -66,7 +67,7 @@ def sampling_errors(
     parts = blocks(labels.shape, options)
     values: dict[Key, list[float]] = {}
     for part in parts if len(parts) > 1 else ():
-        for key, value in values_of(compute(labels[part])).items():
+        for key, value in values_of(compute(np.asarray(labels[part]))).items():
             values.setdefault(key, []).append(value)
     block = tuple(side.stop - side.start for side in parts[0])
     ratios = {name: _ratio(own, labels.shape, block, len(parts)) for name, own in found.items()}

@@ -46,7 +46,7 @@ class Measured(NamedTuple):
 
 def compute_properties(
     labels: Any, classes: Sequence[str], voxel: Voxel | None = None, options: Properties | None = None,
-    *, device: str = "cpu",
+    *, device: str | None = None,
 ) -> list[Property]:  # fmt: skip
     """Compute the properties of a labelled volume.
 
@@ -60,8 +60,8 @@ def compute_properties(
         Default: lengths in voxels.
     options : Properties, optional
         `groups` chooses the properties.
-    device : str
-        Of torch, for the transport solver.
+    device : str, optional
+        Of torch, for the transport solver. Default: `cpu`.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def compute_properties(
 
 def measure(
     labels: Any, classes: Sequence[str], voxel: Voxel | None = None, options: Properties | None = None,
-    *, device: str = "cpu",
+    *, device: str | None = None,
 ) -> Measured:  # fmt: skip
     """Compute the properties as `compute_properties`, and the counts and curves that they are computed from."""
     options, voxel = options or Properties(), voxel or Voxel()
@@ -96,7 +96,7 @@ def measure(
         "fractions": lambda: _fractions(sample),
         "surfaces": lambda: _surfaces(sample),
         "connectivity": lambda: _connectivity(sample),
-        "transport": lambda: _transport(sample, device),
+        "transport": lambda: _transport(sample, device or "cpu"),
         "particles": lambda: particle_properties(sample, curves),
         "chords": lambda: chord_properties(sample, curves),
         "correlation": lambda: correlation_properties(sample, curves),
@@ -166,11 +166,11 @@ def _transport(sample: Sample, device: str) -> Iterator[Property]:
     for index, name in enumerate(classes):
         for axis in range(3):
             if (index, axis) in found:
-                one = _joined(found[index, axis], places[0])
+                joined = _joined(found[index, axis], places[0])
             else:
-                one = Transport(NAN, NAN, ONE_SLICE if counts[index] else ABSENT)
-            for key, value in (("tortuosity_factor", one.tortuosity), ("effective_diffusivity", one.diffusivity)):
-                yield Property(key, name, axis, value, "1", note=one.note)
+                joined = Transport(NAN, NAN, ONE_SLICE if counts[index] else ABSENT)
+            for key, value in (("tortuosity_factor", joined.tortuosity), ("effective_diffusivity", joined.diffusivity)):
+                yield Property(key, name, axis, value, "1", note=joined.note)
 
 
 def _joined(found: Sequence[tuple[float, Transport]], place: tuple[slice, ...]) -> Transport:

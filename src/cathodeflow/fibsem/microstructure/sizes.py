@@ -24,7 +24,7 @@ from cathodeflow.fibsem.properties_options import Properties
 Float64 = NDArray[np.float64]
 
 _LEVELS = (0.1, 0.5, 0.9)
-_BINS = 40
+_BINS = 20
 
 
 class Sample(NamedTuple):

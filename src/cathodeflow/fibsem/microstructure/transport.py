@@ -42,7 +42,7 @@ def transport(
     *,
     convergence: float,
     solver: Literal["compiled", "taufactor"],
-    device: str = "cpu",
+    device: str | None = None,
 ) -> Transport:
     """Solve the steady-state diffusion through a phase, between fixed concentrations on the two sides of the volume.
 
@@ -61,8 +61,8 @@ def transport(
         Maximum relative difference between the fluxes through the layers of the volume.
     solver : {"compiled", "taufactor"}
         TauFactor, which also runs on GPUs, or the same equations compiled for the voxels that conduct.
-    device : str
-        Of torch, for TauFactor: `cpu`, or `cuda` for a GPU.
+    device : str, optional
+        Of torch, for TauFactor: `cpu`, the default, or `cuda` for a GPU.
 
     References
     ----------
@@ -81,7 +81,7 @@ def transport(
     image = np.ascontiguousarray(np.moveaxis(through, axis, 0))
     spacing = [float(size[axis]), *(float(step) for k, step in enumerate(size) if k != axis)]
     if solver == "taufactor":
-        diffusivity, converged = _taufactor(image, spacing, convergence, device)
+        diffusivity, converged = _taufactor(image, spacing, convergence, device or "cpu")
     else:
         ratios = ((spacing[0] / spacing[1]) ** 2, (spacing[0] / spacing[2]) ** 2)
         diffusivity, converged = solve_diffusion(image, ratios, convergence=convergence, max_sweeps=_ITERATIONS // 2)

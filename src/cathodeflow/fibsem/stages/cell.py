@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from cathodeflow.fibsem.cell_options import Cell
 from cathodeflow.fibsem.cell_parameters import (
     PARAMETERS,
     Electrode,
@@ -14,7 +15,6 @@ from cathodeflow.fibsem.cell_parameters import (
     require_template,
     validated,
 )
-from cathodeflow.fibsem.cell_options import Cell
 from cathodeflow.fibsem.discharge import Curve, discharge, has_pybamm, require_pybamm
 from cathodeflow.fibsem.nmc_cell import NMC_CELL
 from cathodeflow.io.tables import read_csv, read_json, write_csv, write_json

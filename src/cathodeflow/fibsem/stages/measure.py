@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.bundle import load_bundle
 from cathodeflow.fibsem.error_options import Compared, Measure
+from cathodeflow.fibsem.label_volumes import given_voxel
 from cathodeflow.fibsem.methods import Method
 from cathodeflow.fibsem.microstructure.compute import compute_properties
 from cathodeflow.fibsem.microstructure.property_table import Property, Voxel, as_columns
@@ -35,7 +36,9 @@ _WITHOUT_ERROR = ("connectivity", "correlation")
 
 
 @stage("fibsem.measure")
-def measure(slices: Source, *, out: OutputFolder, options: Measure) -> Metrics:
+def measure(
+    slices: Source, *, out: OutputFolder, voxel: tuple[str, str, str] | None = None, options: Measure
+) -> Metrics:
     """Segment SLICES and measure their properties, with error bars.
 
     Error bars have two terms: the sampling error, how far one volume is from the whole electrode, and the segmentation
@@ -47,28 +50,32 @@ def measure(slices: Source, *, out: OutputFolder, options: Measure) -> Metrics:
         Slices: folder, pattern, stack file, dataset or Zarr store.
     out : path
         Folder to write: `phases.zarr` with the segmentation, `properties.csv` and `properties.json`.
+    voxel : texts
+        Distance of slices, rows and columns with a unit, such as `0.1 0.1 0.2um`. Default: that in the files; without
+        it, lengths are in voxels.
 
     Raises
     ------
     InputError
         The model is missing, the slices cannot be used, or the calibration is of another model.
     """
+    given = None if voxel is None else given_voxel(voxel)
     phases = f"{out}/phases.zarr"
     segmentation = predict.function(slices, out=phases, options=options)
     info, store = read_volume_info(phases), read_volume(phases)
     classes, method = info.attributes["classes"], info.attributes["method"]
-    voxel = voxel_of(info.scale, info.unit)
+    size = given or voxel_of(info.scale, info.unit)
     labels, device = store.compute(), str(resolve_device(options.device or "auto"))
 
     def compute(part: NDArray[np.uint8], groups: Sequence[Any]) -> list[Property]:
-        return compute_properties(part, classes, voxel, Properties(groups=tuple(groups)), device=device)
+        return compute_properties(part, classes, size, Properties(groups=tuple(groups)), device=device)
 
     found = compute(labels, options.groups)
     in_blocks = [name for name in options.groups if name not in _WITHOUT_ERROR]
     sampling = sampling_errors(
         labels, found, lambda part: compute(part, in_blocks), classes=classes, options=options.sampling
     )
-    calibration, ratio = _calibration(options, method, slices, info.attributes["read"]["left_out"], voxel)
+    calibration, ratio = _calibration(options, method, slices, info.attributes["read"]["left_out"], size)
     properties = from_json(calibration["properties"]) if calibration else {}
     rows = combined(found, sampling, correct(found, properties, voxels=labels.size, ratio=ratio))
     columns = as_columns(one.row for one in rows)
@@ -76,7 +83,7 @@ def measure(slices: Source, *, out: OutputFolder, options: Measure) -> Metrics:
         columns[name] = [getattr(one, name) for one in rows]
     write_csv(f"{out}/properties.csv", columns)
     settings = {
-        "method": method, "classes": classes, "voxel": voxel._asdict(), "shape": list(labels.shape),
+        "method": method, "classes": classes, "voxel": size._asdict(), "shape": list(labels.shape),
         "pass_ratio": ratio, "segmentation_error": bool(properties),
         "intervals": "Student's t on the logarithm, of fractions on the log-odds",
         "options": options.model_dump(mode="json"),

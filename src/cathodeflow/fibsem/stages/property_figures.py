@@ -20,7 +20,7 @@ def property_figures(
 ) -> Metrics:
     """Draw the figures of properties that the given files allow.
 
-    With `comparison`: properties.png. With `curves`: discharge.png.
+    With `comparison`: property_errors.png. With `curves`: discharge.png.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def property_figures(
     if comparison:
         scores = read_json(test)["metrics"] if test else {}
         known = {name.removeprefix("validation_miu_"): value for name, value in scores.items() if "_miu_" in name}
-        drawn["properties"] = properties_figure(
+        drawn["property_errors"] = properties_figure(
             read_csv(comparison), best=max(known, key=lambda name: known[name], default=None), phases=options.phases
         )
     if curves:

@@ -43,8 +43,10 @@ def index(
         table = build_index(rows, options, bad=bad)
     except InputError as error:
         if bad is None and any(is_image(problem.where) for problem in error.errors):
-            expected = "images that can all be used, or sem.index.on_bad_file: skip, which leaves the others out"
-            raise InputErrors.of([*error.errors, InputError(images, "the above", expected)]) from error
+            *others, last = error.errors
+            hint = "or sem.index.on_bad_file: skip, which leaves out what cannot be used"
+            last = InputError(last.where, last.found, f"{last.expected}; {hint}")
+            raise InputErrors.of([*others, last]) from error
         raise
     for problem in bad or ():
         log.warning("left out: %s", problem)
