@@ -381,8 +381,8 @@ class Section(TechniqueSection):
     methods: dict[str, str] = option(METHODS, "Methods with a local model: name, and the global network of each.")
     error_bars: bool = option(
         False,
-        "Measure the segmentation error of properties on validation and test slices, and the properties of volumes with "
-        "the role `predict` with error bars.",
+        "Measure the segmentation error of properties on validation and test slices, and the properties of volumes "
+        "with the role `predict` with error bars.",
     )
     cells: bool = option(
         False,
@@ -412,7 +412,7 @@ class Section(TechniqueSection):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, values: Any) -> Any:
-        """Give networks the options of `train_global`, and the measurement those of `predict`, that it does not change."""
+        """Give networks the options of `train_global`, and `measure` those of `predict`, that they do not change."""
         if not isinstance(values, dict):
             return values
         predict, measure = values.get("predict") or {}, values.get("measure") or {}
