@@ -118,7 +118,7 @@ def drawn_electrodes(
 
 
 def bpx_content(
-    template: Mapping[str, Any], electrode: Electrode, errors: Mapping[str, float] | None = None, *, title: str = ""
+    template: Mapping[str, Any], electrode: Electrode, deviations: Mapping[str, float] | None = None, *, title: str = ""
 ) -> dict[str, Any]:
     """Put measured parameters into a BPX file.
 
@@ -129,7 +129,7 @@ def bpx_content(
     template : mapping
         A BPX file with all parameters.
     electrode : Electrode
-    errors : mapping, optional
+    deviations : mapping, optional
         Standard errors by the names of `PARAMETERS`; written as parameters `<name>, standard error` of the section
         `User-defined`.
     title : str
@@ -141,8 +141,8 @@ def bpx_content(
     before = own[PARAMETERS["specific_surface_area"]] * own[PARAMETERS["particle_radius"]] / 3
     cell["Nominal cell capacity [A.h]"] *= float(electrode.active_fraction) / before
     own |= {PARAMETERS[name]: float(value) for name, value in electrode.parameters().items()}
-    if errors:
-        known = {f"{_ELECTRODE}: {PARAMETERS[name]}, standard error": float(value) for name, value in errors.items()}
+    if deviations:
+        known = {f"{_ELECTRODE}: {PARAMETERS[name]}, standard error": float(value) for name, value in deviations.items()}
         parts["User-defined"] = {**parts.get("User-defined", {}), **known}
     if title:
         content["Header"]["Title"] = title

@@ -19,14 +19,14 @@ class Compared(Options):
     transport_phases: tuple[str, ...] | None = option(
         None, "Phases whose transport is compared. Default: the first class, the pores."
     )
-    sampling: SamplingError = option(SamplingError(), "Blocks of the volume.")
     threads: int = option(2, THREADS, ge=1)
 
 
 class CalibrateErrors(Compared):
     """Validation slices and their segmentation -> bias and spread of the properties, by method."""
 
-    methods: tuple[str, ...] | None = option(
+    sampling: SamplingError = option(SamplingError(), "Blocks of the validation slices.")
+    compared_methods: tuple[str, ...] | None = option(
         None,
         "Methods to calibrate. Default: the best method on the validation set, and `unet`, `ugsm` and `matphase`.",
     )

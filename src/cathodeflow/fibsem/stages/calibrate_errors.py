@@ -115,12 +115,12 @@ def calibrate_errors(
 
 
 def _chosen(options: CalibrateErrors, offered: dict[str, Method], best: str) -> list[str]:
-    if options.methods is None:
+    if options.compared_methods is None:
         return [name for name in offered if name in (*_METHODS, best)]
-    for name in options.methods:
+    for name in options.compared_methods:
         if name not in offered:
-            raise InputError("--methods", name, "among " + ", ".join(offered))
-    return list(options.methods)
+            raise InputError("--compared-methods", name, "among " + ", ".join(offered))
+    return list(options.compared_methods)
 
 
 def _around(
