@@ -14,10 +14,10 @@ from scipy.linalg import expm
 from scipy.spatial.transform import Rotation
 
 from cathodeflow import bragg
-from cathodeflow.bragg.cell_options import Cell
 from cathodeflow.bragg.grain_options import Grains
 from cathodeflow.bragg.peak_options import FindPeaks, Fit, Frames, Measure
 from cathodeflow.bragg.reflections import direct_axes
+from cathodeflow.cell_options import Cell
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("CATHODEFLOW_DATA", ROOT.parent / "shared" / "data")) / "bragg_ruby"

@@ -8,8 +8,6 @@ import pandas as pd
 import pytest
 
 from cathodeflow.bragg import particles
-from cathodeflow.bragg.cell_options import Cell
-from cathodeflow.bragg.cells import allowed_reflections, as_lattice, coefficients, log_spacing
 from cathodeflow.bragg.cycler_join import cycler_columns, scan_voltages
 from cathodeflow.bragg.lattice_series import LatticeSeries, lattice_series
 from cathodeflow.bragg.lattice_truth import against_truth
@@ -20,6 +18,8 @@ from cathodeflow.bragg.series_options import Lattice as LatticeOptions
 from cathodeflow.bragg.series_statistics import draws, limits, phase_fraction, resampled_medians, width
 from cathodeflow.bragg.series_summary import summarise
 from cathodeflow.bragg.stages.lattice import lattice as lattice_stage
+from cathodeflow.cell_options import Cell
+from cathodeflow.cells import allowed_reflections, as_lattice, coefficients, log_spacing
 from cathodeflow.errors import InputError
 from cathodeflow.io.cells import UnitCell, read_cell
 from cathodeflow.io.cycler import read_cycler

@@ -11,7 +11,6 @@ import yaml
 from scipy.spatial.transform import Rotation
 
 from cathodeflow import bragg
-from cathodeflow.bragg.cell_options import Cell
 from cathodeflow.bragg.grain_calibration import Instrument, apply
 from cathodeflow.bragg.grain_model import Grain, reciprocal
 from cathodeflow.bragg.grain_options import Grains
@@ -35,6 +34,7 @@ from cathodeflow.bragg.rotation_scans import (
     turned,
     wrapped,
 )
+from cathodeflow.cell_options import Cell
 from cathodeflow.errors import InputError
 from cathodeflow.io.detector_geometry import DetectorGeometry
 from cathodeflow.io.frames_file import write_frames

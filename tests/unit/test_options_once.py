@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "cathodeflow"
 RULES = ROOT / "workflow" / "rules"
 TECHNIQUES = list(techniques())
-#: Commands that do the work of several stages with their options, and have no section of their own.
-ALONE = {"bcdi": {"reconstruct"}, "bragg": {"measure", "watch"}}
+#: Commands that are no jobs: they do the work of several stages with their options, or convert files of other programs.
+ALONE = {"bcdi": {"reconstruct", "import_pattern"}, "bragg": {"measure", "watch"}}
 
 
 def stages(technique: str) -> dict[str, type[Options]]:
@@ -116,7 +116,7 @@ def test_every_option_is_read(technique: str) -> None:
 
 
 def reached(module: str) -> list[Path]:
-    """Files of a module and of what it imports of its technique and of the training loop, without options modules."""
+    """Files of a module and of what it imports of its technique, the training loop and unit cells, without options modules."""
     found: dict[str, Path] = {}
     pending = [module]
     package = module.split(".")[1]
@@ -127,7 +127,7 @@ def reached(module: str) -> list[Path]:
             continue
         found[name] = path
         for node in ast.walk(ast.parse(path.read_bytes())):
-            inside = (f"cathodeflow.{package}", "cathodeflow.training")
+            inside = (f"cathodeflow.{package}", "cathodeflow.training", "cathodeflow.cell")
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(inside):
                 pending += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
     return list(found.values())
@@ -149,10 +149,13 @@ def test_every_stage_has_a_module_and_a_command_and_the_other_way_round(techniqu
 
 
 def rules(technique: str) -> tuple[str, dict[str, str]]:
-    """What stands before the rules of a technique, and the text of every rule by its name."""
-    text = (RULES / f"{technique}.smk").read_text()
-    head, *parts = re.split(r"^rule (\w+):\n", text, flags=re.MULTILINE)
-    return head, dict(zip(parts[::2], parts[1::2], strict=True))
+    """What stands before the rules of a technique in all its files, and the text of every rule with a job by its name."""
+    heads, texts = "", {}
+    for path in sorted(RULES.glob(f"{technique}*.smk")):
+        head, *parts = re.split(r"^rule (\w+):\n", path.read_text(), flags=re.MULTILINE)
+        heads += head
+        texts |= {name: text for name, text in zip(parts[::2], parts[1::2], strict=True) if "shell:" in text}
+    return heads, texts
 
 
 @pytest.mark.parametrize("technique", TECHNIQUES)

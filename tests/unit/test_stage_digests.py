@@ -197,7 +197,12 @@ EDITS = {
     "table": ("bragg", 'MODELS = {"pseudo_voigt": 7', 'MODELS = {"pseudo_voigt": 8', "bragg.fit bragg.study"),
     "pairs": ("bragg", '("fit", "truth"))', '("truth", "fit"))', "bragg.compare"),
     "start": ("bcdi", "_FIRST_WIDTH = 0.5", "_FIRST_WIDTH = 0.6", "bcdi.evaluate bcdi.phase bcdi.refine"),
-    "default argument": ("bcdi", "order: int = 1) -> NDArray[Any]", "order: int = 2) -> NDArray[Any]", "bcdi.strain"),
+    "default argument": (
+        "bcdi",
+        "order: int = 1) -> NDArray[Any]",
+        "order: int = 2) -> NDArray[Any]",
+        "bcdi.series bcdi.strain",
+    ),
     "base class": (
         "bcdi",
         "class _Twice(nn.Sequential)",
@@ -235,7 +240,8 @@ EDITS = {
         "",
         "class NewFile(h5py.File)",
         "class NewFile(h5py.Group)",
-        "bcdi.infer bcdi.phase bcdi.prepare bcdi.refine bcdi.simulate_scan bcdi.strain bragg.export bragg.fit"
+        "bcdi.export bcdi.infer bcdi.phase bcdi.prepare bcdi.refine bcdi.series bcdi.simulate_scan bcdi.strain bragg.export"
+        " bragg.fit"
         " bragg.frames bragg.locate bragg.patches bragg.simulate sem.explain",
     ),
     "base of all options": ("", "allow_inf_nan=False", "allow_inf_nan=True", " ".join(set(stages()) - DRAWN)),

@@ -167,11 +167,11 @@ rule bcdi_simulate_scan:
         **resources("bcdi.simulate_scan", mem_mb=4000, runtime=20),
     params:
         **stage_params("bcdi.simulate_scan"),
-        number=lambda wildcards: list(PARTICLES).index(wildcards.particle),
+        number=lambda wildcards: bcdi_simulated_state(wildcards.particle),
     message:
         "Simulating the raw frames of scan {wildcards.particle}"
     shell:
-        command("bcdi simulate-scan results/raw/bcdi/{wildcards.particle} --number {params.number}")
+        command("bcdi simulate-scan results/raw/bcdi/{wildcards.particle} {params.number}")
 
 
 rule bcdi_prepare:

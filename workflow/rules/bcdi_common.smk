@@ -62,3 +62,12 @@ def bcdi_flags(name, *columns):
 def bcdi_infer_options():
     """Options of the prediction, completed with the trained model."""
     return settings.stage_options(CONFIG, "bcdi.infer").model_copy(update={"model": BCDI_MODEL})
+
+
+def bcdi_simulated_state(name):
+    """Flags for the crystal of a simulated scan; with a state of charge, that of the first scan of its series."""
+    number, scan = list(PARTICLES).index(name), PARTICLES[name]
+    if scan.state_of_charge is None:
+        return f"--number {number}"
+    first = next(index for index, other in enumerate(PARTICLES.values()) if other.series == scan.series)
+    return f"--number {first} --state-of-charge {scan.state_of_charge} --exposure {number}"

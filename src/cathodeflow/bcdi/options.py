@@ -5,12 +5,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from cathodeflow.bcdi.exchange_options import Export
+from cathodeflow.bcdi.facet_options import FacetFigures, Facets
 from cathodeflow.bcdi.recipe import DEFAULT, parse
 from cathodeflow.bcdi.scans import Scan, require_readable, sheet_errors
+from cathodeflow.bcdi.series_options import ChargeSeries, Series, SeriesFigures
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.options import Options, option
 from cathodeflow.samples import Sample, TechniqueSection, missing_files
+from cathodeflow.series import SERIES_FOLDER
 from cathodeflow.training.base_options import Device, TrainingOptions
 
 Architecture = Literal["autophasenn", "candidates", "unrolled"]
@@ -111,6 +115,7 @@ class SimulateScan(Options):
         0.0005, "Fraction of hot pixels; the fraction of dead pixels is the same.", ge=0, le=0.25
     )
     unevenness: float = option(0.05, "Relative standard deviation of the pixels' sensitivity.", ge=0)
+    charge: ChargeSeries = option(ChargeSeries(), "Changes with the state of charge.")
     seed: int | None = option(None, "Random seed. Default: the workflow seed.", ge=0)
 
 
@@ -526,12 +531,17 @@ class Section(TechniqueSection):
     strain: Strain = option(Strain(), "Displacement and strain.")
     metrics: Metrics = option(Metrics(), "Figures of merit.")
     figures: Figures = option(Figures(), "Figures and the 3D page.")
+    facets: Facets = option(Facets(), "Facets, line profiles, and resolution by direction.")
+    facet_figures: FacetFigures = option(FacetFigures(), "Figure of the facets.")
+    export: Export = option(Export(), "Files for other programs.")
+    series: Series = option(Series(), "Series of scans of one particle.")
+    series_figures: SeriesFigures = option(SeriesFigures(), "Figure of a series.")
 
     sample_class: ClassVar[type[Sample]] = Scan
 
     def folders(self) -> list[str]:
-        """Folder of the network."""
-        return [MODEL_FOLDER]
+        """Folders of the network and of the series."""
+        return [MODEL_FOLDER, SERIES_FOLDER]
 
     def check(self, samples: dict[str, Scan]) -> None:
         """Require that files exist, and that options and columns are consistent.
@@ -544,11 +554,15 @@ class Section(TechniqueSection):
         errors = []
         for name, scan in samples.items():
             where = f"{self.samples}: scan '{name}'"
-            if name == MODEL_FOLDER:
-                errors.append(InputError(self.samples, f"a scan named '{name}'", "another name: it is the network's"))
+            if name in self.folders():
+                owner = "the network's" if name == MODEL_FOLDER else "that of the series"
+                errors.append(InputError(self.samples, f"a scan named '{name}'", f"another name: it is {owner}"))
             errors += sheet_errors(where, scan)
+        if self.series.reference is not None and self.series.reference not in samples:
+            errors.append(InputError("bcdi.series.reference", self.series.reference, "the name of a scan"))
         files = {"bcdi.infer.model": self.infer.model, "bcdi.train.initial": self.train.initial}
         errors += missing_files(files, "a model")
+        errors += missing_files({"bcdi.facets.cell.file": self.facets.cell.file}, "a CIF file")
         if self.infer.model is None and any("refine" in scan.routes for scan in samples.values()):
             stride = 2 ** len(self.train.widths)
             sides = {"simulate.size": [self.simulate.size], "prepare.size": self.prepare.size or [],

@@ -107,6 +107,7 @@ def rocking_scan(
     geometry: Geometry = GEOMETRY,
     voxel_nm: float | None = None,
     phase_range: float | None = None,
+    exposure: int = 0,
 ) -> RockingScan:
     """Simulate the raw detector frames of a rocking scan.
 
@@ -122,6 +123,8 @@ def rocking_scan(
         Voxel size of the truth [nm]. Default: 1/32 of the size of the crystal.
     phase_range : float, optional
         Range of the phase, to use instead of that of the regime [rad].
+    exposure : int
+        Number of the exposure: each number has another noise, of the same crystal.
 
     Returns
     -------
@@ -140,7 +143,8 @@ def rocking_scan(
     step = size_nm / 32 if voxel_nm is None else voxel_nm
     if not 0 < 4 * step <= size_nm:
         raise InputError("size_nm", f"{size_nm} nm in voxels of {step} nm", "at least 4 voxels")
-    rng, noise = (np.random.default_rng(np.random.SeedSequence(options.seed or 0, spawn_key=(key,))) for key in (0, 1))
+    keys = ((0,), (1, exposure) if exposure else (1,))
+    rng, noise = (np.random.default_rng(np.random.SeedSequence(options.seed or 0, spawn_key=key)) for key in keys)
     polyhedron = draw_polyhedron(rng, habit=options.habit, aspect=options.aspect, rounding=options.rounding)
     polyhedron = transformed(polyhedron, np.eye(3) * size_nm / np.ptp(bounds(polyhedron), axis=0).max())
     q = q_vector(geometry)

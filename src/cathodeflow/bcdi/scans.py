@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.sources import is_remote
 from cathodeflow.options import option
-from cathodeflow.samples import Sample, source_errors
+from cathodeflow.samples import SAMPLE_NAME, source_errors
+from cathodeflow.series import SeriesSample
 
 if TYPE_CHECKING:
     from cathodeflow.io.spec import SpecScan
@@ -16,7 +17,7 @@ ROUTES = {"measure": ("phase", "refine"), "phase": ("phase",), "predict": ("refi
 _CORRECTIONS = ("dark", "whitefield", "mask", "spec", "geometry")
 
 
-class Scan(Sample):
+class Scan(SeriesSample):
     """A rocking scan of one Bragg peak of one particle."""
 
     role: Literal["measure", "phase", "predict"] = option(
@@ -40,6 +41,14 @@ class Scan(Sample):
     scan: int | None = option(None, "Number of the scan in the SPEC file.", ge=0)
     geometry: str | None = option(
         None, "YAML or JSON file with the geometry; its keys are the options of `bcdi.strain`."
+    )
+    temperature: float | None = option(None, "Temperature of the sample.", unit="degC", gt=-273.15)
+    voltage: float | None = option(None, "Voltage of the cell.", unit="V")
+    series: str = option(
+        "all",
+        "Name of the series of a particle, if the sheet has scans of several: `bcdi.series` compares the scans of a "
+        "series.",
+        pattern=f"^{SAMPLE_NAME}$",
     )
 
     @property

@@ -9,8 +9,8 @@ from itertools import product
 
 import numpy as np
 
-from cathodeflow.bragg.cells import Reflections, log_spacing
 from cathodeflow.bragg.population_cell import Floats, Ints, Spacings
+from cathodeflow.cells import Reflections, log_spacing
 
 #: Largest relative change of a lattice parameter.
 MAX_CHANGE = 0.06

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from cathodeflow.bragg.cell_options import Cell
+from cathodeflow.cell_options import Cell
 from cathodeflow.options import Options, option
 
 Count = Annotated[int, Field(ge=1, le=64)]

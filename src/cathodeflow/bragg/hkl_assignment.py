@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cathodeflow.bragg.cell_search import search_changes
-from cathodeflow.bragg.cells import Lattice, Reflections, log_spacing
 from cathodeflow.bragg.phases import alternatives, merge_phases, resolve_phases
 from cathodeflow.bragg.population_cell import (
     PRIOR,
@@ -25,6 +24,7 @@ from cathodeflow.bragg.population_cell import (
     start,
     variances,
 )
+from cathodeflow.cells import Lattice, Reflections, log_spacing
 
 #: Values of `Assignment.reflection` of tracks without one: several are possible, or none is.
 AMBIGUOUS, UNEXPLAINED = -1, -2

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.cells import Lattice, Reflections, allowed_reflections, log_spacing
 from cathodeflow.bragg.hkl_assignment import AMBIGUOUS, Assignment, assign
 from cathodeflow.bragg.particle_cells import ParticleCells, particle_cells, strains
 from cathodeflow.bragg.phases import join_phases
 from cathodeflow.bragg.population_cell import Ints, Population, Spacings, offsets, variances
 from cathodeflow.bragg.series_options import Lattice as LatticeOptions
+from cathodeflow.cells import Lattice, Reflections, allowed_reflections, log_spacing
 from cathodeflow.errors import InputError
 
 #: Columns of the tracks that are read.

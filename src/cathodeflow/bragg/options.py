@@ -15,14 +15,15 @@ from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.sources import is_remote, list_files, split_source
 from cathodeflow.options import option
 from cathodeflow.samples import Sample, TechniqueSection, missing_files, source_errors
+from cathodeflow.series import SERIES_FOLDER, SeriesSample
 
 log = logging.getLogger("cathodeflow.bragg")
 
 SIMULATED = "simulated"
 # Largest fraction of bad pixels of a mask that is the right way round.
 _MOST = 0.5
-#: Folders of the network and of the series in results/bragg, so no scan may have these names.
-MODEL_FOLDER, SERIES_FOLDER = "model", "series"
+#: Folder of the network in results/bragg, so no scan may have this name.
+MODEL_FOLDER = "model"
 
 
 def require_apart(sources: Mapping[str, str | None]) -> None:
@@ -54,7 +55,7 @@ def _absolute(dataset: str | None) -> str:
     return "/" + (dataset or "").strip("/")
 
 
-class Scan(Sample):
+class Scan(SeriesSample):
     """A scan: the detector frames taken at one state of charge."""
 
     role: Literal["train", "measure", "fit"] = option(
@@ -95,13 +96,6 @@ class Scan(Sample):
         "Geometry of the detector: a PONI file (pyFAI), an instrument of hexrd (YAML), or a NeXus file. Default: none, "
         "no angles are computed; simulated scans have their own.",
     )
-    state_of_charge: float | None = option(
-        None, "State of charge of the cell, 0 (discharged) to 1 (charged).", ge=0, le=1
-    )
-    time: float | None = option(
-        None, "Time of the scan, in the unit of the table of the cycler (`bragg.lattice.cycler`)."
-    )
-
     grains: bool = option(
         False,
         "Index the grains of this scan (`bragg.grains`): the sample was rotated, with the angle of every frame and a "

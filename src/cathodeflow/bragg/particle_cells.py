@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.cells import log_spacing
 from cathodeflow.bragg.population_cell import Floats, Ints, Population, Spacings
+from cathodeflow.cells import log_spacing
 
 
 class Strains(NamedTuple):

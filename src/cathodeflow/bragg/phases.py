@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.cells import log_spacing
 from cathodeflow.bragg.population_cell import Floats, Ints, Population, Spacings, variances
+from cathodeflow.cells import log_spacing
 
 # Two phases differ in the spacings of their reflections by more than this, as the root of the mean square.
 _SAME = 1e-3

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from cathodeflow.bragg.cells import log_spacing
+from cathodeflow.cells import log_spacing
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from cathodeflow.bragg.options import Scan, Section
 from cathodeflow.bragg.peak_options import EXPORT_SUFFIXES, Export, Frames, Measure, Simulate
 from cathodeflow.io.sources import files_read
+from cathodeflow.series import ordered
 
 RAW = "results/raw/bragg"
 
@@ -111,8 +112,7 @@ def series(scans: Mapping[str, Scan]) -> list[str]:
     >>> series({name: Scan(sample=name, frames="*.tif", state_of_charge=charge) for name, charge in given.items()})
     ['a', 'b']
     """
-    charges = {name: scan.state_of_charge for name, scan in scans.items() if scan.state_of_charge is not None}
-    return sorted(charges, key=lambda name: charges[name]) if len(charges) > 1 else []
+    return ordered({name: scan.state_of_charge for name, scan in scans.items()})
 
 
 def export_files(options: Export) -> list[str]:

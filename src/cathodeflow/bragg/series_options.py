@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from cathodeflow.bragg.cell_options import Cell
+from cathodeflow.cell_options import Cell
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.options import Options, option
 

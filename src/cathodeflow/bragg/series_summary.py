@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cathodeflow.bragg.cells import Lattice
 from cathodeflow.bragg.lattice_series import LatticeSeries
 from cathodeflow.bragg.population_cell import PRIOR, Floats, Ints, Prior, resampled_cells
 from cathodeflow.bragg.series_statistics import draws, limits, phase_fraction, resampled_medians, width
+from cathodeflow.cells import Lattice
 
 
 def summarise(series: LatticeSeries, lattice: Lattice, *, samples: int, rng: np.random.Generator) -> pd.DataFrame:

@@ -91,6 +91,18 @@ def read_pattern(path: _Path) -> Pattern:
     return Pattern(amplitude.astype(np.float32), mask > 0, binning)
 
 
+def read_steps(path: _Path) -> list[dict[str, Any]]:
+    """Read the figures of the preparation steps of a diffraction volume; empty if they are not known.
+
+    Raises
+    ------
+    InputError
+        The file is not HDF5, or its steps cannot be read.
+    """
+    with open_hdf5(path) as file, guarded(path, "a prepared diffraction volume"):
+        return list(json.loads(file["entry"].attrs.get("steps", "[]")))
+
+
 def write_starts(path: _Path, starts: Starts) -> None:
     """Write the reconstructed objects, with the errors of each start."""
     with new_hdf5(path) as file:

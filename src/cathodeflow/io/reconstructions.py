@@ -112,11 +112,27 @@ def write_cxi(path: _Path, reconstruction: Reconstruction) -> None:
         if reconstruction.geometry:
             instrument = _group(entry, "instrument_1", "NXinstrument")
             instrument.attrs.update(dict(sorted(reconstruction.geometry.items())))
-            for name, (places, factor) in _SI.items():
-                for location in places if name in reconstruction.geometry else ():
-                    # A group that HDF5 creates implicitly would store the time.
-                    group, _, last = location.partition("/")
-                    instrument.require_group(group)[last] = factor * float(reconstruction.geometry[name])
+            write_instrument(instrument, reconstruction.geometry)
+
+
+def write_instrument(instrument: h5py.Group, geometry: Mapping[str, Any], *, binning: tuple[int, int] = (1, 1)) -> None:
+    """Write energy, distance and pixel size in SI units, as far as they are known.
+
+    Parameters
+    ----------
+    instrument : Group
+        `instrument_1` of a CXI file.
+    geometry : mapping
+        Values by the names of the options of `bcdi.strain`.
+    binning : (int, int)
+        Rows and columns that were binned to one: pixels are larger by it.
+    """
+    larger = {"y_pixel_size": binning[0], "x_pixel_size": binning[1]}
+    for name, (places, factor) in _SI.items():
+        for location in places if name in geometry else ():
+            # A group that HDF5 creates implicitly would store the time.
+            group, _, last = location.partition("/")
+            instrument.require_group(group)[last] = factor * larger.get(last, 1) * float(geometry[name])
 
 
 def read_cxi(path: _Path) -> Reconstruction:

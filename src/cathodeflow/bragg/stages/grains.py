@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cathodeflow.bragg.cell_options import Cell, unit_cell
 from cathodeflow.bragg.detector_positions import flat_pixels
 from cathodeflow.bragg.grain_options import Grains
 from cathodeflow.bragg.grain_refinement import SeenRegion
@@ -15,6 +14,7 @@ from cathodeflow.bragg.grain_search import Found, Measured, find_grains
 from cathodeflow.bragg.grain_tables import grain_spot_table, grain_table
 from cathodeflow.bragg.reflections import PARAMETERS, free_cell
 from cathodeflow.bragg.rotation_scans import rotation_scan
+from cathodeflow.cell_options import Cell, unit_cell
 from cathodeflow.errors import InputError
 from cathodeflow.io.frames_file import read_frames_file
 from cathodeflow.io.geometry_files import read_detector_geometry

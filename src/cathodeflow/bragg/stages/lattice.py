@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cathodeflow.bragg.cell_options import unit_cell
-from cathodeflow.bragg.cells import as_lattice
 from cathodeflow.bragg.cycler_join import cycler_columns, scan_voltages
 from cathodeflow.bragg.lattice_series import COLUMNS, LatticeSeries, lattice_series, usable_tracks
 from cathodeflow.bragg.lattice_truth import against_truth, truth_of
@@ -15,6 +13,8 @@ from cathodeflow.bragg.particles import end_members
 from cathodeflow.bragg.series_options import Lattice
 from cathodeflow.bragg.series_summary import summarise
 from cathodeflow.bragg.simulation import TRUTH
+from cathodeflow.cell_options import unit_cell
+from cathodeflow.cells import as_lattice
 from cathodeflow.errors import InputError
 from cathodeflow.io.cycler import read_cycler
 from cathodeflow.io.geometry_files import read_detector_geometry

@@ -170,7 +170,7 @@ def allowed_reflections(lattice: Lattice, low: float, high: float) -> Reflection
     families: dict[tuple[float, ...], tuple[Floats, list[tuple[int, int, int]]]] = {}
     for hkl in unique.tolist():
         part = coefficients([hkl], lattice.system)[0]
-        families.setdefault(tuple(part.round(6)), (part, []))[1].append(_usual(hkl, operations))
+        families.setdefault(tuple(part.round(6)), (part, []))[1].append(usual_indices(hkl, operations))
     parts = np.array([part for part, _ in families.values()]).reshape(-1, len(lattice.names))
     log_d, _ = log_spacing(parts, np.log(lattice.values))
     order = np.argsort(-log_d, kind="stable")
@@ -178,7 +178,7 @@ def allowed_reflections(lattice: Lattice, low: float, high: float) -> Reflection
     return Reflections([labels[index] for index in order], parts[order], np.exp(log_d[order]))
 
 
-def _usual(hkl: list[int], operations: gemmi.GroupOps) -> tuple[int, int, int]:
+def usual_indices(hkl: list[int], operations: gemmi.GroupOps) -> tuple[int, int, int]:
     """Of all equivalent indices, those that are usually written: not negative, if there are such, and h first."""
     images = {tuple(operation.apply_to_hkl(hkl)) for operation in operations.sym_ops}
     images |= {tuple(-index for index in image) for image in images}
