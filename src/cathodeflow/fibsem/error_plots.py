@@ -119,9 +119,12 @@ def _panel(axes: Axes, rows: pd.DataFrame, models: list[str], name: str, phase: 
                 axes.plot(row["value"], number, "o", markersize=4.5, color=COLOURS[0], zorder=3)
     axes.axvline(float(rows["truth"].iloc[0]), color="#222222", linewidth=1.0, zorder=1)
     unit = str(rows["unit"].iloc[0])
-    along = f", direction {direction}" if direction else ""
+    along = f", axis {direction}" if direction else ""
     title = f"{TITLES.get(name, name.replace('_', ' '))}, {phase}{along}"
     label(axes, x="" if unit == "1" else f"[{unit}]", y="", title=title)
     axes.title.set_fontsize(7.5)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
+    if name == "tortuosity_factor":
+        axes.set_xscale("log")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.margins(x=0.08)
