@@ -176,7 +176,7 @@ rule bcdi_simulate_scan:
 
 rule bcdi_prepare:
     input:
-        raw=lambda wildcards: bcdi_raw(wildcards.particle, "frames", "dark", "whitefield", "mask", "spec"),
+        raw=lambda wildcards: bcdi_raw(wildcards.particle, *BCDI_PREPARED),
     output:
         prepared="results/bcdi/{particle}/prepared.h5",
         record="results/bcdi/{particle}/prepare.json",
@@ -191,9 +191,9 @@ rule bcdi_prepare:
         **resources("bcdi.prepare", mem_mb=8000, runtime=60),
     params:
         **stage_params("bcdi.prepare"),
-        contents=lambda wildcards: bcdi_contents(wildcards.particle, "frames", "dark", "whitefield", "mask", "spec"),
+        contents=lambda wildcards: bcdi_contents(wildcards.particle, *BCDI_PREPARED),
         frames=not_compared(lambda wildcards: fetched(bcdi_source(wildcards.particle, "frames"))),
-        files=not_compared(lambda wildcards: bcdi_flags(wildcards.particle, "dark", "whitefield", "mask", "spec")),
+        files=not_compared(lambda wildcards: bcdi_flags(wildcards.particle, *BCDI_PREPARED[1:])),
     message:
         "Preparing the frames of scan {wildcards.particle}"
     shell:
@@ -279,6 +279,7 @@ rule bcdi_refine:
 rule bcdi_strain:
     input:
         objects="results/bcdi/{particle}/{route}/objects.h5",
+        prepared="results/bcdi/{particle}/prepared.h5",
         geometry=lambda wildcards: bcdi_raw(wildcards.particle, "spec", "geometry"),
     output:
         cxi="results/bcdi/{particle}/{route}/reconstruction.cxi",
@@ -302,7 +303,7 @@ rule bcdi_strain:
         "Computing the strain of scan {wildcards.particle} ({wildcards.route})"
     shell:
         command(
-            "bcdi strain {input.objects} {params.files} --out {output.cxi} --vti {output.vti}"
+            "bcdi strain {input.objects} --pattern {input.prepared} {params.files} --out {output.cxi} --vti {output.vti}"
             " --statistics {output.statistics}",
             "{wildcards.particle}/{wildcards.route}",
         )

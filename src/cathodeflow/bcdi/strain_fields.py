@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from cathodeflow.bcdi.ambiguities import unwrapped
-from cathodeflow.bcdi.geometry import Geometry, q_vector, real_basis, reciprocal_basis, to_laboratory
+from cathodeflow.bcdi.geometry import Geometry, ScanVectors, q_vector, real_basis, reciprocal_basis, to_laboratory
 from cathodeflow.bcdi.options import Strain
 from cathodeflow.errors import InputError
 
@@ -60,7 +60,7 @@ class Particle(NamedTuple):
 def particle(
     volume: NDArray[np.complexfloating[Any]],
     support: NDArray[np.bool_],
-    geometry: Geometry,
+    geometry: Geometry | ScanVectors,
     options: Strain,
     *,
     binning: tuple[int, int, int] = (1, 1, 1),
@@ -75,7 +75,7 @@ def particle(
     volume : (rocking, row, col) complex
         Object as large as the transform, without shift and ramp (`cathodeflow.bcdi.ambiguities.centred`).
     support : (rocking, row, col) bool
-    geometry : Geometry
+    geometry : Geometry or ScanVectors
     options : Strain
     binning : (int, int, int)
         Binning of frames, rows and columns.

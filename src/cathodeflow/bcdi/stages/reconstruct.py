@@ -1,6 +1,7 @@
 """Stage: all stages from the raw frames of one scan to strain and figures, without Snakemake."""
 
 from pathlib import Path
+from typing import Any
 
 from cathodeflow.bcdi.options import Reconstruct
 from cathodeflow.bcdi.stages.figures import figures
@@ -49,9 +50,9 @@ def reconstruct(
     mask : path
         Mask that is 0 at pixels to exclude: one image, or one for each frame.
     spec : path
-        SPEC file of beamline 34-ID-C, for the geometry and the region of the detector.
+        File with the motors of the scan (SPEC, fio, or HDF5 and NeXus), for geometry and frame positions.
     scan : int
-        Number of the scan in the SPEC file.
+        Number of the scan in this file.
     geometry : path
         YAML or JSON file with the geometry.
     config : path
@@ -76,7 +77,8 @@ def reconstruct(
     def record(stage_name: str) -> dict[str, str]:
         return {"sample": name, "record": str(folder / f"{stage_name}.json")}
 
-    prepare(raw, **corrections, spec=spec, scan=scan, out=pattern, options=options.prepare, **record("prepare"))
+    motors: Any = {"spec": spec, "scan": scan, "geometry": geometry}
+    prepare(raw, **corrections, **motors, out=pattern, options=options.prepare, **record("prepare"))
     if model is None:
         phase(pattern, out=objects, options=options.phase, **record("phase"))
     else:
@@ -86,9 +88,8 @@ def reconstruct(
         refine(pattern, predicted, out=objects, options=options.refine, **record("refine"))
     strain(
         objects,
-        spec=spec,
-        scan=scan,
-        geometry=geometry,
+        pattern=pattern,
+        **motors,
         out=cxi,
         vti=folder / "reconstruction.vti",
         statistics=folder / "statistics.csv",
