@@ -1,6 +1,6 @@
 """Scales of properties on which errors are symmetric, and intervals with Student's t."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import expit, logit
@@ -61,7 +61,7 @@ def slope(name: str, value: float) -> float:
     return value * (1 - value) if name in FRACTIONS else value
 
 
-def interval(name: str, value: float, error: ScaledError | None) -> dict[str, float]:
+def interval(name: str, value: float, error: ScaledError | None) -> dict[str, Any]:
     """Return standard error and intervals of a value, in its unit.
 
     Parameters

@@ -11,7 +11,7 @@ from cathodeflow.fibsem.global_network import GlobalNetwork
 from cathodeflow.fibsem.mc_dropout import predict_slices
 from cathodeflow.fibsem.methods import Method, Segmentation, apply_method
 from cathodeflow.fibsem.neighbours import neighbours
-from cathodeflow.fibsem.options import Predict
+from cathodeflow.fibsem.predict_options import Predict
 from cathodeflow.fibsem.preprocessing import normalize_slices
 from cathodeflow.learning import resolve_device
 

@@ -12,7 +12,7 @@ from cathodeflow.fibsem.methods import Method
 from cathodeflow.fibsem.microstructure.compute import compute_properties
 from cathodeflow.fibsem.microstructure.property_table import Property, Voxel
 from cathodeflow.fibsem.microstructure.transport import transport
-from cathodeflow.fibsem.options import Predict
+from cathodeflow.fibsem.predict_options import Predict
 from cathodeflow.fibsem.properties_options import Properties
 from cathodeflow.fibsem.segmentation import segment
 

@@ -13,7 +13,7 @@ from cathodeflow.fibsem.error_options import CalibrateErrors
 from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.methods import Method
 from cathodeflow.fibsem.microstructure.property_table import Voxel
-from cathodeflow.fibsem.options import Predict
+from cathodeflow.fibsem.predict_options import Predict
 from cathodeflow.fibsem.sampling_error import blocks
 from cathodeflow.fibsem.segmentation_error import Calibration, Group, as_json, calibrate, pass_spread, runs
 from cathodeflow.fibsem.split import VALIDATION

@@ -152,7 +152,7 @@ def _records(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
 
 def _figures(rows: Sequence[Property]) -> dict[str, float]:
     """Figures of merit of the record: values and standard errors."""
-    figures = {}
+    figures: dict[str, float] = {}
     for row in rows:
         name = "_".join(str(part) for part in (row.property, row.phase, row.direction) if part is not None)
         figures |= {name: row.value, f"{name}_error": row.standard_error}
