@@ -142,7 +142,8 @@ def bpx_content(
     cell["Nominal cell capacity [A.h]"] *= float(electrode.active_fraction) / before
     own |= {PARAMETERS[name]: float(value) for name, value in electrode.parameters().items()}
     if deviations:
-        known = {f"{_ELECTRODE}: {PARAMETERS[name]}, standard error": float(value) for name, value in deviations.items()}
+        start = f"{_ELECTRODE}: "
+        known = {f"{start}{PARAMETERS[name]}, standard error": float(value) for name, value in deviations.items()}
         parts["User-defined"] = {**parts.get("User-defined", {}), **known}
     if title:
         content["Header"]["Title"] = title

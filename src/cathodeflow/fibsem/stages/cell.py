@@ -62,7 +62,7 @@ def cell(
     drawn = {
         kind: drawn_electrodes(table, options, properties, error=kind, count=_DRAWN, rng=rng) for kind in options.errors
     }
-    known = {kind: found for kind, found in drawn.items() if found is not None}
+    known: dict[str, Electrode] = {kind: found for kind, found in drawn.items() if found is not None}
     for kind in drawn.keys() - known.keys():
         log.warning("%s has no column of the %s error", properties, kind)
     # Of both terms together, where the options have them first.
