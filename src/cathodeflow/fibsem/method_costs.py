@@ -9,7 +9,7 @@ from torch import nn
 
 from cathodeflow.fibsem.forest import RandomForest
 from cathodeflow.fibsem.methods import Method
-from cathodeflow.fibsem.options import Predict
+from cathodeflow.fibsem.predict_options import Predict
 from cathodeflow.fibsem.segmentation import segment
 
 #: Networks of each kind of method, beside its global network.

@@ -6,8 +6,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.fibsem.appearance_options import ImageChanges, MatchIntensity, WindowChanges
+from cathodeflow.fibsem.appearance_options import ImageChanges, WindowChanges
+from cathodeflow.fibsem.cell_options import Cell
+from cathodeflow.fibsem.error_options import CalibrateErrors, CompareProperties, Measure, PropertyFigures
 from cathodeflow.fibsem.method_options import Forest, Tables
+from cathodeflow.fibsem.predict_options import AUTO, DEVICE, OVERLAP, THREADS, TILE, Predict
 from cathodeflow.fibsem.properties_options import Properties
 from cathodeflow.fibsem.reading import Labelling, Reading
 from cathodeflow.file_arguments import InputFile
@@ -35,19 +38,13 @@ ARCHITECTURES = {
     "forest": r"forest",
     "smp": r"smp\.\w+/[\w.-]+",
 }
-#: Method of the highest mIoU on the validation set.
-AUTO = "auto"
 #: File names in the folder of a run that no network or method may have, and that method.
 TAKEN = (AUTO, "model", "test", "figures", "slices")
 #: Methods with a local model, and the global network that each is built on.
 METHODS = {"matphase": "ugsm", "matphase_context": "context"}
 
-_THREADS = "CPU threads; their number changes the last digits of the result."
-_DEVICE = "Compute device. Default: the device of the workflow."
 _SEED = "Random seed. Default: the workflow seed."
 _SEED_OFFSET = "Offset added to every entry of `seeds`. Default: the workflow seed."
-_TILE = "Maximum side of a slice that is segmented as a whole; larger slices are cut into tiles of this side."
-_OVERLAP = "Overlap of neighbouring tiles, in which their predictions are blended."
 
 
 class Slices(Sample):
@@ -242,7 +239,7 @@ class TrainGlobal(TrainingOptions):
     )
     passes: int = option(20, "Monte Carlo dropout passes averaged per prediction.", ge=1)
     tta: bool = option(False, "Test-time augmentation: average the predictions over reflections of the slice.")
-    threads: int = option(2, _THREADS, ge=1)
+    threads: int = option(2, THREADS, ge=1)
     seed: int | None = option(None, _SEED_OFFSET, ge=0)
 
     @field_validator("architecture")
@@ -263,10 +260,10 @@ class PredictGlobal(Options):
         "Copies of the training slices that are predicted, and that the IDK classifier and the local network are "
         "trained on; `all`, as published, takes `augment.copies` times as long.",
     )
-    tile: int = option(512, _TILE, unit="px", ge=32)
-    overlap: int = option(64, _OVERLAP, unit="px", ge=0)
-    threads: int = option(2, _THREADS, ge=1)
-    device: Device | None = option(None, _DEVICE)
+    tile: int = option(512, TILE, unit="px", ge=32)
+    overlap: int = option(64, OVERLAP, unit="px", ge=0)
+    threads: int = option(2, THREADS, ge=1)
+    device: Device | None = option(None, DEVICE)
 
 
 class TrainIdk(TrainingOptions):
@@ -294,7 +291,7 @@ class TrainIdk(TrainingOptions):
         gt=0,
         le=1,
     )
-    threads: int = option(2, _THREADS, ge=1)
+    threads: int = option(2, THREADS, ge=1)
     seed: int | None = option(None, _SEED_OFFSET, ge=0)
 
 
@@ -356,7 +353,7 @@ class TrainLocal(TrainingOptions):
         None, "Windows per epoch. Default: as many as there are IDK pixels in the training set.", ge=2
     )
     learning_rate: float = option(2e-3, "Peak learning rate.", gt=0)
-    threads: int = option(2, _THREADS, ge=1)
+    threads: int = option(2, THREADS, ge=1)
     seed: int | None = option(None, _SEED_OFFSET, ge=0)
 
     @field_validator("side")
@@ -379,8 +376,8 @@ class LocalMethod(Options):
 class Test(Options):
     """All networks and test images -> segmentation by every method, with probabilities and uncertainty."""
 
-    threads: int = option(2, _THREADS, ge=1)
-    device: Device | None = option(None, _DEVICE)
+    threads: int = option(2, THREADS, ge=1)
+    device: Device | None = option(None, DEVICE)
 
 
 class Metrics(Options):
@@ -393,25 +390,6 @@ class Metrics(Options):
     bootstrap_samples: int = option(2000, "Bootstrap samples of the slices for the confidence intervals.", ge=100)
     confidence: float = option(0.95, "Level of the confidence intervals.", gt=0.5, lt=1)
     seed: int | None = option(None, "Random seed of the bootstrap. Default: the workflow seed.", ge=0)
-
-
-class Predict(Reading):
-    """A trained model and slices without labels -> segmentation, class probabilities and uncertainty."""
-
-    renamed: ClassVar[dict[str, str]] = {"grey": "match_intensity"}
-
-    model: InputFile | None = option(None, "Model file. Default: the first model that the workflow trains.")
-    method: str = option("auto", "Method by name, or `auto`: the method with the highest mIoU on the validation set.")
-    match_intensity: MatchIntensity = option(
-        "auto",
-        "Bring the intensities to those of the training slices by a gain and an offset, which are estimated from the "
-        "histograms of the phases; `auto`: only where they differ noticeably. Not used after training with "
-        "`augment.normalize_slices`.",
-    )
-    tile: int = option(512, _TILE, unit="px", ge=32)
-    overlap: int = option(64, _OVERLAP, unit="px", ge=0)
-    threads: int = option(2, _THREADS, ge=1)
-    device: Device | None = option(None, _DEVICE)
 
 
 class Figures(Options):
@@ -453,6 +431,16 @@ class Section(TechniqueSection):
     paper_tables: tuple[Literal[1, 2, 3, 5], ...] = option(
         (), "Tables of the MatPhase paper to write, see config/fibsem-tables.yaml: 1, 2, 3, 5. Default: none."
     )
+    error_bars: bool = option(
+        False,
+        "Measure the segmentation error of properties on validation and test slices, and the properties of volumes "
+        "with the role `predict` with error bars.",
+    )
+    cells: bool = option(
+        False,
+        "With `error_bars`: also a cell with the measured electrode, for volumes with the role `predict`; needs their "
+        "voxel size.",
+    )
     simulate: Simulate = option(Simulate(), "Simulated slices.")
     volume: Volume = option(Volume(), "Volume.")
     augment: Augment = option(Augment(), "Images and split.")
@@ -464,6 +452,11 @@ class Section(TechniqueSection):
     metrics: Metrics = option(Metrics(), "Figures of merit.")
     tables: Tables = option(Tables(), "Tables of the MatPhase paper.")
     predict: Predict = option(Predict(), "Segmentation of new slices.")
+    calibrate_errors: CalibrateErrors = option(CalibrateErrors(), "Segmentation error of properties.")
+    compare_properties: CompareProperties = option(CompareProperties(), "Properties of the test slices by method.")
+    measure: Measure = option(Measure(), "Properties of new slices with error bars.")
+    cell: Cell = option(Cell(), "Cell with the measured electrode.")
+    property_figures: PropertyFigures = option(PropertyFigures(), "Figures of properties.")
     properties: Properties = option(Properties(), "Properties of the segmented volumes.")
     figures: Figures = option(Figures(), "Figures.")
 
@@ -472,9 +465,12 @@ class Section(TechniqueSection):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, values: Any) -> Any:
-        """Give every network the options of `train_global` that it does not change."""
+        """Give networks the options of `train_global`, and `measure` those of `predict`, that they do not change."""
         if not isinstance(values, dict):
             return values
+        predict, measure = values.get("predict") or {}, values.get("measure") or {}
+        if isinstance(predict, dict) and isinstance(measure, dict):
+            values = {**values, "measure": {**predict, **measure}}
         base, named = values.get("train_global") or {}, values.get("networks") or NETWORKS
         if not isinstance(base, dict) or not isinstance(named, dict):
             return values

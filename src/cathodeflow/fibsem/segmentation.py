@@ -11,7 +11,7 @@ from cathodeflow.fibsem.grey_matching import Matching
 from cathodeflow.fibsem.mc_dropout import predict_slices
 from cathodeflow.fibsem.methods import Method, Segmentation, apply_method
 from cathodeflow.fibsem.neighbours import neighbours, with_neighbours
-from cathodeflow.fibsem.options import Predict
+from cathodeflow.fibsem.predict_options import Predict
 from cathodeflow.fibsem.preprocessing import normalize_slices
 from cathodeflow.fibsem.training_appearance import matching_of
 from cathodeflow.learning import resolve_device

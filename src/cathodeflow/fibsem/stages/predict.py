@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.bundle import load_bundle
 from cathodeflow.fibsem.methods import Method
-from cathodeflow.fibsem.options import AUTO, Predict
+from cathodeflow.fibsem.predict_options import AUTO, Predict
 from cathodeflow.fibsem.preprocessing import blank_slices, normalize_slices
 from cathodeflow.fibsem.rare_classes import missing_classes
 from cathodeflow.fibsem.segmentation import match_volume, segment

@@ -12,8 +12,8 @@ from cathodeflow.fibsem.bundle import load_bundle
 from cathodeflow.fibsem.method_costs import job_seconds, n_parameters, seconds_per_slice, training_records
 from cathodeflow.fibsem.method_options import Tables
 from cathodeflow.fibsem.methods import Method
-from cathodeflow.fibsem.options import Predict
 from cathodeflow.fibsem.paper_tables import CAPTIONS, TABLES, as_markdown, missing_rows, paper_table
+from cathodeflow.fibsem.predict_options import Predict
 from cathodeflow.fibsem.table_plots import table_figure
 from cathodeflow.io.figures import save_figure
 from cathodeflow.io.tables import read_csv, read_json, read_table, write_csv
