@@ -1,7 +1,6 @@
 """Stage: parameters of a cell, and its discharge curves, from the measured properties of an electrode."""
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -108,7 +107,7 @@ def _discharged(
         )  # fmt: skip
         found = curve or Curve(np.array([]), np.array([]))
         count = len(found.capacity)
-        parts: list[Sequence[Any]] = [[kind] * count, [c_rate] * count, [number] * count, *found]
+        parts: list[Any] = [[kind] * count, [c_rate] * count, [number] * count, *found]
         for name, values in zip(columns, parts, strict=True):
             columns[name].extend(values)
         return float(found.capacity[-1]) if count else float("nan")
