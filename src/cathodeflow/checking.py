@@ -14,7 +14,7 @@ from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.image_lists import image_files
 from cathodeflow.io.sources import is_remote, list_files, split_source
 from cathodeflow.io.text import read_start
-from cathodeflow.options import leaves, value_of
+from cathodeflow.options import Options, leaves, value_of
 from cathodeflow.samples import Sample, read_metadata
 
 log = logging.getLogger("cathodeflow")
@@ -86,7 +86,7 @@ def case_warnings(names: Mapping[str, Any]) -> Iterator[str]:
     Examples
     --------
     >>> list(case_warnings({"cell": 0, "Cell": 1, "other": 2}))
-    ["samples 'cell' and 'Cell' differ by case only: on macOS and Windows their results would be one folder; rename one"]
+    ["samples 'cell' and 'Cell' differ by case only: macOS and Windows have one folder for their results; rename one"]
     """
     by_case = defaultdict(list)
     for name in names:
@@ -94,7 +94,7 @@ def case_warnings(names: Mapping[str, Any]) -> Iterator[str]:
     for alike in by_case.values():
         if len(alike) > 1:
             named = " and ".join(f"'{name}'" for name in alike)
-            place = "on macOS and Windows their results would be one folder"
+            place = "macOS and Windows have one folder for their results"
             yield f"samples {named} differ by case only: {place}; rename one"
 
 
@@ -151,8 +151,10 @@ def device_warnings(config: Settings) -> Iterator[str]:
     asked = ["device"] if config.device == "cuda" else []
     for stage, cls in stages().items():
         technique, name = stage.split(".")
-        options = getattr(getattr(config, technique), name, None)
-        for key in [key for key, _ in leaves(cls) if key.rpartition(".")[2] == "device"] if options else []:
+        options: Options | None = getattr(getattr(config, technique), name, None)
+        if options is None:
+            continue
+        for key in [key for key, _ in leaves(cls) if key.rpartition(".")[2] == "device"]:
             asked += [f"{stage}.{key}"] if value_of(options, key) == "cuda" else []
     if asked and not has_gpu():
         where = "run on a machine with one, or set auto or cpu"

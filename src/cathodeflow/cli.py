@@ -62,7 +62,9 @@ def check(config: str) -> None:
 
 @cli.command()
 @click.argument("folder")
-@click.option("--technique", type=click.Choice(technique_names()), help="Technique. Default: recognised from the files.")
+@click.option(
+    "--technique", type=click.Choice(technique_names()), help="Technique. Default: recognised from the files."
+)
 @click.option("--out", default=".", metavar="FOLDER", help="Folder for config.yaml and the sample sheets.")
 def init(folder: str, technique: str | None, out: str) -> None:
     """Write a first configuration and sample sheets for the raw data in FOLDER and its subfolders.

@@ -2,10 +2,12 @@
 
 import re
 
-from cathodeflow.bcdi.aps_34idc import geometry_of_34idc
+from cathodeflow.bcdi.beamlines import DEFAULT, read_beamline
+from cathodeflow.bcdi.scan_geometry import recorded
 from cathodeflow.errors import InputError
 from cathodeflow.init.files import Contents, Group
 from cathodeflow.init.proposal import Names, Proposal, correction, nearest
+from cathodeflow.io.scan_logs import read_scan_log
 from cathodeflow.io.spec import SpecScan, read_spec_scan, spec_scans
 
 _COLUMNS = ("sample", "role", "frames", "dark", "whitefield", "mask", "spec", "scan", "geometry")
@@ -29,7 +31,7 @@ def propose(groups: list[Group], contents: Contents, why: str) -> Proposal:
         if spec and scan:
             row["spec"], row["scan"] = spec, scan.where.rpartition(" ")[2]
             found.append(f"scan {row['sample']}: {scan.where}: {scan.command}")
-            found.extend(_energy(scan, row["sample"]))
+            found.extend(_energy(spec, scan, row["sample"]))
         else:
             without.append(row["sample"])
             if spec:
@@ -72,10 +74,13 @@ def _fitting(spec: str, number: int, group: Group) -> SpecScan | None:
     return scan if len(scan.positions) == group.n else None
 
 
-def _energy(scan: SpecScan, sample: str) -> list[str]:
+def _energy(spec: str, scan: SpecScan, sample: str) -> list[str]:
     try:
-        geometry = geometry_of_34idc(scan)
+        known = recorded(read_scan_log(spec, int(scan.where.rpartition(" ")[2])), read_beamline(DEFAULT)).values
     except InputError as error:
-        return [f"scan {sample}: no geometry of 34-ID-C in the SPEC file (found {error.found})"]
-    text = f"{geometry.energy_kev:g} keV, detector at {geometry.distance_m:g} m, {geometry.rocking_axis} in steps of "
-    return [f"scan {sample}: {text}{geometry.rocking_step_deg:g} degrees"]
+        return [f"scan {sample}: not of {DEFAULT} (found {error.found}): give bcdi.strain.beamline"]
+    if not {"energy_kev", "distance_m"} <= known.keys():
+        return [f"scan {sample}: no energy and distance of {DEFAULT} in the SPEC file: give bcdi.strain.beamline"]
+    return [
+        f"scan {sample}: {known['energy_kev']:g} keV, detector at {known['distance_m']:g} m, as {DEFAULT} writes it"
+    ]

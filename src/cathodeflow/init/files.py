@@ -206,13 +206,19 @@ def as_source(folder: str, paths: Sequence[str]) -> str:
     if len(paths) == 1:
         return paths[0]
     names = [os.path.basename(path) for path in paths]
-    start, suffix = os.path.commonprefix(names), os.path.splitext(names[0])[1]
-    end = os.path.commonprefix([name[::-1] for name in names])[::-1]
+    start, suffix = _beginning(names), os.path.splitext(names[0])[1]
+    end = _beginning([name[::-1] for name in names])[::-1]
     for pattern in (f"{start}*{suffix}", f"{start}*{end}", f"{start.rstrip('0123456789')}*{suffix}"):
         source = os.path.join(glob.escape(folder), re.sub(r"([\[?])", r"[\1]", pattern))
         if set(glob.glob(source)) == set(paths):
             return source
     return folder
+
+
+def _beginning(names: Sequence[str]) -> str:
+    """Return the letters that all names begin with."""
+    first, last = min(names), max(names)
+    return first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
 
 
 def _settings(path: str) -> dict[str, Any]:

@@ -30,7 +30,9 @@ def propose(groups: list[Group], contents: Contents, why: str) -> Proposal:
         found.append(f"data set {name}: {sum(group.n for group in inside)} images, {inside[0].text()} and alike")
         if classes:
             found.append(f"data set {name}: classes " + ", ".join(f"{key} ({n})" for key, n in classes.items()))
-        found += [f"data set {name}: classes {a} and {b} differ little: misspelt?" for a, b in similar_labels(classes)]
+        found += [
+            f"data set {name}: classes {a} and {b} differ little: misspelt?" for a, b in similar_labels(list(classes))
+        ]
         found += [f"data set {name}: {text}" for text in _settings(inside)]
         if not any(group.settings for group in inside):
             unknown.append(f"magnification and pixel size of {name}: no sidecar and no settings in the first images")
@@ -50,8 +52,13 @@ def propose(groups: list[Group], contents: Contents, why: str) -> Proposal:
         ]
         unknown.append("whether images of a class were taken in one session: see the audit before trusting an accuracy")
     else:
-        options = ["predict:", "  model:   # fill in: a model file of sem train, or write labelled images into the sheet"]
-        unknown.append("the classes: put images into one folder per class, or name a trained model in sem.predict.model")
+        options = [
+            "predict:",
+            "  model:   # fill in: a model file of sem train, or write labelled images into the sheet",
+        ]
+        unknown.append(
+            "the classes: put images into one folder per class, or name a trained model in sem.predict.model"
+        )
     return Proposal("sem", why, _COLUMNS, rows, options, found, unknown)
 
 

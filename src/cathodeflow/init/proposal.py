@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from cathodeflow.init.files import Group, word_of
 
-
 # Names of folders that say nothing of their contents.
 _GENERAL = ("data", "frames", "image", "images", "img", "imgs", "raw", "slices", "tif", "tiff", "tiffs")
 

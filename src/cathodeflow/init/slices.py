@@ -50,7 +50,8 @@ def propose(groups: list[Group], contents: Contents, why: str) -> Proposal:
         found.append(f"volume {name}: {group.text()}")
         if labels:
             row["labels"] = labels.source
-            found.append(f"volume {name}: {labels.n} label image{'s' * (labels.n > 1)} {labels.source} with the values {_text(values)}")
+            number = f"{labels.n} label image{'s' * (labels.n > 1)}"
+            found.append(f"volume {name}: {number} {labels.source} with the values {_text(values)}")
         if text := _voxel(group.voxel):
             found.append(f"volume {name}: {text}")
         else:
@@ -67,7 +68,9 @@ def propose(groups: list[Group], contents: Contents, why: str) -> Proposal:
         options.append(f"  classes: [{classes}]   # fill in the names, in the order of the values {_text(values)}")
         if values != tuple(range(len(values))):
             options.append(f"  label_values: [{', '.join(map(str, values))}]")
-        unknown.append("the names of the classes: fibsem.volume.classes; values that only other images have are missing")
+        unknown.append(
+            "the names of the classes: fibsem.volume.classes; values that only other images have are missing"
+        )
     options.append("  # pixel_nm: 10   # voxel size where the files state none [nm]")
     options.append("  # slice_nm: 10")
     if any(_is_no_stack(volume.group) for volume in kept if volume.labels):
@@ -78,7 +81,7 @@ def propose(groups: list[Group], contents: Contents, why: str) -> Proposal:
             "  unet: {dropout: 0.0, class_weights: none}",
             "  ugsm: {}",
             "methods: {matphase: ugsm}",
-            "augment: {normalize_slices: true}",
+            "augment: {gap: 0, normalize_slices: true}",
         ]
     if not trained:
         options = ["predict:", "  model:   # fill in: a model of fibsem, or add labelled slices to the sheet"]
@@ -138,7 +141,9 @@ def _voxel(voxel: VoxelSize | None) -> str | None:
     if voxel is None or voxel.unit not in NANOMETRES:
         return None
     steps = [None if step is None else step * NANOMETRES[voxel.unit] for step in voxel.size]
-    return "voxels of {} nm ({})".format(" x ".join("?" if step is None else f"{step:g}" for step in steps), voxel.origin)
+    return "voxels of {} nm ({})".format(
+        " x ".join("?" if step is None else f"{step:g}" for step in steps), voxel.origin
+    )
 
 
 def _text(values: tuple[int, ...]) -> str:

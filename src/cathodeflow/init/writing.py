@@ -62,7 +62,9 @@ def initialise(folder: str, out: str, technique: str | None) -> Written:
     for proposal in proposals:
         write_text(sheets[proposal.technique], sheet_text(proposal))
     write_text(config, config_text(folder, proposals, sheets))
-    return Written(config, [config, *sheets.values()], [*_lines(folder, proposals, contents, guessed=technique is None)])
+    return Written(
+        config, [config, *sheets.values()], [*_lines(folder, proposals, contents, guessed=technique is None)]
+    )
 
 
 def sheet_text(proposal: Proposal) -> str:
@@ -75,7 +77,8 @@ def sheet_text(proposal: Proposal) -> str:
 def config_text(folder: str, proposals: Sequence[Proposal], sheets: dict[str, str]) -> str:
     """Write the configuration file: a section per technique, with comments on what was found and what is missing."""
     lines = [
-        f"# Written by `cathodeflow init` for {folder}. config/README.md explains every key; others have their default.",
+        f"# Written by `cathodeflow init` for {folder}.",
+        "# config/README.md explains every key; keys that are missing have their default.",
         "#     cathodeflow check CONFIG                    # CONFIG is this file",
         "#     snakemake --cores all --configfile CONFIG",
         "seed: 0",
