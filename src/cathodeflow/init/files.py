@@ -208,7 +208,7 @@ def as_source(folder: str, paths: Sequence[str]) -> str:
     names = [os.path.basename(path) for path in paths]
     start, suffix = _beginning(names), os.path.splitext(names[0])[1]
     end = _beginning([name[::-1] for name in names])[::-1]
-    for pattern in (f"{start}*{suffix}", f"{start}*{end}", f"{start.rstrip('0123456789')}*{suffix}"):
+    for pattern in (f"{start.rstrip('0123456789')}*{suffix}", f"{start}*{suffix}", f"{start}*{end}"):
         source = os.path.join(glob.escape(folder), re.sub(r"([\[?])", r"[\1]", pattern))
         if set(glob.glob(source)) == set(paths):
             return source
