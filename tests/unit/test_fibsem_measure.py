@@ -23,7 +23,8 @@ GROUPS = ("fractions", "surfaces")
 
 def nearest_mean():
     """A network that takes the class with the nearest mean grey level: its logits are linear in the grey level."""
-    network = UNet(3, context=1, widths=(2, 2), dropout=0.1, dropout_where="blocks", dropout_kind="element")
+    network = UNet(3, context=1, widths=(2, 2), dropout=0.1, dropout_where="blocks", dropout_kind="element",
+                   normalization="batch")  # fmt: skip
     with torch.no_grad():
         for name, value in network.named_parameters():
             # Weights of the batch norms are 1.

@@ -221,13 +221,14 @@ EDITS = {
         "fibsem",
         "class Padded(NamedTuple):",
         "class Padded(NamedTuple):\n    extra: int",
-        "fibsem.predict fibsem.tables fibsem.test fibsem.train_local",
+        "fibsem.calibrate_errors fibsem.measure fibsem.predict fibsem.tables fibsem.test fibsem.train_local",
     ),
     "levels": (
         "fibsem",
         "_LEVELS = 2**16",
         "_LEVELS = 2**15",
-        "fibsem.predict fibsem.predict_global fibsem.tables fibsem.test fibsem.train_global fibsem.train_local",
+        "fibsem.calibrate_errors fibsem.measure fibsem.predict fibsem.predict_global fibsem.tables fibsem.test "
+        "fibsem.train_global fibsem.train_local",
     ),
     "figure of merit": ("fibsem", '{"test_images": len(tested)}', '{"test_images": 2 * len(tested)}', "fibsem.test"),
     "common function": (

@@ -87,6 +87,6 @@ def match_volume(volume: Any, network: GlobalNetwork, metadata: Mapping[str, Any
         Of the method.
     """
     return matching_of(
-        lambda number: volume[number], range(len(volume)), network, metadata, how=options.match_intensity,
+        lambda number: volume[number], range(volume.shape[0]), network, metadata, how=options.match_intensity,
         dtype=volume.dtype,
     )  # fmt: skip
