@@ -1,13 +1,15 @@
 """What is wrong with a configuration and its raw data, found before the workflow runs: errors, and warnings."""
 
+import importlib
 import importlib.util
 import itertools
 import logging
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import psutil
 
 from cathodeflow.config import Settings, load, samples, stages
 from cathodeflow.errors import InputError, InputErrors
@@ -49,6 +51,8 @@ def check_config(path: str) -> list[str]:
         section = getattr(config, technique)
         try:
             section.read_headers(sheet)
+            if further_errors := _further(technique, section, sheet):
+                raise InputErrors.of(further_errors)
             count = f"{len(sheet)} sample{'s' if len(sheet) > 1 else ''}"
             lines.append(f"{path}: {technique}: {count}, no problem found")
         except InputError as error:
@@ -65,6 +69,14 @@ def check_config(path: str) -> list[str]:
     if errors:
         raise InputErrors.of(errors)
     return lines
+
+
+def _further(technique: str, section: Any, sheet: Mapping[str, Any]) -> list[InputError]:
+    """Find problems that need the modules of a technique: `find_problems` of its module `header_checks`, if any."""
+    name = f"cathodeflow.{technique}.header_checks"
+    if importlib.util.find_spec(name) is None:
+        return []
+    return list(importlib.import_module(name).find_problems(section, sheet))
 
 
 def raw_files(row: Sample) -> list[str]:
@@ -140,7 +152,7 @@ def disk_warnings(files: list[str], results: str) -> Iterator[str]:
         Folder that exists, on the disk of the results.
     """
     needed = sum(os.path.getsize(file) for file in set(files) if os.path.isfile(file))
-    free = shutil.disk_usage(results).free
+    free = psutil.disk_usage(results).free
     if needed > free:
         sizes = f"{needed / _GIGABYTE:.1f} GB of raw files, {free / _GIGABYTE:.1f} GB free"
         yield f"{sizes} in {results}: the results may not fit, as the corrected images alone take about as much"

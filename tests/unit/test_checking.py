@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 from click.testing import CliRunner
@@ -140,7 +141,7 @@ def test_free_space_is_compared_with_the_raw_files(tmp_path: Path, monkeypatch: 
     (tmp_path / "a.npy").write_bytes(bytes(3_000_000))
     files = [f"{tmp_path}/a.npy"]
     assert list(disk_warnings(files, str(tmp_path))) == []
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2e5))
+    monkeypatch.setattr(psutil, "disk_usage", lambda _: SimpleNamespace(free=2e5))
     (text,) = disk_warnings([*files, *files], str(tmp_path))
     assert text == (
         f"0.0 GB of raw files, 0.0 GB free in {tmp_path}: the results may not fit, as the corrected images alone take "

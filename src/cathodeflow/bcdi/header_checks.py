@@ -1,19 +1,30 @@
 """Whether dark frames, flat fields and masks fit the frames of a rocking scan, from their headers."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from cathodeflow.bcdi.options import Prepare
+from cathodeflow.bcdi.options import Prepare, Section
 from cathodeflow.bcdi.scans import Scan, scan_log
 from cathodeflow.errors import InputError
 from cathodeflow.io.correction_images import correction_source, read_image
 from cathodeflow.io.frames import FrameSeries, open_series
+from cathodeflow.io.rocking_scans import scan_source
 from cathodeflow.io.sources import is_remote
 
 log = logging.getLogger("cathodeflow")
 
 # Largest fraction of excluded pixels of a mask that is the right way round.
 _MOST = 0.5
+
+
+def find_problems(section: Section, samples: Mapping[str, Scan]) -> Iterator[InputError]:
+    """Find corrections that do not fit the frames of their scan, in a sheet whose frames can be read."""
+    for name, scan in samples.items():
+        if scan.simulated or is_remote(scan.frames):
+            continue
+        frames = open_series(scan_source(scan.frames, scan.scan))
+        for error in correction_errors(scan, frames, section.prepare):
+            yield InputError(f"{section.samples}: scan '{name}': {error.where}", error.found, error.expected)
 
 
 def correction_errors(scan: Scan, frames: FrameSeries, options: Prepare) -> Iterator[InputError]:

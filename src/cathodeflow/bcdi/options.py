@@ -575,7 +575,7 @@ class Section(TechniqueSection):
         InputError
             One line for each file that cannot be used.
         """
-        require_readable(samples, self.samples, self.prepare)
+        require_readable(samples, self.samples)
 
 
 def readable(recipe: str) -> str:

@@ -9,7 +9,6 @@ from cathodeflow.samples import SAMPLE_NAME, source_errors
 from cathodeflow.series import SeriesSample
 
 if TYPE_CHECKING:
-    from cathodeflow.bcdi.options import Prepare
     from cathodeflow.io.scan_logs import ScanLog
 
 SIMULATED = "simulated"
@@ -119,31 +118,27 @@ def sheet_errors(where: str, scan: Scan) -> list[InputError]:
     return errors + source_errors(where, {column: getattr(scan, column) for column in ("frames", *_CORRECTIONS)})
 
 
-def require_readable(samples: dict[str, Scan], sheet: str, options: "Prepare") -> None:
-    """Read the headers of all local frames and of their corrections and the motors of the scans, and compare them.
+def require_readable(samples: dict[str, Scan], sheet: str) -> None:
+    """Read the headers of all local frames and the motors of the scans, and compare their numbers.
 
     Raises
     ------
     InputError
         One line for each file that cannot be used.
     """
-    from cathodeflow.bcdi.header_checks import correction_errors
     from cathodeflow.io.frames import open_series
     from cathodeflow.io.rocking_scans import scan_source
 
     errors = []
     for name, scan in samples.items():
         try:
-            n_frames, series = None, None
+            n_frames = None
             if not scan.simulated and not is_remote(scan.frames):
-                series = open_series(scan_source(scan.frames, scan.scan))
-                n_frames = series.n_frames
+                n_frames = open_series(scan_source(scan.frames, scan.scan)).n_frames
                 if n_frames < 2:
                     raise InputError(scan.frames, "one frame", "a rocking scan of many frames")
             if scan.spec is not None and not is_remote(scan.spec) and (log := scan_log(scan.spec, scan.scan)):
                 log.require_points(n_frames)
-            if series is not None and (unfit := list(correction_errors(scan, series, options))):
-                raise InputErrors.of(unfit)
         except InputError as error:
             errors += [
                 InputError(f"{sheet}: scan '{name}': {each.where}", each.found, each.expected) for each in error.errors

@@ -536,7 +536,6 @@ class Section(TechniqueSection):
         InputError
             A line for every kind of mistake.
         """
-        from cathodeflow.fibsem.header_checks import require_splits
         from cathodeflow.fibsem.labelled_stack import open_labels
         from cathodeflow.fibsem.voxels import used_voxel
         from cathodeflow.io.slices import open_stack
@@ -550,9 +549,7 @@ class Section(TechniqueSection):
                 stack = open_stack(sample.images, options.choice())
                 used_voxel(stack.voxel, options, sample.images)
                 if sample.role == "train":
-                    labels = open_labels(sample.labels, stack, self.volume)
-                    if labels is not None and not self.pooled:
-                        require_splits(labels, self.augment)
+                    open_labels(sample.labels, stack, self.volume)
             except InputError as error:
                 where = f"{self.samples}: volume '{name}'"
                 errors += [InputError(f"{where}: {one.where}", one.found, one.expected) for one in error.errors]

@@ -60,6 +60,17 @@ class Names:
         return free
 
 
+def quoted(text: str) -> str:
+    """Quote a text for YAML.
+
+    Examples
+    --------
+    >>> quoted("user's data")
+    "'user''s data'"
+    """
+    return "'" + text.replace("'", "''") + "'"
+
+
 def nearest(files: Iterable[str], folder: str) -> str | None:
     """Return the first file in a folder or in the nearest of those above it; None if there is none."""
     known = sorted(files)

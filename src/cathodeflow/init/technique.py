@@ -1,11 +1,10 @@
 """The technique that files probably belong to, by their names, sizes and types."""
 
+import importlib
 import os
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from cathodeflow.errors import InputError
-from cathodeflow.init.files import Contents, Group, word_of
+from cathodeflow.init.files import Contents, Group
 from cathodeflow.init.proposal import nearest
 
 # Sides up to which frames may be a region of interest around one reflection [px], and frames of a rocking scan.
@@ -38,30 +37,6 @@ def guess(contents: Contents) -> dict[str, Guess]:
     return found
 
 
-def labels_of(group: Group, groups: Sequence[Group]) -> Group | None:
-    """Return the label images of a group of slices: as large, beside them or in a folder beside, with equal numbers."""
-    from cathodeflow.fibsem.pairing import match_labels
-
-    places = {group.folder, os.path.dirname(group.folder)}
-    for other in groups:
-        if other.word not in ("labels", "mask") or other.shape != group.shape or other.coloured:
-            continue
-        named = word_of(os.path.basename(other.folder)) in ("labels", "mask")
-        if (os.path.dirname(other.folder) if named else other.folder) not in places:
-            continue
-        if other.word == "mask" and other.n != group.n:
-            continue  # one mask of bad pixels for many frames
-        names = [tuple(os.path.splitext(os.path.basename(path))[0] for path in one.files) for one in (group, other)]
-        try:
-            if len(group.files) == len(other.files) == 1 and group.n == other.n:
-                return other
-            if (match_labels(names[0], names[1], other.source, by="name").own >= 0).any():
-                return other
-        except InputError:
-            continue
-    return None
-
-
 def _is_label_volume(group: Group) -> bool:
     """Whether a file has a whole volume of labels or masks, which may be data for itself."""
     return group.word == "labels" and len(group.files) == 1 and group.n > 1
@@ -69,7 +44,8 @@ def _is_label_volume(group: Group) -> bool:
 
 def _technique(group: Group, contents: Contents) -> tuple[str, str]:
     several = len(group.files) > 1
-    if labels_of(group, contents.groups):
+    # Techniques are not imported, but found by their names.
+    if importlib.import_module("cathodeflow.fibsem.own_data").labels_of(group, contents.groups):
         return "fibsem", "label images of the same size"
     if group.format in _VOLUMES:
         return "fibsem", f"volumes in the format {group.format}"

@@ -1,23 +1,16 @@
 """The written configuration and sample sheets, which never replace a file."""
 
+import importlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.init import bcdi_scans, bragg_scans, micrographs, slices
 from cathodeflow.init.files import Contents, look
-from cathodeflow.init.proposal import Proposal
-from cathodeflow.init.slices import quoted
+from cathodeflow.init.proposal import Proposal, quoted
 from cathodeflow.init.technique import Guess, guess
-from cathodeflow.io.text import write_text
+from cathodeflow.io.text import write_new
 
-_PROPOSE: dict[str, Callable[..., Proposal]] = {
-    "bcdi": bcdi_scans.propose,
-    "bragg": bragg_scans.propose,
-    "fibsem": slices.propose,
-    "sem": micrographs.propose,
-}
 _LISTED = 8
 
 
@@ -53,15 +46,19 @@ def initialise(folder: str, out: str, technique: str | None) -> Written:
         found = {technique: Guess(groups, [f"--technique {technique}"])} if groups else {}
     if not found:
         raise InputError(folder, _nothing(contents), "detector frames, micrographs or slices in a format that is read")
-    proposals = [_PROPOSE[name](one.groups, contents, ", ".join(one.why)) for name, one in sorted(found.items())]
+    # Techniques are not imported, but found by their names, as those that others add.
+    modules = {name: importlib.import_module(f"cathodeflow.{name}.own_data") for name in sorted(found)}
+    proposals = [
+        module.propose(found[name].groups, contents, ", ".join(found[name].why)) for name, module in modules.items()
+    ]
     config = os.path.join(out, "config.yaml")
     sheets = {proposal.technique: os.path.join(out, f"{proposal.technique}.tsv") for proposal in proposals}
     if there := [path for path in (config, *sheets.values()) if os.path.lexists(path)]:
         raise InputErrors.of([InputError(path, "a file", "none: init replaces nothing; see --out") for path in there])
     os.makedirs(out, exist_ok=True)
     for proposal in proposals:
-        write_text(sheets[proposal.technique], sheet_text(proposal))
-    write_text(config, config_text(folder, proposals, sheets))
+        write_new(sheets[proposal.technique], sheet_text(proposal))
+    write_new(config, config_text(folder, proposals, sheets))
     return Written(
         config, [config, *sheets.values()], [*_lines(folder, proposals, contents, guessed=technique is None)]
     )

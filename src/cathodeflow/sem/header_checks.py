@@ -1,10 +1,30 @@
 """What the names of class folders and the size of a mask say of labelled micrographs, before they are read."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 
 from cathodeflow.errors import InputError
+from cathodeflow.io.image_lists import image_files
 from cathodeflow.io.micrographs import micrograph_header
-from cathodeflow.sem.classes import ImageRow, similar_labels
+from cathodeflow.sem.classes import ImageRow, list_images, similar_labels
+from cathodeflow.sem.options import DataSet, Section
+
+log = logging.getLogger("cathodeflow")
+
+
+def find_problems(section: Section, samples: Mapping[str, DataSet]) -> Iterator[InputError]:
+    """Find masks of another size than the images; classes with almost the same name are logged."""
+    for name, data_set in samples.items():
+        if data_set.simulated:
+            continue
+        mask, key = section.index.mask, "sem.index.mask"
+        if data_set.role == "predict":
+            mask, key = section.predict.mask, "sem.predict.mask"
+        else:
+            rows = list_images(data_set.images, section.index.compositions, section.index.states, refused=[])
+            for text in class_warnings(rows):
+                log.warning("%s: data set '%s': %s", section.samples, name, text)
+        yield from mask_errors(mask, image_files(data_set.images, []), key)
 
 
 def class_warnings(rows: Sequence[ImageRow]) -> Iterator[str]:

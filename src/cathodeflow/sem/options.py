@@ -1,6 +1,5 @@
 """Options of the SEM stages and the columns of the sample sheet."""
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -15,8 +14,6 @@ from cathodeflow.options import Options, as_tuples, option
 from cathodeflow.samples import Sample, TechniqueSection, dangling, missing_files
 from cathodeflow.sem.use_options import Page, Reading
 from cathodeflow.training.base_options import Device, OptimizerName, TrainingOptions
-
-log = logging.getLogger("cathodeflow")
 
 SIMULATED = "simulated"
 #: Folder in results/sem for the results of all labelled data sets together; no data set or version may have this name.
@@ -453,21 +450,13 @@ class Section(TechniqueSection):
         """
         from cathodeflow.io.micrographs import micrograph_header
         from cathodeflow.sem.classes import list_images
-        from cathodeflow.sem.header_checks import class_warnings, mask_errors
 
-        errors: list[InputError] = []
+        errors = []
         for name, data_set in samples.items():
             try:
                 if data_set.role != "predict" and not data_set.simulated:
                     refused: list[InputError] | None = [] if self.index.on_bad_file == "skip" else None
-                    rows = list_images(data_set.images, self.index.compositions, self.index.states, refused=refused)
-                    for text in class_warnings(rows):
-                        log.warning("%s: data set '%s': %s", self.samples, name, text)
-                if not data_set.simulated:
-                    mask, key = self.index.mask, "sem.index.mask"
-                    if data_set.role == "predict":
-                        mask, key = self.predict.mask, "sem.predict.mask"
-                    errors += mask_errors(mask, image_files(data_set.images), key)
+                    list_images(data_set.images, self.index.compositions, self.index.states, refused=refused)
             except InputError as error:
                 errors += [
                     InputError(f"{self.samples}: data set '{name}': {problem.where}", problem.found, problem.expected)

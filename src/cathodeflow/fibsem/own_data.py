@@ -3,14 +3,15 @@
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from cathodeflow.errors import InputError
-from cathodeflow.init.files import Contents, Group
-from cathodeflow.init.proposal import Names, Proposal
-from cathodeflow.init.technique import labels_of
+from cathodeflow.fibsem.pairing import match_labels
+from cathodeflow.init.files import Contents, Group, word_of
+from cathodeflow.init.proposal import Names, Proposal, quoted
 from cathodeflow.io.raw_format import VoxelSize
 from cathodeflow.io.slices import open_stack, read_labels
 from cathodeflow.io.voxel_sizes import NANOMETRES
@@ -102,9 +103,26 @@ def _rendered(alone: list[_Volume], why: str, found: list[str]) -> Proposal:
     return Proposal("fibsem", why, _COLUMNS[:3], [row], options, found, ["grey images of the labelled volumes"])
 
 
-def quoted(text: str) -> str:
-    """Quote a text for YAML."""
-    return "'" + text.replace("'", "''") + "'"
+def labels_of(group: Group, groups: Sequence[Group]) -> Group | None:
+    """Return the label images of a group of slices: as large, beside them or in a folder beside, with equal numbers."""
+    places = {group.folder, os.path.dirname(group.folder)}
+    for other in groups:
+        if other.word not in ("labels", "mask") or other.shape != group.shape or other.coloured:
+            continue
+        named = word_of(os.path.basename(other.folder)) in ("labels", "mask")
+        if (os.path.dirname(other.folder) if named else other.folder) not in places:
+            continue
+        if other.word == "mask" and other.n != group.n:
+            continue  # one mask of bad pixels for many frames
+        names = [tuple(os.path.splitext(os.path.basename(path))[0] for path in one.files) for one in (group, other)]
+        try:
+            if len(group.files) == len(other.files) == 1 and group.n == other.n:
+                return other
+            if (match_labels(names[0], names[1], other.source, by="name").own >= 0).any():
+                return other
+        except InputError:
+            continue
+    return None
 
 
 def _volume(group: Group, contents: Contents) -> _Volume:
