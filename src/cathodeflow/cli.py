@@ -15,7 +15,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import is_first_process
 from cathodeflow.io.text import restart_in_utf8
 from cathodeflow.low_memory import under_memory_limit
-from cathodeflow.stage import technique_names
+from cathodeflow.stage import technique_names, with_own_data
 
 
 class Techniques(click.Group):
@@ -62,9 +62,7 @@ def check(config: str) -> None:
 
 @cli.command()
 @click.argument("folder")
-@click.option(
-    "--technique", type=click.Choice(technique_names()), help="Technique. Default: recognised from the files."
-)
+@click.option("--technique", type=click.Choice(with_own_data()), help="Technique. Default: recognised from the files.")
 @click.option("--out", default=".", metavar="FOLDER", help="Folder for config.yaml and the sample sheets.")
 def init(folder: str, technique: str | None, out: str) -> None:
     """Write a first configuration and sample sheets for the raw data in FOLDER and its subfolders.

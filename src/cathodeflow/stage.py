@@ -29,7 +29,7 @@ from cathodeflow.stage_warnings import logged_warnings, warn_if_empty
 __all__ = [
     "FileArgument", "InputFile", "InputFolder", "InputStore", "Metrics", "OutputFile", "OutputFolder", "OutputStore",
     "Source", "Stage", "exported", "file_argument", "has_stage", "parameter_texts", "stage", "stage_file",
-    "stage_names", "technique_names",
+    "stage_names", "technique_names", "with_own_data",
 ]  # fmt: skip
 
 
@@ -268,6 +268,11 @@ def stage_file(package: str, name: str) -> Path:
 def technique_names() -> list[str]:
     """Names of the techniques: the packages with a module `options`; nothing is imported."""
     return sorted(path.parent.name for path in Path(__file__).parent.glob("*/options.py"))
+
+
+def with_own_data() -> list[str]:
+    """Names of the techniques for which `cathodeflow init` writes a configuration: those with a module `own_data`."""
+    return [name for name in technique_names() if Path(__file__).with_name(name).joinpath("own_data.py").is_file()]
 
 
 def _as_text(value: Any) -> Any:
