@@ -1,0 +1,172 @@
+"""FIB-SEM in the report: phase fractions, segmentation scores with intervals, properties."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from cathodeflow.report.numbers import between, is_number, number, percent
+from cathodeflow.report.parts import Content, Finding, Grid
+from cathodeflow.report.results import Results
+from cathodeflow.report.warnings import general_warnings
+
+#: A class is missing from a prediction below this fraction of its fraction in the reference.
+_MISSING = 0.05
+
+
+def fibsem_content(results: Results) -> Content:
+    """Fill the part of FIB-SEM from the records and tables of its stages."""
+    tables = [(job, table) for job in results.all("metrics") if (table := job.table("metrics.csv")) is not None]
+    findings: list[Finding] = []
+    grids: list[Grid] = []
+    warnings: list[str] = []
+    for job, table in tables:
+        best = table.loc[table["miu"].idxmax()]
+        findings += _best(job.sample, best)
+        grids += [_scores(job.sample, table), _fractions(job.sample, table)]
+        warnings += missing_classes(table)
+    findings += _predicted(results)
+    for job in results.all("properties"):
+        if (table := job.table("properties.csv")) is not None:
+            grids.append(_properties(job.sample, table))
+    return Content(
+        "FIB-SEM slices",
+        "How much of the electrode is pore, binder and active material, which properties follow, and how certain is it?",
+        findings,
+        grids,
+        [*_checks(tables), *_training(results)],
+        [*warnings, *_voxel_sizes(results), *general_warnings(results)],
+        ("properties", "sizes", "methods", "fractions", "slices", "predict"),
+    )
+
+
+def _classes(table: pd.DataFrame) -> list[str]:
+    return [name.removeprefix("true_fraction_") for name in table if name.startswith("true_fraction_")]
+
+
+def _label(row: Any) -> str:
+    return f"{row['model']}, split {row['split']}, seed {row['seed']}"
+
+
+def _best(sample: str, row: Any) -> Iterator[Finding]:
+    note = f"{_label(row)}; {number(row['slices'])} test slices of {sample}"
+    for name, words in (("miu", "Mean intersection over union (mIoU), best model"), ("accuracy", "Correct pixels")):
+        interval = between(row.get(f"{name}_low"), row.get(f"{name}_high"), as_percent=True)
+        yield Finding(words, percent(row[name]), interval, note)
+    for name in _classes(pd.DataFrame([row])):
+        yield Finding(
+            f"Fraction of {name}",
+            percent(row[f"fraction_{name}"]),
+            f"reference {percent(row[f'true_fraction_{name}'])}",
+            "test slices, " + _label(row),
+        )
+
+
+def _scores(sample: str, table: pd.DataFrame) -> Grid:
+    columns = ["Model", "mIoU", "Correct pixels", "Boundary F1", "Calibration error", "Test slices"]
+    rows = [
+        [
+            _label(row),
+            *(_with_limits(row, name) for name in ("miu", "accuracy", "boundary_f1", "ece")),
+            number(row["slices"]),
+        ]
+        for row in table.to_dict("records")
+    ]
+    note = "In brackets: 95 % bootstrap interval over the original slices, valid for this part of the electrode."
+    return Grid(f"Segmentation of the test slices, {sample}", columns, rows, note)
+
+
+def _with_limits(row: dict[str, Any], name: str) -> str:
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    limits = f" ({percent(low)} to {percent(high)})" if is_number(low) and is_number(high) else ""
+    return percent(row.get(name)) + limits
+
+
+def _fractions(sample: str, table: pd.DataFrame) -> Grid:
+    classes = _classes(table)
+    rows = [
+        [_label(row), *(f"{percent(row[f'fraction_{name}'])}{_error(row, name)}" for name in classes)]
+        for row in table.to_dict("records")
+    ]
+    first = table.iloc[0]
+    rows.append(["reference", *(percent(first[f"true_fraction_{name}"]) for name in classes)])
+    note = "In brackets: 95 % interval of the difference from the reference, in percentage points."
+    return Grid(f"Phase fractions of the test slices, {sample}", ["Model", *classes], rows, note)
+
+
+def _error(row: dict[str, Any], name: str) -> str:
+    low, high = row.get(f"fraction_error_{name}_low"), row.get(f"fraction_error_{name}_high")
+    return f" ({100 * low:+.1f} to {100 * high:+.1f})" if is_number(low) and is_number(high) else ""
+
+
+def missing_classes(table: pd.DataFrame) -> list[str]:
+    """Name the classes that a model hardly ever predicts.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns `model`, `seed`, `split`, `fraction_<class>` and `true_fraction_<class>`, as in `metrics.csv`.
+    """
+    return [
+        f"{_label(row)}: {name} has {percent(row[f'fraction_{name}'])} of the predicted pixels, and "
+        f"{percent(row[f'true_fraction_{name}'])} of the reference"
+        for row in table.to_dict("records")
+        for name in _classes(table)
+        if row[f"fraction_{name}"] < _MISSING * row[f"true_fraction_{name}"]
+    ]
+
+
+def _predicted(results: Results) -> Iterator[Finding]:
+    for job in results.all("predict"):
+        fractions = {
+            name.removeprefix("fraction_"): value
+            for name, value in job.metrics.items()
+            if name.startswith("fraction_") and is_number(value)
+        }
+        text = ", ".join(f"{name} {percent(value)}" for name, value in fractions.items())
+        if text:
+            yield Finding(f"Predicted phases of {job.sample}", text, "", "volume without labels")
+
+
+def _properties(sample: str, table: pd.DataFrame) -> Grid:
+    named = [name for name in ("method", "property", "phase", "direction") if name in table]
+    rows = []
+    for row in table.to_dict("records"):
+        low, high = row.get("low_95"), row.get("high_95")
+        interval = f"{number(low)} to {number(high)}" if is_number(low) and is_number(high) else ""
+        cells = ["" if pd.isna(row[name]) else str(row[name]).replace("_", " ") for name in named]
+        unit = row.get("unit")
+        rows.append([*cells, number(row["value"]), interval, unit if isinstance(unit, str) else ""])
+    headings = [name.capitalize() for name in named]
+    return Grid(f"Properties of {sample}", [*headings, "Value", "95 % interval", "Unit"], rows)
+
+
+def _checks(tables: list[tuple[Any, pd.DataFrame]]) -> Iterator[Finding]:
+    for job, _ in tables:
+        differences = job.table("differences.csv")
+        if differences is None:
+            continue
+        for row in differences[differences["figure"] == "miu"].to_dict("records"):
+            if row["difference"] > 0:
+                yield Finding(
+                    f"mIoU of {row['model']} minus that of {row['reference']}",
+                    f"{100 * row['difference']:.1f} percentage points",
+                    between(100 * row["low"], 100 * row["high"]),
+                    f"same test slices, split {row['split']}, seed {row['seed']}",
+                )
+
+
+def _training(results: Results) -> Iterator[Finding]:
+    for job in results.all("train_global"):
+        yield Finding(
+            f"Training of {job.sample}",
+            f"{percent(job.metrics.get('validation_accuracy'))} of the validation pixels correct",
+            "",
+            f"best epoch {number(job.metrics.get('best_epoch'))}, {number(job.metrics.get('images'))} training images",
+        )
+
+
+def _voxel_sizes(results: Results) -> Iterator[str]:
+    for job in results.all("volume", "predict"):
+        if job.metrics.get("voxel_size_from") == "unknown":
+            yield f"{job.sample}: the voxel size is not known, so lengths are in voxels"
