@@ -5,6 +5,7 @@ import io
 import mimetypes
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import one_line
@@ -16,18 +17,38 @@ _LARGE = 300_000
 _QUALITY = 86
 
 
-def image_address(path: str | os.PathLike[str]) -> str:
-    """Read an image as a `data:` address; a large PNG becomes WebP of at most 1800 pixels width.
+class ImageAddress(NamedTuple):
+    """An image as text: `data:` address, width and height [px]."""
+
+    address: str
+    width: int
+    height: int
+
+
+def image_address(path: str | os.PathLike[str]) -> ImageAddress:
+    """Read an image as a `data:` address; a large one becomes WebP of at most 1800 pixels width.
 
     Raises
     ------
     InputError
         It cannot be read.
     """
-    content, kind = _read(path), mimetypes.guess_type(os.fspath(path))[0] or "image/png"
-    if len(content) > _LARGE and kind == "image/png":
-        content, kind = _smaller(path, content), "image/webp"
-    return _address(content, kind)
+    from PIL import Image
+
+    content = _read(path)
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+            if len(content) <= _LARGE:
+                kind = Image.MIME.get(image.format or "", "image/png")
+                return ImageAddress(_address(content, kind), image.width, image.height)
+            scale = min(1.0, _WIDEST / image.width)
+            shown = image.convert("RGB").resize((round(image.width * scale), round(image.height * scale)))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(path, f"an error ({one_line(error)})", "an image") from None
+    stream = io.BytesIO()
+    shown.save(stream, "WEBP", quality=_QUALITY, method=4)
+    return ImageAddress(_address(stream.getvalue(), "image/webp"), shown.width, shown.height)
 
 
 def file_address(path: str | os.PathLike[str]) -> str:
@@ -52,21 +73,6 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise InputError(path, f"an error ({one_line(error)})", "a file that can be read") from None
-
-
-def _smaller(path: str | os.PathLike[str], content: bytes) -> bytes:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            scale = min(1.0, _WIDEST / image.width)
-            shown = image.convert("RGB").resize((round(image.width * scale), round(image.height * scale)))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(path, f"an error ({one_line(error)})", "an image") from None
-    stream = io.BytesIO()
-    shown.save(stream, "WEBP", quality=_QUALITY, method=4)
-    return stream.getvalue()
 
 
 def _address(content: bytes, kind: str) -> str:

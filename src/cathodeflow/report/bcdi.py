@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from cathodeflow.report.numbers import Z95, between, is_number, number, percent, with_error
+from cathodeflow.report.numbers import is_number, number, percent, setting, with_error
 from cathodeflow.report.parts import Content, Finding, Grid
-from cathodeflow.report.results import Job, Results
+from cathodeflow.report.results import Job, Results, rows_of
 from cathodeflow.report.warnings import general_warnings
 
 #: Correlation between starts below which they are not the same object, and margin of a twin that is uncertain.
@@ -38,28 +38,22 @@ def bcdi_content(results: Results) -> Content:
 
 
 def _of_series(job: Job, table: pd.DataFrame) -> Iterator[Finding]:
-    found = table[table["mean_strain"].notna()]
-    if found.empty:
+    found = [row for row in rows_of(table) if is_number(row["mean_strain"])]
+    if not found:
         return
-    row = found.loc[found["mean_strain"].abs().idxmax()]
-    half = Z95 * row["mean_strain_err"]
-    yield Finding(
-        f"Largest change of the mean lattice spacing, series {job.sample}",
-        f"{1e3 * row['mean_strain']:+.4g} × 10⁻³",
-        between(1e3 * (row["mean_strain"] - half), 1e3 * (row["mean_strain"] + half), unit="× 10⁻³"),
-        f"scan {row['scan']}, relative to the reference scan; interval from the scatter of the random starts",
-    )
-    row = found.loc[found["strain_deviation"].idxmax()]
-    half = Z95 * row["strain_deviation_err"]
-    value, low, high = (
-        1e3 * x for x in (row["strain_deviation"], row["strain_deviation"] - half, row["strain_deviation"] + half)
-    )
-    yield Finding(
-        f"Largest standard deviation of the strain in the particle, series {job.sample}",
-        f"{value:.3g} × 10⁻³",
-        between(low, high, unit="× 10⁻³"),
-        f"scan {row['scan']}",
-    )
+    quantities = {
+        "mean_strain": "Largest change of the mean lattice spacing",
+        "strain_deviation": "Largest standard deviation of the strain in the particle",
+    }
+    for name, words in quantities.items():
+        row = max(found, key=lambda each: abs(each[name]))
+        starts = f"± standard deviation over {row['starts_used']} random starts"
+        yield Finding(
+            f"{words}, series {job.sample}",
+            with_error(1e3 * row[name], 1e3 * row[f"{name}_err"], "× 10⁻³"),
+            starts if is_number(row[f"{name}_err"]) else "",
+            f"scan {row['scan']}" + (", relative to the reference scan" if name == "mean_strain" else ""),
+        )
 
 
 def _of_objects(objects: list[Job]) -> Iterator[Finding]:
@@ -93,11 +87,11 @@ def _series(sample: str, table: pd.DataFrame) -> Grid:
     rows = [
         [
             str(row["scan"]),
-            *(number(row[name]) for name in shown),
+            *(setting(row[name]) for name in shown),
             f"{row['starts_used']} of {row['starts']}",
             *(with_error(factor * row[name], factor * row[f"{name}_err"]) for _, name, factor in quantities),
         ]
-        for row in table.to_dict("records")
+        for row in rows_of(table)
     ]
     headings = ["Scan", *(conditions[name] for name in shown), "Starts used", *(heading for heading, *_ in quantities)]
     note = "± standard deviation over the random starts that agree; errors of energy, angles and distance not included."
@@ -115,7 +109,7 @@ def series_warnings(sample: str, table: pd.DataFrame) -> list[str]:
         Columns `scan`, `starts`, `starts_used` and `margin`, as in `series.csv`.
     """
     found = []
-    for row in table.to_dict("records"):
+    for row in rows_of(table):
         if row["starts"] > 1 and row["starts_used"] < 2:
             found.append(f"series {sample}, {row['scan']}: no other start agrees with the best, so there are no errors")
         if is_number(row["margin"]) and row["margin"] < _MARGIN:
@@ -138,7 +132,13 @@ def _objects(objects: list[Job]) -> Grid:
                 number(found.get("displacement_deviation_nm")),
             ]
         )
-    columns = ["Scan", "Extent x × y × z [nm]", "Voxel [nm]", "Strain: standard deviation [10⁻³]", "5 % quantile [10⁻³]"]
+    columns = [
+        "Scan",
+        "Extent x × y × z [nm]",
+        "Voxel [nm]",
+        "Strain: standard deviation [10⁻³]",
+        "5 % quantile [10⁻³]",
+    ]
     columns += ["95 % quantile [10⁻³]", "Standard deviation of the displacement [nm]"]
     return Grid("Particles", columns, rows)
 
@@ -163,7 +163,16 @@ def _agreement(results: Results) -> Iterator[Finding]:
     for job in results.all("metrics"):
         if is_number(value := job.metrics.get("prtf_resolution_nm")):
             note = "where the phase retrieval transfer function (PRTF) falls below 1/e"
-            yield Finding(f"Resolution of {job.sample}", f"{number(value)} nm", "", note)
+            yield Finding(f"Resolution of {job.sample}", f"{number(value)} nm{_or_better(job)}", "", note)
+
+
+def _or_better(job: Job) -> str:
+    """Say so if the PRTF does not fall below its threshold at any frequency that was measured."""
+    curves = job.table("curves.csv")
+    if curves is None:
+        return ""
+    prtf = curves[curves["curve"] == "PRTF"]
+    return " or better" if (prtf["value"] >= prtf["threshold"]).all() else ""
 
 
 def _spread(values: list[float]) -> str:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from cathodeflow.report.numbers import Z95, between, is_number, number, percent, with_error
+from cathodeflow.report.numbers import Z95, between, is_number, number, percent, percent_limits, setting, with_error
 from cathodeflow.report.parts import Content, Finding, Grid
-from cathodeflow.report.results import Job, Results
+from cathodeflow.report.results import Job, Results, rows_of
 from cathodeflow.report.warnings import general_warnings
 
 _PIXELS = "px"
@@ -45,8 +45,7 @@ def _of_series(summary: pd.DataFrame | None) -> Iterator[Finding]:
         return
     for axis in ("a", "c"):
         change, error = f"cell_{axis}_change", f"cell_{axis}_change_err"
-        if change in summary and summary[change].notna().any():
-            row = summary.loc[summary[change].abs().idxmax()]
+        if (row := _largest(summary, change)) is not None:
             half = Z95 * row[error]
             yield Finding(
                 f"Largest change of the lattice parameter {axis}",
@@ -54,8 +53,7 @@ def _of_series(summary: pd.DataFrame | None) -> Iterator[Finding]:
                 between(100 * (row[change] - half), 100 * (row[change] + half), unit="%"),
                 f"scan {row['sample']}, {_charge(row)}, relative to the reference state of the series",
             )
-    if "strain_median" in summary and summary["strain_median"].notna().any():
-        row = summary.loc[summary["strain_median"].abs().idxmax()]
+    if (row := _largest(summary, "strain_median")) is not None:
         low, high = (1e3 * row[f"strain_{side}95"] for side in ("low", "high"))
         yield Finding(
             "Largest median strain of the particles",
@@ -64,7 +62,7 @@ def _of_series(summary: pd.DataFrame | None) -> Iterator[Finding]:
             f"scan {row['sample']}, {_charge(row)}, {number(row['strain_count'])} particles",
         )
     both = summary[summary["phase"] == 1] if "phase" in summary else summary[:0]
-    for row in both.to_dict("records"):
+    for row in rows_of(both):
         if 0 < row["phase_fraction"] < 1:
             yield Finding(
                 f"Fraction of the phase poor in lithium, {_charge(row)}",
@@ -72,6 +70,12 @@ def _of_series(summary: pd.DataFrame | None) -> Iterator[Finding]:
                 between(row["phase_fraction_low95"], row["phase_fraction_high95"], as_percent=True),
                 "fraction of the integrated intensity",
             )
+
+
+def _largest(summary: pd.DataFrame, name: str) -> dict[str, Any] | None:
+    """Return the row with the largest magnitude of a column; None without a number in it."""
+    rows = [row for row in rows_of(summary) if is_number(row.get(name))]
+    return max(rows, key=lambda row: abs(row[name]), default=None)
 
 
 def _charge(row: Any) -> str:
@@ -82,13 +86,13 @@ def _charge(row: Any) -> str:
 def _states(summary: pd.DataFrame) -> Grid:
     columns = ["State of charge", "Phase", "Particles", "Fraction of the phase", "Strain, median [10⁻³]"]
     rows = []
-    for row in summary.to_dict("records"):
+    for row in rows_of(summary):
         strain = [1e3 * row[f"strain_{name}"] for name in ("median", "low95", "high95")]
         cells = [
-            number(row["state_of_charge"]),
+            setting(row["state_of_charge"]),
             _PHASES.get(row["phase"], number(row["phase"])),
             number(row["particles"]),
-            _limits(row, "phase_fraction", "", 100, "%"),
+            percent_limits(*(row[f"phase_fraction{part}"] for part in ("", "_low95", "_high95"))),
             f"{strain[0]:.3f} ({strain[1]:.3f} to {strain[2]:.3f})" if is_number(strain[0]) else "",
         ]
         for axis in ("a", "c"):
@@ -102,13 +106,6 @@ def _states(summary: pd.DataFrame) -> Grid:
         "all states; changes between states are known better, see above."
     )
     return Grid("Lattice and phases by state of charge", columns, rows, note)
-
-
-def _limits(row: dict[str, Any], name: str, middle: str, factor: float, unit: str) -> str:
-    value, low, high = (factor * row[f"{name}{part}"] for part in (middle, "_low95", "_high95"))
-    if not is_number(value):
-        return ""
-    return f"{value:.1f} {unit}" + (f" ({low:.1f} to {high:.1f})" if low < high else "")
 
 
 def _of_tracks(results: Results) -> Iterator[Finding]:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from cathodeflow.report.numbers import between, is_number, number, percent
+from cathodeflow.report.numbers import between, is_number, number, percent, percent_limits
 from cathodeflow.report.parts import Content, Finding, Grid
-from cathodeflow.report.results import Results
+from cathodeflow.report.results import Results, rows_of
 from cathodeflow.report.warnings import general_warnings
 
 #: A class is missing from a prediction below this fraction of its fraction in the reference.
@@ -21,8 +21,7 @@ def fibsem_content(results: Results) -> Content:
     grids: list[Grid] = []
     warnings: list[str] = []
     for job, table in tables:
-        best = table.loc[table["miu"].idxmax()]
-        findings += _best(job.sample, best)
+        findings += _best(job.sample, max(rows_of(table), key=lambda row: row["miu"]), _classes(table))
         grids += [_scores(job.sample, table), _fractions(job.sample, table)]
         warnings += missing_classes(table)
     findings += _predicted(results)
@@ -31,7 +30,7 @@ def fibsem_content(results: Results) -> Content:
             grids.append(_properties(job.sample, table))
     return Content(
         "FIB-SEM slices",
-        "How much of the electrode is pore, binder and active material, which properties follow, and how certain is it?",
+        "How much of the electrode is pore, binder and active material, and how certain is the segmentation?",
         findings,
         grids,
         [*_checks(tables), *_training(results)],
@@ -41,19 +40,19 @@ def fibsem_content(results: Results) -> Content:
 
 
 def _classes(table: pd.DataFrame) -> list[str]:
-    return [name.removeprefix("true_fraction_") for name in table if name.startswith("true_fraction_")]
+    return [name.removeprefix("true_fraction_") for name in map(str, table) if name.startswith("true_fraction_")]
 
 
 def _label(row: Any) -> str:
     return f"{row['model']}, split {row['split']}, seed {row['seed']}"
 
 
-def _best(sample: str, row: Any) -> Iterator[Finding]:
+def _best(sample: str, row: dict[str, Any], classes: list[str]) -> Iterator[Finding]:
     note = f"{_label(row)}; {number(row['slices'])} test slices of {sample}"
     for name, words in (("miu", "Mean intersection over union (mIoU), best model"), ("accuracy", "Correct pixels")):
         interval = between(row.get(f"{name}_low"), row.get(f"{name}_high"), as_percent=True)
         yield Finding(words, percent(row[name]), interval, note)
-    for name in _classes(pd.DataFrame([row])):
+    for name in classes:
         yield Finding(
             f"Fraction of {name}",
             percent(row[f"fraction_{name}"]),
@@ -70,23 +69,21 @@ def _scores(sample: str, table: pd.DataFrame) -> Grid:
             *(_with_limits(row, name) for name in ("miu", "accuracy", "boundary_f1", "ece")),
             number(row["slices"]),
         ]
-        for row in table.to_dict("records")
+        for row in rows_of(table)
     ]
     note = "In brackets: 95 % bootstrap interval over the original slices, valid for this part of the electrode."
     return Grid(f"Segmentation of the test slices, {sample}", columns, rows, note)
 
 
 def _with_limits(row: dict[str, Any], name: str) -> str:
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    limits = f" ({percent(low)} to {percent(high)})" if is_number(low) and is_number(high) else ""
-    return percent(row.get(name)) + limits
+    return percent_limits(row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high"))
 
 
 def _fractions(sample: str, table: pd.DataFrame) -> Grid:
     classes = _classes(table)
     rows = [
         [_label(row), *(f"{percent(row[f'fraction_{name}'])}{_error(row, name)}" for name in classes)]
-        for row in table.to_dict("records")
+        for row in rows_of(table)
     ]
     first = table.iloc[0]
     rows.append(["reference", *(percent(first[f"true_fraction_{name}"]) for name in classes)])
@@ -110,7 +107,7 @@ def missing_classes(table: pd.DataFrame) -> list[str]:
     return [
         f"{_label(row)}: {name} has {percent(row[f'fraction_{name}'])} of the predicted pixels, and "
         f"{percent(row[f'true_fraction_{name}'])} of the reference"
-        for row in table.to_dict("records")
+        for row in rows_of(table)
         for name in _classes(table)
         if row[f"fraction_{name}"] < _MISSING * row[f"true_fraction_{name}"]
     ]
@@ -131,7 +128,7 @@ def _predicted(results: Results) -> Iterator[Finding]:
 def _properties(sample: str, table: pd.DataFrame) -> Grid:
     named = [name for name in ("method", "property", "phase", "direction") if name in table]
     rows = []
-    for row in table.to_dict("records"):
+    for row in rows_of(table):
         low, high = row.get("low_95"), row.get("high_95")
         interval = f"{number(low)} to {number(high)}" if is_number(low) and is_number(high) else ""
         cells = ["" if pd.isna(row[name]) else str(row[name]).replace("_", " ") for name in named]
@@ -146,7 +143,7 @@ def _checks(tables: list[tuple[Any, pd.DataFrame]]) -> Iterator[Finding]:
         differences = job.table("differences.csv")
         if differences is None:
             continue
-        for row in differences[differences["figure"] == "miu"].to_dict("records"):
+        for row in rows_of(differences[differences["figure"] == "miu"]):
             if row["difference"] > 0:
                 yield Finding(
                     f"mIoU of {row['model']} minus that of {row['reference']}",

@@ -1,15 +1,21 @@
 """Numbers as text: as many digits as the interval supports, with units."""
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
+
+import numpy as np
 
 #: 97.5 % quantile of the normal distribution: half the width of a 95 % interval in standard errors.
 Z95 = 1.959964
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value is a finite number, and not a logical value."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return (
+        not isinstance(value, bool)
+        and isinstance(value, int | float | np.integer | np.floating)
+        and math.isfinite(value)
+    )
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -38,13 +44,28 @@ def percent(value: Any) -> str:
 
     Examples
     --------
-    >>> percent(0.958333), percent(1.0), percent(0.0063), percent(None)
-    ('95.8 %', '100 %', '0.63 %', 'not known')
+    >>> percent(0.958333), percent(0.82), percent(1.0), percent(0.0063), percent(None)
+    ('95.8 %', '82.0 %', '100 %', '0.63 %', 'not known')
     """
-    if not is_number(value):
-        return "not known"
-    text = f"{100 * value:.1f}" if abs(value) >= 0.01 else f"{100 * value:.2g}"
-    return f"{text.removesuffix('.0')} %"
+    return f"{_hundredths(value)} %" if is_number(value) else "not known"
+
+
+def percent_limits(value: Any, low: Any, high: Any) -> str:
+    """Write a fraction and its interval in percent, for a cell of a table.
+
+    Examples
+    --------
+    >>> percent_limits(0.666, 0.625, 0.711), percent_limits(1.0, 1.0, 1.0)
+    ('66.6 % (62.5 to 71.1)', '100 %')
+    """
+    known = is_number(value) and is_number(low) and is_number(high) and low < high
+    return percent(value) + (f" ({_hundredths(low)} to {_hundredths(high)})" if known else "")
+
+
+def _hundredths(value: float) -> str:
+    if value in (0, 1):
+        return f"{100 * value:.0f}"
+    return f"{100 * value:.1f}" if abs(value) >= 0.01 else f"{100 * value:.2g}"
 
 
 def between(low: Any, high: Any, *, as_percent: bool = False, unit: str = "", digits: int = 3) -> str:
@@ -76,17 +97,27 @@ def with_error(value: Any, error: Any, unit: str = "") -> str:
     --------
     >>> with_error(14.26062, 0.0135974, "Å"), with_error(-0.0272528, 0.000122), with_error(2.5, None)
     ('14.261 ± 0.014 Å', '-0.02725 ± 0.00012', '2.50')
+    >>> with_error(2.33193365, 1.93417581e-07)
+    '2.33193365 ± 1.9e-7'
     """
     if not is_number(value):
         return "not known"
     if not is_number(error) or error <= 0:
         return number(value) + _after(unit)
     places = max(0, 1 - math.floor(math.log10(error)))
-    if places > 5:
-        power = math.floor(math.log10(abs(value) or error))
-        places = max(0, places + power)
-        return f"({value / 10**power:.{places}f} ± {error / 10**power:.{places}f})e{power}{_after(unit)}"
-    return f"{value:,.{places}f} ± {error:,.{places}f}{_after(unit)}"
+    shown = f"{error:,.{places}f}" if places < 6 else f"{error:.1e}".replace("e-0", "e-")
+    return f"{value:,.{places}f} ± {shown}{_after(unit)}"
+
+
+def setting(value: Any) -> str:
+    """Write a value as somebody set it, without further digits; empty if it is not known.
+
+    Examples
+    --------
+    >>> setting(0.1), setting(3.68), setting(math.nan)
+    ('0.1', '3.68', '')
+    """
+    return f"{value:g}" if is_number(value) else value if isinstance(value, str) else ""
 
 
 def size(n_bytes: int) -> str:

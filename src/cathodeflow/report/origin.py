@@ -99,7 +99,7 @@ def versions_of(jobs: Iterable[Job]) -> list[Finding]:
 
 def origin_warnings(results: Mapping[str, Results]) -> list[str]:
     """Name what makes results hard to reproduce: several commits, and changed files."""
-    commits = {job.record.get("commit") for job in jobs_of(results)} - {None}
+    commits = {commit for job in jobs_of(results) if (commit := job.record.get("commit"))}
     found = []
     if len(commits) > 1:
         found.append(f"The jobs were run with {len(commits)} states of the code; see versions.")

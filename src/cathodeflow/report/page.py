@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from urllib.parse import quote
 
 import cathodeflow
 from cathodeflow.errors import InputError
-from cathodeflow.io.attachments import file_address, file_size, image_address
+from cathodeflow.io.attachments import ImageAddress, file_address, file_size, image_address
 from cathodeflow.io.text import package_text, write_text
 from cathodeflow.report.bcdi import bcdi_content
 from cathodeflow.report.bragg import bragg_content
@@ -25,7 +26,7 @@ from cathodeflow.report.sem import sem_content
 log = logging.getLogger("cathodeflow.report")
 
 _CONTENT = {"sem": sem_content, "bragg": bragg_content, "fibsem": fibsem_content, "bcdi": bcdi_content}
-_IMAGES = (".png", ".jpg", ".svg", ".webp")
+_IMAGES = (".png", ".jpg", ".webp")
 #: Files that are linked: suffix and what it is. Tables are first, and inside the page if they are small.
 _FILES = {
     ".csv": "table",
@@ -102,7 +103,7 @@ def write_report(folder: str, out: str, *, captions: str = "workflow/report", ma
         [*(f"A record is damaged and left out: {error}" for error in errors), *origin_warnings(results)],
         [(line.name, line.value) for line in versions_of(jobs)],
         "" if not starts else starts[0] if starts[0] == starts[-1] else f"{starts[0]} to {starts[-1]}",
-        any(not each.source for section in sections for each in [*section.attachments, *section.figures]),
+        any(section.figures or section.more or section.attachments for section in sections),
     )
     write_text(out, render(report))
     return report
@@ -115,6 +116,8 @@ def render(report: Report) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    # A minus sign where a number begins; a hyphen is too short to be seen.
+    environment.filters["minus"] = lambda text: re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", text)
     template = environment.from_string(package_text(_TEMPLATE))
     return template.render(report=report, version=cathodeflow.__version__) + "\n"
 
@@ -163,12 +166,13 @@ def _figures(
 def _picture(technique: str, job: Job, path: Path, base: Path, captions: str, budget: Budget) -> Picture:
     named = caption_name(technique, job, path, captions)
     try:
-        source = budget.take(image_address(path))
+        image = image_address(path)
     except InputError as error:
         log.warning("%s", error)
-        source = ""
+        image = ImageAddress("", 0, 0)
     name = f"{title(technique, named, path)} · {job.sample}"
-    return Picture(name, caption(named, job.sample.split("/")[0], captions), source, _link(path, base))
+    text = caption(named, job.sample.split("/")[0], captions)
+    return Picture(name, text, budget.take(image.address), image.width, image.height, _link(path, base))
 
 
 def _attachments(results: Results, base: Path) -> Iterator[Attachment]:

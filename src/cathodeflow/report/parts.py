@@ -57,6 +57,8 @@ class Picture(NamedTuple):
         The caption is HTML.
     source : str
         `data:` address of the image; empty if it is not contained in the page.
+    width, height : int
+        Size [px].
     link : str
         Address of the original, relative to the page.
     """
@@ -64,7 +66,14 @@ class Picture(NamedTuple):
     name: str
     caption: str
     source: str
+    width: int
+    height: int
     link: str
+
+    @property
+    def wide(self) -> bool:
+        """Whether it needs the width of the page to be read."""
+        return self.width > 1.2 * self.height
 
 
 class Attachment(NamedTuple):

@@ -50,6 +50,11 @@ class Job(NamedTuple):
         return read_csv(found) if found else None
 
 
+def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table by the names of its columns."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
 class Results(NamedTuple):
     """Jobs of a technique by stage, in the order of their samples."""
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from cathodeflow.report.numbers import between, is_number, number, percent
 from cathodeflow.report.parts import Content, Finding, Grid
-from cathodeflow.report.results import Results
+from cathodeflow.report.results import Results, rows_of
 from cathodeflow.report.warnings import general_warnings
 
 _NAMES = {
@@ -40,18 +40,22 @@ def sem_content(results: Results) -> Content:
         grids.append(Grid("Images without labels", columns, rows))
     return Content(
         "SEM images",
-        "Which composition and state of the cathode does an image show, and does the network read it from the particles?",
+        "Which composition and state of the cathode does an image show, and is it the particles that show it?",
         findings,
         grids,
         [*_checks(results, tests), *(finding for table in audits for finding in _features(table))],
-        [*(text for table in audits for text in audit_warnings(table)), *_warnings(results), *general_warnings(results)],
+        [
+            *(text for table in audits for text in audit_warnings(table)),
+            *_warnings(results),
+            *general_warnings(results),
+        ],
         ("confusion", "audit", "classes", "calibration"),
     )
 
 
 def _accuracy(sample: str, table: pd.DataFrame, several: bool) -> Iterator[Finding]:
     whole = table[table["label"].isna() & (table["kind"] == "image")]
-    for row in whole.to_dict("records"):
+    for row in rows_of(whole):
         if row["figure"] in _NAMES:
             name = _NAMES[row["figure"]] + (f", {sample}" if several else "")
             interval = between(row["low"], row["high"], as_percent=True)
@@ -62,10 +66,7 @@ def _classes(sample: str, table: pd.DataFrame) -> Grid | None:
     own = table[table["label"].notna() & (table["kind"] == "image") & (table["figure"] == "accuracy")]
     if own.empty:
         return None
-    rows = [
-        [str(row["label"]), percent(row["value"]), _range(row), number(row["originals"])]
-        for row in own.to_dict("records")
-    ]
+    rows = [[str(row["label"]), percent(row["value"]), _range(row), number(row["originals"])] for row in rows_of(own)]
     return Grid(f"Accuracy by class, {sample}", ["Class", "Accuracy", "95 % interval", "Test images"], rows)
 
 
@@ -74,7 +75,7 @@ def _range(row: dict[str, Any]) -> str:
 
 
 def _all(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return table[table["scope"] == "all"].to_dict("records")
+    return rows_of(table[table["scope"] == "all"])
 
 
 def _audit_grid(table: pd.DataFrame) -> Grid:
@@ -132,7 +133,7 @@ def _features(table: pd.DataFrame) -> Iterator[Finding]:
 def _checks(results: Results, tests: list[tuple[Any, pd.DataFrame]]) -> Iterator[Finding]:
     for _, table in tests:
         own = table[(table["figure"] == "ece") & table["label"].isna() & (table["kind"] == "image")]
-        for row in own.to_dict("records"):
+        for row in rows_of(own):
             interval = between(row["low"], row["high"], as_percent=True)
             note = "0 if predictions with a confidence of 90 % are correct nine times in ten"
             yield Finding("Expected calibration error", percent(row["value"]), interval, note)
