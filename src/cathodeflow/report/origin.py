@@ -9,6 +9,8 @@ from cathodeflow.report.numbers import number
 from cathodeflow.report.parts import Finding, Grid
 from cathodeflow.report.results import Job, Results
 
+_SIMULATED = "simulated"
+
 
 def jobs_of(results: Mapping[str, Results]) -> list[Job]:
     """Return all jobs of all techniques."""
@@ -27,17 +29,38 @@ def data_grid(results: Results) -> Grid:
             raw.setdefault(sample, set()).update(given)
         if sheet := (job.record.get("job") or {}).get("sample_sheet"):
             further.setdefault(sample, {}).update(sheet)
+    raw = {sample: names for sample, names in raw.items() if sample in further or not _is_shared(sample, raw)}
     columns = sorted({name for values in further.values() for name in values})
     rows = [
         [
             sample,
             number(len(raw.get(sample, ()))),
-            "simulated" if is_simulated(raw.get(sample, ()), results.technique) else "given",
+            _SIMULATED if is_simulated(raw.get(sample, ()), results.technique) else "given",
             *(further.get(sample, {}).get(name, "") for name in columns),
         ]
         for sample in sorted({*raw, *further})
     ]
-    return Grid("Samples", ["Sample", "Raw files", "Data", *columns], rows)
+    return Grid("Samples", ["Sample", "Raw files and folders", "Data", *columns], rows)
+
+
+def _is_shared(sample: str, raw: Mapping[str, set[str]]) -> bool:
+    """Whether all raw files are those of several others, as for a series of scans, which is no sample itself."""
+    others = [names for name, names in raw.items() if name != sample]
+    return raw[sample] <= set().union(*others) and not any(raw[sample] <= names for names in others)
+
+
+def data_sentence(grid: Grid) -> str:
+    """Say how many samples there are and which of them are simulated, from `data_grid`."""
+    n, simulated = len(grid.rows), [row[0] for row in grid.rows if row[2] == _SIMULATED]
+    samples = f"Raw data of {n} sample{'s' if n != 1 else ''}"
+    if not simulated:
+        return f"{samples}."
+    return (
+        f"{samples}, simulated by the workflow."
+        if len(simulated) == n
+        else f"{samples}; simulated: {simulated[0]}"
+        + ("." if len(simulated) == 1 else f" and {len(simulated) - 1} more.")
+    )
 
 
 def _is_raw(name: str, made: set[str], technique: str) -> bool:

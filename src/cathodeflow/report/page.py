@@ -18,7 +18,7 @@ from cathodeflow.report.captions import caption, caption_name, title
 from cathodeflow.report.fibsem import fibsem_content
 from cathodeflow.report.general import general_content
 from cathodeflow.report.numbers import size
-from cathodeflow.report.origin import data_grid, jobs_of, origin_warnings, records_grid, versions_of
+from cathodeflow.report.origin import data_grid, data_sentence, jobs_of, origin_warnings, records_grid, versions_of
 from cathodeflow.report.parts import Attachment, Content, Picture, Section
 from cathodeflow.report.results import Job, Results, read_results
 from cathodeflow.report.sem import sem_content
@@ -123,7 +123,7 @@ def render(report: Report) -> str:
 
 
 def _section(results: Results, base: Path, captions: str, budget: Budget) -> Section:
-    content = _content(results)
+    content, data = _content(results), data_grid(results)
     figures, more = _figures(results, content.leading, base, captions, budget)
     return Section(
         results.technique,
@@ -131,7 +131,8 @@ def _section(results: Results, base: Path, captions: str, budget: Budget) -> Sec
         figures,
         more,
         list(_attachments(results, base)),
-        data_grid(results),
+        data_sentence(data),
+        data,
         records_grid(results),
     )
 

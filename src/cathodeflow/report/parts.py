@@ -87,12 +87,16 @@ class Attachment(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A technique in the report."""
+    """A technique in the report.
+
+    `figures` are shown first, `more` on demand; `origin` says in a sentence what the data are.
+    """
 
     key: str
     content: Content
     figures: list[Picture]
     more: list[Picture]
     attachments: list[Attachment]
+    origin: str
     data: Grid
     records: Grid
