@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cathodeflow import bcdi, bragg, fibsem, sem
+from cathodeflow.bragg.peak_options import FindPeaks
 from cathodeflow.cli import cli
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import WRITTEN
@@ -41,7 +41,7 @@ AUDIT = {
 }
 
 
-def job(path: str, stage: str, sample: str, metrics: dict[str, Any], **outputs: pd.DataFrame | Figure | bytes) -> None:
+def job(path: str, stage: str, sample: str, merits: dict[str, Any], **outputs: pd.DataFrame | Figure) -> None:
     """Write the outputs of a job as its stage does, and its record."""
     WRITTEN.clear()
     folder = Path(path).parent
@@ -51,9 +51,7 @@ def job(path: str, stage: str, sample: str, metrics: dict[str, Any], **outputs: 
             save_figure(folder / f"{name}.png", content, dpi=60)
         else:
             write_csv(folder / f"{name}.csv", content)
-    technique, name = stage.split(".")
-    options = getattr({"sem": sem, "bragg": bragg, "fibsem": fibsem, "bcdi": bcdi}[technique], name).options_class()
-    write_record(path, stage=stage, sample=sample, options=options, metrics=metrics)
+    write_record(path, stage=stage, sample=sample, options=FindPeaks(), metrics=merits)
 
 
 def figure() -> Figure:
@@ -185,7 +183,7 @@ def test_numbers_intervals_and_warnings_are_those_of_the_tables(folder: Path) ->
         "instrument settings alone predicts 83.3 % of the images (64.1 % to 93.3 %); the network predicts 95.8 %",
         "new: 3 of 12 images are out of distribution",
         "Largest change of the lattice parameter c +1.491 % 95 % interval 1.483 to 1.499 %",
-        "Largest median strain of the particles +2.6 × 10⁻³ 95 % interval 2.555 to 2.658 × 10⁻³",
+        "Largest median strain of the particles +2.60 × 10⁻³ 95 % interval 2.56 to 2.66 × 10⁻³",
         "14.261 ± 0.014",
         "49 of 587 tracks fit several reflections",
         "b, find peaks: no peak was found",
@@ -231,7 +229,7 @@ def test_figures_beyond_the_size_are_linked(folder: Path) -> None:
 
 def test_large_figures_become_smaller(folder: Path) -> None:
     drawn = Figure(figsize=(6, 6))
-    drawn.subplots().imshow(np.random.default_rng(0).random((400, 400)))
+    drawn.subplots().imshow(np.random.default_rng(0).random((40, 40)), interpolation="bicubic")
     job("results/bragg/a/figures.json", "bragg.figures", "a", {}, frame=figure())
     save_figure("results/bragg/a/frame.png", drawn, dpi=350)
     (source,) = report().images
@@ -248,7 +246,7 @@ def test_a_damaged_record_and_a_table_without_a_column_are_warned_of(folder: Pat
     write_csv("results/bcdi/series/all/phase/series.csv", {"scan": ["c0"]})
     text = report().text
     assert "A record is damaged and left out: results/sem/new/model.json" in text
-    assert "Tables of this technique could not be read as expected ('mean_strain')" in text and "432" in text
+    assert "Tables of this technique could not be read as expected" in text and "432" in text
 
 
 def test_files_outside_the_folder_of_a_record_are_not_taken(folder: Path) -> None:

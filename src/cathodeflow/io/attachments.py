@@ -39,15 +39,17 @@ def image_address(path: str | os.PathLike[str]) -> ImageAddress:
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
+            kind, (width, height) = Image.MIME.get(image.format or "", "image/png"), image.size
             if len(content) <= _LARGE:
-                kind = Image.MIME.get(image.format or "", "image/png")
-                return ImageAddress(_address(content, kind), image.width, image.height)
+                return ImageAddress(_address(content, kind), width, height)
             scale = min(1.0, _WIDEST / image.width)
             shown = image.convert("RGB").resize((round(image.width * scale), round(image.height * scale)))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(path, f"an error ({one_line(error)})", "an image") from None
     stream = io.BytesIO()
     shown.save(stream, "WEBP", quality=_QUALITY, method=4)
+    if stream.tell() >= len(content):
+        return ImageAddress(_address(content, kind), width, height)
     return ImageAddress(_address(stream.getvalue(), "image/webp"), shown.width, shown.height)
 
 

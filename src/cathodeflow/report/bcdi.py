@@ -129,7 +129,7 @@ def _objects(objects: list[Job]) -> Grid:
                 " × ".join(map(number, extents)) if all(map(is_number, extents)) else "",
                 number(found.get("voxel_nm")),
                 *(f"{1e3 * value:.3g}" if is_number(value) else "" for value in strain),
-                number(found.get("displacement_deviation_nm")),
+                number(found["displacement_deviation_nm"]) if "displacement_deviation_nm" in found else "",
             ]
         )
     columns = [

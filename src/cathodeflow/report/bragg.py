@@ -5,7 +5,17 @@ from typing import Any
 
 import pandas as pd
 
-from cathodeflow.report.numbers import Z95, between, is_number, number, percent, percent_limits, setting, with_error
+from cathodeflow.report.numbers import (
+    Z95,
+    between,
+    change,
+    is_number,
+    number,
+    percent,
+    percent_limits,
+    setting,
+    with_error,
+)
 from cathodeflow.report.parts import Content, Finding, Grid
 from cathodeflow.report.results import Job, Results, rows_of
 from cathodeflow.report.warnings import general_warnings
@@ -44,20 +54,21 @@ def _of_series(summary: pd.DataFrame | None) -> Iterator[Finding]:
     if summary is None or summary.empty:
         return
     for axis in ("a", "c"):
-        change, error = f"cell_{axis}_change", f"cell_{axis}_change_err"
-        if (row := _largest(summary, change)) is not None:
+        name, error = f"cell_{axis}_change", f"cell_{axis}_change_err"
+        if (row := _largest(summary, name)) is not None:
             half = Z95 * row[error]
+            low, high = 100 * (row[name] - half), 100 * (row[name] + half)
             yield Finding(
                 f"Largest change of the lattice parameter {axis}",
-                f"{100 * row[change]:+.3f} %",
-                between(100 * (row[change] - half), 100 * (row[change] + half), unit="%"),
+                change(100 * row[name], low, high, "%"),
+                between(low, high, unit="%"),
                 f"scan {row['sample']}, {_charge(row)}, relative to the reference state of the series",
             )
     if (row := _largest(summary, "strain_median")) is not None:
         low, high = (1e3 * row[f"strain_{side}95"] for side in ("low", "high"))
         yield Finding(
             "Largest median strain of the particles",
-            f"{1e3 * row['strain_median']:+.3g} × 10⁻³",
+            change(1e3 * row["strain_median"], low, high, "× 10⁻³"),
             between(low, high, unit="× 10⁻³"),
             f"scan {row['sample']}, {_charge(row)}, {number(row['strain_count'])} particles",
         )

@@ -90,6 +90,19 @@ def between(low: Any, high: Any, *, as_percent: bool = False, unit: str = "", di
     return f"95 % interval {number(low, digits)} to {number(high, digits)}{_after(unit)}"
 
 
+def change(value: float, low: float, high: float, unit: str = "") -> str:
+    """Write a change with its sign, to two digits of its interval.
+
+    Examples
+    --------
+    >>> change(2.5973, 2.5553, 2.6577, "%"), change(-0.02, -0.02, -0.02)
+    ('+2.60 %', '-0.02')
+    """
+    width = high - low
+    places = max(0, 1 - math.floor(math.log10(width))) if is_number(width) and width > 0 else None
+    return (f"{value:+.{places}f}" if places is not None else f"{value:+.3g}") + _after(unit)
+
+
 def with_error(value: Any, error: Any, unit: str = "") -> str:
     """Write a value with its standard error, both to two digits of the error.
 

@@ -19,17 +19,24 @@ def jobs_of(results: Mapping[str, Results]) -> list[Job]:
 
 def data_grid(results: Results) -> Grid:
     """List the samples: files that were read and do not come from another job, and columns of the sample sheet."""
+    jobs = results.all(*results.jobs)
+    made = {
+        _below((job.path.parent / name).as_posix(), results.technique): _sample(job)
+        for job in jobs
+        for name in job.record["outputs"]
+    }
     further: dict[str, dict[str, str]] = {}
     raw: dict[str, set[str]] = {}
-    made = {str(job.path.parent / name) for job in results.all(*results.jobs) for name in job.record["outputs"]}
-    for job in results.all(*results.jobs):
-        sample = job.sample.split("/")[0]
-        given = {name for name in job.record.get("inputs", {}) if _is_raw(name, made, results.technique)}
-        if given:
-            raw.setdefault(sample, set()).update(given)
+    together: set[str] = set()
+    for job in jobs:
+        inputs = list(job.record.get("inputs", {}))
+        raw.setdefault(_sample(job), set()).update(name for name in inputs if _is_raw(name, made, results.technique))
+        others = {made[place] for name in inputs if (place := _below(name, results.technique)) in made}
+        if len(others - {_sample(job)}) > 1:
+            together.add(_sample(job))  # such as a series of scans, which is no sample itself
         if sheet := (job.record.get("job") or {}).get("sample_sheet"):
-            further.setdefault(sample, {}).update(sheet)
-    raw = {sample: names for sample, names in raw.items() if sample in further or not _is_shared(sample, raw)}
+            further.setdefault(_sample(job), {}).update(sheet)
+    raw = {sample: names for sample, names in raw.items() if names and sample not in together}
     columns = sorted({name for values in further.values() for name in values})
     rows = [
         [
@@ -43,10 +50,14 @@ def data_grid(results: Results) -> Grid:
     return Grid("Samples", ["Sample", "Raw files and folders", "Data", *columns], rows)
 
 
-def _is_shared(sample: str, raw: Mapping[str, set[str]]) -> bool:
-    """Whether all raw files are those of several others, as for a series of scans, which is no sample itself."""
-    others = [names for name, names in raw.items() if name != sample]
-    return raw[sample] <= set().union(*others) and not any(raw[sample] <= names for names in others)
+def _sample(job: Job) -> str:
+    """Name of the sample without the part of it, such as the route or the seed."""
+    return job.sample.split("/")[0]
+
+
+def _below(name: str, technique: str) -> str:
+    """Return the part of a path below the folder of the technique, as the run may have had another results folder."""
+    return name.rpartition(f"/{technique}/")[2]
 
 
 def data_sentence(grid: Grid) -> str:
@@ -63,9 +74,10 @@ def data_sentence(grid: Grid) -> str:
     )
 
 
-def _is_raw(name: str, made: set[str], technique: str) -> bool:
+def _is_raw(name: str, made: Mapping[str, str], technique: str) -> bool:
     """Whether an input is raw data: simulated raw data count, outputs and records of other jobs do not."""
-    return is_simulated([name], technique) or (name not in made and f"results/{technique}/" not in name)
+    is_result = _below(name, technique) in made or f"results/{technique}/" in name
+    return is_simulated([name], technique) or not is_result
 
 
 def is_simulated(names: Iterable[str], technique: str) -> bool:
