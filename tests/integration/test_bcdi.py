@@ -12,7 +12,7 @@ import tifffile
 from cathodeflow import bcdi
 from cathodeflow.io.phasing import read_pattern
 from cathodeflow.io.reconstructions import read_cxi
-from cathodeflow.report.numbers import number
+from cathodeflow.report import numbers
 from cathodeflow.report.page import write_report
 
 from ..conftest import run_stage
@@ -119,10 +119,10 @@ def test_a_simulated_scan_becomes_strain(tmp_path: Path) -> None:
     run("figures", *drawn, "--curves", "c.csv", "--sample", "all", "--out", ".")
     write_report(str(tmp_path), str(tmp_path / "index.html"))
     page = (tmp_path / "index.html").read_text()
-    shown = " × ".join(number(extent[f"extent_{axis}_nm"]) for axis in "xyz")
+    shown = " × ".join(numbers.number(extent[f"extent_{axis}_nm"]) for axis in "xyz")
     for part in (
         f"<strong>{shown} nm</strong>",
-        f"<strong>{number(best['true_correlation'])}</strong>",
+        f"<strong>{numbers.number(best['true_correlation'])}</strong>",
         "Resolution of s",
     ):
         assert part in page, part
