@@ -121,6 +121,8 @@ def argument(parameter: inspect.Parameter, text: str) -> click.Parameter:
         return click.Argument([parameter.name], nargs=-1 if many else 1, required=True)
     given = {} if parameter.default is inspect.Parameter.empty else {"default": parameter.default}
     names = [flag_name(parameter.name), parameter.name]
+    # Of texts whose number is known, such as the three steps of a voxel.
+    fixed = next((get_args(arm) for arm in (annotation, *get_args(annotation)) if get_origin(arm) is tuple), ())
     kinds = [arm for arm in (annotation, *get_args(annotation)) if arm in (int, float, bool)]
     if kinds == [bool]:
         names[0] += "/--no-" + names[0][2:]
@@ -130,6 +132,7 @@ def argument(parameter: inspect.Parameter, text: str) -> click.Parameter:
         type=kinds[0] if kinds else str,
         metavar=file.metavar if file else None,
         multiple=many,
+        nargs=len(fixed) if fixed else 1,
         help=text,
         show_default=given.get("default") not in (None, "", False),
         **given,

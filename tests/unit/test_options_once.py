@@ -18,7 +18,7 @@ SOURCES = ROOT / "src" / "cathodeflow"
 RULES = ROOT / "workflow" / "rules"
 TECHNIQUES = list(techniques())
 #: Commands that are no jobs: they do the work of several stages with their options, or convert files of other programs.
-ALONE = {"bcdi": {"reconstruct", "import_pattern"}, "bragg": {"measure", "watch"}}
+ALONE = {"bcdi": {"reconstruct", "import_pattern"}, "bragg": {"measure", "watch"}, "sem": {"export"}}
 
 
 def stages(technique: str) -> dict[str, type[Options]]:

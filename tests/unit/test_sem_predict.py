@@ -9,11 +9,12 @@ from torch import nn
 from cathodeflow.errors import InputError
 from cathodeflow.sem.backbones import Backbone
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
-from cathodeflow.sem.image_predictions import cut_tiles, predict_image, predict_images, tile_places
+from cathodeflow.sem.image_predictions import predict_image, predict_images
 from cathodeflow.sem.info_bar import find_info_bar
 from cathodeflow.sem.model import SemNetwork
 from cathodeflow.sem.ood import feature_statistics, ood_score
 from cathodeflow.sem.options import Predict, Train
+from cathodeflow.sem.tiles import cut_tiles, tile_places
 from cathodeflow.sem.usable_area import UsableArea
 
 CLASSES = ["333", "622", "811"]

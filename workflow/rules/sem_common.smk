@@ -44,7 +44,12 @@ def sem_contents(*names):
     """Contents of data sets, in which the names of class folders count too."""
     given = [name for name in names if not SETS[name].simulated]
     sources = {name: SETS[name].images for name in given}
-    return contents(**{name: (source, raw_files(source, []), root(source)) for name, source in sources.items()})
+    # The mask by which the images are read, if there is one.
+    ways = {SEM.predict.mask if SETS[name].role == "predict" else SEM.index.mask for name in given} - {None}
+    return contents(
+        **{name: (source, raw_files(source, []), root(source)) for name, source in sources.items()},
+        **({"mask": (min(ways), sorted(ways))} if ways else {}),
+    )
 
 
 def sem_train_options(version):

@@ -1,13 +1,7 @@
 """The surface of a particle in 3D, coloured by strain or phase: a single HTML page that works offline."""
 
-import base64
-import json
-import re
 from collections.abc import Sequence
-from html import escape
-from itertools import product
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -16,81 +10,10 @@ from scipy.ndimage import binary_dilation, distance_transform_edt, map_coordinat
 
 from cathodeflow.bcdi.plots import CYCLIC, DIVERGING
 from cathodeflow.errors import InputError
-from cathodeflow.io.text import package_text
+from cathodeflow.surface_view import Mesh, encoded, isosurface, scene_page
 
 # Fraction of the vertices whose values are within the limits of a colour scale.
 _SHOWN = 0.98
-
-
-class Mesh(NamedTuple):
-    """Triangles of a surface.
-
-    vertices : (m, 3) float64
-        Positions along z, y, x [voxel]; 0 is the centre of the first voxel.
-    faces : (k, 3) int64
-        Vertices of each triangle, counter-clockwise seen from outside in right-handed axes x, y, z.
-    """
-
-    vertices: NDArray[np.float64]
-    faces: NDArray[np.int64]
-
-
-def isosurface(amplitude: NDArray[np.floating], level: float) -> Mesh:
-    """Find the isosurface of the amplitude at a level, closed at the edges of the volume.
-
-    A vertex in each cell of eight voxels on both sides of the level, at the mean of the crossings of the cell edges,
-    and a quadrangle, cut into two triangles, for each pair of neighbouring voxels on different sides [1]_.
-
-    Parameters
-    ----------
-    amplitude : (z, y, x)
-    level : float
-        Isosurface level, in units of the amplitude.
-
-    Raises
-    ------
-    InputError
-        No voxel is above the level.
-
-    References
-    ----------
-    .. [1] S. F. F. Gibson, Constrained elastic surface nets, MICCAI 1998, LNCS 1496, 888
-    """
-    height = np.pad(np.asarray(amplitude, np.float64) - level, 1, constant_values=-abs(level) or -1.0)
-    inside = height > 0
-    if not inside.any():
-        raise InputError("amplitude", f"{np.max(amplitude, initial=0):g} at most", f"voxels above the level {level:g}")
-    cells = tuple(n - 1 for n in height.shape)
-    total, count = np.zeros((*cells, 3)), np.zeros(cells)
-    for axis in range(3):
-        start, end = _pairs(height, axis)
-        crossed = _pairs(inside, axis)[0] != _pairs(inside, axis)[1]
-        share = np.where(crossed, start / np.where(crossed, start - end, 1), 0)
-        # Each cell has four edges along the axis, at the corners of its face.
-        for corner in product((0, 1), repeat=2):
-            corners = np.insert(corner, axis, 0)
-            part = tuple(slice(low, low + n) for low, n in zip(corners, cells, strict=True))
-            count += crossed[part]
-            total += crossed[part][..., None] * corners
-            total[..., axis] += share[part]
-    active = count > 0
-    number = np.cumsum(active.ravel()).reshape(cells) - 1
-    # Minus one, for the padding.
-    vertices = np.argwhere(active) + total[active] / count[active][:, None] - 1.0
-    faces = []
-    for axis in range(3):
-        first, second = (other for other in range(3) if other != axis)
-        start, end = _pairs(inside, axis)
-        places = np.argwhere(start != end)
-        rising = end[tuple(places.T)]
-        steps = np.zeros((4, 3), np.int64)
-        steps[1:3, first] = steps[2:4, second] = -1
-        around = np.stack([number[tuple((places + step).T)] for step in steps], axis=1)
-        # The other two axes of y have the opposite order to those of z and x.
-        turned = rising == (axis == 1)
-        around[turned] = around[turned][:, ::-1]
-        faces += [around[:, [0, 1, 2]], around[:, [0, 2, 3]]]
-    return Mesh(vertices, np.concatenate(faces))
 
 
 def at_vertices(mesh: Mesh, values: NDArray[np.floating], *, cyclic: bool = False) -> NDArray[np.float64]:
@@ -171,21 +94,11 @@ def surface_page(
     scene = {
         "radius": radius,
         "unit": "voxels" if voxel_nm is None else "nm",
-        "places": _base64(np.round(places / radius * 32767), "<i2"),
-        "faces": _base64(mesh.faces, "<u4"),
+        "places": encoded(np.round(places / radius * 32767), "<i2"),
+        "faces": encoded(mesh.faces, "<u4"),
         "quantities": quantities,
     }
-    # Names may hold what ends a script, or what is put in here.
-    text = json.dumps(scene, sort_keys=True).replace("<", "\\u003c")
-    page, script = (package_text(Path(__file__).with_name(name)) for name in ("surface.html", "surface.js"))
-    parts = {"$SCRIPT": script, "$TITLE": escape(title), "$SCENE": text}
-    return re.sub(r"\$(SCRIPT|TITLE|SCENE)", lambda found: parts[found[0]], page)
-
-
-def _pairs(values: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the voxels, and their next neighbours along an axis."""
-    n = values.shape[axis]
-    return values.take(range(n - 1), axis), values.take(range(1, n), axis)
+    return scene_page(scene, title)
 
 
 def _coloured(name: str, values: NDArray[np.float64], *, cyclic: bool) -> dict[str, Any]:
@@ -193,8 +106,4 @@ def _coloured(name: str, values: NDArray[np.float64], *, cyclic: bool) -> dict[s
     colours = np.round(255 * colormaps[CYCLIC if cyclic else DIVERGING](np.linspace(0, 1, 256))[:, :3])
     ends = ["−π", "0", "π"] if cyclic else [f"−{limit:.2g}", "0", f"{limit:.2g}"]
     levels = np.clip(np.round(127.5 + 127.5 * values / limit), 0, 255)
-    return {"name": name, "ends": ends, "colours": _base64(colours, "u1"), "levels": _base64(levels, "u1")}
-
-
-def _base64(values: NDArray[Any], kind: str) -> str:
-    return base64.b64encode(np.ascontiguousarray(values, dtype=kind).tobytes()).decode("ascii")
+    return {"name": name, "ends": ends, "colours": encoded(colours, "u1"), "levels": encoded(levels, "u1")}

@@ -22,8 +22,8 @@ class Raw(Options):
     offset: int = option(0, "Bytes before the first value.", ge=0)
 
 
-class Reading(Options):
-    """What is read of files of slices."""
+class VolumeFiles(Options):
+    """What is read of files of slices or of labels."""
 
     channel: int | None = option(
         None, "Channel to read, from 0. Default: files with several channels are refused.", ge=0
@@ -49,11 +49,6 @@ class Reading(Options):
         "Unit of the voxel size in files that name none. Default: mm for MHD, NIfTI and NRRD, the convention of these "
         "formats; otherwise none.",
     )
-    blank_slices: Literal["fail", "leave_out"] = option(
-        "fail",
-        "Slices with the same value in every pixel, or with values that are not finite: `fail` refuses them, "
-        "`leave_out` continues without them and names their numbers.",
-    )
 
     @field_validator("axes")
     @classmethod
@@ -69,15 +64,19 @@ class Reading(Options):
         return Choice(self.channel, self.time_point, self.axes, layout)
 
 
-class Labelling(Reading):
-    """What is read of files of slices and of their labels."""
+class Reading(VolumeFiles):
+    """What is read of files of slices."""
 
-    classes: tuple[str, ...] = option(
-        ("pore", "active", "binder"),
-        "Names of the classes, in the order of the label values.",
-        min_length=2,
-        max_length=64,
+    blank_slices: Literal["fail", "leave_out"] = option(
+        "fail",
+        "Slices with the same value in every pixel, or with values that are not finite: `fail` refuses them, "
+        "`leave_out` continues without them and names their numbers.",
     )
+
+
+class LabelValues(VolumeFiles):
+    """Values or colours of the classes in label images."""
+
     label_values: tuple[int, ...] | None = option(
         None, "Values of the classes in the label files. Default: 0, 1, 2, ... in the order of `classes`."
     )
@@ -92,6 +91,31 @@ class Labelling(Reading):
     ignore_color: str | None = option(
         None, "Colour of pixels without a label, where `label_colors` is given. Default: every pixel has a label."
     )
+
+    @field_validator("label_colors")
+    @classmethod
+    def _colours(cls, colours: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for colour in colours or ():
+            colour_value(colour)
+        return colours
+
+    @field_validator("ignore_color")
+    @classmethod
+    def _colour(cls, colour: str | None) -> str | None:
+        if colour is not None:
+            colour_value(colour)
+        return colour
+
+
+class Labelling(LabelValues, Reading):
+    """What is read of files of slices and of their labels."""
+
+    classes: tuple[str, ...] = option(
+        ("pore", "active", "binder"),
+        "Names of the classes, in the order of the label values.",
+        min_length=2,
+        max_length=64,
+    )
     label_axes: str | None = option(
         None, "Axes of the label arrays, as `axes` of the slices. Default: from the metadata, otherwise z, y, x."
     )
@@ -101,24 +125,10 @@ class Labelling(Reading):
         "images as slices in the same order.",
     )
 
-    @field_validator("label_colors")
-    @classmethod
-    def _colours(cls, colours: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for colour in colours or ():
-            colour_value(colour)
-        return colours
-
     @field_validator("label_axes")
     @classmethod
     def _label_axes(cls, axes: str | None) -> str | None:
         return checked_axes(axes)
-
-    @field_validator("ignore_color")
-    @classmethod
-    def _colour(cls, colour: str | None) -> str | None:
-        if colour is not None:
-            colour_value(colour)
-        return colour
 
 
 def checked_axes(axes: str | None) -> str | None:

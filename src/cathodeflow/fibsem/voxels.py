@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.reading import Reading
+from cathodeflow.fibsem.reading import VolumeFiles
 from cathodeflow.io.raw_format import VoxelSize
 from cathodeflow.io.voxel_sizes import NANOMETRES, unit_name
 
@@ -23,14 +23,14 @@ class UsedVoxel(NamedTuple):
     warnings: list[str]
 
 
-def used_voxel(stated: VoxelSize | None, options: Reading, source: str) -> UsedVoxel:
+def used_voxel(stated: VoxelSize | None, options: VolumeFiles, source: str) -> UsedVoxel:
     """Find the voxel size: that of the options, otherwise what the files state.
 
     Parameters
     ----------
     stated : VoxelSize, optional
         As stated in the files.
-    options : Reading
+    options : VolumeFiles
     source : str
         The slices, for messages.
 
@@ -42,9 +42,9 @@ def used_voxel(stated: VoxelSize | None, options: Reading, source: str) -> UsedV
     Examples
     --------
     >>> stated = VoxelSize((0.2, 0.05, 0.05), "micrometer", "ImageJ metadata")
-    >>> used_voxel(stated, Reading(), "a.tif").metadata
+    >>> used_voxel(stated, VolumeFiles(), "a.tif").metadata
     {'scale': (0.2, 0.05, 0.05), 'unit': 'micrometer'}
-    >>> used_voxel(stated, Reading(pixel_nm=40), "a.tif").metadata
+    >>> used_voxel(stated, VolumeFiles(pixel_nm=40), "a.tif").metadata
     {'scale': (40.0, 40.0, 40.0), 'unit': 'nm'}
     """
     if options.pixel_nm is not None:
@@ -87,6 +87,6 @@ def _used(steps: tuple[float, float, float], unit: str | None, origin: str, warn
     )
 
 
-def _nanometres(stated: VoxelSize, options: Reading) -> list[float | None] | None:
+def _nanometres(stated: VoxelSize, options: VolumeFiles) -> list[float | None] | None:
     unit = stated.unit or unit_name(options.voxel_unit)
     return None if unit is None else [None if step is None else step * NANOMETRES[unit] for step in stated.size]

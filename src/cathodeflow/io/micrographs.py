@@ -37,13 +37,15 @@ def list_micrographs(source: str, refused: list[InputError] | None = None) -> li
     return image_files(source, refused)
 
 
-def micrograph_header(path: str) -> ImageHeader:
+def micrograph_header(path: str, page: int | None = None) -> ImageHeader:
     """Read the header of an image file, without pixels.
 
     Parameters
     ----------
     path : str
         JPEG, PNG, TIFF or BMP, recognised by content; with the extra `sem-formats` also formats of rosettasciio.
+    page : int, optional
+        Page of a TIFF file, from 0. Default: the only image of full size; files of other formats have one image.
 
     Raises
     ------
@@ -51,7 +53,7 @@ def micrograph_header(path: str) -> ImageHeader:
         The file is missing, empty, damaged, does not match its suffix, or has more than one image or more than
         `MAX_PIXELS`.
     """
-    reader, expected = _open(path)
+    reader, expected = open_reader(path, page)
     with guarded(path, expected):
         header = reader.header(path)
         # Damaged tags may be texts.
@@ -61,7 +63,7 @@ def micrograph_header(path: str) -> ImageHeader:
         return header
 
 
-def read_micrograph(path: str) -> Grey:
+def read_micrograph(path: str, page: int | None = None) -> Grey:
     """Read an image as a single grey channel.
 
     Alpha is dropped; colour becomes its luminance (ITU-R BT.601), which is exact if all channels are equal. 8 and 16
@@ -69,7 +71,7 @@ def read_micrograph(path: str) -> Grey:
 
     Parameters
     ----------
-    path : str
+    path, page
         See `micrograph_header`.
 
     Returns
@@ -81,13 +83,13 @@ def read_micrograph(path: str) -> Grey:
     InputError
         As in `micrograph_header`; or the pixels cannot be decoded (truncated file), or are not finite.
     """
-    micrograph_header(path)
-    reader, expected = _open(path)
+    micrograph_header(path, page)
+    reader, expected = open_reader(path, page)
     with guarded(path, expected):
         return _to_grey(reader.read(path), path)
 
 
-def embedded_settings(path: str) -> dict[str, Any]:
+def embedded_settings(path: str, page: int | None = None) -> dict[str, Any]:
     """Read the instrument settings that are stored in the image file itself.
 
     Supported are the TIFF tags of FEI and Thermo Fisher, Phenom, Zeiss and TESCAN, the texts of Hitachi and JEOL in the
@@ -103,12 +105,12 @@ def embedded_settings(path: str) -> dict[str, Any]:
     InputError
         The file cannot be read.
     """
-    reader, expected = _open(path)
+    reader, expected = open_reader(path, page)
     with guarded(path, expected):
         return reader.settings(path)
 
 
-def instrument_settings(path: str) -> dict[str, Any]:
+def instrument_settings(path: str, page: int | None = None) -> dict[str, Any]:
     """Read the instrument settings from the file itself and from its sidecar, which counts where both have them.
 
     Raises
@@ -116,8 +118,20 @@ def instrument_settings(path: str) -> dict[str, Any]:
     InputError
         A file cannot be read.
     """
-    header, text = micrograph_header(path), sidecar_text(path)
-    return embedded_settings(path) | (parse_sidecar(text, (header.rows, header.cols)) if text else {})
+    header = micrograph_header(path, page)
+    return embedded_settings(path, page) | parsed_sidecar(path, (header.rows, header.cols))
+
+
+def parsed_sidecar(path: str, shape: tuple[int, int]) -> dict[str, Any]:
+    """Read the instrument settings from the sidecar of an image of this shape; none without a sidecar.
+
+    Raises
+    ------
+    InputError
+        The sidecar cannot be read.
+    """
+    text = sidecar_text(path)
+    return parse_sidecar(text, shape) if text else {}
 
 
 def sidecar_text(path: str) -> str | None:
@@ -142,10 +156,12 @@ def sidecar_text(path: str) -> str | None:
     return decode(data)
 
 
-def _open(path: str) -> tuple[ImageReader, str]:
+def open_reader(path: str, page: int | None) -> tuple[ImageReader, str]:
+    """Return the reader of an image file, or of a page of it, and what is expected of the file, for errors."""
     found = detect_format(path, "micrograph")
     assert found.micrograph is not None
-    return found.micrograph, f"a complete, readable {found.name} image"
+    own = found.micrograph.page
+    return found.micrograph if page is None or own is None else own(page), f"a complete, readable {found.name} image"
 
 
 def _to_grey(pixels: NDArray[Any], path: str) -> Grey:

@@ -15,13 +15,16 @@ from torch import Tensor, nn
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import atomic_path, is_first_process, remove_remains
 from cathodeflow.io.guard import guarded
+from cathodeflow.io.onnx_graphs import add_graph
 
 _Path = str | os.PathLike[str]
 # An attribute, not an entry, so that the file is a plain state_dict, which other programs can load with strict names.
 _ATTRIBUTE = "cathodeflow_metadata"
 
 
-def save_model(path: _Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+def save_model(
+    path: _Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any], *, graph: bytes | None = None
+) -> None:
     """Write weights as a plain state_dict, with metadata.
 
     Parameters
@@ -32,11 +35,15 @@ def save_model(path: _Path, weights: Mapping[str, Tensor], metadata: Mapping[str
         A state_dict; written from the CPU.
     metadata : mapping
         JSON data: the arguments of the network, the options of its training.
+    graph : bytes, optional
+        The network as ONNX, for `io.onnx_graphs.read_graph`.
     """
     state = OrderedDict((name, tensor.detach().cpu().contiguous()) for name, tensor in weights.items())
     setattr(state, _ATTRIBUTE, json.dumps(dict(metadata), sort_keys=True))
     with atomic_path(path) as temporary:
         torch.save(state, temporary)
+        if graph is not None:
+            add_graph(temporary, graph)
 
 
 def load_model(path: _Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

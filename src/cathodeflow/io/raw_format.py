@@ -128,11 +128,14 @@ class ImageReader:
         Path to the pixels, (row, col) or (row, col, channel), of any real type.
     settings : callable
         Path to the instrument's settings in the file, keys of `cathodeflow.io.instrument_settings.SETTINGS`.
+    page : callable, optional
+        Number of a page, from 0, to the reader of that page, in formats whose files may have several.
     """
 
     header: Callable[[str], ImageHeader]
     read: Callable[[str], NDArray[Any]]
     settings: Callable[[str], dict[str, Any]] = lambda path: {}
+    page: Callable[[int], ImageReader] | None = None
 
 
 class VoxelSize(NamedTuple):

@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from cathodeflow.sem.image_predictions import Tiles
 from cathodeflow.sem.model import SemNetwork, as_input
+from cathodeflow.sem.tiles import Tiles
 
 Float32 = NDArray[np.float32]
 # Crops per batch.

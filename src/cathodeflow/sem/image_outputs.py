@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.crops import GEOMETRY
 from cathodeflow.parallel import ordered_map
-from cathodeflow.sem.image_predictions import Grey, Tiles, cut_tiles
 from cathodeflow.sem.model import SemNetwork
 from cathodeflow.sem.options import Test
 from cathodeflow.sem.predictions import network_outputs
+from cathodeflow.sem.tiles import Grey, Tiles, cut_tiles
 from cathodeflow.sem.usable_area import UsableArea
 
 _READERS = 2

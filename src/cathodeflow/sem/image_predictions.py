@@ -1,128 +1,39 @@
 """Class, entropy and out-of-distribution score of whole micrographs without labels."""
 
+from __future__ import annotations
+
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from scipy.special import entr
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.learning import resolve_device
+from cathodeflow.io.crops import GEOMETRY
 from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
 from cathodeflow.sem.info_bar import Bar, bar_of
-from cathodeflow.sem.model import SemNetwork
+from cathodeflow.sem.map_tiles import Parts, bar_of_map, cut_map
+from cathodeflow.sem.onnx_network import OnnxNetwork, Outputs
 from cathodeflow.sem.ood import ood_score
 from cathodeflow.sem.options import Predict
-from cathodeflow.sem.predictions import network_outputs
-from cathodeflow.sem.resample import shrink, to_uint8
-from cathodeflow.sem.usable_area import UsableArea
+from cathodeflow.sem.tiles import Grey, Tiles, cut_tiles
 
-Grey = NDArray[np.uint8] | NDArray[np.uint16]
-#: Image as stored and the settings of its instrument, as far as they are known.
-Micrograph = tuple[Grey, dict[str, Any]]
+if TYPE_CHECKING:
+    import torch
+
+    from cathodeflow.sem.model import SemNetwork
+
+#: Image as stored, or a map that is read in parts, and the settings of its instrument, as far as they are known.
+Micrograph = tuple[Grey | Parts, dict[str, Any]]
 
 # Tiles per batch: all tiles of a usual image, within the memory that the largest images need.
 _TOGETHER = 128
-_READERS = 2
-
-
-class Tiles(NamedTuple):
-    """Crops that cover an image.
-
-    crops : (n, side, side) uint8, as the network takes them.
-    places : (n, 2) int, first pixel (row, col) of each crop in the usable area of the image.
-    extent : rows and columns of the image that each crop covers [px].
-    """
-
-    crops: NDArray[np.uint8]
-    places: NDArray[np.int64]
-    extent: tuple[int, int]
-
-
-def tile_places(rows: int, cols: int, *, extent: tuple[int, int], overlap: float) -> NDArray[np.int64]:
-    """Return the first pixels of the smallest number of tiles that cover an area from edge to edge in equal steps.
-
-    Parameters
-    ----------
-    rows, cols : int
-        Size of the area, at least that of a tile [px].
-    extent : (int, int)
-        Rows and columns of a tile [px].
-    overlap : float
-        Minimum overlap of neighbouring tiles, as a fraction of their side, from 0 to below 1.
-
-    Returns
-    -------
-    (n, 2) int
-        Row and column, row by row.
-
-    Examples
-    --------
-    >>> tile_places(6, 10, extent=(6, 4), overlap=0.25).tolist()
-    [[0, 0], [0, 3], [0, 6]]
-    """
-    starts = []
-    for length, side in zip((rows, cols), extent, strict=True):
-        steps = math.ceil((length - side) / max(side * (1 - overlap), 1) - 1e-9)
-        starts.append(np.rint(np.linspace(0, length - side, steps + 1)).astype(np.int64))
-    return np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, 2)
-
-
-def cut_tiles(
-    image: Grey,
-    *,
-    pixels: int | None,
-    side: int,
-    overlap: float,
-    margin: int,
-    area: UsableArea,
-    pixel_nm: float | None = None,
-    own_pixel_nm: float | None = None,
-) -> Tiles:
-    """Cover an image beside its information bar with tiles of the size of the crops that a network was trained on.
-
-    Parameters
-    ----------
-    image : (row, col) uint8 or uint16
-        As stored.
-    pixels, side, margin, pixel_nm
-        Options of the crops (`options.Crops`).
-    overlap : float
-        Minimum overlap of neighbouring tiles (`tile_places`).
-    area : UsableArea
-        Part beside the information bar, which loses `margin` where it meets the bar.
-    own_pixel_nm : float, optional
-        Pixel size of the image [nm], needed if `pixel_nm` is given.
-
-    Raises
-    ------
-    InputError
-        The image is smaller than a tile, or its pixel size is needed and unknown.
-    """
-    rows, cols = image.shape
-    usable = area.inset(margin, image.shape)
-    if pixels is None:
-        extent = (rows // 2, cols // 2)
-    else:
-        if pixel_nm is not None and not own_pixel_nm:
-            raise InputError("image", "no pixel size", f"one, as the network takes pixels of {pixel_nm:g} nm")
-        extent = (round(pixels * pixel_nm / own_pixel_nm) if pixel_nm and own_pixel_nm else pixels,) * 2
-    if not 0 < extent[0] <= usable.rows or not 0 < extent[1] <= usable.cols:
-        size = f"{max(usable.rows, 0)} x {max(usable.cols, 0)} px"
-        if area.row1 < rows:
-            size += f" above a bar of {rows - area.row1} rows"
-        elif area != (0, rows, 0, cols):
-            size += " beside the bar"
-        raise InputError("image", size, f"at least {extent[0]} x {extent[1]} px, the input of the network")
-    grey = usable.of(to_uint8(image, area=area))
-    places = tile_places(usable.rows, usable.cols, extent=extent, overlap=overlap)
-    crops = [shrink(grey[row : row + extent[0], col : col + extent[1]], side=side) for row, col in places]
-    return Tiles(np.stack(crops), places, extent)
+#: Columns of a table of tiles.
+TILE_COLUMNS = ("image", "row", "col", "rows", "cols", "prediction", "confidence")
 
 
 class ImagePrediction(NamedTuple):
@@ -133,8 +44,15 @@ class ImagePrediction(NamedTuple):
     of_tiles: NDArray[np.float64]
 
 
+class PredictedImage(NamedTuple):
+    """Rows of an image in the table of images and in that of tiles; values by the name of the column."""
+
+    row: dict[str, Any]
+    tiles: list[list[Any]]
+
+
 def predict_image(
-    model: SemNetwork,
+    model: SemNetwork | OnnxNetwork,
     metadata: Mapping[str, Any],
     tiles: Tiles,
     *,
@@ -144,38 +62,72 @@ def predict_image(
 
     Parameters
     ----------
-    model : SemNetwork
+    model : SemNetwork or OnnxNetwork
     metadata : mapping
         Of `model.load_network`: temperature, original_temperature, statistics.
     tiles : Tiles
     device : torch.device or str
+        Of a SemNetwork.
     """
-    outputs = network_outputs(model, tiles.crops, batch_size=_TOGETHER, device=device)
+    return _predict_batches(model, metadata, [tiles.crops], device=device)
+
+
+def _predict_batches(
+    model: SemNetwork | OnnxNetwork,
+    metadata: Mapping[str, Any],
+    batches: Iterable[NDArray[np.uint8]],
+    *,
+    device: torch.device | str,
+) -> ImagePrediction:
+    """Predict an image from its tiles, which come in batches."""
+    found = [_outputs(model, crops, device) for crops in batches]
+    outputs = Outputs(*(np.concatenate(part) for part in zip(*found, strict=True)))
     of_tiles = apply_temperature(outputs.logits, metadata["temperature"])
     whole = apply_mean_temperature(of_tiles.mean(0, keepdims=True), metadata["original_temperature"])[0]
     features = outputs.features.mean(0, keepdims=True, dtype=np.float64)
     return ImagePrediction(whole, float(ood_score(features, metadata["statistics"])[0]), of_tiles)
 
 
+def _outputs(model: SemNetwork | OnnxNetwork, crops: NDArray[np.uint8], device: torch.device | str) -> Outputs:
+    if isinstance(model, OnnxNetwork):
+        return model.outputs(crops, batch_size=_TOGETHER)
+    from cathodeflow.sem.predictions import network_outputs  # imports torch, which other networks do not need
+
+    return network_outputs(model, crops, batch_size=_TOGETHER, device=device)
+
+
 def predict_images(
-    model: SemNetwork,
+    model: SemNetwork | OnnxNetwork,
     metadata: Mapping[str, Any],
     images: Iterable[str],
     read: Callable[[str], Micrograph],
     options: Predict,
+    *,
+    processor: torch.device | str = "cpu",
+    known: Mapping[str, PredictedImage] | None = None,
+    on_image: Callable[[str, PredictedImage], None] | None = None,
 ) -> pd.DataFrame:
-    """Predict images and sort them by OOD score, the highest first; the next images are read during the computation.
+    """Predict images and sort them by OOD score, the highest first.
+
+    On CPUs, `options.threads` images are read and predicted side by side; on a GPU the next images are read during the
+    computation.
 
     Parameters
     ----------
     model, metadata
-        Of `model.load_network`.
+        Of `model.load_network`, or an OnnxNetwork and its metadata.
     images : iterable of str
         Names, such as paths.
     read : function of str
-        Returns an image and its pixel size, or raises InputError; runs in threads.
+        Returns an image and the settings of its instrument, or raises InputError; runs in threads.
     options : Predict
         With `on_bad_file: skip`, unusable images are the last rows, with the error in column `problem`.
+    processor : torch.device or str
+        Device of a SemNetwork.
+    known : mapping, optional
+        Images that have been predicted before, by their names.
+    on_image : function, optional
+        Called with the name and the result of every image that was predicted now.
 
     Returns
     -------
@@ -191,52 +143,108 @@ def predict_images(
     """
     if metadata.get("statistics") is None:
         raise InputError("network", "no statistics of known images", "a network of sem_train")
-    threshold, classes = metadata["statistics"].threshold(options.ood_quantile), model.classes
-    device = resolve_device(options.device or "auto")
-    geometry = {name: metadata[name] for name in ("pixels", "side", "margin", "pixel_nm")}
+    known = known or {}
+    classes, on_cpu = model.classes, isinstance(model, OnnxNetwork) or str(processor) == "cpu"
+    geometry = {name: metadata[name] for name in GEOMETRY}
+    errors: list[InputError] = []
 
-    def load(name: str) -> tuple[str, tuple[Tiles, Bar] | InputError]:
-        try:
-            image, settings = read(name)
-        except InputError as error:
-            return name, error
-        try:
-            bar, own = bar_of(image, settings, options.bar_rows, options.bar_side), settings.get("pixel_nm")
-            area = bar.area(image.shape)
-            return name, (cut_tiles(image, overlap=options.overlap, area=area, own_pixel_nm=own, **geometry), bar)
-        except InputError as error:
-            return name, InputError(name, error.found, error.expected)
+    def predicted(cut: _Cut) -> PredictedImage:
+        found = _predict_batches(model, metadata, cut.batches, device=processor)
+        return _as_rows(cut, found, classes, metadata["statistics"].threshold(options.ood_quantile))
 
-    rows, errors = [], []
-    for name, loaded in ordered_map(load, images, workers=_READERS):
-        if isinstance(loaded, InputError):
-            errors.append(loaded)
-            rows.append({"image": name, "tiles": 0, "problem": str(loaded)})
-        elif options.on_bad_file == "skip" or not errors:
-            tiles, bar = loaded
-            found = predict_image(model, metadata, tiles, device=device)
-            best, entropy = int(found.probabilities.argmax()), float(entr(found.probabilities).sum())
-            rows.append(
-                {
-                    "image": name,
-                    "prediction": classes[best],
-                    "confidence": found.probabilities[best],
-                    "entropy": entropy,
-                    "entropy_share": entropy / math.log(len(classes)),
-                    "strangeness": found.ood_score,
-                    "foreign": found.ood_score > threshold,
-                    "tiles": len(tiles.crops),
-                    "bar_rows": bar.rows,
-                    "bar_side": bar.side,
-                    "problem": None,
-                }
-                | {f"p_{label}": value for label, value in zip(classes, found.probabilities, strict=True)}
-            )
+    def work(name: str) -> tuple[str, PredictedImage | _Cut | InputError | None]:
+        if name in known:
+            return name, known[name]
+        # Where one unusable image is an error, nothing is predicted after it, and the others are only tried.
+        try:
+            cut = _cut(name, read, options, geometry)
+            return name, (None if _ended(errors, options) else predicted(cut)) if on_cpu else cut
+        except InputError as error:
+            return name, error if str(error.where) != "image" else InputError(name, error.found, error.expected)
+
+    rows: list[dict[str, Any]] = []
+    for name, found in ordered_map(work, images, workers=options.threads):
+        if isinstance(found, InputError):
+            errors.append(found)
+            rows.append({"image": name, "tiles": 0, "problem": str(found)})
+        elif found is not None and not _ended(errors, options):
+            result = predicted(found) if isinstance(found, _Cut) else found
+            rows.append(result.row)
+            if on_image is not None and name not in known:
+                on_image(name, result)
     if errors and options.on_bad_file == "fail":
         raise InputErrors.of(errors)
     if not rows:
         raise InputError("images", "none", "at least one")
     return _ranked(pd.DataFrame(rows), classes)
+
+
+class _Cut(NamedTuple):
+    """Tiles of an image: their first pixels in the image, their size, and their crops in batches."""
+
+    name: str
+    bar: Bar
+    places: NDArray[np.int64]
+    extent: tuple[int, int]
+    batches: Iterable[NDArray[np.uint8]]
+
+
+def _ended(errors: list[InputError], options: Predict) -> bool:
+    return bool(errors) and options.on_bad_file == "fail"
+
+
+def _cut(name: str, read: Callable[[str], Micrograph], options: Predict, geometry: Mapping[str, Any]) -> _Cut:
+    image, settings = read(name)
+    own = settings.get("pixel_nm")
+    arguments = {**geometry, "overlap": options.overlap, "own_pixel_nm": own}
+    try:
+        if isinstance(image, np.ndarray):
+            bar = bar_of(image, settings, options.bar_rows, options.bar_side)
+            area = bar.area(image.shape)
+            cut = cut_tiles(image, area=area, **arguments)
+            places, batches = cut.places, iter([cut.crops])
+        else:
+            bar = bar_of_map(image.shape, settings, options.bar_rows, options.bar_side)
+            area = bar.area(image.shape)
+            cut_in_rows = cut_map(image, area=area, **arguments)
+            places, batches = cut_in_rows.places, _read_to_the_end(image, cut_in_rows.batches)
+            return _Cut(name, bar, places + _first(area, geometry, image.shape), cut_in_rows.extent, batches)
+    except InputError as error:
+        raise InputError(name, error.found, error.expected) from error
+    return _Cut(name, bar, places + _first(area, geometry, image.shape), cut.extent, batches)
+
+
+def _first(area: Any, geometry: Mapping[str, Any], shape: tuple[int, ...]) -> list[int]:
+    usable = area.inset(geometry["margin"], shape)
+    return [usable.row0, usable.col0]
+
+
+def _read_to_the_end(image: Any, batches: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    with image:
+        yield from batches
+
+
+def _as_rows(cut: _Cut, found: ImagePrediction, classes: list[str], threshold: float) -> PredictedImage:
+    best, entropy = int(found.probabilities.argmax()), float(entr(found.probabilities).sum())
+    row = {
+        "image": cut.name,
+        "prediction": classes[best],
+        "confidence": float(found.probabilities[best]),
+        "entropy": entropy,
+        "entropy_share": entropy / math.log(len(classes)),
+        "strangeness": found.ood_score,
+        "foreign": found.ood_score > threshold,
+        "tiles": len(cut.places),
+        "bar_rows": cut.bar.rows,
+        "bar_side": cut.bar.side,
+        "problem": None,
+        **{f"p_{label}": float(value) for label, value in zip(classes, found.probabilities, strict=True)},
+    }
+    tiles = [
+        [cut.name, int(place[0]), int(place[1]), *cut.extent, classes[int(p.argmax())], float(p.max())]
+        for place, p in zip(cut.places, found.of_tiles, strict=True)
+    ]
+    return PredictedImage(row, tiles)
 
 
 def _ranked(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:

@@ -13,11 +13,12 @@ from natsort import natsort_keygen
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.instrument_settings import SETTINGS
-from cathodeflow.io.micrographs import instrument_settings, micrograph_header, read_micrograph
+from cathodeflow.io.micrographs import instrument_settings, micrograph_header
 from cathodeflow.io.raw_format import ImageHeader
 from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.classes import SPLITS, ImageRow
 from cathodeflow.sem.info_bar import bar_of
+from cathodeflow.sem.listed_images import read_listed
 from cathodeflow.sem.options import Index
 from cathodeflow.sem.twins import fingerprint, mark_twins
 from cathodeflow.sem.usable_area import UsableArea
@@ -31,7 +32,7 @@ COLUMNS = (
     *("image", "name", "label", "composition", "state", "session", "time", *ImageHeader._fields),
     *("bar_rows", "bar_side", "bar_source", *UsableArea._fields),
     *(name for name in SETTINGS if name != "time"),
-    *("mean", "deviation", "sha256", "fingerprint", "duplicate_of", "likeness", "split"),
+    *("mean", "deviation", "sha256", "fingerprint", "duplicate_of", "likeness", "split", "page", "mask"),
 )  # fmt: skip
 
 
@@ -56,8 +57,8 @@ def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputErro
         (`UsableArea`) [px], `magnification`, `voltage_kv`, `detector`, `pixel_nm`, `brightness`, `contrast`, `focus`,
         `maker`, `mean`, `deviation` (of the intensity beside the bar, in 0..1), `sha256` (of the pixels beside the
         bar), `fingerprint` and `duplicate_of` (name of the first image with the same pixels, or that shows the same:
-        `twins.mark_twins`), `likeness` to it (1: the same pixels) and `split`. Unknown values are missing in the sense
-        of `isna`. Duplicates have the split `left out`.
+        `twins.mark_twins`), `likeness` to it (1: the same pixels) and `split`, and `page`, `mask`, the options with
+        which it was read. Unknown values are missing in the sense of `isna`. Duplicates have the split `left out`.
 
     Raises
     ------
@@ -131,8 +132,11 @@ def pool(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _examine(row: ImageRow, options: Index) -> dict[str, Any] | InputError:
     try:
-        header, image = micrograph_header(row.image), read_micrograph(row.image)
-        settings = instrument_settings(row.image)
+        header = micrograph_header(row.image, options.page)
+        image, settings = (
+            read_listed(row.image, options.page, options.mask),
+            instrument_settings(row.image, options.page),
+        )
     except InputError as error:
         return error
     try:
@@ -155,6 +159,8 @@ def _examine(row: ImageRow, options: Index) -> dict[str, Any] | InputError:
         "deviation": float(pixels.std(dtype=np.float64)) / scale,
         "sha256": digest.hexdigest(),
         "fingerprint": fingerprint(pixels),
+        "page": options.page,
+        "mask": options.mask,
     }
 
 
@@ -188,9 +194,10 @@ def _as_table(records: list[dict[str, Any]]) -> pd.DataFrame:
     table["time"] = pd.to_datetime(table["time"]).astype("datetime64[ns]")
     for name in (*(name for name in SETTINGS if name not in ("time", *_TEXTS)), "mean", "deviation", "likeness"):
         table[name] = table[name].astype(np.float64)
-    for name in (*_TEXTS, "session", "fingerprint", "duplicate_of", "split"):
+    for name in (*_TEXTS, "session", "fingerprint", "duplicate_of", "split", "mask"):
         # Columns without any text would otherwise become numeric.
         table[name] = table[name].astype(object).where(table[name].notna(), None)
+    table["page"] = table["page"].astype("Int64")
     mark_twins(table)
     return table
 

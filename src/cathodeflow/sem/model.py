@@ -121,7 +121,9 @@ def build_model(classes: Sequence[str], options: Train) -> SemNetwork:
     return model.to(memory_format=torch.channels_last)
 
 
-def save_network(path: str | os.PathLike[str], model: SemNetwork, metadata: Mapping[str, Any]) -> None:
+def save_network(
+    path: str | os.PathLike[str], model: SemNetwork, metadata: Mapping[str, Any], *, graph: bytes | None = None
+) -> None:
     """Write a network with everything that is needed to use it.
 
     Parameters
@@ -131,13 +133,15 @@ def save_network(path: str | os.PathLike[str], model: SemNetwork, metadata: Mapp
     metadata : mapping
         JSON values such as `pixels`, `side`, `pixel_nm`, `margin`, `temperature`, `original_temperature`, `options`;
         and `statistics`, the features of the training images (`FeatureStatistics`) or None.
+    graph : bytes, optional
+        The network as ONNX (`onnx_export.onnx_graph`), so that it can be used on CPUs without torch.
     """
     rest = dict(metadata)
     statistics = rest.pop("statistics", None)
     tensors = dict(model.state_dict())
     if statistics is not None:
         tensors |= {_STATISTICS + name: torch.from_numpy(value) for name, value in statistics._asdict().items()}
-    save_model(path, tensors, rest | model.architecture)
+    save_model(path, tensors, rest | model.architecture, graph=graph)
 
 
 def load_network(path: str | os.PathLike[str]) -> tuple[SemNetwork, dict[str, Any]]:

@@ -12,6 +12,7 @@ from cathodeflow.io.image_lists import image_files, raw_files
 from cathodeflow.io.sources import is_remote
 from cathodeflow.options import Options, as_tuples, option
 from cathodeflow.samples import Sample, TechniqueSection, dangling, missing_files
+from cathodeflow.sem.use_options import Page, Reading
 from cathodeflow.training.base_options import Device, OptimizerName, TrainingOptions
 
 SIMULATED = "simulated"
@@ -19,8 +20,6 @@ SIMULATED = "simulated"
 POOLED = "pooled"
 #: Name of the only network where no versions are given.
 VERSION = "model"
-#: Where an information bar may be.
-BarSide = Literal["auto", "none", "bottom", "top", "left", "right"]
 
 
 class DataSet(Sample):
@@ -54,7 +53,7 @@ class Simulate(Options):
     seed: int | None = option(None, "Random seed of particles and noise. Default: the workflow seed.", ge=0)
 
 
-class Index(Options):
+class Index(Reading):
     """Class folders or a table of images -> one table of all images with their metadata."""
 
     compositions: tuple[str, ...] | None = option(
@@ -67,18 +66,6 @@ class Index(Options):
         "States of the electrode that may occur, in order; images without one are in the first. Default: pristine, "
         "formation, cycled; without `compositions`, a table may have any state.",
         min_length=1,
-    )
-    bar_rows: int | None = option(
-        None,
-        "Rows of the information bar, or columns of one at the left or right. Default: as the instrument says, or "
-        "detected in each image.",
-        unit="px",
-        ge=0,
-    )
-    bar_side: BarSide = option(
-        "auto",
-        "Side of the image at which the information bar is; `auto`: where one is found, or at the bottom with "
-        "`bar_rows`; `none`: there is none.",
     )
     min_images: int = option(
         3, "Minimum number of images per class and data set; all data sets together need 3 per class.", ge=1
@@ -302,10 +289,13 @@ class Audit(Options):
     renamed: ClassVar[dict[str, str]] = {"bar_side": "bar_pixels"}
 
 
-class Predict(Options):
+class Predict(Reading):
     """Network and unlabelled images -> class, entropy and out-of-distribution score of each image."""
 
-    model: InputFile | None = option(None, "Model file to use. Default: the networks trained in this workflow.")
+    model: InputFile | None = option(
+        None,
+        "Model file to use, or a network as ONNX (`sem export`). Default: the networks trained in this workflow.",
+    )
     overlap: float = option(
         0.25, "Overlap of neighbouring tiles of an image, as a fraction of their side.", ge=0, lt=0.9
     )
@@ -315,20 +305,8 @@ class Predict(Options):
         gt=0.5,
         lt=1,
     )
-    bar_rows: int | None = option(
-        None,
-        "Rows of the information bar, or columns of one at the left or right. Default: as the instrument says, or "
-        "detected in each image.",
-        unit="px",
-        ge=0,
-    )
-    bar_side: BarSide = option(
-        "auto",
-        "Side of the image at which the information bar is; `auto`: where one is found, or at the bottom with "
-        "`bar_rows`; `none`: there is none.",
-    )
     on_bad_file: Literal["fail", "skip"] = option("skip", "Whether unreadable files stop the stage or are left out.")
-    threads: int = option(2, "CPU threads.", ge=1)
+    threads: int = option(2, "CPU threads, each of which classifies an image.", ge=1)
     device: Device | None = option(None, "Compute device. Default: the device of the workflow.")
 
     renamed: ClassVar[dict[str, str]] = {"foreign": "ood_quantile"}
@@ -370,7 +348,9 @@ class Section(TechniqueSection):
     audit: Audit = option(Audit(), "Audit.")
     predict: Predict = option(Predict(), "Prediction.")
     explain: Explain = option(Explain(), "Class activation maps.")
+    page: Page = option(Page(), "Page of predictions.")
     figures: Figures = option(Figures(), "Figures.")
+    pages: bool = option(False, "Whether a page is made of the predictions of each data set with the role `predict`.")
     versions: dict[str, Train] = option(
         {}, "Networks to train, by name, with the options of `train` that differ. Default: one network, `model`."
     )
@@ -437,6 +417,8 @@ class Section(TechniqueSection):
                 expected = "none, imagenet or a file"
                 errors.append(InputError(f"{where}.weights: {train.weights}", "no such file", expected))
         errors += missing_files({"sem.predict.model": self.predict.model}, "a model file of sem_train")
+        masks = {"sem.index.mask": self.index.mask, "sem.predict.mask": self.predict.mask}
+        errors += missing_files(masks, "an image in which pixels above 0 are not used")
         for name, data_set in samples.items():
             where = f"{self.samples}: data set '{name}', images"
             if set("{}") & set(data_set.images):

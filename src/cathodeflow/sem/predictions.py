@@ -13,6 +13,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.sem.batches import Source
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
 from cathodeflow.sem.model import SemNetwork, as_input
+from cathodeflow.sem.onnx_network import Outputs
 from cathodeflow.sem.ood import group_means
 from cathodeflow.sem.options import Test
 from cathodeflow.statistics import confidence_bins, resampled_limits, wilson
@@ -27,13 +28,6 @@ BATCH = 64
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 _FLOOR = 1e-30
 _ROUNDING = 1e-9
-
-
-class Outputs(NamedTuple):
-    """Outputs of a network for crops: logits (n, k) and pooled features (n, c), both float32."""
-
-    logits: NDArray[np.float32]
-    features: NDArray[np.float32]
 
 
 def network_outputs(

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from cathodeflow.sem.usable_area import UsableArea
 
-# Fractions of the pixels below black and below white in the conversion to 8 bits.
-_BLACK, _WHITE = 0.001, 0.999
+#: Fractions of the pixels below black and below white in the conversion to 8 bits.
+BLACK, WHITE = 0.001, 0.999
 
 
 def shrink(image: NDArray[np.uint8], *, side: int) -> NDArray[np.uint8]:
@@ -66,10 +66,17 @@ def to_uint8(image: NDArray[np.generic], *, area: UsableArea | None = None) -> N
     if image.dtype == np.uint8:
         return image.astype(np.uint8, copy=False)
     values = image.astype(np.float32)
-    black, white = np.quantile(area.of(values) if area else values, [_BLACK, _WHITE])
+    black, white = np.quantile(area.of(values) if area else values, [BLACK, WHITE])
+    return scaled_uint8(values, float(black), float(white))
+
+
+def scaled_uint8(image: NDArray[Any], black: float, white: float) -> NDArray[np.uint8]:
+    """Convert an image to uint8: the intensities `black` and `white` become 0 and 255; zeros if they are equal."""
     if white <= black:
         return np.zeros(image.shape, dtype=np.uint8)
-    return np.rint(np.clip((values - black) * (255 / (white - black)), 0, 255)).astype(np.uint8)
+    values = image.astype(np.float32, copy=False)
+    scale = np.float32(255 / (white - black))
+    return np.rint(np.clip((values - np.float32(black)) * scale, 0, 255)).astype(np.uint8)
 
 
 def _sums(values: NDArray[Any], side: int, dtype: type[np.integer]) -> NDArray[Any]:

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cathodeflow.errors import InputError
@@ -128,23 +129,30 @@ def _conditions(path: str, header: FrameHeader, omega_name: str | None) -> Frame
     return FrameConditions(*np.array(found).T)
 
 
-def _image_page(tiff: tifffile.TiffFile, path: str) -> tifffile.TiffPage:
-    """Return the image of a TIFF file: the only one of full size, without reduced copies and masks."""
-    pages = [page for page in _pages(tiff, path) if not (page.subfiletype & 5)]
+def _image_page(tiff: tifffile.TiffFile, path: str, number: int | None = None) -> tifffile.TiffPage:
+    """Return a page of a TIFF file; by default the only one of full size, without reduced copies and masks."""
+    every = _pages(tiff, path)
+    if number is not None:
+        if number >= len(every):
+            raise InputError(path, f"{len(every)} pages", f"a page {number} (the first is 0)")
+        return every[number]
+    pages = [page for page in every if not (page.subfiletype & 5)]
     largest = max((page.imagelength * page.imagewidth for page in pages), default=0)
     # Instruments store a thumbnail beside the image, not always marked as one.
     pages = [page for page in pages if 2 * page.imagelength * page.imagewidth > largest]
     count = max(len(pages), int((tiff.imagej_metadata or {}).get("images", 1)))
     if count != 1:
-        raise InputError(path, f"{count} pages", "one image of full size per file; save each page as a separate file")
+        raise InputError(
+            path, f"{count} pages", "one image of full size per file, or the number of its page (option `page`)"
+        )
     return pages[0]
 
 
-def _image_header(path: str) -> ImageHeader:
+def _image_header(path: str, number: int | None = None) -> ImageHeader:
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
-        page = _image_page(tiff, path)
+        page = _image_page(tiff, path, number)
         if page.axes not in ("YX", "YXS", "SYX") or page.photometric not in (0, 1, 2, 3, 5, 6):
             found = f"axes {page.axes}, photometric {getattr(page.photometric, 'name', page.photometric)}"
             raise InputError(path, found, "a grey, palette, RGB or CMYK image")
@@ -155,13 +163,13 @@ def _image_header(path: str) -> ImageHeader:
         return ImageHeader(rows, cols, bits, page.samplesperpixel, planes)
 
 
-def _read_image(path: str) -> NDArray[Any]:
+def _read_image(path: str, number: int | None = None) -> NDArray[Any]:
     import numpy as np
     import tifffile
 
     size = os.path.getsize(path)
     with tifffile.TiffFile(path) as tiff:
-        page = _image_page(tiff, path)
+        page = _image_page(tiff, path, number)
         parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
         if not parts or any(at + length > size or not length for at, length in parts):
             raise InputError(path, f"a truncated file of {size} bytes", "a complete TIFF image")
@@ -185,17 +193,23 @@ def _read_image(path: str) -> NDArray[Any]:
         return pixels
 
 
-def _settings(path: str) -> dict[str, Any]:
+def _settings(path: str, number: int | None = None) -> dict[str, Any]:
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
-        page = _image_page(tiff, path)
+        page = _image_page(tiff, path, number)
         shape = upright_shape(page.imagelength, page.imagewidth, page.tags.valueof(TAG))
         # Some files have the tags of the instrument in their first page alone.
         tags = {tag.code: _value(tiff, tag) for tag in (*tiff.pages[0].tags, *page.tags)}
         settings = parse_tags(tags, shape)
         tiff.filehandle.seek(max(0, os.path.getsize(path) - END_BYTES))
         return parse_end(tiff.filehandle.read(END_BYTES), shape) | settings
+
+
+def _page_reader(number: int) -> ImageReader:
+    return ImageReader(
+        partial(_image_header, number=number), partial(_read_image, number=number), partial(_settings, number=number)
+    )
 
 
 def _value(tiff: tifffile.TiffFile, tag: tifffile.TiffTag) -> Any:
@@ -231,6 +245,6 @@ FORMAT = RawFormat(
     magic=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     suffixes=(".tif", ".tiff"),
     frames=FrameReader(_frame_header, _read_frames, conditions=_conditions),
-    micrograph=ImageReader(_image_header, _read_image, _settings),
+    micrograph=ImageReader(_image_header, _read_image, _settings, _page_reader),
     volume=VolumeReader(_volume_header, _read_volume),
 )

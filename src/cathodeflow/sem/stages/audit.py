@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from cathodeflow.io.crops import read_crops
-from cathodeflow.io.micrographs import read_micrograph
 from cathodeflow.io.tables import read_csv, write_csv
 from cathodeflow.learning import resolve_device
 from cathodeflow.parallel import ordered_map
 from cathodeflow.progress import progress
 from cathodeflow.sem.baselines import accuracy_table, image_features, trivial_scores
 from cathodeflow.sem.intensity import intensity_histogram, match_histogram, reference_quantiles
+from cathodeflow.sem.listed_images import listed_reader
 from cathodeflow.sem.model import load_network
 from cathodeflow.sem.moved_images import read_split
 from cathodeflow.sem.options import Audit
@@ -66,8 +66,9 @@ def audit(
     table = read_split(split_table, sheet=sheet)
     table = table[table["split"] != "left out"].reset_index(drop=True)
     factor = max(shrink_factor(rows, cols) for rows, cols in zip(table["rows"], table["cols"], strict=True))
+    read = listed_reader(table)
     images = ordered_map(
-        lambda row: image_features(read_micrograph(row[0]), UsableArea(*row[1:]), options, factor=factor),
+        lambda row: image_features(read(row[0]), UsableArea(*row[1:]), options, factor=factor),
         list(table[["image", *UsableArea._fields]].itertuples(index=False, name=None)),
         workers=options.threads,
     )

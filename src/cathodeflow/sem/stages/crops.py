@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cathodeflow.io.crops import GEOMETRY, write_crops
-from cathodeflow.io.micrographs import read_micrograph
 from cathodeflow.scheduling import scheduled
 from cathodeflow.sem.cropping import cut_crops, plan_crops
+from cathodeflow.sem.listed_images import listed_reader
 from cathodeflow.sem.moved_images import read_split
 from cathodeflow.sem.options import Crops
 from cathodeflow.sem.resample import to_uint8
@@ -37,16 +37,18 @@ def crops(split_table: InputFile, *, out: OutputStore, sheet: str | None = None,
     InputError
         Images that are smaller than a crop or of unknown pixel size, or too few or too many crops for the images.
     """
-    columns = ["name", "image", "label", "split", "rows", "cols", *UsableArea._fields, "pixel_nm"]
+    columns = ["name", "image", "label", "split", "rows", "cols", *UsableArea._fields, "pixel_nm", "page", "mask"]
     images = read_split(split_table, columns, sheet=sheet)
     planned = plan_crops(images, options)
     listed = images[["name", "image", *UsableArea._fields]].itertuples(index=False, name=None)
     # Absolute paths, as a worker on a cluster may have another working folder.
+    table = images.assign(image=images["image"].map(os.path.abspath), mask=images["mask"].map(_absolute))
+    read = listed_reader(table)
     files = {name: (os.path.abspath(path), UsableArea(*edges)) for name, path, *edges in listed}
 
     def read_image(name: str) -> NDArray[np.uint8]:
         path, area = files[name]
-        return to_uint8(read_micrograph(path), area=area)
+        return to_uint8(read(path), area=area)
 
     geometry = options.model_dump(include=set(GEOMETRY))
     with scheduled():
@@ -54,3 +56,7 @@ def crops(split_table: InputFile, *, out: OutputStore, sheet: str | None = None,
     log.info("%d crops of %d x %d pixels", len(planned), options.side, options.side)
     counts = planned["split"].value_counts()
     return Metrics({name: int(counts.get(name, 0)) for name in ("train", "validation", "test")})
+
+
+def _absolute(path: str | None) -> str | None:
+    return os.path.abspath(path) if isinstance(path, str) else None

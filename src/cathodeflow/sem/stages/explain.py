@@ -7,21 +7,21 @@ import torch
 
 from cathodeflow.io.activation_maps import ActivationMaps, write_activation_maps
 from cathodeflow.io.crops import GEOMETRY, read_crops
-from cathodeflow.io.micrographs import read_micrograph
 from cathodeflow.io.tables import read_csv, write_csv
 from cathodeflow.learning import resolve_device
 from cathodeflow.sem.gradcam import activation_maps, choose_crops, choose_originals, whole_map
-from cathodeflow.sem.image_predictions import cut_tiles
+from cathodeflow.sem.listed_images import listed_reader
 from cathodeflow.sem.model import load_network
 from cathodeflow.sem.moved_images import read_split
 from cathodeflow.sem.options import Explain
 from cathodeflow.sem.resample import to_uint8
+from cathodeflow.sem.tiles import cut_tiles
 from cathodeflow.sem.usable_area import UsableArea
 from cathodeflow.stage import InputFile, InputStore, Metrics, OutputFile, stage
 
 log = logging.getLogger("cathodeflow.sem")
 # Of the table of images.
-_COLUMNS = ("name", "image", *UsableArea._fields, "pixel_nm")
+_COLUMNS = ("name", "image", *UsableArea._fields, "pixel_nm", "page", "mask")
 
 
 @stage("sem.explain")
@@ -77,12 +77,13 @@ def explain(
     targets = [classes.index(label) for label in chosen["prediction"]]
     maps = activation_maps(network, shown, targets, method=options.method, device=device)
     files = read_split(split_table, _COLUMNS, sheet=sheet).set_index("name")
+    read = listed_reader(files)
     originals = choose_originals(read_csv(images), whole=options.whole, rng=rng)
     originals["pixel_nm"] = files.loc[originals["name"], "pixel_nm"].to_numpy()
     geometry = {name: metadata[name] for name in GEOMETRY}
     whole, whole_maps = [], []
     for name, prediction, pixel_nm in zip(*(originals[c] for c in ("name", "prediction", "pixel_nm")), strict=True):
-        image = read_micrograph(files.loc[name, "image"])
+        image = read(files.loc[name, "image"])
         area = UsableArea(*files.loc[name, list(UsableArea._fields)])
         own_pixel_nm = float(pixel_nm) if pixel_nm > 0 else None
         tiles = cut_tiles(image, overlap=options.overlap, area=area, own_pixel_nm=own_pixel_nm, **geometry)

@@ -8,11 +8,11 @@ import pandas as pd
 import torch
 
 from cathodeflow.io.crops import read_crops
-from cathodeflow.io.micrographs import read_micrograph
 from cathodeflow.io.tables import write_csv
 from cathodeflow.learning import resolve_device
 from cathodeflow.sem.calibration import reliability
 from cathodeflow.sem.image_outputs import labelled_outputs
+from cathodeflow.sem.listed_images import listed_reader
 from cathodeflow.sem.model import load_network
 from cathodeflow.sem.moved_images import read_split
 from cathodeflow.sem.options import Test
@@ -77,7 +77,7 @@ def test(
         tested = table.iloc[numbers]
     else:
         images = read_split(crops, sheet=sheet)
-        logits, tested = labelled_outputs(network, metadata, images, read_micrograph, options, device=device)
+        logits, tested = labelled_outputs(network, metadata, images, listed_reader(images), options, device=device)
     temperatures = {"temperature": metadata["temperature"], "original_temperature": metadata["original_temperature"]}
     raw = crop_predictions(logits, tested, classes, temperature=1.0)
     by_crop = crop_predictions(logits, tested, classes, temperature=temperatures["temperature"])

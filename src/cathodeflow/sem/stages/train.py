@@ -1,11 +1,14 @@
 """Stage: train a network."""
 
 import logging
+from typing import Any
 
+from cathodeflow.errors import InputError
 from cathodeflow.io.crops import crops_geometry, read_crops
 from cathodeflow.io.models import discard_checkpoint
 from cathodeflow.learning import keep_memory
-from cathodeflow.sem.model import save_network
+from cathodeflow.sem.model import SemNetwork, save_network
+from cathodeflow.sem.onnx_export import onnx_graph
 from cathodeflow.sem.options import VERSION, Train
 from cathodeflow.sem.training import train_network
 from cathodeflow.stage import InputStore, Metrics, OutputFile, stage
@@ -48,7 +51,7 @@ def train(
             array, table, options, classes=sorted(set(table["label"])), checkpoint=checkpoint, on_epoch=log_epoch
         )
     metadata = {**trained.metadata, **crops_geometry(crops), "options": options.model_dump(mode="json")}
-    save_network(out, trained.model, metadata)
+    save_network(out, trained.model, metadata, graph=_graph(trained.model, metadata))
     if checkpoint:
         discard_checkpoint(checkpoint)
     training = trained.training
@@ -57,3 +60,12 @@ def train(
         training.best_epoch, trained.metrics["macro_f1"], 100 * trained.waiting,
     )  # fmt: skip
     return Metrics({**trained.metrics, "best_epoch": training.best_epoch}, history=training.history)
+
+
+def _graph(model: SemNetwork, metadata: dict[str, Any]) -> bytes | None:
+    """Make the graph by which the network is used on CPUs; without one, torch runs the network there too."""
+    try:
+        return onnx_graph(model, {"classes": model.classes, **metadata})
+    except InputError as error:
+        log.warning("the network cannot be run by onnxruntime: %s", error)
+        return None

@@ -75,7 +75,8 @@ function start() {
     // WebGL wants columns.
     gl.uniformMatrix3fv(gl.getUniformLocation(program, "turn"), false, [0, 1, 2].flatMap(k => turn.map(row => row[k])));
     gl.uniform2f(gl.getUniformLocation(program, "zoom"), zoom * side / width, zoom * side / height);
-    gl.drawElements(gl.TRIANGLES, faces.length, gl.UNSIGNED_INT, 0);
+    const [first, count] = scene.quantities[$("quantity").selectedIndex].part || [0, faces.length];
+    gl.drawElements(gl.TRIANGLES, count, gl.UNSIGNED_INT, 4 * first);
     annotate(lines.getContext("2d"), ratio, height);
   };
   const annotate = (pen, ratio, height) => {

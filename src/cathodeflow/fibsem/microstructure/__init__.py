@@ -1,0 +1,1 @@
+"""Properties of labelled microstructures: fractions, surfaces, transport, sizes and correlations."""
