@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,24 @@ from click.testing import CliRunner
 from matplotlib.figure import Figure
 from PIL import Image
 
+from cathodeflow.bcdi.trust_options import Trust
 from cathodeflow.bragg.peak_options import FindPeaks
 from cathodeflow.cli import cli
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.figures import save_figure
 from cathodeflow.io.tables import write_csv
+from cathodeflow.options import Options
 from cathodeflow.record import write_record
+from cathodeflow.report.captions import caption_name
 from cathodeflow.report.page import write_report
+from cathodeflow.report.results import Job
 from cathodeflow.report.sem import audit_warnings
 
 from ..headless_browser import find, started
 
-CAPTIONS = str(Path(__file__).parents[2] / "workflow" / "report")
+ROOT = Path(__file__).parents[2]
+CAPTIONS = str(ROOT / "workflow" / "report")
 HOSTILE = "<script>alert(1)</script>"
 
 AUDIT = {
@@ -41,7 +47,15 @@ AUDIT = {
 }
 
 
-def job(path: str, stage: str, sample: str, merits: dict[str, Any], **outputs: pd.DataFrame | Figure) -> None:
+def job(
+    path: str,
+    stage: str,
+    sample: str,
+    merits: dict[str, Any],
+    *,
+    options: Options | None = None,
+    **outputs: pd.DataFrame | Figure,
+) -> None:
     """Write the outputs of a job as its stage does, and its record."""
     WRITTEN.clear()
     folder = Path(path).parent
@@ -51,7 +65,7 @@ def job(path: str, stage: str, sample: str, merits: dict[str, Any], **outputs: p
             save_figure(folder / f"{name}.png", content, dpi=60)
         else:
             write_csv(folder / f"{name}.csv", content)
-    write_record(path, stage=stage, sample=sample, options=FindPeaks(), metrics=merits)
+    write_record(path, stage=stage, sample=sample, options=options or FindPeaks(), metrics=merits)
 
 
 def figure() -> Figure:
@@ -113,6 +127,10 @@ def fibsem_results() -> None:
     table |= {"fraction_pore": [0.253], "true_fraction_pore": [0.144], "fraction_binder": [2e-5]}
     table |= {"true_fraction_binder": [0.025]}
     job("results/fibsem/e/metrics.json", "fibsem.metrics", "e", {}, metrics=pd.DataFrame(table))
+    measured = {"property": ["volume_fraction", "tortuosity_factor"], "phase": ["pore", "pore"], "direction": [None, 0]}
+    measured |= {"value": [0.3812, 2.517], "unit": ["1", "1"], "standard_error": [0.012, 0.2]}
+    measured |= {"low_95": [0.3577, 2.1], "high_95": [0.4047, 2.9]}
+    job("results/fibsem/e/measure/measure.json", "fibsem.measure", "e", {}, properties=pd.DataFrame(measured))
 
 
 def bcdi_results() -> None:
@@ -130,12 +148,26 @@ def bcdi_results() -> None:
     found = {"extent_x_nm": 432.0, "extent_y_nm": 353.0, "extent_z_nm": 432.0, "voxel_nm": 39.3, "voxels": 472}
     found |= {"strain_deviation": 4.5e-5, "strain_q05": -6.6e-5, "strain_q95": 8.7e-5, "warning": "the peak is cut"}
     job("results/bcdi/c0/phase/strain.json", "bcdi.strain", "c0/phase", found)
+    merits = {"probability_right": 0.31, "strain_error": 1.37e-5}
+    job("results/bcdi/c0/phase/trust.json", "bcdi.trust", "c0/phase", merits, options=Trust(warn_below=0.5))
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def figures_of_the_workflow() -> list[tuple[str, str, str]]:
+    """Return stage, name of the figure and name of its caption, as the rules have them, where both are literal."""
+    found = []
+    for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
+        for rule in re.split(r"\n(?=rule )", path.read_text()):
+            for figure, given in re.findall(r'report\(\s*f?"([^"]+)",.*?caption=f?"../report/([^"]+).rst"', rule, re.S):
+                if "{" not in given:
+                    (stage,) = set(re.findall(r'stage_params\("([\w.]+)"', rule))
+                    found.append((stage, figure, given))
+    return found
 
 
 class Page(HTMLParser):
@@ -193,6 +225,9 @@ def test_numbers_intervals_and_warnings_are_those_of_the_tables(folder: Path) ->
         "series all/phase, c1: no other start agrees",
         "432 × 353 × 432 nm",
         "the peak is cut",
+        "the probability that the object is right is only 31.0 %",
+        "Volume fraction, pore 0.381 ± 0.012 95 % interval 0.358 to 0.405 volume e",
+        "tortuosity factor pore 0 2.52 2.10 to 2.90",
         HOSTILE,
     ):
         assert part in text, part
@@ -219,6 +254,15 @@ def test_the_page_needs_no_other_file_and_shows_names_as_text(folder: Path) -> N
     beside = [link for link in page.links if not link.startswith(("data:", "#"))]
     assert beside and all(Path("results", unquote(link)).is_file() for link in beside)
     assert "Frame with its peaks · a. The frame of scan a with the most peaks" in page.text
+
+
+@pytest.mark.parametrize(("stage", "figure", "expected"), figures_of_the_workflow())
+def test_figures_have_the_captions_of_the_workflow(stage: str, figure: str, expected: str) -> None:
+    technique, name = stage.split(".")
+    path = Path("results", technique, re.sub(r"[{}]+", "", figure.replace("{RUN}", "volume/grouped/seed0")))
+    sample = "volume/grouped/seed0" if "{RUN}" in figure else "volume"
+    record = path.with_name("figures_version.json" if expected == "sem_predict" else "figures.json")
+    assert caption_name(technique, Job(record, name, sample, {}), path, CAPTIONS) == expected
 
 
 def test_figures_beyond_the_size_are_linked(folder: Path) -> None:

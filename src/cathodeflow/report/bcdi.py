@@ -27,13 +27,13 @@ def bcdi_content(results: Results) -> Content:
         f"{question}, and how do they change along the series?" if series else f"{question}?",
         [*(finding for job, table in series for finding in _of_series(job, table)), *_of_objects(objects)],
         grids,
-        [*_agreement(results), *_truth(results)],
+        [*_trust(results), *_agreement(results), *_truth(results)],
         [
             *_warnings(results),
             *(text for job, table in series for text in series_warnings(job.sample, table)),
             *general_warnings(results),
         ],
-        ("series", "slices", "facets", "resolution", "errors", "diffraction"),
+        ("series", "slices", "trust", "facets", "resolution", "errors", "diffraction"),
     )
 
 
@@ -143,6 +143,24 @@ def _objects(objects: list[Job]) -> Grid:
     return Grid("Particles", columns, rows)
 
 
+def _trust(results: Results) -> Iterator[Finding]:
+    for job in results.all("trust"):
+        if is_number(value := job.metrics.get("probability_right")):
+            yield Finding(
+                f"Probability that {job.sample} is right",
+                percent(value),
+                "",
+                "correlation with the true object above 0.95; logistic regression fitted to simulated crystals",
+            )
+        if is_number(value := job.metrics.get("strain_error")):
+            yield Finding(
+                f"Standard error of the strain of {job.sample}",
+                f"{1e3 * value:.3g} × 10⁻³",
+                "",
+                "spread over the starts that are alike, and counting noise",
+            )
+
+
 def _agreement(results: Results) -> Iterator[Finding]:
     for stage in _STARTS:
         jobs = [job for job in results.all(stage) if is_number(job.metrics.get("error"))]
@@ -198,6 +216,10 @@ def _warnings(results: Results) -> Iterator[str]:
         value = job.metrics.get("median_correlation_with_best")
         if is_number(value) and value < _AGREEMENT:
             yield f"{job.sample}: the starts do not agree (median correlation {number(value)}); the object is uncertain"
+    for job in results.all("trust"):
+        value, limit = job.metrics.get("probability_right"), job.record["options"].get("warn_below")
+        if is_number(value) and is_number(limit) and value < limit:
+            yield f"{job.sample}: the probability that the object is right is only {percent(value)}"
     for job in results.all("strain"):
         if "strain_deviation" not in job.metrics:
             yield f"{job.sample}: no geometry is known, so there is no strain"

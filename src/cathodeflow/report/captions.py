@@ -14,8 +14,9 @@ from cathodeflow.report.results import Job
 #: Figures that are named after samples or models: technique, stages, pattern of the file's name, caption.
 _NAMED = (
     ("sem", "figures", "map_*", "maps"),
-    ("sem", "predict_figures", "*", "predict"),
     ("fibsem", "figures", "*_pacing", "pacing"),
+    ("fibsem", "property_figures", "property_errors", "properties_errors"),
+    ("fibsem", "tables", "*", "tables"),
     ("*", "figures", "*", "train"),
 )
 #: Names of single figures that say too little.
@@ -67,6 +68,8 @@ def caption_name(technique: str, job: Job, path: Path, folder: str | os.PathLike
     ]
     if technique == "sem" and job.path.stem.startswith("figures_"):
         names.insert(0, "predict")  # images without labels, in a figure named after the network
+    if job.stage == "properties" and "/" in job.sample.removesuffix("/properties"):
+        names.insert(0, "method_properties")  # of the test slices of a run
     return next((f"{technique}_{name}" for name in names if _file(folder, f"{technique}_{name}") is not None), None)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from cathodeflow.report.numbers import between, is_number, number, percent, percent_limits
+from cathodeflow.report.numbers import between, is_number, number, percent, percent_limits, with_error
 from cathodeflow.report.parts import Content, Finding, Grid
 from cathodeflow.report.results import Results, rows_of
 from cathodeflow.report.warnings import general_warnings
@@ -25,7 +25,10 @@ def fibsem_content(results: Results) -> Content:
         grids += [_scores(job.sample, table), _fractions(job.sample, table)]
         warnings += missing_classes(table)
     findings += _predicted(results)
-    for job in results.all("properties"):
+    for job in results.all("measure"):
+        if (table := job.table("properties.csv")) is not None:
+            findings += _measured(job.sample, table)
+    for job in results.all("measure", "properties"):
         if (table := job.table("properties.csv")) is not None:
             grids.append(_properties(job.sample, table))
     return Content(
@@ -33,7 +36,7 @@ def fibsem_content(results: Results) -> Content:
         "How much of the electrode is pore, binder and active material, and how certain is the segmentation?",
         findings,
         grids,
-        [*_checks(tables), *_training(results)],
+        [*_checks(tables), *_inside(results), *_training(results)],
         [*warnings, *_voxel_sizes(results), *general_warnings(results)],
         ("properties", "sizes", "methods", "fractions", "slices", "predict"),
     )
@@ -125,6 +128,28 @@ def _predicted(results: Results) -> Iterator[Finding]:
             yield Finding(f"Predicted phases of {job.sample}", text, "", "volume without labels")
 
 
+def _measured(sample: str, table: pd.DataFrame) -> Iterator[Finding]:
+    """Yield the properties that have an interval and no direction."""
+    for row in rows_of(table):
+        interval = between(row["low_95"], row["high_95"], unit=_unit(row))
+        if interval and pd.isna(row["direction"]):
+            yield Finding(
+                f"{_words(row['property'])}, {row['phase']}",
+                with_error(row["value"], row["standard_error"], _unit(row)),
+                interval,
+                f"volume {sample}",
+            )
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _unit(row: dict[str, Any]) -> str:
+    unit = row.get("unit")
+    return unit if isinstance(unit, str) and unit != "1" else ""
+
+
 def _properties(sample: str, table: pd.DataFrame) -> Grid:
     named = [name for name in ("method", "property", "phase", "direction") if name in table]
     rows = []
@@ -132,8 +157,7 @@ def _properties(sample: str, table: pd.DataFrame) -> Grid:
         low, high = row.get("low_95"), row.get("high_95")
         interval = f"{number(low)} to {number(high)}" if is_number(low) and is_number(high) else ""
         cells = ["" if pd.isna(row[name]) else str(row[name]).replace("_", " ") for name in named]
-        unit = row.get("unit")
-        rows.append([*cells, number(row["value"]), interval, unit if isinstance(unit, str) else ""])
+        rows.append([*cells, number(row["value"]), interval, _unit(row)])
     headings = [name.capitalize() for name in named]
     return Grid(f"Properties of {sample}", [*headings, "Value", "95 % interval", "Unit"], rows)
 
@@ -151,6 +175,20 @@ def _checks(tables: list[tuple[Any, pd.DataFrame]]) -> Iterator[Finding]:
                     between(100 * row["low"], 100 * row["high"]),
                     f"same test slices, split {row['split']}, seed {row['seed']}",
                 )
+
+
+def _inside(results: Results) -> Iterator[Finding]:
+    for job in results.all("compare_properties"):
+        if is_number(value := job.metrics.get("inside_95")):
+            note = f"{number(job.metrics['compared'])} properties of {number(job.metrics['slices'])} test slices"
+            name = f"Properties of the labels inside their 95 % intervals, {job.sample}"
+            yield Finding(name, percent(value), "", note)
+    for job in results.all("cell"):
+        for name, value in job.metrics.items():
+            if name.startswith("capacity_") and "_error" not in name and is_number(value):
+                error = job.metrics.get(f"{name}_error_both")
+                rate = name.removeprefix("capacity_").removesuffix("c")
+                yield Finding(f"Capacity at {rate} C, cell with {job.sample}", with_error(value, error, "A h"))
 
 
 def _training(results: Results) -> Iterator[Finding]:

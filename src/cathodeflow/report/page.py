@@ -32,12 +32,13 @@ _FILES = {
     ".csv": "table",
     ".mp4": "movie",
     ".gif": "movie",
-    ".html": "3D view",
+    ".html": "page",
     ".cxi": "CXI, HDF5",
     ".vti": "ParaView",
     ".pt": "network",
     ".onnx": "network",
 }
+_VIEWS = ("particle.html", "surface.html")
 _LARGEST_TABLE = 500_000
 _TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -188,6 +189,7 @@ def _attachments(results: Results, base: Path) -> Iterator[Attachment]:
                 n_bytes = file_size(path) or 0
                 inside = suffix == ".csv" and n_bytes <= _LARGEST_TABLE
                 name = f"{job.sample.split('/')[0]}/{path.name}"
+                kind = "3D view" if path.name in _VIEWS else kind
                 yield Attachment(name, kind, size(n_bytes), file_address(path) if inside else "", _link(path, base))
 
 
