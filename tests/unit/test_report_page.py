@@ -3,6 +3,8 @@
 import base64
 import io
 import re
+import shutil
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -152,10 +154,28 @@ def bcdi_results() -> None:
     job("results/bcdi/c0/phase/trust.json", "bcdi.trust", "c0/phase", merits, options=Trust(warn_below=0.5))
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of all techniques."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for fill in (sem_results, bragg_results, fibsem_results, bcdi_results):
+            fill()
+    return folder / "results"
+
+
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def take(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Copy the results of some techniques into an empty folder."""
+
+    def copy(*techniques: str) -> Path:
+        for name in techniques:
+            shutil.copytree(made / name, tmp_path / "results" / name)
+        return tmp_path
+
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return copy
 
 
 def figures_of_the_workflow() -> list[tuple[str, str, str]]:
@@ -206,9 +226,8 @@ def report(**options: Any) -> Page:
     return Page("results/index.html")
 
 
-def test_numbers_intervals_and_warnings_are_those_of_the_tables(folder: Path) -> None:
-    for fill in (sem_results, bragg_results, fibsem_results, bcdi_results):
-        fill()
+def test_numbers_intervals_and_warnings_are_those_of_the_tables(take: Callable[..., Path]) -> None:
+    take("sem", "bragg", "fibsem", "bcdi")
     text = report().text
     for part in (
         "Accuracy 95.8 % 95 % interval 79.8 % to 99.3 % 24 test images",
@@ -233,16 +252,15 @@ def test_numbers_intervals_and_warnings_are_those_of_the_tables(folder: Path) ->
         assert part in text, part
 
 
-def test_what_did_not_run_is_left_out(folder: Path) -> None:
-    bcdi_results()
+def test_what_did_not_run_is_left_out(take: Callable[..., Path]) -> None:
+    take("bcdi")
     page = report()
     assert "Coherent diffraction" in page.text
     assert not any(name in page.text for name in ("SEM images", "Bragg peaks", "FIB-SEM", "not known"))
 
 
-def test_the_page_needs_no_other_file_and_shows_names_as_text(folder: Path) -> None:
-    sem_results()
-    bragg_results()
+def test_the_page_needs_no_other_file_and_shows_names_as_text(take: Callable[..., Path]) -> None:
+    take("sem", "bragg")
     page = report()
     assert page.fetched == [] and page.scripts == 1 and HOSTILE not in Path("results/index.html").read_text()
     assert len(page.images) == 3
@@ -265,26 +283,26 @@ def test_figures_have_the_captions_of_the_workflow(stage: str, figure: str, expe
     assert caption_name(technique, Job(record, name, sample, {}), path, CAPTIONS) == expected
 
 
-def test_figures_beyond_the_size_are_linked(folder: Path) -> None:
-    bragg_results()
+def test_figures_beyond_the_size_are_linked(take: Callable[..., Path]) -> None:
+    take("bragg")
     page = report(max_mb=0)
     assert page.images == [] and "figures/frame.png" not in page.links and "bragg/a/frame.png" in page.links
 
 
-def test_large_figures_become_smaller(folder: Path) -> None:
-    drawn = Figure(figsize=(6, 6))
-    drawn.subplots().imshow(np.random.default_rng(0).random((40, 40)), interpolation="bicubic")
-    job("results/bragg/a/figures.json", "bragg.figures", "a", {}, frame=figure())
-    save_figure("results/bragg/a/frame.png", drawn, dpi=350)
-    (source,) = report().images
+def test_large_figures_become_smaller(take: Callable[..., Path]) -> None:
+    take("bragg")
+    drawn = Figure(figsize=(6.4, 2))
+    drawn.subplots().imshow(np.random.default_rng(0).random((20, 80)), interpolation="bicubic")
+    save_figure("results/bragg/a/frame.png", drawn, dpi=300)
+    assert Path("results/bragg/a/frame.png").stat().st_size > 300_000
+    source = report().images[0]
     image = Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
     assert image.format == "WEBP" and image.width == 1800
     assert len(source) < Path("results/bragg/a/frame.png").stat().st_size
 
 
-def test_a_damaged_record_and_a_table_without_a_column_are_warned_of(folder: Path) -> None:
-    sem_results()
-    bcdi_results()
+def test_a_damaged_record_and_a_table_without_a_column_are_warned_of(take: Callable[..., Path]) -> None:
+    take("sem", "bcdi")
     path = Path("results/sem/new/model.json")
     path.write_text(path.read_text().replace('"foreign": 3', '"foreign": 0'))
     write_csv("results/bcdi/series/all/phase/series.csv", {"scan": ["c0"]})
@@ -293,19 +311,19 @@ def test_a_damaged_record_and_a_table_without_a_column_are_warned_of(folder: Pat
     assert "Tables of this technique could not be read as expected" in text and "432" in text
 
 
-def test_files_outside_the_folder_of_a_record_are_not_taken(folder: Path) -> None:
-    bragg_results()
+def test_files_outside_the_folder_of_a_record_are_not_taken(take: Callable[..., Path]) -> None:
+    folder = take("bragg")
     Path("secret.png").write_bytes(Path("results/bragg/a/frame.png").read_bytes())
     Path("results/bragg/a/frame.png").unlink()
     Path("results/bragg/a/frame.png").symlink_to(folder / "secret.png")
     assert len(report().images) == 1
 
 
-def test_the_command_writes_the_page_and_no_record_is_one_line(folder: Path) -> None:
+def test_the_command_writes_the_page_and_no_record_is_one_line(take: Callable[..., Path]) -> None:
     Path("results").mkdir()
     with pytest.raises(InputError, match="results: found no record of a job"):
         write_report("results", "results/index.html")
-    sem_results()
+    take("sem")
     done = CliRunner().invoke(cli, ["report", "--captions", CAPTIONS], catch_exceptions=False)
     assert done.exit_code == 0 and done.output == "results/index.html: SEM images\n"
     assert "95.8 %" in Page("results/index.html").text
@@ -321,9 +339,8 @@ def test_features_at_chance_are_no_warning() -> None:
 
 
 @pytest.mark.skipif(find() is None, reason="no Chromium on this machine; CHROME_BIN names one")
-def test_a_browser_shows_the_page_without_errors_and_asks_for_nothing(folder: Path) -> None:
-    for fill in (sem_results, bragg_results, fibsem_results, bcdi_results):
-        fill()
+def test_a_browser_shows_the_page_without_errors_and_asks_for_nothing(take: Callable[..., Path]) -> None:
+    folder = take("sem", "bragg", "fibsem", "bcdi")
     report()
     page = folder / "results" / "index.html"
     grounds = set()

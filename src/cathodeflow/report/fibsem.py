@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from cathodeflow.report.numbers import between, is_number, number, percent, percent_limits, with_error
+from cathodeflow.report.numbers import between, is_number, number, percent, percent_limits, setting, with_error
 from cathodeflow.report.parts import Content, Finding, Grid
 from cathodeflow.report.results import Results, rows_of
 from cathodeflow.report.warnings import general_warnings
@@ -156,7 +156,7 @@ def _properties(sample: str, table: pd.DataFrame) -> Grid:
     for row in rows_of(table):
         low, high = row.get("low_95"), row.get("high_95")
         interval = f"{number(low)} to {number(high)}" if is_number(low) and is_number(high) else ""
-        cells = ["" if pd.isna(row[name]) else str(row[name]).replace("_", " ") for name in named]
+        cells = [setting(row[name]).replace("_", " ") for name in named]
         rows.append([*cells, number(row["value"]), interval, _unit(row)])
     headings = [name.capitalize() for name in named]
     return Grid(f"Properties of {sample}", [*headings, "Value", "95 % interval", "Unit"], rows)
