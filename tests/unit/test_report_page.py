@@ -1,7 +1,9 @@
 """The report: numbers of the tables and records, what is missing left out, one file that needs no other."""
 
 import base64
+import functools
 import io
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -22,8 +24,9 @@ from cathodeflow.bragg.peak_options import FindPeaks
 from cathodeflow.cli import cli
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import WRITTEN
+from cathodeflow.io.digests import content_digest, written_digests
 from cathodeflow.io.figures import save_figure
-from cathodeflow.io.tables import write_csv
+from cathodeflow.io.tables import plain, write_csv, write_json
 from cathodeflow.options import Options
 from cathodeflow.record import write_record
 from cathodeflow.report.captions import caption_name
@@ -49,6 +52,16 @@ AUDIT = {
 }
 
 
+@functools.cache
+def any_record(folder: Path) -> dict[str, Any]:
+    """Return a record as a job writes it: that of a stage with little code, whose digest is soon computed."""
+    path = folder / "record.json"
+    write_record(str(path), stage="bragg.find_peaks", sample="a", options=FindPeaks(), metrics={})
+    record = json.loads(path.read_text())
+    path.unlink()
+    return record
+
+
 def job(
     path: str,
     stage: str,
@@ -58,7 +71,8 @@ def job(
     options: Options | None = None,
     **outputs: pd.DataFrame | Figure,
 ) -> None:
-    """Write the outputs of a job as its stage does, and its record."""
+    """Write the outputs of a job as its stage does, and its record, without computing the digest of its code."""
+    record = dict(any_record(Path.cwd()))
     WRITTEN.clear()
     folder = Path(path).parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +81,13 @@ def job(
             save_figure(folder / f"{name}.png", content, dpi=60)
         else:
             write_csv(folder / f"{name}.csv", content)
-    write_record(path, stage=stage, sample=sample, options=options or FindPeaks(), metrics=merits)
+    record |= {"stage": stage, "sample": sample, "metrics": merits, "outputs": written_digests(folder)}
+    record["options"] = (options or FindPeaks()).model_dump(mode="json")
+    run = record.pop("job")
+    for key in ("digest", "checksum"):
+        del record[key]
+    record = plain(record) | {"digest": content_digest(plain(record)), "job": run}
+    write_json(path, record | {"checksum": content_digest(record)})
 
 
 def figure() -> Figure:
