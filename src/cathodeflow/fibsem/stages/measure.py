@@ -93,9 +93,8 @@ def measure(
         row = one.row
         if np.isfinite(row.standard_error):
             where = "" if row.direction is None else f", direction {row.direction}"
-            log.info(
-                "%s of %s%s: %.4g +- %.2g %s", row.property, row.phase, where, row.value, row.standard_error, row.unit
-            )
+            unit = "" if row.unit == "1" else f" {row.unit}"
+            log.info("%s of %s%s: %.4g +- %.2g%s", row.property, row.phase, where, row.value, row.standard_error, unit)
     kept = {key: value for key, value in segmentation.items() if not key.startswith("fraction_")}
     return Metrics({**kept, **_figures([one.row for one in rows]), "pass_ratio": ratio})
 
