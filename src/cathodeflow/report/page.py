@@ -11,7 +11,8 @@ from urllib.parse import quote
 import cathodeflow
 from cathodeflow.errors import InputError
 from cathodeflow.io.attachments import ImageAddress, file_address, file_size, image_address
-from cathodeflow.io.text import package_text, write_text
+from cathodeflow.io.reconstructions import write_page
+from cathodeflow.io.text import package_text
 from cathodeflow.report.bcdi import bcdi_content
 from cathodeflow.report.bragg import bragg_content
 from cathodeflow.report.captions import caption, caption_name, title
@@ -106,7 +107,7 @@ def write_report(folder: str, out: str, *, captions: str = "workflow/report", ma
         "" if not starts else starts[0] if starts[0] == starts[-1] else f"{starts[0]} to {starts[-1]}",
         any(section.figures or section.more or section.attachments for section in sections),
     )
-    write_text(out, render(report))
+    write_page(out, render(report))
     return report
 
 
