@@ -11,14 +11,15 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # If it is set, every job compiles all imported modules again, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env demo test test-slurm lint report ui bench faults mutants lock reference clean
+.PHONY: help env demo test test-slurm lint report report-zip ui bench faults mutants lock reference clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo       run the whole graph on simulated raw data"
 	@echo "make test       run every check that CI runs"
 	@echo "make test-slurm run the tests that need a real Slurm (as root on Debian)"
-	@echo "make report     write results/report.zip from the last run"
+	@echo "make report     write results/index.html, one page with all results of the last run"
+	@echo "make report-zip write results/report.zip, Snakemake's report of the last run"
 	@echo "make ui         show the recorded runs (MLflow) in a browser"
 	@echo "make bench      measure every figure that the README quotes"
 	@echo "make faults     test kills, damaged files, full disks and hostile inputs; count the survived faults"
@@ -66,6 +67,9 @@ lint: $(READY)
 	snakemake --lint
 
 report: $(READY)
+	cathodeflow report results
+
+report-zip: $(READY)
 	snakemake --cores 1 --report results/report.zip
 
 ui: $(READY)

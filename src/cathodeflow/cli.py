@@ -105,6 +105,35 @@ def reference() -> None:
 
 @cli.command()
 @click.argument("results", default="results")
+@click.option("--out", metavar="FILE", help="HTML file to write. Default: index.html in RESULTS.")
+@click.option(
+    "--captions",
+    metavar="FOLDER",
+    default="workflow/report",
+    show_default=True,
+    help="Folder with the captions of the figures. Without it, figures have their names only.",
+)
+@click.option(
+    "--max-mb",
+    type=click.FloatRange(min=0),
+    default=25.0,
+    show_default=True,
+    help="Maximum size of the images inside the page, in MB. Further figures are linked.",
+)
+def report(results: str, out: str | None, captions: str, max_mb: float) -> None:
+    """Write one page with the results under RESULTS: numbers with intervals, figures, checks, warnings, versions.
+
+    The page needs no other file and no network. It shows what the stages wrote; what did not run is left out.
+    """
+    from cathodeflow.report.page import write_report
+
+    target = out or f"{results.rstrip('/')}/index.html"
+    written = write_report(results, target, captions=captions, max_mb=max_mb)
+    click.echo(f"{target}: {', '.join(section.content.title for section in written.sections)}")
+
+
+@cli.command()
+@click.argument("results", default="results")
 @click.option(
     "--repair",
     is_flag=True,

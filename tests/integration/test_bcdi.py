@@ -12,6 +12,8 @@ import tifffile
 from cathodeflow import bcdi
 from cathodeflow.io.phasing import read_pattern
 from cathodeflow.io.reconstructions import read_cxi
+from cathodeflow.report import numbers
+from cathodeflow.report.page import write_report
 
 from ..conftest import run_stage
 
@@ -115,6 +117,16 @@ def test_a_simulated_scan_becomes_strain(tmp_path: Path) -> None:
     assert set(pd.read_csv(tmp_path / "c.csv")["curve"]) == {"PRTF", "FSC of the best two"}
     drawn = ("--pattern", "p.h5", "--objects", "o.h5", "--phasing", "o.json", "--reconstruction", "s.cxi")
     run("figures", *drawn, "--curves", "c.csv", "--sample", "all", "--out", ".")
+    write_report(str(tmp_path), str(tmp_path / "index.html"))
+    page = (tmp_path / "index.html").read_text()
+    shown = " × ".join(numbers.number(extent[f"extent_{axis}_nm"]) for axis in "xyz")
+    for part in (
+        f"<strong>{shown} nm</strong>",
+        f"<strong>{numbers.number(best['true_correlation'])}</strong>",
+        "Resolution of s",
+    ):
+        assert part in page, part
+    assert "could not be read as expected" not in page
     # One command gives the same, with the options of a file or of its own.
     (tmp_path / "c.yaml").write_text(
         "bcdi: {samples: none, prepare: {size: [32, 32, 32]}, phase: {starts: 2, sigma: [1, 0.5], shrink_every: 10,"

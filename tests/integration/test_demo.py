@@ -13,6 +13,8 @@ import yaml
 
 from cathodeflow.bragg.options import Scan
 from cathodeflow.config import techniques
+from cathodeflow.report.numbers import percent
+from cathodeflow.report.page import write_report
 from cathodeflow.samples import read_samples
 
 from ..conftest import ROOT, Project
@@ -134,6 +136,26 @@ def test_report_holds_every_figure(demo: Project, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "report.zip") as archive:
         figures = [name for name in archive.namelist() if name.endswith(".png")]
     assert len(figures) == 4 * len(SCANS) + 1 + 2 + 11
+
+
+def test_the_page_has_the_numbers_and_figures_of_the_run(demo: Project, tmp_path: Path) -> None:
+    written = write_report(
+        str(demo.folder / "results"), str(tmp_path / "index.html"), captions=str(ROOT / "workflow" / "report")
+    )
+    assert [section.key for section in written.sections] == ["sem", "bragg"]
+    text = (tmp_path / "index.html").read_text()
+    assert "could not be read as expected" not in text and "damaged" not in text
+    accuracy = record(demo, "sem/model/test.json")["metrics"]["image_accuracy"]
+    summary = pd.read_csv(demo.folder / "results" / "bragg" / "series" / "summary.csv")
+    change = 100 * summary.loc[summary["cell_c_change"].abs().idxmax(), "cell_c_change"]
+    assert f"<strong>{percent(accuracy)}</strong>" in text and f"\N{MINUS SIGN}{-change:.3f}" in text
+    assert text.count("<img ") == text.count('src="data:image') == 4 * len(SCANS) + 1 + 2 + 11
+    # Every figure has its caption, and the data are known to be simulated.
+    assert all(each.caption for section in written.sections for each in [*section.figures, *section.more])
+    assert [section.origin for section in written.sections] == [
+        "Raw data of 2 samples, simulated by the workflow.",
+        f"Raw data of {len(SCANS)} samples, simulated by the workflow.",
+    ]
 
 
 def test_positions_do_not_depend_on_the_number_of_cores(demo: Project, tmp_path: Path) -> None:

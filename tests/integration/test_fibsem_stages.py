@@ -11,6 +11,8 @@ import tifffile
 from cathodeflow import fibsem
 from cathodeflow.errors import InputError
 from cathodeflow.io.volumes import read_volume, read_volume_info
+from cathodeflow.report.numbers import percent
+from cathodeflow.report.page import write_report
 
 DEVICE = {"device": "cpu", "threads": 1}
 
@@ -96,8 +98,10 @@ def test_the_local_model_decides_at_idk_pixels_alone(run: Path) -> None:
 
 def test_metrics_are_those_of_the_tables_and_figures_are_drawn_from_files(run: Path, tmp_path: Path) -> None:
     tables = {name: tmp_path / f"{name}.csv" for name in ("out", "per_slice", "differences")}
+    tables["out"] = tmp_path / "metrics.csv"
     options = fibsem.Metrics(bootstrap_samples=100)
-    found = fibsem.metrics([run], truth=run / "image_labels.zarr", options=options, **tables)
+    record = {"sample": "electrode", "record": tmp_path / "metrics.json"}
+    found = fibsem.metrics([run], truth=run / "image_labels.zarr", options=options, **tables, **record)
     table = pd.read_csv(tables["out"]).set_index("model")
     truth = read_volume(run / "image_labels.zarr")[pd.read_parquet(run / "test.parquet")["image"].to_numpy()].compute()
     assert (truth == 255).mean() > 0.2
@@ -109,6 +113,11 @@ def test_metrics_are_those_of_the_tables_and_figures_are_drawn_from_files(run: P
     names = ["methods", "fractions", "ugsm", "matphase_local", "matphase_pacing", "slices"]
     assert drawn.figures == [f"{tmp_path}/{name}.png" for name in names]
     assert all(Path(path).stat().st_size > 5000 for path in drawn.figures)
+    (section,) = write_report(str(tmp_path), str(tmp_path / "index.html")).sections
+    assert section.content.findings[0].value == percent(table["miu"].max())
+    assert [grid.title.split(",")[0] for grid in section.content.grids] == [
+        "Segmentation of the test slices", "Phase fractions of the test slices"
+    ]  # fmt: skip
 
 
 def test_the_reported_scores_are_those_of_the_prediction(run: Path, tmp_path: Path) -> None:

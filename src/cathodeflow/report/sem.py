@@ -1,0 +1,156 @@
+"""SEM in the report: accuracy with intervals, audit against trivial features, images without labels."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from cathodeflow.report.numbers import between, is_number, number, percent
+from cathodeflow.report.parts import Content, Finding, Grid
+from cathodeflow.report.results import Results, rows_of
+from cathodeflow.report.warnings import general_warnings
+
+_NAMES = {
+    "accuracy": "Accuracy",
+    "composition_accuracy": "Accuracy of the composition",
+    "state_accuracy": "Accuracy of the state",
+    "macro_f1": "Macro-averaged F1 score",
+}
+_NETWORK = "network"
+
+
+def sem_content(results: Results) -> Content:
+    """Fill the part of the SEM images from the records and tables of its stages."""
+    tests = [(job, table) for job in results.all("test") if (table := job.table("metrics.csv")) is not None]
+    audits = [table for job in results.all("audit") if (table := job.table("audit.csv")) is not None]
+    findings = [finding for job, table in tests for finding in _accuracy(job.sample, table, len(tests) > 1)]
+    grids = [grid for job, table in tests if (grid := _classes(job.sample, table)) is not None]
+    grids += [_audit_grid(table) for table in audits]
+    if predicted := results.all("predict"):
+        rows = [
+            [
+                job.sample,
+                number(job.metrics.get("images")),
+                number(job.metrics.get("foreign")),
+                percent(job.metrics.get("mean_confidence")),
+            ]
+            for job in predicted
+        ]
+        columns = ["Data set", "Images", "Out of distribution", "Mean confidence"]
+        grids.append(Grid("Images without labels", columns, rows))
+    return Content(
+        "SEM images",
+        "Which composition and state of the cathode does an image show, and is it the particles that show it?",
+        findings,
+        grids,
+        [*_checks(results, tests), *(finding for table in audits for finding in _features(table))],
+        [
+            *(text for table in audits for text in audit_warnings(table)),
+            *_warnings(results),
+            *general_warnings(results),
+        ],
+        ("confusion", "audit", "classes", "calibration"),
+    )
+
+
+def _accuracy(sample: str, table: pd.DataFrame, several: bool) -> Iterator[Finding]:
+    whole = table[table["label"].isna() & (table["kind"] == "image")]
+    for row in rows_of(whole):
+        if row["figure"] in _NAMES:
+            name = _NAMES[row["figure"]] + (f", {sample}" if several else "")
+            interval = between(row["low"], row["high"], as_percent=True)
+            yield Finding(name, percent(row["value"]), interval, f"{number(row['originals'])} test images")
+
+
+def _classes(sample: str, table: pd.DataFrame) -> Grid | None:
+    own = table[table["label"].notna() & (table["kind"] == "image") & (table["figure"] == "accuracy")]
+    if own.empty:
+        return None
+    rows = [[str(row["label"]), percent(row["value"]), _range(row), number(row["originals"])] for row in rows_of(own)]
+    return Grid(f"Accuracy by class, {sample}", ["Class", "Accuracy", "95 % interval", "Test images"], rows)
+
+
+def _range(row: dict[str, Any]) -> str:
+    return f"{percent(row['low'])} to {percent(row['high'])}" if is_number(row["low"]) else ""
+
+
+def _all(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return rows_of(table[table["scope"] == "all"])
+
+
+def _audit_grid(table: pd.DataFrame) -> Grid:
+    rows = [
+        [str(row["method"]), percent(row["accuracy"]), _range(row), percent(row["chance"]), number(row["n"])]
+        for row in _all(table)
+    ]
+    return Grid(
+        "Audit: the network and trivial features on the same images",
+        ["Method", "Accuracy", "95 % interval", "Chance", "Test images"],
+        rows,
+        "Trivial features are unrelated to the particles.",
+    )
+
+
+def audit_warnings(table: pd.DataFrame) -> list[str]:
+    """Name the trivial features from which the classes can be predicted.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns `method`, `scope`, `accuracy`, `low`, `high` and `chance`, as in `audit.csv`.
+
+    Returns
+    -------
+    list of str
+        One for each feature whose interval lies above chance: whether it reaches the interval of the network.
+    """
+    rows = _all(table)
+    network = next((row for row in rows if row["method"] == _NETWORK), None)
+    found = []
+    for row in rows:
+        if str(row["method"]).startswith(_NETWORK) or not row["low"] > row["chance"]:
+            continue
+        text = f"Audit: {row['method']} alone predicts {percent(row['accuracy'])} of the images ({_range(row)})"
+        if network is not None and row["high"] >= network["low"]:
+            text += (
+                f"; the network predicts {percent(network['accuracy'])} ({_range(network)}), and the intervals overlap:"
+                " its accuracy may come from the microscope instead of the particles"
+            )
+        else:
+            text += f"; chance is {percent(row['chance'])}"
+        found.append(text)
+    return found
+
+
+def _features(table: pd.DataFrame) -> Iterator[Finding]:
+    for row in _all(table):
+        if str(row["method"]).startswith(f"{_NETWORK},"):
+            interval = between(row["low"], row["high"], as_percent=True)
+            note = "images changed so that brightness and contrast hold no information"
+            yield Finding(f"Accuracy of the {row['method']}", percent(row["accuracy"]), interval, note)
+
+
+def _checks(results: Results, tests: list[tuple[Any, pd.DataFrame]]) -> Iterator[Finding]:
+    for _, table in tests:
+        own = table[(table["figure"] == "ece") & table["label"].isna() & (table["kind"] == "image")]
+        for row in rows_of(own):
+            interval = between(row["low"], row["high"], as_percent=True)
+            note = "0 if predictions with a confidence of 90 % are correct nine times in ten"
+            yield Finding("Expected calibration error", percent(row["value"]), interval, note)
+    for job in results.all("split"):
+        counts = [f"{number(job.metrics.get(role))} {role}" for role in ("train", "validation", "test")]
+        yield Finding("Images", ", ".join(counts), "", "a test image is in no other set")
+
+
+def _warnings(results: Results) -> Iterator[str]:
+    for job in results.all("audit"):
+        seen = job.metrics.get("test_area_seen_in_training")
+        if is_number(seen) and seen > 0:
+            yield f"{percent(seen)} of the area of the test images is also in training images"
+    for job in results.all("predict"):
+        count = job.metrics.get("foreign")
+        if is_number(count) and count > 0:
+            yield (
+                f"{job.sample}: {number(count)} of {number(job.metrics['images'])} images are out of distribution; "
+                "their predictions should not be used without a look"
+            )

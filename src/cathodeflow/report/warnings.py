@@ -1,0 +1,38 @@
+"""Warnings that any stage may have left in its record."""
+
+from collections.abc import Iterator
+
+from cathodeflow.report.numbers import is_number, number
+from cathodeflow.report.results import Results
+
+#: Figures of merit that should be 0, and what another value means.
+_COUNTS = {
+    "frames_left_out": "frames could not be used and were left out",
+    "frames_without_peaks": "frames have no peak",
+    "saturated": "peaks have saturated pixels; their positions are less certain",
+    "images_left_out": "images could not be read and were left out",
+    "duplicates": "images are copies of others",
+    "slices_left_out": "slices could not be used and were left out",
+    "slices_without_labels": "slices have no labels",
+    "labels_without_slices": "label images have no slice",
+}
+#: Figures of merit of which 0 means that a stage found nothing.
+_FOUND = {"peaks": "no peak was found", "spots": "no spot was found", "tracks": "no track was found"}
+
+
+def general_warnings(results: Results) -> Iterator[str]:
+    """Yield the warnings in the records of a technique: texts, left-out data, and stages that found nothing."""
+    for job in results.all(*results.jobs):
+        for name, value in job.metrics.items():
+            if name.startswith("warning"):
+                for text in value if isinstance(value, list) else [value]:
+                    if text:
+                        yield f"{job.sample}, {_words(job.stage)}: {text}"
+            elif name in _COUNTS and is_number(value) and value > 0:
+                yield f"{job.sample}, {_words(job.stage)}: {number(value)} {_COUNTS[name]}"
+            elif name in _FOUND and value == 0:
+                yield f"{job.sample}, {_words(job.stage)}: {_FOUND[name]}"
+
+
+def _words(stage: str) -> str:
+    return stage.replace("_", " ")
