@@ -19,9 +19,7 @@ COLUMNS = ("label", "quantity", "statistic", "value", "low", "high", "images", "
 _QUANTILES = {"d10": 0.1, "d50": 0.5, "d90": 0.9}
 
 
-def distributions(
-    table: pd.DataFrame, *, resamples: int, confidence: float, seed: int
-) -> pd.DataFrame:
+def distributions(table: pd.DataFrame, *, resamples: int, confidence: float, seed: int) -> pd.DataFrame:
     """Compute mean, standard deviation and quantiles of each quantity and class.
 
     Particles that the edge cuts are left out; the others count by their `weight`, which corrects for that. Intervals

@@ -16,8 +16,8 @@ COLUMNS = (
     "roughness", "crack_fraction", "brightness",
 )  # fmt: skip
 # Width of the widest crack and length of the shortest, in diameters of the particle; its depth, in standard deviations
-# of the intensity within the particle; and the margin at the outline, in which no cracks are looked for.
-_CRACK_WIDTH, _CRACK_LENGTH, _CRACK_DEPTH, _MARGIN = 0.15, 0.4, 1.2, 0.08
+# of the texture of the particle; and the margin at the outline, in which no cracks are looked for.
+_CRACK_WIDTH, _CRACK_LENGTH, _CRACK_DEPTH, _MARGIN = 0.15, 0.4, 3.0, 0.08
 
 
 def edge_weights(heights: ArrayLike, widths: ArrayLike, shape: tuple[int, int]) -> Floats:
@@ -101,8 +101,8 @@ def outline_points(labels: Labels) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `particle`, and `row`, `col` of each corner [px], in order along the outline; half a pixel outside of the centres
-        of the outermost pixels.
+        `particle`, and `row`, `col` of each corner [px], in order along the outline; half a pixel outside of the
+        centres of the outermost pixels.
     """
     from skimage.measure import find_contours, regionprops
 
@@ -115,7 +115,7 @@ def outline_points(labels: Labels) -> pd.DataFrame:
 
 
 def _roughness(mask: NDArray[np.bool_], region: Any) -> float:
-    """Standard deviation of the outline's distance to the centre, in that of the ellipse of equal moments."""
+    """Return the standard deviation of the outline's distance to the centre, in that of the ellipse of equal moments."""
     outline = np.argwhere(mask & ~ndimage.binary_erosion(mask))
     offsets = outline - np.array(region.centroid_local)
     covariance = np.cov(np.argwhere(mask).T)
@@ -139,7 +139,10 @@ def _crack_fraction(values: NDArray[np.uint8], mask: NDArray[np.bool_], diameter
     smooth = ndimage.gaussian_filter(filled, 0.02 * diameter)
     side = 2 * round(_CRACK_WIDTH * diameter) + 1
     depth = ndimage.grey_closing(smooth, size=(side, side)) - smooth
-    dark = inner & (depth > _CRACK_DEPTH * filled[mask].std())
+    # Of the texture without the cracks, which are a small part of the particle: 1.48 median absolute deviations.
+    within = smooth[inner]
+    texture = 1.48 * float(np.median(np.abs(within - np.median(within))))
+    dark = inner & (depth > _CRACK_DEPTH * texture)
     lines, _ = ndimage.label(dark, structure=np.ones((3, 3)))
     long = [line.area for line in regionprops(lines) if line.axis_major_length >= _CRACK_LENGTH * diameter]
     return float(sum(long) / mask.sum())

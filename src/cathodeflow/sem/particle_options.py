@@ -46,12 +46,8 @@ class Particles(Reading):
         "Increase it if particles are divided along their texture.",
         gt=0,
     )
-    min_size: float = option(
-        0.4, "Minimum diameter of a particle, as a fraction of the typical diameter.", gt=0, lt=1
-    )
-    max_size: float = option(
-        4.0, "Maximum diameter of a particle, as a fraction of the typical diameter.", gt=1
-    )
+    min_size: float = option(0.4, "Minimum diameter of a particle, as a fraction of the typical diameter.", gt=0, lt=1)
+    max_size: float = option(4.0, "Maximum diameter of a particle, as a fraction of the typical diameter.", gt=1)
     min_solidity: float = option(
         0.8,
         "Minimum solidity of a particle: its area divided by that of its convex hull. Other regions, such as hidden "

@@ -1,7 +1,7 @@
 """Outlines of the particles in a micrograph: classical watershed of the distance to gaps and dark lines.
 
 Particles are brighter than the gaps between them. A watershed of the distance transform divides those that touch; two
-basins stay one particle if the neck between them is wide compared with the narrower basin, a criterion without a length.
+basins stay one particle if the neck between them is wide compared with the narrower basin.
 Halves of a cracked particle, which a dark line divides, are joined where the whole is rounder than either half.
 """
 
@@ -53,8 +53,8 @@ def typical_diameter(image: NDArray[np.uint8]) -> float:
     """Estimate the diameter of most particles: the scale at which the Laplacian of Gaussians varies most.
 
     A disc of diameter d has its strongest normalised response at a Gaussian of variance d^2 / 8 [1]_. The variance of
-    the response over the image follows from its power spectrum (Parseval). Texture and noise, which are finer, would move
-    the maximum; the weight and the factor against that are calibrated on simulated cathodes of four appearances
+    the response over the image follows from its power spectrum (Parseval). Texture and noise, which are finer, would
+    move the maximum; the weight and the factor against that are calibrated on simulated cathodes of four appearances
     (`rendering`), of which the estimate finds the diameters to 10 %.
 
     Parameters
@@ -136,7 +136,7 @@ def outline_particles(image: NDArray[np.uint8], diameter: float, options: Partic
 
 
 def _local_contrast(values: Floats, sigma: float) -> Floats:
-    """Standard deviation within a Gaussian window."""
+    """Return the standard deviation within a Gaussian window."""
     mean = ndimage.gaussian_filter(values, sigma)
     contrast: Floats = np.sqrt(np.maximum(ndimage.gaussian_filter((values - mean) ** 2, sigma), 0))
     return contrast
@@ -148,8 +148,8 @@ def _flat(contrast: Floats, diameter: float, fraction: float) -> Mask:
 
     low = contrast < fraction * np.median(contrast)
     low = remove_small_objects(low, max_size=int(4 * diameter**2))
-    # The window of the contrast reaches over the edge of the area.
-    flat: Mask = ndimage.distance_transform_edt(~low) < _LOCAL * diameter if low.any() else low
+    # The window of the contrast reaches over the edge of the area by two standard deviations.
+    flat: Mask = ndimage.distance_transform_edt(~low) < 2 * _LOCAL * diameter if low.any() else low
     return flat
 
 
@@ -244,7 +244,9 @@ def _accepted(labels: Labels, footprint: Mask, diameter: float, options: Particl
     margin = len(footprint)
     for region in regionprops(labels):
         mask = np.pad(region.image_filled, margin)
-        mask = ndimage.binary_opening(ndimage.binary_closing(mask, footprint), footprint)[margin:-margin, margin:-margin]
+        mask = ndimage.binary_opening(ndimage.binary_closing(mask, footprint), footprint)[
+            margin:-margin, margin:-margin
+        ]
         parts, count = ndimage.label(mask)
         if not count:
             continue

@@ -41,8 +41,8 @@ class Appearance(NamedTuple):
 class Scene(NamedTuple):
     """Emission of secondary electrons (row, col), of mean 0 and standard deviation 1, and what it shows.
 
-    `labels` (row, col) int32 has the number of the particle that each pixel shows, counted from 1 on, and 0 beside those
-    of the upper layer; `diameters` (particles,) are those of circles of their equal area where nothing hides them [px].
+    `labels` (row, col) int32: number, from 1 on, of the particle of the upper layer that a pixel shows, else 0;
+    `diameters` (particles,): those of circles of equal area, where nothing hides the particles [px].
     """
 
     emission: Floats

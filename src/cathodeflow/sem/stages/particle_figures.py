@@ -67,7 +67,7 @@ def particle_figures(
 def _part(
     image: Any, area: UsableArea, row: pd.Series, particles: pd.DataFrame, corners: pd.DataFrame, width: int
 ) -> Shown:
-    """The middle of an image, so many typical diameters wide, with the outlines in it."""
+    """Cut out the middle of an image, so many typical diameters wide, with the outlines in it."""
     cols = min(round(width * row["typical_px"]), area.cols)
     rows = min(round(0.75 * cols), area.rows)
     top, left = area.row0 + (area.rows - rows) // 2, area.col0 + (area.cols - cols) // 2

@@ -48,7 +48,7 @@ def particles(
     sheet: str | None = None,
     options: Particles,
 ) -> Metrics:
-    """Outline and measure the particles of IMAGES: the table of images that `index` wrote, or a folder, file or pattern.
+    """Outline and measure the particles of IMAGES: table of images of `index`, folder, file or pattern.
 
     Parameters
     ----------
@@ -91,9 +91,7 @@ def particles(
     if not (table["weight"] > 0).any():
         raise InputError(images, f"no particle in {len(rows)} images", "particles that are brighter than the gaps")
     per_image = pd.DataFrame([one.row for one in found])
-    spread = distributions(
-        table, resamples=options.resamples, confidence=options.confidence, seed=options.seed or 0
-    )
+    spread = distributions(table, resamples=options.resamples, confidence=options.confidence, seed=options.seed or 0)
     write_csv(out, table)
     write_csv(distributions_table, spread)
     write_csv(images_table, per_image)
