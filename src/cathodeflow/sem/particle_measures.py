@@ -115,7 +115,7 @@ def outline_points(labels: Labels) -> pd.DataFrame:
 
 
 def _roughness(mask: NDArray[np.bool_], region: Any) -> float:
-    """Return the standard deviation of the outline's distance to the centre, in that of the ellipse of equal moments."""
+    """Return the relative standard deviation of the outline's distance to the centre, in units of the ellipse."""
     outline = np.argwhere(mask & ~ndimage.binary_erosion(mask))
     offsets = outline - np.array(region.centroid_local)
     covariance = np.cov(np.argwhere(mask).T)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from cathodeflow.plotting import COLOURS, TWO_COLUMNS, label, nothing_to_show, scale_bar, styled
 from cathodeflow.sem.particle_distributions import weighted_quantiles
-from cathodeflow.sem.plots import class_title
 
 MEASURED, CUT = COLOURS[5], COLOURS[4]
 # Classes that are drawn: more would not be readable.
@@ -95,7 +94,7 @@ def distributions_figure(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     for axes, power, by in ((number, 0, "number"), (volume, 3, "volume (diameter cubed)")):
         for index, name in enumerate(classes):
             same = used[used["label"] == name].sort_values(f"diameter_{unit}")
-            _cumulative(axes, same, f"diameter_{unit}", power, index, class_title(name))
+            _cumulative(axes, same, f"diameter_{unit}", power, index, name.replace("_", " "))
         label(axes, x=f"Equivalent diameter [{shown}]", y="", title=f"By {by}")
     number.set_ylabel("Cumulative fraction [%]")
     volume.legend(fontsize=7, loc="lower right", handlelength=1.6)
@@ -117,7 +116,7 @@ def distributions_figure(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
         axes.xaxis.label.set_size(7.5)
         axes.tick_params(axis="x", labelsize=7)
         axes.tick_params(axis="y", length=0)
-    panels[0].set_yticks(range(len(classes)), [class_title(name) for name in classes])
+    panels[0].set_yticks(range(len(classes)), [name.replace("_", " ") for name in classes])
     return figure
 
 

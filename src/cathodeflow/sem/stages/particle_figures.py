@@ -10,7 +10,6 @@ from cathodeflow.io.tables import read_csv, read_table
 from cathodeflow.sem.listed_images import listed_reader
 from cathodeflow.sem.particle_options import ParticleFigures
 from cathodeflow.sem.particle_plots import Shown, distributions_figure, outlines_figure
-from cathodeflow.sem.plots import class_title
 from cathodeflow.sem.resample import to_uint8
 from cathodeflow.sem.usable_area import UsableArea
 from cathodeflow.stage import InputFile, Metrics, OutputFile, stage
@@ -78,5 +77,5 @@ def _part(
             polygons.append(places)
             cut.append(bool(particles.loc[number, "cut"]))
     pixel_nm = float(row["pixel_nm"]) if row["pixel_nm"] > 0 else None
-    title = f"{class_title(str(row['label']))}: {int(row['particles'])} particles in the image"
+    title = f"{str(row['label']).replace('_', ' ')}: {int(row['particles'])} particles in the image"
     return Shown(image[top : top + rows, left : left + cols], polygons, cut, title, pixel_nm)
