@@ -96,11 +96,13 @@ def recipe(truth: Tensor, measured: Tensor) -> float:
     return min(times["ours"])
 
 
-def report(found: dict[str, list[Tensor]], measured: Tensor, truth: Tensor | None = None) -> None:
-    """Print errors at equal support, of the best of each kind and in the mean."""
+def report(
+    found: dict[str, list[Tensor]], measured: Tensor, truth: Tensor | None = None, *, valid: Tensor | None = None
+) -> None:
+    """Print errors at equal support on the measured pixels, of the best of each kind and in the mean."""
     voxels = min(int((one != 0).sum()) for several in found.values() for one in several)
     for name, objects in found.items():
-        errors = [error_at(one, measured, voxels) for one in objects]
+        errors = [error_at(one, measured, voxels, valid) for one in objects]
         filled = [100 * float((one != 0).float().mean()) for one in objects]
         line = f"  {name:12} error {min(errors):.4f} (best), {np.mean(errors):.4f} (mean), at {voxels} voxels;"
         line += f" support before {np.mean(filled):.1f} % of the volume"
@@ -110,12 +112,17 @@ def report(found: dict[str, list[Tensor]], measured: Tensor, truth: Tensor | Non
         print(line)
 
 
-def error_at(one: Tensor, measured: Tensor, voxels: int) -> float:
-    """Relative error of the amplitude of an object's highest voxels, on the scale that fits best."""
+def error_at(one: Tensor, measured: Tensor, voxels: int, valid: Tensor | None = None) -> float:
+    """Relative error of the amplitude of an object's highest voxels, on the scale that fits best.
+
+    Only pixels that are `valid` count: one that was not measured is not a zero.
+    """
     height = one.abs().flatten()
     kept = torch.where(one.abs() >= height.topk(voxels).values[-1], one, 0)
     calculated = amplitude_of(kept).double()
     wanted = measured.double()
+    if valid is not None:
+        calculated, wanted = calculated[valid], wanted[valid]
     scale = (calculated * wanted).sum() / calculated.square().sum()
     return float(torch.linalg.vector_norm(scale * calculated - wanted) / torch.linalg.vector_norm(wanted))
 

@@ -25,8 +25,8 @@ def main() -> None:
     folder = Path(sys.argv[1])
     starts, threads = (int(value) for value in (*sys.argv[2:], *("5", "2")[len(sys.argv) - 2 :]))
     measured = read_pattern(folder / "prepared.h5")
-    # What was not measured is 0 in both the amplitude and the peer's data.
-    amplitude = torch.from_numpy(measured.amplitude)
+    # What was not measured is 0 in the peer's data, which has no mask; it does not count in the errors of either.
+    amplitude, valid = torch.from_numpy(measured.amplitude), torch.from_numpy(measured.mask)
     ours = torch.from_numpy(read_starts(folder / "phase/objects.h5").objects)
     found: dict[str, list[Tensor]] = {"ours": list(ours[:starts])}
     print(f"{folder.name}, {' x '.join(map(str, amplitude.shape))} voxels, {starts} starts each")
@@ -40,7 +40,7 @@ def main() -> None:
                 print(f"  cohere-core, start {seed + 1}: {passed:.0f} s on {threads} threads", flush=True)
     else:
         print(f"  {HOW}")
-    report(found, amplitude)
+    report(found, amplitude, valid=valid)
     for name, objects in found.items():
         if len(objects) > 1:
             alike = align(torch.stack(objects[1:]), objects[0])[1]

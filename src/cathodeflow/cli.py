@@ -11,10 +11,11 @@ import cathodeflow
 from cathodeflow import cluster
 from cathodeflow.commands import Technique, start
 from cathodeflow.commands import main as run
+from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import is_first_process
 from cathodeflow.io.text import restart_in_utf8
 from cathodeflow.low_memory import under_memory_limit
-from cathodeflow.stage import technique_names
+from cathodeflow.stage import technique_names, with_own_data
 
 
 class Techniques(click.Group):
@@ -53,17 +54,35 @@ def cli(log_file: str | None, threads: int | None, **where: Any) -> None:
 @click.argument("config", default="config/config.yaml")
 def check(config: str) -> None:
     """Check the configuration file CONFIG, its sample sheets and the headers of the raw files."""
-    from cathodeflow.config import load, samples
-    from cathodeflow.samples import read_metadata
+    from cathodeflow.checking import check_config
 
-    settings = load(config)
-    for technique, sheet in samples(settings).items():
-        section = getattr(settings, technique)
-        section.read_headers(sheet)
-        click.echo(f"{config}: {technique}: {len(sheet)} sample{'s' if len(sheet) > 1 else ''}, no problem found")
-        rows = read_metadata(section.samples, section.sample_class).values()
-        if further := list(dict.fromkeys(name for row in rows for name in row)):
-            click.echo(f"{section.samples}: further columns, kept in the records: {', '.join(further)}")
+    for line in check_config(config):
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("folder")
+@click.option("--technique", type=click.Choice(with_own_data()), help="Technique. Default: recognised from the files.")
+@click.option("--out", default=".", metavar="FOLDER", help="Folder for config.yaml and the sample sheets.")
+def init(folder: str, technique: str | None, out: str) -> None:
+    """Write a first configuration and sample sheets for the raw data in FOLDER and its subfolders.
+
+    Only names and headers are read, and of label images some values. Nothing is replaced. What the files do not state
+    is listed; then the configuration is checked, as `cathodeflow check` does.
+    """
+    from cathodeflow.checking import check_config
+    from cathodeflow.init.writing import initialise
+
+    written = initialise(folder, out, technique)
+    for line in written.lines:
+        click.echo(line)
+    click.echo(f"wrote {', '.join(written.files)}")
+    try:
+        check_config(written.config)
+        click.echo(f"{written.config}: no problem found; next: cathodeflow check, then snakemake (see its first lines)")
+    except InputError as error:
+        for one in error.errors:
+            click.echo(f"to fill in: {one}")
 
 
 @cli.command()

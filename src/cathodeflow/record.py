@@ -63,6 +63,7 @@ def write_record(
     inputs: Iterable[str | os.PathLike[str]] = (),
     run_name: str | None = None,
     begun: Begun | None = None,
+    warnings: Iterable[str] = (),
 ) -> None:
     """Write the metrics JSON of a job, which the `mlflow` rule imports.
 
@@ -90,6 +91,8 @@ def write_record(
         Name of the run. Default: the environment variable `CATHODEFLOW_RUN`.
     begun : Begun, optional
         Start of the job. Default: that of the process.
+    warnings : iterable of str
+        Warnings of the log, kept with times and machine: a warning may name what differs between equal jobs.
     """
     WRITTEN.pop(os.path.abspath(path), None)  # a record of before in its place
     content = plain(
@@ -109,6 +112,7 @@ def write_record(
         }
     )
     content |= {"digest": content_digest(content), JOB: _job(begun, run_name, metadata(stage.split(".")[0], sample))}
+    content[JOB]["warnings"] = list(warnings)
     write_json(path, {**content, CHECKSUM: content_digest(content)})
 
 

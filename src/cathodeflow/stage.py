@@ -24,11 +24,12 @@ from cathodeflow.file_arguments import (
 from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.sources import shown, undecodable
 from cathodeflow.options import Options, leaves, value_of
+from cathodeflow.stage_warnings import logged_warnings, warn_if_empty
 
 __all__ = [
     "FileArgument", "InputFile", "InputFolder", "InputStore", "Metrics", "OutputFile", "OutputFolder", "OutputStore",
     "Source", "Stage", "exported", "file_argument", "has_stage", "parameter_texts", "stage", "stage_file",
-    "stage_names", "technique_names",
+    "stage_names", "technique_names", "with_own_data",
 ]  # fmt: skip
 
 
@@ -124,30 +125,35 @@ class Stage:
             if argument in self.arguments and file_argument(self.arguments[argument].annotation):
                 bound.arguments[argument] = _as_text(value)
         self._check_outputs(bound.arguments, given, record)
-        if record is None:
-            return self.function(*bound.args, **bound.kwargs)
-        # Slow to import, which would delay `--help`.
-        from cathodeflow.record import begin, write_record
+        with logged_warnings() as warnings:
+            if record is None:
+                metrics = self.function(*bound.args, **bound.kwargs)
+                warn_if_empty(self.name, metrics, warnings)
+                return metrics
+            # Slow to import, which would delay `--help`.
+            from cathodeflow.record import begin, write_record
 
-        # A notebook runs many stages in one process; the record is only for this one and the stages that it calls.
-        before = dict(WRITTEN)
-        WRITTEN.clear()
-        begun = begin()
-        try:
-            metrics = self.function(*bound.args, **bound.kwargs)
-            write_record(
-                os.fspath(record),
-                stage=self.name,
-                sample=name,
-                options=given,
-                metrics=metrics,
-                history=metrics.history,
-                figures=metrics.figures,
-                inputs=self._files(bound.arguments, given, output=False),
-                begun=begun,
-            )
-        finally:
-            WRITTEN.update(before)
+            # A notebook runs many stages in one process; the record is only for this one and the stages that it calls.
+            before = dict(WRITTEN)
+            WRITTEN.clear()
+            begun = begin()
+            try:
+                metrics = self.function(*bound.args, **bound.kwargs)
+                warn_if_empty(self.name, metrics, warnings)
+                write_record(
+                    os.fspath(record),
+                    stage=self.name,
+                    sample=name,
+                    options=given,
+                    metrics=metrics,
+                    history=metrics.history,
+                    figures=metrics.figures,
+                    inputs=self._files(bound.arguments, given, output=False),
+                    begun=begun,
+                    warnings=warnings,
+                )
+            finally:
+                WRITTEN.update(before)
         return metrics
 
     def _files(
@@ -262,6 +268,11 @@ def stage_file(package: str, name: str) -> Path:
 def technique_names() -> list[str]:
     """Names of the techniques: the packages with a module `options`; nothing is imported."""
     return sorted(path.parent.name for path in Path(__file__).parent.glob("*/options.py"))
+
+
+def with_own_data() -> list[str]:
+    """Names of the techniques for which `cathodeflow init` writes a configuration: those with a module `own_data`."""
+    return [name for name in technique_names() if Path(__file__).with_name(name).joinpath("own_data.py").is_file()]
 
 
 def _as_text(value: Any) -> Any:

@@ -19,9 +19,10 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from cathodeflow.bcdi.aps_34idc import geometry_of_34idc
+from cathodeflow.bcdi.beamlines import read_beamline
 from cathodeflow.bcdi.network import make_network, restored
 from cathodeflow.bcdi.options import Train
+from cathodeflow.bcdi.scan_geometry import recorded
 from cathodeflow.bragg.model import BraggNN, from_weights
 from cathodeflow.bragg.options import Scan
 from cathodeflow.bragg.peak_options import FindPeaks
@@ -42,10 +43,10 @@ from cathodeflow.io.phasing import Pattern, Starts, read_pattern, read_starts, w
 from cathodeflow.io.raw_format import FrameConditions
 from cathodeflow.io.reconstructions import Reconstruction, read_cxi, write_cxi
 from cathodeflow.io.rocking_scans import read_scan
+from cathodeflow.io.scan_logs import read_scan_log
 from cathodeflow.io.series_conditions import read_conditions, series_conditions
 from cathodeflow.io.simulated import write_nexus_series
 from cathodeflow.io.slices import open_stack, read_stack
-from cathodeflow.io.spec import read_spec_scan
 from cathodeflow.io.tables import read_csv, read_json, read_table, write_csv, write_json, write_table
 from cathodeflow.io.text import read_yaml
 from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
@@ -192,7 +193,7 @@ def _tagged(path: Path) -> None:
 
 
 def spec(path: Path) -> Any:
-    return geometry_of_34idc(read_spec_scan(path, 54))
+    return recorded(read_scan_log(path, 54), read_beamline("34-ID-C"))
 
 
 def beside(path: Path) -> Any:
@@ -275,7 +276,17 @@ def _reconstruction(path: Path) -> None:
 
 def _seeds() -> list[Seed]:
     small = BraggNN(7, (4,), generator=torch.Generator().manual_seed(0)).state_dict()
-    unet = {"unet": UNet(2, context=1, widths=(2, 3), dropout=0.0, dropout_where="blocks", dropout_kind="element")}
+    unet = {
+        "unet": UNet(
+            2,
+            context=1,
+            widths=(2, 3),
+            dropout=0.0,
+            dropout_where="blocks",
+            dropout_kind="element",
+            normalization="batch",
+        )
+    }
     phases = make_network(Train(architecture="candidates", widths=(4, 8), candidates=2))
     found = [
         Seed("zlib.tif", lambda p: tifffile.imwrite(p, STACK, photometric="minisblack", compression="zlib"), frames),

@@ -103,7 +103,7 @@ def test_a_simulated_scan_becomes_strain(tmp_path: Path) -> None:
     assert not read_cxi(tmp_path / "s.cxi").fields and pd.read_csv(tmp_path / "s.csv").empty
     run("strain", "o.h5", *out, "--geometry", "raw/geometry.yaml")
     found = read_cxi(tmp_path / "s.cxi")
-    assert found.frame == "laboratory" and found.geometry["rocking_axis"] == "theta"
+    assert found.frame == "laboratory" and found.geometry["beamline"] == "34-ID-C"
     assert [name for name, _, _ in found.fields] == ["strain along Q", "displacement along Q"]
     extent = json.loads((tmp_path / "s.json").read_text())["metrics"]
     assert 300 < max(extent[f"extent_{axis}_nm"] for axis in "xyz") < 550

@@ -17,12 +17,15 @@ DEVICE = {"device": "cpu", "threads": 1}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A volume with labels in a part of the pixels, and a run of one network and one method on it."""
+    """A volume with labels in a part of the pixels of every second slice, and a run of one network and one method."""
     folder = tmp_path_factory.mktemp("stages")
-    fibsem.simulate(folder / "raw", options=fibsem.Simulate(n_slices=16, rows=48, cols=56, seed=1))
+    fibsem.simulate(folder / "raw", options=fibsem.Simulate(n_slices=26, rows=48, cols=56, seed=1))
     stores = {name: folder / f"{name}.zarr" for name in ("slices", "labels", "images", "image_labels")}
     rng = np.random.default_rng(0)
-    for path in (folder / "raw/labels").glob("*.tif"):
+    for number, path in enumerate(sorted((folder / "raw/labels").glob("*.tif"))):
+        if number % 2:
+            path.unlink()
+            continue
         labels = tifffile.imread(path)
         labels[rng.random(labels.shape) < 0.2] = 255
         labels[:6, :30] = 255
@@ -41,6 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "learning_rate": 1e-2,
         "passes": 3,
         "dropout": 0.2,
+        "context": 3,
         **DEVICE,
     }
     fibsem.train_global(
@@ -105,6 +109,24 @@ def test_metrics_are_those_of_the_tables_and_figures_are_drawn_from_files(run: P
     names = ["methods", "fractions", "ugsm", "matphase_local", "matphase_pacing", "slices"]
     assert drawn.figures == [f"{tmp_path}/{name}.png" for name in names]
     assert all(Path(path).stat().st_size > 5000 for path in drawn.figures)
+
+
+def test_the_reported_scores_are_those_of_the_prediction(run: Path, tmp_path: Path) -> None:
+    """Slices between the labelled ones enter test and prediction, so that both are the same."""
+    tables = {name: tmp_path / f"{name}.csv" for name in ("out", "per_slice", "differences")}
+    fibsem.metrics([run], truth=run / "image_labels.zarr", options=fibsem.Metrics(bootstrap_samples=100), **tables)
+    reported = pd.read_csv(tables["out"]).set_index("model")["miu"]
+    tested = pd.read_parquet(run / "test.parquet")
+    truth = read_volume(run / "image_labels.zarr")[tested["image"].to_numpy()].compute()
+    methods = read_volume_info(run / "test_labels.zarr").attributes["methods"]
+    for index, name in enumerate(methods):
+        options = fibsem.Predict(model=str(run / "model.pt"), method=name, **DEVICE)
+        fibsem.predict(run / "slices.zarr", out=tmp_path / f"{name}.zarr", options=options)
+        phases = read_volume(tmp_path / f"{name}.zarr").compute()[tested["slice"].to_numpy()]
+        np.testing.assert_array_equal(phases, read_volume(run / "test_labels.zarr")[index].compute())
+        pairs = np.bincount((3 * truth.astype(int) + phases)[truth != 255], minlength=9).reshape(3, 3)
+        overlap = np.diag(pairs) / (pairs.sum(0) + pairs.sum(1) - np.diag(pairs))
+        assert reported[name] == pytest.approx(overlap.mean(), abs=1e-5)
 
 
 def test_new_slices_are_segmented_and_drawn(run: Path, tmp_path: Path) -> None:

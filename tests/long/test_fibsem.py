@@ -20,6 +20,7 @@ METHODS = [
     "ugsm_prior",
     "ugsm_mlp",
     "matphase",
+    "forest",
     "context",
     "context_mlp",
     "matphase_context",

@@ -31,7 +31,7 @@ def test_images_of_other_materials_are_learnt(tmp_path: Path, name: str, classes
     project = Project(tmp_path, ROOT)
     project.snakemake()
     table = pd.read_csv(tmp_path / "results/fibsem/measured/metrics.csv").set_index("model")
-    assert table.index.tolist() == ["unet", "ugsm", "ugsm_prior", "ugsm_mlp", "matphase"]
+    assert table.index.tolist() == ["unet", "ugsm", "ugsm_prior", "ugsm_mlp", "matphase", "forest", "pretrained"]
     assert project.planned() == {}
     learnt = table["miu"].max() > least and table[f"f1_{classes[0]}"].max() > 0.85
     if name == "coating_sem" and not learnt:

@@ -11,7 +11,7 @@ from cathodeflow.bcdi import options
 from cathodeflow.bcdi.crystals import HABITS
 from cathodeflow.bcdi.displacement import REGIMES
 from cathodeflow.bcdi.fields import KINDS
-from cathodeflow.bcdi.geometry import Geometry
+from cathodeflow.bcdi.geometry import Geometry, q_vector, reciprocal_basis, restored
 from cathodeflow.bcdi.losses import LOSSES
 from cathodeflow.bcdi.options import Strain
 from cathodeflow.bcdi.scans import simulated_files
@@ -66,8 +66,7 @@ def test_what_does_not_fit_is_one_line(tmp_path, more, where, found):
         ("model\tphase\tsimulated\t\t\t\t", "'model'"),
         ("one\tphase\tno_folder\t\t\t\t", "no_folder"),
         ("one\tphase\tsimulated\tdark.tif\t\t\t", "dark of a simulated scan"),
-        ("one\tphase\ta.tif\t\ta.tif\t\t", "only one of spec and scan"),
-        ("one\tphase\ta.tif\t\ta.tif\t3\ta.tif", "a SPEC file and a geometry file"),
+        ("one\tphase\ta.tif\t\t\t3\t", "scan without spec"),
         ("one\tphase\ta{b}.tif\t\t\t\t", "a{b}.tif"),
         ("one\tguess\ta.tif\t\t\t\t", "guess"),
     ],
@@ -119,8 +118,14 @@ def test_geometry_is_of_the_file_unless_an_option_says_otherwise(tmp_path, caplo
         return read_cxi(tmp_path / "o.cxi").geometry
 
     assert not found(GEOMETRY) and "rocking_step_deg" in caplog.text
-    expected = Geometry(10, 0.5, 55, 30, 10, 0, 90, 0, "theta", 0.05)._asdict()
-    assert found(GEOMETRY, rocking_step_deg=0.05, energy_kev=10) == expected
+    expected = Geometry(10, 0.5, 55, 30, 10, 0, 90, 0, "theta", 0.05)
+    written = restored(found(GEOMETRY, rocking_step_deg=0.05, energy_kev=10))
+    np.testing.assert_allclose(q_vector(written), q_vector(expected), rtol=1e-9)
+    np.testing.assert_allclose(reciprocal_basis(written), reciprocal_basis(expected), rtol=1e-5, atol=1e-9)
+    angles = (
+        "beamline: P10\nangles: {om: 15, delta: 30}\nsteps: {om: 0.01}\nenergy_kev: 9\ndistance_m: 1.8\npixel_um: 75\n"
+    )
+    assert found(angles)["beamline"] == "P10"
     with pytest.raises(InputError, match=r"g\.yaml: energy_kev"):
         found("energy_kev: -9\n")
     with pytest.raises(InputError, match=r"g\.yaml: energy: found an unknown key"):

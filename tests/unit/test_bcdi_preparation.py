@@ -9,9 +9,10 @@ from scipy import fft
 
 from cathodeflow import bcdi
 from cathodeflow.bcdi import corrections
-from cathodeflow.bcdi.options import Prepare
+from cathodeflow.bcdi.options import Prepare, Simulate
 from cathodeflow.bcdi.preparation import prepare_scan as prepare_with
 from cathodeflow.bcdi.sampling import binned, cut_share, estimate_oversampling, find_centre, good_size, window_of
+from cathodeflow.bcdi.simulation import block
 from cathodeflow.errors import InputError
 from cathodeflow.options import from_config
 
@@ -155,7 +156,7 @@ def test_hot_voxels_and_pixels_are_found_and_the_peak_and_its_fringes_are_not():
         expected[at] = False
     np.testing.assert_array_equal(found.mask, expected)
     np.testing.assert_allclose(found.amplitude[expected] ** 2, frames[expected], rtol=1e-6)
-    assert prepare_scan(sparks, hot_ratio=None).mask.all()
+    assert prepare_scan(sparks, hot_ratio=None, aliens="keep").mask.all()
 
 
 def test_pixels_that_never_count_are_left_out_where_counts_are_expected_only():
@@ -166,6 +167,92 @@ def test_pixels_that_never_count_are_left_out_where_counts_are_expected_only():
     assert not found.mask[:, 17, 19].any() and found.mask.sum() == found.mask.size - len(frames)
     # In the dark, pixels without a count are known to be dark.
     assert (frames.sum(axis=0) == 0).sum() > 1
+
+
+def test_gaps_of_zeros_are_left_out():
+    frames = scan(photons=1e7)
+    bad = np.zeros(SHAPE[1:], bool)
+    bad[13:16], bad[:, 24:26] = True, True
+    frames[:, bad] = 0
+    found = prepare_scan(frames)
+    np.testing.assert_array_equal(found.mask, np.broadcast_to(~bad, SHAPE))
+    assert "masked as gaps" in step(found, "silent")["warning"]
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, None), (11, 12)])
+def test_blocks_of_hot_pixels_and_of_cosmic_rays_do_not_capture_the_centre(first, last):
+    frames, clean = scan(photons=1e6), prepare_scan(scan(photons=1e6))
+    frames[first:last, 3:6, 30:33] += 40_000
+    found = prepare_scan(frames)
+    expected = np.ones(SHAPE, bool)
+    expected[first:last, 3:6, 30:33] = False
+    np.testing.assert_array_equal(found.mask, expected)
+    assert step(found, "centre")["at"] == pytest.approx(step(clean, "centre")["at"], abs=0.05)
+    assert clean.mask.all() and step(clean, "blocks") == {"step": "blocks", "hot_pixels": 0, "cosmic_voxels": 0}
+
+
+def test_a_peak_at_the_first_frames_loses_no_measured_frame():
+    frames = scan()[11:]
+    found = prepare_scan(frames, divisor=16)
+    assert step(found, "peak")["frame"] == pytest.approx(4, abs=0.5)
+    assert (found.amplitude**2).sum(dtype=float) > 0.99 * frames[:, 2:34, 4:36].sum()
+    assert found.mask.any(axis=(1, 2)).sum() == len(frames)
+
+
+def test_a_flat_top_is_masked_and_said_and_the_peak_stays_in_the_middle():
+    frames = scan(photons=1e7)
+    level = frames.max() // 3
+    clipped = np.minimum(frames, level)
+    found = prepare_scan(clipped)
+    top = clipped == level
+    assert step(found, "saturation")["voxels"] == top.sum() > 4
+    assert f"{level}: the detector was saturated there" in step(found, "saturation")["warning"]
+    assert (~found.mask).sum() == top.sum()
+    assert step(found, "centre")["at"] == pytest.approx(step(prepare_scan(frames), "centre")["at"], abs=1)
+
+
+def test_a_second_crystal_is_named_and_masked_and_the_pattern_is_as_without_it():
+    shape = (48, 64, 64)
+    frames = scan(shape=shape, extent=(14, 16, 18), photons=1e6)
+    other = np.roll(frames, (14, -18, 19), axis=(0, 1, 2)) // 2
+    found = prepare_scan(frames + other)
+    assert step(found, "aliens")["peaks"] == 1
+    assert "peaks of other crystals (frame 38, row 14, column 51)" in step(found, "aliens")["warning"]
+    assert not found.mask[38, 14, 51] and found.mask[24, 32, 32]
+    left = (found.amplitude**2 - frames * found.mask).sum() / other.sum()
+    assert left < 0.15
+    assert step(prepare_scan(frames + other, aliens="warn"), "result")["known"] == 1
+    assert not any(one["step"] == "aliens" for one in prepare_scan(frames + other, aliens="keep").steps)
+    box = prepare_scan(frames + other, aliens="keep", exclude=((30, 46, 8, 20, 44, 58),))
+    assert (~box.mask).sum() == 16 * 12 * 14
+    with pytest.raises(InputError, match=r"exclude: found .* expected six numbers for each box"):
+        from_config(Prepare, {"exclude": [[3, 2, 0, 1, 0, 1]]}, "bcdi.prepare")
+
+
+def test_two_peaks_on_the_rocking_curve_are_said():
+    frames = scan(shape=(60, 36, 40), photons=1e6)
+    assert step(prepare_scan(frames), "rocking") == {"step": "rocking", "peaks": 1}
+    found = step(prepare_scan(frames + np.roll(frames, 14, axis=0), aliens="keep"), "rocking")
+    assert found["peaks"] == 2 and "(frames 30, 44)" in found["warning"]
+
+
+def test_the_oversampling_of_simulated_crystals_is_not_biased():
+    options = Simulate(size=32, oversampling=(2.2, 5.0), photons=(1e6, 1e8), seed=8)
+    made = block(range(12), options)
+    ratios = [
+        estimate_oversampling(counts.astype(np.float32)) / true
+        for counts, true in zip(made.counts, made.oversampling, strict=True)
+    ]
+    assert np.median(ratios) == pytest.approx(1, abs=0.05) and np.max(ratios) < 1.2
+
+
+def test_a_sheared_object_is_not_taken_for_a_short_one():
+    """Autocorrelation along a diagonal of the window, where it is at distances of opposite signs."""
+    z, y, x = np.indices((48, 40, 40)) - 24
+    inside = (abs(z) <= 8) & (abs(y + 4) < 4) & (abs(x + 4 + z) < 3)
+    power = np.abs(fft.fftshift(fft.fftn(inside))) ** 2
+    found = estimate_oversampling((1e7 * power / power.sum()).astype(np.float32))
+    assert found[0] == pytest.approx(48 / 17, rel=0.1)
 
 
 def test_frames_that_are_0_are_named_and_left_out_amid_others():
@@ -231,20 +318,27 @@ def test_binning_is_as_far_as_the_oversampling_allows(strain):
     z, y, x = np.indices(shape) / np.array(extent).reshape(3, 1, 1, 1)
     phase = strain * (np.sin(3 * x) + np.cos(2 * y + z)) / 2
     found = prepare_scan(scan(shape=shape, extent=extent, phase=phase))
-    assert step(found, "oversampling")["binning"] == [4, 2, 1]
-    assert found.amplitude.shape == (24, 24, 40)
-    # The true oversampling is never less than 2.
-    assert all(n / e >= 2 for n, e in zip((24, 24, 40), extent, strict=True))
+    assert step(found, "oversampling")["binning"] == [3, 1, 1]
+    assert found.amplitude.shape == (32, 48, 40)
+    # Where it was binned, the true oversampling is never less than 2.5.
+    assert 32 / extent[0] >= 2.5
 
 
 def test_blocks_of_frames_lie_around_the_middle_of_the_peak_and_lose_no_counts():
     frames = scan(shape=(90, 36, 40), extent=(9, 13, 15))
-    found = prepare_scan(frames)
+    found = prepare_scan(frames, oversampling=2.8)
     assert step(found, "oversampling")["binning"] == [3, 1, 1]
     assert found.amplitude.shape == (30, 36, 40) and found.amplitude.argmax() == np.argmax(scan())
     # The middle block is the frame of the peak, 45, with those on both sides; the last frame has no partners.
     blocks = frames[44 - 14 * 3 :][: 29 * 3].reshape(29, 3, 36, 40).sum(axis=1)
     np.testing.assert_allclose(found.amplitude[1:] ** 2, blocks, rtol=1e-6)
+
+
+def test_a_binning_that_is_given_is_used():
+    found = prepare_scan(scan(), bins=(1, 2, 1))
+    assert step(found, "oversampling")["binning"] == [1, 2, 1] and found.amplitude.shape == (30, 18, 40)
+    with pytest.raises(InputError, match="bins"):
+        from_config(Prepare, {"bins": [0, 1, 1]}, "bcdi.prepare")
 
 
 def test_too_little_oversampling_is_warned_of_and_never_binned():

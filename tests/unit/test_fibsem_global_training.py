@@ -7,7 +7,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem import global_training
 from cathodeflow.fibsem.global_training import UNKNOWN, LabelledSlices, _augmented, class_weights
 from cathodeflow.fibsem.neighbours import neighbours
-from cathodeflow.fibsem.options import Flips, TrainGlobal
+from cathodeflow.fibsem.options import ImageChanges, TrainGlobal
 from cathodeflow.fibsem.stored_slices import StoredSlices
 from cathodeflow.io.volumes import write_volume
 from tests.unit.test_fibsem_unet import predict_slices
@@ -78,7 +78,7 @@ def test_parts_and_views_keep_labels_on_their_pixels():
         assert torch.equal(grey[:, 0].long(), labels) and torch.equal(-grey[:, 1].long(), labels)
         seen |= {(int((one[0, 1] - one[0, 0]).sign()), int((one[1, 0] - one[0, 0]).sign())) for one in labels}
     assert seen == {(1, 1), (1, -1), (-1, 1), (-1, -1)}
-    grey, labels = _augmented(x, y, TrainGlobal(augment=Flips(flip=False)), generator(0))
+    grey, labels = _augmented(x, y, TrainGlobal(augment=ImageChanges(flip=False)), generator(0))
     assert torch.equal(grey, x) and torch.equal(labels, y)
 
 

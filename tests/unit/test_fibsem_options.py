@@ -21,7 +21,7 @@ def section(folder: Path, **more: object) -> dict[str, object]:
 def test_networks_have_the_options_that_they_do_not_change(tmp_path):
     config = validate(section(tmp_path, train_global={"epochs": 7, "widths": [4, 8]}))
     networks = config.fibsem.networks
-    assert list(networks) == ["unet", "ugsm", "context"] and {one.epochs for one in networks.values()} == {7}
+    assert list(networks) == ["unet", "ugsm", "forest", "context"] and {one.epochs for one in networks.values()} == {7}
     assert networks["ugsm"].dropout == 0.5 and networks["ugsm"].class_weights == "balanced"
     assert (
         networks["unet"].dropout == 0 and networks["unet"].class_weights == "none" and networks["unet"].widths == (4, 8)

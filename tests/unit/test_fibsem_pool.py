@@ -69,9 +69,13 @@ def test_volumes_of_different_size_are_pooled(tmp_path: Path) -> None:
 
 def test_slices_with_some_labels_anywhere_are_used(tmp_path: Path) -> None:
     made = stores(tmp_path, sparse=True)
-    _, labels, pairs = augment(tmp_path, 1, copies=1, gap=0)
-    assert pairs["slice"].tolist() == [0, 2, 4, 6, 8]
-    np.testing.assert_array_equal(labels, made[1][::2])
+    images, labels, pairs = augment(tmp_path, 1, copies=1, gap=0)
+    # The slices between are neighbours of networks with context, never labelled or divided.
+    known = pairs[pairs["role_grouped"] != "neighbour"]
+    assert known["slice"].tolist() == [0, 2, 4, 6, 8] and pairs["slice"].tolist() == list(range(10))
+    np.testing.assert_array_equal(labels, made[1])
+    np.testing.assert_array_equal(images, made[0])
+    assert (labels[pairs["role_grouped"] == "neighbour"] == UNLABELLED).all()
 
 
 def test_volumes_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:

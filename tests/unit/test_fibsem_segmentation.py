@@ -72,12 +72,13 @@ def test_only_a_few_slices_are_read_at_a_time():
         shape, dtype = (40, 24, 20), np.uint8
 
         def __getitem__(self, wanted):
-            read.append(len(range(*wanted.indices(40))))
+            read.append(len(range(*wanted.indices(40))) if isinstance(wanted, slice) else 1)
             return volume(40)[wanted]
 
     for _ in segment(Slices(), METHODS["net"], networks, about, OPTIONS, together=4):
         pass
-    assert len(read) == 10 and max(read) == 6
+    # Single slices for the comparison of the intensities, then four at a time with their neighbours.
+    assert len([count for count in read if count > 1]) == 10 and max(read) == 6 and len(read) < 40
 
 
 def test_grey_of_another_scale_gives_the_same_phases_when_matched():

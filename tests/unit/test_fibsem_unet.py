@@ -18,7 +18,7 @@ from cathodeflow.fibsem.unet_passes import FoldedUNet
 def unet(**changed):
     """A U-Net with the widths of the defaults, without dropout."""
     plain = {"context": 1, "widths": (16, 32, 64, 128), "dropout": 0.0, "dropout_where": "blocks"}
-    return UNet(**{"n_classes": 3, "dropout_kind": "element"} | plain | changed)
+    return UNet(**{"n_classes": 3, "dropout_kind": "element", "normalization": "batch"} | plain | changed)
 
 
 def predict_slices(network, slices, **changed):

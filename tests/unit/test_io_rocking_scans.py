@@ -5,9 +5,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from cathodeflow.bcdi.aps_34idc import geometry_of_34idc
+from cathodeflow import bcdi
+from cathodeflow.bcdi.beamlines import read_beamline
+from cathodeflow.bcdi.options import Prepare
+from cathodeflow.bcdi.rocking_positions import even_scan, regridded
+from cathodeflow.bcdi.scan_geometry import recorded, setting_of
 from cathodeflow.errors import InputError
-from cathodeflow.io.rocking_scans import read_scan
+from cathodeflow.io.rocking_scans import read_instrument, read_scan
+from cathodeflow.io.scan_logs import read_scan_log
 from cathodeflow.io.spec import read_spec_scan
 
 
@@ -149,20 +154,164 @@ def test_a_scan_tells_its_motors_and_the_region_of_the_detector(tmp_path):
     assert found.region == (slice(64, 192), slice(150, 406))
 
 
-def test_the_geometry_stands_at_the_middle_of_the_scan(tmp_path):
-    found = geometry_of_34idc(read_spec_scan(spec(tmp_path, one(positions=(1.0, 1.25, 1.5))), 54))
+def setting(path, number=54, beamline="34-ID-C", **more):
+    log = read_scan_log(path, number)
+    return setting_of(more, known=recorded(log, read_beamline(beamline)), where=log.where)[0]
+
+
+def test_the_geometry_is_that_at_the_middle_of_the_scan(tmp_path):
+    found = setting(spec(tmp_path, one(positions=(1.0, 1.25, 1.5))))
     assert (found.energy_kev, found.distance_m, found.pixel_um) == (9.0, 0.5, 55.0)
-    assert (found.delta_deg, found.gamma_deg, found.chi_deg, found.phi_deg) == (32.174, 12.6346, 90.0, -5.0)
-    assert (found.rocking_axis, found.rocking_step_deg, found.theta_deg) == ("theta", 0.25, 1.25)
-    other = read_spec_scan(spec(tmp_path, one(mnemonic="phi", name="Phi", positions=(1.0, 0.5))), 54)
-    found = geometry_of_34idc(other)
-    assert (found.rocking_axis, found.rocking_step_deg, found.phi_deg, found.theta_deg) == (
-        "phi",
-        -0.5,
-        0.75,
-        0.2200042,
-    )
-    assert found.pixel_um == 55.0
+    assert found.angles == {"delta": 32.174, "gamma": 12.6346, "chi": 90.0, "phi": -5.0, "theta": 1.25}
+    assert found.steps == {"theta": 0.25}
+    other = setting(spec(tmp_path, one(mnemonic="phi", name="Phi", positions=(1.0, 0.5))))
+    assert other.steps == {"phi": -0.5} and (other.angles["phi"], other.angles["theta"]) == (0.75, 0.2200042)
+
+
+def test_a_distance_that_is_given_stands_for_one_that_the_header_has_not(tmp_path):
+    path = spec(tmp_path, one(positions=(1.0, 1.25, 1.5)), header=HEADER.replace("camdist", "camdst"))
+    assert setting(path) is None
+    assert setting(path, distance_m=0.7).distance_m == 0.7
+
+
+@pytest.mark.parametrize("n_points", [40, 101])
+def test_points_of_a_header_are_compared_with_the_frames(tmp_path, scan, n_points):
+    np.save(tmp_path / "a.npy", scan)
+    path = spec(tmp_path, one(positions=np.linspace(0, 1, n_points)))
+    with pytest.raises(InputError, match=f"found {n_points} points, expected 11, one for each frame of the scan"):
+        bcdi.prepare(tmp_path / "a.npy", spec=path, scan=54, out=tmp_path / "p.h5", options=Prepare())
+
+
+FIO = """!
+%c
+ascan om -0.5 0.5 10 1
+%p
+om = 18.0
+del = 36.0
+gam = 0.5
+phi = 0
+chi = 90
+fmbenergy = 9000.0
+detector = eiger4m
+%d
+ Col 1 om DOUBLE
+ Col 2 pilatus DOUBLE
+"""
+
+
+def test_a_fio_file_of_p10(tmp_path):
+    rows = "".join(f" {angle:.4f} {number}\n" for number, angle in enumerate(np.linspace(17.5, 18.5, 11)))
+    (tmp_path / "a.fio").write_text(FIO + rows)
+    found = setting(tmp_path / "a.fio", None, "P10", distance_m=1.8)
+    assert (found.energy_kev, found.pixel_um) == (9.0, 75.0) and found.steps["om"] == pytest.approx(0.1)
+    assert found.angles == pytest.approx({"delta": 36.0, "gamma": 0.5, "phi": 0.0, "chi": 90.0, "om": 18.0})
+    (tmp_path / "b.fio").write_text(FIO + rows + " 1\n")
+    with pytest.raises(InputError, match=r"b\.fio: found a row of 1 values, expected 2, one for each column"):
+        read_scan_log(tmp_path / "b.fio")
+
+
+def bliss(folder, scan):
+    """Write three scans as BLISS does, the frames of each in a file of its own."""
+    for number, part in ((1, scan[:3]), (3, scan)):
+        with h5py.File(folder / f"mpx_{number}.h5", "w") as file:
+            file["entry_0000/instrument/mpx1x4/data"] = part
+    with h5py.File(folder / "sample.h5", "w") as file:
+        for number, n_frames in ((1, 3), (2, 0), (3, len(scan))):
+            group = file.create_group(f"{number}.1")
+            for name, value in {"delta": 36.0, "nu": -0.5, "phi": 12.0, "mu": 0.0, "mononrj": 9.0}.items():
+                group[f"instrument/positioners/{name}"] = value
+            if n_frames:
+                link = h5py.ExternalLink(f"mpx_{number}.h5", "/entry_0000/instrument/mpx1x4/data")
+                group["measurement/mpx1x4"] = link
+                group["instrument/mpx1x4/data"] = link
+                group["measurement/eta"] = group["instrument/positioners/eta"] = np.linspace(17.8, 18.2, n_frames)
+    return folder / "sample.h5"
+
+
+def test_a_scan_of_a_bliss_file_is_named_by_its_number(tmp_path, scan):
+    path = bliss(tmp_path, scan)
+    np.testing.assert_array_equal(read_scan(str(path), number=3), scan)
+    found = setting(path, 3, "ID01", distance_m=1.0)
+    assert found.energy_kev == 9.0 and found.steps["eta"] == pytest.approx(0.04)
+    assert found.angles == pytest.approx({"mu": 0.0, "phi": 12.0, "nu": -0.5, "delta": 36.0, "eta": 18.0})
+    with pytest.raises(InputError, match=r"groups 1\.1, 2\.1, 3\.1, expected a scan 4"):
+        read_scan_log(path, 4)
+    with pytest.raises(InputError, match=r"scan 2\.1: found no frames, expected the frames of one detector"):
+        read_scan(str(path), number=2)
+
+
+def test_files_of_soleil_are_read_by_the_paths_of_their_motors(tmp_path):
+    with h5py.File(tmp_path / "scan.nxs", "w") as file:
+        file["com/scan_data/actuator_1_1"] = np.linspace(0.1, 0.3, 5)
+        for name, value in {"ex-mg_phi": 20.0, "ex-dif-gamma": 3.0, "ex-dif-delta": 31.0}.items():
+            file[f"com/CRISTAL/i06-c-c07-{name}/position"] = [value]
+        file["com/CRISTAL/monochromator/energy"] = [8.5]
+    log = read_scan_log(tmp_path / "scan.nxs")
+    known = recorded(log, read_beamline("CRISTAL"), n_frames=5, axis="mgomega")
+    found = setting_of({"distance_m": 1.2}, known=known)[0]
+    assert found.steps["mgomega"] == pytest.approx(0.05) and found.energy_kev == 8.5
+    assert found.angles == pytest.approx({"mgphi": 20.0, "gamma": 3.0, "delta": 31.0, "mgomega": 0.2})
+
+
+def test_energy_and_distance_inside_cxi(tmp_path, scan):
+    path = cxi(tmp_path, scan)
+    assert read_instrument(str(path)) == {}
+    with h5py.File(path, "a") as file:
+        file["entry_1/instrument_1/source_1/energy"] = 9000 * 1.602176634e-19
+        file["entry_1/instrument_1/detector_1/distance"] = 0.6
+        file["entry_1/instrument_1/detector_1/x_pixel_size"] = 55e-6
+    assert read_instrument(str(path)) == pytest.approx({"energy_kev": 9.0, "distance_m": 0.6, "pixel_um": 55.0})
+
+
+def uneven(n):
+    """Growing steps, as of a motor that accelerates: .55 to 1.45 of the mean."""
+    return np.concatenate([[0.0], np.cumsum(np.linspace(0.55, 1.45, n - 1))])
+
+
+def curve(positions):
+    """Fringes of a slab of oversampling 3 along a rocking curve, with a phase that makes them asymmetric."""
+    inside = np.linspace(-0.5, 0.5, 101)
+    wave = np.exp(2j * np.pi * np.outer(positions - 16, inside) / 3 + 3j * inside**3)
+    return 1e4 * np.abs(wave.mean(axis=1)) ** 2
+
+
+def test_uneven_frames_are_interpolated_onto_even_positions():
+    positions = uneven(33) * 32 / uneven(33)[-1]
+    for sign in (1, -1):
+        found = even_scan("scan", {"theta": 10 + sign * 0.01 * positions})
+        assert found.positions["theta"] == pytest.approx(10 + sign * 0.01 * np.arange(33))
+        frames = curve(positions)[:, None, None].astype(np.float32)
+        new, known, figures = regridded(frames, np.ones(frames.shape, bool), found.at)
+        true = curve(np.arange(33.0))
+        assert known.all() and figures["largest_step"] == pytest.approx(1.45, rel=0.03)
+        assert np.abs(new[:, 0, 0] - true).max() < 0.02 * true.max() < 0.1 * np.abs(frames[:, 0, 0] - true).max()
+
+
+def test_only_what_cannot_be_is_refused():
+    positions = np.arange(20.0)
+    swapped = positions.copy()
+    swapped[[8, 9]] = 9.0, 8.0
+    frames = np.arange(20, dtype=np.float32)[:, None, None]
+    for given in (swapped, np.r_[positions[:10], positions[9:19]]):
+        at = even_scan("scan", {"om": given}).at
+        values = np.interp(given, positions, frames[:, 0, 0]).astype(np.float32)[:, None, None]
+        new, known, _ = regridded(values, np.ones(values.shape, bool), at)
+        np.testing.assert_allclose(new[:, 0, 0], np.linspace(given.min(), given.max(), 20), rtol=1e-5)
+        assert known.all()
+    gap = np.r_[positions[:8], positions[8:] + 5]
+    at = even_scan("scan", {"om": gap}).at
+    new, known, figures = regridded(frames, np.ones(frames.shape, bool), at)
+    assert figures["frames_in_gaps"] == (~known[:, 0, 0]).sum() >= 3 and not new[~known].any()
+    even = {"om": positions, "delta": 2 * positions + 1}
+    assert even_scan("scan", even).at is None
+    mesh = {"om": np.tile(np.arange(5.0), 4), "phi": np.repeat(np.arange(4.0), 5)}
+    for wrong, line in (
+        ({"om": np.ones(4)}, "equal positions of om"),
+        ({"om": np.array([0, np.nan, 2])}, "not numbers"),
+        (mesh, "do not move together, expected a scan along one line"),
+    ):
+        with pytest.raises(InputError, match=line):
+            even_scan("scan", wrong)
 
 
 def test_the_header_before_a_scan_counts_and_the_last_scan_of_a_number(tmp_path):
@@ -181,19 +330,12 @@ def test_the_header_before_a_scan_counts_and_the_last_scan_of_a_number(tmp_path)
         (one(54), "found 0 names and 9 positions of motors, expected one position for each name"),
         (HEADER + one(positions=()), "scan 54: found no points, expected a scan with data"),
         (HEADER + one(name="Epoch"), "scan 54: found a scan over Epoch, expected a scan of one motor"),
-        (HEADER.replace("Gamma", "gam") + one(), "scan 54: found no motor Gamma, expected the motors of 34-ID-C"),
-        (
-            HEADER + one(mnemonic="labx", name="Lab X"),
-            "found a scan of Lab X, expected a rocking scan of Theta, Chi, Phi",
-        ),
-        (HEADER + one(positions=(0.1,)), "found one point, expected a rocking scan"),
-        (HEADER + one(positions=(0, 1, 2, 10)), "found steps of 1 to 8 degrees, expected even steps"),
     ],
 )
 def test_what_is_missing_is_one_line(tmp_path, content, line):
     (tmp_path / "a.spec").write_text(content)
     with pytest.raises(InputError) as caught:
-        geometry_of_34idc(read_spec_scan(tmp_path / "a.spec", 54))
+        read_spec_scan(tmp_path / "a.spec", 54)
     assert line in str(caught.value) and "\n" not in str(caught.value)
 
 

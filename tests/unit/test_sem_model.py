@@ -14,11 +14,11 @@ from sklearn.datasets import load_sample_images
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import save_model
+from cathodeflow.packaged_weights import packaged_weights
 from cathodeflow.sem.backbones import create_backbone
 from cathodeflow.sem.model import as_input, build_model, load_network, save_network
 from cathodeflow.sem.ood import feature_statistics
 from cathodeflow.sem.options import Train
-from cathodeflow.sem.packaged import packaged_weights
 
 CLASSES = ["333", "333_cycled", "523", "523_cycled"]
 SMALL = "mobilenetv3_small_050"

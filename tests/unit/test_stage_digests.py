@@ -196,12 +196,12 @@ EDITS = {
     "kernel": ("bragg", "JACOBIAN = 11", "JACOBIAN = 12", "bragg.fit bragg.study"),
     "table": ("bragg", 'MODELS = {"pseudo_voigt": 7', 'MODELS = {"pseudo_voigt": 8', "bragg.fit bragg.study"),
     "pairs": ("bragg", '("fit", "truth"))', '("truth", "fit"))', "bragg.compare"),
-    "start": ("bcdi", "_FIRST_WIDTH = 0.5", "_FIRST_WIDTH = 0.6", "bcdi.evaluate bcdi.phase bcdi.refine"),
+    "start": ("bcdi", "_FIRST_WIDTH = 0.5", "_FIRST_WIDTH = 0.6", "bcdi.evaluate bcdi.phase bcdi.refine bcdi.trust"),
     "default argument": (
         "bcdi",
-        "order: int = 1) -> NDArray[Any]",
-        "order: int = 2) -> NDArray[Any]",
-        "bcdi.series bcdi.strain",
+        "order: int = 3,\n) -> NDArray[np.float32]",
+        "order: int = 1,\n) -> NDArray[np.float32]",
+        "bcdi.series bcdi.strain bcdi.trust",
     ),
     "base class": (
         "bcdi",
@@ -221,13 +221,14 @@ EDITS = {
         "fibsem",
         "class Padded(NamedTuple):",
         "class Padded(NamedTuple):\n    extra: int",
-        "fibsem.predict fibsem.test fibsem.train_local",
+        "fibsem.calibrate_errors fibsem.measure fibsem.predict fibsem.tables fibsem.test fibsem.train_local",
     ),
     "levels": (
         "fibsem",
         "_LEVELS = 2**16",
         "_LEVELS = 2**15",
-        "fibsem.predict fibsem.predict_global fibsem.test fibsem.train_global fibsem.train_local",
+        "fibsem.calibrate_errors fibsem.measure fibsem.predict fibsem.predict_global fibsem.tables fibsem.test "
+        "fibsem.train_global fibsem.train_local",
     ),
     "figure of merit": ("fibsem", '{"test_images": len(tested)}', '{"test_images": 2 * len(tested)}', "fibsem.test"),
     "common function": (
@@ -240,7 +241,7 @@ EDITS = {
         "",
         "class NewFile(h5py.File)",
         "class NewFile(h5py.Group)",
-        "bcdi.export bcdi.infer bcdi.phase bcdi.prepare bcdi.refine bcdi.series bcdi.simulate_scan bcdi.strain bragg.export"
+        "bcdi.export bcdi.infer bcdi.phase bcdi.prepare bcdi.refine bcdi.series bcdi.simulate_scan bcdi.strain bcdi.trust bragg.export"
         " bragg.fit"
         " bragg.frames bragg.locate bragg.patches bragg.simulate sem.explain",
     ),

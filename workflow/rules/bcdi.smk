@@ -7,6 +7,7 @@ BCDI_FIGURES = {
     "particle.html": "surface in 3D",
     "diffraction.png": "diffraction",
     "resolution.png": "resolution",
+    "trust.png": "probability and errors",
 }
 
 # All files that are kept, so that deleted ones are made again.
@@ -176,7 +177,7 @@ rule bcdi_simulate_scan:
 
 rule bcdi_prepare:
     input:
-        raw=lambda wildcards: bcdi_raw(wildcards.particle, "frames", "dark", "whitefield", "mask", "spec"),
+        raw=lambda wildcards: bcdi_raw(wildcards.particle, *BCDI_PREPARED),
     output:
         prepared="results/bcdi/{particle}/prepared.h5",
         record="results/bcdi/{particle}/prepare.json",
@@ -191,9 +192,9 @@ rule bcdi_prepare:
         **resources("bcdi.prepare", mem_mb=8000, runtime=60),
     params:
         **stage_params("bcdi.prepare"),
-        contents=lambda wildcards: bcdi_contents(wildcards.particle, "frames", "dark", "whitefield", "mask", "spec"),
+        contents=lambda wildcards: bcdi_contents(wildcards.particle, *BCDI_PREPARED),
         frames=not_compared(lambda wildcards: fetched(bcdi_source(wildcards.particle, "frames"))),
-        files=not_compared(lambda wildcards: bcdi_flags(wildcards.particle, "dark", "whitefield", "mask", "spec")),
+        files=not_compared(lambda wildcards: bcdi_flags(wildcards.particle, *BCDI_PREPARED[1:])),
     message:
         "Preparing the frames of scan {wildcards.particle}"
     shell:
@@ -279,6 +280,7 @@ rule bcdi_refine:
 rule bcdi_strain:
     input:
         objects="results/bcdi/{particle}/{route}/objects.h5",
+        prepared="results/bcdi/{particle}/prepared.h5",
         geometry=lambda wildcards: bcdi_raw(wildcards.particle, "spec", "geometry"),
     output:
         cxi="results/bcdi/{particle}/{route}/reconstruction.cxi",
@@ -302,7 +304,7 @@ rule bcdi_strain:
         "Computing the strain of scan {wildcards.particle} ({wildcards.route})"
     shell:
         command(
-            "bcdi strain {input.objects} {params.files} --out {output.cxi} --vti {output.vti}"
+            "bcdi strain {input.objects} --pattern {input.prepared} {params.files} --out {output.cxi} --vti {output.vti}"
             " --statistics {output.statistics}",
             "{wildcards.particle}/{wildcards.route}",
         )
@@ -347,6 +349,8 @@ rule bcdi_figures:
         phasing="results/bcdi/{particle}/{route}/{route}.json",
         cxi="results/bcdi/{particle}/{route}/reconstruction.cxi",
         curves="results/bcdi/{particle}/{route}/curves.csv",
+        trust="results/bcdi/{particle}/{route}/trust.csv",
+        strain_errors="results/bcdi/{particle}/{route}/strain_errors.cxi",
     output:
         record="results/bcdi/{particle}/{route}/figures.json",
         figures=[
@@ -376,6 +380,7 @@ rule bcdi_figures:
         command(
             "bcdi figures --pattern {input.prepared} --objects {input.objects} --phasing {input.phasing}"
             " --reconstruction {input.cxi} --curves {input.curves}"
+            " --trust {input.trust} --strain-errors {input.strain_errors}"
             " --out results/bcdi/{wildcards.particle}/{wildcards.route}",
             "{wildcards.particle}/{wildcards.route}",
         )

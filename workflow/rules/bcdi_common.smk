@@ -12,6 +12,8 @@ BCDI_TRAINED = BCDI_NETWORK and not BCDI.infer.model
 BCDI_FOLDER = f"results/bcdi/{BCDI_MODEL_FOLDER}"
 BCDI_MODEL = BCDI.infer.model or f"{BCDI_FOLDER}/model.pt"
 BCDI_STORES = ["amplitudes", "objects", "good"]
+# Columns of the sample sheet that the preparation reads.
+BCDI_PREPARED = ["frames", "dark", "whitefield", "mask", "spec", "geometry"]
 # First number of the test crystals, beyond those of every training set.
 BCDI_UNSEEN = 1_000_000_000
 
@@ -47,14 +49,14 @@ def bcdi_contents(name, *columns):
     if PARTICLES[name].simulated:
         return reruns.RESULTS
     given = {column: source for column in columns if (source := bcdi_source(name, column))}
-    number = f" scan {PARTICLES[name].scan}" if "spec" in given else ""
+    number = f" scan {PARTICLES[name].scan}" if PARTICLES[name].scan is not None else ""
     return contents(**{column: (source, files_read(source)) for column, source in given.items()}) + number
 
 
 def bcdi_flags(name, *columns):
     """Flags for the files of a scan, and for the number of the scan in a SPEC file."""
     given = {column: bcdi_source(name, column) for column in columns}
-    if given.get("spec"):
+    if given.get("spec") and PARTICLES[name].scan is not None:
         given["scan"] = str(PARTICLES[name].scan)
     return " ".join(f"--{column} {shlex.quote(fetched(value))}" for column, value in given.items() if value)
 

@@ -188,7 +188,9 @@ rule fibsem_train_global:
         gpu=lambda wildcards: gpus_of(fibsem_network_options(wildcards.network)),
     params:
         cross_fit=lambda wildcards: (
-            "--cross-fit" if wildcards.network in FIBSEM.methods.values() else "--no-cross-fit"
+            "--cross-fit"
+            if wildcards.network in {method.network for method in FIBSEM.methods.values()}
+            else "--no-cross-fit"
         ),
         options=not_compared(lambda wildcards: to_flags(fibsem_network_options(wildcards.network))),
         compared=lambda wildcards: compared(
@@ -263,8 +265,12 @@ rule fibsem_train_idk:
         **resources("fibsem.train_idk", mem_mb=8000, runtime=240),
         gpu=gpus("fibsem.train_idk"),
     params:
-        **stage_params("fibsem.train_idk"),
-        network=lambda wildcards: FIBSEM.methods[wildcards.method],
+        network=lambda wildcards: FIBSEM.methods[wildcards.method].network,
+        options=not_compared(lambda wildcards: to_flags(fibsem_method_options(wildcards.method, "train_idk"))),
+        compared=lambda wildcards: compared(
+            fibsem_method_options(wildcards.method, "train_idk"), f"fibsem.train_idk {wildcards.method}"
+        ),
+        code=code("fibsem.train_idk"),
     message:
         "Training the IDK classifier of {params.network} on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
@@ -299,8 +305,12 @@ rule fibsem_train_local:
         **resources("fibsem.train_local", mem_mb=8000, runtime=480),
         gpu=gpus("fibsem.train_local"),
     params:
-        **stage_params("fibsem.train_local"),
-        network=lambda wildcards: FIBSEM.methods[wildcards.method],
+        network=lambda wildcards: FIBSEM.methods[wildcards.method].network,
+        options=not_compared(lambda wildcards: to_flags(fibsem_method_options(wildcards.method, "train_local"))),
+        compared=lambda wildcards: compared(
+            fibsem_method_options(wildcards.method, "train_local"), f"fibsem.train_local {wildcards.method}"
+        ),
+        code=code("fibsem.train_local"),
     message:
         "Training LCGAR for {wildcards.method} on volume {wildcards.volume} ({wildcards.split}, seed {wildcards.seed})"
     shell:
@@ -349,7 +359,13 @@ rule fibsem_test:
         networks=",".join(FIBSEM.networks),
         # Without a local method there is no flag: an empty one would take the next flag for its value.
         methods=" ".join(
-            ["--methods " + ",".join(f"{method}={network}" for method, network in FIBSEM.methods.items())]
+            [
+                "--methods "
+                + ",".join(
+                    f"{name}={method.network}{'/all' * (method.decides == 'all')}"
+                    for name, method in FIBSEM.methods.items()
+                )
+            ]
             if FIBSEM.methods
             else []
         ),

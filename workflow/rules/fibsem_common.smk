@@ -71,7 +71,12 @@ def fibsem_network_options(network):
 
 def fibsem_network(wildcards):
     """Path, without suffix, of the network that a method with a local model is built on."""
-    return f"{RUN}/{FIBSEM.methods[wildcards.method]}".format(**wildcards)
+    return f"{RUN}/{FIBSEM.methods[wildcards.method].network}".format(**wildcards)
+
+
+def fibsem_method_options(method, part):
+    """Options of a part (`train_idk`, `train_local`) of a method, with the workflow's seed and device."""
+    return settings.complete(CONFIG, getattr(FIBSEM.methods[method], part))
 
 
 def fibsem_model():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cathodeflow.bcdi.ambiguities import align, centred
 from cathodeflow.bcdi.figures_of_merit import support_of
-from cathodeflow.bcdi.geometry import Geometry, q_vector, real_basis, reciprocal_basis
+from cathodeflow.bcdi.geometry import Geometry, ScanVectors, q_vector, real_basis, reciprocal_basis
 from cathodeflow.bcdi.operators import VOLUME
 from cathodeflow.bcdi.sampling import Triple, window_of
 from cathodeflow.bcdi.strain_fields import strain
@@ -85,7 +85,7 @@ def errors_against_truth(
     truth: NDArray[np.complexfloating[Any]],
     *,
     binning: Triple,
-    geometry: Geometry | None,
+    geometry: Geometry | ScanVectors | None,
     threshold: float,
 ) -> dict[str, Tensor]:
     """Compare every start with the true object of a simulated scan.
@@ -97,7 +97,7 @@ def errors_against_truth(
         Object on the voxels of the raw frames.
     binning : (int, int, int)
         Binning of frames, rows and columns.
-    geometry : Geometry, optional
+    geometry : Geometry or ScanVectors, optional
         Needed for the errors of the strain.
     threshold : float
         Isosurface level of the compared supports, as a fraction of the maximum amplitude.

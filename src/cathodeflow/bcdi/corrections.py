@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import rank_filter
+from scipy.ndimage import binary_dilation, label, rank_filter
 
 from cathodeflow.errors import InputError
 
@@ -20,6 +20,14 @@ Region = tuple[slice, slice]
 _EXPECTED = 10.0
 # Minimum counts in the scan of the pixels around a dead pixel; between such pixels a dark fringe is never empty.
 _BRIGHT = 100.0
+# Minimum counts of the rows, or columns, on both sides of one without any; beside a dark fringe are fewer.
+_BAND = 500.0
+# Minimum number of voxels at one highest count, next to each other, of a detector that saturates, and this count.
+_FLAT_TOP, _FLAT_COUNT = 4, 200.0
+# Fraction of the frames in which a block of pixels must be hot, and the most that its counts vary between frames.
+_STEADY, _VARIES = 0.2, 2.0
+# Rank, from the highest, of the counts around a block of 3 x 3 pixels that it is compared with.
+_RANK = 6
 # Maximum number of dead pixels within five by five.
 _DEAD = 4
 # Largest fraction of the intensity that a mask hides if it is the right way round.
@@ -56,6 +64,65 @@ def accept(frames: NDArray[Any], *, saturation: float | None) -> Counts:
     values = np.where(known, frames, 0).astype(np.float32)
     figures = {"step": "raw", "shape": list(frames.shape), "counts": float(values.sum(dtype=np.float64))}
     return Counts(values, known, {**figures, "not_finite": invalid, "saturated": int((~known).sum()) - invalid})
+
+
+def find_flat_top(values: Floats, known: Bools) -> tuple[Bools, dict[str, Any]]:
+    """Find voxels at the highest count where several that touch have it: there the detector saturates.
+
+    Returns
+    -------
+    saturated : (frame, row, col) bool
+    figures : dict
+    """
+    top = float(values.max(initial=0.0))
+    at = (values == top) & known
+    if top < _FLAT_COUNT or np.count_nonzero(at) < _FLAT_TOP:
+        return np.zeros_like(at), {"step": "saturation", "voxels": 0}
+    groups, _ = label(at, np.ones((3, 3, 3)))
+    if np.bincount(groups.ravel())[1:].max() < _FLAT_TOP:
+        return np.zeros_like(at), {"step": "saturation", "voxels": 0}
+    number = int(at.sum())
+    warning = f"{number} voxels have the same highest count of {top:g}: the detector was saturated there"
+    return at, {"step": "saturation", "voxels": number, "warning": warning}
+
+
+def leave_out_blocks(values: Floats, known: Bools, *, ratio: float) -> Counts:
+    """Mask blocks of up to 3 x 3 pixels far above those around them: hot in most frames, or only in one (cosmic rays).
+
+    A Bragg peak is neither: it rises and falls over several frames.
+
+    Parameters
+    ----------
+    values, known : (frame, row, col)
+    ratio : float
+        Threshold as a multiple of the sixth highest of the 16 pixels around a block, or of five counts.
+    """
+    steady = np.quantile(values, _STEADY, axis=0)
+    # Of the same pixels at other times: those of a peak vary.
+    often = (steady * _VARIES >= np.quantile(values, 1 - _STEADY, axis=0)) & (steady > ratio * _FLOOR)
+    hot = often & (steady > ratio * np.maximum(_around(steady), _FLOOR))
+    hot = binary_dilation(hot, np.ones((3, 3))) & often
+    rays = np.zeros(values.shape, bool)
+    before, after = np.roll(values, 1, axis=0), np.roll(values, -1, axis=0)
+    before[0], after[-1] = values[1 % len(values)], values[-2 % len(values)]
+    # Only frames with a candidate are searched, as there are few.
+    sudden = values > ratio * np.maximum(np.maximum(before, after), _FLOOR)
+    for frame in np.flatnonzero(sudden.any(axis=(1, 2))):
+        found = sudden[frame] & (values[frame] > ratio * np.maximum(_around(values[frame]), _FLOOR))
+        rays[frame] = binary_dilation(found, np.ones((3, 3))) & sudden[frame]
+    known = known & ~hot & ~rays
+    figures: dict[str, Any] = {"step": "blocks", "hot_pixels": int(hot.sum()), "cosmic_voxels": int(rays.sum())}
+    if hot.any() or rays.any():
+        figures["warning"] = f"{int(hot.sum())} pixels are hot in blocks, {int(rays.sum())} voxels hit by cosmic rays"
+    return Counts(np.where(known, values, 0), known, figures)
+
+
+def _around(image: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Sixth highest of the 16 pixels two rows or columns away; a block of 3 x 3 covers at most five of them."""
+    ring = np.ones((5, 5), bool)
+    ring[1:4, 1:4] = False
+    found: NDArray[np.floating[Any]] = rank_filter(image, rank=-_RANK, footprint=ring, mode="nearest")
+    return found
 
 
 def subtract_dark(values: Floats, known: Bools, dark: NDArray[Any], *, region: Region | None, limit: float) -> Counts:
@@ -133,7 +200,7 @@ def leave_out(values: Floats, known: Bools, good: NDArray[Any], *, region: Regio
 
 
 def leave_out_silent(values: Floats, known: Bools) -> Counts:
-    """Mask pixels and frames that are always 0 although their neighbours have counts.
+    """Mask pixels, rows, columns and frames that are always 0 although their neighbours have counts.
 
     Raises
     ------
@@ -141,6 +208,7 @@ def leave_out_silent(values: Floats, known: Bools) -> Counts:
         All frames are 0.
     """
     totals = values.sum(axis=0)
+    gaps = _bands(totals, np.asarray(known.any(axis=0)))
     # Only a few pixels without counts among others with counts; a larger group may be a dark fringe.
     around = rank_filter(totals, rank=_DEAD, size=5, mode="nearest")
     dead = (totals == 0) & known.any(axis=0) & (around >= _BRIGHT)
@@ -152,13 +220,34 @@ def leave_out_silent(values: Floats, known: Bools) -> Counts:
     # No counts are expected outside the first and the last frame with counts.
     expected = np.interp(silent, counting, frames[counting], left=0, right=0)
     lost = silent[expected >= _EXPECTED]
-    known = known & ~dead
+    known = known & ~dead & ~gaps
     known[lost] = False
     figures: dict[str, Any] = {"step": "silent", "dead_pixels": int(dead.sum()), "zero_frames": silent.tolist()}
+    figures["gap_pixels"] = int(gaps.sum())
+    if gaps.any():
+        figures["warning"] = f"{int(gaps.sum())} pixels in rows or columns without counts are masked as gaps"
     if len(lost):
         named = ", ".join(map(str, lost[:8])) + (" ..." if len(lost) > 8 else "")
         figures["warning"] = f"frames {named} are 0 everywhere between frames with counts, and are masked"
     return Counts(values, known, figures)
+
+
+def _bands(totals: Floats, known: Bools) -> Bools:
+    """Find rows and columns without counts, of which Poisson noise expects counts: gaps between modules."""
+    found = np.zeros(totals.shape, bool)
+    for axis in (0, 1):
+        sums = totals.sum(axis=1 - axis, dtype=np.float64)
+        counting, empty = np.flatnonzero(sums), np.flatnonzero((sums == 0) & known.any(axis=1 - axis))
+        if len(counting) < 2 or not len(empty):
+            continue
+        # The lower one of the two sides: the tail of a peak may fall steeply to nothing.
+        after = np.searchsorted(counting, empty)
+        inside = (after > 0) & (after < len(counting))
+        empty, after = empty[inside], after[inside]
+        around = np.minimum(sums[counting[after - 1]], sums[counting[after]])
+        band = empty[around >= _BAND]
+        found |= np.isin(np.arange(totals.shape[axis]), band).reshape((-1, 1) if axis == 0 else (1, -1))
+    return found & known
 
 
 def leave_out_hot(values: Floats, known: Bools, *, ratio: float) -> Counts:

@@ -147,6 +147,20 @@ def fault(points: Floats, *, normal: Sequence[float] | Vectors, through: Sequenc
     return (_from_plane(points, normal, through) > 0).astype(np.float32)
 
 
+def domains(points: Floats, *, centres: Vectors, levels: Vectors) -> Floats:
+    """Phase of blocks that are displaced against each other: each point has the level of the nearest centre.
+
+    Parameters
+    ----------
+    points : (..., 3)
+    centres : (k, 3)
+    levels : (k,)
+        Phases of the blocks.
+    """
+    distances = np.stack([((points - centre.astype(np.float32)) ** 2).sum(-1) for centre in centres])
+    return levels.astype(np.float32)[distances.argmin(0)]
+
+
 def relaxation(points: Floats, *, polyhedron: Polyhedron, depth: float, moves: Vectors, q: Vectors) -> Floats:
     """Phase of facets that move along their normals; the displacement decays exponentially with depth.
 

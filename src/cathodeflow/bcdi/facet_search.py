@@ -15,8 +15,8 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial import ConvexHull, HalfspaceIntersection, QhullError
 
 from cathodeflow.bcdi.facet_options import Facets
-from cathodeflow.bcdi.surface import isosurface
 from cathodeflow.errors import InputError
+from cathodeflow.surface_view import isosurface
 
 Floats = NDArray[np.float64]
 

@@ -11,6 +11,7 @@ from cathodeflow.bcdi.displacement import (
     REGIMES,
     Waves,
     dislocation,
+    domains,
     draw_waves,
     fault,
     relaxation,
@@ -21,9 +22,11 @@ from cathodeflow.bcdi.displacement import (
 from cathodeflow.errors import InputError
 
 #: Kinds of displacement; all but the first are added to a smooth field.
-KINDS = ("smooth", "surface", "twin", "fault", "edge", "screw")
+KINDS = ("smooth", "surface", "twin", "fault", "edge", "screw", "domains")
 #: Kinds around which the phase increases by 2 pi, so that its range is larger.
 DISLOCATIONS = ("edge", "screw")
+# Number of blocks of constant phase, and the distance of their centres relative to that of the nearest facet.
+_DOMAINS, _SPREAD = 5, 0.8
 
 
 class Displacement(NamedTuple):
@@ -67,6 +70,9 @@ class Parameters(NamedTuple):
     depth : float
     moves : (m,)
         Of `displacement.relaxation`.
+    centres : (k, 3)
+    levels : (k,)
+        Of `displacement.domains`; 0 for other kinds.
     """
 
     kind: str
@@ -79,6 +85,8 @@ class Parameters(NamedTuple):
     q: Vectors
     depth: float
     moves: Vectors
+    centres: Vectors
+    levels: Vectors
 
 
 def draw_parameters(
@@ -96,7 +104,11 @@ def draw_parameters(
     across, depth = draw_direction(rng), rng.uniform(0.1, 0.4) * near
     line = np.cross(burgers, across) if kind == "edge" else burgers
     moves = rng.uniform(0.3, 1.0, len(polyhedron.normals)) * rng.choice([-1, 1])
-    return Parameters(kind, waves, near, through, across, burgers, line, q, depth, moves)
+    centres, levels = np.zeros((_DOMAINS, 3)), np.zeros(_DOMAINS)
+    # Other kinds do not depend on these draws.
+    if kind == "domains":
+        centres, levels = _SPREAD * near * rng.uniform(-1, 1, centres.shape), rng.permutation(_DOMAINS) / (_DOMAINS - 1)
+    return Parameters(kind, waves, near, through, across, burgers, line, q, depth, moves, centres, levels)
 
 
 def draw_displacement(
@@ -134,6 +146,8 @@ def displacement_of(drawn: Parameters, polyhedron: Polyhedron) -> Displacement:
             )
         if kind == "twin":
             return 0.3 * waving + twin(positions(on), normal=across, through=through) * np.float32(2 / drawn.near)
+        if kind == "domains":
+            return 0.3 * waving + 4 * domains(positions(on), centres=drawn.centres, levels=drawn.levels)
         return 0.5 * waving + 3 * fault(positions(on), normal=across, through=through) if kind == "fault" else waving
 
     return Displacement(around if kind in DISLOCATIONS else None, scalable)

@@ -28,10 +28,10 @@ from cathodeflow.errors import InputError
 
 Floats = NDArray[np.float64]
 
-# Planck's constant times the speed of light (exact in the SI) [keV nm].
-_HC = 1.2398419843320026
-# Sine of the minimum angle between each axis of a scan and the plane of the other two.
-_FLAT = 0.01
+#: Planck's constant times the speed of light (exact in the SI) [keV nm].
+HC = 1.2398419843320026
+#: Sine of the minimum angle between each axis of a scan and the plane of the other two.
+FLAT = 0.01
 
 
 class Geometry(NamedTuple):
@@ -57,6 +57,47 @@ class Geometry(NamedTuple):
     col_direction: Literal["outboard", "inboard"] = "outboard"
 
 
+class ScanVectors(NamedTuple):
+    """Geometry of a scan at any beamline, as vectors (x, y, z) of the laboratory frame [1/nm], 2 pi included."""
+
+    beamline: str
+    energy_kev: float
+    #: Distance from the sample to the detector [m].
+    distance_m: float
+    #: Side of a detector pixel [um].
+    pixel_um: float
+    #: Scattering vector at the peak.
+    q: tuple[float, ...]
+    #: Its change from frame to frame, row to row and column to column.
+    frame_step: tuple[float, ...]
+    row_step: tuple[float, ...]
+    col_step: tuple[float, ...]
+    #: 1 for each axis (frame, row, column) along which `q` is that of the peak, 0 where of the middle of the scan.
+    at_peak: tuple[float, ...] = (0.0, 0.0, 0.0)
+
+
+def q_of_peak(geometry: Geometry | ScanVectors, offset: Floats) -> Floats:
+    """Scattering vector (3,) [1/nm] of a peak.
+
+    Parameters
+    ----------
+    geometry : Geometry or ScanVectors
+    offset : (3,) float64
+        Frames, rows and columns from the middle of the scan to the peak.
+    """
+    rest = offset * (1 - np.asarray(geometry.at_peak)) if isinstance(geometry, ScanVectors) else offset
+    found: Floats = q_vector(geometry) + rest @ reciprocal_basis(geometry)
+    return found
+
+
+def restored(values: Mapping[str, Any]) -> "Geometry | ScanVectors":
+    """Make a geometry of the values of its fields, as files keep them."""
+    if "frame_step" not in values:
+        return Geometry(**values)
+    made: Any = {name: tuple(value) if np.ndim(value) else value for name, value in values.items()}
+    return ScanVectors(**made)
+
+
 def wavelength_nm(geometry: Geometry) -> float:
     """Wavelength [nm].
 
@@ -65,17 +106,19 @@ def wavelength_nm(geometry: Geometry) -> float:
     >>> round(wavelength_nm(Geometry(9, 0.5, 55, 30, 0, 0, 90, 0, "theta", 0.005)), 5)
     0.13776
     """
-    return _HC / geometry.energy_kev
+    return HC / geometry.energy_kev
 
 
-def q_vector(geometry: Geometry) -> Floats:
-    """Scattering vector (3,) [1/nm], 2 pi included, from the beam to the middle of the detector, laboratory frame.
+def q_vector(geometry: Geometry | ScanVectors) -> Floats:
+    """Scattering vector (3,) [1/nm], 2 pi included, laboratory frame; of a `Geometry` to the middle of the detector.
 
     Raises
     ------
     InputError
         The energy is not positive, or the detector is in the direct beam.
     """
+    if isinstance(geometry, ScanVectors):
+        return np.asarray(geometry.q)
     if not geometry.energy_kev > 0:
         raise InputError("geometry", f"an energy of {geometry.energy_kev} keV", "more than 0")
     beam = np.array([0.0, 0.0, 1.0])
@@ -85,14 +128,14 @@ def q_vector(geometry: Geometry) -> Floats:
     return q
 
 
-def reciprocal_basis(geometry: Geometry, *, binning: tuple[int, int, int] = (1, 1, 1)) -> Floats:
+def reciprocal_basis(geometry: Geometry | ScanVectors, *, binning: tuple[int, int, int] = (1, 1, 1)) -> Floats:
     """Change of the scattering vector per step of the scan, per detector row and per detector column.
 
-    The measured region is assumed to be flat and in the middle of the detector.
+    The measured region is assumed to be flat; that of a `Geometry` in the middle of the detector.
 
     Parameters
     ----------
-    geometry : Geometry
+    geometry : Geometry or ScanVectors
     binning : (int, int, int)
         Frames, rows and columns that were binned to one.
 
@@ -106,6 +149,9 @@ def reciprocal_basis(geometry: Geometry, *, binning: tuple[int, int, int] = (1, 
     InputError
         The three vectors lie in a plane, as in a rotation about the scattering vector, or a size is 0.
     """
+    if isinstance(geometry, ScanVectors):
+        vectors = np.array([geometry.frame_step, geometry.row_step, geometry.col_step])
+        return vectors * np.asarray(binning, dtype=np.float64)[:, None]
     q, arm = q_vector(geometry), _arm(geometry)
     for name in ("distance_m", "pixel_um"):
         if not getattr(geometry, name) > 0:
@@ -114,7 +160,7 @@ def reciprocal_basis(geometry: Geometry, *, binning: tuple[int, int, int] = (1, 
         raise InputError("geometry", "rocking_step_deg 0", "the change of angle from frame to frame")
     # Change of the scattering vector per radian of the scan.
     turned = -np.cross(_rocking_axis(geometry), q)
-    if abs(turned @ arm.apply([0, 0, 1])) < _FLAT * np.linalg.norm(q):
+    if abs(turned @ arm.apply([0, 0, 1])) < FLAT * np.linalg.norm(q):
         found = f"a scan of {geometry.rocking_axis} that does not move the peak out of the detector's plane"
         raise InputError("geometry", found, "another rocking axis")
     per_pixel = 2 * np.pi / wavelength_nm(geometry) * geometry.pixel_um * 1e-6 / geometry.distance_m
@@ -158,7 +204,7 @@ def real_basis(basis: Floats, shape: tuple[int, int, int]) -> Floats:
 
 def to_laboratory(
     volume: NDArray[Any],
-    geometry: Geometry,
+    geometry: Geometry | ScanVectors,
     *,
     binning: tuple[int, int, int] = (1, 1, 1),
     voxel_nm: float | None = None,
@@ -175,7 +221,7 @@ def to_laboratory(
     volume : (rocking, row, col) complex or real
         As large as the transform. Its phase should have no ramp: the faster it changes, the less accurately it is
         interpolated.
-    geometry : Geometry
+    geometry : Geometry or ScanVectors
     binning : (int, int, int)
         As in `reciprocal_basis`.
     voxel_nm : float, optional
@@ -223,7 +269,7 @@ def to_laboratory(
 
 
 def frequency_scale(
-    geometry: Geometry | None, shape: Sequence[int], binning: tuple[int, int, int]
+    geometry: Geometry | ScanVectors | None, shape: Sequence[int], binning: tuple[int, int, int]
 ) -> tuple[Floats, str]:
     """Sizes (3,) whose inverses are the ranges of spatial frequency along the axes of a pattern, and the unit.
 
@@ -236,29 +282,16 @@ def frequency_scale(
     return sizes, "1/nm"
 
 
-def geometry_of(*sources: Mapping[str, Any]) -> tuple[Geometry | None, list[str]]:
-    """Combine the values of several sources by the names of the fields; later sources override earlier ones.
-
-    Parameters
-    ----------
-    *sources : mapping
-        Values by field; None means not given. Other keys are ignored.
-
-    Returns
-    -------
-    geometry : Geometry, optional
-        None if a field is missing.
-    missing : list of str
-        Names of the missing fields.
+def rotation(axis: Floats, degrees: float) -> Floats:
+    """Return the rotation matrix (3, 3) about a unit vector, right-handed.
 
     Examples
     --------
-    >>> geometry_of({"energy_kev": 9.0, "distance_m": 0.5}, {"energy_kev": 10.0})[1][:2]
-    ['pixel_um', 'delta_deg']
+    >>> (rotation(np.array([0.0, 1.0, 0.0]), 90) @ [0, 0, 1]).round(6).tolist()
+    [1.0, 0.0, 0.0]
     """
-    values = {name: source[name] for source in sources for name in Geometry._fields if source.get(name) is not None}
-    missing = [name for name in Geometry._fields if name not in values and name not in Geometry._field_defaults]
-    return (None if missing else Geometry(**values)), missing
+    turned: Floats = Rotation.from_rotvec(np.deg2rad(degrees) * np.asarray(axis)).as_matrix()
+    return turned
 
 
 def _arm(geometry: Geometry) -> Rotation:

@@ -5,11 +5,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from cathodeflow.bcdi.cleaning_options import Cleaning
 from cathodeflow.bcdi.exchange_options import Export
 from cathodeflow.bcdi.facet_options import FacetFigures, Facets
+from cathodeflow.bcdi.geometry_options import GeometryOptions
 from cathodeflow.bcdi.recipe import DEFAULT, parse
 from cathodeflow.bcdi.scans import Scan, require_readable, sheet_errors
 from cathodeflow.bcdi.series_options import ChargeSeries, Series, SeriesFigures
+from cathodeflow.bcdi.trust_options import MoreStarts, Trust
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.file_arguments import InputFile
 from cathodeflow.options import Options, option
@@ -20,7 +23,7 @@ from cathodeflow.training.base_options import Device, TrainingOptions
 Architecture = Literal["autophasenn", "candidates", "unrolled"]
 Precision = Literal["auto", "bf16-mixed", "32-true"]
 Habit = Literal["polyhedron", "truncated_octahedron", "winterbottom"]
-Kind = Literal["smooth", "surface", "twin", "fault", "edge", "screw"]
+Kind = Literal["smooth", "surface", "twin", "fault", "edge", "screw", "domains"]
 Regime = Literal["weak", "medium", "strong", "extreme"]
 Loss = Literal["l1", "pearson", "poisson", "mix"]
 #: Folder of the network in results/bcdi, so no scan may have this name.
@@ -53,7 +56,8 @@ class Simulate(Options):
     )
     kinds: tuple[Kind, ...] = option(
         ("smooth", "surface", "twin", "fault", "edge", "screw"),
-        "Kinds of displacement field; edge and screw dislocations occur only in the regime `extreme`.",
+        "Kinds of displacement field; edge and screw dislocations occur only in the regime `extreme`. Also `domains`: "
+        "blocks of constant phase.",
         min_length=1,
     )
     regimes: tuple[Regime, ...] = option(
@@ -119,7 +123,7 @@ class SimulateScan(Options):
     seed: int | None = option(None, "Random seed. Default: the workflow seed.", ge=0)
 
 
-class Prepare(Options):
+class Prepare(Cleaning):
     """Raw frames -> diffraction amplitudes: corrected, centred on the peak, binned, cut to size."""
 
     frames: tuple[int, ...] | None = option(
@@ -147,9 +151,6 @@ class Prepare(Options):
         min_length=4,
         max_length=4,
     )
-    saturation: float | None = option(
-        None, "Saturation level: pixels at or above it are masked. Default: no pixel is masked.", unit="counts", gt=0
-    )
     invert_mask: bool = option(
         False,
         "Mask images have 0 at good pixels and any other value at bad ones, instead of the other way round. Not needed "
@@ -158,13 +159,14 @@ class Prepare(Options):
     dark_limit: float = option(
         10.0, "Pixels whose dark counts differ from the median by more than this are masked.", unit="counts", ge=0
     )
-    hot_ratio: float | None = option(
-        10.0,
-        "Voxels above this multiple of their second-highest neighbour in the frame are masked; `none` masks no voxel.",
-        gt=1,
-    )
     threshold: float = option(0.0, "Set intensities below this number of counts to zero.", unit="counts", ge=0)
     oversampling: float = option(3.0, "Bin frames and pixels only while the oversampling stays above this ratio.", ge=2)
+    bins: tuple[int, ...] | None = option(
+        None,
+        "Numbers of frames, rows and columns that are binned to one. Default: as far as `oversampling` allows.",
+        min_length=3,
+        max_length=3,
+    )
     size: tuple[int, ...] | None = option(
         None,
         "Size of the volume, as (frames, rows, columns), after binning. Default: about all that was measured.",
@@ -182,6 +184,13 @@ class Prepare(Options):
         if size is not None and any(side < 2 or side % 2 for side in size):
             raise ValueError("even numbers")
         return size
+
+    @field_validator("bins")
+    @classmethod
+    def _at_least_one(cls, bins: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if bins is not None and min(bins) < 1:
+            raise ValueError("whole numbers, at least 1")
+        return bins
 
     @field_validator("divisor")
     @classmethod
@@ -225,7 +234,7 @@ _LIKELIHOOD: Any = option(
 )
 
 
-class Phase(ShrinkWrap):
+class Phase(ShrinkWrap, MoreStarts):
     """Amplitudes -> objects, by iterative phase retrieval from several random starts."""
 
     renamed: ClassVar[dict[str, str]] = {"free_share": "free_fraction"}
@@ -437,32 +446,14 @@ def phasing_options(options: Evaluate | Refine, **more: Any) -> Phase:
     return Phase(**options.model_dump(include=shared) | {"free_fraction": 0.0} | more)
 
 
-class Strain(Options):
+class Strain(GeometryOptions):
     """Best object -> displacement and strain along the scattering vector in the laboratory frame, with statistics.
 
-    Options of the geometry override the SPEC file or the geometry file.
+    Options of the geometry override the geometry file, which overrides the file of the motors.
     """
 
     renamed: ClassVar[dict[str, str]] = {"level": "../figures.isosurface"}
 
-    energy_kev: float | None = option(None, "Photon energy.", unit="keV", gt=0)
-    distance_m: float | None = option(None, "Distance from sample to detector.", unit="m", gt=0)
-    pixel_um: float | None = option(None, "Side of a detector pixel. Default: 55 um with a SPEC file.", unit="um", gt=0)
-    delta_deg: float | None = option(None, "Detector arm angle delta, outboard.", unit="degrees")
-    gamma_deg: float | None = option(None, "Detector arm angle gamma, upward.", unit="degrees")
-    theta_deg: float | None = option(
-        None, "Sample angle theta about the vertical axis, the outermost rotation.", unit="degrees"
-    )
-    chi_deg: float | None = option(None, "Sample angle chi about the beam.", unit="degrees")
-    phi_deg: float | None = option(None, "Sample angle phi, the innermost rotation.", unit="degrees")
-    rocking_axis: Literal["theta", "chi", "phi"] | None = option(None, "Sample angle that is scanned.")
-    rocking_step_deg: float | None = option(None, "Rocking angle between neighbouring frames.", unit="degrees")
-    row_direction: Literal["down", "up"] | None = option(
-        None, "Direction in which row numbers increase. Default: down."
-    )
-    col_direction: Literal["outboard", "inboard"] | None = option(
-        None, "Direction in which column numbers increase. Default: outboard."
-    )
     threshold: float = option(
         0.2, "Isosurface level of the particle, as a fraction of the maximum amplitude.", gt=0, lt=1
     )
@@ -509,6 +500,7 @@ class Reconstruct(Options):
     infer: Infer = option(Infer(), "Prediction of the network.")
     refine: Refine = option(Refine(), "Refinement of the prediction.")
     strain: Strain = option(Strain(), "Strain.")
+    trust: Trust = option(Trust(), "Probability that an object is right, and errors.")
     metrics: Metrics = option(Metrics(), "Figures of merit.")
     figures: Figures = option(Figures(), "Figures and the 3D page.")
 
@@ -529,6 +521,7 @@ class Section(TechniqueSection):
     infer: Infer = option(Infer(), "Prediction of the network.")
     refine: Refine = option(Refine(), "Refinement of the prediction.")
     strain: Strain = option(Strain(), "Displacement and strain.")
+    trust: Trust = option(Trust(), "How far the objects can be trusted.")
     metrics: Metrics = option(Metrics(), "Figures of merit.")
     figures: Figures = option(Figures(), "Figures and the 3D page.")
     facets: Facets = option(Facets(), "Facets, line profiles, and resolution by direction.")

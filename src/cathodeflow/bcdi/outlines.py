@@ -40,6 +40,9 @@ class Outlines(NamedTuple):
         Point and normal of a plane.
     burgers, line, q : (n, 3) float64
         Of a dislocation.
+    centres : (n, k, 3) float32
+    levels : (n, k) float32
+        Centres and levels of blocks of constant phase.
     drawn : (n,) float64
         Position of the phase range in the interval of its regime, 0 to 1.
     photons, coherence, background : (n,) float64
@@ -61,6 +64,8 @@ class Outlines(NamedTuple):
     burgers: Doubles
     line: Doubles
     q: Doubles
+    centres: Floats
+    levels: Floats
     drawn: Doubles
     photons: Doubles
     coherence: Doubles
@@ -106,6 +111,8 @@ def draw_outlines(numbers: Sequence[int] | NDArray[np.integer], options: Simulat
         burgers=np.stack([drawn.burgers for drawn in parameters]),
         line=np.stack([drawn.line for drawn in parameters]),
         q=np.stack([drawn.q for drawn in parameters]),
+        centres=np.stack([drawn.centres for drawn in parameters]).astype(np.float32),
+        levels=np.stack([drawn.levels for drawn in parameters]).astype(np.float32),
         drawn=np.array(draws),
         photons=np.array([exposure["photons"] for exposure in exposures]),
         coherence=np.array([exposure["coherence"] for exposure in exposures]),

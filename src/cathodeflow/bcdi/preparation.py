@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cathodeflow.bcdi.aliens import find_aliens, leave_out_regions, rocking_peaks
 from cathodeflow.bcdi.corrections import (
     Counts,
     Region,
@@ -13,16 +14,20 @@ from cathodeflow.bcdi.corrections import (
     clip_negative,
     divide_by_whitefield,
     drop_background,
+    find_flat_top,
     leave_out,
+    leave_out_blocks,
     leave_out_hot,
     leave_out_silent,
     subtract_dark,
 )
 from cathodeflow.bcdi.options import Prepare
+from cathodeflow.bcdi.rocking_positions import regridded
 from cathodeflow.bcdi.sampling import (
     LEAST,
     LOST,
     binned,
+    covering_size,
     cut_share,
     estimate_oversampling,
     find_centre,
@@ -62,6 +67,7 @@ def prepare_scan(
     whitefield: NDArray[Any] | None = None,
     mask: NDArray[Any] | None = None,
     detector_region: Region | None = None,
+    positions: NDArray[np.float64] | None = None,
 ) -> Prepared:
     """Correct a scan, centre its peak, bin it as far as its oversampling allows, and crop it to size.
 
@@ -77,26 +83,50 @@ def prepare_scan(
         0 at pixels to exclude: beam stop, gaps, other crystals.
     detector_region : (slice, slice), optional
         Rows and columns of the detector that the frames show.
+    positions : (frame,) float64, optional
+        True place of each frame on even positions, as a number of frames
+        (`cathodeflow.bcdi.rocking_positions.even_scan`): the frames are interpolated onto these.
 
     Raises
     ------
     InputError
         A correction has another size than the frames, all frames are 0, or the window is outside the scan.
     """
-    counts, steps = _corrected(frames, options, dark_frame, whitefield, mask, detector_region)
+    counts, steps = _corrected(frames, options, dark_frame, whitefield, mask, detector_region, positions)
     values, known = counts.values, counts.known
+    saturated, found = find_flat_top(values, known)
+    steps.append(found)
     centre, figures = find_centre(values)
+    edge = cut_share(values, centre)
+    # A whole pattern is taken as it is, as the other side of a strained one is only similar.
+    whole = "warning" not in edge and known.all()
+    measured = estimate_oversampling(values, known, None if whole else centre)
+    # Where a detector saturates, a pattern is not as high on both sides.
+    if options.aliens != "keep" and not saturated.any():
+        alien, found = find_aliens(values, known, centre, measured)
+        steps.append(found)
+        if options.aliens == "remove" and alien.any():
+            values, known = np.where(alien, 0, values).astype(np.float32), known & ~alien
+            centre, figures = find_centre(values)
+            edge, measured = cut_share(values, centre), estimate_oversampling(values, known, centre)
+    steps.append(rocking_peaks(values, measured[0]))
     steps.append(figures)
-    steps.append(cut_share(values, centre))
-    measured = estimate_oversampling(values)
-    binning = tuple(max(1, int(value // options.oversampling)) for value in measured)
+    steps.append(_on_detector(figures["at"], options, detector_region))
+    steps.append(edge)
+    # Until here saturated counts serve to find the peak.
+    if saturated.any() and options.saturation is None:
+        values, known = np.where(saturated, 0, values).astype(np.float32), known & ~saturated
+    binning = options.bins or tuple(max(1, int(value // options.oversampling)) for value in measured)
     coarse = [n // b for n, b in zip(values.shape, binning, strict=True)]
-    sides = options.size or tuple(good_size(n, options.divisor) for n in coarse)
+    frames_side = covering_size(coarse[0], centre[0] // binning[0], options.divisor)
+    sides = options.size or (frames_side, *(good_size(n, options.divisor) for n in coarse[1:]))
     figures = {"step": "oversampling", "estimated": measured, "binning": list(binning)}
     figures["after"] = [value / b for value, b in zip(measured, binning, strict=True)]
     low = [f"{value:.2f}" for value in measured if value < LEAST]
     if low:
-        figures["warning"] = f"oversampling of {' and '.join(low)}, less than {LEAST:g}: the crystal is too large"
+        figures["warning"] = (
+            f"oversampling of {' and '.join(low)}, less than {LEAST:g}: the crystal is too large, or its peak is cut"
+        )
     steps.append(figures)
     starts = [c - b // 2 - (n // 2) * b for c, b, n in zip(centre, binning, sides, strict=True)]
     lengths = [n * b for n, b in zip(sides, binning, strict=True)]
@@ -119,6 +149,7 @@ def _corrected(
     whitefield: NDArray[Any] | None,
     mask: NDArray[Any] | None,
     region: Region | None,
+    positions: NDArray[np.float64] | None,
 ) -> tuple[Counts, list[dict[str, Any]]]:
     """Correct the counts of the detector; return them and the figures of each step."""
     counts = accept(frames, saturation=options.saturation)
@@ -142,6 +173,13 @@ def _corrected(
         then(leave_out, mask, region=region)
     if options.hot_ratio is not None:
         then(leave_out_hot, ratio=options.hot_ratio)
+        then(leave_out_blocks, ratio=options.hot_ratio)
+    if options.exclude:
+        then(leave_out_regions, options.exclude)
+    if positions is not None:
+        values, known, figures = regridded(counts.values, counts.known, positions)
+        counts = Counts(values, known, figures)
+        steps.append(figures)
     window = tuple(slice(*ends) if ends else slice(None) for ends in (options.frames, options.rows, options.cols))
     part = counts.values[window]
     if 0 in part.shape:
@@ -149,6 +187,14 @@ def _corrected(
     steps.append({"step": "window", "shape": list(part.shape)})
     counts = Counts(part, counts.known[window], {})
     return counts, steps
+
+
+def _on_detector(at: list[float], options: Prepare, region: Region | None) -> dict[str, Any]:
+    """Frame of the scan, and row and column of the detector, of a place in the window."""
+    starts = [ends[0] if ends else 0 for ends in (options.frames, options.rows, options.cols)]
+    first = (0, 0) if region is None else (region[0].start or 0, region[1].start or 0)
+    frame, row, col = (float(place + start) for place, start in zip(at, starts, strict=True))
+    return {"step": "peak", "frame": frame, "row": row + first[0], "col": col + first[1]}
 
 
 def step_metrics(steps: Iterable[Mapping[str, Any]]) -> dict[str, float]:

@@ -127,6 +127,9 @@ def _fields(points: Tensor, axis: Tensor, on: Any, kinds: NDArray[np.int8]) -> t
             field[rows] = 0.3 * field[rows] + _from_plane(points, some).abs() * (2 / some.near)[:, None]
         elif kind == "fault":
             field[rows] = 0.5 * field[rows] + 3 * (_from_plane(points, some) > 0).float()
+        elif kind == "domains":
+            nearest = (points[:, None] - some.centres[:, None]).square().sum(-1).argmin(-1)
+            field[rows] = 0.3 * field[rows] + 4 * some.levels.gather(1, nearest)
         elif kind in DISLOCATIONS:
             defect[rows] = _dislocation(points, some)
     return field, defect

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cathodeflow.bcdi.coherence import Blur, detected_amplitude
+from cathodeflow.bcdi.cpu_iterations import covers, iterate_on_cpu
 from cathodeflow.bcdi.figures_of_merit import log_likelihood
 from cathodeflow.bcdi.free_pixels import free_pixels
 from cathodeflow.bcdi.iterations import Measured, iterate
@@ -126,7 +127,11 @@ def retrieve(
     measured = _measured(amplitude, mask & ~free, device)
     if measured.norm == 0:
         raise InputError("amplitude", "0 in every pixel that is not excluded", "a diffraction pattern")
-    size = max((together or _TOGETHER[device.type]) // amplitude.numel(), 1)
+    lean = device.type == "cpu" and options.coherence == "full" and covers(steps, beta)
+    # The loop for CPUs takes one start at a time, as its memory is that of one.
+    size = 1 if lean else max((together or _TOGETHER[device.type]) // amplitude.numel(), 1)
+    pairs = list(zip(objects.split(size), supports.split(size), strict=True))
+    threads = torch.get_num_threads()
 
     def phased(pair: tuple[Tensor, Tensor]) -> list[Tensor]:
         # Gradients are disabled per thread.
@@ -136,7 +141,13 @@ def retrieve(
             blur = None
             if options.coherence != "full":
                 blur = Blur((len(some), *shape[::-1]), torch.full((len(some), 3), width, device=device))
-            found = iterate(some * scale, within, measured, steps, options, blur, usual_beta=beta)
+            if lean:
+                each = max(threads // len(pairs), 1)
+                found = iterate_on_cpu(
+                    (some * scale)[0], within[0], measured, steps, options, usual_beta=beta, workers=each
+                )
+            else:
+                found = iterate(some * scale, within, measured, steps, options, blur, usual_beta=beta)
             widths = torch.zeros(len(some), 3) if blur is None else blur.widths
             judged = torch.full((len(some),), math.nan)
             if free.any():
@@ -145,12 +156,11 @@ def retrieve(
                 )
             return [tensor.cpu() for tensor in (*found, judged, widths)]
 
-    pairs = list(zip(objects.split(size), supports.split(size), strict=True))
-    threads = torch.get_num_threads()
-    if device.type == "cpu" and len(pairs) > 1 and threads > 1:
-        # In parallel with one thread each, they wait for each other less than several threads of one transform.
+    if device.type == "cpu" and threads > 1 and (lean or len(pairs) > 1):
+        # In parallel with one thread each, they wait for each other less than several threads of one transform,
+        # which stand still whenever one of them has to wait for another program.
         with limited_threads(1):
-            parts = list(ordered_map(phased, pairs, workers=threads))
+            parts = list(ordered_map(phased, pairs, workers=min(threads, len(pairs))))
     else:
         parts = [phased(pair) for pair in pairs]
     return Retrieval(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))

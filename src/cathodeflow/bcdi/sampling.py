@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
+from scipy.ndimage import label
 
 from cathodeflow.errors import InputError
 
@@ -27,8 +28,21 @@ Triple = tuple[int, int, int]
 LEAST = 2.0
 #: Fraction of the intensity outside a window above which a warning is given.
 LOST = 0.01
-# Level of the autocorrelation, relative to its maximum, that defines its extent; lower values are noise.
-_END = 0.03
+# Levels of the autocorrelation, relative to its maximum, between which its end is extrapolated. The lower one is
+# above the noise, and above the tail that the measured scan of 34-ID-C has beyond its crystal, .01.
+_END = 0.02
+_UPPER = 0.1
+# Multiple of the lowest value of the autocorrelation along an axis, and the level from which on it fills the window.
+_FLOOR, _FILLED = 1.5, 0.06
+# Largest volume, as a multiple of that measured, to which a pattern is completed.
+_LARGEST = 2.5
+# Standard deviations of the noise that a plane of n values hardly exceeds, over sqrt(ln n).
+_NOISE = 1.5
+# The autocorrelation falls to its end as this power of the distance from it, that of objects that end in edges;
+# chosen on simulated crystals, where the estimate has a median of 1.00 times the truth.
+_POWER = 2.0
+# Distance of the peak from the middle, as a fraction of the frames, above which a size covers all of them.
+_OFF_CENTRE = 1 / 8
 # Half the side of the box around the maximum whose centre of mass is the peak centre, as a fraction of the axis.
 _AROUND = 1 / 16
 
@@ -48,7 +62,7 @@ def find_centre(values: Floats) -> tuple[Triple, dict[str, Any]]:
     InputError
         All counts are 0.
     """
-    top = np.unravel_index(int(values.argmax()), values.shape)
+    top = _highest(values)
     if not values[top] > 0:
         raise InputError("scan", "0 everywhere", "a diffraction peak")
     exact = np.array(top, dtype=np.float64)
@@ -65,6 +79,17 @@ def find_centre(values: Floats) -> tuple[Triple, dict[str, Any]]:
             break
     z, y, x = np.rint(exact).astype(int).tolist()
     return (z, y, x), {"step": "centre", "at": exact.tolist(), "maximum": [int(at) for at in top]}
+
+
+def _highest(values: Floats) -> tuple[int, ...]:
+    """Voxel of the highest count; the middle of the largest group of them, where a detector saturates."""
+    at = values == values.max()
+    if np.count_nonzero(at) > 1:
+        groups, _ = label(at, np.ones((3, 3, 3)))
+        places = np.argwhere(groups == 1 + int(np.bincount(groups.ravel())[1:].argmax()))
+        # The member nearest to the mean, as a group may be hollow.
+        return tuple(int(each) for each in places[((places - places.mean(axis=0)) ** 2).sum(axis=1).argmin()])
+    return tuple(int(each) for each in np.unravel_index(int(values.argmax()), values.shape))
 
 
 def cut_share(values: Floats, centre: Sequence[int]) -> dict[str, Any]:
@@ -89,32 +114,89 @@ def cut_share(values: Floats, centre: Sequence[int]) -> dict[str, Any]:
     return figures
 
 
-def estimate_oversampling(values: Floats) -> list[float]:
+def estimate_oversampling(
+    values: Floats, known: Bools | None = None, centre: Sequence[int] | None = None
+) -> list[float]:
     """Estimate the oversampling along each axis from the extent of the autocorrelation.
 
-    The extent is the distance along the axis at which the maximum of the autocorrelation has fallen to 3 %. Along
-    an axis that ends in vertices it is a quarter smaller than the length of the object, for strongly strained
-    objects up to a half: allow a margin.
+    The largest value of the autocorrelation at each distance along an axis is followed down to its floor - the noise of
+    the photons, and what gaps and cut peaks leave - and extrapolated to zero. On 200 simulated crystals of all regimes,
+    with 1e5 to 1e8 photons, the result is 1.00 times the truth in the median, .94 to 1.06 in nine of ten, and above
+    1.23 in one of a hundred. Of a crystal without strain that ends in faces across the axis it is a tenth too low.
 
     Parameters
     ----------
     values : (frame, row, col) float32
         Counts, 0 where not known.
+    known : (frame, row, col) bool, optional
+        Default: everywhere.
+    centre : (int, int, int), optional
+        Voxel of the peak. With it, what is not known or beyond the frames is taken from the opposite side of the peak.
 
     Returns
     -------
     list of float
         Window divided by extent; 1 if the autocorrelation fills the window.
     """
-    # Half of the transform of real values is sufficient, as the other half is its mirror image.
+    if centre is not None:
+        values = _completed(values, np.ones(values.shape, bool) if known is None else known, centre)
     correlation = np.abs(fft.rfftn(values))
+    photons = float(correlation.flat[0])
     correlation /= correlation.flat[0]
     result = []
     for axis, n in enumerate(values.shape):
-        profile = correlation.max(axis=tuple({0, 1, 2} - {axis}))[: n // 2 + 1]
-        below = np.flatnonzero(profile < _END)
-        result.append(n / float(below[0]) if len(below) else 1.0)
+        profile = correlation.max(axis=tuple({0, 1, 2} - {axis}))
+        # Half of the transform of real values is sufficient, as the other half is its mirror image; along the first two
+        # axes it has distances of both signs.
+        if axis < 2:
+            profile = np.maximum(profile, profile[-np.arange(n)])
+        profile = profile[: n // 2 + 1]
+        noise = _NOISE * np.sqrt(np.log(values.size / n) / photons)
+        low = max(_END, float(noise), _FLOOR * float(profile.min()))
+        high = max(_UPPER, 3 * low)
+        end, begin = _crossing(profile, low), _crossing(profile, high)
+        if low > _FILLED or end is None or begin is None:
+            result.append(1.0)
+            continue
+        near, far = low ** (1 / _POWER), high ** (1 / _POWER)
+        result.append(max(n / (end + (end - begin) * near / (far - near)), 1.0))
     return result
+
+
+def _completed(values: Floats, known: Bools, centre: Sequence[int]) -> Floats:
+    """Complete a pattern, with its peak in the middle, by the point reflection of what was measured."""
+    half = [max(c, n - 1 - c) for n, c in zip(values.shape, centre, strict=True)]
+    if np.prod([2.0 * side for side in half]) > _LARGEST * values.size:
+        # Far off the centre of a large detector: only what lies on both sides.
+        half = [max(min(c, n - 1 - c), n // 4) for n, c in zip(values.shape, centre, strict=True)]
+    starts, lengths = [c - side for c, side in zip(centre, half, strict=True)], [2 * side + 1 for side in half]
+    whole, given = window_of(values, starts, lengths), window_of(known, starts, lengths)
+    return np.where(given, whole, whole[::-1, ::-1, ::-1]).astype(np.float32)
+
+
+def _crossing(profile: NDArray[np.floating[Any]], level: float) -> float | None:
+    """Place where a profile, which starts at 1, first falls below a level; None if it never does."""
+    below = np.flatnonzero(profile < level)
+    if level >= 1 or not len(below):
+        return None
+    k = int(below[0])
+    return k - 1 + float((profile[k - 1] - level) / (profile[k - 1] - profile[k]))
+
+
+def covering_size(n: int, centre: int, divisor: int) -> int:
+    """Return a size with a peak at `centre` in its middle; it holds all of n if the peak is near the first or last.
+
+    Examples
+    --------
+    >>> covering_size(64, 30, 16), covering_size(40, 6, 16)
+    (64, 80)
+    """
+    if abs(centre - n / 2) <= n * _OFF_CENTRE:
+        return good_size(n, divisor)
+    size = -(-2 * max(centre, n - centre) // divisor) * divisor
+    while fft.next_fast_len(size, real=True) != size:
+        size += divisor
+    return size
 
 
 def good_size(n: int, divisor: int) -> int:

@@ -9,7 +9,7 @@ from cathodeflow.samples import SAMPLE_NAME, source_errors
 from cathodeflow.series import SeriesSample
 
 if TYPE_CHECKING:
-    from cathodeflow.io.spec import SpecScan
+    from cathodeflow.io.scan_logs import ScanLog
 
 SIMULATED = "simulated"
 #: Routes to a reconstruction, by role: iterative phasing from random starts, and refinement of a network prediction.
@@ -37,10 +37,16 @@ class Scan(SeriesSample):
     mask: str | None = option(
         None, "Mask that is 0 at pixels to exclude: one image, or one for each frame; as large as the frames."
     )
-    spec: str | None = option(None, "SPEC file of beamline 34-ID-C, for the geometry and the region of the detector.")
-    scan: int | None = option(None, "Number of the scan in the SPEC file.", ge=0)
+    spec: str | None = option(
+        None,
+        "File with the motors of the scan, for the geometry and the true position of each frame: SPEC, fio (P10), or "
+        "HDF5 and NeXus.",
+    )
+    scan: int | None = option(None, "Number of the scan in the file of the motors.", ge=0)
     geometry: str | None = option(
-        None, "YAML or JSON file with the geometry; its keys are the options of `bcdi.strain`."
+        None,
+        "YAML or JSON file with the geometry, such as `beamline: P10`; its keys are the options of `bcdi.strain`, "
+        "`angles` and `steps`. It overrides the file of the motors.",
     )
     temperature: float | None = option(None, "Temperature of the sample.", unit="degC", gt=-273.15)
     voltage: float | None = option(None, "Voltage of the cell.", unit="V")
@@ -86,21 +92,17 @@ def simulated_files(folder: str, n_frames: int) -> dict[str, Any]:
     return {"frames": frames, **{name: f"{folder}/{file}" for name, file in others.items()}}
 
 
-def spec_scan(spec: str | None, scan: int | None) -> "SpecScan | None":
-    """Read a scan of a SPEC file; None without a file.
+def scan_log(path: str | None, number: int | None) -> "ScanLog | None":
+    """Read the motors of a scan; None without a file.
 
     Raises
     ------
     InputError
-        A file is given without the number of a scan, or the file has no such scan.
+        The file has several scans and no number is given, or no such scan.
     """
-    from cathodeflow.io.spec import read_spec_scan
+    from cathodeflow.io.scan_logs import read_scan_log
 
-    if spec is None:
-        return None
-    if scan is None:
-        raise InputError("--scan", "nothing", f"the number of a scan in {spec}")
-    return read_spec_scan(spec, scan)
+    return None if path is None else read_scan_log(path, number)
 
 
 def sheet_errors(where: str, scan: Scan) -> list[InputError]:
@@ -111,15 +113,13 @@ def sheet_errors(where: str, scan: Scan) -> list[InputError]:
         if given:
             errors.append(InputError(where, f"{', '.join(given)} of a simulated scan", "no value: they are simulated"))
         return errors
-    if (scan.spec is None) != (scan.scan is None):
-        errors.append(InputError(where, "only one of spec and scan", "both, or none"))
-    if scan.spec is not None and scan.geometry is not None:
-        errors.append(InputError(where, "a SPEC file and a geometry file", "one of them"))
+    if scan.spec is None and scan.scan is not None:
+        errors.append(InputError(where, "scan without spec", "the file that has the scan of this number"))
     return errors + source_errors(where, {column: getattr(scan, column) for column in ("frames", *_CORRECTIONS)})
 
 
 def require_readable(samples: dict[str, Scan], sheet: str) -> None:
-    """Read the headers of all local frames, and the scans of SPEC files.
+    """Read the headers of all local frames and the motors of the scans, and compare their numbers.
 
     Raises
     ------
@@ -127,15 +127,18 @@ def require_readable(samples: dict[str, Scan], sheet: str) -> None:
         One line for each file that cannot be used.
     """
     from cathodeflow.io.frames import open_series
+    from cathodeflow.io.rocking_scans import scan_source
 
     errors = []
     for name, scan in samples.items():
         try:
-            local = not scan.simulated and not is_remote(scan.frames)
-            if local and open_series(scan.frames).n_frames < 2:
-                raise InputError(scan.frames, "one frame", "a rocking scan of many frames")
-            if scan.spec is not None and not is_remote(scan.spec):
-                spec_scan(scan.spec, scan.scan)
+            n_frames = None
+            if not scan.simulated and not is_remote(scan.frames):
+                n_frames = open_series(scan_source(scan.frames, scan.scan)).n_frames
+                if n_frames < 2:
+                    raise InputError(scan.frames, "one frame", "a rocking scan of many frames")
+            if scan.spec is not None and not is_remote(scan.spec) and (log := scan_log(scan.spec, scan.scan)):
+                log.require_points(n_frames)
         except InputError as error:
             errors += [
                 InputError(f"{sheet}: scan '{name}': {each.where}", each.found, each.expected) for each in error.errors

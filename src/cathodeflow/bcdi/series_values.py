@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cathodeflow.bcdi.ambiguities import align, centred
 from cathodeflow.bcdi.figures_of_merit import support_of
-from cathodeflow.bcdi.geometry import Geometry, q_vector, real_basis, reciprocal_basis
+from cathodeflow.bcdi.geometry import Geometry, ScanVectors, q_of_peak, q_vector, real_basis, reciprocal_basis
 from cathodeflow.bcdi.options import Strain
 from cathodeflow.bcdi.strain_fields import QUANTILES, strain
 from cathodeflow.errors import InputError
@@ -48,7 +48,7 @@ class ScanValues(NamedTuple):
 
 def scan_values(
     objects: NDArray[np.complex64],
-    geometry: Geometry,
+    geometry: Geometry | ScanVectors,
     options: Strain,
     *,
     binning: Triple,
@@ -61,7 +61,7 @@ def scan_values(
     ----------
     objects : (start, z, y, x) complex64
         The best first.
-    geometry : Geometry
+    geometry : Geometry or ScanVectors
     options : Strain
         Isosurface level and erosion.
     binning : (int, int, int)
@@ -95,14 +95,14 @@ def scan_values(
 
 
 def _values(
-    start: torch.Tensor, geometry: Geometry, options: Strain, *, binning: Triple, offset: Floats
+    start: torch.Tensor, geometry: Geometry | ScanVectors, options: Strain, *, binning: Triple, offset: Floats
 ) -> dict[str, float]:
     shape = (start.shape[0], start.shape[1], start.shape[2])
     reciprocal = reciprocal_basis(geometry, binning=binning)
     basis = real_basis(reciprocal, shape)
     flat = centred(start)
     volume, support = flat.numpy(), support_of(flat, threshold=options.threshold).numpy()
-    q = q_vector(geometry) + offset @ reciprocal_basis(geometry) + _ramp(start) @ reciprocal
+    q = q_of_peak(geometry, offset) + _ramp(start) @ reciprocal
     tensile = strain(volume, support, basis, q_vector(geometry), erosion=options.erosion).values
     known = tensile[np.isfinite(tensile)].astype(np.float64)
     quantiles = {f"strain_q{round(100 * level):02d}": float(np.quantile(known, level)) for level in QUANTILES}

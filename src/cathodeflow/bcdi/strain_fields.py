@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from cathodeflow.bcdi.ambiguities import unwrapped
-from cathodeflow.bcdi.geometry import Geometry, q_vector, real_basis, reciprocal_basis, to_laboratory
+from cathodeflow.bcdi.geometry import Geometry, ScanVectors, q_vector, real_basis, reciprocal_basis, to_laboratory
 from cathodeflow.bcdi.options import Strain
 from cathodeflow.errors import InputError
 
@@ -60,7 +60,7 @@ class Particle(NamedTuple):
 def particle(
     volume: NDArray[np.complexfloating[Any]],
     support: NDArray[np.bool_],
-    geometry: Geometry,
+    geometry: Geometry | ScanVectors,
     options: Strain,
     *,
     binning: tuple[int, int, int] = (1, 1, 1),
@@ -75,7 +75,7 @@ def particle(
     volume : (rocking, row, col) complex
         Object as large as the transform, without shift and ramp (`cathodeflow.bcdi.ambiguities.centred`).
     support : (rocking, row, col) bool
-    geometry : Geometry
+    geometry : Geometry or ScanVectors
     options : Strain
     binning : (int, int, int)
         Binning of frames, rows and columns.
@@ -89,23 +89,58 @@ def particle(
     tensile = strain(volume, support, basis, q, erosion=options.erosion)
     moved = displacement(unwrapped(np.angle(volume), support), support, q)
 
-    voxel_nm = options.voxel_nm
-
-    def cubic(values: NDArray[Any], order: int = 1) -> NDArray[Any]:
-        return to_laboratory(values, geometry, binning=binning, voxel_nm=voxel_nm, within=support, order=order)[0]
+    shown, voxel = to_laboratory(
+        np.where(support, volume, 0).astype(np.complex64),
+        geometry,
+        binning=binning,
+        voxel_nm=options.voxel_nm,
+        within=support,
+    )
 
     def cubic_field(field: Field) -> Field:
-        # Known values are continued beyond their edge, so that those at the edge are not mixed with zeros.
-        known = np.isfinite(field.values)
-        nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
-        inside = cubic(known.astype(np.float32)) >= 0.5
-        return field._replace(values=np.where(inside, cubic(field.values[tuple(nearest)], 3), np.float32(np.nan)))
+        return field._replace(values=on_cubes(field.values, support, geometry, options, binning=binning))
 
-    shown, voxel = to_laboratory(
-        np.where(support, volume, 0).astype(np.complex64), geometry, binning=binning, voxel_nm=voxel_nm, within=support
-    )
-    inside = cubic(support.astype(np.float32)) >= 0.5
+    filled = to_laboratory(
+        support.astype(np.float32), geometry, binning=binning, voxel_nm=options.voxel_nm, within=support
+    )[0]
+    inside = filled >= 0.5
     return Particle(np.where(inside, shown, 0), inside, cubic_field(moved), cubic_field(tensile), voxel)
+
+
+def on_cubes(
+    values: NDArray[np.floating[Any]],
+    support: NDArray[np.bool_],
+    geometry: Geometry | ScanVectors,
+    options: Strain,
+    *,
+    binning: tuple[int, int, int] = (1, 1, 1),
+    order: int = 3,
+) -> NDArray[np.float32]:
+    """Interpolate a quantity (rocking, row, col), NaN where it is unknown, to the voxels of `particle`.
+
+    Parameters
+    ----------
+    values : (rocking, row, col) float32
+    support, geometry, options, binning
+        As in `particle`.
+    order : int
+        Order of the splines; 1 keeps values that are not negative above 0.
+
+    Returns
+    -------
+    (z, y, x) float32
+        NaN where less than half of what surrounds a voxel is known.
+    """
+
+    def cubic(array: NDArray[Any], order: int) -> NDArray[Any]:
+        voxel = options.voxel_nm
+        return to_laboratory(array, geometry, binning=binning, voxel_nm=voxel, within=support, order=order)[0]
+
+    # Known values are continued beyond their edge, so that those at the edge are not mixed with zeros.
+    known = np.isfinite(values)
+    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    inside = cubic(known.astype(np.float32), 1) >= 0.5
+    return np.where(inside, cubic(values[tuple(nearest)], order), np.float32(np.nan))
 
 
 def displacement(phase: NDArray[np.floating[Any]], support: NDArray[np.bool_], q: Floats) -> Field:

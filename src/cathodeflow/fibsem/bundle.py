@@ -11,6 +11,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.architectures import FAMILIES
 from cathodeflow.fibsem.idk import PixelNetwork
 from cathodeflow.fibsem.local import LCGAR
+from cathodeflow.fibsem.local_baselines import LocalUNet, WindowResNet
 from cathodeflow.io.models import load_model, restore, save_model
 
 
@@ -21,7 +22,7 @@ def save_bundle(path: str | os.PathLike[str], networks: Mapping[str, nn.Module],
     ----------
     path : path
     networks : mapping
-        Global networks (`architectures.FAMILIES`), `PixelNetwork` and `LCGAR`, by names without a dot.
+        Global networks (`architectures.FAMILIES`), `PixelNetwork` and local models, by names without a dot.
     metadata : mapping
         JSON data. `networks`, the kind and architecture of each network, is added.
     """
@@ -60,13 +61,15 @@ def load_bundle(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str,
 
 
 def _kinds() -> dict[str, type[nn.Module]]:
-    return {kind.__name__: kind for kind in (*FAMILIES.values(), PixelNetwork, LCGAR)}
+    return {kind.__name__: kind for kind in (*FAMILIES.values(), PixelNetwork, LCGAR, WindowResNet, LocalUNet)}
 
 
 def _build(kind: str, architecture: Mapping[str, Any]) -> nn.Module:
     given = dict(architecture)
     if "edges" in given:  # in files of earlier versions
         given["padding"] = {"zero": "zeros", "seen": "image"}[given.pop("edges")]
+    if kind == "UNet":
+        given.setdefault("normalization", "batch")
     return _kinds()[kind](**given)
 
 

@@ -21,7 +21,8 @@ def pool_size(index: int, n_epochs: int, n: int, options: Curriculum) -> int:
     options : Curriculum
         With t the epoch over the one at which the pool is full, and s the start, the pacing is linear,
         s + (1 - s) t; root, sqrt(s^2 + (1 - s^2) t) (Platanios et al., NAACL 2019); or the linear one in steps.
-        "none" is the whole pool from the start, the ablation without this curriculum.
+        "none" is the whole pool from the start, the ablation without this curriculum; so it is for "strict", which
+        orders the pixels themselves.
 
     Examples
     --------
@@ -33,7 +34,7 @@ def pool_size(index: int, n_epochs: int, n: int, options: Curriculum) -> int:
     """
     start, stages = options.start_fraction, options.stages
     done = min(index / (options.full_at * n_epochs), 1.0)
-    if options.pacing == "none" or done == 1:
+    if options.pacing in ("none", "strict") or done == 1:
         return n
     if options.pacing == "root":
         fraction = (start**2 + (1 - start**2) * done) ** 0.5

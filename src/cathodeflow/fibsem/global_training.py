@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from cathodeflow.checkpoints import training_key
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.architectures import build_network
+from cathodeflow.fibsem.forest import fit_forest
 from cathodeflow.fibsem.global_network import GlobalNetwork
+from cathodeflow.fibsem.grey_augmentation import changed_grey
 from cathodeflow.fibsem.initial_weights import initialised
 from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.mc_dropout import VIEWS
@@ -92,9 +94,20 @@ def train_network(
                 raise InputError(f"{name} slices", found, f"0 to {n_classes - 1}, or {UNKNOWN} where it is not known")
         if part.neighbours.shape[1] != options.context:
             raise InputError(f"{name} slices", f"a context of {part.neighbours.shape[1]}", str(options.context))
+    if options.architecture == "forest":
+        forest, history = fit_forest(
+            _one_by_one(train), _one_by_one(validation), options, n_train=len(train.neighbours), n_classes=n_classes,
+            unknown=UNKNOWN, moments=_moments(train), weight=weight,
+        )  # fmt: skip
+        for record in history:
+            if on_epoch is not None:
+                on_epoch(record)
+        return TrainedNetwork(forest, TrainingResult(history, len(history), history[-1]))
     model = initialised(lambda: build_network(options, n_classes=n_classes), options.seed or 0)
-    model = model.to(memory_format=torch.channels_last)
-    model.set_normalization(*_moments(train))
+    if all(parameter.ndim < 5 for parameter in model.parameters()):
+        model = model.to(memory_format=torch.channels_last)
+    mean, deviation = _moments(train)
+    model.set_normalization(mean, deviation)
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)
     parts = [part.digest if isinstance(part, StoredSlices) else part for part in (*train, *validation)]
     key = training_key(weight, *parts)
@@ -107,8 +120,9 @@ def train_network(
         validation = validation._replace(slices=on_device[2], labels=on_device[3])
 
     def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
-        for rows in torch.randperm(len(train.neighbours), generator=epoch.random).split(options.batch_size):
-            yield _augmented(*_sample(train, rows), options, epoch.random)
+        for rows in _batches(torch.randperm(len(train.neighbours), generator=epoch.random), options):
+            x, y = _augmented(*_sample(train, rows), options, epoch.random)
+            yield changed_grey(x, options.augment, deviation, epoch.random), y
 
     def validation_batches() -> Iterator[tuple[Tensor, Tensor]]:
         return (
@@ -203,6 +217,19 @@ def _middle(neighbours: Tensor) -> Tensor:
 def _sample(part: LabelledSlices, rows: Tensor) -> tuple[Tensor, Tensor]:
     chosen = part.neighbours[rows]
     return part.slices[chosen].float(), part.labels[_middle(chosen)]
+
+
+def _batches(order: Tensor, options: TrainGlobal) -> list[Tensor]:
+    """Divide samples into batches."""
+    parts = list(order.split(options.batch_size))
+    # Some architectures of segmentation-models-pytorch normalise means over whole images, and need two.
+    if options.architecture.startswith("smp.") and len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
+
+
+def _one_by_one(part: LabelledSlices) -> Iterator[tuple[Tensor, Tensor]]:
+    return (_sample(part, rows) for rows in torch.arange(len(part.neighbours)).split(1))
 
 
 def _augmented(x: Tensor, y: Tensor, options: TrainGlobal, random: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -203,7 +203,7 @@ def choose_threshold(probability: ArrayLike, wrong: ArrayLike, options: TrainIdk
     options : TrainIdk
         `threshold`: "f1", the highest F1 of finding wrong pixels; "fraction", the lowest probability for which at most
         the fraction `target` of all pixels is IDK; "recall", the highest for which at least the fraction `target` of
-        the wrong pixels is IDK.
+        the wrong pixels is IDK; "half", 0.5.
 
     Returns
     -------
@@ -225,6 +225,8 @@ def choose_threshold(probability: ArrayLike, wrong: ArrayLike, options: TrainIdk
     if not len(values) or len(values) != len(bad) or not np.isfinite(values).all():
         found = f"{len(values)} probabilities, {len(bad)} references"
         raise InputError("validation pixels", found, "the same number, all finite")
+    if options.threshold == "half":
+        return evaluate_threshold(values, bad, 0.5)
     cut, n_found, n_chosen = _cuts(values, bad)
     if options.threshold == "fraction":
         allowed = np.flatnonzero(n_chosen <= options.target * len(values))

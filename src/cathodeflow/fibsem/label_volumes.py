@@ -1,5 +1,6 @@
 """Labelled volumes of any kind, opened as class indices with the names of their classes and their voxel size."""
 
+import itertools
 from typing import Any, NamedTuple
 
 import dask.array as da
@@ -84,7 +85,7 @@ def open_label_volume(source: str, options: Properties) -> LabelVolume:
     edges = [*range(0, stack.n_slices, together), stack.n_slices]
     parts = [
         da.from_delayed(delayed(read)(start, stop), shape=(stop - start, *stack.shape), dtype=np.uint8)
-        for start, stop in zip(edges, edges[1:], strict=False)
+        for start, stop in itertools.pairwise(edges)
     ]
     voxel = used_voxel(stack.voxel, options, source)
     return LabelVolume(da.concatenate(parts), classes, as_voxel(voxel.metadata), voxel.warnings)

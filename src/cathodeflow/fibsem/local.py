@@ -17,7 +17,43 @@ SLOPE = 0.01
 WIDTHS = (32, 16, 8)
 
 
-class LCGAR(nn.Module):  # type: ignore[misc]
+class LocalNetwork(nn.Module):  # type: ignore[misc]
+    """Base of the local models: windows or slices with the global model's classes -> logits; they know the greys.
+
+    Parameters
+    ----------
+    architecture : dict
+        Arguments that build the same network, among them `n_classes`, `context` and `inputs`.
+    window : int
+        Side of the windows that enter [px].
+    """
+
+    grey_low: Tensor
+    grey_high: Tensor
+    #: Last layer, which `calibration.calibrate_output` changes.
+    output: nn.Linear
+
+    def __init__(self, architecture: dict[str, Any], *, window: int) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.window = window
+        n_classes, inputs = architecture["n_classes"], architecture["inputs"]
+        #: Images and classes that enter.
+        self.channels = architecture["context"] + (n_classes if inputs in ("image+classes", "all") else 0)
+        #: Logits of the pixel that enter.
+        self.appended = n_classes if inputs in ("image+logits", "all") else 0
+        self.register_buffer("grey_low", torch.zeros(()))
+        self.register_buffer("grey_high", torch.ones(()))
+
+    def set_grey(self, low: float, high: float) -> None:
+        """Set the intensities that `windows.pad_slices` scales to -1 and 1; they are stored as weights."""
+        if not high > low:
+            raise InputError("training slices", f"intensities from {low:g} to {high:g}", "some contrast")
+        self.grey_low.fill_(low)
+        self.grey_high.fill_(high)
+
+
+class LCGAR(LocalNetwork):
     """Windows around pixels -> logits of their phases (the paper's table 4).
 
     Convolutions 3x3 32, 32, pooling, 3x3 16, 16, pooling, 1x1 8, 8; the global model's logits of the pixel are appended
@@ -47,9 +83,6 @@ class LCGAR(nn.Module):  # type: ignore[misc]
         When `side` is even or too small for two poolings.
     """
 
-    grey_low: Tensor
-    grey_high: Tensor
-
     def __init__(
         self,
         n_classes: int,
@@ -62,16 +95,13 @@ class LCGAR(nn.Module):  # type: ignore[misc]
         widths: Sequence[int],
         dense: int = 128,
     ) -> None:
-        super().__init__()
         if side < 5 or side % 2 == 0:
             raise InputError("window", f"a side of {side} px", "an odd number, at least 5")
-        self.architecture: dict[str, Any] = {
-            "n_classes": n_classes, "context": context, "side": side, "inputs": inputs, "padding": padding,
-            "widths": list(widths), "dense": dense, "dropout": dropout,
-        }  # fmt: skip
-        self.register_buffer("grey_low", torch.zeros(()))
-        self.register_buffer("grey_high", torch.ones(()))
-        self.channels = context + (n_classes if inputs in ("image+classes", "all") else 0)
+        super().__init__(
+            {"n_classes": n_classes, "context": context, "side": side, "inputs": inputs, "padding": padding,
+             "widths": list(widths), "dense": dense, "dropout": dropout},
+            window=window_side(side, padding),
+        )  # fmt: skip
         self.convolutions = nn.ModuleList()
         before = self.channels
         for width, kernel in zip(widths, (3, 3, 1), strict=True):
@@ -79,20 +109,10 @@ class LCGAR(nn.Module):  # type: ignore[misc]
                 border = kernel // 2 if padding == "zeros" else 0
                 self.convolutions.append(nn.Conv2d(before, width, kernel, padding=border))
                 before = width
-        #: Side of the windows that enter [px].
-        self.window = window_side(side, padding)
-        flat = before * (side // 4) ** 2 + (n_classes if inputs in ("image+logits", "all") else 0)
-        self.hidden = nn.Linear(flat, dense)
+        self.hidden = nn.Linear(before * (side // 4) ** 2 + self.appended, dense)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.BatchNorm1d(dense)
         self.output = nn.Linear(dense, n_classes)
-
-    def set_grey(self, low: float, high: float) -> None:
-        """Set the intensities that `windows.pad_slices` scales to -1 and 1; they are stored as weights."""
-        if not high > low:
-            raise InputError("training slices", f"intensities from {low:g} to {high:g}", "some contrast")
-        self.grey_low.fill_(low)
-        self.grey_high.fill_(high)
 
     def forward(self, windows: Tensor, logits: Tensor) -> Tensor:
         """Turn (n, context + n_classes, window, window) windows and (n, n_classes) logits into such logits."""
@@ -110,7 +130,7 @@ class LCGAR(nn.Module):  # type: ignore[misc]
         """Turn flattened features (n, widths[-1] * (side // 4)^2) and logits (n, n_classes) into logits."""
         with torch.autocast(flat.device.type, enabled=False):
             flat = flat.float()
-            if self.architecture["inputs"] in ("image+logits", "all"):
+            if self.appended:
                 flat = torch.cat([flat, logits], 1)
             return self.output(self.norm(self.dropout(F.leaky_relu(self.hidden(flat), SLOPE))))
 
@@ -130,7 +150,7 @@ def _pooled(x: Tensor) -> Tensor:
     return torch.maximum(both[..., 0:cols:2], both[..., 1:cols:2])
 
 
-def require_windows(model: LCGAR, padded: Padded) -> None:
+def require_windows(model: LocalNetwork, padded: Padded) -> None:
     """Require that the side of the windows and the number of neighbouring slices are those of a model.
 
     Raises

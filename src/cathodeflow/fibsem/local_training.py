@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,16 @@ from torch.nn import functional as F
 from cathodeflow.checkpoints import training_key
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.curriculum import pool_size
+from cathodeflow.fibsem.grey_augmentation import changed_grey
 from cathodeflow.fibsem.initial_weights import initialised
-from cathodeflow.fibsem.local import LCGAR, WIDTHS, require_windows
+from cathodeflow.fibsem.local import LCGAR, WIDTHS, LocalNetwork, require_windows, window_side
+from cathodeflow.fibsem.local_baselines import (
+    LocalUNet,
+    WindowResNet,
+    masked_loss,
+    slice_batches,
+    slice_targets,
+)
 from cathodeflow.fibsem.mc_dropout import VIEWS
 from cathodeflow.fibsem.options import TrainLocal
 from cathodeflow.fibsem.windows import Padded, gather
@@ -20,6 +28,9 @@ from cathodeflow.learning import held
 from cathodeflow.training.base_options import Device
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
+
+#: Channels of the local U-Net at each resolution.
+UNET_WIDTHS = (16, 32, 64)
 
 
 class LocalPixels(NamedTuple):
@@ -37,10 +48,10 @@ class LocalPixels(NamedTuple):
     entropy: Tensor
 
 
-class TrainedLCGAR(NamedTuple):
+class TrainedLocal(NamedTuple):
     """A trained network and its training; both on the CPU."""
 
-    model: LCGAR
+    model: LocalNetwork
     training: TrainingResult
 
 
@@ -55,8 +66,10 @@ def fit_local(
     checkpoint: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[Record], None] | None = None,
     label: str = "LCGAR",
-) -> TrainedLCGAR:
-    """Train LCGAR on windows around pixels, from low entropy to all; the epoch with the lowest validation loss is kept.
+) -> TrainedLocal:
+    """Train LCGAR, or another local network, around pixels, from low entropy to all.
+
+    The epoch with the lowest validation loss is kept.
 
     Parameters
     ----------
@@ -81,18 +94,8 @@ def fit_local(
             raise InputError(f"{name} pixels", "no IDK pixel", "at least one: lower the threshold of train_idk")
     padded = train.padded
     context, n_classes = padded.neighbours.shape[1], padded.logits.shape[-1]
-    model = initialised(
-        lambda: LCGAR(
-            n_classes,
-            context=context,
-            side=options.side,
-            inputs=options.inputs,
-            padding=options.padding,
-            dropout=options.dropout,
-            widths=WIDTHS,
-        ),
-        options.seed or 0,
-    ).to(memory_format=torch.channels_last)
+    model = initialised(lambda: build_local(options, n_classes=n_classes, context=context), options.seed or 0)
+    model = model.to(memory_format=torch.channels_last)
     model.set_grey(low, high)
     require_windows(model, padded)
     scale = None if weight is None else torch.tensor(weight, dtype=torch.float32)
@@ -104,18 +107,24 @@ def fit_local(
         for part in (train, validation)
         for pixels, labels in [held([part.pixels, part.labels], padded.image.device)]
     )
-    count = len(order)
+    count, deviation = len(order), float(padded.image.std())
 
     def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         random = epoch.random
-        size = pool_size(epoch.index, options.epochs, count, options.curriculum)
         drawn = options.pixels_per_epoch or count
-        for rows in paced(order, size, random, batch_size=options.batch_size, count=drawn):
+        if options.curriculum.pacing == "strict":
+            batches = iter(order[:: max(1, count // drawn)].split(options.batch_size))
+        else:
+            size = pool_size(epoch.index, options.epochs, count, options.curriculum)
+            batches = paced(order, size, random, batch_size=options.batch_size, count=drawn)
+        for rows in batches:
             # Batch normalisation needs more than one pixel.
             if len(rows) > 1:
                 windows, logits = gather(train.padded, train.pixels[rows])
                 if options.augment.flip:
                     windows = windows.flip(VIEWS[int(torch.randint(len(VIEWS), (), generator=random))])
+                grey = changed_grey(windows[:, :context], options.augment, deviation, random)
+                windows[:, :context] = grey
                 yield windows, logits, train.labels[rows].long()
 
     def validation_batches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -130,12 +139,55 @@ def fit_local(
         accuracy = (found.argmax(1) == batch[2]).float().mean()
         return {"loss": F.cross_entropy(found, batch[2], weight=weights), "accuracy": accuracy}
 
+    if isinstance(model, LocalUNet):
+        train_batches, validation_batches, loss_function = _of_slices(model, train, validation, scale)
     placed = options.model_copy(update={"device": cast(Device, padded.image.device.type)})
     result = fit(
         model, loss_function, train_batches, validation_batches, placed, checkpoint=checkpoint,
         key=key, on_epoch_end=on_epoch, label=label,
     )  # fmt: skip
-    return TrainedLCGAR(model, result)
+    return TrainedLocal(model, result)
+
+
+def window_side_of(options: TrainLocal) -> int:
+    """Side of the windows that the network of these options takes [px]."""
+    return window_side(options.side, options.padding if options.architecture == "lcgar" else "zeros")
+
+
+def build_local(options: TrainLocal, *, n_classes: int, context: int) -> LocalNetwork:
+    """Build the local network of the options, with random weights of torch's default generator."""
+    shared: dict[str, Any] = {"context": context, "side": options.side, "inputs": options.inputs}
+    if options.architecture == "unet":
+        return LocalUNet(n_classes, widths=UNET_WIDTHS, **shared)
+    if options.architecture != "lcgar":
+        return WindowResNet(n_classes, name=options.architecture, **shared)
+    return LCGAR(n_classes, padding=options.padding, dropout=options.dropout, widths=WIDTHS, **shared)
+
+
+def _of_slices(model: LocalUNet, train: LocalPixels, validation: LocalPixels, scale: Tensor | None) -> tuple[Any, ...]:
+    """Batches of training and validation, and loss, of a network on whole slices; a slice per step."""
+    parts = {
+        name: (part.padded, *slice_targets(part.padded, part.pixels, part.labels))
+        for name, part in (("train", train), ("validation", validation))
+    }
+
+    def train_batches(epoch: Epoch) -> Iterator[tuple[Tensor, Tensor]]:
+        padded, target, numbers = parts["train"]
+        for x, y in slice_batches(
+            model, padded, target, numbers, torch.randperm(len(numbers), generator=epoch.random).split(1)
+        ):
+            view = VIEWS[int(torch.randint(len(VIEWS), (), generator=epoch.random))]
+            yield x.flip(view), y.flip([axis - 1 for axis in view])
+
+    def validation_batches() -> Iterator[tuple[Tensor, Tensor]]:
+        padded, target, numbers = parts["validation"]
+        return slice_batches(model, padded, target, numbers, torch.arange(len(numbers)).split(1))
+
+    def loss_function(network: nn.Module, batch: Sequence[Tensor]) -> dict[str, Tensor]:
+        weight = None if scale is None else scale.to(batch[0].device)
+        return masked_loss(network(batch[0]), batch[1], weight)
+
+    return train_batches, validation_batches, loss_function
 
 
 def paced(order: Tensor, size: int, random: torch.Generator, *, batch_size: int, count: int) -> Iterator[Tensor]:

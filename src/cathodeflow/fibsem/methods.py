@@ -1,13 +1,13 @@
 """Methods that are compared: each computes a segmentation from the mean logits of a global network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from cathodeflow.fibsem.idk import classify_pixels, idk_probability
-from cathodeflow.fibsem.local_prediction import predict_dense, predict_local
+from cathodeflow.fibsem.local_prediction import predict_pixels
 from cathodeflow.fibsem.phases import Phases, assemble, entropy, subtract_prior
 from cathodeflow.fibsem.windows import pad_slices
 
@@ -22,12 +22,14 @@ class Method(NamedTuple):
     network : str, its global network.
     kind : processing of the logits.
     helpers : str, the method with a local model whose pixel networks are used; "" for `network` and `prior`.
+    decides : pixels that the local model decides: IDK pixels, or all.
     """
 
     name: str
     network: str
     kind: Kind
     helpers: str = ""
+    decides: Literal["idk", "all"] = "idk"
 
 
 class Segmentation(NamedTuple):
@@ -37,7 +39,9 @@ class Segmentation(NamedTuple):
     idk: Tensor | None
 
 
-def all_methods(weights: Mapping[str, Sequence[float]], local: Mapping[str, str]) -> list[Method]:
+def all_methods(
+    weights: Mapping[str, Sequence[float]], local: Mapping[str, str], everywhere: Collection[str] = ()
+) -> list[Method]:
     """List all methods that are compared, with their controls.
 
     Parameters
@@ -46,6 +50,8 @@ def all_methods(weights: Mapping[str, Sequence[float]], local: Mapping[str, str]
         Class weights of the loss of each global network.
     local : mapping
         Methods with a local model, and the global network of each.
+    everywhere : collection of str
+        Those whose local model decides all pixels.
 
     Examples
     --------
@@ -60,7 +66,7 @@ def all_methods(weights: Mapping[str, Sequence[float]], local: Mapping[str, str]
         built = [name for name, base in local.items() if base == network]
         if built:
             found.append(Method(f"{network}_mlp", network, "mlp", built[0]))
-        found += [Method(name, network, "local", name) for name in built]
+        found += [Method(name, network, "local", name, "all" if name in everywhere else "idk") for name in built]
     return found
 
 
@@ -105,15 +111,12 @@ def apply_method(
         idk_probability(networks[f"{method.name}-idk"], logits.float(), uncertainty)
         >= metadata["threshold"][method.name]
     )
-    local, further = networks[f"{method.name}-local"], len(images) - len(logits)
-    # Only the intensity of the further neighbours is used.
+    local = networks[f"{method.name}-local"]
     padded = pad_slices(
-        images, torch.cat([logits.float(), logits.new_zeros((further, *logits.shape[1:])).float()]),
-        torch.cat([idk, idk.new_zeros((further, *idk.shape[1:]))]), side=local.window,
-        low=float(local.grey_low), high=float(local.grey_high),
-        near=torch.cat([near, near.new_zeros((further, near.shape[1]))]), device=device,
+        images, logits.float(), idk, side=local.window, low=float(local.grey_low), high=float(local.grey_high),
+        near=near, device=device,
     )  # fmt: skip
-    # Features that do not depend on the window are computed for a whole slice at once.
-    predict = predict_dense if local.architecture["padding"] == "image" else predict_local
-    pixels = idk.flatten().nonzero()[:, 0]
-    return Segmentation(assemble(logits, idk, predict(local, padded, pixels, precision="auto")), idk)
+    # What enters the local model has the IDK pixels in any case.
+    decided = torch.ones_like(idk) if method.decides == "all" else idk
+    pixels = decided.flatten().nonzero()[:, 0]
+    return Segmentation(assemble(logits, decided, predict_pixels(local, padded, pixels, precision="auto")), idk)

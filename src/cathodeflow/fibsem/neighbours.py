@@ -1,6 +1,9 @@
 """Indices of the neighbouring slices that enter a network together."""
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -36,6 +39,59 @@ def neighbours_of(slices: NDArray[np.integer], copies: NDArray[np.integer], cont
                 nearest = image.get((number + step * distance, copy), nearest)
                 out[row, context // 2 + step * distance] = nearest
     return out
+
+
+def with_neighbours(images: NDArray[np.integer], near: NDArray[np.integer]) -> tuple[NDArray[np.int64], Tensor]:
+    """List some images followed by those of their neighbours that are not among them.
+
+    Parameters
+    ----------
+    images : (n,) int
+        Numbers of the images, each once.
+    near : (n, context) int
+        Numbers of the images that enter with each of them.
+
+    Returns
+    -------
+    wanted : (m,) int
+        The images themselves, then further ones.
+    position : (n, context) int64
+        Where each neighbour is in `wanted`.
+
+    Examples
+    --------
+    >>> wanted, position = with_neighbours(np.array([4, 5]), np.array([[3, 4, 5], [4, 5, 6]]))
+    >>> wanted.tolist(), position.tolist()
+    ([4, 5, 3, 6], [[2, 0, 1], [0, 1, 3]])
+    """
+    wanted = np.concatenate([images, np.setdiff1d(near, images)]).astype(np.int64)
+    order = np.argsort(wanted)
+    return wanted, torch.from_numpy(order[np.searchsorted(wanted[order], near)].astype(np.int64))
+
+
+def read_matched(volume: Any, listed: pd.DataFrame) -> tuple[NDArray[np.float32], Tensor]:
+    """Read some images and their neighbours, with the intensities that the global network got.
+
+    Parameters
+    ----------
+    volume : (image, row, col) Dask array
+    listed : DataFrame
+        Rows of the images in the table that `predict_global` writes: `image`, `neighbours`, `gain`, `offset`.
+
+    Returns
+    -------
+    images : (m, row, col) float32
+        The images themselves, then further neighbours.
+    position : (n, context) int64
+        Where the neighbours of each image are in `images`.
+    """
+    near = np.stack(listed["neighbours"].tolist())
+    wanted, position = with_neighbours(listed["image"].to_numpy(), near)
+    # Neighbours are of the same volume, so all rows that list an image have the same factors.
+    factors = np.zeros((len(wanted), 2), np.float32)
+    factors[position.numpy()] = listed[["gain", "offset"]].to_numpy(np.float32)[:, None]
+    gain, offset = factors.T[..., None, None]
+    return volume[wanted].compute().astype(np.float32) * gain + offset, position
 
 
 def neighbours(n_slices: int, context: int) -> Tensor:

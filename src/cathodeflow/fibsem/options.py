@@ -3,9 +3,14 @@
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.fibsem.appearance_options import ImageChanges, WindowChanges
+from cathodeflow.fibsem.cell_options import Cell
+from cathodeflow.fibsem.error_options import CalibrateErrors, CompareProperties, Measure, PropertyFigures
+from cathodeflow.fibsem.method_options import Forest, Tables
+from cathodeflow.fibsem.predict_options import AUTO, DEVICE, OVERLAP, THREADS, TILE, Predict
 from cathodeflow.fibsem.properties_options import Properties
 from cathodeflow.fibsem.reading import Labelling, Reading
 from cathodeflow.file_arguments import InputFile
@@ -21,24 +26,25 @@ POOLED = "pooled"
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {"dropout": 0.0, "class_weights": "none"},
     "ugsm": {},
+    "forest": {"architecture": "forest", "dropout": 0.0, "class_weights": "none"},
     "context": {"context": 3, "dropout": 0.2, "dropout_where": "deep", "class_weights": "none", "tta": True},
 }
 #: Patterns of the names of global networks, by family; `architectures.FAMILIES` has their classes.
 ARCHITECTURES = {
     "unet": r"unet",
+    "unet3d": r"unet3d",
+    "fcn": r"fcn",
+    "segnet": r"segnet",
+    "forest": r"forest",
     "smp": r"smp\.\w+/[\w.-]+",
 }
-#: File names in the folder of a run that no network or method may have.
-TAKEN = ("model", "test", "figures", "slices")
+#: File names in the folder of a run that no network or method may have, and that method.
+TAKEN = (AUTO, "model", "test", "figures", "slices")
 #: Methods with a local model, and the global network that each is built on.
 METHODS = {"matphase": "ugsm", "matphase_context": "context"}
 
-_THREADS = "CPU threads; their number changes the last digits of the result."
-_DEVICE = "Compute device. Default: the device of the workflow."
 _SEED = "Random seed. Default: the workflow seed."
 _SEED_OFFSET = "Offset added to every entry of `seeds`. Default: the workflow seed."
-_TILE = "Maximum side of a slice that is segmented as a whole; larger slices are cut into tiles of this side."
-_OVERLAP = "Overlap of neighbouring tiles, in which their predictions are blended."
 
 
 class Slices(Sample):
@@ -161,12 +167,6 @@ class Augment(Options):
     seed: int | None = option(None, "Random seed of the split `paper`. Default: the workflow seed.", ge=0)
 
 
-class Flips(Options):
-    """Random changes of the training images."""
-
-    flip: bool = option(True, "Augment with random reflections along rows and columns.")
-
-
 class TrainGlobal(TrainingOptions):
     """Images -> a network that segments whole slices (UGSM).
 
@@ -178,14 +178,23 @@ class TrainGlobal(TrainingOptions):
 
     architecture: str = option(
         "unet",
-        "Network architecture: `unet`, or `smp.<architecture>/<encoder>` of segmentation-models-pytorch, such as "
-        "`smp.fpn/resnet18` (needs the extra `fibsem-architectures`).",
+        "Network architecture: `unet`, `unet3d` (needs `context` 3 or 5), `fcn`, `segnet`; `forest`, a random forest "
+        "on Gaussian derivatives; or `smp.<architecture>/<encoder>` of segmentation-models-pytorch, such as "
+        "`smp.fpn/resnet18` or, with an encoder of timm, `smp.unet/tu-convnext_tiny` (needs the extra "
+        "`fibsem-architectures`).",
+    )
+    weights: Literal["none", "imagenet"] = option(
+        "none",
+        "Initial weights: `none` for random ones, or `imagenet` for pretrained weights of the encoder, from an "
+        "installed package (`smp.unet/tu-tf_efficientnet_lite0`; needs the extra `sem-weights`).",
     )
     context: Literal[1, 3, 5] = option(
         1, "Neighbouring slices, including the slice itself, that enter the network as channels."
     )
     widths: tuple[int, ...] = option(
-        (16, 32, 64, 128), "Channels at each resolution of `unet`, from the highest resolution on.", min_length=1
+        (16, 32, 64, 128),
+        "Channels at each resolution of `unet`, `unet3d`, `fcn` and `segnet`, from the highest resolution on.",
+        min_length=1,
     )
     dropout: float = option(0.5, "Dropout probability; 0 makes the network deterministic.", ge=0, lt=1)
     dropout_where: Literal["blocks", "deep"] = option(
@@ -193,6 +202,9 @@ class TrainGlobal(TrainingOptions):
     )
     dropout_kind: Literal["element", "channel"] = option(
         "element", "Unit that dropout removes: single features, or whole channels."
+    )
+    normalization: Literal["batch", "none"] = option(
+        "batch", "Batch normalisation after every convolution of `unet`, or none, as in the original U-Net."
     )
     class_weights: Literal["balanced", "none"] = option(
         "balanced", "Class weights of the loss; `balanced` gives all classes the same total weight."
@@ -211,10 +223,14 @@ class TrainGlobal(TrainingOptions):
     )
     learning_rate: float = option(2e-3, "Peak learning rate.", gt=0)
     warm_up: int = option(1, "Warm-up: epochs in which the learning rate rises linearly to its peak.", ge=0)
-    augment: Flips = option(Flips(), "Augmentation.")
-    folds: int = option(
-        2, "Number of cross-validation folds; the IDK classifier is trained on out-of-fold predictions.", ge=2
+    augment: ImageChanges = option(ImageChanges(), "Augmentation.")
+    folds: int | None = option(
+        2,
+        "Number of cross-validation folds; the IDK classifier is trained on out-of-fold predictions. `none`: on "
+        "predictions of slices that the network was trained on, as published.",
+        ge=2,
     )
+    forest: Forest = option(Forest(), "Random forest.")
     memory_gb: float = option(
         4.0,
         "Keep the images in memory if they need less than this; otherwise stream them from disk.",
@@ -223,24 +239,31 @@ class TrainGlobal(TrainingOptions):
     )
     passes: int = option(20, "Monte Carlo dropout passes averaged per prediction.", ge=1)
     tta: bool = option(False, "Test-time augmentation: average the predictions over reflections of the slice.")
-    threads: int = option(2, _THREADS, ge=1)
+    threads: int = option(2, THREADS, ge=1)
     seed: int | None = option(None, _SEED_OFFSET, ge=0)
 
     @field_validator("architecture")
     @classmethod
     def _architecture(cls, name: str) -> str:
         if not any(re.fullmatch(pattern, name) for pattern in ARCHITECTURES.values()):
-            raise ValueError("unet, or smp.<architecture>/<encoder> such as smp.fpn/resnet18")
+            raise ValueError(
+                "unet, unet3d, fcn, segnet, forest, or smp.<architecture>/<encoder> such as smp.fpn/resnet18"
+            )
         return name
 
 
 class PredictGlobal(Options):
     """Global networks and images -> mean logits and entropy of every pixel."""
 
-    tile: int = option(512, _TILE, unit="px", ge=32)
-    overlap: int = option(64, _OVERLAP, unit="px", ge=0)
-    threads: int = option(2, _THREADS, ge=1)
-    device: Device | None = option(None, _DEVICE)
+    copies: Literal["first", "all"] = option(
+        "first",
+        "Copies of the training slices that are predicted, and that the IDK classifier and the local network are "
+        "trained on; `all`, as published, takes `augment.copies` times as long.",
+    )
+    tile: int = option(512, TILE, unit="px", ge=32)
+    overlap: int = option(64, OVERLAP, unit="px", ge=0)
+    threads: int = option(2, THREADS, ge=1)
+    device: Device | None = option(None, DEVICE)
 
 
 class TrainIdk(TrainingOptions):
@@ -256,23 +279,29 @@ class TrainIdk(TrainingOptions):
     precision: Precision = option(
         "32-true", "Floating-point precision; `auto` uses bfloat16 where the hardware supports it, else float32."
     )
-    threshold: Literal["f1", "fraction", "recall"] = option(
+    threshold: Literal["f1", "fraction", "recall", "half"] = option(
         "fraction",
         "Criterion, on the validation set, of the probability above which a pixel is IDK: highest F1, fraction of all "
-        "pixels that are IDK, or fraction of the wrong pixels that are IDK.",
+        "pixels that are IDK, or fraction of the wrong pixels that are IDK; `half`: a probability of 0.5, as "
+        "published.",
     )
     target: float = option(
-        0.2, "Fraction for `threshold`: maximum for `fraction`, minimum for `recall`; unused for `f1`.", gt=0, le=1
+        0.2,
+        "Fraction for `threshold`: maximum for `fraction`, minimum for `recall`; unused for `f1` and `half`.",
+        gt=0,
+        le=1,
     )
-    threads: int = option(2, _THREADS, ge=1)
+    threads: int = option(2, THREADS, ge=1)
     seed: int | None = option(None, _SEED_OFFSET, ge=0)
 
 
 class Curriculum(Options):
     """Order of the training pixels: from low to high entropy, in a pool that grows with the epochs (HCL-USI)."""
 
-    pacing: Literal["linear", "root", "step", "none"] = option(
-        "linear", "Growth of the pool over the epochs; `none` trains on all pixels from the start."
+    pacing: Literal["linear", "root", "step", "none", "strict"] = option(
+        "linear",
+        "Growth of the pool over the epochs; `none` trains on all pixels from the start, `strict` on all pixels in "
+        "each epoch, from low to high entropy without shuffling.",
     )
     start_fraction: float = option(
         0.3, "Fraction of the pixels, those of the lowest entropy, in the pool at the start.", gt=0, le=1
@@ -294,6 +323,10 @@ class TrainLocal(TrainingOptions):
         "average": "ema_decay",
     }
 
+    architecture: Literal["lcgar", "resnet18", "resnet34", "resnet50", "unet"] = option(
+        "lcgar", "Network: LCGAR, a ResNet on the same windows, or a U-Net on whole slices."
+    )
+    pixels: Literal["idk", "all"] = option("idk", "Pixels of the training slices to train on: IDK pixels, or all.")
     side: int = option(11, "Side of a window, odd.", unit="px", ge=5, le=101)
     inputs: Literal["image", "image+classes", "image+logits", "all"] = option(
         "all",
@@ -308,7 +341,7 @@ class TrainLocal(TrainingOptions):
         "none", "Class weights of the loss; `balanced` gives all classes the same total weight."
     )
     curriculum: Curriculum = option(Curriculum(), "Curriculum.")
-    augment: Flips = option(Flips(), "Augmentation.")
+    augment: WindowChanges = option(WindowChanges(), "Augmentation.")
     calibrate: bool = option(
         True,
         "Calibrate the logits on the validation set with one scale and an offset per class; not part of the published "
@@ -320,7 +353,7 @@ class TrainLocal(TrainingOptions):
         None, "Windows per epoch. Default: as many as there are IDK pixels in the training set.", ge=2
     )
     learning_rate: float = option(2e-3, "Peak learning rate.", gt=0)
-    threads: int = option(2, _THREADS, ge=1)
+    threads: int = option(2, THREADS, ge=1)
     seed: int | None = option(None, _SEED_OFFSET, ge=0)
 
     @field_validator("side")
@@ -331,11 +364,20 @@ class TrainLocal(TrainingOptions):
         return side
 
 
+class LocalMethod(Options):
+    """A method with a local model: its global network, and options that differ from `train_idk` and `train_local`."""
+
+    network: str = option(..., "Global network, one of `networks`.")
+    decides: Literal["idk", "all"] = option("idk", "Pixels that the local model decides: IDK pixels, or all.")
+    train_idk: TrainIdk = option(TrainIdk(), "IDK classifier.")
+    train_local: TrainLocal = option(TrainLocal(), "Local network.")
+
+
 class Test(Options):
     """All networks and test images -> segmentation by every method, with probabilities and uncertainty."""
 
-    threads: int = option(2, _THREADS, ge=1)
-    device: Device | None = option(None, _DEVICE)
+    threads: int = option(2, THREADS, ge=1)
+    device: Device | None = option(None, DEVICE)
 
 
 class Metrics(Options):
@@ -348,24 +390,6 @@ class Metrics(Options):
     bootstrap_samples: int = option(2000, "Bootstrap samples of the slices for the confidence intervals.", ge=100)
     confidence: float = option(0.95, "Level of the confidence intervals.", gt=0.5, lt=1)
     seed: int | None = option(None, "Random seed of the bootstrap. Default: the workflow seed.", ge=0)
-
-
-class Predict(Reading):
-    """A trained model and slices without labels -> segmentation, class probabilities and uncertainty."""
-
-    renamed: ClassVar[dict[str, str]] = {"grey": "match_intensity"}
-
-    model: InputFile | None = option(None, "Model file. Default: the first model that the workflow trains.")
-    method: str | None = option(None, "Method. Default: the method with the highest mIoU on the validation set.")
-    match_intensity: Literal["auto", "never", "always"] = option(
-        "auto",
-        "Scale the intensities to the mean and standard deviation of the training slices; `auto`: only where the data "
-        "type differs from that of the training slices. Not used after training with `augment.normalize_slices`.",
-    )
-    tile: int = option(512, _TILE, unit="px", ge=32)
-    overlap: int = option(64, _OVERLAP, unit="px", ge=0)
-    threads: int = option(2, _THREADS, ge=1)
-    device: Device | None = option(None, _DEVICE)
 
 
 class Figures(Options):
@@ -395,9 +419,28 @@ class Section(TechniqueSection):
         "volume for itself.",
     )
     networks: dict[str, TrainGlobal] = option(
-        {}, "Global networks by name, with the options that differ from `train_global`. Default: unet, ugsm, context."
+        {},
+        "Global networks by name, with the options that differ from `train_global`. Default: unet, ugsm, forest, "
+        "context.",
     )
-    methods: dict[str, str] = option(METHODS, "Methods with a local model: name, and the global network of each.")
+    methods: dict[str, LocalMethod] = option(
+        {},
+        "Methods with a local model: name, and the global network of each; or its `network` with the options that "
+        "differ from `train_idk` and `train_local`. Default: matphase and matphase_context.",
+    )
+    paper_tables: tuple[Literal[1, 2, 3, 5], ...] = option(
+        (), "Tables of the MatPhase paper to write, see config/fibsem-tables.yaml: 1, 2, 3, 5. Default: none."
+    )
+    error_bars: bool = option(
+        False,
+        "Measure the segmentation error of properties on validation and test slices, and the properties of volumes "
+        "with the role `predict` with error bars.",
+    )
+    cells: bool = option(
+        False,
+        "With `error_bars`: also a cell with the measured electrode, for volumes with the role `predict`; needs their "
+        "voxel size.",
+    )
     simulate: Simulate = option(Simulate(), "Simulated slices.")
     volume: Volume = option(Volume(), "Volume.")
     augment: Augment = option(Augment(), "Images and split.")
@@ -407,7 +450,13 @@ class Section(TechniqueSection):
     train_local: TrainLocal = option(TrainLocal(), "Local network.")
     test: Test = option(Test(), "Test.")
     metrics: Metrics = option(Metrics(), "Figures of merit.")
+    tables: Tables = option(Tables(), "Tables of the MatPhase paper.")
     predict: Predict = option(Predict(), "Segmentation of new slices.")
+    calibrate_errors: CalibrateErrors = option(CalibrateErrors(), "Segmentation error of properties.")
+    compare_properties: CompareProperties = option(CompareProperties(), "Properties of the test slices by method.")
+    measure: Measure = option(Measure(), "Properties of new slices with error bars.")
+    cell: Cell = option(Cell(), "Cell with the measured electrode.")
+    property_figures: PropertyFigures = option(PropertyFigures(), "Figures of properties.")
     properties: Properties = option(Properties(), "Properties of the segmented volumes.")
     figures: Figures = option(Figures(), "Figures.")
 
@@ -416,9 +465,12 @@ class Section(TechniqueSection):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, values: Any) -> Any:
-        """Give every network the options of `train_global` that it does not change."""
+        """Give networks the options of `train_global`, and `measure` those of `predict`, that they do not change."""
         if not isinstance(values, dict):
             return values
+        predict, measure = values.get("predict") or {}, values.get("measure") or {}
+        if isinstance(predict, dict) and isinstance(measure, dict):
+            values = {**values, "measure": {**predict, **measure}}
         base, named = values.get("train_global") or {}, values.get("networks") or NETWORKS
         if not isinstance(base, dict) or not isinstance(named, dict):
             return values
@@ -426,7 +478,10 @@ class Section(TechniqueSection):
             name: {**base, **changed} if isinstance(changed, dict) else changed or base
             for name, changed in named.items()
         }
-        return as_tuples({**values, "networks": networks})
+        methods = values.get("methods", METHODS)
+        if isinstance(methods, dict):
+            methods = {name: _method(given, values) for name, given in methods.items()}
+        return as_tuples({**values, "networks": networks, "methods": methods})
 
     @field_validator("networks", "methods")
     @classmethod
@@ -448,16 +503,16 @@ class Section(TechniqueSection):
             A line for everything that is missing.
         """
         errors = []
-        for name, network in self.methods.items():
-            if network not in self.networks:
+        for name, method in self.methods.items():
+            if method.network not in self.networks:
                 expected = "one of the networks " + ", ".join(self.networks)
-                errors.append(InputError(f"fibsem.methods.{name}", network, expected))
+                errors.append(InputError(f"fibsem.methods.{name}", method.network, expected))
         for key, named in (("networks", [*TAKEN, *self.methods]), ("methods", TAKEN)):
             for name in sorted(set(getattr(self, key)) & set(named)):
                 errors.append(InputError(f"fibsem.{key}", f"the name {name}", "another name; this one is taken"))
-        if self.predict.method is not None and self.predict.model is None:
-            offered = [*self.networks, *(f"{name}_prior" for name in self.networks),
-                       *(f"{name}_mlp" for name in self.methods.values()), *self.methods]  # fmt: skip
+        if self.predict.model is None:
+            offered = [AUTO, *self.networks, *(f"{name}_prior" for name in self.networks),
+                       *(f"{method.network}_mlp" for method in self.methods.values()), *self.methods]  # fmt: skip
             if self.predict.method not in offered:
                 errors.append(InputError("fibsem.predict.method", self.predict.method, "one of " + ", ".join(offered)))
         for name in sorted(set(samples) & set(self.folders())):
@@ -500,6 +555,33 @@ class Section(TechniqueSection):
                 errors += [InputError(f"{where}: {one.where}", one.found, one.expected) for one in error.errors]
         if errors:
             raise InputErrors.of(errors)
+
+
+def _method(given: Any, section: dict[str, Any]) -> Any:
+    """Give a method the options of its section's `train_idk` and `train_local` that it does not change."""
+    given = {"network": given} if isinstance(given, str) else given
+    if not isinstance(given, dict):
+        return given
+    parts: dict[str, type[Options]] = {"train_idk": TrainIdk, "train_local": TrainLocal}
+    return {**given, **{name: _merged(_usable(cls, section.get(name)), given.get(name)) for name, cls in parts.items()}}
+
+
+def _usable(cls: type[Options], section: Any) -> Any:
+    """Return a section if it has no mistake: a mistake is reported once, not for every method."""
+    try:
+        cls.model_validate(as_tuples(section or {}))
+    except ValidationError:
+        return {}
+    return section
+
+
+def _merged(base: Any, changed: Any) -> Any:
+    """Merge two sections; of equal keys the second counts."""
+    if changed is None:
+        return {} if base is None else base
+    if not isinstance(base, dict) or not isinstance(changed, dict):
+        return changed
+    return {**base, **{key: _merged(base.get(key), value) for key, value in changed.items()}}
 
 
 def _sample_errors(where: str, sample: Slices) -> list[InputError]:

@@ -1,5 +1,6 @@
 """Figures of the FIB-SEM stages: methods with intervals, phase fractions against the reference, curriculum."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import get_args
 
@@ -20,10 +21,14 @@ from cathodeflow.plotting import COLOURS, MAP, TWO_COLUMNS, label, nothing_to_sh
 
 Float64 = NDArray[np.float64]
 
+# Characters of a warning per line.
+_CHARACTERS = 115
+
 #: Titles of the models.
 MODELS = {
     "unet": "U-Net",
     "ugsm": "UGSM",
+    "forest": "Random forest",
     "context": "U-Net, context",
     "matphase": "MatPhase",
     "matphase_context": "MatPhase, context",
@@ -109,7 +114,8 @@ def add_warnings(figure: Figure, lines: Sequence[str]) -> None:
     """Write warnings above a figure, three at most."""
     more = [f"and {len(lines) - 3} more"] if len(lines) > 3 else []
     if lines:
-        figure.suptitle("\n".join([*lines[:3], *more]), fontsize=7.5, color="#B00020")
+        wrapped = [textwrap.fill(text, _CHARACTERS) for text in [*lines[:3], *more]]
+        figure.suptitle("\n".join(wrapped), fontsize=7.5, color="#B00020")
 
 
 @styled

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from cathodeflow.fibsem.reading import LabelValues
+from cathodeflow.fibsem.sampling_options import SamplingError
 from cathodeflow.options import option
 from cathodeflow.training.base_options import Device
 
@@ -75,4 +76,5 @@ class Properties(LabelValues):
         unit="px",
         ge=1,
     )
+    sampling: SamplingError = option(SamplingError(), "Sampling error; `blocks: 1` leaves it out.")
     device: Device | None = option(None, "Compute device of the transport solver. Default: the device of the workflow.")

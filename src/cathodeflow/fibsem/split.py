@@ -13,6 +13,8 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.options import Augment
 
 TRAIN, VALIDATION, TEST, LEFT_OUT = "train", "validation", "test", "left out"
+#: Role of slices without labels that enter a network beside a labelled slice.
+NEIGHBOUR = "neighbour"
 
 Numbers = NDArray[np.int64]
 

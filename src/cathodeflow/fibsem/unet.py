@@ -12,19 +12,24 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.global_network import GlobalNetwork
 
 DropoutKind = Literal["element", "channel"]
+Normalization = Literal["batch", "none"]
 DropoutWhere = Literal["blocks", "deep"]
 # Random numbers have 16 bits: a probability is met to 1 in 65536.
 _LEVELS = 2**16
 
 
 class Block(nn.Module):  # type: ignore[misc]
-    """Two 3x3 convolutions, each with batch normalisation and ReLU."""
+    """Two 3x3 convolutions, each with batch normalisation, unless it is left out, and ReLU."""
 
-    def __init__(self, before: int, after: int) -> None:
+    def __init__(self, before: int, after: int, *, normalized: bool = True) -> None:
         super().__init__()
+
+        def norm() -> nn.Module:
+            return nn.BatchNorm2d(after) if normalized else nn.Identity()
+
         self.layers = nn.Sequential(
-            nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True),
-            nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True),
+            nn.Conv2d(before, after, 3, padding=1, bias=not normalized), norm(), nn.ReLU(inplace=True),
+            nn.Conv2d(after, after, 3, padding=1, bias=not normalized), norm(), nn.ReLU(inplace=True),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,6 +58,8 @@ class UNet(GlobalNetwork):
         so that features of high resolution are computed once for all passes, without dropout.
     dropout_kind : {"element", "channel"}
         Single features are dropped (`torch.nn.Dropout`), or whole channels (`torch.nn.Dropout2d`).
+    normalization : {"batch", "none"}
+        Batch normalisation after each convolution, or none, as in the U-Net of Ronneberger et al.
 
     Raises
     ------
@@ -69,22 +76,27 @@ class UNet(GlobalNetwork):
         dropout: float,
         dropout_where: DropoutWhere,
         dropout_kind: DropoutKind,
+        normalization: Normalization,
     ) -> None:
         super().__init__(
             {"n_classes": n_classes, "context": context, "widths": list(widths), "dropout": dropout,
-             "dropout_where": dropout_where, "dropout_kind": dropout_kind}
+             "dropout_where": dropout_where, "dropout_kind": dropout_kind, "normalization": normalization}
         )  # fmt: skip
         if not widths or min(widths) < 1:
             raise InputError("widths", str(list(widths)), "channels of one or more resolutions")
         if not 0 <= dropout < 1:
             raise InputError("dropout", str(dropout), "at least 0, below 1")
         self.stride = 2 ** (len(widths) - 1)
+        normalized = normalization == "batch"
         self.encoders = nn.ModuleList(
-            [Block(before, after) for before, after in zip((context, *widths), widths, strict=False)]
+            [
+                Block(before, after, normalized=normalized)
+                for before, after in zip((context, *widths), widths, strict=False)
+            ]
         )
         upper = list(itertools.pairwise(widths))
         self.ups = nn.ModuleList([nn.ConvTranspose2d(below, width, 2, stride=2) for width, below in upper])
-        self.decoders = nn.ModuleList([Block(2 * width, width) for width, _ in upper])
+        self.decoders = nn.ModuleList([Block(2 * width, width, normalized=normalized) for width, _ in upper])
         self.head = nn.Conv2d(widths[0], n_classes, 1)
 
     def rate(self, level: int) -> float:

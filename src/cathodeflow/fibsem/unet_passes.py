@@ -72,7 +72,10 @@ class FoldedUNet:
         layers = block.layers
         return self._folded(layers[0], layers[1], 1.0), self._folded(layers[3], layers[4], scale)
 
-    def _folded(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d, scale: float) -> Kernel:
+    def _folded(self, convolution: nn.Conv2d, norm: nn.Module, scale: float) -> Kernel:
+        if isinstance(norm, nn.Identity):
+            weight, bias = (scale * part.detach() for part in (convolution.weight, convolution.bias))
+            return Kernel(weight.to(self.dtype, memory_format=torch.channels_last), bias.to(self.dtype))
         assert norm.running_var is not None and norm.running_mean is not None
         factor = scale * norm.weight / torch.sqrt(norm.running_var + norm.eps)
         weight = (convolution.weight * factor[:, None, None, None]).detach()

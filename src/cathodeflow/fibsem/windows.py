@@ -12,8 +12,9 @@ from cathodeflow.errors import InputError
 class Padded(NamedTuple):
     """Slices on a device, reflected beyond their edges by half a window.
 
-    image : (slice, row + 2 margin, col + 2 margin) float32, intensity in [-1, 1].
-    classes : same shape, uint8, the global model's class; n_classes where the pixel is IDK.
+    image : (slice or more, row + 2 margin, col + 2 margin) float32, intensity in [-1, 1]; the slices, then further
+        neighbours.
+    classes : (slice, row + 2 margin, col + 2 margin) uint8, the global model's class; n_classes where the pixel is IDK.
     logits : (slice, row, col, n_classes) float32, of the global model.
     neighbours : (slice, context) int64, indices of the slices whose images enter together.
     side : int, side of a window [px].
@@ -47,8 +48,8 @@ def pad_slices(
 
     Parameters
     ----------
-    slices : (slice, row, col)
-        Any numeric type [grey].
+    slices : (slice or more, row, col)
+        Any numeric type [grey]; the slices of the logits, then further neighbours.
     logits : (slice, n_classes, row, col) float
         Of the global model (`mc_dropout.predict_slices`).
     idk : (slice, row, col) bool
@@ -60,7 +61,7 @@ def pad_slices(
     device : torch.device or str
         Device on which windows are gathered.
     near : (slice, context) int64, optional
-        Indices of the slices that enter together (`neighbours.neighbours`). Default: each slice alone.
+        Indices in `slices` of those that enter together (`neighbours.with_neighbours`). Default: each slice alone.
 
     Raises
     ------
@@ -72,10 +73,11 @@ def pad_slices(
     if not high > low:
         raise InputError("slices", f"intensities from {low:g} to {high:g}", "some contrast")
     shape = tuple(slices.shape)
-    if logits.ndim != 4 or shape != tuple(idk.shape) or shape != (len(logits), *logits.shape[2:]):
+    own = (len(logits), *logits.shape[2:])
+    if logits.ndim != 4 or own != tuple(idk.shape) or shape[1:] != own[1:] or shape[0] < own[0]:
         raise InputError("slices", f"shape {shape} with logits {tuple(logits.shape)}, IDK {tuple(idk.shape)}",
                          "(slice, row, col), (slice, n_classes, row, col) and (slice, row, col)")  # fmt: skip
-    n, rows, cols = shape
+    n, rows, cols = own
     target = torch.device(device)
     if near is None:
         near = torch.arange(n)[:, None]

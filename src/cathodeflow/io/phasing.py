@@ -91,6 +91,24 @@ def read_pattern(path: _Path) -> Pattern:
     return Pattern(amplitude.astype(np.float32), mask > 0, binning)
 
 
+class Preparation(NamedTuple):
+    """What the preparation found in a scan.
+
+    Attributes
+    ----------
+    peak : (float, float, float), optional
+        Frame of the scan, row and column of the detector of the peak.
+    n_frames : int, optional
+        Number of raw frames.
+    instrument : dict of str to float
+        `energy_kev`, `distance_m`, `pixel_um`, as far as the raw file has them.
+    """
+
+    peak: tuple[float, float, float] | None
+    n_frames: int | None
+    instrument: dict[str, float]
+
+
 def read_steps(path: _Path) -> list[dict[str, Any]]:
     """Read the figures of the preparation steps of a diffraction volume; empty if they are not known.
 
@@ -101,6 +119,23 @@ def read_steps(path: _Path) -> list[dict[str, Any]]:
     """
     with open_hdf5(path) as file, guarded(path, "a prepared diffraction volume"):
         return list(json.loads(file["entry"].attrs.get("steps", "[]")))
+
+
+def read_preparation(path: _Path) -> Preparation:
+    """Read what the preparation found in a scan, from the file of its pattern.
+
+    Raises
+    ------
+    InputError
+        As in `read_steps`.
+    """
+    steps = {step["step"]: step for step in read_steps(path)}
+    with guarded(path, "the figures of the preparation"):
+        peak = steps.get("peak")
+        place = None if peak is None else (float(peak["frame"]), float(peak["row"]), float(peak["col"]))
+        n_frames = int(steps["raw"]["shape"][0]) if "raw" in steps else None
+        given = {name: float(value) for name, value in steps.get("instrument", {}).items() if name != "step"}
+        return Preparation(place, n_frames, given)
 
 
 def write_starts(path: _Path, starts: Starts) -> None:

@@ -30,6 +30,8 @@ class SpecScan(NamedTuple):
         Name of the motor that was scanned.
     positions : (n,) float64
         Its position at each point.
+    columns : dict of str to (n,) float64
+        All columns of the scan by their labels.
     detector : str
         Name of the area detector, "" if there is none.
     region : (slice, slice), optional
@@ -41,6 +43,7 @@ class SpecScan(NamedTuple):
     motors: dict[str, float]
     scanned: str
     positions: NDArray[np.float64]
+    columns: dict[str, NDArray[np.float64]]
     detector: str
     region: tuple[slice, slice] | None
 
@@ -72,11 +75,28 @@ def read_spec_scan(path: str | os.PathLike[str], number: int) -> SpecScan:
     if scanned not in motors:
         raise InputError(where, f"a scan over {scanned}", "a scan of one motor")
     try:
-        positions = np.array([float(point[0]) for point in points])
+        table = np.array([[float(value) for value in point] for point in points])
     except ValueError as error:
         raise InputError(where, f"an error ({one_line(error)})", "numbers") from error
+    columns = dict(zip(re.split(r" {2,}", labels.strip()), table.T, strict=False))
     detector = (_last(scan, "#UIMDET ") or "").strip().rstrip(":")
-    return SpecScan(where, command, motors, scanned, positions, detector, _region(where, scan))
+    return SpecScan(where, command, motors, scanned, table[:, 0], columns, detector, _region(where, scan))
+
+
+def spec_scans(path: str | os.PathLike[str]) -> list[int]:
+    """List the numbers of the scans of a SPEC file, in its order; a number that occurs twice once.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            heads = [line.split(None, 2) for line in file if line.startswith("#S ")]
+    except OSError as error:
+        raise InputError(os.fspath(path), error.strerror or one_line(error), "a SPEC file") from error
+    return list(dict.fromkeys(int(words[1]) for words in heads if len(words) > 1 and words[1].isdigit()))
 
 
 def _sections(path: str | os.PathLike[str], number: int) -> tuple[list[str], list[str]]:

@@ -129,6 +129,19 @@ def write_text(path: _Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+def write_new(path: _Path, text: str) -> None:
+    """Write a text file that does not exist yet.
+
+    Raises
+    ------
+    InputError
+        It exists.
+    """
+    if os.path.lexists(path):
+        raise InputError(path, "a file", "none: nothing is replaced")
+    write_text(path, text)
+
+
 def _size(value: Any, known: dict[int, float]) -> float:
     """Count the values in nested mappings and lists, including repeated aliases; infinite for circular ones."""
     if not isinstance(value, dict | list):

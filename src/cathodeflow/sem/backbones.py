@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import load_model
-from cathodeflow.sem.packaged import package_of, packaged_weights
+from cathodeflow.packaged_weights import package_of, packaged_weights
 
 HALF = "resnet18_half"
 # Mean and standard deviation of ImageNet, averaged over the three channels, which are equal in a greyscale image.
@@ -42,7 +42,7 @@ def create_backbone(name: str, *, weights: str | os.PathLike[str], drop_path: fl
         `resnet18_half` or a convolutional network of timm, optionally with the tag of its pretrained weights after a
         dot.
     weights : str or path
-        `none`; `imagenet`, from an installed package (`packaged.packaged_weights`), or loaded by timm from its cache or
+        `none`; `imagenet`, from an installed package (`packaged_weights`), or loaded by timm from its cache or
         the hub; or a file: a state_dict of this network (`.pth`, `.safetensors`), whose classifier is dropped and whose
         RGB stem is summed over the channels, or a network of `sem_train`.
     drop_path : float, optional

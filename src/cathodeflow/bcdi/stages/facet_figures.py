@@ -2,7 +2,7 @@
 
 from cathodeflow.bcdi.facet_options import FacetFigures
 from cathodeflow.bcdi.facet_plots import facets_figure
-from cathodeflow.bcdi.geometry import Geometry, q_vector
+from cathodeflow.bcdi.geometry import q_vector, restored
 from cathodeflow.io.figures import save_figure
 from cathodeflow.io.reconstructions import read_cxi
 from cathodeflow.io.tables import read_csv
@@ -34,7 +34,7 @@ def facet_figures(
     reconstruction : path
         CXI file of `strain`, for the geometry.
     """
-    q = q_vector(Geometry(**read_cxi(reconstruction).geometry))
+    q = q_vector(restored(read_cxi(reconstruction).geometry))
     figure = facets_figure(
         read_csv(facets), read_csv(profiles), read_csv(directions), q, strain_limit=options.strain_limit
     )

@@ -12,7 +12,7 @@ from cathodeflow.bcdi.facet_indices import indexed_facets
 from cathodeflow.bcdi.facet_options import Facets
 from cathodeflow.bcdi.facet_search import find_facets, particle_surface, surface_level
 from cathodeflow.bcdi.facet_table import facet_table
-from cathodeflow.bcdi.geometry import Geometry, q_vector, reciprocal_basis
+from cathodeflow.bcdi.geometry import Geometry, ScanVectors, q_vector, reciprocal_basis, restored
 from cathodeflow.bcdi.line_profiles import edge_widths, line_profiles
 from cathodeflow.bcdi.options import SUPPORT_THRESHOLD
 from cathodeflow.errors import InputError
@@ -64,7 +64,7 @@ def facets(
     found = read_cxi(reconstruction)
     if not found.geometry or found.voxel_nm is None or found.frame != "laboratory":
         raise InputError(reconstruction, "no geometry", "a reconstruction of `strain` with a geometry")
-    geometry, voxel_nm = Geometry(**found.geometry), found.voxel_nm[0]
+    geometry, voxel_nm = restored(found.geometry), found.voxel_nm[0]
     fields = {name.split(" ")[0]: values for name, _, values in found.fields}
     if not {"strain", "displacement"} <= set(fields):
         raise InputError(reconstruction, f"fields {', '.join(fields) or 'none'}", "strain and displacement")
@@ -102,7 +102,7 @@ def facets(
 
 
 def _resolution(
-    out: str, pattern: str, objects: str, geometry: Geometry, axes: dict[str, Any], options: Facets
+    out: str, pattern: str, objects: str, geometry: Geometry | ScanVectors, axes: dict[str, Any], options: Facets
 ) -> dict[str, float]:
     """Write the curves by direction, and return the resolution of each."""
     measured, starts = read_pattern(pattern), read_starts(objects)

@@ -8,6 +8,7 @@ from cathodeflow.bcdi.coherence import detected_amplitude
 from cathodeflow.bcdi.options import Figures
 from cathodeflow.bcdi.resolution import Curve
 from cathodeflow.bcdi.surface import surface_page
+from cathodeflow.bcdi.trust_figure import trust_figure
 from cathodeflow.io.figures import save_figure
 from cathodeflow.io.phasing import read_pattern, read_starts
 from cathodeflow.io.reconstructions import read_cxi, write_page
@@ -26,6 +27,8 @@ def figures(
     phasing: InputFile | None = None,
     reconstruction: InputFile | None = None,
     curves: InputFile | None = None,
+    trust: InputFile | None = None,
+    strain_errors: InputFile | None = None,
     training: InputFile | None = None,
     success_rates: InputFile | None = None,
     options: Figures,
@@ -33,7 +36,8 @@ def figures(
     """Draw the figures that the given files allow.
 
     With `objects` and `phasing`: errors.png. With `objects` and `pattern`: diffraction.png. With `reconstruction`:
-    slices.png and particle.html, the surface in 3D. With `curves`: resolution.png. With `training`: train.png. With
+    slices.png and particle.html, the surface in 3D. With `curves`: resolution.png. With `trust` and
+    `strain_errors`: trust.png. With `training`: train.png. With
     `success_rates`: success.png.
 
     Parameters
@@ -52,6 +56,10 @@ def figures(
         CXI file of `strain`.
     curves : path
         Table of the agreement by spatial frequency that `metrics` wrote.
+    trust : path
+        Table of the probability that each start is right, which `trust` wrote.
+    strain_errors : path
+        CXI file of the strain and its standard error, which `trust` wrote.
     training : path
         Record of the training (train.json).
     success_rates : path
@@ -88,6 +96,8 @@ def figures(
                 for name, rows in table.groupby("curve", sort=False)
             }
         )
+    if trust and strain_errors:
+        drawn["trust"] = trust_figure(read_csv(trust), read_cxi(strain_errors))
     if training:
         record = read_json(training)
         drawn["train"] = training_curves(record["history"], unit="1", kept=record["metrics"]["best_epoch"])

@@ -10,7 +10,7 @@ from cathodeflow.bcdi.ambiguities import align
 from cathodeflow.bcdi.coherence import detected_amplitude
 from cathodeflow.bcdi.comparison import errors_against_truth
 from cathodeflow.bcdi.figures_of_merit import chi_square, log_likelihood, r_factor, support_fraction
-from cathodeflow.bcdi.geometry import Geometry, frequency_scale
+from cathodeflow.bcdi.geometry import frequency_scale, restored
 from cathodeflow.bcdi.options import Metrics as MetricsOptions
 from cathodeflow.bcdi.resolution import fsc, prtf
 from cathodeflow.io.phasing import read_pattern, read_starts
@@ -19,6 +19,8 @@ from cathodeflow.io.tables import write_csv
 from cathodeflow.stage import InputFile, Metrics, OutputFile, stage
 
 log = logging.getLogger("cathodeflow.bcdi")
+# Chi-square per pixel above which residuals are not noise.
+_FAR = 10.0
 
 
 @stage("bcdi.metrics")
@@ -53,7 +55,7 @@ def metrics(
     amplitude, valid = torch.from_numpy(measured.amplitude), torch.from_numpy(measured.mask)
     starts = torch.from_numpy(found.objects)
     known = read_cxi(reconstruction).geometry
-    geometry = Geometry(**known) if known else None
+    geometry = restored(known) if known else None
     calculated = detected_amplitude(starts, torch.from_numpy(found.coherence))
     columns = {
         "error": found.errors[:, -1],
@@ -71,6 +73,13 @@ def metrics(
     table = pd.DataFrame({name: [float(value) for value in values] for name, values in columns.items()})
     table.insert(0, "start", range(1, len(table) + 1))
     write_csv(out, table)
+    if (worst := float(table["chi_square"].iloc[0])) > _FAR:
+        log.warning(
+            "%s: residuals far above counting noise (chi-square %.0f per pixel, 1 for a perfect model): look at "
+            "diffraction.png; the support, partial coherence or other crystals may be the reason",
+            objects,
+            worst,
+        )
     size, unit = frequency_scale(geometry, amplitude.shape, found.binning)
     agreement = {}
     if len(starts) > 1:

@@ -4,9 +4,9 @@ import logging
 
 import torch
 
-from cathodeflow.bcdi.modes import best_of, mode_decomposition, summary
+from cathodeflow.bcdi.modes import mode_decomposition, summary
 from cathodeflow.bcdi.options import Phase
-from cathodeflow.bcdi.retrieval import retrieve
+from cathodeflow.bcdi.search import search
 from cathodeflow.io.phasing import Starts, read_pattern, write_starts
 from cathodeflow.stage import InputFile, Metrics, OutputFile, stage
 
@@ -32,8 +32,7 @@ def phase(pattern: InputFile, *, out: OutputFile, options: Phase) -> Metrics:
     torch.set_num_threads(options.threads)
     measured = read_pattern(pattern)
     amplitude, mask = torch.from_numpy(measured.amplitude), torch.from_numpy(measured.mask)
-    found = retrieve(amplitude, options, mask=mask)
-    order = best_of(found, options.starts)
+    found, order = search(amplitude, options, mask=mask)
     write_starts(out, Starts._make([*(tensor[order].numpy() for tensor in found), measured.binning]))
     modes = mode_decomposition(found.objects[order[: options.modes]])
     metrics = summary(found, order, amplitude=amplitude, mask=mask) | {"first_mode_share": float(modes.fractions[0])}

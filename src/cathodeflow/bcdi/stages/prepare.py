@@ -6,16 +6,21 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
+from cathodeflow.bcdi.beamlines import DEFAULT, read_beamline
 from cathodeflow.bcdi.options import Prepare
 from cathodeflow.bcdi.preparation import prepare_scan, step_metrics
-from cathodeflow.bcdi.scans import spec_scan
+from cathodeflow.bcdi.rocking_positions import even_scan
+from cathodeflow.bcdi.scan_geometry import recorded
+from cathodeflow.bcdi.scans import scan_log
 from cathodeflow.errors import InputError
 from cathodeflow.io.correction_images import correction_source, read_mean
 from cathodeflow.io.frames import open_series, read_frames
 from cathodeflow.io.invalid_pixels import bad_values
 from cathodeflow.io.phasing import Pattern, write_pattern
-from cathodeflow.io.rocking_scans import read_scan
+from cathodeflow.io.rocking_scans import read_instrument, read_scan
+from cathodeflow.io.scan_logs import ScanLog
 from cathodeflow.io.sources import split_source
+from cathodeflow.io.text import read_yaml
 from cathodeflow.stage import InputFile, Metrics, OutputFile, Source, stage
 
 # Datasets whose values other than 0 are bad pixels, by the definitions of NeXus and CXI.
@@ -34,6 +39,7 @@ def prepare(
     mask: Source | None = None,
     spec: InputFile | None = None,
     scan: int | None = None,
+    geometry: InputFile | None = None,
     options: Prepare,
 ) -> Metrics:
     """Convert the raw frames RAW of a rocking scan to centred, binned diffraction amplitudes.
@@ -53,22 +59,26 @@ def prepare(
         Mask that is 0 at pixels to exclude, unless `invert_mask` is set: one image, or one for each frame. `pixel_mask`
         of a NeXus file and `mask` of a CXI file are 0 at good pixels, as these formats say.
     spec : path
-        SPEC file of beamline 34-ID-C, for the region of the detector that the frames show.
+        File with the motors of the scan (SPEC, fio, or HDF5 and NeXus), for the true position of each frame; of 34-ID-C
+        also for the region of the detector that the frames show.
     scan : int
-        Number of the scan in the SPEC file.
+        Number of the scan in this file, and in that of the frames if it has several.
+    geometry : path
+        YAML or JSON file with the geometry, of which only the beamline is used.
 
     Raises
     ------
     InputError
         A file cannot be used, a correction is of another size than the frames, or there is no diffraction peak.
     """
-    region = None
+    region, log_of_scan = None, scan_log(spec, scan)
     if options.region is not None:
         region = slice(*options.region[:2]), slice(*options.region[2:])
-    elif (known := spec_scan(spec, scan)) is not None:
-        region = known.region
+    elif log_of_scan is not None:
+        region = log_of_scan.region
     sources = {"dark": dark, "whitefield": whitefield, "mask": mask}
-    counts = read_scan(raw)
+    counts = read_scan(raw, number=scan)
+    positions = None if log_of_scan is None else _positions(log_of_scan, geometry, len(counts))
     dark_image, whitefield_image = (read_mean(source).image if source else None for source in (dark, whitefield))
     try:
         made = prepare_scan(
@@ -78,10 +88,12 @@ def prepare(
             whitefield=whitefield_image,
             mask=_good_pixels(mask, options) if mask else None,
             detector_region=region,
+            positions=positions,
         )
     except InputError as error:
         # What the numeric module calls `dark` is a file here.
         raise InputError(sources.get(error.where) or f"{raw}: {error.where}", error.found, error.expected) from None
+    made.steps.append({"step": "instrument", **read_instrument(raw)})
     binning = next(step["binning"] for step in made.steps if "binning" in step)
     write_pattern(out, Pattern(made.amplitude, made.mask, tuple(binning)), steps=made.steps)
     for step in made.steps:
@@ -91,6 +103,18 @@ def prepare(
         if "warning" in step:
             log.warning("%s: %s", raw, step["warning"])
     return Metrics(step_metrics(made.steps))
+
+
+def _positions(log_of_scan: ScanLog, geometry: str | None, n_frames: int) -> NDArray[np.float64] | None:
+    """Place of each frame on even positions; None where they are even, or no motor of the beamline moved."""
+    given = read_yaml(geometry) if geometry else {}
+    beamline = read_beamline(str(given.get("beamline", DEFAULT)))
+    found = recorded(log_of_scan, beamline, n_frames=n_frames, axis=given.get("rocking_axis")).scan
+    if found is None and log_of_scan.n_points and log_of_scan.columns:
+        # The first column of a table is the motor that was scanned.
+        first, values = next(iter(log_of_scan.columns.items()))
+        found = even_scan(log_of_scan.where, {first: values}) if np.ptp(values) > 0 else None
+    return None if found is None else found.at
 
 
 def _good_pixels(source: str, options: Prepare) -> NDArray[np.bool_]:

@@ -1,6 +1,7 @@
 """Stage: all stages from the raw frames of one scan to strain and figures, without Snakemake."""
 
 from pathlib import Path
+from typing import Any
 
 from cathodeflow.bcdi.options import Reconstruct
 from cathodeflow.bcdi.stages.figures import figures
@@ -10,6 +11,7 @@ from cathodeflow.bcdi.stages.phase import phase
 from cathodeflow.bcdi.stages.prepare import prepare
 from cathodeflow.bcdi.stages.refine import refine
 from cathodeflow.bcdi.stages.strain import strain
+from cathodeflow.bcdi.stages.trust import trust
 from cathodeflow.config import complete, validate
 from cathodeflow.errors import InputError
 from cathodeflow.io.text import read_yaml
@@ -49,9 +51,9 @@ def reconstruct(
     mask : path
         Mask that is 0 at pixels to exclude: one image, or one for each frame.
     spec : path
-        SPEC file of beamline 34-ID-C, for the geometry and the region of the detector.
+        File with the motors of the scan (SPEC, fio, or HDF5 and NeXus), for geometry and frame positions.
     scan : int
-        Number of the scan in the SPEC file.
+        Number of the scan in this file.
     geometry : path
         YAML or JSON file with the geometry.
     config : path
@@ -76,7 +78,8 @@ def reconstruct(
     def record(stage_name: str) -> dict[str, str]:
         return {"sample": name, "record": str(folder / f"{stage_name}.json")}
 
-    prepare(raw, **corrections, spec=spec, scan=scan, out=pattern, options=options.prepare, **record("prepare"))
+    motors: Any = {"spec": spec, "scan": scan, "geometry": geometry}
+    prepare(raw, **corrections, **motors, out=pattern, options=options.prepare, **record("prepare"))
     if model is None:
         phase(pattern, out=objects, options=options.phase, **record("phase"))
     else:
@@ -86,14 +89,26 @@ def reconstruct(
         refine(pattern, predicted, out=objects, options=options.refine, **record("refine"))
     strain(
         objects,
-        spec=spec,
-        scan=scan,
-        geometry=geometry,
+        pattern=pattern,
+        **motors,
         out=cxi,
         vti=folder / "reconstruction.vti",
         statistics=folder / "statistics.csv",
         options=options.strain,
         **record("strain"),
+    )
+    phasing = folder / f"{'refine' if model else 'phase'}.json"
+    probabilities, errors = folder / "trust.csv", folder / "strain_errors.cxi"
+    trust(
+        pattern,
+        objects,
+        phasing,
+        cxi,
+        out=probabilities,
+        spread=folder / "spread.csv",
+        errors=errors,
+        options=options.trust,
+        **record("trust"),
     )
     merits = metrics(
         pattern,
@@ -108,9 +123,11 @@ def reconstruct(
         out=folder,
         pattern=pattern,
         objects=objects,
-        phasing=folder / f"{'refine' if model else 'phase'}.json",
+        phasing=phasing,
         reconstruction=cxi,
         curves=curves,
+        trust=probabilities,
+        strain_errors=errors,
         options=options.figures,
         **record("figures"),
     )

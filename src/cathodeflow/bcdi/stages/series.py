@@ -10,7 +10,7 @@ import torch
 
 from cathodeflow.bcdi.ambiguities import centred
 from cathodeflow.bcdi.figures_of_merit import support_of
-from cathodeflow.bcdi.geometry import Geometry
+from cathodeflow.bcdi.geometry import Geometry, ScanVectors, restored
 from cathodeflow.bcdi.options import Strain
 from cathodeflow.bcdi.series_alignment import aligned_particles
 from cathodeflow.bcdi.series_options import CONDITIONS, Series
@@ -145,12 +145,12 @@ def series(
     return Metrics(merits)
 
 
-def _geometry(cxi: str) -> tuple[Geometry, Strain]:
+def _geometry(cxi: str) -> tuple[Geometry | ScanVectors, Strain]:
     """Geometry of a reconstruction, and the options with which its strain was computed."""
     found = read_cxi(cxi)
     if not found.geometry:
         raise InputError(cxi, "no geometry", "one in every scan of a series, for lattice spacing and strain")
-    return Geometry(**found.geometry), from_config(Strain, dict(found.process.get("options", {})), cxi)
+    return restored(found.geometry), from_config(Strain, dict(found.process.get("options", {})), cxi)
 
 
 def _offset(pattern_file: str, name: str) -> Any:
@@ -164,7 +164,7 @@ def _offset(pattern_file: str, name: str) -> Any:
     return offset
 
 
-def _best(starts: Starts, geometry: Geometry, options: Strain) -> Particle:
+def _best(starts: Starts, geometry: Geometry | ScanVectors, options: Strain) -> Particle:
     best = centred(torch.from_numpy(starts.objects[0]))
     support = support_of(best, threshold=options.threshold).numpy()
     return particle(best.numpy(), support, geometry, options, binning=starts.binning)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem import split
 from cathodeflow.fibsem.augmentation import grey_copies, label_copies
+from cathodeflow.fibsem.global_network import CONTEXTS
 from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.options import Augment
 from cathodeflow.fibsem.preprocessing import normalize_slices
@@ -23,6 +24,8 @@ from cathodeflow.stage import InputStore, Metrics, OutputFile, OutputStore, stag
 log = logging.getLogger("cathodeflow.fibsem")
 # Slices between volumes, more than any network has as neighbours, and labelled slices that a split needs at least.
 _APART, _ENOUGH = 8, 4
+# Neighbouring slices on each side that networks of the largest context get.
+_REACH = CONTEXTS[-1] // 2
 _SPLITS = {"paper": split.paper, "grouped": split.grouped}
 
 
@@ -40,7 +43,9 @@ def augment(
 ) -> Metrics:
     """Make augmented images of the labelled SLICES, and split them into training, validation and test set.
 
-    Several volumes are pooled. Smaller slices are continued by reflection, without labels there.
+    Slices without labels that are up to two slices from a labelled one become images with the role `neighbour`:
+    networks get them as neighbouring slices, as in the prediction of a whole stack. Several volumes are pooled. Smaller
+    slices are continued by reflection, without labels there.
 
     Parameters
     ----------
@@ -69,10 +74,12 @@ def augment(
     shape = tuple(max(volume.slices.shape[axis] for volume in volumes) for axis in (1, 2))
     copies, classes = options.copies, volumes[0].classes
     table = pd.concat([volume.table(copies, number) for number, volume in enumerate(volumes)], ignore_index=True)
+    keys = pd.MultiIndex.from_frame(table[["slice", "copy"]])
     for name in options.splits:
         divided = _divided(name, volumes, options)
-        for column in ("role", "seen"):
-            table[f"{column}_{name}"] = divided[column].to_numpy()
+        for column, unlabelled in (("role", split.NEIGHBOUR), ("seen", False)):
+            placed = divided.set_index(["slice", "copy"])[column].reindex(keys, fill_value=unlabelled)
+            table[f"{column}_{name}"] = placed.to_numpy()
         trained = set(divided["slice"][divided["role"] == split.TRAIN])
         counts = np.sum([volume.pixels(trained) for volume in volumes], axis=0)[: len(classes)]
         if not counts.all():
@@ -84,37 +91,42 @@ def augment(
     attributes = {"classes": classes, "levelled": options.normalize_slices}
     # Pores, the first class, are not smoothed: their size is real. Only solids are mistaken for each other.
     solids = tuple(range(1, len(classes)))
-    grey = [_padded(_stretched(v.slices[v.known], grey_copies, options), shape, "symmetric") for v in volumes]
+    grey = [_padded(_stretched(v.slices[v.shown], grey_copies, options), shape, "symmetric") for v in volumes]
     marked = [
-        _padded(_stretched(v.labels[v.known], label_copies, options, among=solids), shape, "constant") for v in volumes
+        _padded(_stretched(v.labels[v.shown], label_copies, options, among=solids), shape, "constant") for v in volumes
     ]
     with scheduled():
         write_volume(out, da.concatenate(grey), axes=axes, attributes=attributes)
         write_volume(labels_out, da.concatenate(marked), axes=axes, attributes={"classes": classes})
     write_table(pairs, table)
-    log.info("%d images of %d slices", len(table), len(table) // copies)
+    labelled = sum(len(volume.known) for volume in volumes)
+    log.info("%d images of %d slices, %d of them labelled", len(table), len(table) // copies, labelled)
     return Metrics(
         {
             f"{name}_{role.replace(' ', '_')}": int((table[f"role_{name}"] == role).sum())
             for name in options.splits
-            for role in (split.TRAIN, split.VALIDATION, split.TEST, split.LEFT_OUT)
+            for role in (split.TRAIN, split.VALIDATION, split.TEST, split.LEFT_OUT, split.NEIGHBOUR)
         }
     )
 
 
 class _Labelled(NamedTuple):
-    """A volume: arrays (slice, row, col), numbers of its labelled slices, first number in the pool, and classes."""
+    """A volume: arrays (slice, row, col), numbers of its labelled slices, first number in the pool, and classes.
+
+    `shown` are the labelled slices with their neighbours.
+    """
 
     slices: da.Array
     labels: da.Array
     known: NDArray[np.int64]
+    shown: NDArray[np.int64]
     first: int
     classes: list[str]
 
     def table(self, copies: int, volume: int) -> pd.DataFrame:
         """Return a row for each image."""
-        number = np.repeat(self.known, copies)
-        columns = {"slice": self.first + number, "copy": np.tile(np.arange(copies), len(self.known))}
+        number = np.repeat(self.shown, copies)
+        columns = {"slice": self.first + number, "copy": np.tile(np.arange(copies), len(self.shown))}
         return pd.DataFrame({**columns, "volume": volume, "volume_slice": number})
 
     def pixels(self, chosen: set[int]) -> NDArray[np.int64]:
@@ -143,7 +155,9 @@ def _open(slices: Sequence[str], labels: Sequence[str], options: Augment) -> lis
         if volumes and volume.dtype != volumes[0].slices.dtype:
             expected = f"{volumes[0].slices.dtype}, as in {slices[0]}, or `normalize_slices: true`"
             raise InputError(store, f"values of type {volume.dtype}", expected)
-        volumes.append(_Labelled(volume, label_volume, known, first, classes))
+        reach = known[:, None] + np.arange(-_REACH, _REACH + 1)
+        shown = np.unique(reach[(reach >= 0) & (reach < len(volume))])
+        volumes.append(_Labelled(volume, label_volume, known, shown, first, classes))
         # Slices of two volumes are no neighbours: neither for a network with context nor for the gap of a split.
         first += len(volume) + options.gap + _APART
     return volumes

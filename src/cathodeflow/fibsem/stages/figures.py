@@ -142,5 +142,6 @@ def _segmentation_figure(slices: str, phases: str, uncertainty: str, options: Fi
     )
     counts = da.bincount(found.ravel(), minlength=len(classes)).compute()
     fractions = dict(zip(classes, (counts / counts.sum()).tolist(), strict=True))
-    plots.add_warnings(figure, missing_classes(fractions, info.attributes["trained_fractions"]))
+    missing = missing_classes(fractions, info.attributes["trained_fractions"])
+    plots.add_warnings(figure, [*info.attributes["warnings"], *missing])
     return figure

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.bundle import load_bundle
 from cathodeflow.fibsem.methods import Method
-from cathodeflow.fibsem.options import Predict
-from cathodeflow.fibsem.preprocessing import blank_slices
+from cathodeflow.fibsem.predict_options import AUTO, Predict
+from cathodeflow.fibsem.preprocessing import blank_slices, normalize_slices
 from cathodeflow.fibsem.rare_classes import missing_classes
-from cathodeflow.fibsem.segmentation import matches_intensity, segment
+from cathodeflow.fibsem.segmentation import match_volume, segment
+from cathodeflow.fibsem.training_appearance import Comparison, compare_slices
 from cathodeflow.fibsem.voxels import used_voxel
 from cathodeflow.io.slices import open_slices
 from cathodeflow.io.streams import NewStore, write_together
@@ -70,8 +71,24 @@ def predict(
     classes, scale = metadata["classes"], voxel.metadata
     # Models of earlier versions do not know the fractions of their training set.
     trained = dict(zip(classes, metadata.get("fractions", []), strict=False))
+    matching = match_volume(volume, networks[method.network], metadata, options)
+    compared = Comparison({}, [])
+    if metadata.get("appearance"):
+
+        def one(number: int) -> NDArray[Any]:
+            image = np.asarray(volume[number])
+            return normalize_slices(image[None])[0] if metadata["levelled"] else image
+
+        same = metadata["levelled"] or str(volume.dtype) == metadata["grey"]
+        compared = compare_slices(one, n, matching, metadata["appearance"], same_scale=same)
+    for text in compared.warnings:
+        log.warning("%s", text)
     # What figures need to show the same slices.
-    read = {"read": {**options.choice()._asdict(), "left_out": left}, "trained_fractions": trained}
+    read = {
+        "read": {**options.choice()._asdict(), "left_out": left},
+        "trained_fractions": trained,
+        "warnings": compared.warnings,
+    }
     layout = {"attributes": {"classes": classes, "method": method.name, **read}, **scale}
     layered = {**layout, "axes": ("c", "z", "y", "x")}
     if scale:
@@ -84,12 +101,12 @@ def predict(
     wanted = [name for name, store in stores.items() if store.path]
     if metadata["levelled"]:
         log.info("each slice is normalised to a common mean and standard deviation, as in training")
-    elif matches_intensity(volume.dtype, metadata, options):
-        log.info("intensities are scaled to the mean and standard deviation of the training slices")
+    elif not matching.identity:
+        log.info("intensities are matched to those of the training slices: %.4g * intensity %+.4g", *matching[:2])
     counts, sums = np.zeros(len(classes)), {"entropy": 0.0, "idk": 0.0}
 
     def blocks() -> Iterator[list[NDArray[Any]]]:
-        found = segment(volume, method, networks, metadata, options, together=_TOGETHER)
+        found = segment(volume, method, networks, metadata, options, matching=matching, together=_TOGETHER)
         for phases, idk in progress(found, "segmenting", total=-(-n // _TOGETHER)):
             labels, likely, entropy = (values.numpy() for values in phases)
             counts[:] += np.bincount(labels.ravel(), minlength=len(classes))
@@ -107,9 +124,10 @@ def predict(
     metrics = {f"fraction_{name}": part for name, part in fractions.items()}
     metrics |= {"slices": n, "mean_entropy": sums["entropy"] / pixels, "idk_share": sums["idk"] / pixels}
     log.info("%s: %s", method.name, ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-    texts = {"slices_left_out": ", ".join(map(str, left)), "missing_classes": "; ".join(missing)}
+    texts = {"slices_left_out": ", ".join(map(str, left)), "missing_classes": "; ".join(missing),
+             "unlike_training": "; ".join(compared.warnings)}  # fmt: skip
     named = {key: text for key, text in texts.items() if text}
-    return Metrics({**metrics, **voxel.record, **named})
+    return Metrics({**metrics, **compared.record, **voxel.record, **named})
 
 
 def _model(options: Predict) -> tuple[Method, dict[str, Any], dict[str, Any]]:
@@ -121,7 +139,7 @@ def _model(options: Predict) -> tuple[Method, dict[str, Any], dict[str, Any]]:
     methods = {entry["name"]: Method(**entry) for entry in metadata.get("methods", [])}
     if not methods:
         raise InputError(path, "networks without methods", "the file model.pt of a run")
-    name = options.method or metadata["best"]
+    name = metadata["best"] if options.method == AUTO else options.method
     if name not in methods:
-        raise InputError("--method", name, "one of " + ", ".join(methods))
+        raise InputError("--method", name, "one of " + ", ".join([*methods, AUTO]))
     return methods[name], networks, metadata

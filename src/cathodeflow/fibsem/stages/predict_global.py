@@ -13,12 +13,15 @@ from cathodeflow.fibsem.neighbours import neighbours_of
 from cathodeflow.fibsem.options import PredictGlobal
 from cathodeflow.fibsem.phases import entropy as entropy_of
 from cathodeflow.fibsem.split import TEST, TRAIN, VALIDATION
+from cathodeflow.fibsem.training_appearance import matching_of
 from cathodeflow.io.tables import read_table, write_table
 from cathodeflow.io.volumes import read_volume, write_volume
 from cathodeflow.learning import resolve_device
 from cathodeflow.stage import InputFile, InputStore, Metrics, OutputFile, OutputStore, stage
 
 log = logging.getLogger("cathodeflow.fibsem")
+# Between the numbers of the random streams of two copies: more than a stack has slices.
+_COPY = 10**6
 
 
 @stage("fibsem.predict_global")
@@ -57,25 +60,44 @@ def predict_global(
     """
     torch.set_num_threads(options.threads)
     networks, metadata = load_bundle(model)
-    listed = read_table(pairs, ["slice", "copy", f"role_{split}"])
+    listed = read_table(pairs, ["slice", "copy", "volume", "volume_slice", f"role_{split}"])
     role, first = listed[f"role_{split}"].to_numpy(), (listed["copy"] == 0).to_numpy()
     # Copies of a slice add little to the test of `grouped`; in `paper`, the test pairs are single copies.
     tested = first if split == "grouped" else np.ones(len(listed), bool)
-    crossed = "fold0" in networks
-    used = np.flatnonzero((role == TEST) & tested | (role == VALIDATION) & first | (role == TRAIN) & first & crossed)
+    # Model files of earlier versions say it by the networks of the folds.
+    wanted = metadata.get("predict_training", "fold0" in networks)
+    copies = first if options.copies == "first" else np.ones(len(listed), bool)
+    used = np.flatnonzero((role == TEST) & tested | (role == VALIDATION) & first | (role == TRAIN) & copies & wanted)
     context = networks["network"].architecture["context"]
     near = neighbours_of(listed["slice"].to_numpy(), listed["copy"].to_numpy(), context)
+    # The random numbers of a slice are those of its prediction as part of the whole stack.
+    random = (listed["volume_slice"] + _COPY * listed["copy"]).to_numpy()
     volume, device = read_volume(images), resolve_device(options.device or "auto")
+    # As in the prediction of each volume as a whole.
+    gain, offset = np.ones(len(listed)), np.zeros(len(listed))
+    for member in listed["volume"].unique():
+        own = np.flatnonzero(listed["volume"] == member)
+        matching = matching_of(
+            lambda number: volume[number].compute(),
+            own[first[own]].tolist(),
+            networks["network"],
+            metadata,
+            how="auto",
+            dtype=volume.dtype,
+        )
+        gain[own], offset[own] = matching[:2]
 
     def logits_of(name: str, image: int) -> torch.Tensor:
+        grey = volume[near[image]].compute().astype(np.float32)
         return predict_slices(
-            networks[name], torch.from_numpy(volume[near[image]].compute())[None], indices=[image],
-            passes=metadata["passes"], tta=metadata["flips"], tile=options.tile, overlap=options.overlap,
-            seed=metadata["seed"], precision="auto", device=device,
+            networks[name], torch.from_numpy(grey).mul_(gain[image]).add_(offset[image])[None],
+            indices=[int(random[image])], passes=metadata["passes"], tta=metadata["flips"], tile=options.tile,
+            overlap=options.overlap, seed=metadata["seed"], precision="auto", device=device,
         ).logits  # fmt: skip
 
-    compared = np.flatnonzero((role == VALIDATION) & first).tolist() if crossed else []
-    scale = matched_scales(logits_of, list(networks), compared)
+    compared = np.flatnonzero((role == VALIDATION) & first).tolist() if len(networks) > 1 else []
+    # The final network first, as its logits are those of a prediction; files list networks by name.
+    scale = matched_scales(logits_of, ["network", *sorted(set(networks) - {"network"})], compared)
 
     def scaled_logits(image: int) -> np.ndarray:
         fold = metadata["fold_of"].get(str(image))
@@ -97,7 +119,8 @@ def predict_global(
         axes=("image", "y", "x"),
     )
     write_volume(labels, logits.argmax(1).astype(np.uint8), axes=("image", "y", "x"), attributes=attributes)
-    result = listed.iloc[used].rename(columns={f"role_{split}": "role"}).assign(image=used)
+    result = listed.iloc[used].rename(columns={f"role_{split}": "role"})
+    result = result.assign(image=used, neighbours=near[used].tolist(), gain=gain[used], offset=offset[used])
     write_table(table, result)
     counts = {f"images_{name}": int((result["role"] == name).sum()) for name in (TRAIN, VALIDATION, TEST)}
     log.info("predicted %s", ", ".join(f"{count} {name}" for name, count in counts.items()))

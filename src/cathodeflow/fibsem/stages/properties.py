@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.label_volumes import (
@@ -17,10 +18,12 @@ from cathodeflow.fibsem.label_volumes import (
     open_label_volume,
     reference_volume,
 )
-from cathodeflow.fibsem.microstructure.compute import Measured, measure
-from cathodeflow.fibsem.microstructure.property_table import COLUMNS, as_columns
+from cathodeflow.fibsem.microstructure.compute import Measured, compute_properties, measure
+from cathodeflow.fibsem.microstructure.property_table import COLUMNS, Property, as_columns
 from cathodeflow.fibsem.properties_options import Properties
+from cathodeflow.fibsem.property_errors import SAMPLING_ONLY
 from cathodeflow.fibsem.property_plots import properties_figure, sizes_figure
+from cathodeflow.fibsem.sampling_error import sampling_errors, with_errors
 from cathodeflow.fibsem.surface_page import phases_page
 from cathodeflow.io.figures import save_figure
 from cathodeflow.io.reconstructions import write_page
@@ -30,6 +33,8 @@ from cathodeflow.stage import InputFile, InputStore, Metrics, OutputFolder, Sour
 
 log = logging.getLogger("cathodeflow.fibsem")
 _LIBRARIES = ("numpy", "scipy", "skimage", "numba", "dask", "taufactor", "cathodeflow")
+# Groups of properties that have errors.
+SCALED = ("fractions", "surfaces", "transport", "particles", "thickness")
 #: Name of the reference labels among the methods.
 REFERENCE = "reference"
 
@@ -90,7 +95,9 @@ def properties(
         for text in volume.warnings if name in ("", REFERENCE) else ():
             log.warning("%s", text)
         _check_phases(volume, options)
-        found[name] = measure(volume.labels, volume.classes, volume.voxel, options, device=device)
+        found[name] = with_sampling_error(
+            measure(volume.labels, volume.classes, volume.voxel, options, device=device), volume, options, device
+        )
     first = next(iter(volumes.values()))
     rows = pd.concat([pd.DataFrame(as_columns(one.properties)).assign(method=name) for name, one in found.items()])
     rows = rows[[*(["method"] if methods else []), *COLUMNS]]
@@ -115,6 +122,26 @@ def properties(
             log.info("%s %s %s: %s%s", row["property"], row["phase"], row["direction"], row["value"],
                      f" ({row['note']})" if row["note"] else "")  # fmt: skip
     return Metrics(_figures_of_merit(listed), figures=files)
+
+
+def with_sampling_error(found: Measured, volume: LabelVolume, options: Properties, device: str) -> Measured:
+    """Add the sampling error to properties; the error of the segmentation is not known from labels alone."""
+    groups = tuple(group for group in options.groups if group in SCALED)
+    if options.sampling.blocks == 1 or not groups:
+        return found
+    inner = options.model_copy(update={"groups": groups})
+
+    def compute(part: NDArray[np.uint8]) -> list[Property]:
+        return compute_properties(part, volume.classes, volume.voxel, inner, device=device)
+
+    errors = sampling_errors(
+        volume.labels, found.properties, compute, classes=volume.classes, options=options.sampling
+    )  # fmt: skip
+    rows = [
+        row if np.isnan(row.standard_error) else row._replace(note="; ".join(filter(None, (row.note, SAMPLING_ONLY))))
+        for row in with_errors(found.properties, errors)
+    ]
+    return found._replace(properties=rows)
 
 
 def longest_run(tested: pd.DataFrame) -> list[int]:

@@ -14,12 +14,12 @@ from cathodeflow.fibsem.bundle import load_bundle, save_bundle
 from cathodeflow.fibsem.idk import evaluate_threshold
 from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.methods import Method, Segmentation, all_methods, apply_method
-from cathodeflow.fibsem.neighbours import neighbours_of
+from cathodeflow.fibsem.neighbours import read_matched
 from cathodeflow.fibsem.options import Test
 from cathodeflow.fibsem.slice_counts import confusion, mean_iou
 from cathodeflow.fibsem.split import TEST, VALIDATION
 from cathodeflow.io.tables import read_table, write_table
-from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
+from cathodeflow.io.volumes import read_volume, write_volume
 from cathodeflow.learning import resolve_device
 from cathodeflow.stage import InputFolder, InputStore, Metrics, stage
 
@@ -56,20 +56,25 @@ def test(
     split : str
         Split of the images: `grouped` or `paper`.
     methods : str
-        Methods with a local model as NAME=NETWORK, separated by commas.
+        Methods with a local model as NAME=NETWORK, separated by commas; NAME=NETWORK/all if the local model decides all
+        pixels.
     repeat : int
         Number of the run.
     """
     torch.set_num_threads(options.threads)
-    local = dict(method.split("=") for method in methods.split(",") if method)
+    given = dict(method.split("=") for method in methods.split(",") if method)
+    local = {name: network.removesuffix("/all") for name, network in given.items()}
+    everywhere = {name for name, network in given.items() if network.endswith("/all")}
     trained, metadata = _collect(folder, networks.split(","), local)
-    offered = all_methods(metadata["class_weights"], local)
+    offered = all_methods(metadata["class_weights"], local, everywhere)
     device = resolve_device(options.device or "auto")
     volume, label_volume = read_volume(images), read_volume(labels)
     found: dict[str, dict[str, NDArray[Any]]] = {}
     scores: dict[str, float] = {}
     for method in offered:
-        listed = read_table(f"{folder}/{method.network}_images.parquet", ["slice", "copy", "image", "role"])
+        listed = read_table(
+            f"{folder}/{method.network}_images.parquet", ["slice", "image", "role", "neighbours", "gain", "offset"]
+        )
         logits = read_volume(f"{folder}/{method.network}_logits.zarr")
         rows = {role: np.flatnonzero(listed["role"] == role) for role in (VALIDATION, TEST)}
         predicted = {
@@ -81,8 +86,7 @@ def test(
         scores[method.name] = float(mean_iou(counts))
         found[method.name], tested = predicted[TEST], listed.iloc[rows[TEST]]
     best = max(scores, key=lambda name: scores[name])
-    metadata |= {"best": best, "grey": str(volume.dtype), "methods": [method._asdict() for method in offered]}
-    metadata["levelled"] = read_volume_info(images).attributes["levelled"]
+    metadata |= {"best": best, "methods": [method._asdict() for method in offered]}
     save_bundle(f"{folder}/model.pt", trained, metadata)
     attributes = {"methods": list(found), "networks": networks.split(","), "classes": metadata["classes"]}
     attributes |= {"local": local, "best": best}
@@ -110,7 +114,8 @@ def _collect(folder: str, networks: list[str], local: dict[str, str]) -> tuple[d
     for name in networks:
         bundle, own = load_bundle(f"{folder}/{name}.pt")
         found[name] = bundle["network"]
-        metadata["classes"], metadata["fractions"] = own["classes"], own["fractions"]
+        # Of the training slices, which are the same for all networks.
+        metadata |= {key: own[key] for key in ("classes", "fractions", "appearance", "grey", "levelled")}
         for key in ("class_weights", "passes", "flips", "seed"):
             metadata[key][name] = own[key]
     for name in local:
@@ -127,19 +132,14 @@ def _segmentations(
     logits: da.Array, volume: da.Array, device: torch.device,
 ) -> Iterator[Segmentation]:  # fmt: skip
     """Yield the segmentations of some images by a method, a few at a time."""
-    context = trained[method.network].architecture["context"]
-    near = neighbours_of(listed["slice"].to_numpy(), listed["copy"].to_numpy(), context)
-    image_of = listed["image"].to_numpy()
     for start in range(0, len(rows), _TOGETHER):
         own = rows[start : start + _TOGETHER]
-        wanted = np.concatenate([own, np.setdiff1d(near[own], own)])
-        index = {row: k for k, row in enumerate(wanted.tolist())}
-        own_near = torch.tensor([[index[row] for row in rows_near] for rows_near in near[own].tolist()])
         mean = torch.from_numpy(logits[own].compute().astype(np.float32))
-        images = None
+        images = position = None
         if method.kind == "local":
-            images = torch.from_numpy(volume[image_of[wanted]].compute().astype(np.float32))
-        yield apply_method(method, mean, trained, metadata, device=device, images=images, near=own_near)
+            grey, position = read_matched(volume, listed.iloc[own])
+            images = torch.from_numpy(grey)
+        yield apply_method(method, mean, trained, metadata, device=device, images=images, near=position)
 
 
 def _joined(segmentations: Iterator[Segmentation]) -> dict[str, NDArray[Any]]:

@@ -11,6 +11,7 @@ from cathodeflow.fibsem.neighbours import neighbours_of
 from cathodeflow.fibsem.options import TrainGlobal
 from cathodeflow.fibsem.split import TRAIN, VALIDATION, folds
 from cathodeflow.fibsem.stored_slices import StoredSlices
+from cathodeflow.fibsem.training_appearance import training_appearance
 from cathodeflow.io.models import discard_checkpoint
 from cathodeflow.io.tables import read_table
 from cathodeflow.io.volumes import read_volume, read_volume_info
@@ -63,7 +64,7 @@ def train_global(
         There is nothing to train or validate on, or a class is absent from the training images.
     """
     torch.set_num_threads(options.threads)
-    table = read_table(pairs, ["slice", "copy", f"role_{split}"])
+    table = read_table(pairs, ["slice", "copy", "volume", f"role_{split}"])
     slices, role = table["slice"].to_numpy(), table[f"role_{split}"].to_numpy()
     near = torch.from_numpy(neighbours_of(slices, table["copy"].to_numpy(), options.context))
     volume, label_volume = read_volume(images), read_volume(labels)
@@ -89,7 +90,7 @@ def train_global(
         )  # fmt: skip
     networks = {"network": trained.model}
     fold_of: dict[str, int] = {}
-    if cross_fit:
+    if cross_fit and options.folds is not None:
         numbers, inverse = np.unique(slices[rows], return_inverse=True)
         fold = folds(numbers, options.folds)[inverse]
         for number in range(options.folds):
@@ -105,7 +106,16 @@ def train_global(
                 label=f"{sample}, without fold {number + 1} of {options.folds}",
             ).model  # fmt: skip
         fold_of = dict(zip(map(str, rows.tolist()), fold.tolist(), strict=True))
+    shown = np.flatnonzero(np.isin(role, (TRAIN, VALIDATION)) & (table["copy"] == 0))
+    volumes = [shown[own].tolist() for _, own in table.iloc[shown].reset_index().groupby("volume").indices.items()]
+    appearance = training_appearance(
+        lambda number: stored[0][torch.tensor(number)].numpy(), lambda number: stored[1][torch.tensor(number)].numpy(),
+        volumes, len(classes),
+    )  # fmt: skip
     metadata = {
+        "appearance": appearance,
+        "grey": str(volume.dtype),
+        "levelled": read_volume_info(images).attributes["levelled"],
         "classes": classes,
         "class_weights": weights,
         "fractions": [1 / (len(classes) * weight) for weight in balanced],
@@ -113,6 +123,7 @@ def train_global(
         "flips": options.tta,
         "seed": seed,
         "fold_of": fold_of,
+        "predict_training": cross_fit,
         "options": options.model_dump(mode="json"),
     }
     save_bundle(out, networks, metadata)

@@ -12,10 +12,9 @@ from cathodeflow.fibsem.curriculum import sampled_entropy
 from cathodeflow.fibsem.global_training import class_weights
 from cathodeflow.fibsem.idk import idk_probability
 from cathodeflow.fibsem.labels import UNLABELLED
-from cathodeflow.fibsem.local import window_side
-from cathodeflow.fibsem.local_prediction import predict_local
-from cathodeflow.fibsem.local_training import LocalPixels, fit_local
-from cathodeflow.fibsem.neighbours import neighbours_of
+from cathodeflow.fibsem.local_prediction import predict_pixels
+from cathodeflow.fibsem.local_training import LocalPixels, fit_local, window_side_of
+from cathodeflow.fibsem.neighbours import read_matched
 from cathodeflow.fibsem.options import TrainLocal
 from cathodeflow.fibsem.phases import entropy
 from cathodeflow.fibsem.split import TRAIN, VALIDATION
@@ -46,7 +45,7 @@ def train_local(
     checkpoint: OutputFile | None = None,
     options: TrainLocal,
 ) -> Metrics:
-    """Train LCGAR on windows around the IDK pixels of the global model NETWORK.
+    """Train LCGAR, or another local network, at the IDK pixels of the global model NETWORK.
 
     Parameters
     ----------
@@ -79,27 +78,26 @@ def train_local(
         There are no IDK pixels to train or validate on.
     """
     torch.set_num_threads(options.threads)
-    global_networks, metadata = load_bundle(network)
+    _, metadata = load_bundle(network)
     classifiers, idk_metadata = load_bundle(idk)
-    listed = read_table(table, ["slice", "copy", "image", "role"])
+    listed = read_table(table, ["image", "role", "neighbours", "gain", "offset"])
     rows = np.flatnonzero(listed["role"].isin([TRAIN, VALIDATION]))
     used = listed.iloc[rows]
-    volume = read_volume(images)[used["image"].to_numpy()].compute()
+    volume, position = read_matched(read_volume(images), used)
     classes = read_volume(labels)[used["image"].to_numpy()].compute()
     found = torch.from_numpy(read_volume(logits)[rows].compute().astype(np.float32))
     uncertainty = entropy(found)
     unknown = idk_probability(classifiers["idk"], found, uncertainty) >= idk_metadata["threshold"]
     training = (used["role"] == TRAIN).to_numpy(copy=True)
-    low, high = (float(value) for value in np.quantile(volume[training], (0.001, 0.999)))
-    context = global_networks["network"].architecture["context"]
-    near = neighbours_of(used["slice"].to_numpy(), used["copy"].to_numpy(), context)
+    low, high = (float(value) for value in np.quantile(volume[: len(used)][training], (0.001, 0.999)))
     padded = pad_slices(
-        torch.from_numpy(volume.astype(np.float32)), found, unknown, side=window_side(options.side, options.padding),
-        low=low, high=high, device=resolve_device(options.device or "auto"), near=torch.from_numpy(near),
+        torch.from_numpy(volume), found, unknown, side=window_side_of(options), low=low, high=high,
+        device=resolve_device(options.device or "auto"), near=position,
     )  # fmt: skip
 
     def pixels(chosen: Tensor) -> LocalPixels:
-        indices = (unknown & labelled & chosen[:, None, None]).flatten().nonzero()[:, 0]
+        among = unknown if options.pixels == "idk" else torch.ones_like(unknown)
+        indices = (among & labelled & chosen[:, None, None]).flatten().nonzero()[:, 0]
         own = torch.from_numpy(classes.reshape(-1).astype(np.int64))[indices]
         return LocalPixels(padded, indices, own, uncertainty.flatten()[indices])
 
@@ -114,7 +112,7 @@ def train_local(
             label=sample,
         )  # fmt: skip
     if options.calibrate:
-        predicted = predict_local(trained.model, validation.padded, validation.pixels, precision="auto")
+        predicted = predict_pixels(trained.model, validation.padded, validation.pixels, precision="auto")
         calibrate_output(trained.model.output, predicted, validation.labels)
     save_bundle(out, {"local": trained.model.cpu()}, {"classes": metadata["classes"]})
     write_table(entropies, {"entropy": sampled_entropy(train.entropy.numpy())})

@@ -4,7 +4,6 @@ import importlib.util
 import re
 from pathlib import Path
 
-import timm
 from torch import Tensor
 
 from cathodeflow.errors import InputError
@@ -40,6 +39,8 @@ def packaged_weights(name: str) -> dict[str, Tensor] | None:
     InputError
         The package holds weights of another network.
     """
+    import timm  # takes seconds
+
     package = package_of(name)
     spec = importlib.util.find_spec(package) if package else None
     if spec is None or spec.origin is None:

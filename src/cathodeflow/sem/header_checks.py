@@ -1,0 +1,53 @@
+"""What the names of class folders and the size of a mask say of labelled micrographs, before they are read."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+
+from cathodeflow.errors import InputError
+from cathodeflow.io.image_lists import image_files
+from cathodeflow.io.micrographs import micrograph_header
+from cathodeflow.sem.classes import ImageRow, list_images, similar_labels
+from cathodeflow.sem.options import DataSet, Section
+
+log = logging.getLogger("cathodeflow")
+
+
+def find_problems(section: Section, samples: Mapping[str, DataSet]) -> Iterator[InputError]:
+    """Find masks of another size than the images; classes with almost the same name are logged."""
+    for name, data_set in samples.items():
+        if data_set.simulated:
+            continue
+        mask, key = section.index.mask, "sem.index.mask"
+        if data_set.role == "predict":
+            mask, key = section.predict.mask, "sem.predict.mask"
+        else:
+            rows = list_images(data_set.images, section.index.compositions, section.index.states, refused=[])
+            for text in class_warnings(rows):
+                log.warning("%s: data set '%s': %s", section.samples, name, text)
+        yield from mask_errors(mask, image_files(data_set.images, []), key)
+
+
+def class_warnings(rows: Sequence[ImageRow]) -> Iterator[str]:
+    """Find classes with almost the same name, which would be trained as two."""
+    for a, b in similar_labels(sorted({row.label for row in rows})):
+        yield f"classes '{a}' and '{b}' have almost the same name: are they one?"
+
+
+def mask_errors(mask: str | None, paths: Sequence[str], key: str) -> Iterator[InputError]:
+    """Find out whether a mask is as large as the first image.
+
+    Parameters
+    ----------
+    mask : str, optional
+        Image in which pixels above 0 are not used.
+    paths : sequence of str
+        Images.
+    key : str
+        Key of the mask in the configuration.
+    """
+    if mask is None or not paths:
+        return
+    header, image = micrograph_header(mask), micrograph_header(paths[0])
+    if (header.rows, header.cols) != (image.rows, image.cols):
+        found = f"{header.rows} x {header.cols} pixels"
+        yield InputError(f"{key}: {mask}", found, f"{image.rows} x {image.cols}, as {paths[0]}")
