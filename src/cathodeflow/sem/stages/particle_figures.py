@@ -75,7 +75,7 @@ def _part(
         places = outline[["row", "col"]].to_numpy(np.float64) - (top, left)
         if (places.max(axis=0) >= 0).all() and (places.min(axis=0) < (rows, cols)).all():
             polygons.append(places)
-            cut.append(bool(particles.loc[number, "cut"]))
+            cut.append(bool(particles["cut"].to_dict()[number]))
     pixel_nm = float(row["pixel_nm"]) if row["pixel_nm"] > 0 else None
     title = f"{str(row['label']).replace('_', ' ')}: {int(row['particles'])} particles in the image"
     return Shown(image[top : top + rows, left : left + cols], polygons, cut, title, pixel_nm)

@@ -77,7 +77,7 @@ def particles(
         area = UsableArea(*(int(row[name]) for name in UsableArea._fields))
         return np.ascontiguousarray(area.of(to_uint8(read_image(row["image"]), area=area)))
 
-    rows = listed.to_dict("records")
+    rows = [{str(key): value for key, value in row.items()} for row in listed.to_dict("records")]
     typical = {
         str(label): _typical([row for row in rows if row["label"] == label][:_ESTIMATED], read, options)
         for label in dict.fromkeys(listed["label"])
@@ -160,7 +160,7 @@ def _measure(image: NDArray[np.uint8], row: dict[str, Any], diameter: float, opt
     pixel_nm = float(row["pixel_nm"]) if row["pixel_nm"] > 0 else np.nan
     table.insert(0, "name", row["name"])
     table.insert(1, "label", str(row["label"]))
-    table.insert(table.columns.get_loc("diameter_px"), "diameter_um", table["diameter_px"] * pixel_nm / 1000)
+    table.insert(list(table.columns).index("diameter_px"), "diameter_um", table["diameter_px"] * pixel_nm / 1000)
     points = outline_points(outlined.labels).astype({"row": np.float32, "col": np.float32, "particle": np.int64})
     points["row"] += origin["row"]
     points["col"] += origin["col"]
