@@ -12,6 +12,7 @@ from cathodeflow.io.image_lists import image_files, raw_files
 from cathodeflow.io.sources import is_remote
 from cathodeflow.options import Options, as_tuples, option
 from cathodeflow.samples import Sample, TechniqueSection, dangling, missing_files
+from cathodeflow.sem.particle_options import ParticleFigures, Particles
 from cathodeflow.sem.use_options import Page, Reading
 from cathodeflow.training.base_options import Device, OptimizerName, TrainingOptions
 
@@ -349,6 +350,8 @@ class Section(TechniqueSection):
     predict: Predict = option(Predict(), "Prediction.")
     explain: Explain = option(Explain(), "Class activation maps.")
     page: Page = option(Page(), "Page of predictions.")
+    particles: Particles = option(Particles(), "Particles.")
+    particle_figures: ParticleFigures = option(ParticleFigures(), "Figures of the particles.")
     figures: Figures = option(Figures(), "Figures.")
     pages: bool = option(False, "Whether a page is made of the predictions of each data set with the role `predict`.")
     versions: dict[str, Train] = option(
@@ -417,7 +420,7 @@ class Section(TechniqueSection):
                 expected = "none, imagenet or a file"
                 errors.append(InputError(f"{where}.weights: {train.weights}", "no such file", expected))
         errors += missing_files({"sem.predict.model": self.predict.model}, "a model file of sem_train")
-        masks = {"sem.index.mask": self.index.mask, "sem.predict.mask": self.predict.mask}
+        masks = {f"sem.{name}.mask": getattr(self, name).mask for name in ("index", "predict", "particles")}
         errors += missing_files(masks, "an image in which pixels above 0 are not used")
         for name, data_set in samples.items():
             where = f"{self.samples}: data set '{name}', images"

@@ -39,9 +39,15 @@ class Appearance(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """Emission of secondary electrons (row, col), of mean 0 and standard deviation 1, and what it shows."""
+    """Emission of secondary electrons (row, col), of mean 0 and standard deviation 1, and what it shows.
+
+    `labels` (row, col) int32: number, from 1 on, of the particle of the upper layer that a pixel shows, else 0;
+    `diameters` (particles,): those of circles of equal area, where nothing hides the particles [px].
+    """
 
     emission: Floats
+    labels: NDArray[np.int32]
+    diameters: NDArray[np.float64]
     particles: int
     mean_diameter: float
     cracked: int
@@ -72,15 +78,21 @@ def render(
     height = 0.1 * radius * gaussian_filter(rng.standard_normal((rows, cols), dtype=np.float32), 1.0)
     height -= 1.6 * radius
     bodies = _population(appearance, rows, cols, rng)
-    for body in bodies:
-        _add(height, body, appearance, surface, warps, rng)
+    labels = np.zeros((rows, cols), np.int32)
+    numbers = np.where(bodies["upper"], np.cumsum(bodies["upper"]), 0)
+    for body, number in zip(bodies, numbers.tolist(), strict=True):
+        _add(height, labels, number, body, appearance, surface, warps, rng)
     if appearance.film:
         level = gaussian_filter(rng.standard_normal((rows, cols), dtype=np.float32), 0.8 * radius)
         level *= 0.35 * radius / level.std()
-        np.maximum(height, level + np.quantile(height - level, appearance.film), out=height)
+        level += np.quantile(height - level, appearance.film)
+        labels[level > height] = 0
+        np.maximum(height, level, out=height)
     upper = bodies[bodies["upper"]]
     return Scene(
         emission=_standardised(_emission(height, radius, focus_blur, noise, rng)),
+        labels=labels,
+        diameters=2 * upper["radius"],
         particles=len(upper),
         mean_diameter=float(2 * upper["radius"].mean()),
         cracked=int(upper["cracked"].sum()),
@@ -145,6 +157,8 @@ def _apart(bodies: NDArray[np.void], most: int) -> NDArray[np.void]:
 
 def _add(
     height: Floats,
+    labels: NDArray[np.int32],
+    number: int,
     body: np.void,
     appearance: Appearance,
     surface: Floats,
@@ -175,6 +189,7 @@ def _add(
         rise -= np.exp(-((crack * (radius / appearance.crack_width)) ** 2)) * (np.sqrt(square) < 0.95)
     inside = np.where(square < 1, np.float32(body["base"]) + np.float32(radius) * rise, -np.inf)
     part = height[top:bottom, left:right]
+    labels[top:bottom, left:right][inside > part] = number
     np.maximum(part, inside, out=part, casting="same_kind")
 
 

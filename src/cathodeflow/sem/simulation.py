@@ -153,7 +153,8 @@ def _taken(
         name, start + elapsed, brightness=round(mean - 30), contrast=round(2 * deviation - 150), focus=focus
     )
     truth = scene._asdict() | {"session": session}
-    del truth["emission"]
+    for arrays in ("emission", "labels", "diameters"):
+        del truth[arrays]
     return Simulated(label, name, image, sidecar, truth)
 
 
