@@ -88,7 +88,7 @@ def distributions_figure(table: pd.DataFrame, summary: pd.DataFrame) -> Figure:
         nothing_to_show(figure.subplots(), "no particles")
         return figure
     figure = Figure(figsize=(TWO_COLUMNS, 3.1 + 0.16 * len(classes)))
-    upper, lower = np.ravel(figure.subfigures(2, 1, height_ratios=(2.0, 1.1 + 0.16 * len(classes))))
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.0, 1.1 + 0.16 * len(classes)))[:, 0]
     number, volume = upper.subplots(1, 2, sharey=True)
     shown = "µm" if unit == "um" else "px"
     for axes, power, by in ((number, 0, "number"), (volume, 3, "volume (diameter cubed)")):
