@@ -55,7 +55,7 @@ def typical_diameter(image: NDArray[np.uint8]) -> float:
     A disc of diameter d has its strongest normalised response at a Gaussian of variance d^2 / 8 [1]_. The variance of
     the response over the image follows from its power spectrum (Parseval). Texture and noise, which are finer, would
     move the maximum; the weight and the factor against that are calibrated on simulated cathodes of four appearances
-    (`rendering`), of which the estimate finds the diameters to 10 %.
+    (`rendering`), of which the estimate finds the diameters to 15 %.
 
     Parameters
     ----------
