@@ -69,6 +69,7 @@ def job(
     merits: dict[str, Any],
     *,
     options: Options | None = None,
+    warnings: tuple[str, ...] = (),
     **outputs: pd.DataFrame | Figure,
 ) -> None:
     """Write the outputs of a job as its stage does, and its record, without computing the digest of its code."""
@@ -83,7 +84,7 @@ def job(
             write_csv(folder / f"{name}.csv", content)
     record |= {"stage": stage, "sample": sample, "metrics": merits, "outputs": written_digests(folder)}
     record["options"] = (options or FindPeaks()).model_dump(mode="json")
-    run = record.pop("job")
+    run = record.pop("job") | {"warnings": list(warnings)}
     for key in ("digest", "checksum"):
         del record[key]
     record = plain(record) | {"digest": content_digest(plain(record)), "job": run}
@@ -168,8 +169,9 @@ def bcdi_results() -> None:
     series |= {"volume_nm3": [24336855.0, 24397394.0], "volume_nm3_err": [60539.0, 91812.0]}
     job("results/bcdi/series/all/phase/series.json", "bcdi.series", "all/phase", {}, series=pd.DataFrame(series))
     found = {"extent_x_nm": 432.0, "extent_y_nm": 353.0, "extent_z_nm": 432.0, "voxel_nm": 39.3, "voxels": 472}
-    found |= {"strain_deviation": 4.5e-5, "strain_q05": -6.6e-5, "strain_q95": 8.7e-5, "warning": "the peak is cut"}
-    job("results/bcdi/c0/phase/strain.json", "bcdi.strain", "c0/phase", found)
+    found |= {"strain_deviation": 4.5e-5, "strain_q05": -6.6e-5, "strain_q95": 8.7e-5}
+    several = ("the peak is cut", *(f"reason {number}" for number in range(6)))
+    job("results/bcdi/c0/phase/strain.json", "bcdi.strain", "c0/phase", found, warnings=several)
     merits = {"probability_right": 0.31, "strain_error": 1.37e-5}
     job("results/bcdi/c0/phase/trust.json", "bcdi.trust", "c0/phase", merits, options=Trust(warn_below=0.5))
 
@@ -263,7 +265,8 @@ def test_numbers_intervals_and_warnings_are_those_of_the_tables(take: Callable[.
         "1.28194 ± 0.00088 × 10⁻³",
         "series all/phase, c1: no other start agrees",
         "432 × 353 × 432 nm",
-        "the peak is cut",
+        "c0/phase, strain: the peak is cut",
+        "c0/phase, strain: 2 more warnings in the record",
         "the probability that the object is right is only 31.0 %",
         "Volume fraction, pore 0.381 ± 0.012 95 % interval 0.358 to 0.405 volume e",
         "tortuosity factor pore 0 2.52 2.10 to 2.90",

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from cathodeflow.report.numbers import is_number, number
 from cathodeflow.report.results import Results
 
+#: Warnings of the log of a job that are shown; the record has all.
+_MOST = 5
 #: Figures of merit that should be 0, and what another value means.
 _COUNTS = {
     "frames_left_out": "frames could not be used and were left out",
@@ -21,16 +23,17 @@ _FOUND = {"peaks": "no peak was found", "spots": "no spot was found", "tracks": 
 
 
 def general_warnings(results: Results) -> Iterator[str]:
-    """Yield the warnings in the records of a technique: texts, left-out data, and stages that found nothing."""
+    """Yield the warnings in the records of a technique: of the log, left-out data, and stages that found nothing."""
     for job in results.all(*results.jobs):
+        logged = (job.record.get("job") or {}).get("warnings", [])
+        for text in logged[:_MOST]:
+            yield f"{job.sample}, {_words(job.stage)}: {text}"
+        if len(logged) > _MOST:
+            yield f"{job.sample}, {_words(job.stage)}: {len(logged) - _MOST} more warnings in the record"
         for name, value in job.metrics.items():
-            if name.startswith("warning"):
-                for text in value if isinstance(value, list) else [value]:
-                    if text:
-                        yield f"{job.sample}, {_words(job.stage)}: {text}"
-            elif name in _COUNTS and is_number(value) and value > 0:
+            if name in _COUNTS and is_number(value) and value > 0:
                 yield f"{job.sample}, {_words(job.stage)}: {number(value)} {_COUNTS[name]}"
-            elif name in _FOUND and value == 0:
+            elif name in _FOUND and value == 0 and not logged:
                 yield f"{job.sample}, {_words(job.stage)}: {_FOUND[name]}"
 
 
