@@ -65,7 +65,7 @@ rule fibsem_properties:
         "Measuring the properties of volume {wildcards.volume}"
     shell:
         command(
-            "fibsem properties {params.labels} --out results/fibsem/{wildcards.volume}/properties",
+            "fibsem properties {params.labels:q} --out results/fibsem/{wildcards.volume}/properties",
             "{wildcards.volume}",
         )
 
