@@ -57,7 +57,7 @@ def covariance(mask: Any) -> Covariance:
     --------
     >>> checks = np.indices((8, 8)).sum(0) % 2 == 0
     >>> round(float(covariance(checks).values.max()), 2)
-    0.26
+    0.25
     """
     shape = tuple(int(side) for side in mask.shape)
     windows = list(itertools.product(*(_cubes(side) for side in shape)))
