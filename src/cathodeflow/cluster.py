@@ -7,7 +7,7 @@ or from the environment, which cluster jobs inherit. So another scheduler reruns
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import click
@@ -152,6 +152,36 @@ def chosen(cls: type[OptionsT]) -> OptionsT:
 def prefer_this_environment() -> None:
     """Put the programs of the environment of this process before all others, for the commands that it starts."""
     os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+
+
+def use_default_account(settings: Any) -> None:
+    """Let Slurm use the user's default account, if the `settings` of the executor say so (`slurm-no-account`).
+
+    Jobs with the resource `slurm_account` keep it.
+    """
+    if not getattr(settings, "no_account", False):
+        return
+    from snakemake_executor_plugin_slurm import Executor
+
+    # Version 2.8 of the plugin does not read its own setting, and takes the account of the user's latest job.
+    given = Executor.get_account_arg
+    Executor.get_account_arg = lambda self, job: given(self, job) if job.resources.get("slurm_account") else iter([""])
+
+
+def limit_warning(resources: Mapping[str, Any]) -> str | None:
+    """Return what to say of limits that were meant for one machine but hold for a cluster; None without such limits.
+
+    Parameters
+    ----------
+    resources : mapping
+        Limits of resources for the whole run.
+    """
+    if resources.get("gpu") != 1:
+        return None
+    return (
+        "profiles/default counts, too: no more than one GPU job runs at a time on the whole cluster, and a job has no"
+        f" more threads than this machine has cores ({os.cpu_count()}). Use --workflow-profile instead of --profile."
+    )
 
 
 def launcher(processes: Processes) -> str:

@@ -58,6 +58,10 @@ onstart:
     # Repeated here, as Snakemake has replaced the handlers of some signals.
     end_run_on_signals(workflow)
     DEVICES.begin()
+    if not workflow.local_exec:
+        cluster.use_default_account(workflow.executor_settings)
+        if text := cluster.limit_warning(workflow.resource_settings.resources):
+            logger.warning(text)
 
 
 def contents(**given):
