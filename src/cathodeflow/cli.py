@@ -53,11 +53,18 @@ def cli(log_file: str | None, threads: int | None, **where: Any) -> None:
 @cli.command()
 @click.argument("config", default="config/config.yaml")
 def check(config: str) -> None:
-    """Check the configuration file CONFIG, its sample sheets and the headers of the raw files."""
+    """Check the configuration file CONFIG, its sample sheets and the headers of the raw files.
+
+    Some images of each sample are read, for the time that reading takes.
+    """
     from cathodeflow.checking import check_config
+    from cathodeflow.config import load, samples
+    from cathodeflow.reading_time import time_lines
 
     for line in check_config(config):
         click.echo(line)
+    for line in time_lines(samples(load(config), checked=False)):
+        click.echo(f"{config}: {line}")
 
 
 @cli.command()
