@@ -13,12 +13,14 @@ import hashlib
 import importlib.metadata
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from cathodeflow.io.notes import Notes
 from cathodeflow.references import Module, is_library, read_module
 from cathodeflow.statements import WHOLE, Statement, Target
 
@@ -56,7 +58,16 @@ def stage_target(stage: str, root: Path = PACKAGE) -> str:
 
 
 def stage_reach(stage: str, root: Path = PACKAGE) -> Reach:
-    """Return the reach of a stage; plots only count for stages named `figures`."""
+    """Return the reach of a stage; plots only count for stages named `figures`.
+
+    That of this package is remembered from process to process, as following the names takes seconds.
+    """
+    if root == PACKAGE:
+        return _remembered().reach(stage)
+    return _follow_stage(stage, root)
+
+
+def _follow_stage(stage: str, root: Path) -> Reach:
     return reach(stage_target(stage, root), root, plots=stage.endswith(f".{FIGURES}"))
 
 
@@ -111,6 +122,52 @@ def code_digest(target: str, root: Path = PACKAGE, *, plots: bool = False) -> st
 def reach(target: str, root: Path = PACKAGE, *, plots: bool = False) -> Reach:
     """Follow the names from `target`; parameters and errors are those of `code_digest`."""
     return package_code(root, OUTSIDE if plots else (*OUTSIDE, *PLOTS)).reach(target)
+
+
+class RememberedReaches:
+    """Reaches of a package's stages, noted beside its compiled modules for as long as none of its files changes.
+
+    Where this module is one of these files, what is noted is what it would find.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the package.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._notes = Notes(root / "__pycache__" / "code_digests")
+        self._files = files_digest(root)
+        self._known = self._notes.read()
+        if not any(key.startswith(self._files) for key in self._known):
+            self._notes.clear()
+
+    def reach(self, stage: str) -> Reach:
+        """Return the reach of a stage."""
+        # Another process may note those of other files meanwhile, so each note names its own.
+        key = f"{self._files} {stage}"
+        if key not in self._known:
+            found = _follow_stage(stage, self._root)
+            self._known[key] = [found.digest, sorted(found.libraries)]
+            self._notes.add({key: self._known[key]})
+        digest, libraries = self._known[key]
+        return Reach(digest, frozenset(libraries))
+
+
+@cache
+def _remembered() -> RememberedReaches:
+    return RememberedReaches(PACKAGE)
+
+
+def files_digest(root: Path) -> str:
+    """Digest of the names and contents of all files of a package, and of the version of Python that compiles them."""
+    digest = hashlib.sha256(sys.version.encode())
+    for path in sorted(root.rglob("*")):
+        if path.suffix == ".py" or _is_data(path):
+            digest.update(f"\0{path.relative_to(root).as_posix()}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 @cache
@@ -251,7 +308,7 @@ class PackageCode:
 
 
 def _is_data(path: Path) -> bool:
-    return path.is_file() and path.suffix not in (".py", ".pyc")
+    return path.suffix not in (".py", ".pyc") and "__pycache__" not in path.parts and path.is_file()
 
 
 def canonical(name: str) -> str:
