@@ -130,12 +130,17 @@ def storable(frame: NDArray[np.float32], mask: NDArray[Any], saturation: float) 
         if np.isfinite(frame.sum()):
             return StoredFrame(frame, _NONE, _NONE)
     finite = np.isfinite(frame)
-    if finite.all():
+    places = np.argwhere(~finite)
+    if not len(places):
         return StoredFrame(frame, _NONE, _NONE)
-    marked = (np.argwhere(marks & (mask == 0)) for marks in (np.isnan(frame), frame == np.inf))
+    values = frame[tuple(places.T)]
+    unmasked = mask[tuple(places.T)] == 0
+    marked = (places[marks & unmasked] for marks in (np.isnan(values), values == np.inf))
     top = float(frame.max(initial=0, where=finite))
     top = max(saturation, top) if np.isfinite(saturation) else top
-    return StoredFrame(np.nan_to_num(frame, nan=0.0, posinf=top, neginf=-np.inf), *marked)
+    stored = frame.copy()
+    stored[tuple(places.T)] = np.nan_to_num(values, nan=0.0, posinf=top, neginf=-np.inf)
+    return StoredFrame(stored, *marked)
 
 
 class FramesFile(NamedTuple):
