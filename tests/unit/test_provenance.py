@@ -6,15 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cathodeflow.provenance import (
-    PACKAGE,
-    RememberedReaches,
-    code_digest,
-    code_parameter,
-    package_code,
-    reach,
-    stage_target,
-)
+from cathodeflow.code_reach import PACKAGE, code_digest, package_code, reach
+from cathodeflow.provenance import RememberedReaches, code_parameter, stage_target
 from cathodeflow.statements import normalise
 
 FILES = {
