@@ -21,11 +21,7 @@ _TITLES = {
 }
 # All other modules that lie directly in the package are helpers.
 _MEMBERS = {
-<<<<<<< HEAD
     "command line": {"__init__", "__main__", "checking", "cli", "commands", "reference", "run_crate", "verify"},
-    "workflow": {"config", "provenance", "record", "record_files", "references", "report", "stage", "tracking"},
-=======
-    "command line": {"__init__", "__main__", "checking", "cli", "commands", "reference", "verify"},
     "workflow": {
         "code_reach",
         "config",
@@ -37,7 +33,6 @@ _MEMBERS = {
         "stage",
         "tracking",
     },
->>>>>>> main
 }
 
 
