@@ -7,7 +7,7 @@ or from the environment, which cluster jobs inherit. So another scheduler reruns
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import click
@@ -168,15 +168,15 @@ def use_default_account(settings: Any) -> None:
     Executor.get_account_arg = lambda self, job: given(self, job) if job.resources.get("slurm_account") else iter([""])
 
 
-def limit_warning(resources: Mapping[str, Any]) -> str | None:
+def limit_warning(gpus: int | None) -> str | None:
     """Return what to say of limits that were meant for one machine but hold for a cluster; None without such limits.
 
     Parameters
     ----------
-    resources : mapping
-        Limits of resources for the whole run.
+    gpus : int or None
+        Maximum number of GPUs for the whole run; None without a maximum.
     """
-    if resources.get("gpu") != 1:
+    if gpus != 1:
         return None
     return (
         "profiles/default counts, too: no more than one GPU job runs at a time on the whole cluster, and a job has no"

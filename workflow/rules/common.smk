@@ -62,7 +62,7 @@ onstart:
     DEVICES.begin()
     if not workflow.local_exec:
         cluster.use_default_account(workflow.executor_settings)
-        if text := cluster.limit_warning(workflow.resource_settings.resources):
+        if text := cluster.limit_warning(workflow.global_resources.get("gpu").value):
             logger.warning(text)
 
 
