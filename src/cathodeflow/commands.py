@@ -5,6 +5,7 @@ import importlib
 import inspect
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -157,6 +158,9 @@ def start(log_file: str | None, threads: int | None) -> None:
         handlers[1].setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=handlers)
     log.setLevel(logging.INFO)
+    if log_file:
+        # A line to paste; the terminal shows errors alone.
+        log.info("cathodeflow %s", shlex.join(sys.argv[1:]))
     join_as_job()
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").addFilter(lambda _: bool(log_file))
