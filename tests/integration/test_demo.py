@@ -197,7 +197,7 @@ def test_a_command_of_the_log_can_be_pasted(demo: Project, tmp_path: Path) -> No
     import subprocess
     import sys
 
-    log = demo.snakemake("--dry-run", "--forcerun", "bragg_fit", "--", "results/bragg/charge_070/peaks.h5").stdout
+    log = demo.snakemake("--dry-run", "-p", "--forcerun", "bragg_fit", "--", "results/bragg/charge_070/peaks.h5").stdout
     command = re.search(r"^Shell command: (cathodeflow .*bragg fit .*)$", log, re.MULTILINE)
     assert command, log
     line = command.group(1).replace("results/bragg/charge_070/peaks.h5", f"{tmp_path}/peaks.h5")
