@@ -140,13 +140,15 @@ def table(lines: list[str]) -> dict[tuple[str, str], list[str]]:
 
 
 def test_status_shows_what_runs_waits_and_failed_with_the_last_line_of_its_log(folder: Path) -> None:
-    assert "5 jobs done" in status_lines(str(folder))[0]
+    assert "1 of 5 jobs done, 4 waiting" in status_lines(str(folder))[0]
     for number in (1, 2, 3):
         note_event(begins(number))
     (folder / "logs/1.tsv").write_text("s\n1\n")
     note_event(ends(1))
     (folder / "logs/2.log").write_text("12:00:00 12 frames\n12:00:01 scan b: found no peak, expected some\n")
     note_event(fails(2, "bragg_fit"))
+    (folder / "logs/3.log").write_text("12:00:00 command: cathodeflow sem train\n")
+    assert re.search(r"^  sem train model, \d+ s$", "\n".join(status_lines(str(folder))), re.MULTILINE)
     (folder / "logs/3.log").write_text("12:00:00 model: epoch 5 of 14: train_loss 0.4\n")
     lines = status_lines(str(folder))
     assert re.search(r"running for \d+ s: 2 of 5 jobs done, 1 running, 1 failed, 1 waiting", lines[0])
@@ -243,7 +245,8 @@ def test_a_real_run_and_a_real_failure_are_short_from_any_environment_and_folder
     assert "frame_0.edf" in failure and len(done.stderr) < 3000, done.stderr
     log = (work / "results/logs/bragg/one/simulate.log").read_text()
     assert re.match(
-        r"\d\d:\d\d:\d\d cathodeflow --log results/logs/bragg/one/simulate.log --threads 1 bragg simulate ", log
+        r"\d\d:\d\d:\d\d command: cathodeflow --log results/logs/bragg/one/simulate.log --threads 1 bragg simulate ",
+        log,
     )
     status = status_lines(str(work))
     assert "ended with failures" in status[0] and "  bragg frames bad, at " in "\n".join(status)

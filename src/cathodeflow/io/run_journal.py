@@ -12,6 +12,8 @@ from typing import Any
 
 #: The journal of the last run in a folder.
 JOURNAL = ".snakemake/cathodeflow/run.jsonl"
+#: Beginning of the first entry of a log, which is the command.
+COMMAND = "command: "
 # At the beginning of an entry, see `cathodeflow.commands.start`.
 _TIME = re.compile(r"\d\d:\d\d:\d\d ")
 # The end of a log that is read [bytes].
@@ -59,7 +61,7 @@ def changed(path: str, folder: str = ".") -> float:
 
 
 def last_entry(path: str, folder: str = ".") -> list[str]:
-    """Return the lines of the last entry of a log, without its time; none if the log is missing or empty."""
+    """Return the lines of the last entry of a log, without its time; none if there is no entry beside the command."""
     try:
         with open(os.path.join(folder, path), "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _END))
@@ -67,4 +69,5 @@ def last_entry(path: str, folder: str = ".") -> list[str]:
     except OSError:
         return []
     start = max((number for number, line in enumerate(lines) if _TIME.match(line)), default=max(0, len(lines) - 1))
-    return [_TIME.sub("", line, count=1) if number == 0 else line for number, line in enumerate(lines[start:])]
+    entry = [_TIME.sub("", line, count=1) if number == 0 else line for number, line in enumerate(lines[start:])]
+    return [] if entry and entry[0].startswith(COMMAND) else entry
