@@ -72,9 +72,8 @@ def test(
     found: dict[str, dict[str, NDArray[Any]]] = {}
     scores: dict[str, float] = {}
     for method in offered:
-        listed = read_table(
-            f"{folder}/{method.network}_images.parquet", ["slice", "image", "role", "neighbours", "gain", "offset"]
-        )
+        columns = ["slice", "copy", "image", "role", "neighbours", "gain", "offset"]
+        listed = read_table(f"{folder}/{method.network}_images.parquet", columns)
         logits = read_volume(f"{folder}/{method.network}_logits.zarr")
         rows = {role: np.flatnonzero(listed["role"] == role) for role in (VALIDATION, TEST)}
         predicted = {
