@@ -68,7 +68,7 @@ lint: $(READY)
 	snakemake --lint
 
 docs: $(READY)
-	mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
 
 report: $(READY)
 	cathodeflow report results

@@ -68,3 +68,10 @@ def _in_repository(link: str, page: str) -> str | None:
     if path.startswith("docs/"):
         return path.removeprefix("docs/")
     return f"repository/{path}" if (ROOT / path).is_file() else None
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Write the search index as a script too: pages that are opened as files may not fetch it."""
+    folder = Path(config.site_dir) / "search"
+    index = (folder / "search_index.json").read_text()
+    (folder / "search_index.js").write_text(f"var __index = {index}")
