@@ -29,9 +29,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages made of other files, and every file of the repository that a page links to."""
-    for origin, target in MOVED.items():
-        files.append(File.generated(config, target, content=(ROOT / origin).read_text()))
-    for target, content in generated(ROOT).items():
+    made = generated(ROOT)
+    whole = {target: (ROOT / origin).read_text() for origin, target in MOVED.items() if target not in made}
+    for target, content in (made | whole).items():
         files.append(File.generated(config, target, content=content))
     for file in list(files.documentation_pages()):
         for _, link, _, _ in _LINK.findall(_CODE.sub("", file.content_string)):

@@ -15,6 +15,7 @@ def generated(root: Path) -> dict[str, str]:
     """Return the pages by their place below docs/."""
     package = root / "src" / "cathodeflow"
     pages = {"reference/commands.md": commands(), "reference/stages.md": stages(package)}
+    pages["reference/settings.md"] = settings((root / "config" / "README.md").read_text())
     for name, title in TITLES.items():
         intro = (
             f"Public functions and classes of `cathodeflow.{name}`, made from their docstrings. Numeric functions take "
@@ -25,6 +26,24 @@ def generated(root: Path) -> dict[str, str]:
             f"Python: {title}", package / name, f"cathodeflow.{name}", intro
         )
     return pages
+
+
+def settings(reference: str) -> str:
+    """Put type, unit, bounds and default of config/README.md into one column, so that the meaning fits beside them."""
+    lines = []
+    for line in reference.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")] if line.startswith("| ") else []
+        if len(cells) == 6 and cells[1] == "type":
+            line = f"| {cells[0]} | values | meaning |"
+        elif len(cells) == 6:
+            key, kind, unit, bounds, default, meaning = cells
+            known = default if default == "required" else f"default: {default}"
+            facts = "; ".join(fact for fact in (kind, unit and f"[{unit}]", bounds, known) if fact)
+            line = f"| {key} | {facts} | {meaning} |"
+        elif line.startswith("|---|---|---|---|---|---|"):
+            line = "|---|---|---|"
+        lines.append(line)
+    return "\n".join(lines) + "\n"
 
 
 def stages(package: Path) -> str:
