@@ -129,7 +129,7 @@ def picture(edges: Edges) -> str:
                 words = text.split() if len(text) > box / 6.6 else [text]
                 parts.append(
                     f'<rect x="{x:.0f}" y="{middle - 15:.0f}" width="{box:.0f}" height="30" rx="4" fill="#fff" '
-                    f'stroke="{colour}"/>'
+                    f'stroke="{colour}" data-rule="{node}"/>'
                 )
                 parts += [
                     f'<text x="{x + box / 2:.0f}" y="{middle + 4 + 13 * (place - (len(words) - 1) / 2):.0f}" '

@@ -25,9 +25,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = {key: value or "" for key, value in attrs}
         self.ids |= {found[key] for key in ("id", "name") if key in found}
-        if tag == "a" and "href" in found:
-            self.links.append(found["href"])
-        elif tag == "link" and found.get("rel") in ("canonical", "prev", "next"):
+        if (tag == "a" and "href" in found) or (tag == "link" and found.get("rel") in ("canonical", "prev", "next")):
             self.links.append(found["href"])
         else:
             self.loaded += [found[key] for key in ("src", "href", "data") if found.get(key)]
@@ -65,7 +63,9 @@ def test_no_page_loads_anything_from_the_network(site: dict[Path, Page]) -> None
     missing = [
         f"{path.name}: {source}"
         for path, source in loaded
-        if path.name != "404.html" and not source.startswith("data:") and not (path.parent / urlsplit(source).path).exists()
+        if path.name != "404.html"
+        and not source.startswith("data:")
+        and not (path.parent / urlsplit(source).path).exists()
     ]
     styles = [text for path in ROOT.glob("docs/**/*.css") if re.search(r"@import|url\(", text := path.read_text())]
     assert not outside and not missing and not styles, (outside, missing, styles)
@@ -78,9 +78,19 @@ def test_formulas_are_drawn_in_the_page(site: dict[Path, Page]) -> None:
 
 def test_pages_of_the_reference_have_the_package_in_them(site: dict[Path, Page]) -> None:
     texts = {"/".join(path.parts[-2:]): page for path, page in site.items()}
-    assert {"bragg-fit", "check"} <= {name.removeprefix("cathodeflow-") for name in texts["reference/commands.html"].ids}
+    assert {"bragg-fit", "check"} <= {
+        name.removeprefix("cathodeflow-") for name in texts["reference/commands.html"].ids
+    }
     assert "braggfit" in texts["reference/stages.html"].ids
     assert "bragg" in texts["reference/settings.html"].ids
+
+
+def test_the_picture_of_the_graph_shows_rules_that_exist() -> None:
+    rules = set(
+        re.findall(r"^rule (\w+):", "".join(path.read_text() for path in ROOT.glob("workflow/rules/*.smk")), re.M)
+    )
+    drawn = set(re.findall(r'data-rule="(\w+)"', (ROOT / "docs" / "rule_graph.svg").read_text()))
+    assert len(drawn) > 40 and drawn <= rules, drawn - rules
 
 
 def test_documents_are_short_enough_to_read() -> None:
