@@ -68,7 +68,7 @@ lint: $(READY)
 	snakemake --lint
 
 docs: $(READY)
-	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 mkdocs build
 
 report: $(READY)
 	cathodeflow report results
