@@ -36,5 +36,5 @@ def test_images_of_other_materials_are_learnt(tmp_path: Path, name: str, classes
     learnt = table["miu"].max() > least and table[f"f1_{classes[0]}"].max() > 0.85
     if name == "coating_sem" and not learnt:
         # The chain has to run here as well; what it learns is known to be too little.
-        pytest.xfail("mIoU .29: eight images from six specimens are not enough, see README")
+        pytest.xfail("mIoU .29: eight images from six specimens are not enough, see docs/measured/fibsem.md")
     assert learnt
