@@ -2,10 +2,10 @@
 
     python benchmarks/bcdi_success.py FILE [--size 64] [--crystals 20] [--seed 81] [--regime extreme] [--starts 40]
 
-Simulated crystals of all kinds, phase range 2 pi to 3 pi, 1e5 to 1e8 photons. Right is a correlation with the truth above
-.95 after shift, global phase and twin are resolved. `truth`: whether the true object remains right in 220 iterations that
-start from it; where it does not, the counts do not suffice. Times are those of one thread (processor time), divided by
-two for two cores: starts run beside each other. Rows are written after each crystal, so that a run may be cut off.
+Simulated crystals of all kinds, phase range 2 pi to 3 pi, 1e5 to 1e8 photons. Right is a correlation with the truth
+above .95 after shift, global phase and twin are resolved. `truth`: whether the true object remains right in 220
+iterations that start from it; where it does not, the counts do not suffice. Times are processor times of one thread
+divided by two, for two cores, on which starts run beside each other. The table is written after each crystal.
 """
 
 import argparse

@@ -57,9 +57,8 @@ def search(amplitude: Tensor, options: Phase, *, mask: Tensor) -> tuple[Retrieva
 
 
 def _ranked(found: Retrieval, probability: Tensor) -> list[int]:
-    """Starts by their probability; by their errors where none is known to be likelier than another."""
+    """Rank starts by their probability, and by their errors where these are as good as equal."""
     by_error = found.errors[:, -1].argsort(stable=True)
-    # Differences below this are none.
     return [int(number) for number in by_error[(-(100 * probability[by_error]).round()).argsort(stable=True)]]
 
 
