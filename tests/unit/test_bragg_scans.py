@@ -97,7 +97,7 @@ def test_a_mask_of_the_other_sense_gets_a_word_before_the_night(
     assert problems(tmp_path, row, frames={"invert_mask": True}) == "" and not caplog.messages
     assert problems(tmp_path, row) == ""
     assert caplog.messages[0].endswith(
-        "mask.npy are excluded; if it is 0 at good pixels, set bragg.frames.invert_mask to true"
+        "mask.npy are excluded; change bragg.frames.invert_mask if 0 marks its bad pixels"
     )
     assert "scan '0': 75.0 % of the pixels" in caplog.messages[0]
 
