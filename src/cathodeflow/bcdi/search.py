@@ -42,15 +42,15 @@ def search(amplitude: Tensor, options: Phase, *, mask: Tensor) -> tuple[Retrieva
         return found, best_of(found, options.starts)
     found = retrieve(amplitude, options, mask=mask, numbers=range(min(options.starts, options.max_starts)))
     probability = probability_of_each(found, amplitude, mask)
-    number_of_random, turn = len(found.objects), 0
+    random, turn = len(found.objects), 0
     while len(found.objects) < options.max_starts and probability.max() < options.until:
         count = min(options.starts, options.max_starts - len(found.objects))
-        turn += 1
-        if turn % 2:
-            new = _bred_starts(amplitude, options, mask, found, probability, count)
+        if turn % 2 == 0:
+            new = _bred_starts(amplitude, options, mask, found, _ranked(found, probability), count, turn // 2)
         else:
-            new = _random_starts(amplitude, options, mask, range(number_of_random, number_of_random + count))
-            number_of_random += count
+            new = _random_starts(amplitude, options, mask, range(random, random + count))
+            random += count
+        turn += 1
         found = _joined([found, new])
         probability = torch.cat([probability, probability_of_each(new, amplitude, mask)])
     return found, _ranked(found, probability)
@@ -65,23 +65,23 @@ def _ranked(found: Retrieval, probability: Tensor) -> list[int]:
 def _random_starts(amplitude: Tensor, options: Phase, mask: Tensor, numbers: range) -> Retrieval:
     parts = []
     for index, factor in enumerate(_RANDOM):
-        some = list(numbers)[index :: len(_RANDOM)]
+        some = [number for number in numbers if number % len(_RANDOM) == index]
         if some:
             parts.append(retrieve(amplitude, _looser(options, factor), mask=mask, numbers=some))
     return _joined(parts)
 
 
 def _bred_starts(
-    amplitude: Tensor, options: Phase, mask: Tensor, found: Retrieval, probability: Tensor, count: int
+    amplitude: Tensor, options: Phase, mask: Tensor, found: Retrieval, order: list[int], count: int, turn: int
 ) -> Retrieval:
-    """Phase starts bred from the best objects, each with several thresholds."""
-    order = _ranked(found, probability)
+    """Phase starts bred from the best object and others; in the next turn each has the other threshold."""
+    # The best one is its own first partner: it goes on with a larger support.
+    partners = [order[index % len(order)] for index in range(count)]
     parts = []
     for index, factor in enumerate(_BRED):
-        partners = order[: len(range(index, count, len(_BRED)))]
-        if partners:
-            # The best one is its own first partner: it goes on with a larger support.
-            initial = bred(found.objects[order[0]], found.objects[partners])
+        some = partners[(index + turn) % len(_BRED) :: len(_BRED)]
+        if some:
+            initial = bred(found.objects[order[0]], found.objects[some])
             settings = _looser(options, factor).model_copy(update={"recipe": RECIPE})
             parts.append(retrieve(amplitude, settings, mask=mask, initial=initial))
     return _joined(parts)
