@@ -1,21 +1,21 @@
 """Coverage of the intervals of FIB-SEM properties: how often they hold the truth.
 
-    python benchmarks/fibsem_coverage.py sampling                  200 simulated electrodes, and blocks of a measured one
-    python benchmarks/fibsem_coverage.py model --model FILE        segmented slices of simulated electrodes, `measure`
-    python benchmarks/fibsem_coverage.py table --rows FILE         the table of rows that were written before
+    python benchmarks/fibsem_coverage.py sampling               simulated electrodes, and blocks of a measured one
+    python benchmarks/fibsem_coverage.py model --model FILE     segmented slices of simulated electrodes, `measure`
+    python benchmarks/fibsem_coverage.py table --rows FILE      the table of rows that were written before
 
 sampling: volumes of 64^3 voxels. Simulated: from the middle of electrodes of 144^3 voxels with particles of 9 to 18
 voxels. Measured: the label volume nmc_cbd of the folder fibsem/volumes of CATHODEFLOW_DATA, in blocks of 64^3 and 48^3.
 
 model: the middle 48 x 64 x 64 voxels of electrodes with the particles that the model was trained on
-(config/fibsem.yaml), rendered and segmented; FILE is model.pt of a run, with model_errors.json beside it. `segmentation`:
-the truth is that of the labels of the same slices. `both`: the truth is that of the material.
+(config/fibsem.yaml), rendered and segmented; FILE is model.pt of a run, with model_errors.json beside it.
+`segmentation`: the truth is that of the labels of the same slices. `both`: the truth is that of the material.
 
 The truth of a volume as a sample is the mean of all other volumes of its kind, on the scale of the intervals, with the
 directions pooled, as the materials have none. Electrodes have the seeds `--first`, `--first` + 1, ...: those that the
 estimators were chosen on are below 1000, those of the tables of docs/fibsem-errors.md are not.
 
-`--rows FILE` keeps a row for each volume and property as they are computed; volumes that it has are not computed again.
+`--rows FILE` keeps a row for each volume and property as they are computed; volumes in it are not made again.
 
 A row of the result: kind, error, property, phase, number of volumes, fraction of the 68 % and of the 95 % intervals that
 hold the truth, mean and standard deviation of the difference from the truth, and root mean square of the standard
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--model", help="File model.pt of a run, with model_errors.json beside it.")
     parser.add_argument("--methods", default="unet,ugsm,matphase", help="Methods of the model.")
     parser.add_argument("--volumes", default="simulated,nmc_cbd 64,nmc_cbd 48", help="Kinds of volumes for `sampling`.")
-    parser.add_argument("--electrodes", type=int, default=200)
+    parser.add_argument("--electrodes", type=int, default=60)
     parser.add_argument("--first", type=int, default=1000, help="Seed of the first electrode.")
     parser.add_argument("--rows", type=Path, help="CSV file of the rows.")
     given = parser.parse_args()
