@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--model", help="File model.pt of a run, with model_errors.json beside it.")
     parser.add_argument("--methods", default="unet,ugsm,matphase", help="Methods of the model.")
     parser.add_argument("--volumes", default="simulated,nmc_cbd 64,nmc_cbd 48", help="Kinds of volumes for `sampling`.")
-    parser.add_argument("--electrodes", type=int, default=60)
+    parser.add_argument("--electrodes", type=int, default=60, help="Number of them, and at most of measured blocks.")
     parser.add_argument("--first", type=int, default=1000, help="Seed of the first electrode.")
     parser.add_argument("--rows", type=Path, help="CSV file of the rows.")
     given = parser.parse_args()
@@ -94,9 +94,11 @@ def keep(path: Path, volumes: Iterable[list[Row]]) -> None:
 
 def numbers(kind: str, seeds: Iterable[int]) -> list[int]:
     """Numbers of the volumes of a kind."""
+    seeds = list(seeds)
     if kind == "simulated":
-        return list(seeds)
-    return list(range(len(places(int(kind.split()[-1])))))
+        return seeds
+    blocks = len(places(int(kind.split()[-1])))
+    return np.unique(np.linspace(0, blocks - 1, min(len(seeds), blocks)).astype(int)).tolist()
 
 
 def places(side: int) -> list[tuple[slice, ...]]:

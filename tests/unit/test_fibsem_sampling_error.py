@@ -89,6 +89,9 @@ def test_intervals_are_those_of_students_t_on_the_scale_of_the_property():
     narrow = interval("volume_fraction", 0.01, ScaledError(2.0, 4.0))
     assert 0 < narrow["low_95"] < narrow["low_68"] < 0.01 < narrow["high_68"] < narrow["high_95"] < 1
     assert np.isnan(interval("tortuosity_factor", np.inf, ScaledError(0.1, 4.0))["low_68"])
+    # No tortuosity factor is below 1.
+    wide = interval("tortuosity_factor", 1.2, ScaledError(0.3, 4.0))
+    assert wide["low_95"] == wide["low_68"] == 1 < 1.5 < wide["high_68"] < wide["high_95"]
     assert ScaledError(0.3, 5.0).plus(ScaledError(1e-9, 50.0)) == pytest.approx((0.3, 5.0))
 
 
