@@ -17,8 +17,8 @@ estimators were chosen on are below 1000, those of the tables of docs/fibsem-err
 
 `--rows FILE` keeps a row for each volume and property as they are computed; volumes in it are not made again.
 
-A row of the result: kind, error, property, phase, number of volumes, fraction of the 68 % and of the 95 % intervals that
-hold the truth, mean and standard deviation of the difference from the truth, and root mean square of the standard
+A row of the result: kind, error, property, phase, number of volumes, fraction of the 68 % and of the 95 % intervals
+that hold the truth, mean and standard deviation of the difference from the truth, and root mean square of the standard
 errors, all on the scale of the intervals.
 """
 
