@@ -17,7 +17,7 @@ class FewLabels(TrainingOptions):
         le=16,
     )
     few_labels: int = option(
-        12,
+        8,
         "Up to this many labelled slices for training and validation together, every network is also trained without "
         "each of `folds` folds, and `predict.method: auto` chooses by the predictions of all these slices "
         "(cross-validation). 0: always by the validation set alone.",
