@@ -49,7 +49,7 @@ class SmpNetwork(GlobalNetwork):
         dropout: float,
         dropout_where: DropoutWhere,
         dropout_kind: DropoutKind,
-        reduction: int = 1,
+        reduction: int,
     ) -> None:
         super().__init__(
             {"name": name, "n_classes": n_classes, "context": context, "dropout": dropout,
