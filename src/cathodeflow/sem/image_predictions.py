@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import entr
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.crops import GEOMETRY
+from cathodeflow.io.crops import MIN_USABLE, geometry_of
 from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
 from cathodeflow.sem.info_bar import Bar, bar_of
@@ -145,7 +145,7 @@ def predict_images(
         raise InputError("network", "no statistics of known images", "a network of sem_train")
     known = known or {}
     classes, on_cpu = model.classes, isinstance(model, OnnxNetwork) or str(processor) == "cpu"
-    geometry = {name: metadata[name] for name in GEOMETRY}
+    geometry = geometry_of(metadata)
     errors: list[InputError] = []
 
     def predicted(cut: _Cut) -> PredictedImage:
@@ -206,6 +206,7 @@ def _cut(name: str, read: Callable[[str], Micrograph], options: Predict, geometr
         else:
             bar = bar_of_map(image.shape, settings, options.bar_rows, options.bar_side)
             area = bar.area(image.shape)
+            del arguments[MIN_USABLE]
             cut_in_rows = cut_map(image, area=area, **arguments)
             places, batches = cut_in_rows.places, _read_to_the_end(image, cut_in_rows.batches)
             return _Cut(name, bar, places + _first(area, geometry, image.shape), cut_in_rows.extent, batches)

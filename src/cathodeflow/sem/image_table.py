@@ -22,8 +22,12 @@ from cathodeflow.sem.listed_images import read_listed
 from cathodeflow.sem.options import Index
 from cathodeflow.sem.twins import fingerprint, mark_twins
 from cathodeflow.sem.usable_area import UsableArea
+from cathodeflow.sem.usable_blocks import usable_blocks
 
 _TEXTS = ("detector", "maker")
+_FRACTIONS = ("mean", "deviation", "usable", "bare", "blurred", "saturated")
+# Images of which less shows particles are unusual.
+_USABLE = 0.5
 # Columns in which the images of a class usually agree.
 _ALIKE = ("rows", "cols", "bit_depth", "channels", "bar_rows", "magnification")
 _THREADS = 4
@@ -32,7 +36,8 @@ COLUMNS = (
     *("image", "name", "label", "composition", "state", "session", "time", *ImageHeader._fields),
     *("bar_rows", "bar_side", "bar_source", *UsableArea._fields),
     *(name for name in SETTINGS if name != "time"),
-    *("mean", "deviation", "sha256", "fingerprint", "duplicate_of", "likeness", "split", "page", "mask"),
+    *("mean", "deviation", "usable", "bare", "blurred", "saturated", "blocks"),
+    *("sha256", "fingerprint", "duplicate_of", "likeness", "split", "page", "mask"),
 )  # fmt: skip
 
 
@@ -55,10 +60,12 @@ def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputErro
         `image`, `name`, `label`, `composition`, `state`, `session`, `time`, `rows`, `cols` (of the file) [px],
         `bit_depth`, `channels`, `bar_rows`, `bar_side`, `bar_source` (what says so), `row0`, `row1`, `col0`, `col1`
         (`UsableArea`) [px], `magnification`, `voltage_kv`, `detector`, `pixel_nm`, `brightness`, `contrast`, `focus`,
-        `maker`, `mean`, `deviation` (of the intensity beside the bar, in 0..1), `sha256` (of the pixels beside the
-        bar), `fingerprint` and `duplicate_of` (name of the first image with the same pixels, or that shows the same:
-        `twins.mark_twins`), `likeness` to it (1: the same pixels) and `split`, and `page`, `mask`, the options with
-        which it was read. Unknown values are missing in the sense of `isna`. Duplicates have the split `left out`.
+        `maker`, `mean`, `deviation` (of the intensity beside the bar, in 0..1), `usable`, `bare`, `blurred`,
+        `saturated` (fractions of that area) and `blocks` (which they are: `usable_blocks`), `sha256` (of the pixels
+        beside the bar), `fingerprint` and `duplicate_of` (name of the first image with the same pixels, or that shows
+        the same: `twins.mark_twins`), `likeness` to it (1: the same pixels) and `split`, and `page`, `mask`, the
+        options with which it was read. Unknown values are missing in the sense of `isna`. Duplicates have the split
+        `left out`.
 
     Raises
     ------
@@ -84,7 +91,7 @@ def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputErro
 
 
 def odd_images(table: pd.DataFrame) -> pd.Series:
-    """Find images that differ from most of their class in size, bit depth, channels, bar or magnification.
+    """Find images that differ from most of their class in size, bit depth, channels, bar or magnification, or are bare.
 
     Parameters
     ----------
@@ -104,6 +111,8 @@ def odd_images(table: pd.DataFrame) -> pd.Series:
                 usual = values.mode().iloc[0]
                 for index, value in values[values != usual].items():
                     odd.setdefault(index, []).append(f"{column} {value:g}, most of {label} have {usual:g}")
+    for index, usable in table["usable"][table["usable"] < _USABLE].items():
+        odd.setdefault(index, []).append(f"only {100 * usable:.0f} % shows particles in focus")
     return pd.Series({index: "; ".join(texts) for index, texts in sorted(odd.items())}, dtype=object)
 
 
@@ -146,6 +155,7 @@ def _examine(row: ImageRow, options: Index) -> dict[str, Any] | InputError:
         return InputError(row.image, f"{error.where} of {error.found}", error.expected)
     pixels = np.ascontiguousarray(area.of(image))
     scale = float(np.iinfo(pixels.dtype).max)
+    blocks = usable_blocks(pixels)
     digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype.name} ".encode() + pixels.tobytes())
     return {
         **row._asdict(),
@@ -157,6 +167,11 @@ def _examine(row: ImageRow, options: Index) -> dict[str, Any] | InputError:
         **{key: settings.get(key) for key in SETTINGS},
         "mean": float(pixels.mean(dtype=np.float64)) / scale,
         "deviation": float(pixels.std(dtype=np.float64)) / scale,
+        "usable": float(blocks.usable.mean()),
+        "bare": float(blocks.bare.mean()),
+        "blurred": float(blocks.blurred.mean()),
+        "saturated": float(blocks.saturated.mean()),
+        "blocks": blocks.as_text(),
         "sha256": digest.hexdigest(),
         "fingerprint": fingerprint(pixels),
         "page": options.page,
@@ -192,7 +207,7 @@ def _as_table(records: list[dict[str, Any]]) -> pd.DataFrame:
             record["split"] = "left out"
     table = pd.DataFrame(ordered, columns=list(COLUMNS))
     table["time"] = pd.to_datetime(table["time"]).astype("datetime64[ns]")
-    for name in (*(name for name in SETTINGS if name not in ("time", *_TEXTS)), "mean", "deviation", "likeness"):
+    for name in (*(name for name in SETTINGS if name not in ("time", *_TEXTS)), *_FRACTIONS, "likeness"):
         table[name] = table[name].astype(np.float64)
     for name in (*_TEXTS, "session", "fingerprint", "duplicate_of", "split", "mask"):
         # Columns without any text would otherwise become numeric.

@@ -18,6 +18,8 @@ CROPS, LOGITS, FEATURES = "crops", "logits", "features"
 #: Names of the metadata in the graph, and those that a prediction needs.
 METADATA, STATISTICS = "cathodeflow", "cathodeflow.statistics"
 NEEDED = ("classes", "pixels", "side", "margin", "pixel_nm", "temperature", "original_temperature")
+# Those that graphs made by earlier versions lack.
+_LATER = ("min_usable", "rejection")
 
 
 class Outputs(NamedTuple):
@@ -29,10 +31,15 @@ class Outputs(NamedTuple):
 
 def as_properties(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Return the metadata of a network (`model.load_network`) as texts, which a graph can hold."""
-    texts = {METADATA: json.dumps({name: metadata[name] for name in NEEDED}, sort_keys=True)}
+    texts = {METADATA: json.dumps(_chosen(metadata), sort_keys=True)}
     if (statistics := metadata.get("statistics")) is not None:
         texts[STATISTICS] = arrays_to_text(statistics._asdict())
     return texts
+
+
+def _chosen(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    later = {name: metadata[name] for name in _LATER if metadata.get(name) is not None}
+    return {name: metadata[name] for name in NEEDED} | later
 
 
 class OnnxNetwork:

@@ -135,6 +135,13 @@ class Crops(Options):
         lt=1,
     )
     margin: int = option(1, "Rows above the information bar that are not used either.", unit="px", ge=0)
+    min_usable: float = option(
+        0.95,
+        "Minimum fraction of a crop that shows particles in focus, in training, test and prediction; 0 uses all crops. "
+        "Bare, blurred and saturated areas are found by their contrast (columns `usable` and `blocks` of the index).",
+        ge=0,
+        le=1,
+    )
     seed: int | None = option(None, "Random seed of the positions. Default: the workflow seed.", ge=0)
 
 
