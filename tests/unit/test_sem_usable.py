@@ -12,11 +12,11 @@ SHAPE = (240, 360)
 
 
 def particles(rng):
-    """Discs of 18 px on dark ground, with texture, in 0..1."""
+    """Discs of 10 px on dark ground, with texture, in 0..1."""
     image = np.full(SHAPE, 0.2)
     rows, cols = np.ogrid[: SHAPE[0], : SHAPE[1]]
-    for row, col in rng.uniform(0, SHAPE, (600, 2)):
-        image[(rows - row) ** 2 + (cols - col) ** 2 < 81] = rng.uniform(0.5, 0.9)
+    for row, col in rng.uniform(0, SHAPE, (1500, 2)):
+        image[(rows - row) ** 2 + (cols - col) ** 2 < 25] = rng.uniform(0.5, 0.9)
     return image + ndimage.gaussian_filter(rng.normal(size=SHAPE), 1) * 0.06
 
 
@@ -34,19 +34,19 @@ def test_areas_without_particles_in_focus_are_found_at_any_gain_brightness_and_n
     elif kind == "gap":
         image[off] = 0.15
     elif kind == "blurred":
-        image[off] = ndimage.gaussian_filter(image[off], 6)
+        image[off] = ndimage.gaussian_filter(image[off], 5)
     elif kind == "saturated":
-        image[off] = np.where(image[off] > 0.3, 9.0, image[off])
+        image[off] = np.where(rng.random(image[off].shape) < 0.8, 9.0, image[off])
     image = np.clip(np.rint(gain * image + level + noise * rng.normal(size=SHAPE)), 0, 255).astype(np.uint8)
     blocks = usable_blocks(image)
     centres = (blocks.col_edges[1:] + blocks.col_edges[:-1]) / 2
     inside, outside = blocks.usable[:, centres < 185], blocks.usable[:, centres > 215]
-    assert inside.mean() > 0.98
+    assert inside.mean() > (0.98 if gain > noise * 4 else 0.95)
     if gain == 30 and noise == 8:
         # Noise is stronger than the particles: nothing is found that is not there.
         return
     assert outside.mean() < 0.02
-    found = {"foil": blocks.bare, "gap": blocks.bare, "blurred": blocks.blurred, "saturated": blocks.saturated}[kind]
+    found = {"foil": blocks.bare, "gap": blocks.bare, "blurred": blocks.blurred | blocks.bare, "saturated": blocks.saturated}[kind]
     assert found[:, centres > 215].mean() > 0.9
     assert blocks.fractions([(0, 0), (0, 240), (0, 140)], (240, 120)) == pytest.approx([1, 0, 0.5], abs=0.15)
 
@@ -58,6 +58,7 @@ def test_an_image_of_particles_is_usable_with_sixteen_bits_too():
     assert blocks.usable.all() and blocks.edges == 0
     # Whatever the image shows, something is left to compare it with.
     assert usable_blocks(np.full(SHAPE, 7, np.uint8)).usable.all()
+    assert usable_blocks(np.full(SHAPE, 255, np.uint8)).saturated.all()
 
 
 def test_blocks_survive_a_table():

@@ -84,7 +84,8 @@ def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
     images = split_table[split_table["split"].isin(SPLITS)].sort_values("name", ignore_index=True)
     extents, rooms, firsts = _extents(images, options)
     shows = [
-        _shows_particles(row, firsts[at], extents[at], rooms[at], options.min_usable) for at, row in images.iterrows()
+        _shows_particles(images.loc[at], firsts[at], extents[at], rooms[at], options.min_usable)
+        for at in range(len(images))
     ]
     bare = np.array([one is not None and one.best < options.min_usable for one in shows], bool)
     trained = images["split"] == "train"

@@ -19,8 +19,8 @@ Floats = NDArray[np.float64]
 BARE, BLURRED = 0.25, 0.25
 #: A block is saturated if more of its pixels than this are at the darkest or brightest value that can be stored.
 SATURATED = 0.5
-# Blocks along the shorter side, and their minimum size [px]; the quantile of the blocks that stands for the best ones.
-_BLOCKS, _SMALLEST, _BEST = 12, 16, 0.9
+# Blocks along the shorter side, at most and at least, and their minimum size [px]; the quantile of the blocks that stands for the best ones.
+_BLOCKS, _FEWEST, _SMALLEST, _BEST = 12, 6, 16, 0.9
 # Fine detail is compared if its variance is this many times that of the noise in it: blocks of 20 px then differ by
 # less than the threshold.
 _VISIBLE = 8
@@ -119,7 +119,7 @@ def usable_blocks(image: NDArray[Any]) -> UsableBlocks:
     ----------
     image : (row, col) uint8 or uint16
         The part beside the information bar. Blocks are a twelfth of the shorter side, and should be larger than the
-        particles.
+        particles; images below 96 px are one block.
 
     Returns
     -------
@@ -129,7 +129,8 @@ def usable_blocks(image: NDArray[Any]) -> UsableBlocks:
     ----------
     .. [1] J. Immerkaer, Comput. Vis. Image Underst. 64, 300 (1996)
     """
-    side = max(min(image.shape) / _BLOCKS, _SMALLEST)
+    # Few blocks say little about what the rest of an image looks like.
+    side = max(min(image.shape) / _BLOCKS, _SMALLEST) if min(image.shape) >= _FEWEST * _SMALLEST else max(image.shape)
     rows, cols = (_edges(size, max(int(size / side), 1)) for size in image.shape)
     grey = image.astype(np.float32)
     noise = (np.sqrt(np.pi / 2) / 6 * _means(np.abs(ndimage.convolve(grey, _LAPLACIAN)), rows, cols)) ** 2
@@ -138,9 +139,11 @@ def usable_blocks(image: NDArray[Any]) -> UsableBlocks:
     contrast = np.sqrt(np.maximum(_means(level**2, rows, cols) - _means(level, rows, cols) ** 2 - noise, 0))
     detail = ndimage.gaussian_filter(grey, _FINE) - ndimage.gaussian_filter(grey, _COARSE)
     fine = np.sqrt(np.maximum(_means(detail**2, rows, cols) - _LEFT * noise, 0))
-    best, finest = float(np.quantile(contrast, _BEST)), float(np.quantile(fine, _BEST))
     limits = (0, np.iinfo(image.dtype).max) if np.issubdtype(image.dtype, np.integer) else (np.nan, np.nan)
     saturated = _means(np.isin(image, limits).astype(np.float32), rows, cols) > SATURATED
+    if saturated.all():
+        return UsableBlocks(saturated & False, saturated & False, saturated, rows, cols)
+    best, finest = (float(np.quantile(values[~saturated], _BEST)) for values in (contrast, fine))
     bare = (contrast < BARE * best) & ~saturated
     visible = finest**2 > _VISIBLE * _LEFT * float(np.median(noise))
     blurred = (fine < BLURRED * finest) & ~bare & ~saturated & visible
