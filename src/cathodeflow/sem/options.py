@@ -68,6 +68,11 @@ class Index(Reading):
         "formation, cycled; without `compositions`, a table may have any state.",
         min_length=1,
     )
+    classes: Literal["both", "composition", "state"] = option(
+        "both",
+        "What is predicted: `both` the composition and its state, or one of them alone, so that a composition whose "
+        "states were imaged in different sessions can be tested across sessions.",
+    )
     min_images: int = option(
         3, "Minimum number of images per class and data set; all data sets together need 3 per class.", ge=1
     )
@@ -96,6 +101,12 @@ class Split(Options):
         "Images left out between blocks of time. Increase if neighbouring images show the same particles.",
         ge=0,
         le=1000,
+    )
+    test_sessions: tuple[str, ...] | None = option(
+        None,
+        "Sessions that are the test set of `session`, by their names or how these begin, such as [2019-12]; classes "
+        "that were not imaged in them are not tested. Default: the last sessions of each class.",
+        min_length=1,
     )
     session_hours: float = option(12.0, "Pause between two images after which a new session begins.", unit="h", gt=0)
     seed: int | None = option(None, "Random seed of the split `image`. Default: the workflow seed.", ge=0)
