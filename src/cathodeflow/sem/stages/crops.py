@@ -37,7 +37,19 @@ def crops(split_table: InputFile, *, out: OutputStore, sheet: str | None = None,
     InputError
         Images that are smaller than a crop or of unknown pixel size, or too few or too many crops for the images.
     """
-    columns = ["name", "image", "label", "split", "rows", "cols", *UsableArea._fields, "pixel_nm", "page", "mask"]
+    columns = [
+        "name",
+        "image",
+        "label",
+        "split",
+        "session",
+        "rows",
+        "cols",
+        *UsableArea._fields,
+        "pixel_nm",
+        "page",
+        "mask",
+    ]
     images = read_split(split_table, columns, sheet=sheet)
     planned = plan_crops(images, options)
     listed = images[["name", "image", *UsableArea._fields]].itertuples(index=False, name=None)
