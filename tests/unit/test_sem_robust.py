@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 
 from cathodeflow.sem.instrument_changes import change_instrument, charging_field, curved, magnified
 from cathodeflow.sem.losses import crop_losses, group_loss
-from cathodeflow.sem.octaves import equal_octaves, join_octaves, scaled_octaves, split_octaves
+from cathodeflow.sem.octaves import equal_histogram, equal_octaves, join_octaves, scaled_octaves, split_octaves
 from cathodeflow.sem.robust_options import Robust
 
 SWITCHES = {"magnification": 1.5, "octaves": 2.0, "curve": 0.8, "charging": 0.3}
@@ -60,6 +60,19 @@ def test_equal_octaves_remove_brightness_contrast_and_focus():
     assert before[1][0] < 0.7 * before[0][0]
     assert deviations[1] == pytest.approx(deviations[0], rel=0.25)
     assert torch.isfinite(equal_octaves(torch.full((1, 1, 32, 32), 0.4))).all()
+
+
+def test_equal_histograms_remove_every_increasing_curve():
+    x = (textures() * 255).round() / 255
+    plain = equal_histogram(x)
+    assert float(plain.mean()) == pytest.approx(0, abs=0.01) and float(plain.std()) == pytest.approx(1, abs=0.03)
+    # A curve that joins no levels.
+    steep = (255 * (0.1 + 1.2 * (x - 0.2) + 0.1 * x**2)).round() / 255
+    assert len(steep[0].unique()) == len(x[0].unique())
+    torch.testing.assert_close(equal_histogram(steep), plain)
+    order = x[0].flatten().argsort()
+    assert (plain[0].flatten()[order].diff() >= 0).all()
+    assert not equal_histogram(torch.full((1, 1, 32, 32), 0.4)).any()
 
 
 def test_scaled_octaves_change_theirs_alone_and_keep_the_mean():

@@ -29,6 +29,8 @@ from cathodeflow.sem.ood import feature_statistics
 from cathodeflow.sem.options import Train
 from cathodeflow.sem.prediction_page import worst_first
 from cathodeflow.sem.predictions import network_outputs
+from cathodeflow.sem.tiles import cut_tiles
+from cathodeflow.sem.usable_area import UsableArea
 
 CLASSES = ["333", "622_cycled", "811"]
 
@@ -83,6 +85,8 @@ def images(tmp_path):
         {},
         {"heads": "axes", "normalization": "imagenet"},
         {"backbone": "mobilenetv3_small_050", "normalization": "none"},
+        {"normalization": "octaves"},
+        {"normalization": "histogram"},
     ],
 )
 def test_onnxruntime_gives_the_answers_of_torch(options, tmp_path):
@@ -319,12 +323,12 @@ def test_masked_text_is_replaced_and_a_page_is_chosen(model_file, images, tmp_pa
 def test_each_image_has_its_nickel_fraction_with_an_interval(model_file, images, tmp_path):
     options = sem.Predict(model=str(model_file), device="cpu", bar_side="none")
     sem.predict(str(images), out=tmp_path / "p.csv", options=options)
-    table = read_csv(tmp_path / "p.csv").set_index("image")
+    table = pd.read_csv(tmp_path / "p.csv").set_index("image")
     model, metadata = load_network(model_file)
     regression = metadata["nickel"]
     assert list(regression.values) == pytest.approx([1 / 3, 0.6, 0.8])
     for path, row in table[table["problem"].isna()].iterrows():
-        image = read_micrograph(path)
+        image = np.asarray(Image.open(path))
         tiles = cut_tiles(image, pixels=64, side=48, margin=1, overlap=0.25, area=UsableArea(0, 120, 0, 160))
         features = network_outputs(model, tiles.crops, batch_size=64, device="cpu").features.mean(0, keepdims=True)
         assert row["nickel"] == pytest.approx(float(regression.predict(features)[0]), abs=1e-3)

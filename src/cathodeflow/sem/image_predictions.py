@@ -266,8 +266,9 @@ def _as_rows(cut: _Cut, found: ImagePrediction, classes: list[str], threshold: f
 
 
 def _ranked(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    nickel = [name for name in NICKEL if name in table]
     names = ["image", "prediction", "confidence", "entropy", "entropy_share", "strangeness", "foreign", "tiles",
-             "bar_rows", "bar_side", "problem", *(name for name in NICKEL if name in table), *(f"p_{label}" for label in classes)]  # fmt: skip
+             "bar_rows", "bar_side", "problem", *nickel, *(f"p_{label}" for label in classes)]  # fmt: skip
     table = table.reindex(columns=names)
     table = table.astype({"foreign": "boolean", "tiles": "int64", "bar_rows": "Int64"})
     table = table.sort_values(["strangeness", "image"], ascending=[False, True], na_position="last", ignore_index=True)

@@ -14,7 +14,7 @@ from cathodeflow.io.models import load_model, restore, save_model
 from cathodeflow.options import from_config
 from cathodeflow.sem.backbones import Backbone, create_backbone
 from cathodeflow.sem.nickel import NickelRegression
-from cathodeflow.sem.octaves import equal_octaves, standardized
+from cathodeflow.sem.octaves import equal_histogram, equal_octaves, standardized
 from cathodeflow.sem.ood import FeatureStatistics
 from cathodeflow.sem.options import Train
 
@@ -74,6 +74,8 @@ class SemNetwork(nn.Module):  # type: ignore[misc]
             return standardized(x)
         if normalization == "octaves":
             return equal_octaves(x)
+        if normalization == "histogram":
+            return equal_histogram(x)
         return (x - self.mean) / self.deviation if normalization == "imagenet" else x
 
     def maps(self, x: Tensor) -> Tensor:
@@ -164,8 +166,8 @@ def load_network(path: str | os.PathLike[str]) -> tuple[SemNetwork, dict[str, An
     model : SemNetwork
         On the CPU, in evaluation mode.
     metadata : dict
-        That of `save_network`, with `statistics` and `nickel` (None without any) and `classes`, `backbone`, `heads`, `dropout`,
-        `normalization`.
+        That of `save_network`, with `statistics` and `nickel` (None without any) and `classes`, `backbone`, `heads`,
+        `dropout`, `normalization`.
 
     Raises
     ------

@@ -1,4 +1,6 @@
-"""Octaves of spatial frequency of crops: a Laplacian pyramid, by which they are normalized or randomly changed."""
+"""Normalization of crops by their histogram or by octaves of spatial frequency, and random changes of octaves."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -6,6 +8,8 @@ from torch.nn import functional as F
 
 # The coarsest band has at least this many pixels along its shorter side.
 _COARSEST = 4
+# Grey levels of a crop, and the standard deviation of the logistic distribution.
+_LEVELS, _LOGISTIC = 256, math.pi / math.sqrt(3)
 # A band without contrast stays zero, instead of rounding being amplified.
 _FLOOR = 1e-3
 
@@ -56,6 +60,28 @@ def equal_octaves(x: Tensor) -> Tensor:
     bands = [band / _deviation(band) for band in bands]
     rest = (rest - rest.mean((2, 3), keepdim=True)) / _deviation(rest - rest.mean((2, 3), keepdim=True))
     return standardized(join_octaves([*bands, rest]))
+
+
+def equal_histogram(x: Tensor) -> Tensor:
+    """Give all crops the same histogram, that of a logistic distribution of mean 0 and standard deviation 1.
+
+    Only the order of the grey levels is kept, so brightness, contrast, gamma and clipping of the detector are removed.
+    Pixels of equal level stay equal.
+
+    Parameters
+    ----------
+    x : (n, 1, h, w)
+        In 0..1; compared at 256 levels.
+    """
+    levels = (x.flatten(1) * (_LEVELS - 1)).round().clamp(0, _LEVELS - 1).to(torch.int64)
+    counts = torch.zeros(x.shape[0], _LEVELS, dtype=x.dtype, device=x.device)
+    counts = counts.scatter_add(1, levels, torch.ones_like(x.flatten(1)))
+    # The rank of a level is the middle of those of its pixels.
+    rank = (counts.cumsum(1) - counts / 2) / levels.shape[1]
+    least = 0.5 / levels.shape[1]
+    rank = rank.clamp(least, 1 - least)
+    quantile = (torch.log(rank) - torch.log(1 - rank)) / _LOGISTIC
+    return quantile.gather(1, levels).reshape(x.shape)
 
 
 def standardized(x: Tensor) -> Tensor:

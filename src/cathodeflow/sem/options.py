@@ -209,12 +209,12 @@ class Train(TrainingOptions):
         "Train the last layer only, and keep the pretrained weights of all others: for few images, and a fifth of the "
         "time.",
     )
-    normalization: Literal["crop", "octaves", "imagenet", "none"] = option(
+    normalization: Literal["crop", "histogram", "octaves", "imagenet", "none"] = option(
         "crop",
         "Input normalization. `crop`: each crop to mean 0 and standard deviation 1, which removes brightness and "
-        "contrast; `octaves`: each octave of spatial frequencies of a crop to the same standard deviation, which "
-        "removes focus and noise level too; `imagenet`: by mean and standard deviation of ImageNet; `none`: only "
-        "scaled to 0..1.",
+        "contrast; `histogram`: each crop to the same histogram, which removes gamma and clipping too; `octaves`: each "
+        "octave of spatial frequencies to the same standard deviation, which removes focus and noise level too; "
+        "`imagenet`: by mean and standard deviation of ImageNet; `none`: only scaled to 0..1.",
     )
     loss: Literal["cross_entropy", "focal"] = option("cross_entropy", "Loss function.")
     label_smoothing: float = option(0.05, "Fraction of each label spread over all classes.", ge=0, lt=1)
