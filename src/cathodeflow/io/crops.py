@@ -14,7 +14,7 @@ from cathodeflow.io.manifests import manifest_path
 from cathodeflow.io.tables import read_table, write_table
 from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
 
-#: Columns of the table.
+#: Columns of the table; there may be others, such as `session`.
 CROPS = ("crop", "name", "label", "split", "row", "col", "rows", "cols")
 #: Options of `crops` that define how images are cut; a network needs its inputs cut in the same way.
 GEOMETRY = ("pixels", "side", "pixel_nm", "margin")

@@ -61,16 +61,17 @@ def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
     Parameters
     ----------
     split_table : DataFrame
-        One row per original with the columns name, label, split, rows, cols [px], those of `UsableArea`,
-        pixel_nm [nm] if the option `pixel_nm` is given, and blocks (`UsableBlocks.as_text`), if they are known.
-        Originals whose split is not train, validation or test have no crops.
+        One row per original with the columns name, label, split, rows, cols [px], those of `UsableArea`, session
+        (None: unknown), pixel_nm [nm] if the option `pixel_nm` is given, and blocks (`UsableBlocks.as_text`), if they
+        are known. Originals whose split is not train, validation or test have no crops.
     options : Crops
 
     Returns
     -------
     DataFrame
         Columns `cathodeflow.io.crops.CROPS`: number of the crop, name, label and split of its original, first pixel
-        (row, col) in it, and its extent (rows, cols) [px]. Ordered by split (train, validation, test), then by name.
+        (row, col) in it, its extent (rows, cols) [px]; and the session of its original. Ordered by split (train,
+        validation, test), then by name.
 
     Raises
     ------
@@ -91,6 +92,7 @@ def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
     trained = images["split"] == "train"
     # A class of which every training image is bare keeps them.
     bare &= trained & ~images["label"].isin(_without(images["label"][trained], images["label"][trained & ~bare]))
+    sessions = images["session"] if "session" in images else pd.Series(None, index=images.index, dtype=object)
     held_out = round(size * options.ratio)
     totals = dict.fromkeys(SPLITS, held_out) | {"train": size - held_out}
     parts, crowded = [], []
@@ -107,13 +109,20 @@ def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
             places = _places(count, rooms[at], extents[at], options.overlap, rng, shows[at])
             if len(places) < count:
                 crowded.append((count - len(places), len(places), count, name))
-            columns = {"name": name, "label": label, "split": split, "rows": extents[at][0], "cols": extents[at][1]}
+            columns = {
+                "name": name,
+                "label": label,
+                "split": split,
+                "session": sessions[at],
+                "rows": extents[at][0],
+                "cols": extents[at][1],
+            }
             parts.append(pd.DataFrame(places + firsts[at], columns=["row", "col"]).assign(**columns))
     if crowded:
         _, most, count, name = max(crowded)
         found = f"room for {most} of {count} crops in {name}, and too little room in {len(crowded)} images"
         raise InputError("crops.overlap", found, "more room: increase it, or decrease crops.size or crops.pixels")
-    return pd.concat(parts, ignore_index=True).rename_axis("crop").reset_index()[[*CROPS]]
+    return pd.concat(parts, ignore_index=True).rename_axis("crop").reset_index()[[*CROPS, "session"]]
 
 
 def cut_crops(table: pd.DataFrame, read_image: Callable[[str], NDArray[np.uint8]], *, side: int) -> da.Array:

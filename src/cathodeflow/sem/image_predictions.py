@@ -17,6 +17,7 @@ from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
 from cathodeflow.sem.info_bar import Bar, bar_of
 from cathodeflow.sem.map_tiles import Parts, bar_of_map, cut_map
+from cathodeflow.sem.nickel import NickelRegression
 from cathodeflow.sem.onnx_network import OnnxNetwork, Outputs
 from cathodeflow.sem.ood import ood_score
 from cathodeflow.sem.options import Predict
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 #: Image as stored, or a map that is read in parts, and the settings of its instrument, as far as they are known.
 Micrograph = tuple[Grey | Parts, dict[str, Any]]
 
+#: Columns of the nickel fraction and its interval, and the fraction of images that it holds.
+NICKEL = ("nickel", "nickel_low", "nickel_high")
+_NICKEL_LEVEL = 0.9
 # Tiles per batch: all tiles of a usual image, within the memory that the largest images need.
 _TOGETHER = 128
 #: Columns of a table of tiles.
@@ -37,11 +41,15 @@ TILE_COLUMNS = ("image", "row", "col", "rows", "cols", "prediction", "confidence
 
 
 class ImagePrediction(NamedTuple):
-    """Calibrated probabilities (k,) of an image, its OOD score, and the probabilities (n, k) of its tiles."""
+    """Calibrated probabilities (k,) of an image, its OOD score, the probabilities (n, k) of its tiles, and its nickel.
+
+    `nickel` is the nickel fraction, and the lower and upper limit of its interval; None if the network predicts none.
+    """
 
     probabilities: NDArray[np.float64]
     ood_score: float
     of_tiles: NDArray[np.float64]
+    nickel: tuple[float, float, float] | None = None
 
 
 class PredictedImage(NamedTuple):
@@ -85,7 +93,15 @@ def _predict_batches(
     of_tiles = apply_temperature(outputs.logits, metadata["temperature"])
     whole = apply_mean_temperature(of_tiles.mean(0, keepdims=True), metadata["original_temperature"])[0]
     features = outputs.features.mean(0, keepdims=True, dtype=np.float64)
-    return ImagePrediction(whole, float(ood_score(features, metadata["statistics"])[0]), of_tiles)
+    score = float(ood_score(features, metadata["statistics"])[0])
+    return ImagePrediction(whole, score, of_tiles, _nickel(features, metadata.get("nickel")))
+
+
+def _nickel(features: NDArray[np.float64], regression: NickelRegression | None) -> tuple[float, float, float] | None:
+    if regression is None:
+        return None
+    value, width = float(regression.predict(features)[0]), regression.half_width(_NICKEL_LEVEL)
+    return value, max(value - width, 0.0), min(value + width, 1.0)
 
 
 def _outputs(model: SemNetwork | OnnxNetwork, crops: NDArray[np.uint8], device: torch.device | str) -> Outputs:
@@ -134,7 +150,8 @@ def predict_images(
     DataFrame
         rank, image, prediction, confidence (calibrated), entropy [nat], entropy_share (fraction of the maximum
         entropy), strangeness (the OOD score), foreign (whether the score is above the threshold), tiles (their number),
-        bar_rows [px], bar_side, problem, p_<class>.
+        bar_rows [px], bar_side, problem, p_<class>; with a regression of the nickel fraction (`nickel.fit_nickel`) also
+        nickel, nickel_low, nickel_high: the fraction and the limits of its 90 % interval.
 
     Raises
     ------
@@ -239,6 +256,7 @@ def _as_rows(cut: _Cut, found: ImagePrediction, classes: list[str], threshold: f
         "bar_rows": cut.bar.rows,
         "bar_side": cut.bar.side,
         "problem": None,
+        **dict(zip(NICKEL, found.nickel or (), strict=False)),
         **{f"p_{label}": float(value) for label, value in zip(classes, found.probabilities, strict=True)},
     }
     tiles = [
@@ -249,8 +267,9 @@ def _as_rows(cut: _Cut, found: ImagePrediction, classes: list[str], threshold: f
 
 
 def _ranked(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    nickel = [name for name in NICKEL if name in table]
     names = ["image", "prediction", "confidence", "entropy", "entropy_share", "strangeness", "foreign", "tiles",
-             "bar_rows", "bar_side", "problem", *(f"p_{label}" for label in classes)]  # fmt: skip
+             "bar_rows", "bar_side", "problem", *nickel, *(f"p_{label}" for label in classes)]  # fmt: skip
     table = table.reindex(columns=names)
     table = table.astype({"foreign": "boolean", "tiles": "int64", "bar_rows": "Int64"})
     table = table.sort_values(["strangeness", "image"], ascending=[False, True], na_position="last", ignore_index=True)

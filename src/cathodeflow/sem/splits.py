@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -37,7 +37,8 @@ def split_originals(index: pd.DataFrame, options: Split) -> pd.DataFrame:
       the training set extends up to the test set in time, except for `gap`: a class whose specimen was changed late has
       both specimens in training.
     - `by: session`: the last sessions of each class, as many as come closest to the requested fraction, are the test
-      set; of the others the last ones are the validation set, or the last images in time where only one is left.
+      set; of the others the last ones are the validation set, or the last images in time where only one is left. With
+      `test_sessions`, these are the test set, of all classes that were imaged in them.
     - `by: image`: random images. `by: given`: the column split.
 
     An image without a time is placed in time by the number at the end of its name among those of its class, as
@@ -68,7 +69,7 @@ def split_originals(index: pd.DataFrame, options: Split) -> pd.DataFrame:
     placed = _placed_times(table)
     table["session"] = _sessions(table, placed, pause=pd.Timedelta(hours=options.session_hours))
     if by == "session":
-        _require_sessions(table[used])
+        _require_sessions(table[used], options.test_sessions)
     errors: list[InputError] = []
     if by == "given":
         split = _given(table, used, errors)
@@ -179,7 +180,17 @@ def _images(count: int) -> str:
     return f"{count} image{'s' if count != 1 else ''}"
 
 
-def _require_sessions(images: pd.DataFrame) -> None:
+def _require_sessions(images: pd.DataFrame, chosen: Sequence[str] | None) -> None:
+    if chosen:
+        known = sorted(images["session"].dropna().unique())
+        errors = [
+            InputError("split.test_sessions", name, f"one of {', '.join(known) or 'known sessions: there is none'}")
+            for name in chosen
+            if not any(session.startswith(name) for session in known)
+        ]
+        if errors:
+            raise InputErrors.of(errors)
+        return
     counts = images.groupby("label")["session"].nunique()
     few = [str(label) for label in counts.index[counts < 2]]
     if few:
@@ -188,13 +199,20 @@ def _require_sessions(images: pd.DataFrame) -> None:
 
 
 def _by_session(label: str, rows: Order, of_image: pd.Series, options: Split) -> dict[str, Order]:
-    """Divide whole sessions, of which there are at least two; the last ones are the test set."""
+    """Divide whole sessions; without `test_sessions` there are at least two, of which the last are the test set."""
     sessions = of_image.to_numpy()
     rows = rows[of_image[rows].notna()]
     blocks = [rows[sessions[rows] == name] for name in dict.fromkeys(sessions[rows])]
-    tested = _last_blocks(blocks, _rounded(options.test * len(rows)))
-    left = blocks[: len(blocks) - tested]
-    split = {"test": np.concatenate(blocks[len(blocks) - tested :])}
+    if options.test_sessions:
+        chosen = [bool(sessions[block[0]].startswith(options.test_sessions)) for block in blocks]
+        tested = [block for block, test in zip(blocks, chosen, strict=True) if test]
+        left = [block for block, test in zip(blocks, chosen, strict=True) if not test]
+        if not left:
+            raise InputError(f"class {label}", "no image outside the test sessions", "some, for training")
+    else:
+        n_tested = _last_blocks(blocks, _rounded(options.test * len(rows)))
+        left, tested = blocks[: len(blocks) - n_tested], blocks[len(blocks) - n_tested :]
+    split = {"test": np.concatenate(tested)} if tested else {}
     rest = np.concatenate(left)
     n_validation, gap = max(_rounded(options.validation * len(rest)), 1), options.gap
     if len(left) > 1:

@@ -38,7 +38,7 @@ def crops(split_table: InputFile, *, out: OutputStore, sheet: str | None = None,
         Images that are smaller than a crop or of unknown pixel size, or too few or too many crops for the images.
     """
     geometry_columns = ["rows", "cols", *UsableArea._fields, "pixel_nm", "page", "mask", "blocks"]
-    columns = ["name", "image", "label", "split", *geometry_columns]
+    columns = ["name", "image", "label", "split", "session", *geometry_columns]
     images = read_split(split_table, columns, sheet=sheet)
     planned = plan_crops(images, options)
     listed = images[["name", "image", *UsableArea._fields]].itertuples(index=False, name=None)
