@@ -46,7 +46,12 @@ def test_areas_without_particles_in_focus_are_found_at_any_gain_brightness_and_n
         # Noise is stronger than the particles: nothing is found that is not there.
         return
     assert outside.mean() < 0.02
-    found = {"foil": blocks.bare, "gap": blocks.bare, "blurred": blocks.blurred | blocks.bare, "saturated": blocks.saturated}[kind]
+    found = {
+        "foil": blocks.bare,
+        "gap": blocks.bare,
+        "blurred": blocks.blurred | blocks.bare,
+        "saturated": blocks.saturated,
+    }[kind]
     assert found[:, centres > 215].mean() > 0.9
     assert blocks.fractions([(0, 0), (0, 240), (0, 140)], (240, 120)) == pytest.approx([1, 0, 0.5], abs=0.15)
 

@@ -70,8 +70,8 @@ def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
     -------
     DataFrame
         Columns `cathodeflow.io.crops.CROPS`: number of the crop, name, label and split of its original, first pixel
-        (row, col) in it, its extent (rows, cols) [px]; and the session of its original. Ordered by split (train,
-        validation, test), then by name.
+        (row, col) in it, its extent (rows, cols) [px]; and session and field of view of its original. Ordered by split
+        (train, validation, test), then by name.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
     images = split_table[split_table["split"].isin(SPLITS)].sort_values("name", ignore_index=True)
     extents, rooms, firsts = _extents(images, options)
     shows = [
-        _shows_particles(images.loc[at], firsts[at], extents[at], rooms[at], options.min_usable)
+        _shows_particles(images.iloc[at], firsts[at], extents[at], rooms[at], options.min_usable)
         for at in range(len(images))
     ]
     bare = np.array([one is not None and one.best < options.min_usable for one in shows], bool)
@@ -93,6 +93,7 @@ def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
     # A class of which every training image is bare keeps them.
     bare &= trained & ~images["label"].isin(_without(images["label"][trained], images["label"][trained & ~bare]))
     sessions = images["session"] if "session" in images else pd.Series(None, index=images.index, dtype=object)
+    fields = images["field"] if "field" in images else images["name"]
     held_out = round(size * options.ratio)
     totals = dict.fromkeys(SPLITS, held_out) | {"train": size - held_out}
     parts, crowded = [], []
@@ -114,6 +115,7 @@ def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
                 "label": label,
                 "split": split,
                 "session": sessions[at],
+                "field": fields[at],
                 "rows": extents[at][0],
                 "cols": extents[at][1],
             }
@@ -122,7 +124,7 @@ def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
         _, most, count, name = max(crowded)
         found = f"room for {most} of {count} crops in {name}, and too little room in {len(crowded)} images"
         raise InputError("crops.overlap", found, "more room: increase it, or decrease crops.size or crops.pixels")
-    return pd.concat(parts, ignore_index=True).rename_axis("crop").reset_index()[[*CROPS, "session"]]
+    return pd.concat(parts, ignore_index=True).rename_axis("crop").reset_index()[[*CROPS, "session", "field"]]
 
 
 def cut_crops(table: pd.DataFrame, read_image: Callable[[str], NDArray[np.uint8]], *, side: int) -> da.Array:

@@ -17,6 +17,8 @@ from cathodeflow.io.micrographs import instrument_settings, micrograph_header
 from cathodeflow.io.raw_format import ImageHeader
 from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.classes import SPLITS, ImageRow
+from cathodeflow.sem.fields_of_view import COLUMNS as FIELD_COLUMNS
+from cathodeflow.sem.fields_of_view import mosaics, thumbnail
 from cathodeflow.sem.info_bar import bar_of
 from cathodeflow.sem.listed_images import read_listed
 from cathodeflow.sem.options import Index
@@ -24,6 +26,7 @@ from cathodeflow.sem.twins import fingerprint, mark_twins
 from cathodeflow.sem.usable_area import UsableArea
 from cathodeflow.sem.usable_blocks import usable_blocks
 
+_THUMBNAIL = "thumbnail"
 _TEXTS = ("detector", "maker")
 _FRACTIONS = ("mean", "deviation", "usable", "bare", "blurred", "saturated")
 # Images of which less shows particles are unusual.
@@ -38,6 +41,7 @@ COLUMNS = (
     *(name for name in SETTINGS if name != "time"),
     *("mean", "deviation", "usable", "bare", "blurred", "saturated", "blocks"),
     *("sha256", "fingerprint", "duplicate_of", "likeness", "split", "page", "mask"),
+    *FIELD_COLUMNS,
 )  # fmt: skip
 
 
@@ -63,9 +67,9 @@ def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputErro
         `maker`, `mean`, `deviation` (of the intensity beside the bar, in 0..1), `usable`, `bare`, `blurred`,
         `saturated` (fractions of that area) and `blocks` (which they are: `usable_blocks`), `sha256` (of the pixels
         beside the bar), `fingerprint` and `duplicate_of` (name of the first image with the same pixels, or that shows
-        the same: `twins.mark_twins`), `likeness` to it (1: the same pixels) and `split`, and `page`, `mask`, the
-        options with which it was read. Unknown values are missing in the sense of `isna`. Duplicates have the split
-        `left out`.
+        the same: `twins.mark_twins`), `likeness` to it (1: the same pixels) and `split`, `page`, `mask`, the options
+        with which it was read, and where it is (`fields_of_view.COLUMNS`). Unknown values are missing in the sense of
+        `isna`. Duplicates have the split `left out`.
 
     Raises
     ------
@@ -176,6 +180,7 @@ def _examine(row: ImageRow, options: Index) -> dict[str, Any] | InputError:
         "fingerprint": fingerprint(pixels),
         "page": options.page,
         "mask": options.mask,
+        _THUMBNAIL: thumbnail(pixels),
     }
 
 
@@ -214,6 +219,13 @@ def _as_table(records: list[dict[str, Any]]) -> pd.DataFrame:
         table[name] = table[name].astype(object).where(table[name].notna(), None)
     table["page"] = table["page"].astype("Int64")
     mark_twins(table)
+    small = {record["name"]: record[_THUMBNAIL] for record in ordered}
+    # Images that are alone in their class, and duplicates, are fields of their own.
+    table["mosaic"], table["field"] = table["name"], table["name"]
+    table[["mosaic_row", "mosaic_col"]] = 0.0
+    for _, group in table[table["duplicate_of"].isna()].groupby("label", sort=False):
+        found = mosaics([small[name] for name in group["name"]], group["name"].tolist())
+        table.loc[group.index, list(FIELD_COLUMNS)] = found.set_index(group.index)
     return table
 
 

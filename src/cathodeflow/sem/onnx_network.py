@@ -13,13 +13,14 @@ from cathodeflow.io.guard import guarded
 from cathodeflow.io.onnx_graphs import arrays_from_text, arrays_to_text
 from cathodeflow.sem.nickel import NickelRegression
 from cathodeflow.sem.ood import FeatureStatistics
+from cathodeflow.sem.rejection import Rejection
 
 #: Names of the graph's input, (n, 1, side, side) float32 in 0..1, and of its outputs.
 CROPS, LOGITS, FEATURES = "crops", "logits", "features"
 #: Names of the metadata in the graph, and those that a prediction needs.
 METADATA = "cathodeflow"
 #: Metadata that are arrays: `cathodeflow.<name>`.
-ARRAYS: dict[str, Any] = {"statistics": FeatureStatistics, "nickel": NickelRegression}
+ARRAYS: dict[str, Any] = {"statistics": FeatureStatistics, "nickel": NickelRegression, "rejection": Rejection}
 NEEDED = ("classes", "pixels", "side", "margin", "pixel_nm", "temperature", "original_temperature")
 # Those that graphs made by earlier versions lack.
 _LATER = ("min_usable",)

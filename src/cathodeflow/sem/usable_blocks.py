@@ -19,7 +19,8 @@ Floats = NDArray[np.float64]
 BARE, BLURRED = 0.25, 0.25
 #: A block is saturated if more of its pixels than this are at the darkest or brightest value that can be stored.
 SATURATED = 0.5
-# Blocks along the shorter side, at most and at least, and their minimum size [px]; the quantile of the blocks that stands for the best ones.
+# Blocks along the shorter side, at most and at least, and their minimum size [px]; the quantile of the blocks that
+# stands for the best ones.
 _BLOCKS, _FEWEST, _SMALLEST, _BEST = 12, 6, 16, 0.9
 # Fine detail is compared if its variance is this many times that of the noise in it: blocks of 20 px then differ by
 # less than the threshold.

@@ -37,7 +37,7 @@ def crops(split_table: InputFile, *, out: OutputStore, sheet: str | None = None,
     InputError
         Images that are smaller than a crop or of unknown pixel size, or too few or too many crops for the images.
     """
-    geometry_columns = ["rows", "cols", *UsableArea._fields, "pixel_nm", "page", "mask", "blocks"]
+    geometry_columns = ["rows", "cols", *UsableArea._fields, "pixel_nm", "page", "mask", "blocks", "field"]
     columns = ["name", "image", "label", "split", "session", *geometry_columns]
     images = read_split(split_table, columns, sheet=sheet)
     planned = plan_crops(images, options)
