@@ -13,6 +13,8 @@ from cathodeflow.sem.baselines import (
     trivial_scores,
 )
 from cathodeflow.sem.intensity import bar_thumbnail, intensity_histogram, match_histogram, reference_quantiles
+from cathodeflow.sem.off_particles import alone, off_crop, off_features
+from cathodeflow.sem.usable_blocks import UsableBlocks
 
 CLASSES = ("333", "333_cycled", "811", "811_cycled")
 
