@@ -164,6 +164,19 @@ def export(configs: tuple[str, ...], results: str, out: str, raw: bool, workflow
 
 
 @cli.command()
+@click.argument("folder", default=".")
+def status(folder: str) -> None:
+    """Show the last run of the workflow in FOLDER, also while it goes on: jobs by technique and sample.
+
+    Lists the jobs that run, with the last line of their logs, and those that failed, with the cause.
+    """
+    from cathodeflow.run_status import status_lines
+
+    for line in status_lines(folder):
+        click.echo(line)
+
+
+@cli.command()
 @click.argument("results", default="results")
 @click.option(
     "--repair",

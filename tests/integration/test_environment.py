@@ -1,4 +1,4 @@
-"""Jobs find the package's command wherever Snakemake is started from, and each way of deployment is understood."""
+"""Each way of deployment is understood; tests/unit/test_run_messages.py runs Snakemake without an activated environment."""
 
 import os
 import subprocess
@@ -26,12 +26,6 @@ def folder(tmp_path: Path) -> Path:
         "bragg: {samples: scans.tsv, simulate: {n_frames: 2, rows: 64, cols: 64, n_peaks: 5}}\n"
     )
     return tmp_path
-
-
-def test_an_environment_need_not_be_activated(folder: Path) -> None:
-    done = snakemake(folder, "--configfile", "config.yaml", "--until", "bragg_simulate")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (folder / "results/raw/bragg/scan/truth.parquet").is_file()
 
 
 def test_jobs_may_run_in_containers(folder: Path) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cathodeflow.run_status import status_lines
+
 from .. import slurm
 from ..conftest import Project
 from ..slurm_project import finish, same_data, start, unfinished
@@ -40,6 +42,10 @@ def test_jobs_ask_slurm_for_what_the_rules_say_and_give_the_results_of_a_local_r
     assert all(("gpu:1" in text) == ("located" in comment) for comment, text in asked.items()), asked
     # The limits of profiles/default hold for one machine; no account is guessed.
     assert not re.search("Provided resources.*gpu|Provided cores|profiles/default counts|guess", output), output
+    # What a person reads in the meantime, and afterwards from another terminal.
+    assert "bragg fit second: done in " in output and "Reason:" not in output, output
+    lines = status_lines(str(project.folder))
+    assert "ended well" in lines[0] and any(line.split()[:2] == ["bragg", "second"] for line in lines), lines
     for scan in scans:
         for file in ("frames.h5", "peaks.h5", "located.h5"):
             same_data(project.folder / f"results/bragg/{scan}/{file}", finished.folder / f"results/bragg/{scan}/{file}")

@@ -1,5 +1,6 @@
 import gc
 import json
+import logging
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ from pathlib import Path
 from cathodeflow import cluster
 from cathodeflow import config as settings
 from cathodeflow import reruns
+from cathodeflow import run_status
 from cathodeflow.errors import InputError
 from cathodeflow.interruption import end_run_on_signals
 from cathodeflow.io.known_digests import KnownDigests
@@ -18,7 +20,9 @@ from cathodeflow.io.runs import join_as_run
 from cathodeflow.io.sources import is_remote
 from cathodeflow.io.text import read_yaml, restart_in_utf8
 from cathodeflow.parallel import graphics_card
+from cathodeflow.progress import NO_BAR
 from cathodeflow.provenance import code_parameter
+from cathodeflow.run_jobs import Job
 from cathodeflow.samples import SAMPLE_NAME
 from snakemake.logging import logger
 
@@ -64,6 +68,31 @@ onstart:
         cluster.use_default_account(workflow.executor_settings)
         if text := cluster.limit_warning(workflow.global_resources.get("gpu").value):
             logger.warning(text)
+    begin_journal()
+
+
+onsuccess:
+    run_status.note_end("done")
+
+
+onerror:
+    run_status.note_end("failed")
+
+
+def begin_journal():
+    """Keep a journal of this run, which `cathodeflow status` reads."""
+    run_status.begin_journal(
+        (
+            job.jobid,
+            Job(job.rule.name, dict(job.wildcards_dict), next(map(str, job.log), ""), str(job.benchmark or "")),
+            workflow.dag.needrun(job),
+        )
+        for job in workflow.dag.jobs
+    )
+    # Of Snakemake's own logger, which has a handler for each place that it writes to.
+    handler = logging.Handler()
+    handler.emit = run_status.note_event
+    logger.addHandler(handler)
 
 
 def contents(**given):
@@ -212,6 +241,9 @@ os.environ.update(CATHODEFLOW_LAUNCHER=cluster.launcher(CONFIG.processes))
 
 # Records have what else the sample sheets say of a sample, which is no parameter of a job either.
 os.environ.update(CATHODEFLOW_SHEETS=json.dumps({name: getattr(CONFIG, name).samples for name in SAMPLES}))
+
+# Jobs share the terminal with this process, which says on it what goes on; their progress is in their logs.
+os.environ[NO_BAR] = "1"
 
 # The name of the run is stored in the records, and is no parameter of a job either.
 if CONFIG.run_name:
