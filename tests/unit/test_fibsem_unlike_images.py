@@ -86,7 +86,7 @@ def test_models_without_histograms_match_mean_and_deviation() -> None:
 
 
 def compared(grey: np.ndarray, matching: Matching = PLAIN):
-    return compare_slices(grey.__getitem__, len(grey), matching, appearance(), same_scale=True)
+    return compare_slices(list(grey[:16]), matching, appearance(), same_scale=True)
 
 
 def test_slices_like_those_of_the_training_give_no_warning() -> None:

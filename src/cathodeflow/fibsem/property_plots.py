@@ -89,8 +89,13 @@ def properties_figure(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
         high = min(float(rows["high_95"].max()), _FARTHEST * float(finite.max())) if finite.any() else np.nan
         axes.set_xlim(0, 1.08 * float(np.nanmax([finite.max(), high])) if finite.any() else 1)
         if name == "tortuosity_factor" and finite.max() > 10:
+            highest = float(np.nanmax([finite.max(), rows["high_95"].max()]))
             axes.set_xscale("log")
-            axes.set_xlim(0.9, 1.3 * float(finite.max()))
+            axes.set_xlim(0.9, 1.2 * highest)
+            ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 1000, 10000) if tick <= highest]
+            axes.set_xticks(ticks if len(ticks) < 6 else ticks[::3], minor=False)
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter("")
         unit = str(rows["unit"].iloc[0]).replace("um", "µm")
         label(axes, x="" if unit == "1" else f"[{unit}]", y="", title=title)
     if len(methods) > 1:

@@ -62,9 +62,13 @@ def training_appearance(
     return found
 
 
+def compared_slices(slices: ReadSlice, numbers: Sequence[int]) -> list[NDArray[Any]]:
+    """Read the slices of a volume that are compared with the training slices: some of the numbers, evenly spread."""
+    return [np.asarray(slices(numbers[k])) for k in (_spread(len(numbers), _NEW) if numbers else ())]
+
+
 def matching_of(
-    slices: ReadSlice,
-    numbers: Sequence[int],
+    images: Sequence[NDArray[Any]],
     network: GlobalNetwork,
     metadata: Mapping[str, Any],
     *,
@@ -75,10 +79,8 @@ def matching_of(
 
     Parameters
     ----------
-    slices : callable
-        From the number of a slice to its intensities (row, col) [grey].
-    numbers : sequence of int
-        Slices of the volume; some of them are read.
+    images : sequence of (row, col) array
+        Of `compared_slices` [grey].
     network : GlobalNetwork
     metadata : mapping
         Of its model file: `appearance` (of `training_appearance`; models of earlier versions have none), `grey`, the
@@ -92,21 +94,20 @@ def matching_of(
         return Matching(1.0, 0.0)
     references = [one["grey"] for one in metadata.get("appearance", [])]
     references = references or [gaussian_reference(float(network.grey_mean), float(network.grey_deviation))]
-    values = np.concatenate([np.asarray(slices(numbers[k])).ravel() for k in _spread(len(numbers), _NEW)])
+    values = np.concatenate([image.ravel() for image in images])
     same = how == "auto" and str(np.dtype(dtype)) == metadata["grey"]
     return match_grey(values, references, same_scale=same)
 
 
 def compare_slices(
-    slices: ReadSlice, n: int, matching: Matching, appearance: Sequence[Mapping[str, Any]], *, same_scale: bool
-) -> Comparison:  # fmt: skip
+    images: Sequence[NDArray[Any]], matching: Matching, appearance: Sequence[Mapping[str, Any]], *, same_scale: bool
+) -> Comparison:
     """Compare new slices with the training slices.
 
     Parameters
     ----------
-    slices : callable
-        From the number of a slice, 0 to n - 1, to its intensities (row, col); normalised, where the training was.
-    n : int
+    images : sequence of (row, col) array
+        Of `compared_slices`; normalised, where the training was.
     matching : Matching
         Gain and offset with which they enter the network.
     appearance : sequence of mapping
@@ -122,12 +123,11 @@ def compare_slices(
         `feature_distance`, the median over the slices, and its usual limit `feature_limit`; `patch_distance` and
         `patch_limit`; and `unlike_fraction`, the fraction of slices with a distance above its limit.
     """
-    images = [np.asarray(slices(k), np.float64) for k in _spread(n, _NEW)]
     grey = appearance[matching.volume]["grey"]
-    values = np.stack(images)
+    values = np.stack(images).astype(np.float64)
     brightness = (float(values.mean()) - grey["mean"]) / grey["deviation"]
     contrast = float(values.std()) / grey["deviation"]
-    matched = [matching.gain * image + matching.offset for image in images]
+    matched = [matching.gain * image + matching.offset for image in values]
     features = [slice_features(image, grey["mean"], grey["deviation"]) for image in matched]
     distances = feature_distances(features, [one["features"] for one in appearance])
     median = sorted(distances, key=lambda one: one.value)[len(distances) // 2]
@@ -165,5 +165,5 @@ def compare_slices(
 
 
 def _spread(n: int, count: int) -> list[int]:
-    """Return at most `count` numbers of 0 to n - 1, evenly spread."""
+    """Return at most `count` numbers of 0 to n - 1, evenly spread; none of none."""
     return np.unique(np.linspace(0, n - 1, min(n, count)).astype(int)).tolist()
