@@ -292,10 +292,11 @@ class Bench:
             of_class = np.array([nickel_fraction(name) for name in layer.predict(scaler.transform(values[left]))])
             constant = np.mean([nickel_fraction(name) for name in set(composition) - {out}])
             inside = (error <= regression.half_width(0.9)).mean()
+            errors = (error.mean(), np.abs(of_class - truth).mean(), abs(constant - truth))
             lines.append(
-                f"nickel of {out}: mean error {error.mean():.3f} by the regression, "
-                f"{np.abs(of_class - truth).mean():.3f} by the class, {abs(constant - truth):.3f} by the mean of the others; {100 * inside:.0f} % within the "
-                f"90 % interval of +-{regression.half_width(0.9):.3f}, {left.sum()} images"
+                f"nickel of {out}: mean error {errors[0]:.3f} by the regression, {errors[1]:.3f} by the class, "
+                f"{errors[2]:.3f} by the mean of the others; {100 * inside:.0f} % of {left.sum()} images within the "
+                f"interval of +-{regression.half_width(0.9):.3f}"
             )
         return lines
 
