@@ -79,7 +79,7 @@ def steps(source, n_frames):
     from cathodeflow.bragg.prepared_frames import prepared_frame
     from cathodeflow.bragg.raw_scan import open_scan
     from cathodeflow.io.frames import lazy_frames
-    from cathodeflow.io.frames_file import storable
+    from cathodeflow.io.frames_writer import storable
 
     options = Measure()
     scan, fitted, spent = open_scan(source, options.frames), FittedPeaks(options.fit), {}

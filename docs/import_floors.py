@@ -22,7 +22,17 @@ _TITLES = {
 # All other modules that lie directly in the package are helpers.
 _MEMBERS = {
     "command line": {"__init__", "__main__", "checking", "cli", "commands", "reference", "verify"},
-    "workflow": {"config", "provenance", "record", "record_files", "references", "report", "stage", "tracking"},
+    "workflow": {
+        "code_reach",
+        "config",
+        "provenance",
+        "record",
+        "record_files",
+        "references",
+        "report",
+        "stage",
+        "tracking",
+    },
 }
 
 

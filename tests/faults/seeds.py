@@ -31,7 +31,8 @@ from cathodeflow.fibsem.bundle import load_bundle, save_bundle
 from cathodeflow.fibsem.unet import UNet
 from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.frames import open_series, read_frames
-from cathodeflow.io.frames_file import read_frames_file, write_frames
+from cathodeflow.io.frames_file import read_frames_file
+from cathodeflow.io.frames_writer import write_frames
 from cathodeflow.io.geometry_files import read_detector_geometry
 from cathodeflow.io.image_lists import read_rows
 from cathodeflow.io.micrographs import instrument_settings, micrograph_header, read_micrograph

@@ -13,7 +13,7 @@ import tifffile
 import torch
 
 from cathodeflow.bragg.model import BraggNN
-from cathodeflow.io.frames_file import write_frames
+from cathodeflow.io.frames_writer import write_frames
 from cathodeflow.io.models import save_model
 from cathodeflow.io.tables import write_table
 

@@ -64,7 +64,8 @@ def snakemake(root: Path, *arguments: str) -> str:
 
 DIGESTS = """
 from cathodeflow.config import techniques
-from cathodeflow.provenance import code_digest, stage_target
+from cathodeflow.code_reach import code_digest
+from cathodeflow.provenance import stage_target
 from cathodeflow.stage import has_stage
 for technique, section in techniques().items():
     for name in section.model_fields:

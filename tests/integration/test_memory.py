@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from cathodeflow.bragg.profiles import profile
-from cathodeflow.io.frames_file import write_frames
+from cathodeflow.io.frames_writer import write_frames
 from cathodeflow.io.peaks import write_peaks
 
 LIMIT = 1500 * 2**20

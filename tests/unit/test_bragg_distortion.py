@@ -16,7 +16,7 @@ from cathodeflow.bragg.grain_refinement import SeenRegion
 from cathodeflow.bragg.scattering import positions, scattering
 from cathodeflow.errors import InputError
 from cathodeflow.io.detector_geometry import Distortion
-from cathodeflow.io.frames_file import write_frames
+from cathodeflow.io.frames_writer import write_frames
 from cathodeflow.io.geometry_files import read_detector_geometry
 from cathodeflow.io.peaks import write_peaks
 

@@ -13,7 +13,7 @@ from cathodeflow import bragg
 from cathodeflow.bragg.scattering import positions, scattering
 from cathodeflow.errors import InputError
 from cathodeflow.io.detector_geometry import DetectorGeometry
-from cathodeflow.io.frames_file import write_frames
+from cathodeflow.io.frames_writer import write_frames
 from cathodeflow.io.geometry_files import read_detector_geometry
 from cathodeflow.io.peaks import write_peaks
 from cathodeflow.io.raw_format import FrameConditions

@@ -10,7 +10,7 @@ import pytest
 from cathodeflow import bragg
 from cathodeflow.bragg.scattering import scattering
 from cathodeflow.errors import InputError
-from cathodeflow.io.frames_file import write_frames
+from cathodeflow.io.frames_writer import write_frames
 from cathodeflow.io.geometry_files import read_detector_geometry
 from cathodeflow.io.peaks import read_peaks, write_peaks
 from cathodeflow.io.raw_format import FrameConditions

@@ -18,7 +18,7 @@ from cathodeflow.bragg.peak_fits import PeakFits, deviations, fit_frame, fit_pea
 from cathodeflow.bragg.peak_options import Fit
 from cathodeflow.bragg.profiles import PARAMETERS, profile
 from cathodeflow.errors import InputError
-from cathodeflow.io.frames_file import write_frames
+from cathodeflow.io.frames_writer import write_frames
 from cathodeflow.io.peaks import read_peaks
 from cathodeflow.io.tables import write_table
 from cathodeflow.options import from_flags

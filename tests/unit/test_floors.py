@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "import_floors.py"
 # Source code of the package, for digests and help texts; tables of run times that Snakemake writes.
-OPENS_FILES = {"provenance", "commands", "tracking"}
+OPENS_FILES = {"code_reach", "provenance", "commands", "tracking"}
 FUNCTIONS = {
     "open", "fdopen", "read_text", "read_bytes", "write_text", "write_bytes", "mkstemp", "NamedTemporaryFile",
     "np.load", "np.save", "np.savez", "np.savez_compressed", "np.loadtxt", "np.savetxt", "np.genfromtxt", "np.fromfile",

@@ -37,7 +37,7 @@ from cathodeflow.bragg.rotation_scans import (
 from cathodeflow.cell_options import Cell
 from cathodeflow.errors import InputError
 from cathodeflow.io.detector_geometry import DetectorGeometry
-from cathodeflow.io.frames_file import write_frames
+from cathodeflow.io.frames_writer import write_frames
 from cathodeflow.io.geometry_files import read_detector_geometry
 from cathodeflow.io.raw_format import FrameConditions
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cathodeflow.code_reach import PACKAGE, code_digest
 from cathodeflow.errors import InputError
 from cathodeflow.io import formats
 from cathodeflow.io.frames import open_series, read_frames
 from cathodeflow.io.micrographs import list_micrographs, micrograph_header, read_micrograph
 from cathodeflow.io.slices import open_stack, read_stack
-from cathodeflow.provenance import PACKAGE, code_digest
 
 TEMPLATE = Path(__file__).parents[2] / "docs" / "format_template.py"
 FRAMES = np.random.default_rng(0).integers(0, 65536, (3, 5, 7), dtype=np.uint16)

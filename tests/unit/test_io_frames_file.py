@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.frames_file import read_frames_file, write_frames
+from cathodeflow.io.frames_file import read_frames_file
+from cathodeflow.io.frames_writer import write_frames
 
 FRAMES = np.random.default_rng(3).poisson(5, (4, 9, 11)).astype(np.float32)
 

@@ -16,7 +16,7 @@ from cathodeflow.cli import cli
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import remove_remains
 from cathodeflow.io.figures import save_figure
-from cathodeflow.io.frames_file import write_frames
+from cathodeflow.io.frames_writer import write_frames
 from cathodeflow.io.hdf5 import new_hdf5
 from cathodeflow.io.models import discard_checkpoint, save_checkpoint, save_model
 from cathodeflow.io.reconstructions import write_page

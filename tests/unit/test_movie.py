@@ -11,7 +11,7 @@ from cathodeflow import bragg
 from cathodeflow.bragg.movie_marks import FLAGGED, PLAIN, arm_length, track_colours, tracks_of_peaks
 from cathodeflow.bragg.movie_pictures import Point, intensity_limits, prepare, scaled
 from cathodeflow.errors import InputError
-from cathodeflow.io.frames_file import write_frames
+from cathodeflow.io.frames_writer import write_frames
 from cathodeflow.io.peaks import write_peaks
 from cathodeflow.io.tables import write_table
 

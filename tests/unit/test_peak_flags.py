@@ -15,7 +15,8 @@ from cathodeflow.bragg.peak_options import FindPeaks, Fit, Frames
 from cathodeflow.bragg.peak_search import candidates
 from cathodeflow.bragg.prepared_frames import correction_of, prepared_frame
 from cathodeflow.bragg.profiles import profile
-from cathodeflow.io.frames_file import read_frames_file, write_frames
+from cathodeflow.io.frames_file import read_frames_file
+from cathodeflow.io.frames_writer import write_frames
 from cathodeflow.io.peaks import read_fits, write_peaks
 from cathodeflow.io.raw_format import CountLimits
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cathodeflow.provenance import PACKAGE, code_digest, code_parameter, package_code, reach, stage_target
+from cathodeflow.code_reach import PACKAGE, code_digest, package_code, reach
+from cathodeflow.provenance import RememberedReaches, code_parameter, stage_target
 from cathodeflow.statements import normalise
 
 FILES = {
@@ -498,6 +499,33 @@ def test_libraries_are_those_that_a_stage_reaches(small: Path) -> None:
     package_code.cache_clear()
     assert reach("pkg.a.stages.fit:fit", small).libraries == {"numba", "numpy", "pydantic"}
     assert reach("pkg.a.stages.find:find", small).libraries == {"pydantic"}
+
+
+def test_what_was_found_is_remembered_until_a_file_changes(small: Path) -> None:
+    def reached() -> dict[str, str]:
+        package_code.cache_clear()
+        found = RememberedReaches(small)
+        return {stage: found.reach(stage).digest for stage in STAGES}
+
+    notes = small / "__pycache__" / "code_digests"
+    first = reached()
+    assert first == parameters(small)
+    written = notes.read_bytes()
+    assert reached() == first
+    assert notes.read_bytes() == written
+    # The notes are read: another digest in them is given as it stands.
+    notes.write_bytes(written.replace(first["a.fit"].encode(), b"0123456789abcdef"))
+    assert reached() == first | {"a.fit": "0123456789abcdef"}
+    for damaged in (b"", written[: len(written) // 2], b"\xff" + written):
+        notes.write_bytes(damaged)
+        assert reached() == first
+    (small / FIT).write_text((small / FIT).read_text() + "\nLAST = 1\n")
+    assert reached() == parameters(small)
+    # Notes of other files are left out.
+    assert len(notes.read_text().split()) < 2 * len(written.decode().split())
+    notes.unlink()
+    notes.mkdir()
+    assert reached() == parameters(small)
 
 
 def test_versions_of_chosen_libraries_count_where_they_are_reached(small: Path) -> None:

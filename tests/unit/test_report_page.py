@@ -259,7 +259,6 @@ def test_numbers_intervals_and_warnings_are_those_of_the_tables(take: Callable[.
         "Largest median strain of the particles +2.60 × 10⁻³ 95 % interval 2.56 to 2.66 × 10⁻³",
         "14.261 ± 0.014",
         "49 of 587 tracks fit several reflections",
-        "b, find peaks: no peak was found",
         "66.6 % (62.5 to 71.1)",
         "binder has 0.002 % of the predicted pixels, and 2.5 % of the reference",
         "1.28194 ± 0.00088 × 10⁻³",

@@ -16,7 +16,7 @@ from cathodeflow.bragg.simulation import raw_frame, simulate_scan
 from cathodeflow.bragg.study_plots import search_settings
 from cathodeflow.errors import InputError
 from cathodeflow.io.figures import save_figure
-from cathodeflow.io.frames_file import write_frames
+from cathodeflow.io.frames_writer import write_frames
 from cathodeflow.io.tables import write_table
 from cathodeflow.options import from_config, from_flags
 

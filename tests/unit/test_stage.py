@@ -12,7 +12,7 @@ import pytest
 from cathodeflow import bcdi, bragg
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import WRITTEN
-from cathodeflow.io.frames_file import write_frames
+from cathodeflow.io.frames_writer import write_frames
 from cathodeflow.stage import Metrics, parameter_texts
 
 SHAPE = (64, 80)

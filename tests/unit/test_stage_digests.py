@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cathodeflow.code_reach import PACKAGE, package_code
 from cathodeflow.config import stages, techniques
-from cathodeflow.provenance import FIGURES, PACKAGE, package_code, stage_reach
+from cathodeflow.provenance import FIGURES, stage_reach
 
 TECHNIQUES = set(techniques())
 DRAWN = {stage for stage in stages() if stage.endswith(f".{FIGURES}")}
@@ -140,7 +141,9 @@ def test_texts_rerun_nothing(package: Path, edit: type[Edit]) -> None:
     assert changed(package) == set()
 
 
-@pytest.mark.parametrize("module", ["errors", "record", "tracking", "provenance", "verify", "reference", "cli"])
+@pytest.mark.parametrize(
+    "module", ["errors", "record", "tracking", "code_reach", "provenance", "verify", "reference", "cli"]
+)
 def test_modules_that_compute_nothing_rerun_nothing(package: Path, module: str) -> None:
     assert apply(Statements, package, f"{module}.py")[package.name]
     assert changed(package) == set()

@@ -16,7 +16,7 @@ from cathodeflow.cli import cli
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.digests import content_digest
-from cathodeflow.io.frames_file import write_frames
+from cathodeflow.io.frames_writer import write_frames
 from cathodeflow.io.tables import write_json, write_table
 from cathodeflow.io.volumes import write_volume
 from cathodeflow.record import write_record

@@ -66,7 +66,7 @@ class RawScan(NamedTuple):
     uncounted: tuple[int, str]
 
     def layout(self) -> dict[str, Any]:
-        """Return the keywords of `frames_file.write_frames` that say what the frames are."""
+        """Return the keywords of `frames_writer.write_frames` that say what the frames are."""
         options = self.correction.options
         return {
             "shape": self.mask.shape,

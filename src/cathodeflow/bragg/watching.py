@@ -18,7 +18,7 @@ from cathodeflow.bragg.peak_options import Watch
 from cathodeflow.bragg.peak_search import candidates
 from cathodeflow.bragg.prepared_frames import Correction, prepared_frame
 from cathodeflow.bragg.raw_scan import RawScan
-from cathodeflow.io.frames_file import StoredFrame, storable
+from cathodeflow.io.frames_writer import StoredFrame, storable
 
 Raw = NDArray[Any]
 Mask = NDArray[np.bool_]

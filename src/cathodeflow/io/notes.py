@@ -37,10 +37,14 @@ class Notes:
                 key, *values = json.loads(line)
                 known[str(key)] = values
         if len(lines) > _REPLACED + 2 * len(known):
-            with suppress(OSError):
-                self._path.unlink()
+            self.clear()
             self.add(known)
         return known
+
+    def clear(self) -> None:
+        """Forget all."""
+        with suppress(OSError):
+            self._path.unlink()
 
     def add(self, values: Mapping[str, list[Any]]) -> None:
         """Note some values."""

@@ -18,12 +18,10 @@ _COUNTS = {
     "slices_without_labels": "slices have no labels",
     "labels_without_slices": "label images have no slice",
 }
-#: Figures of merit of which 0 means that a stage found nothing.
-_FOUND = {"peaks": "no peak was found", "spots": "no spot was found", "tracks": "no track was found"}
 
 
 def general_warnings(results: Results) -> Iterator[str]:
-    """Yield the warnings in the records of a technique: of the log, left-out data, and stages that found nothing."""
+    """Yield the warnings in the records of a technique: of the log, and of data that were left out."""
     for job in results.all(*results.jobs):
         logged = (job.record.get("job") or {}).get("warnings", [])
         for text in logged[:_MOST]:
@@ -33,8 +31,6 @@ def general_warnings(results: Results) -> Iterator[str]:
         for name, value in job.metrics.items():
             if name in _COUNTS and is_number(value) and value > 0:
                 yield f"{job.sample}, {_words(job.stage)}: {number(value)} {_COUNTS[name]}"
-            elif name in _FOUND and value == 0 and not logged:
-                yield f"{job.sample}, {_words(job.stage)}: {_FOUND[name]}"
 
 
 def _words(stage: str) -> str:

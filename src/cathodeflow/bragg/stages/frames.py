@@ -10,7 +10,7 @@ from cathodeflow.bragg.prepared_frames import prepared_frame
 from cathodeflow.bragg.raw_scan import each_frame, open_scan, report
 from cathodeflow.errors import InputError
 from cathodeflow.io.frames import unless_bad
-from cathodeflow.io.frames_file import write_frames
+from cathodeflow.io.frames_writer import write_frames
 from cathodeflow.parallel import thread_count
 from cathodeflow.progress import progress
 from cathodeflow.stage import Metrics, OutputFile, Source, stage

@@ -15,7 +15,7 @@ from cathodeflow.bragg.prepared_frames import prepared_frame
 from cathodeflow.bragg.raw_scan import each_frame, open_scan, report
 from cathodeflow.errors import InputError
 from cathodeflow.io.frames import unless_bad
-from cathodeflow.io.frames_file import StoredFrame, storable, write_frames, write_overview
+from cathodeflow.io.frames_writer import StoredFrame, storable, write_frames, write_overview
 from cathodeflow.io.peaks import write_peaks
 from cathodeflow.io.tables import write_table
 from cathodeflow.parallel import thread_count
