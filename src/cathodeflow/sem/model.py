@@ -17,10 +17,11 @@ from cathodeflow.sem.nickel import NickelRegression
 from cathodeflow.sem.octaves import equal_histogram, equal_octaves, standardized
 from cathodeflow.sem.ood import FeatureStatistics
 from cathodeflow.sem.options import Train
+from cathodeflow.sem.rejection import Rejection
 
 _INITIALISATION = 2**32 - 1
 # Metadata that are arrays, which the file holds as tensors: `<name>.<field>`.
-_ARRAYS: dict[str, Any] = {"statistics": FeatureStatistics, "nickel": NickelRegression}
+_ARRAYS: dict[str, Any] = {"statistics": FeatureStatistics, "nickel": NickelRegression, "rejection": Rejection}
 _ARCHITECTURE = ("backbone", "heads", "dropout", "normalization")
 # As files of earlier versions call it.
 _NORMALIZATION = "standardise"

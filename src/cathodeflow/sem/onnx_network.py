@@ -13,14 +13,17 @@ from cathodeflow.io.guard import guarded
 from cathodeflow.io.onnx_graphs import arrays_from_text, arrays_to_text
 from cathodeflow.sem.nickel import NickelRegression
 from cathodeflow.sem.ood import FeatureStatistics
+from cathodeflow.sem.rejection import Rejection
 
 #: Names of the graph's input, (n, 1, side, side) float32 in 0..1, and of its outputs.
 CROPS, LOGITS, FEATURES = "crops", "logits", "features"
 #: Names of the metadata in the graph, and those that a prediction needs.
 METADATA = "cathodeflow"
 #: Metadata that are arrays: `cathodeflow.<name>`.
-ARRAYS: dict[str, Any] = {"statistics": FeatureStatistics, "nickel": NickelRegression}
+ARRAYS: dict[str, Any] = {"statistics": FeatureStatistics, "nickel": NickelRegression, "rejection": Rejection}
 NEEDED = ("classes", "pixels", "side", "margin", "pixel_nm", "temperature", "original_temperature")
+# Those that graphs made by earlier versions lack.
+_LATER = ("min_usable",)
 
 
 class Outputs(NamedTuple):
@@ -32,11 +35,16 @@ class Outputs(NamedTuple):
 
 def as_properties(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Return the metadata of a network (`model.load_network`) as texts, which a graph can hold."""
-    texts = {METADATA: json.dumps({name: metadata[name] for name in NEEDED}, sort_keys=True)}
+    texts = {METADATA: json.dumps(_chosen(metadata), sort_keys=True)}
     for kind in ARRAYS:
         if (arrays := metadata.get(kind)) is not None:
             texts[f"{METADATA}.{kind}"] = arrays_to_text(arrays._asdict())
     return texts
+
+
+def _chosen(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    later = {name: metadata[name] for name in _LATER if metadata.get(name) is not None}
+    return {name: metadata[name] for name in NEEDED} | later
 
 
 class OnnxNetwork:

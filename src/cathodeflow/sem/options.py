@@ -97,9 +97,10 @@ class Split(Options):
     )
     test: float = option(0.2, "Fraction of each class's images in the test set.", gt=0, lt=1)
     validation: float = option(0.2, "Fraction of the images outside the test set for validation.", gt=0, lt=1)
-    gap: int = option(
-        0,
-        "Images left out between blocks of time. Increase if neighbouring images show the same particles.",
+    gap: int | None = option(
+        None,
+        "Images left out between blocks of time. Default: training images that overlap images for validation or test, "
+        "as far as the images of a class can be joined to a mosaic.",
         ge=0,
         le=1000,
     )
@@ -147,6 +148,13 @@ class Crops(Options):
         lt=1,
     )
     margin: int = option(1, "Rows above the information bar that are not used either.", unit="px", ge=0)
+    min_usable: float = option(
+        0.95,
+        "Minimum fraction of a crop that shows particles in focus, in training, test and prediction; 0 uses all crops. "
+        "Bare, blurred and saturated areas are found by their contrast (columns `usable` and `blocks` of the index).",
+        ge=0,
+        le=1,
+    )
     seed: int | None = option(None, "Random seed of the positions. Default: the workflow seed.", ge=0)
 
 
@@ -291,7 +299,12 @@ class Test(Options):
         ge=0,
         lt=0.9,
     )
-    bootstrap_samples: int = option(2000, "Bootstrap samples of the images for the confidence intervals.", ge=100)
+    bootstrap_samples: int = option(2000, "Bootstrap samples for the confidence intervals.", ge=100)
+    resample: Literal["field", "image"] = option(
+        "field",
+        "What counts as independent in confidence intervals: `field`: fields of view, each of the images that overlap; "
+        "`image`: images, for which intervals are too narrow if they overlap.",
+    )
     confidence: float = option(0.95, "Confidence level of the intervals.", gt=0.5, lt=1)
     batch_size: int = option(64, "Crops per batch.", ge=1)
     threads: int = option(2, "CPU threads.", ge=1)

@@ -12,6 +12,7 @@ from natsort import natsort_keygen
 from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.sem.fields_of_view import overlapping
 from cathodeflow.sem.options import Split
 from cathodeflow.sem.seeds import generator
 
@@ -34,7 +35,8 @@ def split_originals(index: pd.DataFrame, options: Split) -> pd.DataFrame:
     Duplicates are left out. The result does not depend on the order of the rows, nor that of a class on other classes.
 
     - `by: time-block`: the last images of each class in time are the test set, the first ones the validation set. So
-      the training set extends up to the test set in time, except for `gap`: a class whose specimen was changed late has
+      the training set extends up to the test set in time, except for `gap`, or those images that overlap others
+      (`fields_of_view`): a class whose specimen was changed late has
       both specimens in training.
     - `by: session`: the last sessions of each class, as many as come closest to the requested fraction, are the test
       set; of the others the last ones are the validation set, or the last images in time where only one is left. With
@@ -86,9 +88,29 @@ def split_originals(index: pd.DataFrame, options: Split) -> pd.DataFrame:
                     split[rows] = part
             except InputError as error:
                 errors += error.errors
+    if by == "time-block" and options.gap is None and "mosaic" in table:
+        errors += _leave_gap(table, split)
     if errors:
         raise InputErrors.of(errors)
     return table.assign(split=split)
+
+
+def _leave_gap(table: pd.DataFrame, split: NDArray[Any]) -> list[InputError]:
+    """Leave out training images that show a part of an image for validation or test, in place."""
+    train = np.flatnonzero(split == "train")
+    held_out = table[np.isin(split, ("validation", "test"))]
+    left = train[overlapping(table.iloc[train], held_out)]
+    labels = table["label"].to_numpy()
+    split[left] = LEFT_OUT
+    return [
+        InputError(
+            f"class {label}",
+            f"{_images(int((labels[train] == label).sum()))} for training, all of which overlap images for validation "
+            "or test",
+            "some that do not, or split.gap: 0, which uses them",
+        )
+        for label in sorted(set(labels[train]) - set(labels[split == "train"]))
+    ]
 
 
 def set_sizes(count: int, test: float, validation: float) -> tuple[int, int]:
@@ -156,8 +178,8 @@ def _at_random(label: str, rows: Order, options: Split) -> dict[str, Order]:
 def _in_time(label: str, rows: Order, placed: NDArray[np.int64], options: Split) -> dict[str, Order]:
     known = rows[placed[rows] != _UNKNOWN]
     rows = known if len(known) else rows
-    n_test, n_validation = _require(label, rows, options, gap=options.gap)
-    return _blocks(rows, n_test, n_validation, gap=options.gap)
+    n_test, n_validation = _require(label, rows, options, gap=options.gap or 0)
+    return _blocks(rows, n_test, n_validation, gap=options.gap or 0)
 
 
 def _blocks(rows: Order, n_test: int, n_validation: int, *, gap: int) -> dict[str, Order]:
@@ -214,7 +236,7 @@ def _by_session(label: str, rows: Order, of_image: pd.Series, options: Split) ->
         left, tested = blocks[: len(blocks) - n_tested], blocks[len(blocks) - n_tested :]
     split = {"test": np.concatenate(tested)} if tested else {}
     rest = np.concatenate(left)
-    n_validation, gap = max(_rounded(options.validation * len(rest)), 1), options.gap
+    n_validation, gap = max(_rounded(options.validation * len(rest)), 1), options.gap or 0
     if len(left) > 1:
         validated = _last_blocks(left, n_validation)
         split["validation"] = np.concatenate(left[len(left) - validated :])

@@ -23,6 +23,7 @@ from cathodeflow.sem.nickel import fit_nickel
 from cathodeflow.sem.ood import feature_statistics, group_means, with_reference
 from cathodeflow.sem.options import Train
 from cathodeflow.sem.predictions import BATCH, network_outputs
+from cathodeflow.sem.rejection_training import measured_rejection
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
 
@@ -217,9 +218,11 @@ def _measure(
     for prefix, scores, truth in (("", logits, true), ("original_", means, true[first])):
         metrics[prefix + "accuracy"] = float((scores.argmax(1) == truth).mean())
         metrics[prefix + "macro_f1"] = macro_f1(truth, scores.argmax(1), logits.shape[1])
-    return metrics, {
+    metadata = {
         "temperature": temperature,
         "original_temperature": fit_mean_temperature(means, true[first]),
         "statistics": statistics,
         "nickel": nickel,
     }
+    rejection = measured_rejection(model, crops, validation, labels, originals, metadata, device=device)
+    return metrics, {**metadata, "rejection": rejection}

@@ -77,10 +77,11 @@ def test(
         array, table = read_crops(crops)
         numbers = np.flatnonzero(table["split"] == "test")
         outputs = network_outputs(network, array, numbers, batch_size=options.batch_size, device=device)
-        tested = table.iloc[numbers]
+        tested = images = table.iloc[numbers]
     else:
         images = read_split(crops, sheet=sheet)
         outputs, tested = labelled_outputs(network, metadata, images, listed_reader(images), options, device=device)
+    fields = images.drop_duplicates("name").set_index("name")["field"]
     temperatures = {"temperature": metadata["temperature"], "original_temperature": metadata["original_temperature"]}
     raw = crop_predictions(outputs.logits, tested, classes, temperature=1.0)
     by_crop = crop_predictions(outputs.logits, tested, classes, temperature=temperatures["temperature"])
@@ -89,7 +90,10 @@ def test(
     nickel = _nickel(by_image, group_means(outputs.features, tested["name"]), metadata["nickel"])
     write_csv(out, by_image.join(nickel))
     write_csv(crops_table, by_crop)
-    merit = {"image": bootstrap(by_image, classes, options), "crop": bootstrap(by_crop, classes, options)}
+    kinds = {"image": by_image, "crop": by_crop}
+    merit = {
+        kind: bootstrap(rows.assign(field=rows["name"].map(fields)), classes, options) for kind, rows in kinds.items()
+    }
     write_csv(metrics_table, pd.concat([rows.assign(kind=kind) for kind, rows in merit.items()]))
     cases = {("crops", "before"): raw, ("crops", "after"): by_crop}
     cases |= {("images", "before"): raw_images, ("images", "after"): by_image}
