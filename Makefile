@@ -11,17 +11,18 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # If it is set, every job compiles all imported modules again, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env demo test test-slurm lint report report-zip ui bench faults mutants lock reference clean
+.PHONY: help env demo what-demo-does test test-slurm lint docs report report-zip ui bench faults mutants lock reference clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo       run the whole graph on simulated raw data"
+	@echo "make demo       run the whole workflow on simulated raw data, and write results/index.html"
 	@echo "make test       run every check that CI runs"
 	@echo "make test-slurm run the tests that need a real Slurm (as root on Debian)"
+	@echo "make docs       build the documentation as a site, build/site/index.html"
 	@echo "make report     write results/index.html, one page with all results of the last run"
 	@echo "make report-zip write results/report.zip, Snakemake's report of the last run"
 	@echo "make ui         show the recorded runs (MLflow) in a browser"
-	@echo "make bench      measure every figure that the README quotes"
+	@echo "make bench      measure the figures that docs/measured quotes"
 	@echo "make faults     test kills, damaged files, full disks and hostile inputs; count the survived faults"
 	@echo "make mutants    break one line of code at a time, and count how often a test fails"
 	@echo "make lint       style, types and workflow checks only"
@@ -43,14 +44,27 @@ env: $(READY)
 # Built again when a lock changes; packages that exist are taken from uv's cache.
 $(READY): envs/requirements.lock envs/bootstrap.lock pyproject.toml
 	@$(PYTHON) -c "$$CHECK"
+	@echo "Installing the locked packages into $(VENV): 7 GB on disk, of which 3.4 GB are only used with a GPU"
+	@echo "(docs/install.md shows how to install without them). Packages in uv's cache are not downloaded again."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement envs/bootstrap.lock
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes envs/requirements.lock
+	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes envs/requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(READY)
+demo: | what-demo-does $(READY)
 	snakemake --cores $(CORES)
+	cathodeflow report results
+	@echo "Open results/index.html. The other files are in results; make ui shows the runs in MLflow."
+
+# Before the environment is built.
+what-demo-does:
+	@echo "The demo runs the whole workflow on simulated raw data: 103 jobs, about 7 minutes on two cores without a GPU."
+	@echo "  sem     micrographs of cathodes      -> a trained network, its accuracy and its reliability"
+	@echo "  bragg   detector frames of a charge  -> tracks of Bragg spots, lattice parameters and strain of particles"
+	@echo "  fibsem  slices of an electrode       -> phase of every voxel, properties of the electrode"
+	@echo "  bcdi    rocking scan of a particle   -> its shape and strain in 3D, phased with and without a network"
+	@echo "All results are written to results; jobs that are done already are not run again."
 
 test: lint
 	pytest
@@ -65,6 +79,9 @@ lint: $(READY)
 	snakefmt --check Snakefile workflow
 	mypy
 	snakemake --lint
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 mkdocs build
 
 report: $(READY)
 	cathodeflow report results

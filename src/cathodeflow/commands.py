@@ -5,6 +5,7 @@ import importlib
 import inspect
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.flags import flag, variable
 from cathodeflow.interruption import Interrupted, interrupt_on_signals
 from cathodeflow.io.guard import one_line
+from cathodeflow.io.run_journal import COMMAND
 from cathodeflow.io.runs import join_as_job
 from cathodeflow.low_memory import is_out_of_memory, limit_text
 from cathodeflow.options import Options, flag_name, from_flags, leaves, renamed
@@ -157,6 +159,9 @@ def start(log_file: str | None, threads: int | None) -> None:
         handlers[1].setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=handlers)
     log.setLevel(logging.INFO)
+    if log_file:
+        # A line to paste; the terminal shows errors alone.
+        log.info("%scathodeflow %s", COMMAND, shlex.join(sys.argv[1:]))
     join_as_job()
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").addFilter(lambda _: bool(log_file))

@@ -53,7 +53,9 @@ def end_run_on_signals(workflow: Any) -> None:
         logging.disable(logging.CRITICAL)
         # The terminal may be gone.
         with suppress(OSError):
-            line = f"stopped by {signal.Signals(number).name}; start the same command again to go on\n"
+            # A terminal's last line may show what goes on.
+            erased = "\r\x1b[K" if os.isatty(2) else ""
+            line = f"{erased}stopped by {signal.Signals(number).name}; start the same command again to go on\n"
             os.write(2, line.encode())
         with suppress(Exception):
             _cancel(workflow)

@@ -1,20 +1,29 @@
 """Progress of long loops: a bar on a terminal, otherwise occasional lines in the log."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterable
 from typing import TypeVar
 
+#: Environment variable that the workflow sets: several jobs share its terminal, so that none draws a bar there.
+NO_BAR = "CATHODEFLOW_NO_BAR"
+
 log = logging.getLogger("cathodeflow")
 T = TypeVar("T")
+
+
+def draws_bars() -> bool:
+    """Whether bars are drawn: on a terminal that no other job uses."""
+    return sys.stderr.isatty() and not os.environ.get(NO_BAR)
 
 
 def progress(items: Iterable[T], label: str, *, total: int | None = None) -> Iterable[T]:
     """Pass items on and show the progress: a bar on a terminal, otherwise occasional lines in the log."""
     from tqdm import tqdm
 
-    if sys.stderr.isatty():
+    if draws_bars():
         yield from tqdm(items, desc=label, total=total, leave=False, dynamic_ncols=True)
         return
     last = time.monotonic()

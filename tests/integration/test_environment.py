@@ -1,4 +1,4 @@
-"""Jobs find the package's command wherever Snakemake is started from, and each way of deployment is understood."""
+"""Each way of deployment is understood; tests/unit/test_run_messages.py runs Snakemake without an activated environment."""
 
 import os
 import subprocess
@@ -28,12 +28,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_an_environment_need_not_be_activated(folder: Path) -> None:
-    done = snakemake(folder, "--configfile", "config.yaml", "--until", "bragg_simulate")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (folder / "results/raw/bragg/scan/truth.parquet").is_file()
-
-
 def test_jobs_may_run_in_containers(folder: Path) -> None:
     done = snakemake(folder, "--configfile", "config.yaml", "--sdm", "apptainer", "-n")
     assert done.returncode == 0 and "bragg_simulate" in done.stdout, done.stderr[-2000:]
@@ -43,3 +37,19 @@ def test_environments_of_conda_are_asked_of_conda(folder: Path) -> None:
     # Without conda, this is the only thing that is missing: the workflow itself was understood.
     done = snakemake(folder, "--configfile", "config.yaml", "--sdm", "conda", "-n")
     assert done.returncode == 0 or "conda info" in done.stdout + done.stderr, done.stderr[-2000:]
+
+
+def test_another_workflow_may_use_this_one_as_a_module(folder: Path) -> None:
+    (folder / "outer").mkdir()
+    (folder / "outer" / "Snakefile").write_text(
+        f"module cathodeflow:\n    snakefile: {str(ROOT / 'Snakefile')!r}\n"
+        f"    config: {{'bragg': {{'samples': 'scans.tsv'}}}}\n"
+        "use rule * from cathodeflow as cathodeflow_*\n"
+        "rule mine:\n    input: 'results/bragg/scan/peaks.h5'\n    output: 'mine.txt'\n    shell: 'wc {input} > {output}'\n"
+    )
+    # Also a rule of a file that is found by its name, in the folder of this workflow and not of the other one.
+    outer = ["--snakefile", str(folder / "outer" / "Snakefile"), "-n"]
+    done = snakemake(folder, "mine", "cathodeflow_study", *outer)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for rule in ("mine", "cathodeflow_bragg_simulate", "cathodeflow_bragg_study"):
+        assert f"\n{rule} " in done.stdout, done.stdout

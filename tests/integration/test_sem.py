@@ -30,7 +30,8 @@ def copied(demo: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def test_the_network_classifies_most_images_of_a_later_time(demo: Project) -> None:
     test = json.loads((results(demo) / "model/test.json").read_text())["metrics"]
-    assert test["image_accuracy"] > 0.75 and test["crop_accuracy"] > 0.6
+    # Of twelve classes.
+    assert test["image_accuracy"] > 0.6 and test["crop_accuracy"] > 0.5
     assert test["image_accuracy_low"] <= test["image_accuracy"] <= test["image_accuracy_high"]
     images = pd.read_csv(results(demo) / "model/predictions.csv", dtype={"label": str, "prediction": str})
     crops = pd.read_csv(results(demo) / "model/predictions_crops.csv", dtype={"label": str, "prediction": str})
@@ -81,11 +82,11 @@ def test_only_what_became_invalid_runs_again(copied: Project) -> None:
     config = copied.folder / "config.yaml"
     text = config.read_text()
     for old, new, jobs in (
-        ("    side: 96\n", "    side: 96\n    seed: 5\n", {"sem_crops": 1, **after_train}),
-        ("      blur: 0.5\n", "      blur: 0.5\n      gamma: 1.2\n", after_train),
+        ("    side: 64\n", "    side: 64\n    seed: 5\n", {"sem_crops": 1, **after_train}),
+        ("      blur: 0.35\n", "      blur: 0.35\n      gamma: 1.2\n", after_train),
         (
-            "  train:\n    epochs: 16\n",
-            "  predict:\n    overlap: 0.5\n  train:\n    epochs: 16\n",
+            "  train:\n    epochs: 14\n",
+            "  predict:\n    overlap: 0.5\n  train:\n    epochs: 14\n",
             after_predict,
         ),
     ):
@@ -95,7 +96,7 @@ def test_only_what_became_invalid_runs_again(copied: Project) -> None:
     # A network from elsewhere predicts, and those trained here are kept as they are.
     shutil.copy(copied.folder / "results/sem/model/model.pt", copied.folder / "given.pt")
     config.write_text(
-        text.replace("  train:\n    epochs: 16\n", "  predict:\n    model: given.pt\n  train:\n    epochs: 16\n")
+        text.replace("  train:\n    epochs: 14\n", "  predict:\n    model: given.pt\n  train:\n    epochs: 14\n")
     )
     assert copied.planned() == after_predict
     config.write_text(text)

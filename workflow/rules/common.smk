@@ -1,5 +1,6 @@
 import gc
 import json
+import logging
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ from pathlib import Path
 from cathodeflow import cluster
 from cathodeflow import config as settings
 from cathodeflow import reruns
+from cathodeflow import run_status
 from cathodeflow.errors import InputError
 from cathodeflow.interruption import end_run_on_signals
 from cathodeflow.io.known_digests import KnownDigests
@@ -18,7 +20,9 @@ from cathodeflow.io.runs import join_as_run
 from cathodeflow.io.sources import is_remote
 from cathodeflow.io.text import read_yaml, restart_in_utf8
 from cathodeflow.parallel import graphics_card
+from cathodeflow.progress import NO_BAR
 from cathodeflow.provenance import code_parameter
+from cathodeflow.run_jobs import Job
 from cathodeflow.samples import SAMPLE_NAME
 from snakemake.logging import logger
 
@@ -29,7 +33,9 @@ if workflow.is_main_process:
     end_run_on_signals(workflow)
     join_as_run()
 
-ENVIRONMENT = str(Path(workflow.basedir, "envs", "cathodeflow.yaml"))
+# Not `workflow.basedir`, which is the folder of another workflow where this one is a module of it.
+CHECKOUT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
+ENVIRONMENT = str(CHECKOUT / "envs" / "cathodeflow.yaml")
 CONFIG_FILES = " + ".join(map(os.path.relpath, workflow.configfiles)) or "--config"
 
 # Jobs and files exist until the end: without this, the garbage collector would scan all of them repeatedly.
@@ -58,6 +64,35 @@ onstart:
     # Repeated here, as Snakemake has replaced the handlers of some signals.
     end_run_on_signals(workflow)
     DEVICES.begin()
+    if not workflow.local_exec:
+        cluster.use_default_account(workflow.executor_settings)
+        if text := cluster.limit_warning(workflow.global_resources.get("gpu").value):
+            logger.warning(text)
+    begin_journal()
+
+
+onsuccess:
+    run_status.note_end("done")
+
+
+onerror:
+    run_status.note_end("failed")
+
+
+def begin_journal():
+    """Keep a journal of this run, which `cathodeflow status` reads."""
+    run_status.begin_journal(
+        (
+            job.jobid,
+            Job(job.rule.name, dict(job.wildcards_dict), next(map(str, job.log), ""), str(job.benchmark or "")),
+            workflow.dag.needrun(job),
+        )
+        for job in workflow.dag.jobs
+    )
+    # Of Snakemake's own logger, which has a handler for each place that it writes to.
+    handler = logging.Handler()
+    handler.emit = run_status.note_event
+    logger.addHandler(handler)
 
 
 def contents(**given):
@@ -99,7 +134,7 @@ def code(stage):
 
 def rule_files(technique):
     """Further files of a technique's rules, beside <technique>.smk and what that includes itself."""
-    found = sorted(Path(workflow.basedir, "workflow", "rules").glob(f"{technique}_*.smk"))
+    found = sorted(Path(CHECKOUT, "workflow", "rules").glob(f"{technique}_*.smk"))
     return [str(path) for path in found if path.stem != f"{technique}_common"]
 
 
@@ -207,6 +242,9 @@ os.environ.update(CATHODEFLOW_LAUNCHER=cluster.launcher(CONFIG.processes))
 # Records have what else the sample sheets say of a sample, which is no parameter of a job either.
 os.environ.update(CATHODEFLOW_SHEETS=json.dumps({name: getattr(CONFIG, name).samples for name in SAMPLES}))
 
+# Jobs share the terminal with this process, which says on it what goes on; their progress is in their logs.
+os.environ[NO_BAR] = "1"
+
 # The name of the run is stored in the records, and is no parameter of a job either.
 if CONFIG.run_name:
     os.environ.update(CATHODEFLOW_RUN=CONFIG.run_name)
@@ -215,7 +253,7 @@ if CONFIG.run_name:
 if workflow.deployment_settings.deployment_method:
     shell.prefix(
         # Snakemake formats the text, so its braces are doubled, in an f-string four times.
-        f'export PYTHONPATH={shlex.quote(workflow.basedir)}/src; cathodeflow() {{{{ python -m cathodeflow "$@"; }}}}; '
+        f'export PYTHONPATH={shlex.quote(str(CHECKOUT))}/src; cathodeflow() {{{{ python -m cathodeflow "$@"; }}}}; '
     )
 else:
     # Jobs run in the environment of Snakemake, also where that was not activated, as in a cron job or an IDE.

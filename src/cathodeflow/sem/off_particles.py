@@ -82,13 +82,9 @@ def off_crop(
 
     smooth = gaussian_filter(crop.astype(np.float32), 1.0)
     dark = smooth <= threshold_otsu(smooth) if np.ptp(smooth) > 0 else np.ones(crop.shape, bool)
-    rows, cols = (
-        np.clip(
-            np.searchsorted(edges, first + (np.arange(side) + 0.5) * length / side, side="right") - 1, 0, len(edges) - 2
-        )
-        for edges, first, length, side in zip(
-            (blocks.row_edges, blocks.col_edges), place, extent, crop.shape, strict=True
-        )
-    )
-    off: NDArray[np.bool_] = dark | ~blocks.usable[np.ix_(rows, cols)]
+    numbers = []
+    for edges, first, length, side in zip((blocks.row_edges, blocks.col_edges), place, extent, crop.shape, strict=True):
+        centres = first + (np.arange(side) + 0.5) * length / side
+        numbers.append(np.clip(np.searchsorted(edges, centres, side="right") - 1, 0, len(edges) - 2))
+    off: NDArray[np.bool_] = dark | ~blocks.usable[np.ix_(*numbers)]
     return off

@@ -4,7 +4,6 @@ import copy
 import logging
 import math
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +20,7 @@ from cathodeflow.cluster import Processes, chosen
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import save_checkpoint
 from cathodeflow.learning import resolve_device, resolve_precision
+from cathodeflow.progress import draws_bars
 from cathodeflow.training.base_options import TrainingOptions
 from cathodeflow.training.ema import ExponentialMovingAverage, weights_of
 from cathodeflow.training.epochs import Batch, Epoch, LossFunction, Record, train_epoch, validate
@@ -229,7 +229,7 @@ def _told(batches: Iterable[Batch], what: str, *, show: bool) -> Iterator[Batch]
 
 
 def _progress(epochs: int, done: int, label: str, *, show: bool) -> Any:
-    if show and sys.stderr.isatty():
+    if show and draws_bars():
         return tqdm(total=epochs, initial=done, desc=label, unit="epoch", dynamic_ncols=True)
     return None
 
