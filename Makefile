@@ -11,17 +11,18 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # If it is set, every job compiles all imported modules again, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env demo what-demo-does test test-slurm lint report report-zip ui bench faults mutants lock reference clean
+.PHONY: help env demo what-demo-does test test-slurm lint docs report report-zip ui bench faults mutants lock reference clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo       run the whole workflow on simulated raw data, and write results/index.html"
 	@echo "make test       run every check that CI runs"
 	@echo "make test-slurm run the tests that need a real Slurm (as root on Debian)"
+	@echo "make docs       build the documentation as a site, build/site/index.html"
 	@echo "make report     write results/index.html, one page with all results of the last run"
 	@echo "make report-zip write results/report.zip, Snakemake's report of the last run"
 	@echo "make ui         show the recorded runs (MLflow) in a browser"
-	@echo "make bench      measure every figure that the README quotes"
+	@echo "make bench      measure the figures that docs/measured quotes"
 	@echo "make faults     test kills, damaged files, full disks and hostile inputs; count the survived faults"
 	@echo "make mutants    break one line of code at a time, and count how often a test fails"
 	@echo "make lint       style, types and workflow checks only"
@@ -78,6 +79,9 @@ lint: $(READY)
 	snakefmt --check Snakefile workflow
 	mypy
 	snakemake --lint
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 mkdocs build
 
 report: $(READY)
 	cathodeflow report results

@@ -73,10 +73,14 @@ def trained(folder: Path, arguments: argparse.Namespace) -> Path | None:
     return model if done else None
 
 
-def unseen(count: int, options: Simulate) -> Iterator[tuple[dict[str, Any], int, torch.Tensor, torch.Tensor]]:
+def unseen(
+    count: int, options: Simulate, *, regimes: tuple[str, ...] = tuple(REGIMES)
+) -> Iterator[tuple[dict[str, Any], int, torch.Tensor, torch.Tensor]]:
     """Simulate crystals, one of each regime in turn: their metadata, a seed, the measured amplitude, the object."""
     for turn in range(count):
         for index, regime in enumerate(REGIMES):
+            if regime not in regimes:
+                continue
             number = UNSEEN * (index + 1) + turn
             simulated = block([number], options.model_copy(update={"regimes": (regime,)}))
             metadata = {"crystal": number, "regime": regime, "photons": float(simulated.photons[0])}

@@ -2,9 +2,10 @@
 
     python benchmarks/fibsem_tables.py FOLDER --part 0/1 --minutes 20
 
-The stages, options and seeds are those of config/fibsem-tables.yaml, on a smaller stack (`SMALLER`). What exists is not
-trained again. After `--minutes` no further training begins; `--finish` tests what is there and writes the tables. With
-`--part 1/3`, every third network or method is trained, so that several processes share the work.
+The stages, options and seeds are those of config/fibsem-tables.yaml; with `--small`, on a smaller stack (`SMALLER`).
+What exists is not trained again. After `--minutes` no further training begins; `--finish` tests what is there and
+writes the tables. With `--part 1/3`, every third network or method is trained, so that several processes share the
+work.
 """
 
 import argparse
@@ -29,10 +30,11 @@ def main() -> None:
     parser.add_argument("--part", default="0/1")
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--finish", action="store_true")
+    parser.add_argument("--small", action="store_true")
     given = parser.parse_args()
     part, parts = map(int, given.part.split("/"))
     values = read_yaml("config/fibsem-tables.yaml")
-    for stage, changed in SMALLER.items():
+    for stage, changed in SMALLER.items() if given.small else ():
         values["fibsem"][stage] = {**values["fibsem"][stage], **changed}
     config = validate(values).fibsem
     folder = given.folder

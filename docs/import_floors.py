@@ -21,7 +21,7 @@ _TITLES = {
 }
 # All other modules that lie directly in the package are helpers.
 _MEMBERS = {
-    "command line": {"__init__", "__main__", "checking", "cli", "commands", "reference", "verify"},
+    "command line": {"__init__", "__main__", "checking", "cli", "commands", "reference", "run_crate", "verify"},
     "workflow": {
         "code_reach",
         "config",

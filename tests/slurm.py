@@ -1,4 +1,6 @@
-"""A real Slurm on this machine for the time of a test: controller, node daemon and munge, with one GPU that is none.
+"""A real Slurm on this machine for the time of a test: controller, node daemon and munge.
+
+The node says that it has sixteen cores and two GPUs, whatever there is, so that tests see what jobs ask for.
 
 Debian's packages (`SLURM_PACKAGES`) are installed by `.ci/run`; without them, or without the rights of root, `missing`
 says why there is none. The configuration has to lie in /etc/slurm, as the executor clears the variables that would name
@@ -6,6 +8,7 @@ another place; one that is not of these tests is left alone.
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -37,6 +40,7 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
+SlurmdParameters=config_overrides
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill,UsePss
@@ -48,10 +52,10 @@ SchedulerParameters=sched_interval=2,bf_interval=2
 ReturnToService=2
 MinJobAge=3600
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 {hardware} Gres=gpu:1 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory={memory} Gres=gpu:2 State=UNKNOWN
 PartitionName=tests Nodes={host} Default=YES MaxTime=INFINITE OverSubscribe=FORCE:8 State=UP
 """
-HARDWARE = ("CPUs", "Boards", "SocketsPerBoard", "CoresPerSocket", "ThreadsPerCore", "RealMemory")
+GPUS = "Name=gpu File=/dev/zero\nName=gpu File=/dev/null\n"
 
 
 def missing() -> str | None:
@@ -95,10 +99,9 @@ def _begin(folder: Path) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
     ETC.mkdir(exist_ok=True)
     host = socket.gethostname().split(".")[0]
-    printed = _run("slurmd", "-C").split()
-    hardware = " ".join(word for word in printed if word.split("=")[0] in HARDWARE)
-    (ETC / "slurm.conf").write_text(MARK + CONF.format(host=host, folder=folder, hardware=hardware))
-    (ETC / "gres.conf").write_text(MARK + "Name=gpu File=/dev/zero\n")
+    (memory,) = re.findall(r"RealMemory=(\d+)", _run("slurmd", "-C"))
+    (ETC / "slurm.conf").write_text(MARK + CONF.format(host=host, folder=folder, memory=memory))
+    (ETC / "gres.conf").write_text(MARK + GPUS)
     (ETC / "cgroup.conf").write_text(MARK + "CgroupAutomount=no\n")
     Path("/run/munge").mkdir(exist_ok=True)
     shutil.chown("/run/munge", "munge", "munge")
@@ -114,9 +117,10 @@ def _begin(folder: Path) -> None:
 
 
 def jobs(name: str = "") -> list[dict[str, str]]:
-    """Jobs that Slurm knows, finished ones too: id, state and comment (rule and wildcards)."""
-    lines = _run("squeue", "-h", "--states=all", "-o", "%i|%T|%k|%m").splitlines()
-    found = [dict(zip(("id", "state", "comment", "memory"), line.split("|"), strict=True)) for line in lines]
+    """Jobs that Slurm knows, finished ones too: id, state, comment (rule and wildcards), memory, cores and name."""
+    lines = _run("squeue", "-h", "--states=all", "-o", "%i|%T|%k|%m|%C|%j").splitlines()
+    columns = ("id", "state", "comment", "memory", "cores", "name")
+    found = [dict(zip(columns, line.split("|"), strict=True)) for line in lines]
     return [job for job in found if name in job["comment"]]
 
 

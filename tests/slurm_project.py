@@ -33,7 +33,13 @@ def unfinished(finished: Project, folder: Path, settings: str = "") -> Project:
 def start(project: Project, *arguments: str) -> subprocess.Popen[str]:
     """Start snakemake with the profile for Slurm."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(project.checkout / "Snakefile")]
-    command += ["--profile", str(project.checkout / "profiles" / "slurm"), "--configfile", "config.yaml", *QUICK]
+    command += [
+        "--workflow-profile",
+        str(project.checkout / "profiles" / "slurm"),
+        "--configfile",
+        "config.yaml",
+        *QUICK,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(project.checkout / "src")}
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.Popen(

@@ -53,11 +53,18 @@ def cli(log_file: str | None, threads: int | None, **where: Any) -> None:
 @cli.command()
 @click.argument("config", default="config/config.yaml")
 def check(config: str) -> None:
-    """Check the configuration file CONFIG, its sample sheets and the headers of the raw files."""
+    """Check the configuration file CONFIG, its sample sheets and the headers of the raw files.
+
+    Some images of each sample are read, for the time that reading takes.
+    """
     from cathodeflow.checking import check_config
+    from cathodeflow.config import load, samples
+    from cathodeflow.reading_time import time_lines
 
     for line in check_config(config):
         click.echo(line)
+    for line in time_lines(samples(load(config), checked=False)):
+        click.echo(f"{config}: {line}")
 
 
 @cli.command()
@@ -130,6 +137,30 @@ def report(results: str, out: str | None, captions: str, max_mb: float) -> None:
     target = out or f"{results.rstrip('/')}/index.html"
     written = write_report(results, target, captions=captions, max_mb=max_mb)
     click.echo(f"{target}: {', '.join(section.content.title for section in written.sections)}")
+
+
+@cli.command()
+@click.argument("configs", nargs=-1, metavar="CONFIG...")
+@click.option("--results", default="results", show_default=True, metavar="FOLDER", help="Folder of the results.")
+@click.option("--out", required=True, metavar="NAME", help="Folder to write, or ZIP file if it ends with .zip.")
+@click.option("--raw", is_flag=True, help="Copy the raw data in the working folder, too. Default: only its digests.")
+@click.option(
+    "--workflow", metavar="FOLDER", help="Checkout with the Snakefile of the run. Default: that of this command."
+)
+def export(configs: tuple[str, ...], results: str, out: str, raw: bool, workflow: str | None) -> None:
+    """Pack a run with the configuration files CONFIG... as an RO-Crate, for a repository or a colleague.
+
+    The crate holds results, configuration, sample sheets, the code of the workflow, versions of all packages, and the
+    inputs, outputs, options and times of each job. Results are checked first, as `cathodeflow verify` does. Call it in
+    the working folder of the run. Default of CONFIG: config/config.yaml.
+    """
+    from cathodeflow.run_crate import export_run
+
+    done = export_run(configs or ["config/config.yaml"], results, out, raw=raw, checkout=workflow)
+    click.echo(f"{out}: {done.jobs} jobs, {done.files} files of results")
+    if done.referenced:
+        first = ", ".join(done.referenced[:3]) + (", ..." if len(done.referenced) > 3 else "")
+        click.echo(f"raw data that is described but not copied: {first}" + ("" if raw else "; --raw copies it"))
 
 
 @cli.command()

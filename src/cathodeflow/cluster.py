@@ -154,6 +154,36 @@ def prefer_this_environment() -> None:
     os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
 
 
+def use_default_account(settings: Any) -> None:
+    """Let Slurm use the user's default account, if the `settings` of the executor say so (`slurm-no-account`).
+
+    Jobs with the resource `slurm_account` keep it.
+    """
+    if not getattr(settings, "no_account", False):
+        return
+    from snakemake_executor_plugin_slurm import Executor
+
+    # Version 2.8 of the plugin does not read its own setting, and takes the account of the user's latest job.
+    given = Executor.get_account_arg
+    Executor.get_account_arg = lambda self, job: given(self, job) if job.resources.get("slurm_account") else iter([""])
+
+
+def limit_warning(gpus: int | None) -> str | None:
+    """Return what to say of limits that were meant for one machine but hold for a cluster; None without such limits.
+
+    Parameters
+    ----------
+    gpus : int or None
+        Maximum number of GPUs for the whole run; None without a maximum.
+    """
+    if gpus != 1:
+        return None
+    return (
+        "profiles/default counts, too: no more than one GPU job runs at a time on the whole cluster, and a job has no"
+        f" more threads than this machine has cores ({os.cpu_count()}). Use --workflow-profile instead of --profile."
+    )
+
+
 def launcher(processes: Processes) -> str:
     """Return the command that starts the processes of a training in a Slurm job with several tasks, else "".
 

@@ -1,6 +1,6 @@
 """Flags and help texts of options, from the fields of options classes."""
 
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
@@ -46,8 +46,9 @@ def kind(field: FieldInfo) -> str:
         return "mapping"
     if is_tuple(annotation):
         item = get_args(annotation)[0]
-        item = getattr(item, "__origin__", item)
-        return {int: "integers", float: "numbers"}.get(item, "texts")
+        if choices := _choices(field):
+            item = type(choices[0])
+        return {int: "integers", float: "numbers"}.get(getattr(item, "__origin__", item), "texts")
     if choices := get_args(annotation):
         return "|".join(map(str, choices))
     names: dict[Any, str] = {int: "integer", float: "number", bool: "yes or no"}
@@ -55,12 +56,22 @@ def kind(field: FieldInfo) -> str:
 
 
 def bounds(field: FieldInfo) -> str:
-    """Bounds of a field, such as `>= 0, < 1`."""
+    """Bounds of a field, such as `>= 0, < 1`, or the choices for each value of a list."""
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     found = [
         f"{sign} {getattr(item, key)}" for item in field.metadata for key, sign in signs.items() if hasattr(item, key)
     ]
+    if choices := _choices(field):
+        found.append("any of " + ", ".join(map(str, choices)))
     return ", ".join(found)
+
+
+def _choices(field: FieldInfo) -> tuple[Any, ...]:
+    """Return the choices for each value of a field with several values, such as (1, 2, 4)."""
+    for arm in (field.annotation, *get_args(field.annotation)):
+        if get_origin(arm) is tuple and get_origin(item := get_args(arm)[0]) is Literal:
+            return get_args(item)
+    return ()
 
 
 def unit(field: FieldInfo) -> str:

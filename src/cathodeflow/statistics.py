@@ -23,20 +23,29 @@ def median(values: ArrayLike) -> float | None:
     return float(np.median(values)) if values.size else None
 
 
-def wilson(right: int, count: int, *, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(right: int, count: int, *, confidence: float = 0.95, independent: int | None = None) -> tuple[float, float]:
     """Return the ends of the Wilson interval of a fraction; NaN if `count` is 0.
+
+    With a number of independent units, such as fields of view of several images each, the fraction is taken as if it
+    were of that many.
 
     Examples
     --------
     >>> [round(end, 3) for end in wilson(9, 10)]
     [0.596, 0.982]
+    >>> [round(end, 3) for end in wilson(18, 20, independent=10)]
+    [0.596, 0.982]
     """
     if not count:
         return float("nan"), float("nan")
-    from scipy.stats import binomtest  # takes longer to import than most stages that need a median
+    from scipy.special import ndtri  # takes longer to import than most stages that need a median
 
-    interval = binomtest(right, count).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
+    n, fraction, z = independent or count, right / count, float(ndtri((1 + confidence) / 2))
+    centre = (fraction + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * (fraction * (1 - fraction) / n + z**2 / (4 * n**2)) ** 0.5
+    # At the ends the limits are 0 and 1, up to rounding.
+    low, high = (0.0 if right == 0 else centre - half), (1.0 if right == count else centre + half)
+    return max(low, 0.0), min(high, 1.0)
 
 
 def confidence_bins(confidence: ArrayLike, bins: int) -> NDArray[np.int64]:

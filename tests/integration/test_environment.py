@@ -37,3 +37,19 @@ def test_environments_of_conda_are_asked_of_conda(folder: Path) -> None:
     # Without conda, this is the only thing that is missing: the workflow itself was understood.
     done = snakemake(folder, "--configfile", "config.yaml", "--sdm", "conda", "-n")
     assert done.returncode == 0 or "conda info" in done.stdout + done.stderr, done.stderr[-2000:]
+
+
+def test_another_workflow_may_use_this_one_as_a_module(folder: Path) -> None:
+    (folder / "outer").mkdir()
+    (folder / "outer" / "Snakefile").write_text(
+        f"module cathodeflow:\n    snakefile: {str(ROOT / 'Snakefile')!r}\n"
+        f"    config: {{'bragg': {{'samples': 'scans.tsv'}}}}\n"
+        "use rule * from cathodeflow as cathodeflow_*\n"
+        "rule mine:\n    input: 'results/bragg/scan/peaks.h5'\n    output: 'mine.txt'\n    shell: 'wc {input} > {output}'\n"
+    )
+    # Also a rule of a file that is found by its name, in the folder of this workflow and not of the other one.
+    outer = ["--snakefile", str(folder / "outer" / "Snakefile"), "-n"]
+    done = snakemake(folder, "mine", "cathodeflow_study", *outer)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for rule in ("mine", "cathodeflow_bragg_simulate", "cathodeflow_bragg_study"):
+        assert f"\n{rule} " in done.stdout, done.stdout

@@ -96,6 +96,33 @@ def test_the_local_model_decides_at_idk_pixels_alone(run: Path) -> None:
     }
 
 
+def test_properties_by_every_method_stand_beside_those_of_the_reference(run: Path, tmp_path: Path) -> None:
+    fibsem.properties(
+        run / "test_labels.zarr", reference=run / "image_labels.zarr", table=run / "test.parquet", out=tmp_path / "made",
+        options=fibsem.Properties(groups=("fractions",)),
+    )  # fmt: skip
+    found = pd.read_csv(tmp_path / "made/properties.csv").set_index(["method", "property", "phase"])["value"]
+    methods = read_volume_info(run / "test_labels.zarr").attributes["methods"]
+    assert set(found.index.get_level_values("method")) == {"reference", *methods}
+    tested = pd.read_parquet(run / "test.parquet")
+    truth = read_volume(run / "image_labels.zarr").compute()[tested["image"].to_numpy()]
+    predicted = read_volume(run / "test_labels.zarr")[methods.index("matphase")].compute()
+    best = max(
+        (tested.index[a : b + 1] for a in tested.index for b in tested.index if b >= a and _neighbours(tested, a, b)),
+        key=len,
+    )
+    assert found["reference", "volume_fraction", "pore"] == pytest.approx(
+        (truth[best] == 0).sum() / (truth[best] != 255).sum()
+    )
+    assert found["matphase", "volume_fraction", "pore"] == pytest.approx((predicted[best] == 0).mean())
+
+
+def _neighbours(tested: pd.DataFrame, first: int, last: int) -> bool:
+    """Whether these rows are a run of neighbouring slices."""
+    slices = tested["slice"].to_numpy()[first : last + 1]
+    return bool((np.diff(slices) == 1).all())
+
+
 def test_metrics_are_those_of_the_tables_and_figures_are_drawn_from_files(run: Path, tmp_path: Path) -> None:
     tables = {name: tmp_path / f"{name}.csv" for name in ("out", "per_slice", "differences")}
     tables["out"] = tmp_path / "metrics.csv"

@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from cathodeflow.bcdi.breeding import bred
 from cathodeflow.bcdi.evidence import alike, evidence, outline
 from cathodeflow.bcdi.operators import amplitude
 from cathodeflow.bcdi.options import Phase
 from cathodeflow.bcdi.search import search
 from cathodeflow.bcdi.simulation import crystal
-from cathodeflow.bcdi.trust import probability_right
+from cathodeflow.bcdi.trust import probability_of_each, probability_right
 from cathodeflow.bcdi.uncertainty import redrawn, strain_errors
 
 MASK = torch.ones(32, 32, 32, dtype=torch.bool)
@@ -43,6 +44,27 @@ def test_more_starts_are_phased_only_until_one_is_right():
     assert len(search(measured, options, mask=MASK)[1]) == 1
     found, order = search(measured, options.model_copy(update={"until": 0.9999999}), mask=MASK)
     assert sorted(order) == [0, 1, 2] and len(found.objects) == 3
+
+
+def test_bred_starts_are_phased_from_what_two_objects_have_in_common():
+    true, measured = simulated()
+    other = true * (torch.arange(32) < 18)
+    moved = 1j * other.flip(0, 1, 2).roll((3, 1, 1), (0, 1, 2)).conj()
+    child, own = bred(true, torch.stack([moved, true]))
+    assert torch.allclose(own, true, atol=1e-3 * true.abs().max())
+    kept = other.abs() > 0.5 * true.abs().max()
+    overlap = (child[kept].conj() * true[kept]).sum().abs() / (child[kept].norm() * true[kept].norm())
+    assert overlap > 0.9
+    assert child[..., 20:].norm() < 0.4 * true[..., 20:].norm()
+    # The second round has its first two starts bred, with supports that are looser one after the other.
+    options = Phase(recipe="300*ER", starts=2, max_starts=6, until=0.9999999, device="cpu", threads=1)
+    found, order = search(measured, options, mask=MASK)
+    assert sorted(order) == list(range(6)) and found.errors[:, -1].isfinite().all()
+    assert found.errors.isfinite().sum(1).tolist() == [300, 300, 280, 280, 300, 300]
+    first, second = found.supports[2:4].sum((1, 2, 3))
+    assert found.supports[:2].sum((1, 2, 3)).max() < first < second
+    probability = probability_of_each(found, measured, MASK)[order]
+    assert (probability[:-1] >= probability[1:] - 0.01).all()
 
 
 def test_a_worse_start_does_not_enter_the_errors():

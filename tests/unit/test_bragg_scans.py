@@ -96,7 +96,9 @@ def test_a_mask_of_the_other_sense_gets_a_word_before_the_night(
     row = {"role": "fit", "mask": f"{tmp_path}/mask.npy"}
     assert problems(tmp_path, row, frames={"invert_mask": True}) == "" and not caplog.messages
     assert problems(tmp_path, row) == ""
-    assert caplog.messages[0].endswith("mask.npy are bad; set bragg.frames.invert_mask if it is 0 there")
+    assert caplog.messages[0].endswith(
+        "mask.npy are excluded; change bragg.frames.invert_mask if 0 marks its bad pixels"
+    )
     assert "scan '0': 75.0 % of the pixels" in caplog.messages[0]
 
 

@@ -62,8 +62,8 @@ def test_a_mask_that_excludes_nearly_all_is_a_warning(tmp_path: Path, caplog: py
     check_config(scan(tmp_path, mask=mask))
     (text,) = caplog.messages
     assert text == (
-        f"scan 'a': 95.8 % of the pixels of {tmp_path}/mask.npy are excluded; set bcdi.prepare.invert_mask if it is 0 at "
-        "good pixels"
+        f"scan 'a': 95.8 % of the pixels of {tmp_path}/mask.npy are excluded; change bcdi.prepare.invert_mask if "
+        "0 marks its good pixels"
     )
     caplog.clear()
     check_config(scan(tmp_path, mask=mask, rows="  prepare: {invert_mask: true}\n"))

@@ -60,6 +60,12 @@ def test_under_slurm_a_training_is_started_as_tasks_of_its_job() -> None:
     assert command == "srun --nodes=2 --ntasks-per-node=2 --cpus-per-task=4 --gpu-bind=none"
 
 
+def test_limits_of_one_machine_are_a_warning_on_a_cluster() -> None:
+    assert cluster.limit_warning(None) is None and cluster.limit_warning(4) is None
+    text = cluster.limit_warning(1)
+    assert text and "no more than one GPU job" in text and text.endswith("Use --workflow-profile instead of --profile.")
+
+
 SECRETS = [
     "http://ada:hunter2@mlflow.example.org",
     "https://hunter2@mlflow.example.org:5000/path",

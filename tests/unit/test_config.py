@@ -38,6 +38,12 @@ def test_reference_names_every_option_with_its_meaning() -> None:
             )
 
 
+def test_reference_gives_type_and_choices_of_lists() -> None:
+    text = markdown()
+    assert "| `fibsem.paper_tables` | integers |  | any of 1, 2, 3, 5 |" in text
+    assert "| `splits` | texts |  | any of grouped, paper |" in text
+
+
 def test_demo_configuration_is_valid_and_fits_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     values = yaml.safe_load(DEMO.read_text())

@@ -98,6 +98,9 @@ def test_the_bias_is_removed_and_both_errors_are_in_the_interval(calibrated, tmp
     content = json.loads((tmp_path / "out/properties.json").read_text())
     assert content["settings"]["segmentation_error"] and len(content["properties"]) == len(table)
     assert metrics["pass_ratio"] >= 1
+    page = (tmp_path / "out/surface.html").read_text()
+    assert all(f'"{name}"' in page for name in CLASSES) and "http" not in page.replace("http://www.w3.org", "")
+    assert (tmp_path / "out/properties.png").stat().st_size > 10_000
 
 
 def test_without_calibration_the_table_says_that_only_sampling_is_in_it(calibrated, tmp_path):

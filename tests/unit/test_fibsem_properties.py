@@ -22,7 +22,7 @@ from cathodeflow.fibsem.microstructure.blocks import as_labels
 from cathodeflow.fibsem.microstructure.chords import chord_lengths
 from cathodeflow.fibsem.microstructure.compute import compute_properties, sub_volumes
 from cathodeflow.fibsem.microstructure.connectivity import components
-from cathodeflow.fibsem.microstructure.correlation import integral_range, two_point_correlation
+from cathodeflow.fibsem.microstructure.correlation import two_point_correlation
 from cathodeflow.fibsem.microstructure.particles import divide, particle_sizes
 from cathodeflow.fibsem.microstructure.property_table import Property, Voxel
 from cathodeflow.fibsem.microstructure.surfaces import interface_areas
@@ -30,6 +30,7 @@ from cathodeflow.fibsem.microstructure.thickness import local_thickness
 from cathodeflow.fibsem.microstructure.transport import transport
 from cathodeflow.fibsem.properties_options import Properties
 from cathodeflow.fibsem.stages.properties import longest_run
+from cathodeflow.fibsem.two_point import covariance, integral_range
 
 CLASSES = ("pore", "active", "binder")
 Labels = NDArray[np.uint8]
@@ -156,8 +157,7 @@ def test_the_integral_range_gives_the_spread_of_the_fraction_between_volumes() -
         noise = np.random.default_rng(seed).standard_normal((side + 16,) * 3)
         mask = (ndimage.gaussian_filter(noise, 2.0)[8:-8, 8:-8, 8:-8] > 0).astype(np.uint8)
         fractions.append(mask.mean())
-        rho = [two_point_correlation(as_labels(mask), axis, 2, 20)[1] for axis in range(3)]
-        ranges.append(integral_range([(r - r[0] ** 2) / (r[0] * (1 - r[0])) for r in rho], (1, 1, 1)))
+        ranges.append(integral_range(covariance(mask == 1)))
     expected = math.sqrt(0.25 * float(np.median(ranges)) / side**3)
     assert np.std(fractions) == pytest.approx(expected, rel=0.35)
 

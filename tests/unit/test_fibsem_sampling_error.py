@@ -89,6 +89,9 @@ def test_intervals_are_those_of_students_t_on_the_scale_of_the_property():
     narrow = interval("volume_fraction", 0.01, ScaledError(2.0, 4.0))
     assert 0 < narrow["low_95"] < narrow["low_68"] < 0.01 < narrow["high_68"] < narrow["high_95"] < 1
     assert np.isnan(interval("tortuosity_factor", np.inf, ScaledError(0.1, 4.0))["low_68"])
+    # No tortuosity factor is below 1.
+    wide = interval("tortuosity_factor", 1.2, ScaledError(0.3, 4.0))
+    assert wide["low_95"] == wide["low_68"] == 1 < 1.5 < wide["high_68"] < wide["high_95"]
     assert ScaledError(0.3, 5.0).plus(ScaledError(1e-9, 50.0)) == pytest.approx((0.3, 5.0))
 
 
@@ -118,6 +121,29 @@ def test_the_bias_of_a_segmentation_is_removed_and_its_spread_covers_what_remain
                 held.append(one.row.low_95 <= true.value <= one.row.high_95)
         assert sum(one.row.value for one in rows[:2]) == pytest.approx(1)
     assert np.mean(held) >= 0.9
+
+
+def test_blocks_that_hardly_percolate_do_not_rule_the_error_of_transport():
+    def rows(diffusivities, fraction=0.4):
+        return [
+            [Property("volume_fraction", "pore", None, fraction, "1"),
+             Property("effective_diffusivity", "pore", 0, value, "1"),
+             Property("tortuosity_factor", "pore", 0, fraction / value if value else np.inf, "1")]
+            for value in diffusivities
+        ]  # fmt: skip
+
+    # A tenth too little everywhere; the last two blocks have almost no path, and none after the segmentation of one.
+    truth, found = rows([0.20, 0.22, 2e-3, 1e-3]), rows([0.181, 0.197, 7e-4, 0.0])
+    whole = rows([0.11])[0], rows([0.1])[0]
+    made = calibrate(*whole, list(zip(truth, found, strict=True)), shape=(20, 20, 20), block_voxels=1000)
+    for name in ("effective_diffusivity", "tortuosity_factor"):
+        own = made[name, "pore"]
+        assert abs(own.bias) == pytest.approx(np.log(1.1), rel=0.15)
+        assert 0 < own.spread < 0.03 and own.blocks == 4 and own.freedom == 3
+    # Nothing is known where no block percolates.
+    none = calibrate(*whole, list(zip(rows([0.0] * 4), rows([0.0] * 4), strict=True)), shape=(20, 20, 20),
+                     block_voxels=1000)  # fmt: skip
+    assert ("effective_diffusivity", "pore") not in none
 
 
 def test_properties_without_calibration_have_the_sampling_error_and_say_so():

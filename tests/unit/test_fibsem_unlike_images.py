@@ -4,13 +4,14 @@ from functools import cache
 
 import numpy as np
 import pytest
-from scipy.ndimage import zoom
+from scipy.ndimage import gaussian_filter, zoom
 
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.appearance import render
 from cathodeflow.fibsem.grey_matching import Matching, gaussian_reference, grey_reference, match_grey
 from cathodeflow.fibsem.image_features import feature_distances, feature_reference, slice_features
 from cathodeflow.fibsem.options import Simulate
+from cathodeflow.fibsem.preprocessing import normalize_slices
 from cathodeflow.fibsem.structure import generate
 from cathodeflow.fibsem.training_appearance import compare_slices, training_appearance
 
@@ -85,7 +86,7 @@ def test_models_without_histograms_match_mean_and_deviation() -> None:
 
 
 def compared(grey: np.ndarray, matching: Matching = PLAIN):
-    return compare_slices(grey.__getitem__, len(grey), matching, appearance(), same_scale=True)
+    return compare_slices(list(grey[:16]), matching, appearance(), same_scale=True)
 
 
 def test_slices_like_those_of_the_training_give_no_warning() -> None:
@@ -125,6 +126,49 @@ def test_features_do_not_depend_on_brightness_after_matching() -> None:
     plain = slice_features(image, image.mean(), image.std())
     other = slice_features(3 * image + 7, 3 * image.mean() + 7, 3 * image.std())
     np.testing.assert_allclose(plain, other, atol=1e-9)
+
+
+def layered(seed: int, size: int = 128) -> np.ndarray:
+    """A layer with pores on one without, with a boundary and an intensity that differ from image to image."""
+    rng = np.random.default_rng(seed)
+    height = rng.integers(2 * size // 5, 3 * size // 5)
+    pores = gaussian_filter(rng.normal(size=(size, size)), 3) > 0.1
+    image = np.full((size, size), 0.8)
+    image[pores] = 0.1
+    image[height:] = 0.35
+    noise = rng.normal(0, 0.02, image.shape)
+    return normalize_slices((gaussian_filter(image, 0.8) + noise)[None])[0]
+
+
+def blobs(seed: int, size: int = 128) -> np.ndarray:
+    """Large particles in noise."""
+    rng = np.random.default_rng(seed)
+    image = (gaussian_filter(rng.normal(size=(size, size)), 8) > 0) * 1.0
+    return normalize_slices((gaussian_filter(image, 1.5) + rng.normal(0, 0.25, image.shape))[None])[0]
+
+
+def test_images_of_another_material_are_named_where_the_training_images_differ_much_from_each_other() -> None:
+    images = np.stack([layered(seed) for seed in range(8)])
+    labels = (images > 0).astype(np.uint8)
+    known = training_appearance(images.__getitem__, labels.__getitem__, [range(8)], 2)
+
+    def warned(image: np.ndarray):
+        return compare_slices([image].__getitem__, 1, PLAIN, known, same_scale=True)
+
+    alike = [warned(layered(seed)) for seed in range(100, 120)]
+    assert sum(bool(one.warnings) for one in alike) <= 2
+    for seed in range(5):
+        (line,), record = (found := warned(blobs(seed))).warnings, found.record
+        assert "the images are unlike the training images in 1 of 1 compared slices" in line
+        assert record["patch_distance"] > record["patch_limit"] and record["unlike_fraction"] == 1
+        assert f"of patches {record['patch_distance']:.2g}, usual up to {record['patch_limit']:.2g}" in line
+
+
+def test_models_without_patches_compare_the_features_alone() -> None:
+    old = [{key: value for key, value in one.items() if key != "patches"} for one in appearance()]
+    grey = stack()[0]
+    found = compare_slices(grey.__getitem__, len(grey), PLAIN, old, same_scale=True)
+    assert found.warnings == [] and "patch_distance" not in found.record and found.record["unlike_fraction"] == 0
 
 
 def test_one_outlier_in_the_training_does_not_make_everything_usual() -> None:

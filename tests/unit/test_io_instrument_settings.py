@@ -52,6 +52,25 @@ def test_the_24_hour_clock_of_a_sec_sidecar_gives_the_fraction_of_the_second() -
     assert found["time"] == datetime(2019, 9, 2, 13, 9, 57, 68096)
 
 
+@pytest.mark.parametrize(
+    ("text", "cols", "expected"),
+    [
+        # The printed bar of such files of 1280 columns: 100 um in 377 px.
+        ("Frame Size : 480,480\r\nImage Area : 0,0,1,0.75\r\n", 1280, 262.5),
+        ("Frame Size : 480,480\r\n", 640, 525.0),
+        ("Frame Size : 480,480\r\nImage Area : 0.2,0,0.5,0.75\r\n", 1280, None),
+        # At this magnification the field would be twice as wide as it can be.
+        ("Frame Size : 960,960\r\n", 1280, None),
+        ("", 1280, None),
+    ],
+)
+def test_the_pixel_size_of_a_sec_sidecar_is_that_of_the_scan_in_um(
+    text: str, cols: int, expected: float | None
+) -> None:
+    found = parse_sidecar(SEC.format(clock="1:09:57", time="") + text, (cols * 3 // 4, cols)).get("pixel_nm")
+    assert found == (pytest.approx(expected) if expected else None)
+
+
 def test_hitachi() -> None:
     text = (
         "[SemImageFile]\nInstructName=SU8000\nDate=09/02/2019\nTime=12:09:57 AM\nPixelSize=198.4\nSignalName=SE(UL)\n"
@@ -224,6 +243,12 @@ def test_tescan_tags_in_pieces() -> None:
         found = parse_sidecar(tescan.tag_text(given))
         assert found["voltage_kv"] == 20 and found["bar_rows"] == 120 and found["pixel_nm"] == pytest.approx(267.1)
     assert parse_sidecar(tescan.tag_text(b"\1\2\3" * 50)) == {}
+
+
+@pytest.mark.parametrize(("cols", "pixel_nm"), [(1280, 31.25), (640, 62.5)])
+def test_jeol_counts_its_scale_bar_in_pixels_of_the_scan(cols: int, pixel_nm: float) -> None:
+    text = "$CM_FORMAT JEOL/SEM\n$CM_FULL_SIZE 1280 960\n$$SM_MICRON_BAR 160\n$$SM_MICRON_MARKER 5um\n"
+    assert parse_sidecar(text, (cols * 3 // 4, cols))["pixel_nm"] == pytest.approx(pixel_nm)
 
 
 def test_jeol_says_how_large_the_image_is_above_its_bar() -> None:

@@ -46,6 +46,10 @@ def test_spreadsheet_export_with_byte_order_mark_and_windows_lines(tmp_path: Pat
         ("", "found no such column, expected a column 'sample'"),
         ("sample\tframes\tstate\na\tx\t7\n", "line 2: state: found '7', expected less than or equal to 1"),
         ("sample\tframes\na\tx\ty\n", "line 2: found 3 cells, expected 2 cells separated by tabs"),
+        (
+            "# Of today.\nsample  Role   frames\na  train  x y.tif\n",
+            "line 2: found columns separated by spaces, expected tabs, commas or semicolons between the columns",
+        ),
         ("sample\tframes\na\t\n", "line 2: frames: found nothing, expected a value"),
     ],
 )

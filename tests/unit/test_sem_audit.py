@@ -13,6 +13,8 @@ from cathodeflow.sem.baselines import (
     trivial_scores,
 )
 from cathodeflow.sem.intensity import bar_thumbnail, intensity_histogram, match_histogram, reference_quantiles
+from cathodeflow.sem.off_particles import alone, off_crop, off_features
+from cathodeflow.sem.usable_blocks import UsableBlocks
 
 CLASSES = ("333", "333_cycled", "811", "811_cycled")
 
@@ -214,3 +216,19 @@ def test_all_that_is_missing_in_predictions_is_named():
         "two: found no row for 333/6, expected a row for each of the 16 test images",
         "three: found an image in several rows, expected a row for each of the 16 test images",
     ]
+
+
+def test_a_class_that_alone_has_bare_areas_is_named_and_its_gaps_are_off_the_particles():
+    means = pd.DataFrame(
+        {"bare": [0.12, 0.001, 0.0], "blurred": 0.05, "saturated": [0.0, 0.0, 0.003]}, index=["a", "b", "c"]
+    )
+    assert alone(means) == {"a": "12.0 % bare, other classes at most 0.1 %"}
+    blocks = UsableBlocks.of_text("..b/..b", (60, 90))
+    crop = np.full((30, 30), 200, np.uint8)
+    crop[:, :6] = 10
+    off = off_crop(crop, blocks, (0, 30), (60, 60))
+    # Dark columns, and the right half, which is bare; the edge of the gap is smoothed.
+    assert off[:, :5].all() and not off[:, 8:15].any() and off[:, 15:].all()
+    table = pd.DataFrame({"blocks": ["..b/..b", ".../..."], "bare": [1 / 3, 0], "blurred": 0.0, "saturated": 0.0})
+    features = off_features(table.assign(row0=0, row1=60, col0=0, col1=90))
+    np.testing.assert_allclose(features, [[1 / 3, 0, 0, 2 / 7, 1 / 3], [0] * 5], atol=1e-6)

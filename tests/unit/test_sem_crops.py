@@ -303,7 +303,29 @@ def test_a_table_of_other_crops_is_refused(tmp_path):
 def test_a_store_tells_what_its_crops_were_cut_with(tmp_path):
     store, table = tmp_path / "c.zarr", plan()
     write_crops(store, cut_crops(table, image_of, side=20), table, attributes=GEOMETRY)
-    assert crops_geometry(store) == crops_geometry(manifest_path(store)) == GEOMETRY
+    # Stores of before `min_usable` was an option have all crops.
+    assert crops_geometry(store) == crops_geometry(manifest_path(store)) == GEOMETRY | {"min_usable": 0.0}
     write_volume(store, cut_crops(table, image_of, side=20), axes=("crop", "y", "x"))
     with pytest.raises(InputError, match="found no attributes that describe how the crops were cut"):
         crops_geometry(store)
+
+
+def test_crops_without_particles_are_left_out_and_an_image_without_any_is_not_trained_on():
+    """The right half of some images is bare; of one all but a corner."""
+    table = originals(train=3, validation=1, test=1, labels=("333", "811"))
+    half, corner = "/".join(["....bbbb"] * 6), "/".join(["bbbbbbbb"] * 5 + ["....bbbb"])
+    table["blocks"] = "/".join(["........"] * 6)
+    table.loc[table["name"].isin(["333/00.jpg", "333/04.jpg"]), "blocks"] = half
+    table.loc[table["name"] == "333/01.jpg", "blocks"] = corner
+    for overlap in (None, 0.9):
+        crops = plan(table, size=120, min_usable=0.9, overlap=overlap)
+        of_half = crops[crops["name"].isin(["333/00.jpg", "333/04.jpg"])]
+        assert len(of_half) and (of_half["col"] + 0.9 * 40 <= 80).all() and of_half["col"].max() > 40
+        assert "333/01.jpg" not in set(crops["name"]) and len(crops) == 120 + 24
+    everything = plan(table, size=120, min_usable=0)
+    assert everything[everything["name"] == "333/00.jpg"]["col"].max() > 80 and "333/01.jpg" in set(everything["name"])
+    pd.testing.assert_frame_equal(everything, plan(table.drop(columns="blocks"), size=120))
+    # For the test an image is never without crops: those with the most particles are taken.
+    table["split"] = table["split"].replace({"train": "test", "test": "train"})
+    kept = plan(table, size=120, min_usable=0.9).query("name == '333/01.jpg'")
+    assert len(kept) and kept["row"].min() > 60 and kept["col"].max() <= 40

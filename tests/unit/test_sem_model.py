@@ -99,7 +99,8 @@ def test_a_file_holds_all_that_the_network_needs(tmp_path, backbone, heads):
     assert torch.equal(probabilities(again, crops()), probabilities(model, crops())) and not again.training
     assert all(np.array_equal(one, other) for one, other in zip(metadata.pop("statistics"), statistics, strict=True))
     assert metadata == given | {
-        "classes": CLASSES, "backbone": backbone, "heads": heads, "dropout": 0.3, "normalization": "imagenet"
+        "classes": CLASSES, "backbone": backbone, "heads": heads, "dropout": 0.3, "normalization": "imagenet",
+        "nickel": None,
     }  # fmt: skip
     save_network(tmp_path / "bare.pt", model, {})
     assert load_network(tmp_path / "bare.pt")[1]["statistics"] is None

@@ -9,7 +9,7 @@ from torch import nn
 from cathodeflow.errors import InputError
 from cathodeflow.sem.backbones import Backbone
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
-from cathodeflow.sem.image_predictions import predict_image, predict_images
+from cathodeflow.sem.image_predictions import predict_images, predict_tiles
 from cathodeflow.sem.info_bar import find_info_bar
 from cathodeflow.sem.model import SemNetwork
 from cathodeflow.sem.ood import feature_statistics, ood_score
@@ -96,7 +96,7 @@ def test_an_image_is_the_mean_of_its_tiles_calibrated_and_its_depth_does_not_mat
     model, metadata = trained
     image = grain(np.random.default_rng(5), 2)
     tiles = cut_tiles(image, pixels=32, side=32, margin=1, overlap=0.25, area=beside_bar(image))
-    found = predict_image(model, metadata, tiles, device="cpu")
+    found = predict_tiles(model, metadata, [tiles.crops], device="cpu")
     with torch.no_grad():
         batch = torch.from_numpy(tiles.crops[:, None]).float() / 255
         features, logits = model.features(batch).numpy(), model(batch).numpy()
@@ -107,7 +107,7 @@ def test_an_image_is_the_mean_of_its_tiles_calibrated_and_its_depth_does_not_mat
     deep_tiles = cut_tiles(
         image.astype(np.uint16) * 257, pixels=32, side=32, margin=1, overlap=0.25, area=beside_bar(image)
     )
-    deep = predict_image(model, metadata, deep_tiles, device="cpu")
+    deep = predict_tiles(model, metadata, [deep_tiles.crops], device="cpu")
     assert np.argmax(deep.probabilities) == 1
 
 
@@ -123,7 +123,7 @@ def test_all_tiles_go_through_the_network_together(trained):
         overlap=0.25,
         area=UsableArea(0, 61, 0, 100),
     )
-    predict_image(model, metadata, tiles, device="cpu")
+    predict_tiles(model, metadata, [tiles.crops], device="cpu")
     handle.remove()
     assert len(tiles.crops) == 12 and sizes == [12]
 

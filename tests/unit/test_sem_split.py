@@ -208,3 +208,26 @@ def test_a_given_split_is_kept_and_checked():
     with pytest.raises(InputError, match="class 333: found no image for validation, test") as caught:
         divide(index, by="given")
     assert len(caught.value.errors) == 3
+
+
+def two_sessions():
+    """Two classes that were imaged in two sessions, and one that was imaged in the first only."""
+    index = images(10, {"333": "2019-09-02 00:09", "622": "2019-09-02 08:00", "811": "2019-09-02 16:20"})
+    late = images(6, {"333": "2019-12-03 20:00", "622": "2019-12-03 21:00"})
+    return pd.concat([index, late.assign(name=late["name"] + "late")], ignore_index=True)
+
+
+def test_named_sessions_are_the_test_set_of_the_classes_that_were_imaged_in_them():
+    table = divide(two_sessions(), by="session", test_sessions=["2019-12"], validation=0.2)
+    late = table["time"] > pd.Timestamp("2019-10-01")
+    assert (table.loc[late, "split"] == "test").all()
+    assert set(table.loc[~late, "split"]) == {"train", "validation"}
+    # The other classes are trained on, but not tested.
+    assert sizes(table)["811"] == {"train": 8, "validation": 2}
+
+
+def test_sessions_that_leave_nothing_to_train_on_and_unknown_ones_are_refused():
+    with pytest.raises(InputError, match="class 811: found no image outside the test sessions"):
+        divide(two_sessions(), by="session", test_sessions=["2019-09"])
+    with pytest.raises(InputError, match=r"split.test_sessions: found 2020, expected one of 2019-09-02 00:09, 2019-12"):
+        divide(two_sessions(), by="session", test_sessions=["2020", "2019-12"])

@@ -78,6 +78,12 @@ def test_a_network_is_tested_on_other_labelled_images(folder: Path, model: Path,
     listed = pd.read_csv(files["out"], dtype={"label": str, "prediction": str}).set_index("name")
     assert tested["images"] == 36 == len(listed) and tested["image_accuracy"] == listed["correct"].mean()
     assert tested["image_accuracy_low"] < tested["image_accuracy_high"]
+    audited = sem.audit(
+        folder / "split.parquet", model, folder / "crops.zarr", files["out"], out=tmp_path / "audit.csv",
+        listed=tmp_path / "index.parquet", options=sem.Audit(overlap=False, device="cpu"),
+    )  # fmt: skip
+    assert audited["accuracy_network"] == pytest.approx(tested["image_accuracy"])
+    assert pd.read_csv(tmp_path / "audit.csv")["n"].max() == 36
     # The same answers as for images without labels.
     known = {path: f"new/{path.parent.name}/{path.name}" for path in new.glob("333*/*.jpg")}
     sem.predict(new / "333", out=tmp_path / "p.csv", options=sem.Predict(model=str(model), device="cpu"))
@@ -108,7 +114,12 @@ def test_network_stages_and_their_figures(folder: Path, tmp_path: Path) -> None:
     assert bins["count"].sum().to_dict() == {
         (kind, when): 12 for kind in ("crops", "images") for when in ("before", "after")
     }
-    audited = sem.audit(split, tmp_path / "model.pt", crops, files["out"], out=tmp_path / "audit.csv")
+    audited = sem.audit(
+        split, tmp_path / "model.pt", crops, files["out"], out=tmp_path / "audit.csv", classes_table=tmp_path / "of.csv"
+    )
+    of_class = pd.read_csv(tmp_path / "of.csv")
+    assert len(of_class) == 12 and of_class["area_off"].between(0.05, 0.95).all() and audited["classes_alone"] == 0
+    assert "bare areas and edges" in set(pd.read_csv(tmp_path / "audit.csv")["method"])
     assert (
         audited["accuracy_network"] == pytest.approx(tested["image_accuracy"]) and "accuracy_grey_histogram" in audited
     )

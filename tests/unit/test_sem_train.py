@@ -327,3 +327,24 @@ def test_mixed_crops_are_trained_on_with_both_labels_and_differ_from_single_ones
     assert mixed.training.best["train_loss"] > single.training.best["train_loss"] - 0.05
     again = train(images, table, mixup=1.0, epochs=1)
     assert same(again.model.state_dict(), mixed.model.state_dict())
+
+
+def test_a_frozen_network_trains_its_last_layer_only(trained, tmp_path):
+    save_network(tmp_path / "first.pt", trained.model, trained.metadata)
+    images, table = textures(96, seed=4)
+    result = train(images, table, frozen=True, weights=str(tmp_path / "first.pt"), epochs=1, mixup=0.0)
+    assert same(trained.model.backbone.state_dict(), result.model.backbone.state_dict())
+    assert result.metrics["accuracy"] > 0.9
+
+
+def test_groups_are_classes_in_their_sessions():
+    images, table = textures(96, seed=4)
+    losses = []
+    for sessions in (None, "late", np.where(table.index < 32, "early", "late")):
+        given = table if sessions is None else table.assign(session=sessions)
+        result = train(images, given, mixup=0.0, epochs=1, robust={"group_weight": 10.0})
+        losses.append(result.training.history[0]["train_loss"])
+    # One session is none; two weight their crops otherwise.
+    assert losses[0] == losses[1] != losses[2]
+    with pytest.raises(ValueError, match=r"mixup: 0 where robust\.group_weight is set"):
+        train(images, table, mixup=0.2, robust={"group_weight": 1.0})

@@ -22,12 +22,15 @@ from cathodeflow.sem.classes import ImageRow
 from cathodeflow.sem.image_table import build_index
 from cathodeflow.sem.listed_images import listed_reader, without_masked
 from cathodeflow.sem.model import build_model, load_network, save_network
+from cathodeflow.sem.nickel import fit_nickel
 from cathodeflow.sem.onnx_export import onnx_graph
 from cathodeflow.sem.onnx_network import OnnxNetwork
 from cathodeflow.sem.ood import feature_statistics
 from cathodeflow.sem.options import Train
 from cathodeflow.sem.prediction_page import worst_first
 from cathodeflow.sem.predictions import network_outputs
+from cathodeflow.sem.tiles import cut_tiles
+from cathodeflow.sem.usable_area import UsableArea
 
 CLASSES = ["333", "622_cycled", "811"]
 
@@ -51,6 +54,7 @@ def network(**options):
         "temperature": 0.8,
         "original_temperature": 1.3,
         "statistics": statistics,
+        "nickel": fit_nickel(features, [CLASSES[number % 3] for number in range(12)]),
     }
 
 
@@ -81,6 +85,8 @@ def images(tmp_path):
         {},
         {"heads": "axes", "normalization": "imagenet"},
         {"backbone": "mobilenetv3_small_050", "normalization": "none"},
+        {"normalization": "octaves"},
+        {"normalization": "histogram"},
     ],
 )
 def test_onnxruntime_gives_the_answers_of_torch(options, tmp_path):
@@ -312,3 +318,19 @@ def test_masked_text_is_replaced_and_a_page_is_chosen(model_file, images, tmp_pa
     options = sem.Index(page=1, mask=str(tmp_path / "mask.png"), bar_side="none", min_images=1)
     table = build_index([row], options)
     assert table["page"].tolist() == [1] and np.array_equal(listed_reader(table)(table["image"][0]), clean)
+
+
+def test_each_image_has_its_nickel_fraction_with_an_interval(model_file, images, tmp_path):
+    options = sem.Predict(model=str(model_file), device="cpu", bar_side="none")
+    sem.predict(str(images), out=tmp_path / "p.csv", options=options)
+    table = pd.read_csv(tmp_path / "p.csv").set_index("image")
+    model, metadata = load_network(model_file)
+    regression = metadata["nickel"]
+    assert list(regression.values) == pytest.approx([1 / 3, 0.6, 0.8])
+    for path, row in table[table["problem"].isna()].iterrows():
+        image = np.asarray(Image.open(path))
+        tiles = cut_tiles(image, pixels=64, side=48, margin=1, overlap=0.25, area=UsableArea(0, 120, 0, 160))
+        features = network_outputs(model, tiles.crops, batch_size=64, device="cpu").features.mean(0, keepdims=True)
+        assert row["nickel"] == pytest.approx(float(regression.predict(features)[0]), abs=1e-3)
+        assert row["nickel_high"] - row["nickel"] == pytest.approx(min(regression.half_width(0.9), 1 - row["nickel"]))
+        assert row["nickel_low"] <= row["nickel"] <= row["nickel_high"]

@@ -33,7 +33,9 @@ if workflow.is_main_process:
     end_run_on_signals(workflow)
     join_as_run()
 
-ENVIRONMENT = str(Path(workflow.basedir, "envs", "cathodeflow.yaml"))
+# Not `workflow.basedir`, which is the folder of another workflow where this one is a module of it.
+CHECKOUT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
+ENVIRONMENT = str(CHECKOUT / "envs" / "cathodeflow.yaml")
 CONFIG_FILES = " + ".join(map(os.path.relpath, workflow.configfiles)) or "--config"
 
 # Jobs and files exist until the end: without this, the garbage collector would scan all of them repeatedly.
@@ -62,6 +64,10 @@ onstart:
     # Repeated here, as Snakemake has replaced the handlers of some signals.
     end_run_on_signals(workflow)
     DEVICES.begin()
+    if not workflow.local_exec:
+        cluster.use_default_account(workflow.executor_settings)
+        if text := cluster.limit_warning(workflow.global_resources.get("gpu").value):
+            logger.warning(text)
     begin_journal()
 
 
@@ -128,7 +134,7 @@ def code(stage):
 
 def rule_files(technique):
     """Further files of a technique's rules, beside <technique>.smk and what that includes itself."""
-    found = sorted(Path(workflow.basedir, "workflow", "rules").glob(f"{technique}_*.smk"))
+    found = sorted(Path(CHECKOUT, "workflow", "rules").glob(f"{technique}_*.smk"))
     return [str(path) for path in found if path.stem != f"{technique}_common"]
 
 
@@ -247,7 +253,7 @@ if CONFIG.run_name:
 if workflow.deployment_settings.deployment_method:
     shell.prefix(
         # Snakemake formats the text, so its braces are doubled, in an f-string four times.
-        f'export PYTHONPATH={shlex.quote(workflow.basedir)}/src; cathodeflow() {{{{ python -m cathodeflow "$@"; }}}}; '
+        f'export PYTHONPATH={shlex.quote(str(CHECKOUT))}/src; cathodeflow() {{{{ python -m cathodeflow "$@"; }}}}; '
     )
 else:
     # Jobs run in the environment of Snakemake, also where that was not activated, as in a cron job or an IDE.

@@ -146,6 +146,14 @@ rule fibsem_measure:
         table="results/fibsem/{volume}/measure/properties.csv",
         properties="results/fibsem/{volume}/measure/properties.json",
         record="results/fibsem/{volume}/measure/measure.json",
+        page="results/fibsem/{volume}/measure/surface.html",
+        figure=report(
+            "results/fibsem/{volume}/measure/properties.png",
+            category="FIB-SEM",
+            subcategory="volume {volume}",
+            labels={"figure": "properties with error bars"},
+            caption="../report/fibsem_measure.rst",
+        ),
     log:
         logs("fibsem.measure", "{volume}"),
     benchmark:

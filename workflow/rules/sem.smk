@@ -301,6 +301,7 @@ rule sem_audit:
         images="results/sem/{version}/predictions.csv",
     output:
         table="results/sem/{version}/audit.csv",
+        classes="results/sem/{version}/audit_classes.csv",
         record="results/sem/{version}/audit.json",
     log:
         logs("sem.audit", "{version}"),
@@ -321,7 +322,7 @@ rule sem_audit:
     shell:
         command(
             "sem audit {input.split} {input.model} results/sem/pooled/crops.zarr {input.images} --out {output.table}"
-            " --sheet {params.sheet:q}",
+            " --classes-table {output.classes} --sheet {params.sheet:q}",
             "{wildcards.version}",
         )
 

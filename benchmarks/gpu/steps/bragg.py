@@ -16,7 +16,7 @@ from cathodeflow.bragg.training_patches import prepare_patches
 from cathodeflow.io.patch_table import TrainingPatches
 from steps.measuring import Step, peak_memory, reset_peak, waiting
 
-# Median error [px] on isolated simulated peaks, which training on two cores of a CPU reaches (README).
+# Median error [px] on isolated simulated peaks, which training on two cores of a CPU reaches (docs/measured/bragg.md).
 WANTED = 0.042
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -93,7 +93,7 @@ def whole_call(step: Step, model: BraggNN) -> None:
 
 
 def training(step: Step, epochs: int, precision: str) -> None:
-    """Train as the README's figure was, and say the error on other peaks."""
+    """Train as for the figure in docs/measured/bragg.md, and say the error on other peaks."""
     count = step.choose(20_000, 600)
     label = f"training, {count} peaks, {epochs} epochs, {precision}"
     if step.left() <= 0:

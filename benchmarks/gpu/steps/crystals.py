@@ -26,7 +26,7 @@ from steps.measuring import Step, timed
 SEED = 64
 # Batches of an epoch: after each, the figures in validation are written.
 BATCHES = 64
-# As published, without truth; and the best of ours so far (README), with it.
+# As published, without truth; and the best of ours so far (docs/measured/bcdi.md), with it.
 NETWORKS = {
     "autophasenn": Train(architecture="autophasenn", loss="l1", threshold=(0.1, 0.1), schedule="cyclic", seed=0),
     "candidates": Train(architecture="candidates", widths=(16, 48, 96, 192), supervised=1.0, final_rate=0.1, seed=0),

@@ -20,7 +20,7 @@ from cathodeflow.bcdi.iterations import Found, Measured
 from cathodeflow.bcdi.operators import bounding_box, within_phase
 from cathodeflow.bcdi.options import Phase
 from cathodeflow.bcdi.recipe import Step, total_iterations
-from cathodeflow.bcdi.support import shrink_wrap, sigma_at
+from cathodeflow.bcdi.support import shrink_wrap, sigma_at, usual_sigma
 
 # Complex numbers per part of the volume: 512 KB.
 _PART = 2**16
@@ -87,7 +87,7 @@ def iterate_on_cpu(
             pending = current is None
             if current is not None:
                 volume.advance(box, keep, share)
-                sigma = sigma_at(options.sigma, number / total)
+                sigma = sigma_at(options.sigma or usual_sigma(box.shape), number / total)
                 support = shrink_wrap(box.whole(current.abs())[None], sigma=sigma, threshold=options.threshold)[0]
                 box = _Box(support, measured.amplitude.shape)
                 x = volume.inverse(box)

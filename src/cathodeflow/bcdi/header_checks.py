@@ -1,20 +1,14 @@
 """Whether dark frames, flat fields and masks fit the frames of a rocking scan, from their headers."""
 
-import logging
 from collections.abc import Iterator, Mapping
 
 from cathodeflow.bcdi.options import Prepare, Section
 from cathodeflow.bcdi.scans import Scan, scan_log
 from cathodeflow.errors import InputError
-from cathodeflow.io.correction_images import correction_source, read_image
+from cathodeflow.io.correction_images import correction_source, warn_of_mask
 from cathodeflow.io.frames import FrameSeries, open_series
 from cathodeflow.io.rocking_scans import scan_source
 from cathodeflow.io.sources import is_remote
-
-log = logging.getLogger("cathodeflow")
-
-# Largest fraction of excluded pixels of a mask that is the right way round.
-_MOST = 0.5
 
 
 def find_problems(section: Section, samples: Mapping[str, Scan]) -> Iterator[InputError]:
@@ -59,7 +53,8 @@ def correction_errors(scan: Scan, frames: FrameSeries, options: Prepare) -> Iter
                 ends = f"rows {rows.start} to {rows.stop} and columns {cols.start} to {cols.stop}"
                 yield InputError(f"{column}: {source}", f"{found}, of which {ends} are the region", expected)
         elif column == "mask" and series.n_frames == 1:
-            _warn_of_mask(scan, source, options)
+            key = "bcdi.prepare.invert_mask"
+            warn_of_mask(source, bad_is_zero=not options.invert_mask, sample=f"scan '{scan.sample}'", key=key)
 
 
 def _region(scan: Scan, options: Prepare) -> tuple[slice, slice] | None:
@@ -72,16 +67,3 @@ def _region(scan: Scan, options: Prepare) -> tuple[slice, slice] | None:
 def _part(shape: tuple[int, int], region: tuple[slice, slice]) -> tuple[int, ...]:
     """Return the rows and columns of the region of an image of this shape."""
     return tuple(len(range(*side.indices(size))) for side, size in zip(region, shape, strict=True))
-
-
-def _warn_of_mask(scan: Scan, source: str, options: Prepare) -> None:
-    named = correction_source(source, mask=True)
-    if named != source or "::" in source:
-        return  # a mask of NeXus or CXI, whose values these formats define
-    zero = float((read_image(source) == 0).mean())
-    excluded = 1 - zero if options.invert_mask else zero
-    if excluded > _MOST:
-        advice = "set bcdi.prepare.invert_mask if it is 0 at good pixels"
-        log.warning(
-            "scan '%s': %.1f %% of the pixels of %s are excluded; %s", scan.sample, 100 * excluded, source, advice
-        )

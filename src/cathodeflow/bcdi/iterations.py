@@ -20,7 +20,7 @@ from cathodeflow.bcdi.coherence import Blur
 from cathodeflow.bcdi.operators import bounding_box, within_phase
 from cathodeflow.bcdi.options import Phase
 from cathodeflow.bcdi.recipe import Step, total_iterations
-from cathodeflow.bcdi.support import shrink_wrap, sigma_at
+from cathodeflow.bcdi.support import shrink_wrap, sigma_at, usual_sigma
 
 #: Minimum fraction of the coherent intensity of a pixel that remains in it after a blur.
 _OWN_SHARE = 0.1
@@ -201,7 +201,7 @@ def iterate(
             if blur is not None and options.coherence == "fit":
                 intensity = detector.intensity(_along_z(box.filled(current)))
                 blur.fit(intensity, measured.amplitude, measured.weight)
-            sigma = sigma_at(options.sigma, number / total)
+            sigma = sigma_at(options.sigma or usual_sigma(box.shape[1:]), number / total)
             supports = shrink_wrap(box.whole(current.abs()), sigma=sigma, threshold=options.threshold)
             box, inside = _boxed(supports, device)
             x = box.inverse(columns)

@@ -213,17 +213,20 @@ class ShrinkWrap(Options):
     shrink_every: int = option(
         10, "Iterations between two shrink-wrap updates of the support; 0 keeps the first support.", ge=0
     )
-    sigma: tuple[float, ...] = _range(
-        (1.0, 0.5),
-        "Standard deviation (sigma) of the shrink-wrap Gaussian at the first and last iteration, linear in between.",
+    sigma: tuple[float, ...] | None = option(
+        None,
+        "Standard deviation (sigma) of the shrink-wrap Gaussian at the first and last iteration, linear in between. "
+        "Default: 1 and 0.5 up to a mean side of 32, 2 and 0.5 from 64 on.",
         unit="px",
+        min_length=2,
+        max_length=2,
     )
     threshold: float = option(0.13, "Shrink-wrap threshold, as a fraction of the maximum amplitude.", gt=0, lt=1)
 
     @field_validator("sigma")
     @classmethod
-    def _not_negative(cls, sigma: tuple[float, ...]) -> tuple[float, ...]:
-        if min(sigma) < 0:
+    def _not_negative(cls, sigma: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if sigma is not None and min(sigma) < 0:
             raise ValueError("two numbers, at least 0")
         return sigma
 

@@ -16,7 +16,7 @@ from cathodeflow.bcdi.noise import relaxation
 from cathodeflow.bcdi.operators import VOLUME
 from cathodeflow.bcdi.options import Phase
 from cathodeflow.bcdi.recipe import parse
-from cathodeflow.bcdi.support import box_support, shrink_wrap
+from cathodeflow.bcdi.support import box_support, shrink_wrap, usual_sigma
 from cathodeflow.checkpoints import generator
 from cathodeflow.errors import InputError
 from cathodeflow.learning import limited_threads, resolve_device
@@ -109,6 +109,8 @@ def retrieve(
     device, seed = resolve_device(options.device or "auto"), options.seed or 0
     amplitude, mask = _checked(torch.as_tensor(amplitude), mask)
     shape = (amplitude.shape[0], amplitude.shape[1], amplitude.shape[2])
+    if options.sigma is None:
+        options = options.model_copy(update={"sigma": usual_sigma(shape)})
     steps = parse(options.recipe)
     beta = relaxation(amplitude, valid=mask) if options.beta is None else options.beta
     if options.coherence == "fit" and not options.shrink_every:
@@ -192,7 +194,8 @@ def _initial_starts(initial: Tensor, shape: tuple[int, int, int], options: Phase
         raise InputError("initial", f"shape {tuple(objects.shape)}", f"(n, {str(shape)[1:]}")
     if not (objects.isfinite().all() and objects.abs().amax(VOLUME).min() > 0):
         raise InputError("initial", "an object that is 0 or not finite", "complex objects")
-    return objects, shrink_wrap(objects, sigma=options.sigma[0], threshold=options.threshold)
+    first = (options.sigma or usual_sigma(shape))[0]
+    return objects, shrink_wrap(objects, sigma=first, threshold=options.threshold)
 
 
 def _random_starts(

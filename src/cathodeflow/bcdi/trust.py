@@ -8,7 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from cathodeflow.bcdi.evidence import evidence
+from cathodeflow.bcdi.retrieval import Retrieval
 
 #: Correlation with the true object above which a reconstruction is called right.
 RIGHT = 0.95
@@ -80,6 +85,25 @@ def probability_right(table: pd.DataFrame) -> NDArray[np.float64]:
         Of `evidence`: one row per start.
     """
     return applied(SEVERAL if len(table) > 1 else SINGLE, table)
+
+
+def probability_of_each(found: Retrieval, amplitude: Tensor, mask: Tensor) -> Tensor:
+    """Probability (start,) float64 that each start is right, each by itself.
+
+    For starts that are bred from each other: they agree because they have the same parents.
+
+    Parameters
+    ----------
+    found : Retrieval
+    amplitude : (z, y, x) float32
+    mask : (z, y, x) bool
+    """
+    values = []
+    for index in range(len(found.objects)):
+        one = Retrieval(*(tensor[index : index + 1] for tensor in found))
+        known = evidence(one.objects, one.errors[:, -1], one.free_log_likelihood, one.coherence, amplitude, mask=mask)
+        values.append(float(applied(SINGLE, known)[0]))
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def applied(model: Model, table: pd.DataFrame) -> NDArray[np.float64]:

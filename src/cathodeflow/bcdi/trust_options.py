@@ -9,8 +9,9 @@ class MoreStarts(Options):
 
     max_starts: int | None = option(
         None,
-        "Phase more starts, `starts` at a time and up to this number, until one is right with the probability `until`. "
-        "Increase for crystals with a phase range above 2 pi. Default: no more than `starts`.",
+        "Search: phase more starts, `starts` at a time and up to this number, until one is right with the probability "
+        "`until`. Rounds of random starts and of starts bred from the best objects alternate, with lower thresholds of "
+        "the shrink-wrap. Set it to 30 for crystals with a phase range above 2 pi. Default: no more than `starts`.",
         ge=1,
         le=1000,
     )

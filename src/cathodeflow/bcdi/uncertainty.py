@@ -1,7 +1,8 @@
 """Standard errors of the strain: spread over the starts that found the same object, and counting noise.
 
 The counting noise is that of a parametric bootstrap [1]_: patterns are drawn from the intensity of the best object, and
-phased again from it. Both variances are averaged over neighbouring voxels, as they are known from few objects.
+phased again from it. Both variances are averaged over neighbouring voxels, as they are known from few objects. The
+larger one counts: both contain the wandering of the iterations, so that their sum is too large.
 
 References
 ----------
@@ -91,6 +92,7 @@ def strain_errors(
     """
     own = strain(best.numpy(), support, basis, q, erosion=erosion).values
     known = np.isfinite(own)
+    weight = np.maximum(gaussian_filter(known.astype(float), _AVERAGED), 1e-6)
     variance = np.zeros(own.shape)
     for members in (others, replicates):
         if not len(members):
@@ -99,7 +101,6 @@ def strain_errors(
         strains = [strain(one, support, basis, q, erosion=erosion).values - own for one in aligned]
         # An arbitrary ramp of the phase is no uncertainty.
         moved = [values - np.nanmedian(values) for values in strains]
-        variance += np.mean(np.square(np.nan_to_num(moved)), axis=0)
-    weight = gaussian_filter(known.astype(float), _AVERAGED)
-    smoothed = gaussian_filter(np.where(known, variance, 0.0), _AVERAGED) / np.maximum(weight, 1e-6)
-    return np.where(known, np.sqrt(smoothed), np.nan).astype(np.float32)
+        mean = np.mean(np.square(np.nan_to_num(moved)), axis=0)
+        variance = np.maximum(variance, gaussian_filter(np.where(known, mean, 0.0), _AVERAGED) / weight)
+    return np.where(known, np.sqrt(variance), np.nan).astype(np.float32)

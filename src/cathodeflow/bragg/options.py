@@ -1,6 +1,5 @@
 """Options of the Bragg stages and the columns of the sample sheet."""
 
-import logging
 import os
 from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
@@ -17,11 +16,7 @@ from cathodeflow.options import option
 from cathodeflow.samples import Sample, TechniqueSection, missing_files, source_errors
 from cathodeflow.series import SERIES_FOLDER, SeriesSample
 
-log = logging.getLogger("cathodeflow.bragg")
-
 SIMULATED = "simulated"
-# Largest fraction of bad pixels of a mask that is the right way round.
-_MOST = 0.5
 #: Folder of the network in results/bragg, so no scan may have this name.
 MODEL_FOLDER = "model"
 
@@ -209,7 +204,7 @@ class Section(TechniqueSection):
         InputError
             One line for each file that cannot be used.
         """
-        from cathodeflow.io.correction_images import correction_source, read_mask, require_shape
+        from cathodeflow.io.correction_images import correction_source, require_shape, warn_of_mask
         from cathodeflow.io.frames import open_series
         from cathodeflow.io.geometry_files import read_detector_geometry
         from cathodeflow.io.series_conditions import read_conditions
@@ -224,14 +219,9 @@ class Section(TechniqueSection):
                     if source is not None and not is_remote(source):
                         require_shape(open_series(correction_source(source)), series.shape)
                 if scan.mask is not None and not is_remote(scan.mask):
-                    bad = float(read_mask(scan.mask, shape=series.shape).mean())
-                    bad = 1 - bad if self.frames.invert_mask else bad
-                    if bad > _MOST:
-                        where, advice = (
-                            f"{self.samples}: scan '{name}'",
-                            "set bragg.frames.invert_mask if it is 0 there",
-                        )
-                        log.warning("%s: %.1f %% of the pixels of %s are bad; %s", where, 100 * bad, scan.mask, advice)
+                    require_shape(open_series(correction_source(scan.mask, mask=True)), series.shape)
+                    where, key = f"{self.samples}: scan '{name}'", "bragg.frames.invert_mask"
+                    warn_of_mask(scan.mask, bad_is_zero=self.frames.invert_mask, sample=where, key=key)
                 start = self.frames.start if scan.start is None else scan.start
                 if start >= series.n_frames:
                     raise InputError("start", f"{start}", f"less than the {series.n_frames} frames of {scan.frames}")

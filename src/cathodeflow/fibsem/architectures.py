@@ -4,6 +4,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.baselines import FCN, SegNet, UNet3D
@@ -30,6 +31,8 @@ class SmpNetwork(GlobalNetwork):
     dropout_where : {"blocks", "deep"}
         On all features that the encoder passes to the decoder, and before the segmentation head; or only on the
         features of the two lowest resolutions. Dropout layers of the architecture itself (FPN) are always active.
+    reduction : int
+        Slices are averaged over squares of this side, and logits are interpolated [px].
 
     Raises
     ------
@@ -46,17 +49,19 @@ class SmpNetwork(GlobalNetwork):
         dropout: float,
         dropout_where: DropoutWhere,
         dropout_kind: DropoutKind,
+        reduction: int,
     ) -> None:
         super().__init__(
             {"name": name, "n_classes": n_classes, "context": context, "dropout": dropout,
-             "dropout_where": dropout_where, "dropout_kind": dropout_kind}
+             "dropout_where": dropout_where, "dropout_kind": dropout_kind, "reduction": reduction}
         )  # fmt: skip
+        self.reduction = reduction
         if not 0 <= dropout < 1:
             raise InputError("dropout", str(dropout), "at least 0, below 1")
         self.body = _smp_model(name, context, n_classes)
         levels = len(self.body.encoder.out_channels)
         # Some encoders reduce the resolution at fewer levels than they have, but decoders need all levels.
-        self.stride = max(2 ** (levels - 1), self.body.encoder.output_stride)
+        self.stride = reduction * max(2 ** (levels - 1), self.body.encoder.output_stride)
         kind = nn.Dropout if dropout_kind == "element" else nn.Dropout2d
         everywhere = dropout_where == "blocks"
         # Level 0 is the input itself.
@@ -68,12 +73,16 @@ class SmpNetwork(GlobalNetwork):
     def forward(self, x: Tensor) -> Tensor:
         """Predict, in one stochastic pass; as `UNet.forward`."""
         rows, cols = x.shape[-2:]
-        features = self.body.encoder(self.prepared(x))
+        entered = self.prepared(x)
+        features = self.body.encoder(F.avg_pool2d(entered, self.reduction) if self.reduction > 1 else entered)
         thinned = [dropout(part) for dropout, part in zip(self.dropouts, features, strict=True)]
         decoded = self.last_dropout(self.body.decoder(thinned))
         # Not in bfloat16: entropy needs more than two to three digits.
         with torch.autocast(x.device.type, enabled=False):
-            return self.body.segmentation_head(decoded.float())[..., :rows, :cols]
+            logits = self.body.segmentation_head(decoded.float())
+            if self.reduction > 1:
+                logits = F.interpolate(logits, size=entered.shape[-2:], mode="bilinear", align_corners=False)
+            return logits[..., :rows, :cols]
 
 
 #: Families of global networks by the first part of their name; those with a dot in it take the rest as first argument.
@@ -115,6 +124,8 @@ def build_network(options: TrainGlobal, *, n_classes: int) -> GlobalNetwork:
     }
     if family == "unet":
         shared["normalization"] = options.normalization
+    if family == "smp":
+        shared["reduction"] = options.reduction
     build = cast(Any, FAMILIES[family])
     network = (
         build(n_classes, widths=options.widths, **shared) if family in _BY_WIDTHS else build(name, n_classes, **shared)

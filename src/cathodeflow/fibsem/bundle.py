@@ -68,8 +68,11 @@ def _build(kind: str, architecture: Mapping[str, Any]) -> nn.Module:
     given = dict(architecture)
     if "edges" in given:  # in files of earlier versions
         given["padding"] = {"zero": "zeros", "seen": "image"}[given.pop("edges")]
+    # Not in files of earlier versions, either.
     if kind == "UNet":
         given.setdefault("normalization", "batch")
+    if kind == "SmpNetwork":
+        given.setdefault("reduction", 1)
     return _kinds()[kind](**given)
 
 

@@ -36,6 +36,8 @@ class GlobalNetwork(nn.Module):  # type: ignore[misc]
     grey_deviation: Tensor
     #: Pixels of a slice per pixel of the lowest resolution.
     stride: int = 1
+    #: Pixels of a slice per pixel of the highest resolution.
+    reduction: int = 1
 
     def __init__(self, architecture: dict[str, Any]) -> None:
         super().__init__()

@@ -89,5 +89,8 @@ def interval(name: str, value: float, error: ScaledError | None) -> dict[str, An
     found = {"standard_error": slope(name, value) * error.error}
     for level, fraction in LEVELS.items():
         half = float(t.ppf(0.5 + fraction / 2, error.freedom)) * error.error
-        found[f"low_{level}"], found[f"high_{level}"] = (unscaled(name, middle + sign * half) for sign in (-1, 1))
+        low, high = (unscaled(name, middle + sign * half) for sign in (-1, 1))
+        # No path is shorter than the straight one.
+        found[f"low_{level}"] = max(low, min(value, 1.0)) if name == "tortuosity_factor" else low
+        found[f"high_{level}"] = high
     return found

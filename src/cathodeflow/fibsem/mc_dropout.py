@@ -66,7 +66,7 @@ def predict_slices(
         Test-time augmentation: the passes are divided between the four reflections along rows and columns.
     tile, overlap : int
         Slices with a longer side are cut into tiles of this side, which overlap; their predictions are blended linearly
-        over the overlap [px].
+        over the overlap [px]. Of reduced slices (`GlobalNetwork.reduction`), so that memory stays the same.
     seed : int
     precision : str
         "bf16-mixed", "32-true", or "auto": bfloat16 where the device has instructions for it.
@@ -98,6 +98,7 @@ def predict_slices(
         raise InputError("passes", str(passes), "at least 1")
     if not 0 <= overlap < tile:
         raise InputError("overlap", f"{overlap} px of tiles of {tile} px", "at least 0, less than the tiles")
+    tile, overlap = tile * network.reduction, overlap * network.reduction
     each = _per_view(passes if model.stochastic else 1, tta)
     found = torch.empty(len(slices), model.n_classes, *slices.shape[2:])
     with torch.inference_mode():

@@ -9,6 +9,7 @@ from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.fibsem.appearance_options import ImageChanges, WindowChanges
 from cathodeflow.fibsem.cell_options import Cell
 from cathodeflow.fibsem.error_options import CalibrateErrors, CompareProperties, Measure, PropertyFigures
+from cathodeflow.fibsem.few_label_options import FewLabels
 from cathodeflow.fibsem.method_options import Forest, Tables
 from cathodeflow.fibsem.predict_options import AUTO, DEVICE, OVERLAP, THREADS, TILE, Predict
 from cathodeflow.fibsem.properties_options import Properties
@@ -167,7 +168,7 @@ class Augment(Options):
     seed: int | None = option(None, "Random seed of the split `paper`. Default: the workflow seed.", ge=0)
 
 
-class TrainGlobal(TrainingOptions):
+class TrainGlobal(FewLabels):
     """Images -> a network that segments whole slices (UGSM).
 
     As published: `dropout: 0.5`, `dropout_where: blocks`, `class_weights: balanced`, `epochs: 100`, `batch_size: 20`,
@@ -250,6 +251,12 @@ class TrainGlobal(TrainingOptions):
                 "unet, unet3d, fcn, segnet, forest, or smp.<architecture>/<encoder> such as smp.fpn/resnet18"
             )
         return name
+
+    @model_validator(mode="after")
+    def _reducible(self) -> "TrainGlobal":
+        if self.reduction > 1 and not self.architecture.startswith("smp."):
+            raise ValueError(f"`reduction` needs smp.<architecture>/<encoder>, not {self.architecture}")
+        return self
 
 
 class PredictGlobal(Options):

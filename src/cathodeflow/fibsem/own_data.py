@@ -76,11 +76,12 @@ def propose(groups: list[Group], contents: Contents, why: str) -> Proposal:
     options.append("  # slice_nm: 10")
     if any(_is_no_stack(volume.group) for volume in kept if volume.labels):
         options += [
-            "# The names are no running numbers: single images. Without neighbouring slices, as in",
-            "# config/fibsem-images.yaml:",
+            "# The names are no running numbers: single images. Without neighbouring slices; for up to 20 images,",
+            "# add the pretrained networks of config/fibsem-images.yaml:",
             "networks:",
             "  unet: {dropout: 0.0, class_weights: none}",
             "  ugsm: {}",
+            "  forest: {architecture: forest, dropout: 0.0, class_weights: none}",
             "methods: {matphase: ugsm}",
             "augment: {gap: 0, normalize_slices: true}",
         ]

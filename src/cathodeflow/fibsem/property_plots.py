@@ -21,6 +21,8 @@ _SHOWN = (
     ("percolating_fraction", "Percolating fraction"),
 )
 _MARKERS = "osD^v<>PX"
+# Largest value of an axis with intervals, in multiples of the largest value drawn.
+_FARTHEST = 3.0
 
 
 @styled
@@ -46,6 +48,7 @@ def properties_figure(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
             for phase, direction in zip(rows["phase"], rows["direction"].astype(str), strict=True)
         ]
         places = list(dict.fromkeys(labels))
+        absent: dict[tuple[int, str], list[tuple[float, str]]] = {}
         for k, method in enumerate(methods):
             own = (rows["method"] == method).to_numpy() if "method" in rows else np.ones(len(rows), bool)
             part = rows[own]
@@ -63,15 +66,26 @@ def properties_figure(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
             for y, one in zip(at, value, strict=True):
                 if not np.isfinite(one):
                     text = "does not percolate" if np.isinf(one) else "unknown"
-                    axes.text(0.02, y, text, transform=axes.get_yaxis_transform(), fontsize=7, va="center",
-                              color="#777777")  # fmt: skip
+                    absent.setdefault((round(float(y)), text), []).append((float(y), method))
+        for (_, text), found in absent.items():
+            # Once for all methods of a row, as lines of text are higher than the distance of two methods.
+            named = text if len(found) == len(methods) else f"{text}: {', '.join(name for _, name in found)}"
+            axes.text(0.02, float(np.mean([y for y, _ in found])), named, transform=axes.get_yaxis_transform(),
+                      fontsize=7 if named == text else 5.5, va="center", color="#777777")  # fmt: skip
         axes.set_yticks(range(len(places)), places, fontsize=7)
         axes.set_ylim(len(places) - 0.4, -0.6)
         finite = rows["value"][np.isfinite(rows["value"])]
-        axes.set_xlim(0, 1.08 * float(np.nanmax([finite.max(), rows["high_95"].max()])) if finite.any() else 1)
+        # Intervals of small samples may reach so far that the values could not be compared.
+        high = min(float(rows["high_95"].max()), _FARTHEST * float(finite.max())) if finite.any() else np.nan
+        axes.set_xlim(0, 1.08 * float(np.nanmax([finite.max(), high])) if finite.any() else 1)
         if name == "tortuosity_factor" and finite.max() > 10:
+            highest = float(np.nanmax([finite.max(), rows["high_95"].max()]))
             axes.set_xscale("log")
-            axes.set_xlim(0.9, 1.3 * float(finite.max()))
+            axes.set_xlim(0.9, 1.2 * highest)
+            ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 1000, 10000) if tick <= highest]
+            axes.set_xticks(ticks if len(ticks) < 6 else ticks[::3], minor=False)
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter("")
         unit = str(rows["unit"].iloc[0]).replace("um", "µm")
         label(axes, x="" if unit == "1" else f"[{unit}]", y="", title=title)
     if len(methods) > 1:

@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from cathodeflow.fibsem.global_network import GlobalNetwork
 from cathodeflow.fibsem.grey_matching import Matching
 from cathodeflow.fibsem.mc_dropout import predict_slices
 from cathodeflow.fibsem.methods import Method, Segmentation, apply_method
 from cathodeflow.fibsem.neighbours import neighbours, with_neighbours
 from cathodeflow.fibsem.predict_options import Predict
 from cathodeflow.fibsem.preprocessing import normalize_slices
-from cathodeflow.fibsem.training_appearance import matching_of
+from cathodeflow.fibsem.training_appearance import compared_slices, matching_of
 from cathodeflow.learning import resolve_device
 
 
@@ -42,7 +41,7 @@ def segment(
     options : Predict
         Tiles, device, and whether intensities are matched to those of the training slices.
     matching : Matching, optional
-        Gain and offset of the intensities. Default: `match_volume`.
+        Gain and offset of the intensities. Default: found from some of the slices.
     together : int
         Slices in memory at a time, without their neighbours.
 
@@ -55,7 +54,8 @@ def segment(
     n, context = volume.shape[0], network.architecture["context"]
     reach = context // 2
     if matching is None:
-        matching = match_volume(volume, network, metadata, options)
+        images = compared_slices(lambda number: volume[number], range(n))
+        matching = matching_of(images, network, metadata, how=options.match_intensity, dtype=volume.dtype)
     indices, device = neighbours(n, context), resolve_device(options.device or "auto")
     passes, tta, seed = (metadata[name][method.network] for name in ("passes", "flips", "seed"))
     for start in range(0, n, together):
@@ -74,19 +74,3 @@ def segment(
         # The test reads logits from a store of half precision, so that scores are those of the same numbers.
         logits = logits.half().float()
         yield apply_method(method, logits, networks, metadata, device=device, images=block[order], near=position)
-
-
-def match_volume(volume: Any, network: GlobalNetwork, metadata: Mapping[str, Any], options: Predict) -> Matching:
-    """Find the gain and the offset that bring the intensities of a volume to those of the training slices.
-
-    Parameters
-    ----------
-    volume, metadata, options
-        Of `segment`.
-    network : GlobalNetwork
-        Of the method.
-    """
-    return matching_of(
-        lambda number: volume[number], range(volume.shape[0]), network, metadata, how=options.match_intensity,
-        dtype=volume.dtype,
-    )  # fmt: skip

@@ -13,6 +13,7 @@ from cathodeflow.fibsem.sampling_error import Key, values_of
 #: Property and phase: what a calibration holds for, in all directions.
 Group = tuple[str, str]
 
+_TRANSPORT = ("tortuosity_factor", "effective_diffusivity")
 # How much larger the spread of the passes on new slices may make the errors.
 _MOST = 10.0
 
@@ -58,6 +59,9 @@ def calibrate(
     Directions of a property are pooled; directions in which the volume is shorter than half of its longest side do not
     count, as a phase is connected through a thin volume whatever the segmentation does.
 
+    The spread of transport is that of the diffusivity which the blocks have too much, over their mean diffusivity: the
+    logarithm would be ruled by the blocks that hardly percolate, which do not matter to a larger volume.
+
     Parameters
     ----------
     truth, predicted : sequence of Property
@@ -78,7 +82,10 @@ def calibrate(
     result = {}
     for group in {key[:2] for key in whole}:
         keys = [key for key in whole if key[:2] == group]
-        inner = [np.array([part[key] for part in parts if key in part]) for key in keys]
+        if group[0] in _TRANSPORT:
+            inner = [_transport_differences(key, blocks) for key in keys]
+        else:
+            inner = [np.array([part[key] for part in parts if key in part]) for key in keys]
         inner = [values for values in inner if len(values) > 1]
         if not inner:
             continue
@@ -190,3 +197,26 @@ def _differences(truth: Sequence[Property], predicted: Sequence[Property], shape
         if key[0] not in WITHOUT_SCALE and not thin and np.isfinite(gap):
             differences[key] = gap
     return differences
+
+
+def _transport_differences(
+    key: Key, blocks: Sequence[tuple[Sequence[Property], Sequence[Property]]]
+) -> NDArray[np.float64]:
+    """Differences between segmentation and labels in blocks without the common one: over the mean of the blocks."""
+    tables = [[values_of(side) for side in pair] for pair in blocks]
+
+    def relative(own: Key) -> tuple[NDArray[np.float64], float]:
+        truth, found = (np.array([pair[side].get(own, np.nan) for pair in tables]) for side in (0, 1))
+        mean = float(truth.mean())
+        if not mean > 0:
+            return np.full(len(truth), np.nan), mean
+        return (found - truth * found.sum() / truth.sum()) / mean, mean
+
+    through, mean = relative(("effective_diffusivity", *key[1:]))
+    if key[0] == "effective_diffusivity":
+        # On the scale of log-odds.
+        through = through / (1 - mean)
+    else:
+        fractions, _ = relative(("volume_fraction", key[1], None))
+        through = np.where(np.isfinite(fractions), fractions, 0.0) - through
+    return through[np.isfinite(through)]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from cathodeflow.fibsem.global_network import GlobalNetwork
 from cathodeflow.fibsem.grey_matching import Matching, gaussian_reference, grey_reference, match_grey
 from cathodeflow.fibsem.image_features import FEATURES, feature_distances, feature_reference, slice_features
+from cathodeflow.fibsem.patch_features import patch_distances, patch_features, patch_reference
 
 # Slices of a volume that are summarised, and of new slices that are compared.
 _TRAINING, _NEW = 32, 16
@@ -47,8 +48,8 @@ def training_appearance(
     Returns
     -------
     list of dict
-        JSON data for each volume: `grey` of `grey_matching.grey_reference`, and `features` of
-        `image_features.feature_reference`.
+        JSON data for each volume: `grey` of `grey_matching.grey_reference`, `features` of
+        `image_features.feature_reference`, and `patches` of `patch_features.patch_reference`.
     """
     found = []
     for numbers in volumes:
@@ -56,13 +57,18 @@ def training_appearance(
         images = [np.asarray(slices(number)) for number in some]
         grey = grey_reference(zip(images, map(labels, some), strict=True), n_classes)
         features = [slice_features(image, grey["mean"], grey["deviation"]) for image in images]
-        found.append({"grey": grey, "features": feature_reference(features)})
+        patches = [patch_features(image, grey["mean"], grey["deviation"]) for image in images]
+        found.append({"grey": grey, "features": feature_reference(features), "patches": patch_reference(patches)})
     return found
 
 
+def compared_slices(slices: ReadSlice, numbers: Sequence[int]) -> list[NDArray[Any]]:
+    """Read the slices of a volume that are compared with the training slices: some of the numbers, evenly spread."""
+    return [np.asarray(slices(numbers[k])) for k in (_spread(len(numbers), _NEW) if numbers else ())]
+
+
 def matching_of(
-    slices: ReadSlice,
-    numbers: Sequence[int],
+    images: Sequence[NDArray[Any]],
     network: GlobalNetwork,
     metadata: Mapping[str, Any],
     *,
@@ -73,10 +79,8 @@ def matching_of(
 
     Parameters
     ----------
-    slices : callable
-        From the number of a slice to its intensities (row, col) [grey].
-    numbers : sequence of int
-        Slices of the volume; some of them are read.
+    images : sequence of (row, col) array
+        Of `compared_slices` [grey].
     network : GlobalNetwork
     metadata : mapping
         Of its model file: `appearance` (of `training_appearance`; models of earlier versions have none), `grey`, the
@@ -90,21 +94,20 @@ def matching_of(
         return Matching(1.0, 0.0)
     references = [one["grey"] for one in metadata.get("appearance", [])]
     references = references or [gaussian_reference(float(network.grey_mean), float(network.grey_deviation))]
-    values = np.concatenate([np.asarray(slices(numbers[k])).ravel() for k in _spread(len(numbers), _NEW)])
+    values = np.concatenate([image.ravel() for image in images])
     same = how == "auto" and str(np.dtype(dtype)) == metadata["grey"]
     return match_grey(values, references, same_scale=same)
 
 
 def compare_slices(
-    slices: ReadSlice, n: int, matching: Matching, appearance: Sequence[Mapping[str, Any]], *, same_scale: bool
-) -> Comparison:  # fmt: skip
+    images: Sequence[NDArray[Any]], matching: Matching, appearance: Sequence[Mapping[str, Any]], *, same_scale: bool
+) -> Comparison:
     """Compare new slices with the training slices.
 
     Parameters
     ----------
-    slices : callable
-        From the number of a slice, 0 to n - 1, to its intensities (row, col); normalised, where the training was.
-    n : int
+    images : sequence of (row, col) array
+        Of `compared_slices`; normalised, where the training was.
     matching : Matching
         Gain and offset with which they enter the network.
     appearance : sequence of mapping
@@ -117,25 +120,32 @@ def compare_slices(
     Comparison
         `brightness_change`: difference of the means before matching [standard deviations of the training];
         `contrast_ratio`: ratio of the standard deviations; `intensity_gain` and `intensity_offset`;
-        `feature_distance`, the median over the slices, its usual limit `feature_limit`, and `unlike_fraction`, the
-        fraction of slices above it.
+        `feature_distance`, the median over the slices, and its usual limit `feature_limit`; `patch_distance` and
+        `patch_limit`; and `unlike_fraction`, the fraction of slices with a distance above its limit.
     """
-    images = [np.asarray(slices(k), np.float64) for k in _spread(n, _NEW)]
     grey = appearance[matching.volume]["grey"]
-    values = np.stack(images)
+    values = np.stack(images).astype(np.float64)
     brightness = (float(values.mean()) - grey["mean"]) / grey["deviation"]
     contrast = float(values.std()) / grey["deviation"]
-    features = [
-        slice_features(matching.gain * image + matching.offset, grey["mean"], grey["deviation"]) for image in images
-    ]
+    matched = [matching.gain * image + matching.offset for image in values]
+    features = [slice_features(image, grey["mean"], grey["deviation"]) for image in matched]
     distances = feature_distances(features, [one["features"] for one in appearance])
-    unlike = [one for one in distances if one.far]
     median = sorted(distances, key=lambda one: one.value)[len(distances) // 2]
     record = {
         "brightness_change": brightness, "contrast_ratio": contrast, "intensity_gain": matching.gain,
         "intensity_offset": matching.offset, "feature_distance": median.value, "feature_limit": median.limit,
-        "unlike_fraction": len(unlike) / len(distances),
     }  # fmt: skip
+    unlike = [one.far for one in distances]
+    patchy = ""
+    # Models of earlier versions have no patches.
+    if all("patches" in one for one in appearance):
+        tables = [patch_features(image, grey["mean"], grey["deviation"]) for image in matched]
+        near = patch_distances(tables, [one["patches"] for one in appearance])
+        unlike = [first or second.far for first, second in zip(unlike, near, strict=True)]
+        middle = sorted(near)[len(near) // 2]
+        record |= {"patch_distance": middle.value, "patch_limit": middle.limit}
+        patchy = f"; of patches {middle.value:.2g}, usual up to {middle.limit:.2g}"
+    record["unlike_fraction"] = sum(unlike) / len(unlike)
     warnings = []
     if same_scale and (abs(brightness) > _BRIGHTNESS or not 1 / _CONTRAST < contrast < _CONTRAST):
         used = "used as it is" if matching.identity else "matched to the training"
@@ -143,16 +153,17 @@ def compare_slices(
             f"the intensity differs from that of the training slices: mean {values.mean():.4g} instead of "
             f"{grey['mean']:.4g}, standard deviation {values.std():.4g} instead of {grey['deviation']:.4g}; {used}"
         )
-    if len(unlike) >= _UNLIKE * len(distances):
-        most = max(FEATURES, key=[one.feature for one in unlike].count)
+    if sum(unlike) >= _UNLIKE * len(unlike):
+        named = [one.feature for one in distances]
+        most = max(FEATURES, key=named.count)
         warnings.append(
-            f"the images are unlike the training images in {len(unlike)} of {len(distances)} compared slices (distance "
-            f"of features {median.value:.2g}, usual up to {median.limit:.2g}; mainly {most}): check the phases, or add "
-            "labelled slices of this kind to the training"
+            f"the images are unlike the training images in {sum(unlike)} of {len(unlike)} compared slices (distance of "
+            f"features {median.value:.2g}, usual up to {median.limit:.2g}, mainly {most}{patchy}): check the phases, "
+            "or add labelled slices of this kind to the training"
         )
     return Comparison(record, warnings)
 
 
 def _spread(n: int, count: int) -> list[int]:
-    """Return at most `count` numbers of 0 to n - 1, evenly spread."""
+    """Return at most `count` numbers of 0 to n - 1, evenly spread; none of none."""
     return np.unique(np.linspace(0, n - 1, min(n, count)).astype(int)).tolist()

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cathodeflow.checkpoints import derived_seed
 from cathodeflow.fibsem.error_options import Compared
+from cathodeflow.fibsem.grey_matching import Matching
 from cathodeflow.fibsem.methods import Method
 from cathodeflow.fibsem.microstructure.compute import compute_properties
 from cathodeflow.fibsem.microstructure.property_table import Property, Voxel
@@ -41,19 +42,23 @@ class Model(NamedTuple):
         return bool(self.networks[self.method.network].stochastic)
 
 
-def segmented(volume: Any, model: Model, options: Predict) -> Labels:
-    """Segment slices (slice, row, col) by a method: labels of the same shape."""
-    found = segment(volume, model.method, model.networks, model.metadata, options, together=_TOGETHER)
+def segmented(volume: Any, model: Model, options: Predict, matching: Matching | None = None) -> Labels:
+    """Segment slices (slice, row, col) by a method: labels of the same shape. `matching` as for `segment`."""
+    found = segment(
+        volume, model.method, model.networks, model.metadata, options, matching=matching, together=_TOGETHER
+    )  # fmt: skip
     return np.concatenate([part.phases.labels.numpy() for part in found])
 
 
-def single_passes(volume: Any, model: Model, options: Predict, passes: int) -> Iterator[Labels]:
+def single_passes(
+    volume: Any, model: Model, options: Predict, passes: int, matching: Matching | None = None
+) -> Iterator[Labels]:
     """Yield segmentations by single stochastic passes; none for a method without dropout."""
     network = model.method.network
     for number in range(passes if model.stochastic else 0):
         seed = derived_seed(model.metadata["seed"][network], _PASS_STREAM, number)
         once = {"passes": {network: 1}, "seed": {network: seed}}
-        yield segmented(volume, model._replace(metadata={**model.metadata, **once}), options)
+        yield segmented(volume, model._replace(metadata={**model.metadata, **once}), options, matching)
 
 
 def compared_properties(

@@ -1,5 +1,6 @@
 """Images that correct frames - masks, dark and flat images - from sources of any format."""
 
+import logging
 import os
 from typing import Any, NamedTuple
 
@@ -13,6 +14,11 @@ from cathodeflow.io.hdf5 import open_hdf5
 from cathodeflow.io.hdf5_search import find_correction
 from cathodeflow.io.invalid_pixels import bad_values, find_invalid, usual_marks
 from cathodeflow.io.sources import split_source
+
+log = logging.getLogger("cathodeflow")
+
+# Largest fraction of excluded pixels of a mask that is the right way round.
+_MOST = 0.5
 
 
 def correction_source(source: str, *, mask: bool = False) -> str:
@@ -62,6 +68,34 @@ def read_mask(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[n
     if dataset.rpartition("/")[2] == "pixel_mask" and values.dtype.kind in "iu":
         return bad_values(values)
     return values != 0
+
+
+def warn_of_mask(source: str, *, bad_is_zero: bool, sample: str, key: str) -> None:
+    """Log a warning if a mask image excludes most pixels: it may have the other sense.
+
+    The masks of NeXus and CXI files are left alone: these formats define their values.
+
+    Parameters
+    ----------
+    source : str
+    bad_is_zero : bool
+        Whether 0 marks the bad pixels, and not the good ones.
+    sample : str
+        Such as "scan 'a'", for the warning.
+    key : str
+        Option for the other sense, for the warning.
+
+    Raises
+    ------
+    InputError
+        As in `read_mask`.
+    """
+    if correction_source(source, mask=True) != source or split_source(source)[1] is not None:
+        return
+    excluded = float((read_mask(source) != bad_is_zero).mean())
+    if excluded > _MOST:
+        text = "%s: %.1f %% of the pixels of %s are excluded; change %s if 0 marks its %s pixels"
+        log.warning(text, sample, 100 * excluded, source, key, "good" if bad_is_zero else "bad")
 
 
 class MeanFrame(NamedTuple):

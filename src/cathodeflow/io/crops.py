@@ -14,10 +14,12 @@ from cathodeflow.io.manifests import manifest_path
 from cathodeflow.io.tables import read_table, write_table
 from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
 
-#: Columns of the table.
+#: Columns of the table; there may be others, such as `session`.
 CROPS = ("crop", "name", "label", "split", "row", "col", "rows", "cols")
 #: Options of `crops` that define how images are cut; a network needs its inputs cut in the same way.
 GEOMETRY = ("pixels", "side", "pixel_nm", "margin")
+#: Option of `crops` that says which crops are left out, absent in stores and networks made before it existed.
+MIN_USABLE = "min_usable"
 # Crops per chunk: 32 random crops are read as fast as with one crop per chunk, and all crops in order nearly as fast as
 # with 64.
 _CHUNK = 16
@@ -87,7 +89,7 @@ def read_crops(store: str | os.PathLike[str]) -> tuple[da.Array, pd.DataFrame]:
 
 
 def crops_geometry(store: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read how crops were cut: `pixels`, `side`, `margin`, `pixel_nm`, as of `cathodeflow.sem.cropping.plan_crops`.
+    """Read how crops were cut: `pixels`, `side`, `margin`, `pixel_nm`, `min_usable`, as of `options.Crops`.
 
     Raises
     ------
@@ -95,9 +97,14 @@ def crops_geometry(store: str | os.PathLike[str]) -> dict[str, Any]:
         The store is missing or has no such attributes.
     """
     found = read_volume_info(store).attributes.get(_KEY)
-    if not isinstance(found, dict) or set(found) != set(GEOMETRY):
+    if not isinstance(found, dict) or set(found) - {MIN_USABLE} != set(GEOMETRY):
         raise InputError(store, "no attributes that describe how the crops were cut", "crops written by sem_crops")
-    return found
+    return geometry_of(found)
+
+
+def geometry_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how crops are cut, of the metadata of a network or a store; without `min_usable` all are used."""
+    return {name: metadata[name] for name in GEOMETRY} | {MIN_USABLE: metadata.get(MIN_USABLE, 0.0)}
 
 
 def _require(where: str | os.PathLike[str], crops: da.Array, table: pd.DataFrame) -> None:

@@ -71,6 +71,26 @@ def list_images(
     return [row._replace(name=prefix + row.name) for row in rows]
 
 
+def with_classes(rows: Sequence[ImageRow], classes: str) -> list[ImageRow]:
+    """Set the label of each image to what is to be predicted.
+
+    Parameters
+    ----------
+    rows : sequence of ImageRow
+    classes : {"both", "composition", "state"}
+        `sem.index.classes`.
+
+    Examples
+    --------
+    >>> row = ImageRow("a.tif", "622_cycled/a.tif", "622", "cycled", "622_cycled")
+    >>> [with_classes([row], name)[0].label for name in ("both", "composition", "state")]
+    ['622_cycled', '622', 'cycled']
+    """
+    if classes == "both":
+        return list(rows)
+    return [row._replace(label=row.composition if classes == "composition" else row.state) for row in rows]
+
+
 def similar_labels(labels: Sequence[str]) -> list[tuple[str, str]]:
     """Find pairs of classes whose names differ so little that one may be misspelt.
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import dask
 import dask.array as da
@@ -16,6 +17,7 @@ from cathodeflow.sem.resample import shrink
 from cathodeflow.sem.seeds import generator
 from cathodeflow.sem.splits import SPLITS
 from cathodeflow.sem.usable_area import UsableArea
+from cathodeflow.sem.usable_blocks import UsableBlocks
 
 # Crops cut at a time from one image, about 50 MB where they are 224 px wide.
 _BLOCK = 1024
@@ -25,6 +27,26 @@ _LISTED = 10
 Places = NDArray[np.int64]
 Pair = tuple[int, int]
 
+# Times that positions are drawn at random, before all that are possible are listed.
+_TRIES = 50
+_ROUNDING = 1e-9
+
+
+class Shows(NamedTuple):
+    """Which positions of a crop in an image show enough particles, or as many as `best`, if that is less."""
+
+    blocks: UsableBlocks
+    origin: Places
+    extent: Pair
+    least: float
+    best: float
+
+    def __call__(self, places: Places) -> NDArray[np.bool_]:
+        """Say it of positions (n, 2)."""
+        fractions = self.blocks.fractions(places + self.origin, self.extent)
+        enough: NDArray[np.bool_] = fractions >= min(self.least, self.best) - _ROUNDING
+        return enough
+
 
 def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
     """Choose the positions of the crops: `size` for training and validation, and `size * ratio` more for the test.
@@ -33,20 +55,23 @@ def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
     the seed, its name and the number of its crops. With `pixels: null`, crops are half the image's rows and columns,
     bar included, which `cut_crops` resizes to a square. With `pixel_nm`, crops have the physical size of `pixels` at
     that pixel size. Without `overlap`, positions are drawn uniformly and independently, as published.
+    Crops of which less than `min_usable` shows particles are left out. An image in which no crop has enough is not used
+    for training; for validation and test its crops with the most are used.
 
     Parameters
     ----------
     split_table : DataFrame
-        One row per original with the columns name, label, split, rows, cols [px], those of `UsableArea`, and
-        pixel_nm [nm] if the option `pixel_nm` is given. Originals whose split is not train, validation or test have
-        no crops.
+        One row per original with the columns name, label, split, rows, cols [px], those of `UsableArea`, session
+        (None: unknown), pixel_nm [nm] if the option `pixel_nm` is given, and blocks (`UsableBlocks.as_text`), if they
+        are known. Originals whose split is not train, validation or test have no crops.
     options : Crops
 
     Returns
     -------
     DataFrame
         Columns `cathodeflow.io.crops.CROPS`: number of the crop, name, label and split of its original, first pixel
-        (row, col) in it, and its extent (rows, cols) [px]. Ordered by split (train, validation, test), then by name.
+        (row, col) in it, its extent (rows, cols) [px]; and session and field of view of its original. Ordered by split
+        (train, validation, test), then by name.
 
     Raises
     ------
@@ -59,11 +84,21 @@ def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
         raise InputError("crops.pixel_nm", f"{options.pixel_nm:g} nm with crops of half an image", "crops.pixels too")
     images = split_table[split_table["split"].isin(SPLITS)].sort_values("name", ignore_index=True)
     extents, rooms, firsts = _extents(images, options)
+    shows = [
+        _shows_particles(images.iloc[at], firsts[at], extents[at], rooms[at], options.min_usable)
+        for at in range(len(images))
+    ]
+    bare = np.array([one is not None and one.best < options.min_usable for one in shows], bool)
+    trained = images["split"] == "train"
+    # A class of which every training image is bare keeps them.
+    bare &= trained & ~images["label"].isin(_without(images["label"][trained], images["label"][trained & ~bare]))
+    sessions = images["session"] if "session" in images else pd.Series(None, index=images.index, dtype=object)
+    fields = images["field"] if "field" in images else images["name"]
     held_out = round(size * options.ratio)
     totals = dict.fromkeys(SPLITS, held_out) | {"train": size - held_out}
     parts, crowded = [], []
     for split, total in totals.items():
-        mine = images[images["split"] == split]
+        mine = images[(images["split"] == split) & ~bare]
         counts = _counts(mine, total, per_class=options.per_class, seed=seed, what=f"crops.size, {split}")
         untested = sum(counts.get(name, 0) == 0 for name in mine["name"])
         if untested and split != "train":
@@ -71,16 +106,25 @@ def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
             raise InputError("crops.size, crops.ratio", found, "at least one crop for each image")
         for at, name, label in zip(mine.index, mine["name"], mine["label"], strict=True):
             count = counts.get(name, 0)
-            places = _places(count, rooms[at], extents[at], options.overlap, generator(seed, "crops", name))
+            rng = generator(seed, "crops", name)
+            places = _places(count, rooms[at], extents[at], options.overlap, rng, shows[at])
             if len(places) < count:
                 crowded.append((count - len(places), len(places), count, name))
-            columns = {"name": name, "label": label, "split": split, "rows": extents[at][0], "cols": extents[at][1]}
+            columns = {
+                "name": name,
+                "label": label,
+                "split": split,
+                "session": sessions[at],
+                "field": fields[at],
+                "rows": extents[at][0],
+                "cols": extents[at][1],
+            }
             parts.append(pd.DataFrame(places + firsts[at], columns=["row", "col"]).assign(**columns))
     if crowded:
         _, most, count, name = max(crowded)
         found = f"room for {most} of {count} crops in {name}, and too little room in {len(crowded)} images"
         raise InputError("crops.overlap", found, "more room: increase it, or decrease crops.size or crops.pixels")
-    return pd.concat(parts, ignore_index=True).rename_axis("crop").reset_index()[[*CROPS]]
+    return pd.concat(parts, ignore_index=True).rename_axis("crop").reset_index()[[*CROPS, "session", "field"]]
 
 
 def cut_crops(table: pd.DataFrame, read_image: Callable[[str], NDArray[np.uint8]], *, side: int) -> da.Array:
@@ -148,6 +192,27 @@ def _extents(images: pd.DataFrame, options: Crops) -> tuple[list[Pair], list[Pai
     return [(int(a), int(b)) for a, b in extent], [(int(a), int(b)) for a, b in rooms], firsts
 
 
+def _shows_particles(image: pd.Series, first: Pair, extent: Pair, room: Pair, least: float) -> Shows | None:
+    """Return where crops show enough particles; None where all do."""
+    text = image.get("blocks")
+    if not least or not isinstance(text, str):
+        return None
+    area = UsableArea(*image[[*UsableArea._fields]])
+    blocks = UsableBlocks.of_text(text, (area.rows, area.cols))
+    if blocks.usable.all():
+        return None
+    origin = np.array(first) - [area.row0, area.col0]
+    # Between these positions the fraction changes by a small part of a block.
+    steps = [max(size // (4 * count), 1) for size, count in zip((area.rows, area.cols), blocks.bare.shape, strict=True)]
+    axes = [np.unique([*range(0, length, step), length - 1]) for length, step in zip(room, steps, strict=True)]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+    return Shows(blocks, origin, extent, least, float(blocks.fractions(grid + origin, extent).max()))
+
+
+def _without(labels: pd.Series, kept: pd.Series) -> list[str]:
+    return sorted(set(labels) - set(kept))
+
+
 def _listed(errors: list[InputError]) -> InputError:
     rest = len(errors) - _LISTED
     more = [InputError(f"{rest} more images", "the same", errors[0].expected)] if rest > 0 else []
@@ -174,11 +239,14 @@ def _even(total: int, names: list[str], rng: np.random.Generator) -> dict[str, i
     return dict(zip(names, counts.tolist(), strict=True))
 
 
-def _places(count: int, room: Pair, extent: Pair, overlap: float | None, rng: np.random.Generator) -> Places:
+def _places(
+    count: int, room: Pair, extent: Pair, overlap: float | None, rng: np.random.Generator, shows: Shows | None = None
+) -> Places:
     """Draw first pixels (n, 2) of crops within `room`, the positions along each axis; fewer where there is no room."""
     if overlap is None:
-        return np.column_stack([rng.integers(room[0], size=count), rng.integers(room[1], size=count)])
-    drawn = _drawn_apart(count, room, extent, overlap, rng)
+        places = np.column_stack([rng.integers(room[0], size=count), rng.integers(room[1], size=count)])
+        return places if shows is None else _redrawn(places, room, rng, shows)
+    drawn = _drawn_apart(count, room, extent, overlap, rng, shows)
     if len(drawn) == count:
         return drawn
     # Random positions waste room that a grid still has.
@@ -190,16 +258,43 @@ def _places(count: int, room: Pair, extent: Pair, overlap: float | None, rng: np
     slack = [places - 1 - (n - 1) * step for places, n, step in zip(room, lengths, steps, strict=True)]
     offset = [int(rng.integers(most + 1)) for most in slack]
     cells = np.stack(np.divmod(rng.choice(lengths[0] * lengths[1], count, replace=False), lengths[1]), axis=1)
-    return cells * np.array(steps) + np.array(offset)
+    found = cells * np.array(steps) + np.array(offset)
+    found = found if shows is None else found[shows(found)]
+    return found if len(found) > len(drawn) else drawn
 
 
-def _drawn_apart(count: int, room: Pair, extent: Pair, overlap: float, rng: np.random.Generator) -> Places:
+def _redrawn(places: Places, room: Pair, rng: np.random.Generator, shows: Shows) -> Places:
+    """Draw positions without enough particles again; after many tries, among all that have enough."""
+    for _ in range(_TRIES):
+        wrong = np.flatnonzero(~shows(places))
+        if not len(wrong):
+            return places
+        places[wrong] = np.column_stack([rng.integers(length, size=len(wrong)) for length in room])
+    wrong = np.flatnonzero(~shows(places))
+    allowed = _allowed(room, shows)
+    places[wrong] = allowed[rng.integers(len(allowed), size=len(wrong))]
+    return places
+
+
+def _allowed(room: Pair, shows: Shows) -> Places:
+    """All positions (n, 2) within `room` that show enough particles, row by row."""
+    cols = np.arange(room[1])
+    rows = (np.column_stack([np.full(room[1], row), cols]) for row in range(room[0]))
+    return np.concatenate([row[shows(row)] for row in rows])
+
+
+def _drawn_apart(
+    count: int, room: Pair, extent: Pair, overlap: float, rng: np.random.Generator, shows: Shows | None = None
+) -> Places:
     """Draw positions one by one, uniformly from those that overlap little enough with all before, while any is left."""
     rows, cols = extent
     down, across = np.arange(-rows + 1, rows), np.arange(-cols + 1, cols)
     shared = (rows - np.abs(down))[:, None] * (cols - np.abs(across))
     allowed = shared <= overlap * rows * cols
     free = np.ones(room, dtype=bool)
+    if shows is not None:
+        free[:] = False
+        free[tuple(_allowed(room, shows).T)] = True
     places: list[tuple[int, int]] = []
     while len(places) < count:
         left = np.flatnonzero(free)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.crops import GEOMETRY
+from cathodeflow.io.crops import geometry_of
 from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.model import SemNetwork
 from cathodeflow.sem.options import Test
@@ -62,7 +62,7 @@ def labelled_outputs(
         errors = [InputError("images", "none", "at least one that is labelled")]
     if errors:
         raise InputErrors.of(errors)
-    geometry = {name: metadata[name] for name in GEOMETRY}
+    geometry = geometry_of(metadata)
 
     def load(row: tuple[Any, ...]) -> tuple[str, str, Tiles] | InputError:
         path, name, label, pixel_nm, *edges = row

@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 from scipy.special import entr
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.crops import GEOMETRY
+from cathodeflow.io.crops import MIN_USABLE, geometry_of
 from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
 from cathodeflow.sem.info_bar import Bar, bar_of
 from cathodeflow.sem.map_tiles import Parts, bar_of_map, cut_map
+from cathodeflow.sem.nickel import NickelRegression
 from cathodeflow.sem.onnx_network import OnnxNetwork, Outputs
 from cathodeflow.sem.ood import ood_score
 from cathodeflow.sem.options import Predict
-from cathodeflow.sem.tiles import Grey, Tiles, cut_tiles
+from cathodeflow.sem.rejection import DOUBTFUL, QUANTILE, UNKNOWN, Rejection
+from cathodeflow.sem.tiles import Grey, cut_tiles
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 #: Image as stored, or a map that is read in parts, and the settings of its instrument, as far as they are known.
 Micrograph = tuple[Grey | Parts, dict[str, Any]]
 
+#: Columns of the nickel fraction and its interval, and the fraction of images that it holds.
+NICKEL = ("nickel", "nickel_low", "nickel_high")
+_NICKEL_LEVEL = 0.9
 # Tiles per batch: all tiles of a usual image, within the memory that the largest images need.
 _TOGETHER = 128
 #: Columns of a table of tiles.
@@ -37,11 +42,17 @@ TILE_COLUMNS = ("image", "row", "col", "rows", "cols", "prediction", "confidence
 
 
 class ImagePrediction(NamedTuple):
-    """Calibrated probabilities (k,) of an image, its OOD score, and the probabilities (n, k) of its tiles."""
+    """Calibrated probabilities (k,) of an image, its OOD score, the probabilities (n, k) of its tiles, and its nickel.
+
+    `nickel` is the nickel fraction, and the lower and upper limit of its interval; None if the network predicts none.
+    `withheld` says why the prediction is not accepted ("" if it is); None for networks of before there was a rule.
+    """
 
     probabilities: NDArray[np.float64]
     ood_score: float
     of_tiles: NDArray[np.float64]
+    nickel: tuple[float, float, float] | None = None
+    withheld: str | None = None
 
 
 class PredictedImage(NamedTuple):
@@ -51,41 +62,50 @@ class PredictedImage(NamedTuple):
     tiles: list[list[Any]]
 
 
-def predict_image(
-    model: SemNetwork | OnnxNetwork,
-    metadata: Mapping[str, Any],
-    tiles: Tiles,
-    *,
-    device: torch.device | str,
-) -> ImagePrediction:
-    """Predict an image from all its tiles, in one batch.
-
-    Parameters
-    ----------
-    model : SemNetwork or OnnxNetwork
-    metadata : mapping
-        Of `model.load_network`: temperature, original_temperature, statistics.
-    tiles : Tiles
-    device : torch.device or str
-        Of a SemNetwork.
-    """
-    return _predict_batches(model, metadata, [tiles.crops], device=device)
-
-
-def _predict_batches(
+def predict_tiles(
     model: SemNetwork | OnnxNetwork,
     metadata: Mapping[str, Any],
     batches: Iterable[NDArray[np.uint8]],
     *,
     device: torch.device | str,
 ) -> ImagePrediction:
-    """Predict an image from its tiles, which come in batches."""
+    """Predict an image from its tiles.
+
+    Parameters
+    ----------
+    model : SemNetwork or OnnxNetwork
+    metadata : mapping
+        Of `model.load_network`: temperature, original_temperature, statistics, and nickel, rejection if there are.
+    batches : iterable of (n, side, side) uint8
+        The tiles (`tiles.cut_tiles`, `map_tiles.cut_map`).
+    device : torch.device or str
+        Of a SemNetwork.
+    """
     found = [_outputs(model, crops, device) for crops in batches]
     outputs = Outputs(*(np.concatenate(part) for part in zip(*found, strict=True)))
     of_tiles = apply_temperature(outputs.logits, metadata["temperature"])
     whole = apply_mean_temperature(of_tiles.mean(0, keepdims=True), metadata["original_temperature"])[0]
     features = outputs.features.mean(0, keepdims=True, dtype=np.float64)
-    return ImagePrediction(whole, float(ood_score(features, metadata["statistics"])[0]), of_tiles)
+    score = float(ood_score(features, metadata["statistics"])[0])
+    reason = _reason(float(whole.max()), score, metadata)
+    return ImagePrediction(whole, score, of_tiles, _nickel(features, metadata.get("nickel")), reason)
+
+
+def _reason(confidence: float, score: float, metadata: Mapping[str, Any]) -> str | None:
+    rejection: Rejection | None = metadata.get("rejection")
+    if rejection is None:
+        return None
+    relative = score / metadata["statistics"].threshold(QUANTILE)
+    if rejection.accepted([confidence], [relative])[0]:
+        return ""
+    return UNKNOWN if relative > 1 else DOUBTFUL
+
+
+def _nickel(features: NDArray[np.float64], regression: NickelRegression | None) -> tuple[float, float, float] | None:
+    if regression is None:
+        return None
+    value, width = float(regression.predict(features)[0]), regression.half_width(_NICKEL_LEVEL)
+    return value, max(value - width, 0.0), min(value + width, 1.0)
 
 
 def _outputs(model: SemNetwork | OnnxNetwork, crops: NDArray[np.uint8], device: torch.device | str) -> Outputs:
@@ -133,8 +153,10 @@ def predict_images(
     -------
     DataFrame
         rank, image, prediction, confidence (calibrated), entropy [nat], entropy_share (fraction of the maximum
-        entropy), strangeness (the OOD score), foreign (whether the score is above the threshold), tiles (their number),
-        bar_rows [px], bar_side, problem, p_<class>.
+        entropy), strangeness (the OOD score), foreign (whether the score is above the threshold), accepted (whether the
+        prediction is likely enough to be right), withheld (why it is not: `rejection`), tiles (their number), bar_rows
+        [px], bar_side, problem, p_<class>; with a regression of the nickel fraction (`nickel.fit_nickel`) also
+        nickel, nickel_low, nickel_high: the fraction and the limits of its 90 % interval.
 
     Raises
     ------
@@ -145,11 +167,11 @@ def predict_images(
         raise InputError("network", "no statistics of known images", "a network of sem_train")
     known = known or {}
     classes, on_cpu = model.classes, isinstance(model, OnnxNetwork) or str(processor) == "cpu"
-    geometry = {name: metadata[name] for name in GEOMETRY}
+    geometry = geometry_of(metadata)
     errors: list[InputError] = []
 
     def predicted(cut: _Cut) -> PredictedImage:
-        found = _predict_batches(model, metadata, cut.batches, device=processor)
+        found = predict_tiles(model, metadata, cut.batches, device=processor)
         return _as_rows(cut, found, classes, metadata["statistics"].threshold(options.ood_quantile))
 
     def work(name: str) -> tuple[str, PredictedImage | _Cut | InputError | None]:
@@ -206,6 +228,7 @@ def _cut(name: str, read: Callable[[str], Micrograph], options: Predict, geometr
         else:
             bar = bar_of_map(image.shape, settings, options.bar_rows, options.bar_side)
             area = bar.area(image.shape)
+            del arguments[MIN_USABLE]
             cut_in_rows = cut_map(image, area=area, **arguments)
             places, batches = cut_in_rows.places, _read_to_the_end(image, cut_in_rows.batches)
             return _Cut(name, bar, places + _first(area, geometry, image.shape), cut_in_rows.extent, batches)
@@ -234,10 +257,13 @@ def _as_rows(cut: _Cut, found: ImagePrediction, classes: list[str], threshold: f
         "entropy_share": entropy / math.log(len(classes)),
         "strangeness": found.ood_score,
         "foreign": found.ood_score > threshold,
+        "accepted": None if found.withheld is None else not found.withheld,
+        "withheld": found.withheld or None,
         "tiles": len(cut.places),
         "bar_rows": cut.bar.rows,
         "bar_side": cut.bar.side,
         "problem": None,
+        **dict(zip(NICKEL, found.nickel or (), strict=False)),
         **{f"p_{label}": float(value) for label, value in zip(classes, found.probabilities, strict=True)},
     }
     tiles = [
@@ -248,10 +274,12 @@ def _as_rows(cut: _Cut, found: ImagePrediction, classes: list[str], threshold: f
 
 
 def _ranked(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    names = ["image", "prediction", "confidence", "entropy", "entropy_share", "strangeness", "foreign", "tiles",
-             "bar_rows", "bar_side", "problem", *(f"p_{label}" for label in classes)]  # fmt: skip
+    nickel = [name for name in NICKEL if name in table]
+    judged = ["strangeness", "foreign", "accepted", "withheld", "tiles", "bar_rows", "bar_side", "problem"]
+    names = ["image", "prediction", "confidence", "entropy", "entropy_share", *judged, *nickel]
+    names += [f"p_{label}" for label in classes]
     table = table.reindex(columns=names)
-    table = table.astype({"foreign": "boolean", "tiles": "int64", "bar_rows": "Int64"})
+    table = table.astype({"foreign": "boolean", "accepted": "boolean", "tiles": "int64", "bar_rows": "Int64"})
     table = table.sort_values(["strangeness", "image"], ascending=[False, True], na_position="last", ignore_index=True)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
     return table

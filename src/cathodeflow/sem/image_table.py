@@ -17,13 +17,20 @@ from cathodeflow.io.micrographs import instrument_settings, micrograph_header
 from cathodeflow.io.raw_format import ImageHeader
 from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.classes import SPLITS, ImageRow
+from cathodeflow.sem.fields_of_view import COLUMNS as FIELD_COLUMNS
+from cathodeflow.sem.fields_of_view import mosaics, thumbnail
 from cathodeflow.sem.info_bar import bar_of
 from cathodeflow.sem.listed_images import read_listed
 from cathodeflow.sem.options import Index
 from cathodeflow.sem.twins import fingerprint, mark_twins
 from cathodeflow.sem.usable_area import UsableArea
+from cathodeflow.sem.usable_blocks import usable_blocks
 
+_THUMBNAIL = "thumbnail"
 _TEXTS = ("detector", "maker")
+_FRACTIONS = ("mean", "deviation", "usable", "bare", "blurred", "saturated")
+# Images of which less shows particles are unusual.
+_USABLE = 0.5
 # Columns in which the images of a class usually agree.
 _ALIKE = ("rows", "cols", "bit_depth", "channels", "bar_rows", "magnification")
 _THREADS = 4
@@ -32,7 +39,9 @@ COLUMNS = (
     *("image", "name", "label", "composition", "state", "session", "time", *ImageHeader._fields),
     *("bar_rows", "bar_side", "bar_source", *UsableArea._fields),
     *(name for name in SETTINGS if name != "time"),
-    *("mean", "deviation", "sha256", "fingerprint", "duplicate_of", "likeness", "split", "page", "mask"),
+    *("mean", "deviation", "usable", "bare", "blurred", "saturated", "blocks"),
+    *("sha256", "fingerprint", "duplicate_of", "likeness", "split", "page", "mask"),
+    *FIELD_COLUMNS,
 )  # fmt: skip
 
 
@@ -55,10 +64,12 @@ def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputErro
         `image`, `name`, `label`, `composition`, `state`, `session`, `time`, `rows`, `cols` (of the file) [px],
         `bit_depth`, `channels`, `bar_rows`, `bar_side`, `bar_source` (what says so), `row0`, `row1`, `col0`, `col1`
         (`UsableArea`) [px], `magnification`, `voltage_kv`, `detector`, `pixel_nm`, `brightness`, `contrast`, `focus`,
-        `maker`, `mean`, `deviation` (of the intensity beside the bar, in 0..1), `sha256` (of the pixels beside the
-        bar), `fingerprint` and `duplicate_of` (name of the first image with the same pixels, or that shows the same:
-        `twins.mark_twins`), `likeness` to it (1: the same pixels) and `split`, and `page`, `mask`, the options with
-        which it was read. Unknown values are missing in the sense of `isna`. Duplicates have the split `left out`.
+        `maker`, `mean`, `deviation` (of the intensity beside the bar, in 0..1), `usable`, `bare`, `blurred`,
+        `saturated` (fractions of that area) and `blocks` (which they are: `usable_blocks`), `sha256` (of the pixels
+        beside the bar), `fingerprint` and `duplicate_of` (name of the first image with the same pixels, or that shows
+        the same: `twins.mark_twins`), `likeness` to it (1: the same pixels) and `split`, `page`, `mask`, the options
+        with which it was read, and where it is (`fields_of_view.COLUMNS`). Unknown values are missing in the sense of
+        `isna`. Duplicates have the split `left out`.
 
     Raises
     ------
@@ -84,7 +95,7 @@ def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputErro
 
 
 def odd_images(table: pd.DataFrame) -> pd.Series:
-    """Find images that differ from most of their class in size, bit depth, channels, bar or magnification.
+    """Find images that differ from most of their class in size, bit depth, channels, bar or magnification, or are bare.
 
     Parameters
     ----------
@@ -104,6 +115,8 @@ def odd_images(table: pd.DataFrame) -> pd.Series:
                 usual = values.mode().iloc[0]
                 for index, value in values[values != usual].items():
                     odd.setdefault(index, []).append(f"{column} {value:g}, most of {label} have {usual:g}")
+    for index, usable in table["usable"][table["usable"] < _USABLE].items():
+        odd.setdefault(index, []).append(f"only {100 * usable:.0f} % shows particles in focus")
     return pd.Series({index: "; ".join(texts) for index, texts in sorted(odd.items())}, dtype=object)
 
 
@@ -146,6 +159,7 @@ def _examine(row: ImageRow, options: Index) -> dict[str, Any] | InputError:
         return InputError(row.image, f"{error.where} of {error.found}", error.expected)
     pixels = np.ascontiguousarray(area.of(image))
     scale = float(np.iinfo(pixels.dtype).max)
+    blocks = usable_blocks(pixels)
     digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype.name} ".encode() + pixels.tobytes())
     return {
         **row._asdict(),
@@ -157,10 +171,16 @@ def _examine(row: ImageRow, options: Index) -> dict[str, Any] | InputError:
         **{key: settings.get(key) for key in SETTINGS},
         "mean": float(pixels.mean(dtype=np.float64)) / scale,
         "deviation": float(pixels.std(dtype=np.float64)) / scale,
+        "usable": float(blocks.usable.mean()),
+        "bare": float(blocks.bare.mean()),
+        "blurred": float(blocks.blurred.mean()),
+        "saturated": float(blocks.saturated.mean()),
+        "blocks": blocks.as_text(),
         "sha256": digest.hexdigest(),
         "fingerprint": fingerprint(pixels),
         "page": options.page,
         "mask": options.mask,
+        _THUMBNAIL: thumbnail(pixels),
     }
 
 
@@ -192,13 +212,20 @@ def _as_table(records: list[dict[str, Any]]) -> pd.DataFrame:
             record["split"] = "left out"
     table = pd.DataFrame(ordered, columns=list(COLUMNS))
     table["time"] = pd.to_datetime(table["time"]).astype("datetime64[ns]")
-    for name in (*(name for name in SETTINGS if name not in ("time", *_TEXTS)), "mean", "deviation", "likeness"):
+    for name in (*(name for name in SETTINGS if name not in ("time", *_TEXTS)), *_FRACTIONS, "likeness"):
         table[name] = table[name].astype(np.float64)
     for name in (*_TEXTS, "session", "fingerprint", "duplicate_of", "split", "mask"):
         # Columns without any text would otherwise become numeric.
         table[name] = table[name].astype(object).where(table[name].notna(), None)
     table["page"] = table["page"].astype("Int64")
     mark_twins(table)
+    small = {record["name"]: record[_THUMBNAIL] for record in ordered}
+    # Images that are alone in their class, and duplicates, are fields of their own.
+    table["mosaic"], table["field"] = table["name"], table["name"]
+    table[["mosaic_row", "mosaic_col"]] = 0.0
+    for _, group in table[table["duplicate_of"].isna()].groupby("label", sort=False):
+        found = mosaics([small[name] for name in group["name"]], group["name"].tolist())
+        table.loc[group.index, list(FIELD_COLUMNS)] = found.set_index(group.index)
     return table
 
 

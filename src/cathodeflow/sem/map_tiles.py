@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cathodeflow.errors import InputError
 from cathodeflow.sem.info_bar import Bar
 from cathodeflow.sem.resample import BLACK, WHITE, scaled_uint8, shrink
-from cathodeflow.sem.tiles import require_room, tile_extent, tile_places
+from cathodeflow.sem.tiles import tile_grid
 from cathodeflow.sem.usable_area import UsableArea
 
 # Pixels that are read at a time to measure the intensities.
@@ -57,18 +57,10 @@ def bar_of_map(shape: tuple[int, int], settings: Mapping[str, Any], given: int |
     return Bar(int(rows), place, source)
 
 
-def cut_map(
-    image: Parts,
-    *,
-    pixels: int | None,
-    side: int,
-    overlap: float,
-    margin: int,
-    area: UsableArea,
-    pixel_nm: float | None = None,
-    own_pixel_nm: float | None = None,
-) -> MapTiles:
+def cut_map(image: Parts, *, side: int, area: UsableArea, **placed: Any) -> MapTiles:
     """Cover a map with tiles as `tiles.cut_tiles` does, of which it gives the same ones; parameters are those.
+
+    Tiles without particles are kept, since contrast is compared within a whole image.
 
     Raises
     ------
@@ -76,11 +68,8 @@ def cut_map(
         The map is smaller than a tile, or its pixel size is needed and unknown; while the batches are read: pixels that
         cannot be decoded.
     """
-    usable = area.inset(margin, image.shape)
-    extent = tile_extent(image.shape, pixels=pixels, pixel_nm=pixel_nm, own_pixel_nm=own_pixel_nm)
-    require_room(usable, extent, area, image.shape)
-    places = tile_places(usable.rows, usable.cols, extent=extent, overlap=overlap)
-    return MapTiles(places, extent, _batches(image, places, extent, usable, area, side))
+    grid = tile_grid(image.shape, area=area, **placed)
+    return MapTiles(grid.places, grid.extent, _batches(image, grid.places, grid.extent, grid.usable, area, side))
 
 
 def _batches(

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,13 +13,15 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.models import load_model, restore, save_model
 from cathodeflow.options import from_config
 from cathodeflow.sem.backbones import Backbone, create_backbone
+from cathodeflow.sem.nickel import NickelRegression
+from cathodeflow.sem.octaves import equal_histogram, equal_octaves, standardized
 from cathodeflow.sem.ood import FeatureStatistics
 from cathodeflow.sem.options import Train
+from cathodeflow.sem.rejection import Rejection
 
-# A crop without contrast stays zero, instead of rounding being amplified to a pattern.
-_LEAST_DEVIATION = 1e-3
 _INITIALISATION = 2**32 - 1
-_STATISTICS = "statistics."
+# Metadata that are arrays, which the file holds as tensors: `<name>.<field>`.
+_ARRAYS: dict[str, Any] = {"statistics": FeatureStatistics, "nickel": NickelRegression, "rejection": Rejection}
 _ARCHITECTURE = ("backbone", "heads", "dropout", "normalization")
 # As files of earlier versions call it.
 _NORMALIZATION = "standardise"
@@ -37,13 +39,15 @@ class SemNetwork(nn.Module):  # type: ignore[misc]
     classes : sequence of str
         `<composition>` or `<composition>_<state>`, in the order of the outputs.
     options : Train
-        `backbone` (its name), `heads`, `dropout`, `normalization`.
+        `backbone` (its name), `heads`, `dropout`, `normalization`, `frozen`.
     """
 
     def __init__(self, backbone: Backbone, classes: Sequence[str], options: Train) -> None:
         super().__init__()
         self.architecture: dict[str, Any] = {"classes": list(classes), **options.model_dump(include=set(_ARCHITECTURE))}
         self.backbone, self.mean, self.deviation = backbone.network, backbone.mean, backbone.deviation
+        self.frozen = options.frozen
+        self.backbone.requires_grad_(not options.frozen)
         self.dropout = nn.Dropout(options.dropout)
         axes = [[part.partition("_")[axis] for part in classes] for axis in (0, 2)]
         found = [sorted(set(values)) for values in axes]
@@ -57,12 +61,22 @@ class SemNetwork(nn.Module):  # type: ignore[misc]
         """Classes in the order of the logits."""
         return list(self.architecture["classes"])
 
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of training; frozen layers keep their statistics of batch norm."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
     def normalized(self, x: Tensor) -> Tensor:
         """Normalize (n, 1, h, w) crops in 0..1."""
         normalization = self.architecture["normalization"]
         if normalization == "crop":
-            centred = x - x.mean((1, 2, 3), keepdim=True)
-            return centred / centred.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(_LEAST_DEVIATION)
+            return standardized(x)
+        if normalization == "octaves":
+            return equal_octaves(x)
+        if normalization == "histogram":
+            return equal_histogram(x)
         return (x - self.mean) / self.deviation if normalization == "imagenet" else x
 
     def maps(self, x: Tensor) -> Tensor:
@@ -132,15 +146,16 @@ def save_network(
     model : SemNetwork
     metadata : mapping
         JSON values such as `pixels`, `side`, `pixel_nm`, `margin`, `temperature`, `original_temperature`, `options`;
-        and `statistics`, the features of the training images (`FeatureStatistics`) or None.
+        and `statistics`, the features of the training images (`FeatureStatistics`), and `nickel`, the regression of the
+        nickel fraction on them (`NickelRegression`), or None.
     graph : bytes, optional
         The network as ONNX (`onnx_export.onnx_graph`), so that it can be used on CPUs without torch.
     """
     rest = dict(metadata)
-    statistics = rest.pop("statistics", None)
     tensors = dict(model.state_dict())
-    if statistics is not None:
-        tensors |= {_STATISTICS + name: torch.from_numpy(value) for name, value in statistics._asdict().items()}
+    for kind in _ARRAYS:
+        if (arrays := rest.pop(kind, None)) is not None:
+            tensors |= {f"{kind}.{name}": torch.from_numpy(value) for name, value in arrays._asdict().items()}
     save_model(path, tensors, rest | model.architecture, graph=graph)
 
 
@@ -152,8 +167,8 @@ def load_network(path: str | os.PathLike[str]) -> tuple[SemNetwork, dict[str, An
     model : SemNetwork
         On the CPU, in evaluation mode.
     metadata : dict
-        That of `save_network`, with `statistics` (None without any) and `classes`, `backbone`, `heads`, `dropout`,
-        `normalization`.
+        That of `save_network`, with `statistics` and `nickel` (None without any) and `classes`, `backbone`, `heads`,
+        `dropout`, `normalization`.
 
     Raises
     ------
@@ -166,15 +181,20 @@ def load_network(path: str | os.PathLike[str]) -> tuple[SemNetwork, dict[str, An
         metadata["normalization"] = metadata.pop(_NORMALIZATION)
     if any(name not in metadata for name in ("classes", *_ARCHITECTURE)):
         raise InputError(path, "weights without a description of their network", expected)
-    found = {
-        name: value.numpy()
-        for name in FeatureStatistics._fields
-        if (value := weights.pop(_STATISTICS + name, None)) is not None
-    }
+    arrays = {kind: _taken(weights, kind, fields) for kind, fields in _ARRAYS.items()}
     options = from_config(Train, {name: metadata[name] for name in _ARCHITECTURE}, os.fspath(path))
     model = restore(lambda: build_model(metadata["classes"], options), weights, where=path, expected=expected)
-    complete = len(found) == len(FeatureStatistics._fields)
-    return model, metadata | {"statistics": FeatureStatistics(**found) if complete else None}
+    return model, metadata | arrays
+
+
+def _taken(weights: dict[str, Tensor], kind: str, fields: Any) -> Any:
+    """Take arrays out of the tensors of a file; None if one is missing."""
+    found = {
+        name: value.numpy()
+        for name in fields._fields
+        if (value := weights.pop(f"{kind}.{name}", None)) is not None
+    }  # fmt: skip
+    return fields(**found) if len(found) == len(fields._fields) else None
 
 
 def as_input(crops: np.ndarray | Tensor, device: torch.device | str) -> Tensor:

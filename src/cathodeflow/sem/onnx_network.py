@@ -11,13 +11,19 @@ from numpy.typing import NDArray
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import guarded
 from cathodeflow.io.onnx_graphs import arrays_from_text, arrays_to_text
+from cathodeflow.sem.nickel import NickelRegression
 from cathodeflow.sem.ood import FeatureStatistics
+from cathodeflow.sem.rejection import Rejection
 
 #: Names of the graph's input, (n, 1, side, side) float32 in 0..1, and of its outputs.
 CROPS, LOGITS, FEATURES = "crops", "logits", "features"
 #: Names of the metadata in the graph, and those that a prediction needs.
-METADATA, STATISTICS = "cathodeflow", "cathodeflow.statistics"
+METADATA = "cathodeflow"
+#: Metadata that are arrays: `cathodeflow.<name>`.
+ARRAYS: dict[str, Any] = {"statistics": FeatureStatistics, "nickel": NickelRegression, "rejection": Rejection}
 NEEDED = ("classes", "pixels", "side", "margin", "pixel_nm", "temperature", "original_temperature")
+# Those that graphs made by earlier versions lack.
+_LATER = ("min_usable",)
 
 
 class Outputs(NamedTuple):
@@ -29,10 +35,16 @@ class Outputs(NamedTuple):
 
 def as_properties(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Return the metadata of a network (`model.load_network`) as texts, which a graph can hold."""
-    texts = {METADATA: json.dumps({name: metadata[name] for name in NEEDED}, sort_keys=True)}
-    if (statistics := metadata.get("statistics")) is not None:
-        texts[STATISTICS] = arrays_to_text(statistics._asdict())
+    texts = {METADATA: json.dumps(_chosen(metadata), sort_keys=True)}
+    for kind in ARRAYS:
+        if (arrays := metadata.get(kind)) is not None:
+            texts[f"{METADATA}.{kind}"] = arrays_to_text(arrays._asdict())
     return texts
+
+
+def _chosen(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    later = {name: metadata[name] for name in _LATER if metadata.get(name) is not None}
+    return {name: metadata[name] for name in NEEDED} | later
 
 
 class OnnxNetwork:
@@ -48,7 +60,7 @@ class OnnxNetwork:
     Attributes
     ----------
     metadata : dict
-        `NEEDED` and `statistics`, as `model.load_network` returns them.
+        `NEEDED`, `statistics` and `nickel`, as `model.load_network` returns them.
 
     Raises
     ------
@@ -70,8 +82,9 @@ class OnnxNetwork:
             self.metadata: dict[str, Any] = json.loads(stored.get(METADATA, "{}"))
         if any(name not in self.metadata for name in NEEDED):
             raise InputError(where, "a graph without a description of its network", expected)
-        arrays = arrays_from_text(stored[STATISTICS], where) if STATISTICS in stored else {}
-        self.metadata["statistics"] = FeatureStatistics(**arrays) if arrays else None
+        for kind, fields in ARRAYS.items():
+            text = stored.get(f"{METADATA}.{kind}")
+            self.metadata[kind] = fields(**arrays_from_text(text, where)) if text else None
 
     @property
     def classes(self) -> list[str]:

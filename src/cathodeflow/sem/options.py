@@ -13,6 +13,7 @@ from cathodeflow.io.sources import is_remote
 from cathodeflow.options import Options, as_tuples, option
 from cathodeflow.samples import Sample, TechniqueSection, dangling, missing_files
 from cathodeflow.sem.particle_options import ParticleFigures, Particles
+from cathodeflow.sem.robust_options import Robust
 from cathodeflow.sem.use_options import Page, Reading
 from cathodeflow.training.base_options import Device, OptimizerName, TrainingOptions
 
@@ -68,6 +69,11 @@ class Index(Reading):
         "formation, cycled; without `compositions`, a table may have any state.",
         min_length=1,
     )
+    classes: Literal["both", "composition", "state"] = option(
+        "both",
+        "What is predicted: `both` the composition and its state, or one of them alone, so that a composition whose "
+        "states were imaged in different sessions can be tested across sessions.",
+    )
     min_images: int = option(
         3, "Minimum number of images per class and data set; all data sets together need 3 per class.", ge=1
     )
@@ -91,11 +97,18 @@ class Split(Options):
     )
     test: float = option(0.2, "Fraction of each class's images in the test set.", gt=0, lt=1)
     validation: float = option(0.2, "Fraction of the images outside the test set for validation.", gt=0, lt=1)
-    gap: int = option(
-        0,
-        "Images left out between blocks of time. Increase if neighbouring images show the same particles.",
+    gap: int | None = option(
+        None,
+        "Images left out between blocks of time. Default: training images that overlap images for validation or test, "
+        "as far as the images of a class can be joined to a mosaic.",
         ge=0,
         le=1000,
+    )
+    test_sessions: tuple[str, ...] | None = option(
+        None,
+        "Sessions that are the test set of `session`, by their names or how these begin, such as [2019-12]; classes "
+        "that were not imaged in them are not tested. Default: the last sessions of each class.",
+        min_length=1,
     )
     session_hours: float = option(12.0, "Pause between two images after which a new session begins.", unit="h", gt=0)
     seed: int | None = option(None, "Random seed of the split `image`. Default: the workflow seed.", ge=0)
@@ -135,6 +148,13 @@ class Crops(Options):
         lt=1,
     )
     margin: int = option(1, "Rows above the information bar that are not used either.", unit="px", ge=0)
+    min_usable: float = option(
+        0.95,
+        "Minimum fraction of a crop that shows particles in focus, in training, test and prediction; 0 uses all crops. "
+        "Bare, blurred and saturated areas are found by their contrast (columns `usable` and `blocks` of the index).",
+        ge=0,
+        le=1,
+    )
     seed: int | None = option(None, "Random seed of the positions. Default: the workflow seed.", ge=0)
 
 
@@ -192,10 +212,17 @@ class Train(TrainingOptions):
         ge=0,
         lt=1,
     )
-    normalization: Literal["crop", "imagenet", "none"] = option(
+    frozen: bool = option(
+        False,
+        "Train the last layer only, and keep the pretrained weights of all others: for few images, and a fifth of the "
+        "time.",
+    )
+    normalization: Literal["crop", "histogram", "octaves", "imagenet", "none"] = option(
         "crop",
         "Input normalization. `crop`: each crop to mean 0 and standard deviation 1, which removes brightness and "
-        "contrast; `imagenet`: by mean and standard deviation of ImageNet; `none`: only scaled to 0..1.",
+        "contrast; `histogram`: each crop to the same histogram, which removes gamma and clipping too; `octaves`: each "
+        "octave of spatial frequencies to the same standard deviation, which removes focus and noise level too; "
+        "`imagenet`: by mean and standard deviation of ImageNet; `none`: only scaled to 0..1.",
     )
     loss: Literal["cross_entropy", "focal"] = option("cross_entropy", "Loss function.")
     label_smoothing: float = option(0.05, "Fraction of each label spread over all classes.", ge=0, lt=1)
@@ -225,6 +252,7 @@ class Train(TrainingOptions):
         0.67, "Fraction of the epochs at the reduced input size; 0 disables progressive resizing.", ge=0, lt=1
     )
     augment: Augment = option(Augment(), "Augmentation.")
+    robust: Robust = option(Robust(), "Training for other sessions of the microscope.")
     mixup: float = option(0.2, "Mixup alpha; 0 disables mixup.", ge=0, le=10)
     ema_decay: float = option(
         0.998, "Decay of the exponential moving average (EMA) of the weights; 0 disables it.", ge=0, lt=1
@@ -254,6 +282,10 @@ class Train(TrainingOptions):
             raise ValueError("a backbone of timm where weights are imagenet: resnet18_half has none")
         if self.backbone == "resnet18_half" and self.drop_connect:
             raise ValueError("a backbone of timm where there is drop_connect: resnet18_half has none")
+        if self.frozen and self.weights == "none":
+            raise ValueError("pretrained weights where frozen is set: random ones are of no use")
+        if self.robust.group_weight and self.mixup:
+            raise ValueError("mixup: 0 where robust.group_weight is set: a mixed crop is of two groups")
         return self
 
 
@@ -267,7 +299,12 @@ class Test(Options):
         ge=0,
         lt=0.9,
     )
-    bootstrap_samples: int = option(2000, "Bootstrap samples of the images for the confidence intervals.", ge=100)
+    bootstrap_samples: int = option(2000, "Bootstrap samples for the confidence intervals.", ge=100)
+    resample: Literal["field", "image"] = option(
+        "field",
+        "What counts as independent in confidence intervals: `field`: fields of view, each of the images that overlap; "
+        "`image`: images, for which intervals are too narrow if they overlap.",
+    )
     confidence: float = option(0.95, "Confidence level of the intervals.", gt=0.5, lt=1)
     batch_size: int = option(64, "Crops per batch.", ge=1)
     threads: int = option(2, "CPU threads.", ge=1)

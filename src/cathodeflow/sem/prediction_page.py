@@ -34,8 +34,8 @@ class Pictures(NamedTuple):
 def worst_first(table: pd.DataFrame) -> pd.DataFrame:
     """Sort predictions, the most doubtful first.
 
-    Wrong ones come first, the most confident of them at the top, then those out of distribution, then the others by
-    their confidence, the lowest first; images that could not be classified are last.
+    Wrong ones come first, the most confident of them at the top, then those withheld or out of distribution, then
+    the others by their confidence, the lowest first; images that could not be classified are last.
 
     Parameters
     ----------
@@ -43,10 +43,10 @@ def worst_first(table: pd.DataFrame) -> pd.DataFrame:
         Of `sem predict`, or with the columns label and correct of `sem test`.
     """
     wrong = _wrong(table)
-    foreign = _foreign(table)
+    doubted = _doubted(table)
     confidence = table["confidence"].to_numpy(np.float64)
     # Last key first.
-    order = np.lexsort((np.where(wrong, -confidence, confidence), ~foreign, ~wrong, np.isnan(confidence)))
+    order = np.lexsort((np.where(wrong, -confidence, confidence), ~doubted, ~wrong, np.isnan(confidence)))
     return table.iloc[order].reset_index(drop=True)
 
 
@@ -95,6 +95,8 @@ def _entry(
         note, state = str(row.get("problem") or "not classified"), "wrong"
     elif "label" in row and row["label"] != row["prediction"]:
         note, state = f"is {row['label']}", "wrong"
+    elif isinstance(row.get("withheld"), str):
+        note, state = f"withheld: {row['withheld']}", "doubtful"
     elif row.get("foreign") is True or row.get("foreign") == "True":
         note, state = "out of distribution", "doubtful"
     elif confidence is not None and confidence < _DOUBTFUL:
@@ -121,6 +123,8 @@ def _summary(table: pd.DataFrame, count: int) -> str:
         parts.append(f"{int(_wrong(table).sum())} of them wrong")
     if "foreign" in table:
         parts.append(f"{int(_foreign(table).sum())} out of distribution")
+    if "withheld" in table:
+        parts.append(f"{int(table['withheld'].notna().sum())} withheld")
     if not known.all():
         parts.append(f"{int((~known).sum())} not classified")
     if count < known.sum():
@@ -132,6 +136,11 @@ def _wrong(table: pd.DataFrame) -> NDArray[np.bool_]:
     if "label" not in table:
         return np.zeros(len(table), bool)
     return (table["prediction"].notna() & (table["label"] != table["prediction"])).to_numpy(bool)
+
+
+def _doubted(table: pd.DataFrame) -> NDArray[np.bool_]:
+    withheld = table["withheld"].notna().to_numpy(bool) if "withheld" in table else np.zeros(len(table), bool)
+    return withheld | _foreign(table)
 
 
 def _foreign(table: pd.DataFrame) -> NDArray[np.bool_]:

@@ -203,24 +203,27 @@ def figures_of_merit(table: pd.DataFrame, classes: Sequence[str], *, bins: int) 
 
 
 def bootstrap(table: pd.DataFrame, classes: Sequence[str], options: Test) -> pd.DataFrame:
-    """Compute performance metrics with intervals by resampling originals, since their crops are not independent.
+    """Compute performance metrics with intervals by resampling fields of view, since what they show is not independent.
 
-    Originals are drawn within each class, since the split determines the number of test images per class. If all
-    predictions are correct, a bootstrap interval has no width: then, and for accuracies of originals, the interval is
-    Wilson's [1]_ for that number of originals; other metrics then have none. Calibration errors of few originals are
-    biased upwards; that resampling adds to it is taken off their intervals, by the median of the samples.
+    Neither are crops of an image, nor images that overlap. Fields, or images with `resample: image`, are drawn within
+    each class, since the split determines the number of test images per class. If all predictions are correct, a
+    bootstrap interval has no width: then, and for accuracies of originals, the interval is Wilson's [1]_ for that
+    number of fields, as if all images of a field were right or wrong together; other metrics then have none.
+    Calibration errors of few originals are biased upwards; that resampling adds to it is taken off their intervals, by
+    the median of the samples.
 
     Parameters
     ----------
     table : DataFrame
-        Of `crop_predictions` or `original_predictions`.
+        Of `crop_predictions` or `original_predictions`; and field, the field of view of each row, without which each
+        original is one.
     classes : sequence of str
     options : Test
 
     Returns
     -------
     DataFrame
-        figure (name of the metric), label, value, low, high, originals (their number): first the metrics of
+        figure (name of the metric), label, value, low, high, originals, fields (their numbers): first the metrics of
         `figures_of_merit` with label None, then the accuracy of each class that has originals.
 
     References
@@ -230,33 +233,40 @@ def bootstrap(table: pd.DataFrame, classes: Sequence[str], options: Test) -> pd.
     sums = _sums(table, classes, options.bins)
     whole = _figures(np.ones((1, len(sums.rows))), sums)
     values, ece = np.concatenate(whole, axis=1)[0], FIGURES.index("ece")
+    field = sums.original if options.resample == "image" else sums.field
+    _, first = np.unique(field, return_index=True)
     limits = resampled_limits(
-        lambda weights: np.concatenate(_figures(weights, sums), axis=1),
-        sums.label, samples=options.bootstrap_samples, confidence=options.confidence,
+        lambda weights: np.concatenate(_figures(weights[:, field], sums), axis=1),
+        sums.label[first], samples=options.bootstrap_samples, confidence=options.confidence,
         rng=np.random.default_rng(options.seed or 0),
         unbiased=np.where(np.arange(values.size) == ece, values, np.nan),
     )  # fmt: skip
     limits[ece] = np.maximum(limits[ece], 0)
-    originals = np.bincount(sums.label, minlength=len(classes))
-    kinds: list[tuple[str, str | None, int]] = [(name, None, len(sums.rows)) for name in FIGURES]
-    kinds += [("accuracy", name, count) for name, count in zip(classes, originals.tolist(), strict=True)]
+    originals, fields = (np.bincount(labels, minlength=len(classes)) for labels in (sums.label, sums.label[first]))
+    kinds: list[tuple[str, str | None, int, int]] = [(name, None, len(sums.rows), len(first)) for name in FIGURES]
+    kinds += [("accuracy", *counts) for counts in zip(classes, originals.tolist(), fields.tolist(), strict=True)]
     single = len(table) == len(sums.rows)
     rows = []
-    for (figure, name, count), value, (low, high) in zip(kinds, values, limits, strict=True):
+    for (figure, name, count, drawn), value, (low, high) in zip(kinds, values, limits, strict=True):
         proportion = figure in ACCURACIES
         if count and ((proportion and single) or (high - low < _ROUNDING and (proportion or figure == "macro_f1"))):
-            low, high = wilson(round(value * count), count, confidence=options.confidence)
+            low, high = wilson(round(value * count), count, confidence=options.confidence, independent=drawn)
         elif high - low < _ROUNDING:
-            # The only original of a class is drawn every time, so its uncertainty is unknown.
+            # The only field of a class is drawn every time, so its uncertainty is unknown.
             low = high = np.nan
-        rows.append((figure, name, float(value), float(low), float(high), count))
-    result = pd.DataFrame(rows, columns=["figure", "label", "value", "low", "high", "originals"])
+        rows.append((figure, name, float(value), float(low), float(high), count, drawn))
+    result = pd.DataFrame(rows, columns=["figure", "label", "value", "low", "high", "originals", "fields"])
     return result[result["originals"] > 0].reset_index(drop=True)
 
 
 class _Sums(NamedTuple):
-    """Sums over the rows of each of m originals; every metric follows from weighted sums of them."""
+    """Sums over the rows of each of m originals; every metric follows from weighted sums of them.
 
+    `original` are their numbers, and `field` those of their fields of view; a field of several classes is one of each.
+    """
+
+    original: NDArray[np.int64]
+    field: NDArray[np.int64]
     label: NDArray[np.int64]
     rows: Float64
     confusion: Float64
@@ -285,7 +295,11 @@ def _sums(table: pd.DataFrame, classes: Sequence[str], bins: int) -> _Sums:
     confidence = values[rows, prediction]
     number = confidence_bins(confidence, bins)
     zero = np.zeros(len(table), np.int64)
+    fields = table["field" if "field" in table else "name"].to_numpy(str)[first]
+    pairs = np.array([f"{number} {name}" for number, name in zip(label[first], fields, strict=True)])
     return _Sums(
+        np.arange(m),
+        np.unique(pairs, return_inverse=True)[1],
         label[first],
         total(zero, 1),
         total(label * k + prediction, k * k),

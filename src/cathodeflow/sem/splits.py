@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,6 +12,7 @@ from natsort import natsort_keygen
 from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.sem.fields_of_view import overlapping
 from cathodeflow.sem.options import Split
 from cathodeflow.sem.seeds import generator
 
@@ -34,10 +35,12 @@ def split_originals(index: pd.DataFrame, options: Split) -> pd.DataFrame:
     Duplicates are left out. The result does not depend on the order of the rows, nor that of a class on other classes.
 
     - `by: time-block`: the last images of each class in time are the test set, the first ones the validation set. So
-      the training set extends up to the test set in time, except for `gap`: a class whose specimen was changed late has
+      the training set extends up to the test set in time, except for `gap`, or those images that overlap others
+      (`fields_of_view`): a class whose specimen was changed late has
       both specimens in training.
     - `by: session`: the last sessions of each class, as many as come closest to the requested fraction, are the test
-      set; of the others the last ones are the validation set, or the last images in time where only one is left.
+      set; of the others the last ones are the validation set, or the last images in time where only one is left. With
+      `test_sessions`, these are the test set, of all classes that were imaged in them.
     - `by: image`: random images. `by: given`: the column split.
 
     An image without a time is placed in time by the number at the end of its name among those of its class, as
@@ -68,7 +71,7 @@ def split_originals(index: pd.DataFrame, options: Split) -> pd.DataFrame:
     placed = _placed_times(table)
     table["session"] = _sessions(table, placed, pause=pd.Timedelta(hours=options.session_hours))
     if by == "session":
-        _require_sessions(table[used])
+        _require_sessions(table[used], options.test_sessions)
     errors: list[InputError] = []
     if by == "given":
         split = _given(table, used, errors)
@@ -85,9 +88,29 @@ def split_originals(index: pd.DataFrame, options: Split) -> pd.DataFrame:
                     split[rows] = part
             except InputError as error:
                 errors += error.errors
+    if by == "time-block" and options.gap is None and "mosaic" in table:
+        errors += _leave_gap(table, split)
     if errors:
         raise InputErrors.of(errors)
     return table.assign(split=split)
+
+
+def _leave_gap(table: pd.DataFrame, split: NDArray[Any]) -> list[InputError]:
+    """Leave out training images that show a part of an image for validation or test, in place."""
+    train = np.flatnonzero(split == "train")
+    held_out = table[np.isin(split, ("validation", "test"))]
+    left = train[overlapping(table.iloc[train], held_out)]
+    labels = table["label"].to_numpy()
+    split[left] = LEFT_OUT
+    return [
+        InputError(
+            f"class {label}",
+            f"{_images(int((labels[train] == label).sum()))} for training, all of which overlap images for validation "
+            "or test",
+            "some that do not, or split.gap: 0, which uses them",
+        )
+        for label in sorted(set(labels[train]) - set(labels[split == "train"]))
+    ]
 
 
 def set_sizes(count: int, test: float, validation: float) -> tuple[int, int]:
@@ -155,8 +178,8 @@ def _at_random(label: str, rows: Order, options: Split) -> dict[str, Order]:
 def _in_time(label: str, rows: Order, placed: NDArray[np.int64], options: Split) -> dict[str, Order]:
     known = rows[placed[rows] != _UNKNOWN]
     rows = known if len(known) else rows
-    n_test, n_validation = _require(label, rows, options, gap=options.gap)
-    return _blocks(rows, n_test, n_validation, gap=options.gap)
+    n_test, n_validation = _require(label, rows, options, gap=options.gap or 0)
+    return _blocks(rows, n_test, n_validation, gap=options.gap or 0)
 
 
 def _blocks(rows: Order, n_test: int, n_validation: int, *, gap: int) -> dict[str, Order]:
@@ -179,7 +202,17 @@ def _images(count: int) -> str:
     return f"{count} image{'s' if count != 1 else ''}"
 
 
-def _require_sessions(images: pd.DataFrame) -> None:
+def _require_sessions(images: pd.DataFrame, chosen: Sequence[str] | None) -> None:
+    if chosen:
+        known = sorted(images["session"].dropna().unique())
+        errors = [
+            InputError("split.test_sessions", name, f"one of {', '.join(known) or 'known sessions: there is none'}")
+            for name in chosen
+            if not any(session.startswith(name) for session in known)
+        ]
+        if errors:
+            raise InputErrors.of(errors)
+        return
     counts = images.groupby("label")["session"].nunique()
     few = [str(label) for label in counts.index[counts < 2]]
     if few:
@@ -188,15 +221,22 @@ def _require_sessions(images: pd.DataFrame) -> None:
 
 
 def _by_session(label: str, rows: Order, of_image: pd.Series, options: Split) -> dict[str, Order]:
-    """Divide whole sessions, of which there are at least two; the last ones are the test set."""
+    """Divide whole sessions; without `test_sessions` there are at least two, of which the last are the test set."""
     sessions = of_image.to_numpy()
     rows = rows[of_image[rows].notna()]
     blocks = [rows[sessions[rows] == name] for name in dict.fromkeys(sessions[rows])]
-    tested = _last_blocks(blocks, _rounded(options.test * len(rows)))
-    left = blocks[: len(blocks) - tested]
-    split = {"test": np.concatenate(blocks[len(blocks) - tested :])}
+    if options.test_sessions:
+        chosen = [bool(sessions[block[0]].startswith(options.test_sessions)) for block in blocks]
+        tested = [block for block, test in zip(blocks, chosen, strict=True) if test]
+        left = [block for block, test in zip(blocks, chosen, strict=True) if not test]
+        if not left:
+            raise InputError(f"class {label}", "no image outside the test sessions", "some, for training")
+    else:
+        n_tested = _last_blocks(blocks, _rounded(options.test * len(rows)))
+        left, tested = blocks[: len(blocks) - n_tested], blocks[len(blocks) - n_tested :]
+    split = {"test": np.concatenate(tested)} if tested else {}
     rest = np.concatenate(left)
-    n_validation, gap = max(_rounded(options.validation * len(rest)), 1), options.gap
+    n_validation, gap = max(_rounded(options.validation * len(rest)), 1), options.gap or 0
     if len(left) > 1:
         validated = _last_blocks(left, n_validation)
         split["validation"] = np.concatenate(left[len(left) - validated :])

@@ -1,7 +1,7 @@
 """Tiles that cover a whole micrograph, of the size of the crops that a network was trained on."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,22 @@ from numpy.typing import NDArray
 from cathodeflow.errors import InputError
 from cathodeflow.sem.resample import shrink, to_uint8
 from cathodeflow.sem.usable_area import UsableArea
+from cathodeflow.sem.usable_blocks import usable_blocks
 
 Grey = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+class TileGrid(NamedTuple):
+    """Where the tiles of an image are.
+
+    usable : UsableArea, part beside the information bar, without the margin.
+    places : (n, 2) int, first pixel (row, col) of each tile in it, row by row.
+    extent : rows and columns of the image that each tile covers [px].
+    """
+
+    usable: UsableArea
+    places: NDArray[np.int64]
+    extent: tuple[int, int]
 
 
 class Tiles(NamedTuple):
@@ -55,24 +69,23 @@ def tile_places(rows: int, cols: int, *, extent: tuple[int, int], overlap: float
     return np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
-def cut_tiles(
-    image: Grey,
+def tile_grid(
+    shape: tuple[int, ...],
     *,
     pixels: int | None,
-    side: int,
     overlap: float,
     margin: int,
     area: UsableArea,
     pixel_nm: float | None = None,
     own_pixel_nm: float | None = None,
-) -> Tiles:
-    """Cover an image beside its information bar with tiles of the size of the crops that a network was trained on.
+) -> TileGrid:
+    """Place tiles of the size of the crops that a network was trained on, so that they cover an image.
 
     Parameters
     ----------
-    image : (row, col) uint8 or uint16
-        As stored.
-    pixels, side, margin, pixel_nm
+    shape : (int, int)
+        Rows and columns of the image.
+    pixels, margin, pixel_nm
         Options of the crops (`options.Crops`).
     overlap : float
         Minimum overlap of neighbouring tiles (`tile_places`).
@@ -86,19 +99,58 @@ def cut_tiles(
     InputError
         The image is smaller than a tile, or its pixel size is needed and unknown.
     """
-    usable = area.inset(margin, image.shape)
-    extent = tile_extent(image.shape, pixels=pixels, pixel_nm=pixel_nm, own_pixel_nm=own_pixel_nm)
-    require_room(usable, extent, area, image.shape)
+    usable = area.inset(margin, shape)
+    extent = tile_extent(shape, pixels=pixels, pixel_nm=pixel_nm, own_pixel_nm=own_pixel_nm)
+    require_room(usable, extent, area, shape)
+    return TileGrid(usable, tile_places(usable.rows, usable.cols, extent=extent, overlap=overlap), extent)
+
+
+def cut_tiles(image: Grey, *, side: int, area: UsableArea, min_usable: float = 0.0, **placed: Any) -> Tiles:
+    """Cover an image beside its information bar with tiles of the size of the crops that a network was trained on.
+
+    Parameters
+    ----------
+    image : (row, col) uint8 or uint16
+        As stored.
+    side : int
+        Option of the crops (`options.Crops`).
+    area : UsableArea
+        Part beside the information bar.
+    min_usable : float
+        Minimum fraction of a tile that shows particles (`usable_blocks`); others are left out, unless all are below.
+    **placed
+        Other parameters of `tile_grid`.
+
+    Raises
+    ------
+    InputError
+        Of `tile_grid`.
+    """
+    usable, places, extent = tile_grid(image.shape, area=area, **placed)
     grey = usable.of(to_uint8(image, area=area))
-    places = tile_places(usable.rows, usable.cols, extent=extent, overlap=overlap)
+    if min_usable:
+        places = places[enough(usable_blocks(usable.of(image)).fractions(places, extent), min_usable)]
     crops = [shrink(grey[row : row + extent[0], col : col + extent[1]], side=side) for row, col in places]
     return Tiles(np.stack(crops), places, extent)
+
+
+def enough(fractions: NDArray[np.float64], least: float) -> NDArray[np.bool_]:
+    """Say which of the fractions are at least `least`, or equal to the highest one if that is less.
+
+    Examples
+    --------
+    >>> enough(np.array([0.2, 0.6, 1.0]), 0.5), enough(np.array([0.1, 0.3]), 0.5)
+    (array([False,  True,  True]), array([False,  True]))
+    """
+    # The addend compensates rounding.
+    chosen: NDArray[np.bool_] = fractions >= min(least, fractions.max(initial=0)) - 1e-9
+    return chosen
 
 
 def tile_extent(
     shape: tuple[int, ...], *, pixels: int | None, pixel_nm: float | None, own_pixel_nm: float | None
 ) -> tuple[int, int]:
-    """Return the rows and columns of an image of this shape that a tile covers; parameters are those of `cut_tiles`.
+    """Return the rows and columns of an image of this shape that a tile covers; parameters are those of `tile_grid`.
 
     Raises
     ------

@@ -16,11 +16,14 @@ from cathodeflow.learning import limited_threads, resolve_device
 from cathodeflow.sem.augment import augment, random_windows
 from cathodeflow.sem.batches import Source, timed
 from cathodeflow.sem.calibration import apply_temperature, fit_mean_temperature, fit_temperature
-from cathodeflow.sem.losses import balanced_weights, classification_loss, macro_f1
+from cathodeflow.sem.instrument_changes import change_instrument
+from cathodeflow.sem.losses import balanced_weights, classification_loss, crop_losses, group_loss, macro_f1
 from cathodeflow.sem.model import SemNetwork, as_input, build_model
+from cathodeflow.sem.nickel import fit_nickel
 from cathodeflow.sem.ood import feature_statistics, group_means, with_reference
 from cathodeflow.sem.options import Train
 from cathodeflow.sem.predictions import BATCH, network_outputs
+from cathodeflow.sem.rejection_training import measured_rejection
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
 
@@ -35,7 +38,8 @@ class TrainedSem(NamedTuple):
     training : TrainingResult, with its history.
     metrics : dict of float, on the validation crops, and per original with the prefix `original_`.
     metadata : dict for `cathodeflow.sem.model.save_network`: `temperature` of a crop's logits; `original_temperature`
-        of an original's probabilities, the mean of its crops' after their temperature; `statistics` of features.
+        of an original's probabilities, the mean of its crops' after their temperature; `statistics` of features, and
+        `nickel`, the regression of the nickel fraction on them (None for classes without).
     waiting : float, fraction of the training time spent waiting for crops.
     """
 
@@ -59,15 +63,16 @@ def train_network(
 
     With `progressive_fraction`, the first epochs are trained on random windows of the crops. With `mixup` (Zhang et
     al., ICLR 2018), crops are weighted means of two, with a weight per batch from Beta(mixup, mixup), and so is their
-    loss. With `monitor: macro_f1`, the loss decides between epochs of the same F1. With the same number of threads,
-    CPUs give the same weights bit for bit.
+    loss. With `robust.group_weight`, losses are averaged over the classes in each session (`losses.group_loss`), or
+    over the classes if there is no column session. With `monitor: macro_f1`, the loss decides between epochs of the
+    same F1. With the same number of threads, CPUs give the same weights bit for bit.
 
     Parameters
     ----------
     crops : (n, side, side) uint8
         NumPy, Zarr or Dask array.
     table : DataFrame
-        Columns crop (its number in `crops`), name (the original), label, split; a row per crop.
+        Columns crop (its number in `crops`), name (the original), label, split, and session; a row per crop.
     options : Train
     classes : sequence of str
         In the order of the outputs of the network.
@@ -81,6 +86,7 @@ def train_network(
     """
     device = resolve_device(options.device or "auto")
     labels, originals, numbers_of = _read_table(table, classes, len(crops))
+    groups = _groups(table, labels, options)
     sources: dict[str, Source] = {}
     memory = int(options.memory_gb * 1e9)
     for split, numbers in numbers_of.items():
@@ -100,13 +106,16 @@ def train_network(
             batch = images.to(device).unsqueeze(1)
             if epoch.index < reduced_epochs:
                 batch = random_windows(batch, options.progressive_size, own)
-            x = augment(batch.float().div_(255), own, options.augment)
+            x = change_instrument(batch.float().div_(255), own, options.robust)
+            x = augment(x, own, options.augment)
             true = torch.from_numpy(labels[numbers]).to(device)
             if options.mixup:
                 first = float(mixing.beta(options.mixup, options.mixup))
                 order = torch.randperm(len(x), generator=own, device=device)
                 mixed = first * x + (1 - first) * x[order]
                 yield mixed, true, true[order], torch.full((len(x),), first)
+            elif groups is not None:
+                yield x, true, torch.from_numpy(groups[numbers]).to(device)
             else:
                 yield x, true
 
@@ -124,7 +133,13 @@ def train_network(
         logits = network(batch[0])
         accuracy = (logits.argmax(1) == batch[1]).float().mean()
         value = loss_of(logits, batch[1])
-        if len(batch) > 2:
+        if len(batch) == 3:
+            each = crop_losses(
+                logits, batch[1], loss=options.loss, label_smoothing=options.label_smoothing,
+                weight=None if weight is None else weight.to(logits.device),
+            )  # fmt: skip
+            value = group_loss(each, batch[2], options.robust.group_weight)
+        elif len(batch) > 3:
             value = batch[3][0] * value + (1 - batch[3][0]) * loss_of(logits, batch[2])
         return {"loss": value, "accuracy": accuracy, "logits": logits, "labels": batch[1]}
 
@@ -170,6 +185,16 @@ def _read_table(
     return labels, originals, {s: np.sort(rows[(used.split == s).to_numpy()]) for s in ("train", "validation")}
 
 
+def _groups(table: pd.DataFrame, labels: NDArray[np.int64], options: Train) -> NDArray[np.int64] | None:
+    """Give each crop the number of its class in its session; None if all crops have the same weight."""
+    if not options.robust.group_weight:
+        return None
+    sessions = table["session"].fillna("").astype(str) if "session" in table else pd.Series("", index=table.index)
+    groups = np.zeros(len(labels), np.int64)
+    groups[table["crop"]] = np.unique(table["label"].astype(str) + "\n" + sessions, return_inverse=True)[1]
+    return groups
+
+
 def _measure(
     model: SemNetwork, crops: Any, numbers_of: dict[str, NDArray[np.int64]], labels: NDArray[np.int64],
     originals: NDArray[np.int64], device: torch.device,
@@ -187,12 +212,17 @@ def _measure(
     means = group_means(apply_temperature(logits, temperature), groups)
     first = np.unique(groups, return_index=True)[1]
     statistics = with_reference(feature_statistics(features, labels[some], originals[some]), of_validation, groups)
+    _, images = np.unique(originals[some], return_index=True)
+    nickel = fit_nickel(group_means(features, originals[some]), [model.classes[labels[some[at]]] for at in images])
     metrics: dict[str, float] = {}
     for prefix, scores, truth in (("", logits, true), ("original_", means, true[first])):
         metrics[prefix + "accuracy"] = float((scores.argmax(1) == truth).mean())
         metrics[prefix + "macro_f1"] = macro_f1(truth, scores.argmax(1), logits.shape[1])
-    return metrics, {
+    metadata = {
         "temperature": temperature,
         "original_temperature": fit_mean_temperature(means, true[first]),
         "statistics": statistics,
+        "nickel": nickel,
     }
+    rejection = measured_rejection(model, crops, validation, labels, originals, metadata, device=device)
+    return metrics, {**metadata, "rejection": rejection}

@@ -37,5 +37,7 @@ def phase(pattern: InputFile, *, out: OutputFile, options: Phase) -> Metrics:
     modes = mode_decomposition(found.objects[order[: options.modes]])
     metrics = summary(found, order, amplitude=amplitude, mask=mask) | {"first_mode_share": float(modes.fractions[0])}
     log.info("%s", ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-    errors = enumerate(found.errors[order[0]].tolist(), 1)
+    # A bred start has fewer iterations.
+    kept = found.errors[order[0]]
+    errors = enumerate(kept[kept.isfinite()].tolist(), 1)
     return Metrics(metrics, history=[{"epoch": number, "error": error} for number, error in errors])

@@ -22,7 +22,7 @@ from cathodeflow.bcdi.geometry import (
 from cathodeflow.bcdi.options import Phase, ShrinkWrap, Strain
 from cathodeflow.bcdi.spread import spread_of_starts
 from cathodeflow.bcdi.strain_fields import on_cubes
-from cathodeflow.bcdi.trust import probability_right
+from cathodeflow.bcdi.trust import SINGLE, applied, probability_right
 from cathodeflow.bcdi.trust_options import Trust
 from cathodeflow.bcdi.uncertainty import redrawn, strain_errors
 from cathodeflow.io.phasing import Starts, read_pattern, read_starts
@@ -79,7 +79,9 @@ def trust(
         amplitude,
         mask=mask,
     )
-    probability = probability_right(known)
+    # Starts that are bred from each other agree because they have the same parents.
+    bred = read_json(phasing)["options"].get("max_starts") is not None
+    probability = applied(SINGLE, known) if bred else probability_right(known)
     known.insert(0, "start", range(1, len(known) + 1))
     known.insert(1, "probability_right", probability)
     write_csv(out, known)

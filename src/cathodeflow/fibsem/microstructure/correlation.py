@@ -1,7 +1,6 @@
 """Two-point correlation of a phase along the axes, and the size of a representative volume."""
 
 import math
-from collections.abc import Sequence
 
 import dask.array as da
 import numpy as np
@@ -77,40 +76,6 @@ def correlation_length(rho: Float64, step: float) -> float:
     k = int(below[0])
     share = (rho[k - 1] - math.exp(-1)) / (rho[k - 1] - rho[k])
     return float((k - 1 + share) * step)
-
-
-def integral_range(rhos: Sequence[Float64], steps: Sequence[float]) -> float:
-    """Integral of the autocorrelation over space: the volume that one independent sample takes [1]_.
-
-    The variance of the volume fraction f in a volume V is f (1 - f) A / V with the integral range A. It is computed
-    from the autocorrelations along the axes up to their first zero, as if they were those of an ellipsoid.
-
-    Parameters
-    ----------
-    rhos : sequence of (lags,)
-        Along two or three axes.
-    steps : sequence of float
-        Size of a voxel along them.
-
-    Returns
-    -------
-    float
-        Volume, or area for two axes.
-
-    References
-    ----------
-    .. [1] T. Kanit et al., Int. J. Solids Struct. 40 (2003) 3647, doi:10.1016/S0020-7683(03)00143-4
-    """
-    n = len(rhos)
-    moments = []
-    for rho, step in zip(rhos, steps, strict=True):
-        ends = np.flatnonzero(rho <= 0)
-        kept = rho[: int(ends[0]) + 1] if ends.size else rho
-        distance = np.arange(len(kept)) * step
-        moments.append(float(np.trapezoid(np.maximum(kept, 0) * distance ** (n - 1), distance)))
-    # The integral over all directions of a sphere or circle; the axes of an ellipsoid multiply.
-    angle = 4 * math.pi if n == 3 else 2 * math.pi
-    return float(angle * math.prod(max(moment, 0) for moment in moments) ** (1 / n))
 
 
 def representative_side(fraction: float, integral: float, dimensions: int, relative_error: float) -> float:

@@ -12,7 +12,6 @@ from cathodeflow.fibsem.microstructure.chords import chord_lengths
 from cathodeflow.fibsem.microstructure.correlation import (
     autocorrelation,
     correlation_length,
-    integral_range,
     representative_side,
     two_point_correlation,
 )
@@ -20,6 +19,7 @@ from cathodeflow.fibsem.microstructure.particles import divide, particle_sizes, 
 from cathodeflow.fibsem.microstructure.property_table import ABSENT, NAN, ONE_SLICE, Curve, Property, Voxel
 from cathodeflow.fibsem.microstructure.thickness import local_thickness
 from cathodeflow.fibsem.properties_options import Properties
+from cathodeflow.fibsem.two_point import covariance, integral_range
 
 Float64 = NDArray[np.float64]
 
@@ -109,8 +109,8 @@ def correlation_properties(sample: Sample, curves: list[Curve]) -> Iterator[Prop
             yield Property("correlation_length", phase, axis, value, unit, note=note)
         side, note = NAN, missing
         if not missing and len(axes) > 1:
-            whole = integral_range(rhos, [size[axis] for axis in axes])
-            side = representative_side(fraction, whole, len(axes), sample.options.representative_error)
+            range_ = integral_range(covariance(sample.labels == index)) * math.prod(size[axis] for axis in axes)
+            side = representative_side(fraction, range_, len(axes), sample.options.representative_error)
             shortest = min(shape[axis] * size[axis] for axis in axes)
             error = f"{100 * sample.options.representative_error:g} %"
             note = f"side of the volume with a relative standard error of {error} of the volume fraction"

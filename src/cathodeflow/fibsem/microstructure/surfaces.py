@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
 from cathodeflow.fibsem.microstructure.blocks import Block, Labels, over_blocks, present
+from cathodeflow.fibsem.microstructure.surface_kernels import add_faces
 
 Floats = NDArray[np.float32]
 
@@ -55,71 +56,25 @@ def interface_areas(labels: da.Array, size: Sequence[float], n_classes: int) -> 
 def _block_areas(part: Labels, block: Block, size: NDArray[np.float64], n_classes: int) -> NDArray[np.float64]:
     """Sum, over the faces after the voxels of a block, the cosines over the voxel size along the axis of the face."""
     total = np.zeros((n_classes, n_classes))
-    inner = block.inner
-    # Faces of pairs (a < b) along each axis, as indices of the voxel before the face.
-    faces: dict[tuple[int, int], list[tuple[int, NDArray[np.int64], NDArray[np.bool_]]]] = {}
-    for axis in range(3):
-        if part.shape[axis] < 2:
-            continue
-        first = part[inner]
-        after = list(inner)
-        after[axis] = slice(inner[axis].start + 1, inner[axis].stop + 1)
-        second = part[tuple(after)]
-        first = first[tuple(slice(0, n) for n in second.shape)]
-        places = np.nonzero((first != second) & (first < n_classes) & (second < n_classes))
-        pairs = np.stack([first[places], second[places]]).astype(np.int64)
-        flat = np.ravel_multi_index(
-            tuple(place + one.start for place, one in zip(places, inner, strict=True)), part.shape
-        )
-        low, high = pairs.min(0), pairs.max(0)
-        for code in np.unique(low * n_classes + high).tolist():
-            a, b = divmod(code, n_classes)
-            own = (low == a) & (high == b)
-            faces.setdefault((a, b), []).append((axis, flat[own], pairs[0, own] == b))
-    if not faces:
+    phases = present(part, n_classes)
+    if len(phases) < 2:
         return total
-    slopes: dict[int, list[Floats]] = {}
-    strides = np.array(part.strides) // part.itemsize
-    needed = [index for index in present(part, n_classes) if any(index in pair for pair in faces)]
-    for index in needed:
-        slopes[index] = _slopes(part == index)
-    for (a, b), found in faces.items():
-        for axis, flat, rising in found:
-            normal = np.zeros((3, flat.size))
-            for k in range(3):
-                for phase, sign in ((a, 0.5), (b, -0.5)):
-                    values = slopes[phase][k].reshape(-1)
-                    normal[k] += sign * (values[flat] + values[flat + strides[axis]])
-                normal[k] /= size[k]
-            length = np.sqrt((normal**2).sum(0))
-            # Along the axis, `a` becomes less where it comes first.
-            cosine = np.where(rising, normal[axis], -normal[axis]) / np.where(length > 0, length, 1)
-            total[a, b] += float(np.where(length > 0, cosine, 1).sum()) / size[axis]
+    place = np.full(256, -1, np.int64)
+    place[phases] = range(len(phases))
+    edges = [_regression(side) for side in part.shape]
+    weights = np.exp(-0.5 * (np.arange(_RADIUS + 1) / _SIGMA) ** 2).astype(np.float32)
+    inner = np.array([[one.start, one.stop] for one in block.inner])
+    found = np.zeros((len(phases), len(phases)))
+    add_faces(part, place, inner, weights, *edges, size, found)
+    total[np.ix_(phases, phases)] = found
     return total
 
 
-def _slopes(mask: NDArray[np.bool_]) -> list[Floats]:
-    """Slopes along z, y, x of the weighted linear regression of a mask around every voxel."""
+def _regression(side: int) -> Floats:
+    """Mean and one over the variance of the distances that a regression has inside a volume: (2, side)."""
     steps = np.arange(-_RADIUS, _RADIUS + 1).astype(np.float64)
     weights = np.exp(-0.5 * (steps / _SIGMA) ** 2)
-    kernels = weights, weights * steps, weights * steps**2
-    mean, moment = mask.astype(np.float32), [np.empty(0, np.float32)] * 3
-    for axis in range(3):
-        for k in range(axis):
-            moment[k] = _convolved(moment[k], kernels[0], axis)
-        moment[axis] = _convolved(mean, kernels[1], axis)
-        mean = _convolved(mean, kernels[0], axis)
-    for axis, n in enumerate(mask.shape):
-        # Sums of the weights inside the volume, which are fewer at its edges.
-        sums = [correlate1d(np.ones(n), kernel, mode="constant") for kernel in kernels]
-        centre = sums[1] / sums[0]
-        variance = sums[2] / sums[0] - centre**2
-        shape = [-1 if k == axis else 1 for k in range(3)]
-        moment[axis] -= (centre.reshape(shape) * mean).astype(np.float32)
-        moment[axis] *= np.where(variance > 0, 1 / np.where(variance > 0, variance, 1), 0).reshape(shape)
-    return moment
-
-
-def _convolved(values: Floats, kernel: NDArray[np.float64], axis: int) -> Floats:
-    found: Floats = correlate1d(values, kernel, axis=axis, mode="constant", output=np.float32)
-    return found
+    sums = [correlate1d(np.ones(side), weights * steps**power, mode="constant") for power in range(3)]
+    centre = sums[1] / sums[0]
+    variance = sums[2] / sums[0] - centre**2
+    return np.stack([centre, np.where(variance > 0, 1 / np.where(variance > 0, variance, 1), 0)]).astype(np.float32)

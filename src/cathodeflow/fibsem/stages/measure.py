@@ -7,23 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+import torch
 
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.bundle import load_bundle
 from cathodeflow.fibsem.error_options import Compared, Measure
 from cathodeflow.fibsem.label_volumes import given_voxel
-from cathodeflow.fibsem.methods import Method
+from cathodeflow.fibsem.microstructure.blocks import as_labels
 from cathodeflow.fibsem.microstructure.compute import compute_properties
 from cathodeflow.fibsem.microstructure.property_table import Property, Voxel, as_columns
+from cathodeflow.fibsem.new_slices import NewSlices, open_new_slices
 from cathodeflow.fibsem.properties_options import Properties
 from cathodeflow.fibsem.property_errors import combined
+from cathodeflow.fibsem.property_plots import properties_figure
 from cathodeflow.fibsem.sampling_error import sampling_errors
 from cathodeflow.fibsem.segmentation_error import correct, from_json, pass_ratio, pass_spread
-from cathodeflow.fibsem.stages.predict import predict
+from cathodeflow.fibsem.stages.predict import segment_to_stores
+from cathodeflow.fibsem.surface_page import phases_page
 from cathodeflow.fibsem.validation_errors import Model, compared_properties, single_passes
 from cathodeflow.io.digests import file_digest
-from cathodeflow.io.slices import open_slices
+from cathodeflow.io.figures import save_figure
+from cathodeflow.io.reconstructions import write_page
 from cathodeflow.io.tables import read_json, write_csv, write_json
 from cathodeflow.io.volumes import read_volume, read_volume_info
 from cathodeflow.io.voxel_sizes import NANOMETRES, unit_name
@@ -49,7 +53,8 @@ def measure(
     slices : path
         Slices: folder, pattern, stack file, dataset or Zarr store.
     out : path
-        Folder to write: `phases.zarr` with the segmentation, `properties.csv` and `properties.json`.
+        Folder to write: `phases.zarr` with the segmentation, `properties.csv`, `properties.json`, `properties.png`, and
+        `surface.html` with the surface of each phase in 3D.
     voxel : texts
         Distance of slices, rows and columns with a unit, such as `0.1 0.1 0.2um`. Default: that in the files; without
         it, lengths are in voxels.
@@ -61,13 +66,16 @@ def measure(
     """
     given = None if voxel is None else given_voxel(voxel)
     phases = f"{out}/phases.zarr"
-    segmentation = predict.function(slices, out=phases, options=options)
-    info, store = read_volume_info(phases), read_volume(phases)
+    torch.set_num_threads(options.threads)
+    opened = open_new_slices(slices, options)
+    segmentation = segment_to_stores(opened, out=phases, options=options)
+    # Read block by block.
+    info, labels = read_volume_info(phases), read_volume(phases)
     classes, method = info.attributes["classes"], info.attributes["method"]
     size = given or voxel_of(info.scale, info.unit)
-    labels, device = store.compute(), str(resolve_device(options.device or "auto"))
+    device = str(resolve_device(options.device or "auto"))
 
-    def compute(part: NDArray[np.uint8], groups: Sequence[Any]) -> list[Property]:
+    def compute(part: Any, groups: Sequence[Any]) -> list[Property]:
         return compute_properties(part, classes, size, Properties(groups=tuple(groups)), device=device)
 
     found = compute(labels, options.groups)
@@ -75,7 +83,7 @@ def measure(
     sampling = sampling_errors(
         labels, found, lambda part: compute(part, in_blocks), classes=classes, options=options.sampling
     )
-    calibration, ratio = _calibration(options, method, slices, info.attributes["read"]["left_out"], size)
+    calibration, ratio = _calibration(options, opened, size)
     properties = from_json(calibration["properties"]) if calibration else {}
     rows = combined(found, sampling, correct(found, properties, voxels=labels.size, ratio=ratio))
     columns = as_columns(one.row for one in rows)
@@ -88,6 +96,10 @@ def measure(
         "intervals": "Student's t on the logarithm, of fractions on the log-odds",
         "options": options.model_dump(mode="json"),
     }  # fmt: skip
+    drawn = pd.DataFrame(columns | {"direction": ["" if one is None else str(one) for one in columns["direction"]]})
+    save_figure(f"{out}/properties.png", properties_figure(drawn, classes))
+    page = phases_page(as_labels(labels), classes, size.size, unit=size.unit, title="Segmented phases")
+    write_page(f"{out}/surface.html", page)
     write_json(f"{out}/properties.json", {"settings": settings, "properties": _records(columns)})
     for one in rows:
         row = one.row
@@ -96,7 +108,9 @@ def measure(
             unit = "" if row.unit == "1" else f" {row.unit}"
             log.info("%s of %s%s: %.4g +- %.2g%s", row.property, row.phase, where, row.value, row.standard_error, unit)
     kept = {key: value for key, value in segmentation.items() if not key.startswith("fraction_")}
-    return Metrics({**kept, **_figures([one.row for one in rows]), "pass_ratio": ratio})
+    return Metrics(
+        {**kept, **_figures([one.row for one in rows]), "pass_ratio": ratio}, figures=[f"{out}/properties.png"]
+    )
 
 
 def voxel_of(scale: Sequence[float] | None, unit: str | None) -> Voxel:
@@ -108,11 +122,10 @@ def voxel_of(scale: Sequence[float] | None, unit: str | None) -> Voxel:
     return Voxel((first, second, third), "um")
 
 
-def _calibration(
-    options: Measure, method: str, slices: str, left_out: Sequence[int], voxel: Voxel
-) -> tuple[dict[str, Any] | None, float]:
+def _calibration(options: Measure, slices: NewSlices, voxel: Voxel) -> tuple[dict[str, Any] | None, float]:
     """Read the calibration of the method, and compare the spread of passes over the slices with it."""
     assert options.model is not None
+    method = slices.method.name
     path = options.model if Path(options.model).is_file() else f"{options.model}.pt"
     beside = Path(path).with_name(f"{Path(path).stem}_errors.json")
     where = options.calibration or (os.fspath(beside) if beside.is_file() else None)
@@ -128,10 +141,7 @@ def _calibration(
         log.warning("%s has no method %s: intervals have the sampling error only", where, method)
         return None, 1.0
     own = data["methods"][method]
-    networks, metadata = load_bundle(path)
-    model = Model(next(Method(**entry) for entry in metadata["methods"] if entry["name"] == method), networks, metadata)
-    volume, _ = open_slices(slices, options.choice(), refuse_blank=False)
-    volume = volume[[number for number in range(len(volume)) if number not in set(left_out)]]
+    model, volume = Model(slices.method, slices.networks, slices.metadata), slices.volume
     # As many slices as the calibration had, from the middle of the stack.
     count = min(len(volume), data["settings"]["slices"])
     first = (len(volume) - count) // 2
@@ -139,7 +149,7 @@ def _calibration(
     compared = Compared(groups=("fractions", "surfaces"))
     passes = [
         compared_properties(labels, data["classes"], voxel, compared)
-        for labels in single_passes(middle, model, options, data["settings"]["passes"])
+        for labels in single_passes(middle, model, options, data["settings"]["passes"], slices.matching)
     ]
     validation = {(row["property"], row["phase"]): row["spread"] for row in own["passes"]}
     return own, pass_ratio(pass_spread(passes, voxels=middle.size), validation) if passes else 1.0

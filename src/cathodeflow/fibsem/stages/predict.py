@@ -2,23 +2,16 @@
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cathodeflow.errors import InputError
-from cathodeflow.fibsem.bundle import load_bundle
-from cathodeflow.fibsem.methods import Method
-from cathodeflow.fibsem.predict_options import AUTO, Predict
-from cathodeflow.fibsem.preprocessing import blank_slices, normalize_slices
+from cathodeflow.fibsem.new_slices import NewSlices, open_new_slices
+from cathodeflow.fibsem.predict_options import Predict
 from cathodeflow.fibsem.rare_classes import missing_classes
-from cathodeflow.fibsem.segmentation import match_volume, segment
-from cathodeflow.fibsem.training_appearance import Comparison, compare_slices
-from cathodeflow.fibsem.voxels import used_voxel
-from cathodeflow.io.slices import open_slices
+from cathodeflow.fibsem.segmentation import segment
 from cathodeflow.io.streams import NewStore, write_together
 from cathodeflow.progress import progress
 from cathodeflow.stage import Metrics, OutputStore, Source, stage
@@ -56,33 +49,21 @@ def predict(
         The model is missing or has no methods, or the slices cannot be used.
     """
     torch.set_num_threads(options.threads)
-    method, networks, metadata = _model(options)
-    volume, stated = open_slices(slices, options.choice(), refuse_blank=options.blank_slices == "fail")
-    voxel = used_voxel(stated, options, slices)
-    left: list[int] = []
-    if options.blank_slices == "leave_out":
-        left = blank_slices(np.asarray(volume[number]) for number in range(len(volume)))
-        volume = volume[[number for number in range(len(volume)) if number not in set(left)]]
-    if not len(volume):
-        raise InputError(slices, "only blank slices", "images")
-    for text in [*voxel.warnings, *([f"blank slices, left out: {', '.join(map(str, left))}"] if left else [])]:
-        log.warning("%s", text)
+    return segment_to_stores(
+        open_new_slices(slices, options), out=out, probabilities=probabilities, uncertainty=uncertainty, options=options
+    )
+
+
+def segment_to_stores(
+    slices: NewSlices, *, out: str, probabilities: str | None = None, uncertainty: str | None = None, options: Predict
+) -> Metrics:
+    """Segment opened slices; parameters and result are those of `predict`."""
+    volume, left, compared, method = slices.volume, slices.left_out, slices.compared, slices.method
+    networks, metadata, matching = slices.networks, slices.metadata, slices.matching
     n, rows, cols = volume.shape
-    classes, scale = metadata["classes"], voxel.metadata
+    classes, scale = metadata["classes"], slices.voxel.metadata
     # Models of earlier versions do not know the fractions of their training set.
     trained = dict(zip(classes, metadata.get("fractions", []), strict=False))
-    matching = match_volume(volume, networks[method.network], metadata, options)
-    compared = Comparison({}, [])
-    if metadata.get("appearance"):
-
-        def one(number: int) -> NDArray[Any]:
-            image = np.asarray(volume[number])
-            return normalize_slices(image[None])[0] if metadata["levelled"] else image
-
-        same = metadata["levelled"] or str(volume.dtype) == metadata["grey"]
-        compared = compare_slices(one, n, matching, metadata["appearance"], same_scale=same)
-    for text in compared.warnings:
-        log.warning("%s", text)
     # What figures need to show the same slices.
     read = {
         "read": {**options.choice()._asdict(), "left_out": left},
@@ -127,19 +108,4 @@ def predict(
     texts = {"slices_left_out": ", ".join(map(str, left)), "missing_classes": "; ".join(missing),
              "unlike_training": "; ".join(compared.warnings)}  # fmt: skip
     named = {key: text for key, text in texts.items() if text}
-    return Metrics({**metrics, **compared.record, **voxel.record, **named})
-
-
-def _model(options: Predict) -> tuple[Method, dict[str, Any], dict[str, Any]]:
-    """Read the networks, and find the method of the options."""
-    if options.model is None:
-        raise InputError("--model", "nothing", "the model file of trained networks")
-    path = options.model
-    networks, metadata = load_bundle(path if Path(path).is_file() or path.endswith(".pt") else f"{path}.pt")
-    methods = {entry["name"]: Method(**entry) for entry in metadata.get("methods", [])}
-    if not methods:
-        raise InputError(path, "networks without methods", "the file model.pt of a run")
-    name = metadata["best"] if options.method == AUTO else options.method
-    if name not in methods:
-        raise InputError("--method", name, "one of " + ", ".join([*methods, AUTO]))
-    return methods[name], networks, metadata
+    return Metrics({**metrics, **compared.record, **slices.voxel.record, **named})

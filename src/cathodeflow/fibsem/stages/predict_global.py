@@ -13,7 +13,7 @@ from cathodeflow.fibsem.neighbours import neighbours_of
 from cathodeflow.fibsem.options import PredictGlobal
 from cathodeflow.fibsem.phases import entropy as entropy_of
 from cathodeflow.fibsem.split import TEST, TRAIN, VALIDATION
-from cathodeflow.fibsem.training_appearance import matching_of
+from cathodeflow.fibsem.training_appearance import compared_slices, matching_of
 from cathodeflow.io.tables import read_table, write_table
 from cathodeflow.io.volumes import read_volume, write_volume
 from cathodeflow.learning import resolve_device
@@ -77,14 +77,11 @@ def predict_global(
     gain, offset = np.ones(len(listed)), np.zeros(len(listed))
     for member in listed["volume"].unique():
         own = np.flatnonzero(listed["volume"] == member)
+        read = [] if metadata["levelled"] else own[first[own]].tolist()
         matching = matching_of(
-            lambda number: volume[number].compute(),
-            own[first[own]].tolist(),
-            networks["network"],
-            metadata,
-            how="auto",
+            compared_slices(lambda number: volume[number].compute(), read), networks["network"], metadata, how="auto",
             dtype=volume.dtype,
-        )
+        )  # fmt: skip
         gain[own], offset[own] = matching[:2]
 
     def logits_of(name: str, image: int) -> torch.Tensor:

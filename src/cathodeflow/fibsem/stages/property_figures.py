@@ -29,14 +29,20 @@ def property_figures(
     comparison : path
         CSV table that `compare-properties` wrote.
     test : path
-        Record of `test`, to mark the method that is best on the validation set.
+        Record of `test`, to mark the method that is best on the validation set, or in cross-validation.
     curves : path
         CSV table of discharge curves that `cell` wrote.
     """
     drawn: dict[str, Figure] = {}
     if comparison:
         scores = read_json(test)["metrics"] if test else {}
-        known = {name.removeprefix("validation_miu_"): value for name, value in scores.items() if "_miu_" in name}
+        # Where labels are few, a method is chosen by cross-validation.
+        by = (
+            "crossvalidation_miu_"
+            if any(name.startswith("crossvalidation_miu_") for name in scores)
+            else "validation_miu_"
+        )
+        known = {name.removeprefix(by): value for name, value in scores.items() if name.startswith(by)}
         drawn["property_errors"] = properties_figure(
             read_csv(comparison), best=max(known, key=lambda name: known[name], default=None), phases=options.phases
         )

@@ -16,8 +16,9 @@ from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.methods import Method, Segmentation, all_methods, apply_method
 from cathodeflow.fibsem.neighbours import read_matched
 from cathodeflow.fibsem.options import Test
+from cathodeflow.fibsem.selection import selection_scores
 from cathodeflow.fibsem.slice_counts import confusion, mean_iou
-from cathodeflow.fibsem.split import TEST, VALIDATION
+from cathodeflow.fibsem.split import TEST, TRAIN, VALIDATION
 from cathodeflow.io.tables import read_table, write_table
 from cathodeflow.io.volumes import read_volume, write_volume
 from cathodeflow.learning import resolve_device
@@ -42,6 +43,8 @@ def test(
 ) -> Metrics:
     """Predict the test images with every method trained in FOLDER, and choose the best method on the validation set.
 
+    Where labels are few, the training images count, too: each is predicted by networks that were trained without it.
+
     Parameters
     ----------
     folder : path
@@ -65,12 +68,14 @@ def test(
     given = dict(method.split("=") for method in methods.split(",") if method)
     local = {name: network.removesuffix("/all") for name, network in given.items()}
     everywhere = {name for name, network in given.items() if network.endswith("/all")}
-    trained, metadata = _collect(folder, networks.split(","), local)
+    trained, metadata, crossed = _collect(folder, networks.split(","), local)
     offered = all_methods(metadata["class_weights"], local, everywhere)
     device = resolve_device(options.device or "auto")
     volume, label_volume = read_volume(images), read_volume(labels)
     found: dict[str, dict[str, NDArray[Any]]] = {}
-    scores: dict[str, float] = {}
+    counts: dict[str, NDArray[np.float64]] = {}
+    out_of_fold: dict[str, NDArray[np.float64]] = {}
+    n_classes = len(metadata["classes"])
     for method in offered:
         columns = ["slice", "copy", "image", "role", "neighbours", "gain", "offset"]
         listed = read_table(f"{folder}/{method.network}_images.parquet", columns)
@@ -81,9 +86,16 @@ def test(
             for role, own in rows.items()
         }
         right = label_volume[listed["image"].to_numpy()[rows[VALIDATION]]].compute()
-        counts = confusion(right, predicted[VALIDATION]["labels"], len(metadata["classes"]))
-        scores[method.name] = float(mean_iou(counts))
+        counts[method.name] = confusion(right, predicted[VALIDATION]["labels"], n_classes)
         found[method.name], tested = predicted[TEST], listed.iloc[rows[TEST]]
+        if method.kind == "network" and crossed:
+            own = np.flatnonzero((listed["role"] == TRAIN) & (listed["copy"] == 0))
+            without = read_volume(f"{folder}/{method.network}_labels.zarr")
+            out_of_fold[method.name] = np.zeros((n_classes, n_classes))
+            for row, image in zip(own, listed["image"].to_numpy()[own], strict=True):
+                right = label_volume[image].compute()
+                out_of_fold[method.name] += confusion(right, without[row].compute(), n_classes)
+    scores = selection_scores(offered, counts, out_of_fold)
     best = max(scores, key=lambda name: scores[name])
     metadata |= {"best": best, "methods": [method._asdict() for method in offered]}
     save_bundle(f"{folder}/model.pt", trained, metadata)
@@ -95,20 +107,23 @@ def test(
         axes = ("method", "image", "class", "y", "x") if name == "probabilities" else ("method", "image", "y", "x")
         write_volume(f"{folder}/test_{name}.zarr", array, axes=axes, attributes=attributes)
     write_table(f"{folder}/test.parquet", tested.assign(split=split, seed=repeat))
-    metrics: dict[str, float] = {f"validation_miu_{name}": value for name, value in scores.items()}
+    metrics = {f"validation_miu_{name}": float(mean_iou(own)) for name, own in counts.items()}
+    if crossed:
+        metrics |= {f"crossvalidation_miu_{name}": value for name, value in scores.items()}
     metrics |= {"test_images": len(tested)}
     right = label_volume[tested["image"].to_numpy()].compute()
     for name, base in local.items():
         known = right != UNLABELLED
         value = evaluate_threshold(found[name]["idk"][known], (found[base]["labels"] != right)[known], 0.5)
         metrics |= {f"idk_{figure}_{name}": getattr(value, figure) for figure in ("precision", "recall", "share")}
-    log.info("best validation mIoU: %s (%.4f)", best, scores[best])
+    log.info("best %s mIoU: %s (%.4f)", "cross-validation" if crossed else "validation", best, scores[best])
     return Metrics(metrics)
 
 
-def _collect(folder: str, networks: list[str], local: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Gather the networks of all methods, and the metadata for using them."""
+def _collect(folder: str, networks: list[str], local: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any], bool]:
+    """Gather the networks of all methods, the metadata for using them, and whether all networks are cross-validated."""
     found: dict[str, Any] = {}
+    crossed = True
     metadata: dict[str, Any] = {"class_weights": {}, "passes": {}, "flips": {}, "threshold": {}, "seed": {}}
     for name in networks:
         bundle, own = load_bundle(f"{folder}/{name}.pt")
@@ -117,13 +132,14 @@ def _collect(folder: str, networks: list[str], local: dict[str, str]) -> tuple[d
         metadata |= {key: own[key] for key in ("classes", "fractions", "appearance", "grey", "levelled")}
         for key in ("class_weights", "passes", "flips", "seed"):
             metadata[key][name] = own[key]
+        crossed = crossed and own.get("cross_validated", False)
     for name in local:
         classifiers, own = load_bundle(f"{folder}/{name}_idk.pt")
         windows, _ = load_bundle(f"{folder}/{name}_local.pt")
         found |= {f"{name}-idk": classifiers["idk"], f"{name}-mlp": classifiers["mlp"]}
         found[f"{name}-local"] = windows["local"]
         metadata["threshold"][name] = own["threshold"]
-    return found, metadata
+    return found, metadata, crossed
 
 
 def _segmentations(

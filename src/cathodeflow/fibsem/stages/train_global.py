@@ -52,7 +52,8 @@ def train_global(
     repeat : int
         Number of the run, which is added to the seed.
     cross_fit : bool
-        Also train a network without each fold of the training slices, for out-of-fold predictions.
+        Also train a network without each fold of the training slices, for out-of-fold predictions; in any case where
+        labels are few (`few_labels`).
     sample : str
         Name of the network in the log.
     checkpoint : path
@@ -90,8 +91,9 @@ def train_global(
         )  # fmt: skip
     networks = {"network": trained.model}
     fold_of: dict[str, int] = {}
-    if cross_fit and options.folds is not None:
-        numbers, inverse = np.unique(slices[rows], return_inverse=True)
+    numbers, inverse = np.unique(slices[rows], return_inverse=True)
+    few = options.folds is not None and options.folds <= len(numbers) <= options.few_labels - len(validation)
+    if (cross_fit or few) and options.folds is not None:
         fold = folds(numbers, options.folds)[inverse]
         for number in range(options.folds):
             kept = rows[fold != number]
@@ -123,7 +125,8 @@ def train_global(
         "flips": options.tta,
         "seed": seed,
         "fold_of": fold_of,
-        "predict_training": cross_fit,
+        "predict_training": cross_fit or few,
+        "cross_validated": few,
         "options": options.model_dump(mode="json"),
     }
     save_bundle(out, networks, metadata)

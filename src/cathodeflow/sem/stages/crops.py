@@ -6,7 +6,7 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.io.crops import GEOMETRY, write_crops
+from cathodeflow.io.crops import GEOMETRY, MIN_USABLE, write_crops
 from cathodeflow.scheduling import scheduled
 from cathodeflow.sem.cropping import cut_crops, plan_crops
 from cathodeflow.sem.listed_images import listed_reader
@@ -37,7 +37,8 @@ def crops(split_table: InputFile, *, out: OutputStore, sheet: str | None = None,
     InputError
         Images that are smaller than a crop or of unknown pixel size, or too few or too many crops for the images.
     """
-    columns = ["name", "image", "label", "split", "rows", "cols", *UsableArea._fields, "pixel_nm", "page", "mask"]
+    geometry_columns = ["rows", "cols", *UsableArea._fields, "pixel_nm", "page", "mask", "blocks", "field"]
+    columns = ["name", "image", "label", "split", "session", *geometry_columns]
     images = read_split(split_table, columns, sheet=sheet)
     planned = plan_crops(images, options)
     listed = images[["name", "image", *UsableArea._fields]].itertuples(index=False, name=None)
@@ -50,7 +51,7 @@ def crops(split_table: InputFile, *, out: OutputStore, sheet: str | None = None,
         path, area = files[name]
         return to_uint8(read(path), area=area)
 
-    geometry = options.model_dump(include=set(GEOMETRY))
+    geometry = options.model_dump(include={*GEOMETRY, MIN_USABLE})
     with scheduled():
         write_crops(out, cut_crops(planned, read_image, side=options.side), planned, attributes=geometry)
     log.info("%d crops of %d x %d pixels", len(planned), options.side, options.side)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from cathodeflow.io.activation_maps import ActivationMaps, write_activation_maps
-from cathodeflow.io.crops import GEOMETRY, read_crops
+from cathodeflow.io.crops import geometry_of, read_crops
 from cathodeflow.io.tables import read_csv, write_csv
 from cathodeflow.learning import resolve_device
 from cathodeflow.sem.gradcam import activation_maps, choose_crops, choose_originals, whole_map
@@ -80,7 +80,7 @@ def explain(
     read = listed_reader(files)
     originals = choose_originals(read_csv(images), whole=options.whole, rng=rng)
     originals["pixel_nm"] = files.loc[originals["name"], "pixel_nm"].to_numpy()
-    geometry = {name: metadata[name] for name in GEOMETRY}
+    geometry = geometry_of(metadata)
     whole, whole_maps = [], []
     for name, prediction, pixel_nm in zip(*(originals[c] for c in ("name", "prediction", "pixel_nm")), strict=True):
         image = read(files.loc[name, "image"])

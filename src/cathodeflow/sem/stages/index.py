@@ -7,7 +7,7 @@ import pandas as pd
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.image_lists import is_image
 from cathodeflow.io.tables import write_csv, write_table
-from cathodeflow.sem.classes import list_images, similar_labels
+from cathodeflow.sem.classes import list_images, similar_labels, with_classes
 from cathodeflow.sem.image_table import build_index, odd_images
 from cathodeflow.sem.options import Index
 from cathodeflow.stage import Metrics, OutputFile, Source, stage
@@ -40,7 +40,7 @@ def index(
     bad: list[InputError] | None = [] if options.on_bad_file == "skip" else None
     try:
         rows = list_images(images, options.compositions, options.states, data_set=sample, refused=bad)
-        table = build_index(rows, options, bad=bad)
+        table = build_index(with_classes(rows, options.classes), options, bad=bad)
     except InputError as error:
         if bad is None and any(is_image(problem.where) for problem in error.errors):
             *others, last = error.errors

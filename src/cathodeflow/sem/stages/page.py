@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from cathodeflow.errors import InputError
-from cathodeflow.io.crops import GEOMETRY
+from cathodeflow.io.crops import geometry_of
 from cathodeflow.io.micrographs import instrument_settings, read_micrograph
 from cathodeflow.io.reconstructions import write_page
 from cathodeflow.io.tables import read_csv
@@ -69,7 +69,7 @@ def page(
         raise InputError(predictions, f"class {unknown[0]}", f"classes of the network: {', '.join(network.classes)}")
     table = worst_first(table)
     usable = table[table["prediction"].notna()].head(options.images)
-    geometry = {name: metadata[name] for name in GEOMETRY}
+    geometry = geometry_of(metadata)
     shown = {}
     for row in progress(usable.to_dict("records"), "class activation maps", total=len(usable)):
         path = row["path"] if "path" in row else row["image"]

@@ -110,15 +110,17 @@ def predict(images: Source, *, out: OutputFile, tiles: OutputFile | None = None,
     if tiles:
         write_csv(tiles, pd.DataFrame(of_tiles, columns=list(TILE_COLUMNS)).sort_values(["image", "row", "col"]))
     outside = int(used["foreign"].astype(bool).sum())
+    withheld = int(used["withheld"].notna().sum())
     log.info(
-        "%d images classified, %d out of distribution, %d unusable (column `problem`)",
-        len(used), outside, len(table) - len(used),
+        "%d images classified, %d predictions withheld, %d out of distribution, %d unusable (column `problem`)",
+        len(used), withheld, outside, len(table) - len(used),
     )  # fmt: skip
     return Metrics(
         {
             "images": len(used),
             "images_left_out": len(table) - len(used),
             "foreign": outside,
+            "withheld": withheld,
             "mean_confidence": float(used["confidence"].mean()),
             "mean_entropy": float(used["entropy"].mean()),
         }

@@ -74,10 +74,11 @@ def test(
         array, table = read_crops(crops)
         numbers = np.flatnonzero(table["split"] == "test")
         logits = network_outputs(network, array, numbers, batch_size=options.batch_size, device=device).logits
-        tested = table.iloc[numbers]
+        tested = images = table.iloc[numbers]
     else:
         images = read_split(crops, sheet=sheet)
         logits, tested = labelled_outputs(network, metadata, images, listed_reader(images), options, device=device)
+    fields = images.drop_duplicates("name").set_index("name")["field"]
     temperatures = {"temperature": metadata["temperature"], "original_temperature": metadata["original_temperature"]}
     raw = crop_predictions(logits, tested, classes, temperature=1.0)
     by_crop = crop_predictions(logits, tested, classes, temperature=temperatures["temperature"])
@@ -85,7 +86,10 @@ def test(
     by_image = original_predictions(by_crop, classes, temperature=temperatures["original_temperature"])
     write_csv(out, by_image)
     write_csv(crops_table, by_crop)
-    merit = {"image": bootstrap(by_image, classes, options), "crop": bootstrap(by_crop, classes, options)}
+    kinds = {"image": by_image, "crop": by_crop}
+    merit = {
+        kind: bootstrap(rows.assign(field=rows["name"].map(fields)), classes, options) for kind, rows in kinds.items()
+    }
     write_csv(metrics_table, pd.concat([rows.assign(kind=kind) for kind, rows in merit.items()]))
     cases = {("crops", "before"): raw, ("crops", "after"): by_crop}
     cases |= {("images", "before"): raw_images, ("images", "after"): by_image}

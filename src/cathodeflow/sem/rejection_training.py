@@ -1,0 +1,107 @@
+"""What the rule of rejection is fitted on: validation images, changed as other sessions would image them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
+from cathodeflow.sem.instrument_changes import charging_field, magnified
+from cathodeflow.sem.model import SemNetwork
+from cathodeflow.sem.octaves import scaled_octaves
+from cathodeflow.sem.ood import group_means, ood_score
+from cathodeflow.sem.predictions import BATCH, network_outputs
+from cathodeflow.sem.rejection import QUANTILE, Rejection, as_unknown, fit_rejection
+
+# Crops of an image that are used.
+_EACH = 6
+
+
+def simulated_sessions() -> dict[str, Callable[[Tensor], Tensor]]:
+    """Return changes that another session of a microscope makes to all crops (n, 1, h, w) of an image, by name."""
+
+    def noisy(x: Tensor) -> Tensor:
+        return (x + 0.05 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)).clamp(0, 1)
+
+    def charged(x: Tensor) -> Tensor:
+        field = charging_field(x.shape[2], x.shape[3], 0.1, len(x), torch.Generator().manual_seed(0))
+        return (x + field.to(x)).clamp(0, 1)
+
+    def focused(*factors: float) -> Callable[[Tensor], Tensor]:
+        return lambda x: scaled_octaves(x, torch.tensor([factors]).expand(len(x), len(factors)).to(x)).clamp(0, 1)
+
+    def scaled(factor: float) -> Callable[[Tensor], Tensor]:
+        return lambda x: magnified(x, torch.full((len(x),), factor))
+
+    return {
+        "darker": lambda x: x**1.4,
+        "brighter": lambda x: x**0.7,
+        "out of focus": focused(0.4, 0.7),
+        "sharper": focused(1.6, 1.3),
+        "noise": noisy,
+        "magnified": scaled(1.15),
+        "reduced": scaled(0.87),
+        "charging": charged,
+    }
+
+
+def measured_rejection(
+    model: SemNetwork,
+    crops: Any,
+    numbers: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    originals: NDArray[np.int64],
+    metadata: Mapping[str, Any],
+    *,
+    device: torch.device,
+) -> Rejection:
+    """Fit the rule of rejection on validation images.
+
+    Parameters
+    ----------
+    model : SemNetwork
+    crops : (n, side, side) uint8
+    numbers : (m,) int
+        Validation crops.
+    labels, originals : (n,) int
+        Class and image of each crop.
+    metadata : mapping
+        temperature, original_temperature, statistics, of this network.
+    device : torch.device
+    """
+    order = np.lexsort((numbers, originals[numbers]))
+    groups = originals[numbers][order]
+    within = np.arange(len(groups)) - np.searchsorted(groups, groups)
+    chosen = np.sort(numbers[order][within < _EACH])
+    array = np.asarray(crops[chosen])
+    names = originals[chosen]
+    first = np.unique(names, return_index=True)[1]
+    truth, statistics = labels[chosen][first], metadata["statistics"]
+    limit = statistics.threshold(QUANTILE)
+    found: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
+    for change in (None, *simulated_sessions().values()):
+        outputs = network_outputs(model, array if change is None else _changed(array, change), batch_size=BATCH,
+                                  device=device)  # fmt: skip
+        means = group_means(apply_temperature(outputs.logits, metadata["temperature"]), names)
+        p = apply_mean_temperature(means, metadata["original_temperature"])
+        features = group_means(outputs.features, names)
+        found.append((p.max(1), ood_score(features, statistics) / limit, p.argmax(1) == truth))
+        if change is None and len(np.unique(truth)) > 2:
+            confidence, score = as_unknown(p, truth, features, statistics)
+            found.append((confidence, score / limit, np.zeros(len(truth), bool)))
+    model.to("cpu")
+    kinds = np.repeat(np.arange(len(found)), len(truth))
+    confidence, score, right = (np.concatenate(part) for part in zip(*found, strict=True))
+    return fit_rejection(confidence, score, right, kinds)
+
+
+def _changed(crops: NDArray[np.uint8], change: Callable[[Tensor], Tensor]) -> NDArray[np.uint8]:
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(crops), BATCH):
+            x = torch.from_numpy(crops[start : start + BATCH]).float()[:, None] / 255
+            parts.append(change(x).mul(255).round().clamp(0, 255).to(torch.uint8)[:, 0].numpy())
+    return np.concatenate(parts)
