@@ -15,7 +15,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -250,13 +250,12 @@ class Bench:
         seeds = f"{100 * hits.mean(1).min():.1f}-{100 * hits.mean(1).max():.1f}"
         return f"{name:32} {each}  all {100 * hits.mean():5.1f} ({100 * low:.1f}-{100 * high:.1f}; seeds {seeds})"
 
-    def stress(self) -> list[str]:
+    def stress(self) -> Iterator[str]:
         """Time blocks, 12 classes: test images as another session would have imaged them."""
         train = np.repeat((self.table["split"] == "train").to_numpy(), EACH)
         tested = np.repeat((self.table["split"] == "test").to_numpy(), EACH)
         labels = np.repeat(self.table["label"].to_numpy(), EACH)
         truth = self.table.loc[self.table["split"] == "test", "label"].to_numpy()
-        lines = []
         for recipe in self.known():
             views = self.features(recipe)
             tests = [views[0][tested]]
@@ -272,8 +271,7 @@ class Bench:
                 figures.append([(classes[mean.argmax(1)] == truth).mean() for mean in means])
             accuracy = 100 * np.mean(figures, axis=0)
             parts = zip(("as imaged", *simulated_sessions()), accuracy, strict=True)
-            lines.append(f"{recipe:20} " + ", ".join(f"{name} {value:.1f}" for name, value in parts))
-        return lines
+            yield f"{recipe:20} " + ", ".join(f"{name} {value:.1f}" for name, value in parts)
 
     def nickel(self) -> list[str]:
         """Leave one composition out: error of its nickel fraction."""
@@ -292,10 +290,11 @@ class Bench:
             of_class = np.array([nickel_fraction(name) for name in layer.predict(scaler.transform(values[left]))])
             constant = np.mean([nickel_fraction(name) for name in set(composition) - {out}])
             inside = (error <= regression.half_width(0.9)).mean()
+            errors = (error.mean(), np.abs(of_class - truth).mean(), abs(constant - truth))
             lines.append(
-                f"nickel of {out}: mean error {error.mean():.3f} by the regression, "
-                f"{np.abs(of_class - truth).mean():.3f} by the class, {abs(constant - truth):.3f} by the mean of the others; {100 * inside:.0f} % within the "
-                f"90 % interval of +-{regression.half_width(0.9):.3f}, {left.sum()} images"
+                f"nickel of {out}: mean error {errors[0]:.3f} by the regression, {errors[1]:.3f} by the class, "
+                f"{errors[2]:.3f} by the mean of the others; {100 * inside:.0f} % of {left.sum()} images within the "
+                f"interval of +-{regression.half_width(0.9):.3f}"
             )
         return lines
 

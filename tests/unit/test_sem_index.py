@@ -339,3 +339,13 @@ def test_the_option_that_leaves_unusable_images_out_is_named(folders: Path, tmp_
         sem.index(folders, out=tmp_path / "x.parquet", sample="s")
     lines = str(caught.value).splitlines()
     assert "i_0.png" in lines[0] and "sem.index.on_bad_file: skip" in lines[-1]
+
+
+def test_a_composition_can_be_the_class_whatever_its_state(folders: Path, tmp_path: Path) -> None:
+    options = sem.Index(classes="composition", pixel_nm=250.0)
+    assert sem.index(folders, out=tmp_path / "x.parquet", sample="s", options=options)["classes"] == 2
+    table = pd.read_parquet(tmp_path / "x.parquet")
+    assert table["label"].value_counts().to_dict() == {"333": 6, "811": 3}
+    assert set(table.loc[table["label"] == "333", "state"]) == {"pristine", "cycled"}
+    # The sidecars say no pixel size.
+    assert (table["pixel_nm"] == 250).all()

@@ -178,6 +178,9 @@ def test_a_given_bar_is_taken_and_a_needed_pixel_size_asked_for(trained):
         model, scaled, ["a"], lambda _: (np.kron(image, np.ones((2, 2), np.uint8)), {"pixel_nm": 5.0}), CPU
     )
     assert table["prediction"][0] == "622" and table["bar_rows"][0] == 24
+    given = Predict(device="cpu", pixel_nm=5.0)
+    again = predict_images(model, scaled, ["a"], lambda _: (np.kron(image, np.ones((2, 2), np.uint8)), {}), given)
+    assert again["confidence"][0] == table["confidence"][0]
     with pytest.raises(InputError, match="network: found no statistics"):
         predict_images(model, metadata | {"statistics": None}, ["a"], lambda _: (image, {}), CPU)
     with pytest.raises(InputError, match="images: found none"):

@@ -23,9 +23,9 @@ def test_wrong_predictions_are_withheld_and_few_right_ones_are_lost():
     assert rule.weights[1] > 0 > rule.weights[2]
     right = parts[2]
     accepted = rule.accepted(parts[0], parts[1])
-    assert (~accepted[right]).mean() == pytest.approx(0.05, abs=0.005)
+    assert 0.045 < (~accepted[right]).mean() < 0.08
     fresh = (*images(rng, 300, confidence=3, score=1.6)[:2],)
-    assert (~rule.accepted(*fresh)).mean() > 0.7
+    assert (~rule.accepted(*fresh)).mean() > 0.9
     assert rule.accepted(*images(rng, 300, confidence=4, score=0.7)[:2]).mean() > 0.9
     lost, withheld = withheld_curve(rule.probability(parts[0], parts[1]), right)
     assert np.interp(0.1, lost, withheld) > 0.5 and lost[-1] == withheld[-1] == 1

@@ -14,6 +14,8 @@ from cathodeflow import sem
 from cathodeflow.errors import InputError
 from cathodeflow.io.activation_maps import ActivationMaps, read_activation_maps, write_activation_maps
 from cathodeflow.io.crops import read_crops
+from cathodeflow.sem.nickel import COLUMNS as NICKEL
+from cathodeflow.sem.nickel import nickel_fraction
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,9 @@ def test_a_network_is_tested_on_other_labelled_images(folder: Path, model: Path,
     for row in pd.read_csv(tmp_path / "p.csv", dtype={"prediction": str}).itertuples():
         same = listed.loc[known[Path(row.image)]]
         assert same["prediction"] == row.prediction and same["confidence"] == pytest.approx(row.confidence, abs=1e-4)
+        assert [same[name] for name in NICKEL] == pytest.approx([getattr(row, name) for name in NICKEL], abs=1e-3)
+    truth = listed["label"].map(nickel_fraction).astype(float)
+    assert tested["nickel_error"] == pytest.approx((listed["nickel"] - truth).abs().mean())
     for path in (new / "333").iterdir():
         path.rename(path.parent.parent / "811" / f"x{path.name}")
     shutil.move(new / "811", new / "999")
@@ -109,7 +114,7 @@ def test_network_stages_and_their_figures(folder: Path, tmp_path: Path) -> None:
     tested = sem.test(tmp_path / "model.pt", crops, **files, options=sem.Test(bootstrap_samples=100, bins=5))
     merit = pd.read_csv(files["metrics_table"], dtype={"label": str})
     of_images = merit[(merit["kind"] == "image") & merit["label"].isna()].set_index("figure")["value"]
-    assert of_images["accuracy"] == pytest.approx(tested["image_accuracy"]) and tested["images"] == 12
+    assert of_images["accuracy"] == pytest.approx(tested["image_accuracy"], abs=1e-5) and tested["images"] == 12
     bins = pd.read_csv(files["calibration"]).groupby(["kind", "temperature"])
     assert bins["count"].sum().to_dict() == {
         (kind, when): 12 for kind in ("crops", "images") for when in ("before", "after")

@@ -17,6 +17,9 @@ from cathodeflow.sem.overlap import MIN_SCORE, SIDE, find_overlap, shrink, shrin
 COLUMNS = ("mosaic", "mosaic_row", "mosaic_col", "field")
 #: Fraction of an image that another one must show for the two to overlap.
 MIN_SHARED = 0.05
+# Minimum correlation in standard deviations of that of different images, whose detail is correlated over some 12 px: a
+# small overlap of small images has a high correlation by chance.
+_SIGNIFICANT, _CORRELATED = 8.0, 12.0
 
 
 class Thumbnail(NamedTuple):
@@ -87,7 +90,10 @@ def _shift(before: Thumbnail, small: Thumbnail) -> NDArray[np.float64] | None:
     if before.factor != small.factor or before.pixels.shape != small.pixels.shape:
         return None
     found = find_overlap(before.pixels, small.pixels, min_fraction=MIN_SHARED)
-    return np.array([found.shift_row, found.shift_col]) * small.factor if found.score >= MIN_SCORE else None
+    shift = np.array([found.shift_row, found.shift_col])
+    area = small.pixels.size * float(_shared(shift, np.array(small.pixels.shape)))
+    real = found.score >= MIN_SCORE and found.score * np.sqrt(area / _CORRELATED) >= _SIGNIFICANT
+    return shift * small.factor if real else None
 
 
 def _shared(apart: NDArray[np.float64], size: NDArray[np.int64]) -> NDArray[np.float64]:

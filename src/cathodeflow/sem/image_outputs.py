@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.crops import geometry_of
 from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.model import SemNetwork
+from cathodeflow.sem.onnx_network import Outputs
 from cathodeflow.sem.options import Test
 from cathodeflow.sem.predictions import network_outputs
 from cathodeflow.sem.tiles import Grey, Tiles, cut_tiles
@@ -28,7 +28,7 @@ def labelled_outputs(
     options: Test,
     *,
     device: torch.device | str,
-) -> tuple[NDArray[np.float32], pd.DataFrame]:
+) -> tuple[Outputs, pd.DataFrame]:
     """Compute the logits of tiles that cover all images, as `predict_images` cuts them.
 
     Parameters
@@ -44,7 +44,7 @@ def labelled_outputs(
 
     Returns
     -------
-    logits : (n, k) float32
+    outputs : Outputs
     tiles : DataFrame
         crop (number of the tile), name, label, a row for each.
 
@@ -75,7 +75,7 @@ def labelled_outputs(
             return InputError(path, error.found, error.expected)
         return name, label, tiles
 
-    logits: list[NDArray[np.float32]] = []
+    outputs: list[Outputs] = []
     rows: list[tuple[str, str]] = []
     columns = ["image", "name", "label", "pixel_nm", *UsableArea._fields]
     for loaded in ordered_map(load, list(used[columns].itertuples(index=False, name=None)), workers=_READERS):
@@ -83,11 +83,10 @@ def labelled_outputs(
             errors.append(loaded)
         elif not errors:
             name, label, tiles = loaded
-            found = network_outputs(model, tiles.crops, batch_size=options.batch_size, device=device)
-            logits.append(found.logits)
+            outputs.append(network_outputs(model, tiles.crops, batch_size=options.batch_size, device=device))
             rows += [(name, label)] * len(tiles.crops)
     if errors:
         raise InputErrors.of(errors)
     cut = pd.DataFrame(rows, columns=["name", "label"])
     cut.insert(0, "crop", np.arange(len(cut)))
-    return np.concatenate(logits), cut
+    return Outputs(*(np.concatenate(part) for part in zip(*outputs, strict=True))), cut

@@ -17,7 +17,7 @@ from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
 from cathodeflow.sem.info_bar import Bar, bar_of
 from cathodeflow.sem.map_tiles import Parts, bar_of_map, cut_map
-from cathodeflow.sem.nickel import NickelRegression
+from cathodeflow.sem.nickel import COLUMNS as NICKEL
 from cathodeflow.sem.onnx_network import OnnxNetwork, Outputs
 from cathodeflow.sem.ood import ood_score
 from cathodeflow.sem.options import Predict
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 #: Image as stored, or a map that is read in parts, and the settings of its instrument, as far as they are known.
 Micrograph = tuple[Grey | Parts, dict[str, Any]]
 
-#: Columns of the nickel fraction and its interval, and the fraction of images that it holds.
-NICKEL = ("nickel", "nickel_low", "nickel_high")
-_NICKEL_LEVEL = 0.9
 # Tiles per batch: all tiles of a usual image, within the memory that the largest images need.
 _TOGETHER = 128
 #: Columns of a table of tiles.
@@ -51,7 +48,7 @@ class ImagePrediction(NamedTuple):
     probabilities: NDArray[np.float64]
     ood_score: float
     of_tiles: NDArray[np.float64]
-    nickel: tuple[float, float, float] | None = None
+    nickel: tuple[float, ...] | None = None
     withheld: str | None = None
 
 
@@ -87,8 +84,10 @@ def predict_tiles(
     whole = apply_mean_temperature(of_tiles.mean(0, keepdims=True), metadata["original_temperature"])[0]
     features = outputs.features.mean(0, keepdims=True, dtype=np.float64)
     score = float(ood_score(features, metadata["statistics"])[0])
+    regression = metadata.get("nickel")
+    nickel = None if regression is None else tuple(regression.intervals(features)[0].tolist())
     reason = _reason(float(whole.max()), score, metadata)
-    return ImagePrediction(whole, score, of_tiles, _nickel(features, metadata.get("nickel")), reason)
+    return ImagePrediction(whole, score, of_tiles, nickel, reason)
 
 
 def _reason(confidence: float, score: float, metadata: Mapping[str, Any]) -> str | None:
@@ -99,13 +98,6 @@ def _reason(confidence: float, score: float, metadata: Mapping[str, Any]) -> str
     if rejection.accepted([confidence], [relative])[0]:
         return ""
     return UNKNOWN if relative > 1 else DOUBTFUL
-
-
-def _nickel(features: NDArray[np.float64], regression: NickelRegression | None) -> tuple[float, float, float] | None:
-    if regression is None:
-        return None
-    value, width = float(regression.predict(features)[0]), regression.half_width(_NICKEL_LEVEL)
-    return value, max(value - width, 0.0), min(value + width, 1.0)
 
 
 def _outputs(model: SemNetwork | OnnxNetwork, crops: NDArray[np.uint8], device: torch.device | str) -> Outputs:
@@ -217,7 +209,7 @@ def _ended(errors: list[InputError], options: Predict) -> bool:
 
 def _cut(name: str, read: Callable[[str], Micrograph], options: Predict, geometry: Mapping[str, Any]) -> _Cut:
     image, settings = read(name)
-    own = settings.get("pixel_nm")
+    own = settings.get("pixel_nm") or options.pixel_nm
     arguments = {**geometry, "overlap": options.overlap, "own_pixel_nm": own}
     try:
         if isinstance(image, np.ndarray):

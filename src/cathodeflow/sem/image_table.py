@@ -169,6 +169,7 @@ def _examine(row: ImageRow, options: Index) -> dict[str, Any] | InputError:
         "bar_source": bar.source,
         **area._asdict(),
         **{key: settings.get(key) for key in SETTINGS},
+        "pixel_nm": settings.get("pixel_nm") or options.pixel_nm,
         "mean": float(pixels.mean(dtype=np.float64)) / scale,
         "deviation": float(pixels.std(dtype=np.float64)) / scale,
         "usable": float(blocks.usable.mean()),

@@ -17,6 +17,9 @@ from cathodeflow.errors import InputError
 
 Float64 = NDArray[np.float64]
 
+#: Columns of a table of predictions, fraction and limits of its interval; and the fraction of images that this holds.
+COLUMNS = ("nickel", "nickel_low", "nickel_high")
+LEVEL = 0.9
 #: Penalties that are tried, of the squared norm of the weights.
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 # Names of layered oxides of nickel, cobalt and manganese: one digit for each, in any order of cobalt and manganese.
@@ -56,6 +59,11 @@ class NickelRegression(NamedTuple):
         # Of conformal prediction: one more sample than there are.
         place = min(int(np.ceil(level * (count + 1))), count) - 1
         return float(self.errors[place])
+
+    def intervals(self, features: ArrayLike) -> Float64:
+        """Predict nickel fractions with the limits of their intervals (`COLUMNS`), (n, 3), from features (n, c)."""
+        value, width = self.predict(features), self.half_width(LEVEL)
+        return np.stack([value, np.maximum(value - width, 0), np.minimum(value + width, 1)], axis=1)
 
 
 def nickel_fraction(label: str) -> float | None:

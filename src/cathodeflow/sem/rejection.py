@@ -23,7 +23,9 @@ Floats = NDArray[np.float32]
 #: Why a prediction is withheld: the image is further from all classes than validation images are, or P(right) is low.
 UNKNOWN, DOUBTFUL = "unknown material or session", "low confidence"
 #: Fraction of the right predictions of validation images, as they are and as other sessions image them, that is lost.
-LOST = 0.05
+LOST = 0.1
+# Fraction of the right predictions that lie beyond the limit of the OOD score.
+_BEYOND = 0.025
 #: Quantile of the OOD scores of validation images to which scores are relative.
 QUANTILE = 0.99
 # Confidences are kept this far from 0 and 1, beyond which they say no more.
@@ -38,15 +40,17 @@ class Rejection(NamedTuple):
     weights : (3,) float32, of 1, the log-odds of the confidence and the logarithm of the relative OOD score, whose
         weighted sum are the log-odds of P(right).
     threshold : (1,) float32, smallest P(right) of an accepted prediction.
+    limit : (1,) float32, largest relative OOD score of an accepted prediction: beyond it P(right) is not known, and 0.
     """
 
     weights: Floats
     threshold: Floats
+    limit: Floats
 
     def probability(self, confidence: ArrayLike, score: ArrayLike) -> Float64:
         """P(right) of predictions (n,) from their confidence and OOD score relative to the OOD threshold (n,)."""
         found: Float64 = expit(_evidence(confidence, score) @ self.weights.astype(np.float64))
-        return found
+        return np.where(np.asarray(score) <= self.limit[0], found, 0.0)
 
     def accepted(self, confidence: ArrayLike, score: ArrayLike) -> NDArray[np.bool_]:
         """Whether predictions (n,) are accepted."""
@@ -70,7 +74,7 @@ def fit_rejection(
     kinds : (n,) int
         Kind of the image, such as unchanged, simulated session, unknown class.
     lost : float
-        Fraction of the right predictions that is withheld.
+        Fraction of the right predictions that is withheld by P(right).
 
     Returns
     -------
@@ -83,8 +87,11 @@ def fit_rejection(
         weights = _logistic(rows, truth, _balanced(truth, np.asarray(kinds)))
     chosen = truth if truth.any() else np.ones_like(truth)
     threshold = np.quantile(expit(rows[chosen] @ weights), lost)
-    # A threshold just below, so that rounding to float32 withholds no row at it.
-    return Rejection(weights.astype(np.float32), np.array([threshold - 1e-6], np.float32))
+    limit = max(1.0, float(np.quantile(np.asarray(score)[chosen], 1 - _BEYOND)))
+    # Just beside, so that rounding to float32 withholds no row at the threshold.
+    return Rejection(
+        weights.astype(np.float32), np.array([threshold - 1e-6], np.float32), np.array([limit + 1e-6], np.float32)
+    )
 
 
 def as_unknown(

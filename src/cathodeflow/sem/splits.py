@@ -1,5 +1,6 @@
 """Originals divided into training, validation and test set, with all crops of an original in the same set."""
 
+import logging
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.sem.fields_of_view import overlapping
 from cathodeflow.sem.options import Split
 from cathodeflow.sem.seeds import generator
+
+log = logging.getLogger("cathodeflow.sem")
 
 SPLITS = ("train", "validation", "test")
 LEFT_OUT = "left out"
@@ -89,28 +92,27 @@ def split_originals(index: pd.DataFrame, options: Split) -> pd.DataFrame:
             except InputError as error:
                 errors += error.errors
     if by == "time-block" and options.gap is None and "mosaic" in table:
-        errors += _leave_gap(table, split)
+        _leave_gap(table, split)
     if errors:
         raise InputErrors.of(errors)
     return table.assign(split=split)
 
 
-def _leave_gap(table: pd.DataFrame, split: NDArray[Any]) -> list[InputError]:
-    """Leave out training images that show a part of an image for validation or test, in place."""
+def _leave_gap(table: pd.DataFrame, split: NDArray[Any]) -> None:
+    """Leave out training images that show a part of an image for validation or test, in place.
+
+    A class of which all do keeps them.
+    """
     train = np.flatnonzero(split == "train")
     held_out = table[np.isin(split, ("validation", "test"))]
-    left = train[overlapping(table.iloc[train], held_out)]
-    labels = table["label"].to_numpy()
-    split[left] = LEFT_OUT
-    return [
-        InputError(
-            f"class {label}",
-            f"{_images(int((labels[train] == label).sum()))} for training, all of which overlap images for validation "
-            "or test",
-            "some that do not, or split.gap: 0, which uses them",
-        )
-        for label in sorted(set(labels[train]) - set(labels[split == "train"]))
-    ]
+    overlaps = overlapping(table.iloc[train], held_out)
+    labels = table["label"].to_numpy()[train]
+    for label in np.unique(labels):
+        mine = labels == label
+        if overlaps[mine].all():
+            log.warning("class %s: all training images overlap images for validation or test, and are kept", label)
+            overlaps[mine] = False
+    split[train[overlaps]] = LEFT_OUT
 
 
 def set_sizes(count: int, test: float, validation: float) -> tuple[int, int]:

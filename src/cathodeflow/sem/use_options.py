@@ -37,6 +37,9 @@ class Reading(Options):
         "Image of the same size as the micrographs: pixels above 0 in it, such as text and scale bars that are burnt "
         "into the picture, are replaced by their mirrored surroundings.",
     )
+    pixel_nm: float | None = option(
+        None, "Pixel size of images whose files do not give it. Default: it is unknown.", unit="nm", gt=0
+    )
 
 
 class Export(Options):

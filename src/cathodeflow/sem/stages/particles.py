@@ -123,7 +123,7 @@ def _listed(images: str, sheet: str | None, options: Particles) -> pd.DataFrame:
     for path in list_micrographs(images):
         image, settings = read_listed(path, options.page, options.mask), instrument_settings(path, options.page)
         area = bar_of(image, settings, options.bar_rows, options.bar_side).area(image.shape)
-        given = {"page": options.page, "mask": options.mask, "pixel_nm": settings.get("pixel_nm")}
+        given = {"page": options.page, "mask": options.mask, "pixel_nm": settings.get("pixel_nm") or options.pixel_nm}
         records.append({"name": path, "image": path, "label": _ALL, **area._asdict(), **given})
     table = pd.DataFrame(records)
     table["pixel_nm"] = table["pixel_nm"].astype(np.float64)

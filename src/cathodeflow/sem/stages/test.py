@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from cathodeflow.io.crops import read_crops
 from cathodeflow.io.tables import write_csv
@@ -15,6 +16,8 @@ from cathodeflow.sem.image_outputs import labelled_outputs
 from cathodeflow.sem.listed_images import listed_reader
 from cathodeflow.sem.model import load_network
 from cathodeflow.sem.moved_images import read_split
+from cathodeflow.sem.nickel import COLUMNS, NickelRegression, nickel_fraction
+from cathodeflow.sem.ood import group_means
 from cathodeflow.sem.options import Test
 from cathodeflow.sem.predictions import (
     bootstrap,
@@ -73,18 +76,19 @@ def test(
     if os.path.isdir(crops):
         array, table = read_crops(crops)
         numbers = np.flatnonzero(table["split"] == "test")
-        logits = network_outputs(network, array, numbers, batch_size=options.batch_size, device=device).logits
+        outputs = network_outputs(network, array, numbers, batch_size=options.batch_size, device=device)
         tested = images = table.iloc[numbers]
     else:
         images = read_split(crops, sheet=sheet)
-        logits, tested = labelled_outputs(network, metadata, images, listed_reader(images), options, device=device)
+        outputs, tested = labelled_outputs(network, metadata, images, listed_reader(images), options, device=device)
     fields = images.drop_duplicates("name").set_index("name")["field"]
     temperatures = {"temperature": metadata["temperature"], "original_temperature": metadata["original_temperature"]}
-    raw = crop_predictions(logits, tested, classes, temperature=1.0)
-    by_crop = crop_predictions(logits, tested, classes, temperature=temperatures["temperature"])
+    raw = crop_predictions(outputs.logits, tested, classes, temperature=1.0)
+    by_crop = crop_predictions(outputs.logits, tested, classes, temperature=temperatures["temperature"])
     raw_images = original_predictions(raw, classes, temperature=1.0)
     by_image = original_predictions(by_crop, classes, temperature=temperatures["original_temperature"])
-    write_csv(out, by_image)
+    nickel = _nickel(by_image, group_means(outputs.features, tested["name"]), metadata["nickel"])
+    write_csv(out, by_image.join(nickel))
     write_csv(crops_table, by_crop)
     kinds = {"image": by_image, "crop": by_crop}
     merit = {
@@ -105,8 +109,18 @@ def test(
         100 * by_image["correct"].mean(), len(by_image), 100 * by_crop["correct"].mean(), len(by_crop),
     )  # fmt: skip
     metrics: dict[str, float | None] = {"images": len(by_image), "crops": len(by_crop)}
+    if len(nickel.columns):
+        truth = by_image["label"].map(nickel_fraction).astype(float)
+        metrics["nickel_error"] = float((nickel["nickel"] - truth).abs().mean())
     for kind, rows in merit.items():
         for row in rows.to_dict("records"):
             name = f"{kind}_{row['figure']}" + (f"_{row['label']}" if isinstance(row["label"], str) else "")
             metrics |= {name: row["value"], f"{name}_low": row["low"], f"{name}_high": row["high"]}
     return Metrics({**metrics, **temperatures})
+
+
+def _nickel(images: pd.DataFrame, features: NDArray[np.float64], regression: NickelRegression | None) -> pd.DataFrame:
+    """Predict the nickel fraction of the images, in the order of their names; no column without a regression."""
+    if regression is None:
+        return pd.DataFrame(index=images.index)
+    return pd.DataFrame(regression.intervals(features), columns=list(COLUMNS), index=images.index)
