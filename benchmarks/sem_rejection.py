@@ -117,7 +117,7 @@ def main() -> None:
         rows.setdefault(name, []).append((probability, accepted, right))
 
     add("time-block test images", whole, plain[test], labels[test])
-    for name, values in stress.items():
+    for values in stress.values():
         add("simulated sessions", whole, values[test], labels[test])
     add("other materials", whole, others, np.full(len(others), "none"))
     compositions = table["composition"].to_numpy(str)
@@ -141,8 +141,8 @@ def main() -> None:
         wrong = 100 * (~accepted[~right]).mean() if (~right).any() else np.nan
         of_right = 100 * (~accepted[right]).mean() if right.any() else np.nan
         print(
-            f"RESULTS {name:32} {len(right):5} images, {100 * right.mean():5.1f} % right; wrong ones withheld {wrong:5.1f} %, "
-            f"right ones lost {of_right:5.1f} %; with 10 % lost {at:5.1f} % withheld",
+            f"RESULTS {name:32} {len(right):5} images, {100 * right.mean():5.1f} % right; "
+            f"wrong ones withheld {wrong:5.1f} %, right ones lost {of_right:5.1f} %; with 10 % lost {at:5.1f} % withheld",
             flush=True,
         )  # fmt: skip
         curves[name] = (lost, withheld, of_right, wrong)
@@ -153,7 +153,7 @@ def other_materials(bench: Bench, folder: Path) -> Array:
     """Features of micrographs of a superalloy, a coating and a battery electrode in X-rays."""
     path = folder / "rejection_other.npy"
     if not path.exists():
-        files = sorted((DATA.parent / "fibsem").glob("*/images/*")) + [DATA.parent / "fibsem/battery_xct/im_1.tif"]
+        files = [*sorted((DATA.parent / "fibsem").glob("*/images/*")), DATA.parent / "fibsem/battery_xct/im_1.tif"]
         crops = []
         for file in files:
             grey = to_uint8(read_micrograph(str(file)))
