@@ -236,8 +236,8 @@ EDITS = {
     "figure of merit": ("fibsem", '{"test_images": len(tested)}', '{"test_images": 2 * len(tested)}', "fibsem.test"),
     "common function": (
         "",
-        "confidence: float = 0.95) -> tuple",
-        "confidence: float = 0.9) -> tuple",
+        "confidence: float = 0.95, independent",
+        "confidence: float = 0.9, independent",
         "bcdi.evaluate bragg.compare bragg.study sem.audit sem.test",
     ),
     "common class": (
