@@ -140,11 +140,9 @@ def main() -> None:
         at = 100 * withheld[np.flatnonzero(lost <= 0.1)[-1]] if (~right).any() else np.nan
         wrong = 100 * (~accepted[~right]).mean() if (~right).any() else np.nan
         of_right = 100 * (~accepted[right]).mean() if right.any() else np.nan
-        print(
-            f"RESULTS {name:32} {len(right):5} images, {100 * right.mean():5.1f} % right; wrong ones withheld {wrong:5.1f} %, "
-            f"right ones lost {of_right:5.1f} %; with 10 % lost {at:5.1f} % withheld",
-            flush=True,
-        )  # fmt: skip
+        print(f"RESULTS {name:32} {len(right):5} images, {100 * right.mean():5.1f} % right;", end=" ")
+        print(f"wrong ones withheld {wrong:5.1f} %, right ones lost {of_right:5.1f} %;", end=" ")
+        print(f"with 10 % lost {at:5.1f} % withheld", flush=True)
         curves[name] = (lost, withheld, of_right, wrong)
     draw(curves, folder / "sem_rejection.png")
 
