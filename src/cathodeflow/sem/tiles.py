@@ -105,7 +105,7 @@ def tile_grid(
     return TileGrid(usable, tile_places(usable.rows, usable.cols, extent=extent, overlap=overlap), extent)
 
 
-def cut_tiles(image: Grey, *, side: int, area: UsableArea, min_usable: float = 0.0, **placed: Any) -> Tiles:
+def cut_tiles(image: Grey, *, side: int, area: UsableArea, min_usable: float | None = None, **placed: Any) -> Tiles:
     """Cover an image beside its information bar with tiles of the size of the crops that a network was trained on.
 
     Parameters
