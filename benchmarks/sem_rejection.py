@@ -142,7 +142,8 @@ def main() -> None:
         of_right = 100 * (~accepted[right]).mean() if right.any() else np.nan
         print(
             f"RESULTS {name:32} {len(right):5} images, {100 * right.mean():5.1f} % right; "
-            f"wrong ones withheld {wrong:5.1f} %, right ones lost {of_right:5.1f} %; with 10 % lost {at:5.1f} % withheld",
+            f"wrong ones withheld {wrong:5.1f} %, "
+            f"right ones lost {of_right:5.1f} %; with 10 % lost {at:5.1f} % withheld",
             flush=True,
         )  # fmt: skip
         curves[name] = (lost, withheld, of_right, wrong)
