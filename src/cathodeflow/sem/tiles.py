@@ -117,7 +117,8 @@ def cut_tiles(image: Grey, *, side: int, area: UsableArea, least: float | None =
     area : UsableArea
         Part beside the information bar.
     least : float, optional
-        `min_usable` of the crops: minimum fraction of a tile that shows particles (`usable_blocks`); others are left out, unless all are below.
+        `min_usable` of the crops: minimum fraction of a tile that shows particles (`usable_blocks`); others are left
+        out, unless all are below.
     **placed
         Other parameters of `tile_grid`.
 
