@@ -59,7 +59,7 @@ demo: | what-demo-does $(READY)
 
 # Before the environment is built.
 what-demo-does:
-	@echo "The demo runs the whole workflow on simulated raw data: 103 jobs, about 7 minutes on two cores without a GPU."
+	@echo "The demo runs the whole workflow on simulated raw data: 101 jobs, about 6 minutes on two cores without a GPU."
 	@echo "  sem     micrographs of cathodes      -> a trained network, its accuracy and its reliability"
 	@echo "  bragg   detector frames of a charge  -> tracks of Bragg spots, lattice parameters and strain of particles"
 	@echo "  fibsem  slices of an electrode       -> phase of every voxel, properties of the electrode"

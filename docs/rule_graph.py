@@ -69,8 +69,8 @@ def columns(edges: Edges) -> list[list[str]]:
     for node in nodes:
         found[level[node]].append(node)
     for a, b in sorted(edges):
-        for column in range(level[a] + 1, level[b]):
-            found[column].append(f"{a}|{b}|{column}")
+        for number in range(level[a] + 1, level[b]):
+            found[number].append(f"{a}|{b}|{number}")
     links = [link for edge in edges for link in _steps(edge, level)]
     for sweep in range(24):
         forward = sweep % 2 == 0

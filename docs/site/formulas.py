@@ -2,6 +2,7 @@
 
 from html import escape
 
+import numpy as np
 from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
@@ -29,7 +30,7 @@ def svg(formula: str) -> str:
             index += 1
             continue
         count = _POINTS.get(code, 1)
-        numbers = points[index : index + count] * (1, -1)
+        numbers = points[index : index + count] * np.array((1, -1))
         parts.append(_LETTERS[code] + " ".join(f"{value:.1f}" for value in numbers.ravel()))
         index += count
     low, high = path.get_extents().min, path.get_extents().max

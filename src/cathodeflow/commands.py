@@ -21,9 +21,24 @@ from cathodeflow.io.run_journal import COMMAND
 from cathodeflow.io.runs import join_as_job
 from cathodeflow.low_memory import is_out_of_memory, limit_text
 from cathodeflow.options import Options, flag_name, from_flags, leaves, renamed
+from cathodeflow.progress import SHARED_TERMINAL
 from cathodeflow.stage import Stage, file_argument, stage_file, stage_names
 
 log = logging.getLogger("cathodeflow")
+
+
+class _LogFile(logging.FileHandler):
+    """A log file; what cannot be written to it, as the disk is full, goes elsewhere."""
+
+    def __init__(self, path: str, otherwise: logging.Handler | None) -> None:
+        super().__init__(path, mode="w", encoding="utf-8", errors="backslashreplace")
+        self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        self._otherwise = otherwise
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Pass an error on."""
+        if self._otherwise and record.levelno >= self._otherwise.level:
+            self._otherwise.handle(record)
 
 
 class Technique(click.Group):
@@ -148,15 +163,16 @@ def _origin(annotation: Any) -> type:
 
 def start(log_file: str | None, threads: int | None) -> None:
     """Set up the log and the number of threads of this process, before large libraries are imported."""
-    # If the log cannot be written because the disk is full, the messages of the job must still be shown.
+    # If the log cannot be written because the disk is full, the errors of the job must still be shown.
     logging.raiseExceptions = False
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
-    handlers[0].setFormatter(logging.Formatter("%(message)s"))
+    terminal = logging.StreamHandler()
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    handlers: list[logging.Handler] = [terminal]
     if log_file:
         os.makedirs(os.path.dirname(log_file) or ".", exist_ok=True)
-        handlers[0].setLevel(logging.ERROR)
-        handlers.append(logging.FileHandler(log_file, mode="w", encoding="utf-8", errors="backslashreplace"))
-        handlers[1].setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        terminal.setLevel(logging.ERROR)
+        shared = bool(os.environ.get(SHARED_TERMINAL))
+        handlers = [_LogFile(log_file, terminal if shared else None), *([] if shared else handlers)]
     logging.basicConfig(level=logging.WARNING, handlers=handlers)
     log.setLevel(logging.INFO)
     if log_file:

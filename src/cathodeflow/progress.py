@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterable
 from typing import TypeVar
 
-#: Environment variable that the workflow sets: several jobs share its terminal, so that none draws a bar there.
-NO_BAR = "CATHODEFLOW_NO_BAR"
+#: Environment variable that the workflow sets: jobs share its terminal, on which it says itself what they write to
+#: their logs. None of them draws a bar there.
+SHARED_TERMINAL = "CATHODEFLOW_SHARED_TERMINAL"
 
 log = logging.getLogger("cathodeflow")
 T = TypeVar("T")
@@ -16,7 +17,7 @@ T = TypeVar("T")
 
 def draws_bars() -> bool:
     """Whether bars are drawn: on a terminal that no other job uses."""
-    return sys.stderr.isatty() and not os.environ.get(NO_BAR)
+    return sys.stderr.isatty() and not os.environ.get(SHARED_TERMINAL)
 
 
 def progress(items: Iterable[T], label: str, *, total: int | None = None) -> Iterable[T]:

@@ -92,12 +92,12 @@ def export_run(configs: Iterable[str], results: str, out: str, *, raw: bool, che
         places[name] = place
     actions = []
     tools: dict[str, dict[str, Any]] = {}
-    for path, record in records:
+    for written, record in records:
         made = {
-            _result_place(os.path.join(path.parent, name), results): digest
+            place: digest
             for name, digest in record["outputs"].items()
+            if (place := _result_place(os.path.join(written.parent, name), results)) and place in files
         }
-        made = {place: digest for place, digest in made.items() if place in files}
         files |= {place: files[place]._replace(digest=digest) for place, digest in made.items()}
         actions.append(_action(record, [places[name] for name in record["inputs"]], list(made)))
         tools |= _tools(record)

@@ -144,11 +144,13 @@ def test_one_command_gives_what_the_workflow_gives(demo: Project, particle: Path
             ("phase/trust.csv", "trust.csv"),
             ("phase/errors.png", "errors.png"),
             ("phase/slices.png", "slices.png"),
-            ("phase/particle.html", "particle.html"),
             ("phase/diffraction.png", "diffraction.png"),
             ("phase/resolution.png", "resolution.png"),
         ):
             assert (particle / theirs).read_bytes() == (tmp_path / "all" / mine).read_bytes(), mine
+        # The page names its sample.
+        pages = [path.read_text() for path in (particle / "phase/particle.html", tmp_path / "all/particle.html")]
+        assert pages[0].replace("particle/phase", "all") == pages[1]
     both = run_stage(tmp_path, "bcdi", *whole, "--config", str(demo.folder / "config.yaml"), *options)
     assert both.returncode == 1 and "only one of them" in both.stderr
 

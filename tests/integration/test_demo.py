@@ -256,7 +256,7 @@ def test_phases_of_the_electrode_and_its_properties_are_near_the_truth(demo: Pro
     assert entropy[phases != truth].mean() > 1.3 * entropy[phases == truth].mean()
     fractions = record(demo, "fibsem/electrode/properties/properties_record.json")["metrics"]
     given = read_volume(fibsem / "electrode/labels.zarr").compute()
-    assert fractions["fraction_pore"] == pytest.approx((given == 0).mean(), abs=1e-4)
+    assert fractions["volume_fraction_pore"] == pytest.approx((given == 0).mean(), abs=1e-4)
     pairs = pd.read_parquet(fibsem / "electrode/pairs.parquet")
     assert pairs.groupby("slice")["role_grouped"].nunique().max() == 1
 

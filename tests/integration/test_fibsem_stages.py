@@ -111,10 +111,10 @@ def test_properties_by_every_method_stand_beside_those_of_the_reference(run: Pat
         (tested.index[a : b + 1] for a in tested.index for b in tested.index if b >= a and _neighbours(tested, a, b)),
         key=len,
     )
-    assert found["reference", "volume_fraction", "pore"] == pytest.approx(
-        (truth[best] == 0).sum() / (truth[best] != 255).sum()
-    )
-    assert found["matphase", "volume_fraction", "pore"] == pytest.approx((predicted[best] == 0).mean())
+    known = truth[best] != 255
+    # Tables have six digits.
+    assert found["reference", "volume_fraction", "pore"] == pytest.approx((truth[best] == 0)[known].mean(), rel=1e-5)
+    assert found["matphase", "volume_fraction", "pore"] == pytest.approx((predicted[best] == 0).mean(), rel=1e-5)
 
 
 def _neighbours(tested: pd.DataFrame, first: int, last: int) -> bool:

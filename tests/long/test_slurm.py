@@ -31,7 +31,7 @@ def test_the_bragg_part_gives_the_same_on_slurm_as_locally(finished: Project, tm
     finish(start(project))
     asked = {job["comment"]: "gpu" in slurm.description(job["id"]) for job in slurm.jobs()}
     assert any("bragg_train" in name for name in asked)
-    assert all(gpu == ("train" in name or "result" in name) for name, gpu in asked.items()), asked
+    assert all(gpu == ("train" in name or "located" in name) for name, gpu in asked.items()), asked
     assert project.planned() == {}
     for scan in ("first", "second"):
         for file in ("frames.h5", "peaks.h5", "located.h5"):

@@ -326,3 +326,23 @@ def test_fractions_and_transport_are_those_of_porespy() -> None:
             continue
         theirs = float(porespy.simulations.tortuosity_fd(mask, 0).tortuosity)
         assert found["tortuosity_factor", phase, 0].value == pytest.approx(theirs, rel=0.07)
+
+
+def test_methods_that_do_not_percolate_are_marked_without_covering_each_other() -> None:
+    from matplotlib.collections import PathCollection
+
+    from cathodeflow.fibsem.property_plots import properties_figure
+
+    rows = [
+        {"method": method, "property": "tortuosity_factor", "phase": "pore", "direction": direction, "value": value,
+         "unit": "1", "low_95": math.nan, "high_95": math.nan}
+        for direction, values in (("0", (2.0, math.inf)), ("1", (math.inf, math.inf)))
+        for method, value in zip(("reference", "unet"), values, strict=True)
+    ]  # fmt: skip
+    figure = properties_figure(pd.DataFrame(rows), ["pore", "active"])
+    (panel,) = (axes for axes in figure.axes if axes.get_title(loc="left") == "Tortuosity factor")
+    assert [text.get_text() for text in panel.texts] == ["does not percolate"]
+    points = [part for part in panel.collections if isinstance(part, PathCollection)]
+    hollow = [part for part in points if not len(part.get_facecolor()) and len(part.get_offsets())]
+    assert len(hollow) == 1
+    assert hollow[0].get_offsets()[0][1] == pytest.approx(0.175)

@@ -207,7 +207,7 @@ def figures_of_the_workflow() -> list[tuple[str, str, str]]:
         for rule in re.split(r"\n(?=rule )", path.read_text()):
             for figure, given in re.findall(r'report\(\s*f?"([^"]+)",.*?caption=f?"../report/([^"]+).rst"', rule, re.S):
                 if "{" not in given:
-                    (stage,) = set(re.findall(r'stage_params\("([\w.]+)"', rule))
+                    (stage,) = set(re.findall(r'(?:stage_params|compared_stage)\("([\w.]+)"', rule))
                     found.append((stage, figure, given))
     return found
 

@@ -100,6 +100,28 @@ def test_a_failure_is_its_cause_and_not_the_names_of_its_inputs(tmp_path: Path) 
     assert messages.lines(record(None, "disk nearly full", logging.WARNING)) == ["disk nearly full"]
 
 
+def test_errors_that_a_full_disk_keeps_out_of_the_log_are_printed(tmp_path: Path) -> None:
+    """By a job of the workflow, which otherwise writes to its log alone."""
+    line = [
+        sys.executable,
+        "-m",
+        "cathodeflow",
+        "--log",
+        "/dev/full",
+        "bragg",
+        "find-peaks",
+        "no.h5",
+        "--out",
+        "x.parquet",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "CATHODEFLOW_SHARED_TERMINAL": "1"}
+    full = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert full.returncode == 1 and "no.h5" in full.stderr
+    line[4] = "log.txt"
+    other = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert other.returncode == 1 and other.stderr == "" and "no.h5" in (tmp_path / "log.txt").read_text()
+
+
 def test_a_dry_run_is_the_jobs_with_short_reasons_and_one_table() -> None:
     messages = Messages(dry_run=True)
     table = record(LogEvent.RUN_INFO, "Job stats:\n", stats={"bragg_fit": 1, "total": 1})
@@ -243,6 +265,8 @@ def test_a_real_run_and_a_real_failure_are_short_from_any_environment_and_folder
     )
     (failure,) = re.findall(r"^\d\d:\d\d:\d\d FAILED  bragg frames bad after \d+ s: (.*)$", done.stderr, re.MULTILINE)
     assert "frame_0.edf" in failure and len(done.stderr) < 3000, done.stderr
+    # Once, not by the job itself as well.
+    assert done.stderr.count(failure) == 1
     log = (work / "results/logs/bragg/one/simulate.log").read_text()
     assert re.match(
         r"\d\d:\d\d:\d\d command: cathodeflow --log results/logs/bragg/one/simulate.log --threads 1 bragg simulate ",

@@ -20,7 +20,7 @@ from cathodeflow.io.runs import join_as_run
 from cathodeflow.io.sources import is_remote
 from cathodeflow.io.text import read_yaml, restart_in_utf8
 from cathodeflow.parallel import graphics_card
-from cathodeflow.progress import NO_BAR
+from cathodeflow.progress import SHARED_TERMINAL
 from cathodeflow.provenance import code_parameter
 from cathodeflow.run_jobs import Job
 from cathodeflow.samples import SAMPLE_NAME
@@ -243,7 +243,7 @@ os.environ.update(CATHODEFLOW_LAUNCHER=cluster.launcher(CONFIG.processes))
 os.environ.update(CATHODEFLOW_SHEETS=json.dumps({name: getattr(CONFIG, name).samples for name in SAMPLES}))
 
 # Jobs share the terminal with this process, which says on it what goes on; their progress is in their logs.
-os.environ[NO_BAR] = "1"
+os.environ[SHARED_TERMINAL] = "1"
 
 # The name of the run is stored in the records, and is no parameter of a job either.
 if CONFIG.run_name:

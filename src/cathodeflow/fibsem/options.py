@@ -3,7 +3,8 @@
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, ValidationError, field_validator, model_validator
+from pydantic_core import CoreSchema
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.fibsem.appearance_options import ImageChanges, WindowChanges
@@ -378,6 +379,11 @@ class LocalMethod(Options):
     decides: Literal["idk", "all"] = option("idk", "Pixels that the local model decides: IDK pixels, or all.")
     train_idk: TrainIdk = option(TrainIdk(), "IDK classifier.")
     train_local: TrainLocal = option(TrainLocal(), "Local network.")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Allow the name of the network in place of the options."""
+        return {"anyOf": [{"type": "string"}, handler(core)]}
 
 
 class Test(Options):

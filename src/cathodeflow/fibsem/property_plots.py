@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from cathodeflow.fibsem.microstructure.property_table import Curve
@@ -21,6 +22,7 @@ _SHOWN = (
     ("percolating_fraction", "Percolating fraction"),
 )
 _MARKERS = "osD^v<>PX"
+_BLOCKED, _GREY = "does not percolate", "#777777"
 # Largest value of an axis with intervals, in multiples of the largest value drawn.
 _FARTHEST = 3.0
 
@@ -32,11 +34,13 @@ def properties_figure(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        Rows of `properties.csv`; with a column `method`, the methods are side by side.
+        Rows of `properties.csv`; with a column `method`, the methods are side by side. Hollow markers at the edge are
+        methods by which a phase does not percolate, where it does by others.
     classes : sequence of str
     """
     figure = Figure(figsize=(TWO_COLUMNS, 5.2))
     methods = list(dict.fromkeys(table["method"])) if "method" in table else [""]
+    hollow = False
     for axes, (name, title) in zip(figure.subplots(2, 3).ravel(), _SHOWN, strict=True):
         rows = table[table["property"] == name]
         if rows.empty:
@@ -65,13 +69,19 @@ def properties_figure(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
             )  # fmt: skip
             for y, one in zip(at, value, strict=True):
                 if not np.isfinite(one):
-                    text = "does not percolate" if np.isinf(one) else "unknown"
-                    absent.setdefault((round(float(y)), text), []).append((float(y), method))
+                    text = _BLOCKED if np.isinf(one) else "unknown"
+                    absent.setdefault((round(float(y)), text), []).append((float(y), marker))
         for (_, text), found in absent.items():
-            # Once for all methods of a row, as lines of text are higher than the distance of two methods.
-            named = text if len(found) == len(methods) else f"{text}: {', '.join(name for _, name in found)}"
-            axes.text(0.02, float(np.mean([y for y, _ in found])), named, transform=axes.get_yaxis_transform(),
-                      fontsize=7 if named == text else 5.5, va="center", color="#777777")  # fmt: skip
+            across = axes.get_yaxis_transform()
+            if len(found) == len(methods):
+                # Once, as a line of text is higher than the distance of two methods.
+                middle = float(np.mean([y for y, _ in found]))
+                written = axes.text(0.02, middle, text, transform=across, fontsize=7, va="center", color=_GREY)
+                written.set_in_layout(False)
+            elif text == _BLOCKED:
+                hollow = True
+                for y, marker in found:
+                    axes.scatter(0.04, y, marker=marker, s=22, transform=across, facecolors="none", edgecolors=_GREY)
         axes.set_yticks(range(len(places)), places, fontsize=7)
         axes.set_ylim(len(places) - 0.4, -0.6)
         finite = rows["value"][np.isfinite(rows["value"])]
@@ -90,6 +100,9 @@ def properties_figure(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
         label(axes, x="" if unit == "1" else f"[{unit}]", y="", title=title)
     if len(methods) > 1:
         handles, names = figure.axes[0].get_legend_handles_labels()
+        if hollow:
+            handles.append(Line2D([], [], marker="o", fillstyle="none", color=_GREY, linestyle=""))
+            names.append(_BLOCKED)
         figure.legend(handles, names, loc="outside lower center", ncols=min(len(methods), 5))
     return figure
 

@@ -140,8 +140,8 @@ def _described(crate: Crate) -> Any:
     main["name"] = "Cathodeflow"
     entities[crate.workflow] = main
     for identifier, content in crate.tools.items():
-        kind = {"@type": "SoftwareApplication", **{key: content[key] for key in ("name", "version") if key in content}}
-        entities[identifier] = made.add(ContextEntity(made, identifier, properties=kind))
+        about: dict[str, Any] = {"@type": "SoftwareApplication", "name": content["name"], "version": content["version"]}
+        entities[identifier] = made.add(ContextEntity(made, identifier, properties=about))
     for identifier, content in crate.tools.items():
         if content.get("requires"):
             entities[identifier]["softwareRequirements"] = [entities[other] for other in content["requires"]]
@@ -158,7 +158,7 @@ def _described(crate: Crate) -> Any:
 def _add_file(made: Any, file: CrateFile) -> Any:
     from rocrate.model import ContextEntity
 
-    more = {"sha256": file.digest} if file.digest else {}
+    more: dict[str, Any] = {"sha256": file.digest} if file.digest else {}
     more |= {"description": file.about} if file.about else {}
     if file.source is None:
         kind = "Collection" if file.place.startswith("#") else "Dataset" if file.place.endswith("/") else "File"

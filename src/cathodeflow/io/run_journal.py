@@ -17,7 +17,7 @@ COMMAND = "command: "
 # At the beginning of an entry, see `cathodeflow.commands.start`.
 _TIME = re.compile(r"\d\d:\d\d:\d\d ")
 # The end of a log that is read [bytes].
-_END = 20_000
+_END = 500_000
 
 
 def begin(plan: dict[str, Any], folder: str = ".") -> None:

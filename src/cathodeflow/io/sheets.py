@@ -77,13 +77,13 @@ def read_sheet(path: str, expected: str, columns: Iterable[str]) -> Sheet:
         kept = [(number, line) for number, line in text if line.strip() and not line.startswith("#")]
         heads = {mark: kept and _cells(path, kept[:1], mark, expected)[0][1] for mark in DELIMITERS}
         mark = max(DELIMITERS, key=lambda mark: sum(named(cell) in known.values() for cell in heads[mark] or ()))
-        if kept and not any(named(cell) in known.values() for cell in heads[mark]):
+        lines, delimiter = _cells(path, kept, mark, expected), DELIMITERS[mark]
+        if lines and not any(named(cell) in known.values() for cell in lines[0][1]):
             # A path may hold spaces, so they separate no columns; an editor may have put them in the place of tabs.
             number, head = kept[0]
             if sum(word.casefold() in known for word in head.split()) > 1:
                 found = "columns separated by spaces"
                 raise InputError(f"{path} line {number}", found, "tabs, commas or semicolons between the columns")
-        lines, delimiter = _cells(path, kept, mark, expected), DELIMITERS[mark]
     header = [named(cell) for cell in lines[0][1]] if lines else []
     while header and not header[-1]:
         header.pop()  # Excel ends lines with delimiters of empty columns

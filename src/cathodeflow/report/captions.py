@@ -37,6 +37,7 @@ _TITLES = {
     "slices": "slices",
     "fractions": "phase fractions",
     "methods": "methods",
+    "measure": "properties with error bars",
 }
 
 
@@ -68,6 +69,8 @@ def caption_name(technique: str, job: Job, path: Path, folder: str | os.PathLike
     ]
     if technique == "sem" and job.path.stem.startswith("figures_"):
         names.insert(0, "predict")  # images without labels, in a figure named after the network
+    if job.stage == "measure":
+        names.insert(0, "measure")  # with the errors of the segmentation, too
     if job.stage == "properties" and "/" in job.sample.removesuffix("/properties"):
         names.insert(0, "method_properties")  # of the test slices of a run
     return next((f"{technique}_{name}" for name in names if _file(folder, f"{technique}_{name}") is not None), None)

@@ -17,6 +17,9 @@ from cathodeflow.stage import InputFolder, InputStore, Metrics, OutputFile, stag
 log = logging.getLogger("cathodeflow.fibsem")
 
 
+_DIFFERENCES = ["figure", "difference", "low", "high", "model", "reference", "seed", "split"]
+
+
 @stage("fibsem.metrics")
 def metrics(
     folders: Sequence[InputFolder],
@@ -80,7 +83,8 @@ def metrics(
     table = pd.concat(rows, ignore_index=True)
     write_csv(out, table)
     write_csv(per_slice, pd.concat(slices, ignore_index=True))
-    write_csv(differences, pd.concat(gains, ignore_index=True))
+    # One network alone has nothing to be compared with.
+    write_csv(differences, pd.concat(gains, ignore_index=True) if gains else pd.DataFrame(columns=_DIFFERENCES))
     means = table.groupby(["split", "model"], sort=False)[["miu", "fiu"]].mean().reset_index().to_dict("records")
     for row in means:
         log.info("%s, %s: mIoU %.4f, frequency-weighted IoU %.4f", row["split"], row["model"], row["miu"], row["fiu"])
