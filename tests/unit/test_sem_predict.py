@@ -78,24 +78,16 @@ def beside_bar(image):
 def test_a_published_image_has_twelve_tiles_above_its_bar():
     image = np.random.default_rng(0).integers(20, 220, (960, 1280), dtype=np.uint8)
     image[896:] = 0
-    tiles = cut_tiles(image, pixels=448, side=224, margin=1, overlap=0.25, min_usable=0.0, area=beside_bar(image))
+    tiles = cut_tiles(image, pixels=448, side=224, margin=1, overlap=0.25, area=beside_bar(image))
     assert tiles.crops.shape == (12, 224, 224) and tiles.extent == (448, 448)
     assert tiles.places.max(axis=0).tolist() == [895 - 448, 1280 - 448]
     row, col = tiles.places[6]
     block = image[row : row + 448, col : col + 448].reshape(224, 2, 224, 2).mean((1, 3))
     assert np.abs(tiles.crops[6] - block).max() <= 0.5
-    half = cut_tiles(image, pixels=None, side=224, margin=1, overlap=0.25, min_usable=0.0, area=beside_bar(image))
+    half = cut_tiles(image, pixels=None, side=224, margin=1, overlap=0.25, area=beside_bar(image))
     assert half.extent == (480, 640) and len(half.places) == 3 * 3
     finer = cut_tiles(
-        image,
-        pixels=448,
-        side=224,
-        margin=1,
-        overlap=0.25,
-        min_usable=0.0,
-        area=beside_bar(image),
-        pixel_nm=20.0,
-        own_pixel_nm=40.0,
+        image, pixels=448, side=224, margin=1, overlap=0.25, area=beside_bar(image), pixel_nm=20.0, own_pixel_nm=40.0
     )
     assert finer.extent == (224, 224)
 
@@ -103,7 +95,7 @@ def test_a_published_image_has_twelve_tiles_above_its_bar():
 def test_an_image_is_the_mean_of_its_tiles_calibrated_and_its_depth_does_not_matter(trained):
     model, metadata = trained
     image = grain(np.random.default_rng(5), 2)
-    tiles = cut_tiles(image, pixels=32, side=32, margin=1, overlap=0.25, min_usable=0.0, area=beside_bar(image))
+    tiles = cut_tiles(image, pixels=32, side=32, margin=1, overlap=0.25, area=beside_bar(image))
     found = predict_tiles(model, metadata, [tiles.crops], device="cpu")
     with torch.no_grad():
         batch = torch.from_numpy(tiles.crops[:, None]).float() / 255
@@ -113,13 +105,7 @@ def test_an_image_is_the_mean_of_its_tiles_calibrated_and_its_depth_does_not_mat
     np.testing.assert_allclose(found.probabilities, apply_mean_temperature(of_tiles.mean(0)[None], 0.6)[0], atol=1e-5)
     assert found.ood_score == pytest.approx(ood_score(features.mean(0)[None], metadata["statistics"])[0], rel=1e-4)
     deep_tiles = cut_tiles(
-        image.astype(np.uint16) * 257,
-        pixels=32,
-        side=32,
-        margin=1,
-        overlap=0.25,
-        min_usable=0.0,
-        area=beside_bar(image),
+        image.astype(np.uint16) * 257, pixels=32, side=32, margin=1, overlap=0.25, area=beside_bar(image)
     )
     deep = predict_tiles(model, metadata, [deep_tiles.crops], device="cpu")
     assert np.argmax(deep.probabilities) == 1
@@ -133,7 +119,6 @@ def test_all_tiles_go_through_the_network_together(trained):
         grain(np.random.default_rng(5), 2, 73, 100),
         pixels=32,
         side=32,
-        min_usable=0.0,
         margin=1,
         overlap=0.25,
         area=UsableArea(0, 61, 0, 100),

@@ -81,6 +81,6 @@ def test_tiles_without_particles_are_left_out_unless_all_are():
     grey = np.rint(200 * image.clip(0, 1.2)).astype(np.uint8)
     given = {"pixels": 120, "side": 60, "overlap": 0.0, "margin": 0, "area": UsableArea(0, *SHAPE[:1], 0, SHAPE[1])}
     assert cut_tiles(grey, **given).places.tolist() == [[0, 0], [0, 120], [0, 240], [120, 0], [120, 120], [120, 240]]
-    assert cut_tiles(grey, min_usable=0.9, **given).places.tolist() == [[0, 0], [120, 0]]
+    assert cut_tiles(grey, least=0.9, **given).places.tolist() == [[0, 0], [120, 0]]
     bare = np.full(SHAPE, 100, np.uint8)
-    assert len(cut_tiles(bare, min_usable=0.9, **given).places) == 6
+    assert len(cut_tiles(bare, least=0.9, **given).places) == 6

@@ -20,6 +20,8 @@ CROPS = ("crop", "name", "label", "split", "row", "col", "rows", "cols")
 GEOMETRY = ("pixels", "side", "pixel_nm", "margin")
 #: Option of `crops` that says which crops are left out, absent in stores and networks made before it existed.
 MIN_USABLE = "min_usable"
+#: Its name as a parameter of `cathodeflow.sem.tiles.cut_tiles`.
+LEAST = "least"
 # Crops per chunk: 32 random crops are read as fast as with one crop per chunk, and all crops in order nearly as fast as
 # with 64.
 _CHUNK = 16
@@ -99,12 +101,12 @@ def crops_geometry(store: str | os.PathLike[str]) -> dict[str, Any]:
     found = read_volume_info(store).attributes.get(_KEY)
     if not isinstance(found, dict) or set(found) - {MIN_USABLE} != set(GEOMETRY):
         raise InputError(store, "no attributes that describe how the crops were cut", "crops written by sem_crops")
-    return geometry_of(found)
+    return {MIN_USABLE: 0.0, **found}
 
 
 def geometry_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return how crops are cut, of the metadata of a network or a store; without `min_usable` all are used."""
-    return {name: metadata[name] for name in GEOMETRY} | {MIN_USABLE: metadata.get(MIN_USABLE, 0.0)}
+    return {name: metadata[name] for name in GEOMETRY} | {LEAST: metadata.get(MIN_USABLE, 0.0)}
 
 
 def _require(where: str | os.PathLike[str], crops: da.Array, table: pd.DataFrame) -> None:

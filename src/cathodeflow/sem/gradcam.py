@@ -106,8 +106,8 @@ def whole_map(model: SemNetwork, tiles: Tiles, target: int, *, method: str, devi
         area = np.s_[row : row + tiles.extent[0], col : col + tiles.extent[1]]
         total[area] += window * enlarged(tile[None], tiles.extent)[0]
         weight[area] += window
-    total /= weight
-    return total
+    # Where tiles without particles were left out there is no evidence.
+    return np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
 
 
 def choose_crops(predictions: pd.DataFrame, *, per_class: int, rng: np.random.Generator) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import entr
 
 from cathodeflow.errors import InputError, InputErrors
-from cathodeflow.io.crops import MIN_USABLE, geometry_of
+from cathodeflow.io.crops import LEAST, geometry_of
 from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
 from cathodeflow.sem.info_bar import Bar, bar_of
@@ -220,7 +220,7 @@ def _cut(name: str, read: Callable[[str], Micrograph], options: Predict, geometr
         else:
             bar = bar_of_map(image.shape, settings, options.bar_rows, options.bar_side)
             area = bar.area(image.shape)
-            del arguments[MIN_USABLE]
+            del arguments[LEAST]
             cut_in_rows = cut_map(image, area=area, **arguments)
             places, batches = cut_in_rows.places, _read_to_the_end(image, cut_in_rows.batches)
             return _Cut(name, bar, places + _first(area, geometry, image.shape), cut_in_rows.extent, batches)

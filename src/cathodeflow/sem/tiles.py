@@ -105,7 +105,7 @@ def tile_grid(
     return TileGrid(usable, tile_places(usable.rows, usable.cols, extent=extent, overlap=overlap), extent)
 
 
-def cut_tiles(image: Grey, *, side: int, area: UsableArea, min_usable: float, **placed: Any) -> Tiles:
+def cut_tiles(image: Grey, *, side: int, area: UsableArea, least: float | None = None, **placed: Any) -> Tiles:
     """Cover an image beside its information bar with tiles of the size of the crops that a network was trained on.
 
     Parameters
@@ -116,8 +116,9 @@ def cut_tiles(image: Grey, *, side: int, area: UsableArea, min_usable: float, **
         Option of the crops (`options.Crops`).
     area : UsableArea
         Part beside the information bar.
-    min_usable : float
-        Minimum fraction of a tile that shows particles (`usable_blocks`); others are left out, unless all are below.
+    least : float, optional
+        `min_usable` of the crops: minimum fraction of a tile that shows particles (`usable_blocks`); others are left
+        out, unless all are below.
     **placed
         Other parameters of `tile_grid`.
 
@@ -128,8 +129,8 @@ def cut_tiles(image: Grey, *, side: int, area: UsableArea, min_usable: float, **
     """
     usable, places, extent = tile_grid(image.shape, area=area, **placed)
     grey = usable.of(to_uint8(image, area=area))
-    if min_usable:
-        places = places[enough(usable_blocks(usable.of(image)).fractions(places, extent), min_usable)]
+    if least:
+        places = places[enough(usable_blocks(usable.of(image)).fractions(places, extent), least)]
     crops = [shrink(grey[row : row + extent[0], col : col + extent[1]], side=side) for row, col in places]
     return Tiles(np.stack(crops), places, extent)
 
