@@ -100,7 +100,8 @@ def test_onnxruntime_gives_the_answers_of_torch(options, tmp_path):
     found = OnnxNetwork(graph, "graph")
     for batch in (1, 5):
         got = found.outputs(crops, batch_size=batch)
-        np.testing.assert_allclose(got.logits, expected.logits, rtol=1e-4, atol=2e-5)
+        # In a crop without contrast, octaves are rounding, which the two libraries do differently.
+        np.testing.assert_allclose(got.logits, expected.logits, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(got.features, expected.features, rtol=1e-3, atol=1e-4)
     assert found.classes == CLASSES and found.metadata["pixel_nm"] is None
     for name, values in metadata["statistics"]._asdict().items():

@@ -1,5 +1,6 @@
 from cathodeflow.bcdi import scans as bcdi_scans
 from cathodeflow.bcdi.options import MODEL_FOLDER as BCDI_MODEL_FOLDER
+from cathodeflow.bcdi.series_scans import scan_series
 from cathodeflow.io.sources import files_read
 from cathodeflow.options import to_flags
 
@@ -16,6 +17,13 @@ BCDI_STORES = ["amplitudes", "objects", "good"]
 BCDI_PREPARED = ["frames", "dark", "whitefield", "mask", "spec", "geometry"]
 # First number of the test crystals, beyond those of every training set.
 BCDI_UNSEEN = 1_000_000_000
+
+# Series of each route to a reconstruction, by their name.
+BCDI_SERIES = {
+    (route, name): found
+    for route in ("phase", "refine")
+    for name, found in scan_series(PARTICLES, BCDI.series.against, route).items()
+}
 
 
 def bcdi_simulate_options(part):
@@ -73,3 +81,28 @@ def bcdi_simulated_state(name):
         return f"--number {number}"
     first = next(index for index, other in enumerate(PARTICLES.values()) if other.series == scan.series)
     return f"--number {first} --state-of-charge {scan.state_of_charge} --exposure {number}"
+
+
+def bcdi_series_files(wildcards, file):
+    """A file of all scans of a series, in its order."""
+    scans = BCDI_SERIES[wildcards.route, wildcards.series].scans
+    return [file.format(particle=name, route=wildcards.route) for name in scans]
+
+
+def bcdi_series_flags(wildcards):
+    """Names, files and conditions of all scans of a series, and the column that orders it."""
+    series = BCDI_SERIES[wildcards.route, wildcards.series]
+    given = {"scan": series.scans}
+    given["prepared"] = bcdi_series_files(wildcards, "results/bcdi/{particle}/prepared.h5")
+    given["reconstruction"] = bcdi_series_files(wildcards, "results/bcdi/{particle}/{route}/reconstruction.cxi")
+    # With the sign '=' a value that begins with a minus sign is not read as a flag.
+    given |= {name.replace("_", "-"): values for name, values in series.conditions.items()}
+    return " ".join(f"--{flag}={value}" for flag, values in given.items() for value in values)
+
+
+def bcdi_series_options(wildcards):
+    """Options of a series; the reference counts in the series that has this scan."""
+    series = BCDI_SERIES[wildcards.route, wildcards.series]
+    options = settings.stage_options(CONFIG, "bcdi.series").model_copy(update={"against": series.against})
+    known = options.reference in series.scans
+    return to_flags(options if known else options.model_copy(update={"reference": None}))

@@ -359,13 +359,7 @@ rule fibsem_test:
         networks=",".join(FIBSEM.networks),
         # Without a local method there is no flag: an empty one would take the next flag for its value.
         methods=" ".join(
-            [
-                "--methods "
-                + ",".join(
-                    f"{name}={method.network}{'/all' * (method.decides == 'all')}"
-                    for name, method in FIBSEM.methods.items()
-                )
-            ]
+            ["--methods " + ",".join(method.flag(name) for name, method in FIBSEM.methods.items())]
             if FIBSEM.methods
             else []
         ),

@@ -28,20 +28,6 @@ if ERRORS:
         )
 
 
-def fibsem_measure_options():
-    """Options of the measurement, completed with the trained model."""
-    return settings.stage_options(CONFIG, "fibsem.measure").model_copy(
-        update={"model": FIBSEM.measure.model or fibsem_model()}
-    )
-
-
-def fibsem_calibration():
-    """Calibration that belongs to the model: one that is trained here is calibrated here, too."""
-    if FIBSEM.measure.calibration or FIBSEM.measure.model or FIBSEM.predict.model:
-        return stored([FIBSEM.measure.calibration]) if FIBSEM.measure.calibration else []
-    return [fibsem_model().removesuffix(".pt") + "_errors.json"]
-
-
 rule fibsem_calibrate_errors:
     input:
         model=f"{RUN}/model.pt",

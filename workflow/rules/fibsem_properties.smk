@@ -21,11 +21,6 @@ TARGETS += expand(
 )
 
 
-def fibsem_labels(volume):
-    """Store of the labels of a volume: given, or predicted."""
-    return f"results/fibsem/{volume}/{'phases' if volume in NEW else 'labels'}.zarr"
-
-
 rule fibsem_properties:
     input:
         manifest=lambda wildcards: f"{fibsem_labels(wildcards.volume)}.manifest.json",

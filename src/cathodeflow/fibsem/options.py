@@ -385,6 +385,10 @@ class LocalMethod(Options):
         """Allow the name of the network in place of the options."""
         return {"anyOf": [{"type": "string"}, handler(core)]}
 
+    def flag(self, name: str) -> str:
+        """Return the method as the command `fibsem test` takes it, such as `resnet34=unet/all`."""
+        return f"{name}={self.network}{'/all' * (self.decides == 'all')}"
+
 
 class Test(Options):
     """All networks and test images -> segmentation by every method, with probabilities and uncertainty."""
