@@ -26,8 +26,9 @@ from torch import Tensor
 
 from cathodeflow.bcdi import comparison
 from cathodeflow.bcdi.network import PhaseNetwork, make_network
+from cathodeflow.bcdi.network_options import Architecture, Infer, Refine, Train
 from cathodeflow.bcdi.operators import amplitude as amplitude_of
-from cathodeflow.bcdi.options import SUPPORT_THRESHOLD, Architecture, Infer, Phase, Refine, Train
+from cathodeflow.bcdi.phase_options import SUPPORT_THRESHOLD, Phase
 from cathodeflow.bcdi.prediction import Inferred, predict_objects
 from cathodeflow.bcdi.refinement import refine_objects
 from cathodeflow.bcdi.retrieval import retrieve

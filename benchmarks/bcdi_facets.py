@@ -19,7 +19,8 @@ from cathodeflow.bcdi.facet_options import Facets
 from cathodeflow.bcdi.facet_search import polyhedron_areas
 from cathodeflow.bcdi.fields import draw_displacement, scaled
 from cathodeflow.bcdi.geometry import q_vector, real_basis, reciprocal_basis
-from cathodeflow.bcdi.options import Phase, Strain
+from cathodeflow.bcdi.options import Strain
+from cathodeflow.bcdi.phase_options import Phase
 from cathodeflow.bcdi.rocking import GEOMETRY
 from cathodeflow.cell_options import Cell
 from cathodeflow.io.phasing import Pattern, write_pattern

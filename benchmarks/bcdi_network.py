@@ -26,8 +26,9 @@ import torch
 from cathodeflow.bcdi.displacement import REGIMES
 from cathodeflow.bcdi.figures_of_merit import success_rates
 from cathodeflow.bcdi.network import PhaseNetwork, restored
-from cathodeflow.bcdi.options import Evaluate, Simulate
+from cathodeflow.bcdi.network_options import Evaluate
 from cathodeflow.bcdi.simulation import block
+from cathodeflow.bcdi.simulation_options import Simulate
 from cathodeflow.bcdi.trials import best_trials, try_starts
 from cathodeflow.checkpoints import derived_seed
 from cathodeflow.io.models import load_model

@@ -14,8 +14,9 @@ import torch
 from bcdi import USUAL
 from bcdi_network import table, unseen
 
-from cathodeflow.bcdi.options import Phase, Simulate
+from cathodeflow.bcdi.phase_options import Phase
 from cathodeflow.bcdi.retrieval import retrieve
+from cathodeflow.bcdi.simulation_options import Simulate
 from cathodeflow.bcdi.trials import trial_rows
 
 # All pixels are phased, from `starts` starts.

@@ -19,7 +19,7 @@ from bcdi import ENGINE, HOW, USUAL, cohere, error_at
 from torch import Tensor
 
 from cathodeflow.bcdi.operators import amplitude as amplitude_of
-from cathodeflow.bcdi.options import Phase
+from cathodeflow.bcdi.phase_options import Phase
 from cathodeflow.bcdi.recipe import parse
 from cathodeflow.bcdi.retrieval import retrieve
 from cathodeflow.bcdi.simulation import crystal

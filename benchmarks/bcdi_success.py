@@ -20,9 +20,10 @@ from bcdi_network import unseen
 from cathodeflow.bcdi.comparison import against_truth
 from cathodeflow.bcdi.displacement import REGIMES
 from cathodeflow.bcdi.fields import KINDS
-from cathodeflow.bcdi.options import SUPPORT_THRESHOLD, Phase, Simulate
+from cathodeflow.bcdi.phase_options import SUPPORT_THRESHOLD, Phase
 from cathodeflow.bcdi.retrieval import retrieve
 from cathodeflow.bcdi.search import search
+from cathodeflow.bcdi.simulation_options import Simulate
 from cathodeflow.bcdi.trust import RIGHT, probability_of_each
 from cathodeflow.statistics import wilson
 

@@ -26,8 +26,9 @@ from cathodeflow.bcdi.evidence import alike, evidence
 from cathodeflow.bcdi.fields import KINDS
 from cathodeflow.bcdi.figures_of_merit import support_of
 from cathodeflow.bcdi.modes import best_of
-from cathodeflow.bcdi.options import SUPPORT_THRESHOLD, Phase, Simulate
+from cathodeflow.bcdi.phase_options import SUPPORT_THRESHOLD, Phase
 from cathodeflow.bcdi.retrieval import retrieve
+from cathodeflow.bcdi.simulation_options import Simulate
 from cathodeflow.bcdi.strain_fields import strain
 from cathodeflow.bcdi.trust import OF_SEVERAL, RIGHT, SINGLE, applied, inputs, probability_right
 from cathodeflow.bcdi.uncertainty import redrawn, strain_errors

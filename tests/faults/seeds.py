@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from cathodeflow.bcdi.beamlines import read_beamline
 from cathodeflow.bcdi.network import make_network, restored
-from cathodeflow.bcdi.options import Train
+from cathodeflow.bcdi.network_options import Train
 from cathodeflow.bcdi.scan_geometry import recorded
 from cathodeflow.bragg.model import BraggNN, from_weights
 from cathodeflow.bragg.options import Scan

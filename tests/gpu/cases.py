@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cathodeflow.bcdi.network import make_network
-from cathodeflow.bcdi.options import Train as TrainPhases
+from cathodeflow.bcdi.network_options import Train as TrainPhases
 from cathodeflow.bragg.model import BraggNN
 from cathodeflow.bragg.network_options import Train as TrainBragg
 from cathodeflow.fibsem.architectures import build_network

@@ -5,12 +5,14 @@ import pytest
 import torch
 
 from cathodeflow.bcdi.network import make_network
-from cathodeflow.bcdi.options import Infer, Phase, Simulate, Train
+from cathodeflow.bcdi.network_options import Infer, Train
 from cathodeflow.bcdi.outlines import draw_outlines
+from cathodeflow.bcdi.phase_options import Phase
 from cathodeflow.bcdi.prediction import predict_objects
 from cathodeflow.bcdi.rendering import render_crystals, render_intensity
 from cathodeflow.bcdi.retrieval import retrieve
 from cathodeflow.bcdi.simulation import block
+from cathodeflow.bcdi.simulation_options import Simulate
 from cathodeflow.bragg.network_options import Locate
 from cathodeflow.bragg.positions import build_locator
 

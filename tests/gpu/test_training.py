@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from cathodeflow.bcdi.options import Simulate, Train
+from cathodeflow.bcdi.network_options import Train
 from cathodeflow.bcdi.simulation import block
+from cathodeflow.bcdi.simulation_options import Simulate
 from cathodeflow.bcdi.training import train_network
 from cathodeflow.fibsem.global_training import LabelledSlices
 from cathodeflow.fibsem.global_training import train_network as train_global

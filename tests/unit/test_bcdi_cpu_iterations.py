@@ -6,7 +6,7 @@ import torch
 import cathodeflow.bcdi.cpu_iterations as cpu
 from cathodeflow.bcdi.cpu_iterations import covers, iterate_on_cpu
 from cathodeflow.bcdi.iterations import Measured, iterate
-from cathodeflow.bcdi.options import Phase
+from cathodeflow.bcdi.phase_options import Phase
 from cathodeflow.bcdi.recipe import parse
 
 # z, y, x; no two equal, one odd.

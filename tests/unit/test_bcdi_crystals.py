@@ -20,8 +20,8 @@ from cathodeflow.bcdi.crystals import (
     window,
     winterbottom,
 )
-from cathodeflow.bcdi.options import Simulate
 from cathodeflow.bcdi.simulation import draw_crystal
+from cathodeflow.bcdi.simulation_options import Simulate
 from cathodeflow.errors import InputError
 
 CUBE = Polyhedron(np.concatenate([np.eye(3), -np.eye(3)]), np.full(6, 10.0))

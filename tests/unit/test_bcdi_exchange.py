@@ -6,7 +6,7 @@ import pytest
 
 from cathodeflow import bcdi
 from cathodeflow.bcdi.exchange_options import Export, ImportPattern
-from cathodeflow.bcdi.options import Phase
+from cathodeflow.bcdi.phase_options import Phase
 from cathodeflow.bcdi.rocking import GEOMETRY
 from cathodeflow.errors import InputError
 from cathodeflow.io.phasing import Pattern, Starts, read_pattern, read_starts, write_pattern, write_starts

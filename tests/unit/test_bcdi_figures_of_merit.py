@@ -9,8 +9,8 @@ from scipy import stats
 from cathodeflow.bcdi.ambiguities import shifted
 from cathodeflow.bcdi.comparison import against_truth
 from cathodeflow.bcdi.figures_of_merit import chi_square, log_likelihood, r_factor, success_rates, support_fraction
+from cathodeflow.bcdi.network_options import Evaluate
 from cathodeflow.bcdi.operators import fourier, inverse_fourier
-from cathodeflow.bcdi.options import Evaluate
 from cathodeflow.bcdi.resolution import Curve, fsc, half_bit, prtf
 from cathodeflow.errors import InputError
 from cathodeflow.statistics import wilson

@@ -7,9 +7,9 @@ import torch
 
 from cathodeflow.bcdi.network import PhaseNetwork, padded, restored
 from cathodeflow.bcdi.network import make_network as make_from
+from cathodeflow.bcdi.network_options import Architecture, Infer, Train
 from cathodeflow.bcdi.operators import amplitude as amplitude_of
 from cathodeflow.bcdi.operators import fourier
-from cathodeflow.bcdi.options import Architecture, Infer, Train
 from cathodeflow.bcdi.prediction import predict_objects
 from cathodeflow.errors import InputError
 

@@ -11,7 +11,7 @@ import pytest
 
 from cathodeflow.bcdi import plots, surface
 from cathodeflow.bcdi.figures_of_merit import success_rates
-from cathodeflow.bcdi.options import Evaluate
+from cathodeflow.bcdi.network_options import Evaluate
 from cathodeflow.bcdi.resolution import Curve
 from cathodeflow.errors import InputError
 from cathodeflow.io.figures import save_figure

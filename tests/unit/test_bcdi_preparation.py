@@ -9,10 +9,11 @@ from scipy import fft
 
 from cathodeflow import bcdi
 from cathodeflow.bcdi import corrections
-from cathodeflow.bcdi.options import Prepare, Simulate
 from cathodeflow.bcdi.preparation import prepare_scan as prepare_with
+from cathodeflow.bcdi.preparation_options import Prepare
 from cathodeflow.bcdi.sampling import binned, cut_share, estimate_oversampling, find_centre, good_size, window_of
 from cathodeflow.bcdi.simulation import block
+from cathodeflow.bcdi.simulation_options import Simulate
 from cathodeflow.errors import InputError
 from cathodeflow.options import from_config
 

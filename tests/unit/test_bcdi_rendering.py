@@ -8,10 +8,10 @@ import torch
 
 from cathodeflow.bcdi.diffraction import expected_intensity
 from cathodeflow.bcdi.fields import KINDS
-from cathodeflow.bcdi.options import Simulate
 from cathodeflow.bcdi.outlines import draw_outlines, drawing_pool, outline_stream
 from cathodeflow.bcdi.rendering import render, render_crystals, render_intensity
 from cathodeflow.bcdi.simulation import block
+from cathodeflow.bcdi.simulation_options import Simulate
 from cathodeflow.errors import InputError
 
 SIZE = 32

@@ -12,7 +12,7 @@ from cathodeflow.bcdi.free_pixels import free_pixels
 from cathodeflow.bcdi.modes import best_of, mode_decomposition
 from cathodeflow.bcdi.noise import counting_noise, relaxation
 from cathodeflow.bcdi.operators import amplitude, fourier
-from cathodeflow.bcdi.options import Phase
+from cathodeflow.bcdi.phase_options import Phase
 from cathodeflow.bcdi.retrieval import retrieve
 from cathodeflow.errors import InputError
 from cathodeflow.options import from_config

@@ -3,8 +3,8 @@ import pytest
 
 from cathodeflow.bcdi.fields import KINDS
 from cathodeflow.bcdi.geometry import q_vector, reciprocal_basis
-from cathodeflow.bcdi.options import SimulateScan
 from cathodeflow.bcdi.rocking import GEOMETRY, rocking_scan
+from cathodeflow.bcdi.simulation_options import SimulateScan
 from cathodeflow.errors import InputError
 from cathodeflow.options import from_config
 

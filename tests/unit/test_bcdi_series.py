@@ -7,8 +7,9 @@ from cathodeflow import bcdi
 from cathodeflow.bcdi.charge_states import in_state
 from cathodeflow.bcdi.comparison import on_voxels
 from cathodeflow.bcdi.geometry import q_vector, reciprocal_basis
-from cathodeflow.bcdi.options import Prepare, Section, SimulateScan, Strain
+from cathodeflow.bcdi.options import Section, Strain
 from cathodeflow.bcdi.preparation import prepare_scan
+from cathodeflow.bcdi.preparation_options import Prepare
 from cathodeflow.bcdi.rocking import GEOMETRY, rocking_scan
 from cathodeflow.bcdi.scans import Scan
 from cathodeflow.bcdi.series_alignment import aligned_particles
@@ -16,6 +17,7 @@ from cathodeflow.bcdi.series_options import ChargeSeries, Series
 from cathodeflow.bcdi.series_plots import series_figure
 from cathodeflow.bcdi.series_scans import scan_series
 from cathodeflow.bcdi.series_values import QUANTITIES, principal_lengths, scan_values
+from cathodeflow.bcdi.simulation_options import SimulateScan
 from cathodeflow.bcdi.strain_fields import Field, Particle
 from cathodeflow.errors import InputError
 from cathodeflow.io.aligned_series import read_aligned_series

@@ -16,8 +16,8 @@ from cathodeflow.bcdi.displacement import (
     twin,
 )
 from cathodeflow.bcdi.fields import DISLOCATIONS, KINDS
-from cathodeflow.bcdi.options import Simulate
 from cathodeflow.bcdi.simulation import block
+from cathodeflow.bcdi.simulation_options import Simulate
 from cathodeflow.errors import InputError
 
 HABIT_KINDS = [(kind, "extreme" if kind in DISLOCATIONS else "strong") for kind in KINDS]

@@ -8,7 +8,7 @@ from cathodeflow.bcdi.coherence import Blur
 from cathodeflow.bcdi.comparison import against_truth
 from cathodeflow.bcdi.free_pixels import free_pixels
 from cathodeflow.bcdi.operators import amplitude
-from cathodeflow.bcdi.options import Phase
+from cathodeflow.bcdi.phase_options import Phase
 from cathodeflow.bcdi.retrieval import retrieve
 from cathodeflow.bcdi.simulation import crystal
 from cathodeflow.bcdi.support import box_support, shrink_wrap, smooth

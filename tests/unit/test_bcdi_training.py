@@ -8,8 +8,8 @@ import zarr
 
 from cathodeflow.bcdi.ambiguities import align
 from cathodeflow.bcdi.losses import LOSSES
+from cathodeflow.bcdi.network_options import Architecture, Augment, Infer, Refine, Train
 from cathodeflow.bcdi.operators import amplitude as amplitude_of
-from cathodeflow.bcdi.options import Architecture, Augment, Infer, Refine, Train
 from cathodeflow.bcdi.prediction import predict_objects
 from cathodeflow.bcdi.recipe import parse
 from cathodeflow.bcdi.refinement import fine_tune, refine_objects, refinement

@@ -7,7 +7,7 @@ import torch
 from cathodeflow.bcdi.breeding import bred
 from cathodeflow.bcdi.evidence import alike, evidence, outline
 from cathodeflow.bcdi.operators import amplitude
-from cathodeflow.bcdi.options import Phase
+from cathodeflow.bcdi.phase_options import Phase
 from cathodeflow.bcdi.search import search
 from cathodeflow.bcdi.simulation import crystal
 from cathodeflow.bcdi.trust import probability_of_each, probability_right

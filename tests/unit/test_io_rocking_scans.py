@@ -7,7 +7,7 @@ import tifffile
 
 from cathodeflow import bcdi
 from cathodeflow.bcdi.beamlines import read_beamline
-from cathodeflow.bcdi.options import Prepare
+from cathodeflow.bcdi.preparation_options import Prepare
 from cathodeflow.bcdi.rocking_positions import even_scan, regridded
 from cathodeflow.bcdi.scan_geometry import recorded, setting_of
 from cathodeflow.errors import InputError

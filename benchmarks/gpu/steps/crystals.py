@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from cathodeflow.bcdi.network import PhaseNetwork, make_network
-from cathodeflow.bcdi.options import Evaluate, Simulate, Train
+from cathodeflow.bcdi.network_options import Evaluate, Train
 from cathodeflow.bcdi.outlines import Outlines, draw_outlines, drawing_pool, outline_stream
 from cathodeflow.bcdi.rendering import render
+from cathodeflow.bcdi.simulation_options import Simulate
 from cathodeflow.bcdi.training import network_loss
 from cathodeflow.bcdi.trials import try_starts
 from cathodeflow.training.epochs import Record

@@ -5,12 +5,14 @@ import torch
 from torch import Tensor
 
 from cathodeflow.bcdi.network import make_network
+from cathodeflow.bcdi.network_options import Architecture, Infer, Refine, Train
 from cathodeflow.bcdi.operators import amplitude as amplitude_of
-from cathodeflow.bcdi.options import Architecture, Infer, Phase, Refine, SimulateScan, Train
+from cathodeflow.bcdi.phase_options import Phase
 from cathodeflow.bcdi.prediction import predict_objects
 from cathodeflow.bcdi.refinement import refine_objects
 from cathodeflow.bcdi.retrieval import retrieve
 from cathodeflow.bcdi.simulation import crystal
+from cathodeflow.bcdi.simulation_options import SimulateScan
 from steps.measuring import Step, timed
 
 NETWORKS: dict[Architecture, tuple[int, ...]] = {"autophasenn": Train().widths, "candidates": (16, 48, 96, 192)}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cathodeflow.bcdi.geometry import Geometry, q_vector, reciprocal_basis
-from cathodeflow.bcdi.options import SimulateScan
+from cathodeflow.bcdi.simulation_options import SimulateScan
 
 
 def in_state(options: SimulateScan, state_of_charge: float, geometry: Geometry) -> tuple[SimulateScan, float]:

@@ -8,8 +8,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from cathodeflow.bcdi.network_options import Evaluate
 from cathodeflow.bcdi.operators import VOLUME
-from cathodeflow.bcdi.options import Evaluate
 from cathodeflow.errors import InputError
 from cathodeflow.statistics import wilson
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from cathodeflow.bcdi.options import Prepare, Section
+from cathodeflow.bcdi.options import Section
+from cathodeflow.bcdi.preparation_options import Prepare
 from cathodeflow.bcdi.scans import Scan, scan_log
 from cathodeflow.errors import InputError
 from cathodeflow.io.correction_images import correction_source, warn_of_mask

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cathodeflow.bcdi.coherence import Blur
 from cathodeflow.bcdi.operators import bounding_box, within_phase
-from cathodeflow.bcdi.options import Phase
+from cathodeflow.bcdi.phase_options import Phase
 from cathodeflow.bcdi.recipe import Step, total_iterations
 from cathodeflow.bcdi.support import shrink_wrap, sigma_at, usual_sigma
 

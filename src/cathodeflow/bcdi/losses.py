@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from cathodeflow.bcdi.network_options import Loss
 from cathodeflow.bcdi.operators import VOLUME, fourier
 from cathodeflow.bcdi.operators import amplitude as amplitude_of
-from cathodeflow.bcdi.options import Loss
 from cathodeflow.errors import InputError
 
 #: Background counts of a voxel: without it, a single photon where the object scatters none would dominate.

@@ -8,7 +8,7 @@ from torch import Tensor
 from cathodeflow.bcdi.ambiguities import align
 from cathodeflow.bcdi.figures_of_merit import support_fraction
 from cathodeflow.bcdi.noise import counting_noise
-from cathodeflow.bcdi.options import SUPPORT_THRESHOLD
+from cathodeflow.bcdi.phase_options import SUPPORT_THRESHOLD
 from cathodeflow.bcdi.retrieval import Retrieval
 from cathodeflow.errors import InputError
 

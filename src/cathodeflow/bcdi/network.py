@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cathodeflow.bcdi.network_options import Architecture, Train
 from cathodeflow.bcdi.operators import VOLUME
-from cathodeflow.bcdi.options import Architecture, Train
 from cathodeflow.bcdi.unrolled import Candidates, channels_last, computed
 from cathodeflow.checkpoints import derived_seed
 from cathodeflow.errors import InputError

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from cathodeflow.bcdi.losses import residuals
 from cathodeflow.bcdi.network import PhaseNetwork
+from cathodeflow.bcdi.network_options import Evaluate, Infer
 from cathodeflow.bcdi.operators import VOLUME, fourier, inverse_fourier
-from cathodeflow.bcdi.options import Evaluate, Infer
 from cathodeflow.errors import InputError
 from cathodeflow.learning import resolve_device, resolve_precision
 

@@ -21,7 +21,7 @@ from cathodeflow.bcdi.corrections import (
     leave_out_silent,
     subtract_dark,
 )
-from cathodeflow.bcdi.options import Prepare
+from cathodeflow.bcdi.preparation_options import Prepare
 from cathodeflow.bcdi.rocking_positions import regridded
 from cathodeflow.bcdi.sampling import (
     LEAST,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cathodeflow.bcdi.losses import best, diffraction_loss
 from cathodeflow.bcdi.network import PhaseNetwork
-from cathodeflow.bcdi.options import Infer, Refine, Train, phasing_options
+from cathodeflow.bcdi.network_options import Infer, Refine, Train, phasing_options
 from cathodeflow.bcdi.prediction import checked
 from cathodeflow.bcdi.retrieval import Retrieval, retrieve
 from cathodeflow.errors import InputError

@@ -14,7 +14,7 @@ from cathodeflow.bcdi.free_pixels import free_pixels
 from cathodeflow.bcdi.iterations import Measured, iterate
 from cathodeflow.bcdi.noise import relaxation
 from cathodeflow.bcdi.operators import VOLUME
-from cathodeflow.bcdi.options import Phase
+from cathodeflow.bcdi.phase_options import Phase
 from cathodeflow.bcdi.recipe import parse
 from cathodeflow.bcdi.support import box_support, shrink_wrap, usual_sigma
 from cathodeflow.checkpoints import generator

@@ -24,7 +24,7 @@ from cathodeflow.bcdi.diffraction import expected_intensity
 from cathodeflow.bcdi.displacement import regime_of
 from cathodeflow.bcdi.fields import draw_displacement, phase_on, scaled
 from cathodeflow.bcdi.geometry import Geometry, q_vector, real_basis, reciprocal_basis
-from cathodeflow.bcdi.options import SimulateScan
+from cathodeflow.bcdi.simulation_options import SimulateScan
 from cathodeflow.errors import InputError
 
 #: The 111 reflection of gold at a beamline such as 34-ID-C of the Advanced Photon Source.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cathodeflow.bcdi.breeding import bred
 from cathodeflow.bcdi.modes import best_of
-from cathodeflow.bcdi.options import Phase
+from cathodeflow.bcdi.phase_options import Phase
 from cathodeflow.bcdi.retrieval import Retrieval, retrieve
 from cathodeflow.bcdi.trust import probability_of_each
 

@@ -30,7 +30,7 @@ from cathodeflow.bcdi.fields import (
     draw_parameters,
     scaled,
 )
-from cathodeflow.bcdi.options import Simulate
+from cathodeflow.bcdi.simulation_options import Simulate
 from cathodeflow.errors import InputError
 
 # Lattice spacing relative to the distance of the nearest facet, for crystals without a unit of length.

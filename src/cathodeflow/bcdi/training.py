@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cathodeflow.bcdi.losses import best, diffraction_loss, overlap_loss, placed_loss, residuals
 from cathodeflow.bcdi.network import PhaseNetwork, make_network
-from cathodeflow.bcdi.options import Augment, Train
+from cathodeflow.bcdi.network_options import Augment, Train
 from cathodeflow.checkpoints import derived_seed, training_key
 from cathodeflow.errors import InputError
 from cathodeflow.parallel import ordered_map

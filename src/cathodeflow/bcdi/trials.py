@@ -9,7 +9,8 @@ from cathodeflow.bcdi.comparison import against_truth
 from cathodeflow.bcdi.displacement import REGIMES
 from cathodeflow.bcdi.figures_of_merit import support_fraction
 from cathodeflow.bcdi.network import PhaseNetwork
-from cathodeflow.bcdi.options import SUPPORT_THRESHOLD, Evaluate, phasing_options
+from cathodeflow.bcdi.network_options import Evaluate, phasing_options
+from cathodeflow.bcdi.phase_options import SUPPORT_THRESHOLD
 from cathodeflow.bcdi.prediction import predict_objects
 from cathodeflow.bcdi.refinement import refinement
 from cathodeflow.bcdi.retrieval import retrieve

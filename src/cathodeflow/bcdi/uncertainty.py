@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cathodeflow.bcdi.ambiguities import align, centred
 from cathodeflow.bcdi.coherence import detected_amplitude
-from cathodeflow.bcdi.options import Phase
+from cathodeflow.bcdi.phase_options import Phase
 from cathodeflow.bcdi.retrieval import retrieve
 from cathodeflow.bcdi.strain_fields import Floats, strain
 from cathodeflow.checkpoints import generator

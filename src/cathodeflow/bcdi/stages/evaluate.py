@@ -8,7 +8,7 @@ import torch
 
 from cathodeflow.bcdi.figures_of_merit import success_rates
 from cathodeflow.bcdi.network import restored
-from cathodeflow.bcdi.options import Evaluate
+from cathodeflow.bcdi.network_options import Evaluate
 from cathodeflow.bcdi.trials import best_trials, by_regime, try_starts
 from cathodeflow.checkpoints import derived_seed
 from cathodeflow.io.models import load_model

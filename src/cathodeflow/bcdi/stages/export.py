@@ -5,7 +5,7 @@ import torch
 from cathodeflow.bcdi.ambiguities import centred
 from cathodeflow.bcdi.exchange_options import EXPORT_FILES, Export
 from cathodeflow.bcdi.figures_of_merit import support_of
-from cathodeflow.bcdi.options import SUPPORT_THRESHOLD
+from cathodeflow.bcdi.phase_options import SUPPORT_THRESHOLD
 from cathodeflow.errors import InputError
 from cathodeflow.io.phasing import read_pattern, read_starts
 from cathodeflow.io.phasing_exchange import write_cxi_pattern, write_npz_object, write_npz_pattern

@@ -14,7 +14,7 @@ from cathodeflow.bcdi.facet_search import find_facets, particle_surface, surface
 from cathodeflow.bcdi.facet_table import facet_table
 from cathodeflow.bcdi.geometry import Geometry, ScanVectors, q_vector, reciprocal_basis, restored
 from cathodeflow.bcdi.line_profiles import edge_widths, line_profiles
-from cathodeflow.bcdi.options import SUPPORT_THRESHOLD
+from cathodeflow.bcdi.phase_options import SUPPORT_THRESHOLD
 from cathodeflow.errors import InputError
 from cathodeflow.io.phasing import read_pattern, read_starts
 from cathodeflow.io.reconstructions import read_cxi

@@ -7,7 +7,8 @@ import torch
 
 from cathodeflow.bcdi.figures_of_merit import support_fraction
 from cathodeflow.bcdi.network import restored
-from cathodeflow.bcdi.options import SUPPORT_THRESHOLD, Infer
+from cathodeflow.bcdi.network_options import Infer
+from cathodeflow.bcdi.phase_options import SUPPORT_THRESHOLD
 from cathodeflow.bcdi.prediction import middle, predict_objects
 from cathodeflow.bcdi.refinement import fine_tune
 from cathodeflow.errors import InputError

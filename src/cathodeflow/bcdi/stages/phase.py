@@ -5,7 +5,7 @@ import logging
 import torch
 
 from cathodeflow.bcdi.modes import mode_decomposition, summary
-from cathodeflow.bcdi.options import Phase
+from cathodeflow.bcdi.phase_options import Phase
 from cathodeflow.bcdi.search import search
 from cathodeflow.io.phasing import Starts, read_pattern, write_starts
 from cathodeflow.stage import InputFile, Metrics, OutputFile, stage

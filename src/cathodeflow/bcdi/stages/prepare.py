@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cathodeflow.bcdi.beamlines import DEFAULT, read_beamline
-from cathodeflow.bcdi.options import Prepare
 from cathodeflow.bcdi.preparation import prepare_scan, step_metrics
+from cathodeflow.bcdi.preparation_options import Prepare
 from cathodeflow.bcdi.rocking_positions import even_scan
 from cathodeflow.bcdi.scan_geometry import recorded
 from cathodeflow.bcdi.scans import scan_log

@@ -5,7 +5,7 @@ import logging
 import torch
 
 from cathodeflow.bcdi.modes import best_of, summary
-from cathodeflow.bcdi.options import Refine
+from cathodeflow.bcdi.network_options import Refine
 from cathodeflow.bcdi.refinement import refine_objects
 from cathodeflow.errors import InputError
 from cathodeflow.io.phasing import Starts, read_pattern, read_starts, write_starts

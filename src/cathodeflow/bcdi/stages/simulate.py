@@ -7,8 +7,8 @@ import dask
 import numpy as np
 import pandas as pd
 
-from cathodeflow.bcdi.options import Simulate
 from cathodeflow.bcdi.simulation import block, crystal_table, stored
+from cathodeflow.bcdi.simulation_options import Simulate
 from cathodeflow.io.tables import write_table
 from cathodeflow.io.volumes import default_shards, new_volume
 from cathodeflow.scheduling import scheduled

@@ -1,9 +1,9 @@
 """Stage: simulate the raw frames of a rocking scan."""
 
 from cathodeflow.bcdi.charge_states import in_state
-from cathodeflow.bcdi.options import SimulateScan
 from cathodeflow.bcdi.rocking import GEOMETRY, rocking_scan
 from cathodeflow.bcdi.scans import simulated_files
+from cathodeflow.bcdi.simulation_options import SimulateScan
 from cathodeflow.io.reconstructions import Reconstruction, write_cxi
 from cathodeflow.io.simulated import write_tiff
 from cathodeflow.io.text import write_yaml

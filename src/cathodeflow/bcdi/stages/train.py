@@ -2,7 +2,7 @@
 
 import torch
 
-from cathodeflow.bcdi.options import Train
+from cathodeflow.bcdi.network_options import Train
 from cathodeflow.bcdi.training import train_network
 from cathodeflow.io.manifests import manifest_path
 from cathodeflow.io.models import discard_checkpoint, load_model, save_model

@@ -19,7 +19,8 @@ from cathodeflow.bcdi.geometry import (
     reciprocal_basis,
     restored,
 )
-from cathodeflow.bcdi.options import Phase, ShrinkWrap, Strain
+from cathodeflow.bcdi.options import Strain
+from cathodeflow.bcdi.phase_options import Phase, ShrinkWrap
 from cathodeflow.bcdi.spread import spread_of_starts
 from cathodeflow.bcdi.strain_fields import on_cubes
 from cathodeflow.bcdi.trust import SINGLE, applied, probability_right
