@@ -27,7 +27,7 @@ from cathodeflow.fibsem.local import LCGAR, WIDTHS
 from cathodeflow.fibsem.local_prediction import predict_dense, predict_local
 from cathodeflow.fibsem.local_training import paced
 from cathodeflow.fibsem.mc_dropout import Prediction, predict_slices
-from cathodeflow.fibsem.options import PredictGlobal, TrainGlobal, TrainIdk, TrainLocal
+from cathodeflow.fibsem.network_options import PredictGlobal, TrainGlobal, TrainIdk, TrainLocal
 from cathodeflow.fibsem.phases import assemble, entropy
 from cathodeflow.fibsem.unet import UNet
 from cathodeflow.fibsem.windows import gather, pad_slices

@@ -19,7 +19,7 @@ import yaml
 from scipy.ndimage import gaussian_filter
 
 from cathodeflow import fibsem
-from cathodeflow.fibsem.options import NETWORKS
+from cathodeflow.fibsem.network_options import NETWORKS
 from cathodeflow.io.tables import read_table
 from cathodeflow.io.volumes import read_volume
 

@@ -40,10 +40,10 @@ from cathodeflow.fibsem.appearance import render
 from cathodeflow.fibsem.error_options import Compared, Measure
 from cathodeflow.fibsem.intervals import interval, scaled, slope
 from cathodeflow.fibsem.microstructure.property_table import Property, Voxel
-from cathodeflow.fibsem.options import Simulate
 from cathodeflow.fibsem.sampling_error import sampling_errors, with_errors
 from cathodeflow.fibsem.sampling_options import SamplingError
 from cathodeflow.fibsem.segmentation_error import correct, from_json
+from cathodeflow.fibsem.slice_options import Simulate
 from cathodeflow.fibsem.stages.measure import measure
 from cathodeflow.fibsem.structure import generate
 from cathodeflow.fibsem.validation_errors import compared_properties

@@ -20,8 +20,9 @@ from cathodeflow.io.crops import read_crops, write_crops
 from cathodeflow.io.micrographs import read_micrograph
 from cathodeflow.learning import resolve_device, resolve_precision
 from cathodeflow.sem.cropping import cut_crops, plan_crops
+from cathodeflow.sem.image_options import Crops
 from cathodeflow.sem.model import SemNetwork, as_input, build_model
-from cathodeflow.sem.options import Crops, Train
+from cathodeflow.sem.network_options import Train
 from cathodeflow.sem.predictions import network_outputs
 from cathodeflow.sem.tiles import cut_tiles
 from cathodeflow.sem.training import train_network

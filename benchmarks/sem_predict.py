@@ -23,9 +23,9 @@ from PIL import Image
 
 from cathodeflow.io.micrographs import list_micrographs, read_micrograph
 from cathodeflow.sem.model import build_model, load_network, save_network
+from cathodeflow.sem.network_options import Train
 from cathodeflow.sem.onnx_export import onnx_graph
 from cathodeflow.sem.ood import feature_statistics
-from cathodeflow.sem.options import Train
 from cathodeflow.sem.predictions import network_outputs
 from cathodeflow.sem.tiles import cut_tiles
 from cathodeflow.sem.usable_area import UsableArea

@@ -33,13 +33,14 @@ from cathodeflow.sem.augment import augment
 from cathodeflow.sem.backbones import create_backbone
 from cathodeflow.sem.baselines import nearest_scores, settings_features
 from cathodeflow.sem.cropping import cut_crops
+from cathodeflow.sem.image_options import Split
 from cathodeflow.sem.instrument_changes import change_instrument, charging_field, magnified
 from cathodeflow.sem.intensity import intensity_histogram
 from cathodeflow.sem.listed_images import read_listed
+from cathodeflow.sem.network_options import Augment
 from cathodeflow.sem.nickel import fit_nickel, nickel_fraction
 from cathodeflow.sem.octaves import equal_histogram, equal_octaves, scaled_octaves, standardized
 from cathodeflow.sem.ood import group_means
-from cathodeflow.sem.options import Augment, Split
 from cathodeflow.sem.resample import to_uint8
 from cathodeflow.sem.robust_options import Robust
 from cathodeflow.sem.seeds import generator

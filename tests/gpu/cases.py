@@ -14,9 +14,9 @@ from cathodeflow.fibsem.architectures import build_network
 from cathodeflow.fibsem.idk import PixelNetwork
 from cathodeflow.fibsem.initial_weights import initialised
 from cathodeflow.fibsem.local import LCGAR, WIDTHS
-from cathodeflow.fibsem.options import TrainGlobal, TrainIdk, TrainLocal
+from cathodeflow.fibsem.network_options import TrainGlobal, TrainIdk, TrainLocal
 from cathodeflow.sem.model import build_model
-from cathodeflow.sem.options import Train as TrainSem
+from cathodeflow.sem.network_options import Train as TrainSem
 
 
 class Case(NamedTuple):

@@ -18,10 +18,10 @@ from cathodeflow.fibsem.global_training import LabelledSlices
 from cathodeflow.fibsem.global_training import train_network as train_global
 from cathodeflow.fibsem.idk import Pixels, train_pixels
 from cathodeflow.fibsem.local_training import LocalPixels, fit_local
-from cathodeflow.fibsem.options import TrainGlobal, TrainIdk, TrainLocal
+from cathodeflow.fibsem.network_options import TrainGlobal, TrainIdk, TrainLocal
 from cathodeflow.fibsem.windows import pad_slices
-from cathodeflow.sem.options import Augment
-from cathodeflow.sem.options import Train as TrainSem
+from cathodeflow.sem.network_options import Augment
+from cathodeflow.sem.network_options import Train as TrainSem
 from cathodeflow.sem.training import train_network as train_sem
 
 from .training_alone import train

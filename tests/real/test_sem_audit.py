@@ -14,8 +14,8 @@ from cathodeflow.sem.baselines import (
     accuracy_table,
     trivial_scores,
 )
+from cathodeflow.sem.image_options import Split
 from cathodeflow.sem.intensity import bar_thumbnail, intensity_histogram, match_histogram, reference_quantiles
-from cathodeflow.sem.options import Split
 from cathodeflow.sem.overlap import MIN_SCORE, find_overlap, shared_area, shrink
 from cathodeflow.sem.splits import split_originals
 

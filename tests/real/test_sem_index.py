@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from cathodeflow.sem.classes import list_images
+from cathodeflow.sem.image_options import Index
 from cathodeflow.sem.image_table import build_index
-from cathodeflow.sem.options import Index
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("CATHODEFLOW_DATA", ROOT.parent / "shared" / "data")) / "sem_ncm"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cathodeflow import bcdi
-from cathodeflow.bcdi import options
+from cathodeflow.bcdi import network_options, simulation_options
 from cathodeflow.bcdi.crystals import HABITS
 from cathodeflow.bcdi.displacement import REGIMES
 from cathodeflow.bcdi.fields import KINDS
@@ -30,10 +30,10 @@ def section(folder: Path, sheet: str = SHEET, **more: object) -> dict[str, objec
 
 
 def test_names_are_those_of_the_modules():
-    assert typing.get_args(options.Habit) == tuple(HABITS)
-    assert typing.get_args(options.Kind) == tuple(KINDS)
-    assert typing.get_args(options.Regime) == tuple(REGIMES)
-    assert typing.get_args(options.Loss) == tuple(LOSSES)
+    assert typing.get_args(simulation_options.Habit) == tuple(HABITS)
+    assert typing.get_args(simulation_options.Kind) == tuple(KINDS)
+    assert typing.get_args(simulation_options.Regime) == tuple(REGIMES)
+    assert typing.get_args(network_options.Loss) == tuple(LOSSES)
     assert set(Geometry._fields) < set(Strain.model_fields)
 
 

@@ -5,7 +5,7 @@ from scipy.ndimage import fourier_shift
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.align import common, offsets, shift
 from cathodeflow.fibsem.appearance import render
-from cathodeflow.fibsem.options import Simulate
+from cathodeflow.fibsem.slice_options import Simulate
 from cathodeflow.fibsem.structure import generate
 
 EDGE = 20

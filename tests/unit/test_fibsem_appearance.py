@@ -5,7 +5,7 @@ from scipy.ndimage import distance_transform_edt
 
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.appearance import class_greys, render, render_slice
-from cathodeflow.fibsem.options import Simulate
+from cathodeflow.fibsem.slice_options import Simulate
 from cathodeflow.fibsem.structure import ACTIVE, BINDER, PORE, generate
 
 DEFAULT = Simulate()

@@ -13,7 +13,7 @@ from cathodeflow.fibsem.bundle import load_bundle, save_bundle
 from cathodeflow.fibsem.global_network import GlobalNetwork, MonteCarloDropout
 from cathodeflow.fibsem.initial_weights import initialised
 from cathodeflow.fibsem.mc_dropout import VIEWS, stochastic_passes
-from cathodeflow.fibsem.options import TrainGlobal
+from cathodeflow.fibsem.network_options import TrainGlobal
 from cathodeflow.fibsem.phases import entropy
 from cathodeflow.fibsem.unet import UNet
 from cathodeflow.packaged_weights import packaged_weights

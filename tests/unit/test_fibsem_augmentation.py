@@ -7,7 +7,7 @@ from torch.nn.functional import interpolate
 
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.augmentation import grey_copies, label_copies, smoothed
-from cathodeflow.fibsem.options import Augment, Simulate
+from cathodeflow.fibsem.slice_options import Augment, Simulate
 from cathodeflow.fibsem.structure import generate
 
 RNG = np.random.default_rng(1)

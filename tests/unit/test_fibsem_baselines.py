@@ -11,7 +11,7 @@ from cathodeflow.fibsem.local_baselines import IGNORED, LocalUNet, slice_inputs,
 from cathodeflow.fibsem.local_prediction import predict_pixels
 from cathodeflow.fibsem.local_training import LocalPixels, build_local, fit_local, window_side_of
 from cathodeflow.fibsem.mc_dropout import stochastic_passes
-from cathodeflow.fibsem.options import Curriculum, TrainGlobal, TrainLocal
+from cathodeflow.fibsem.network_options import Curriculum, TrainGlobal, TrainLocal
 from cathodeflow.fibsem.windows import pad_slices
 from tests.unit.test_fibsem_global_training import labelled, train_network
 

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from cathodeflow.checkpoints import generator
 from cathodeflow.fibsem.curriculum import pool_size, sampled_entropy
 from cathodeflow.fibsem.local_training import paced
-from cathodeflow.fibsem.options import Curriculum
+from cathodeflow.fibsem.network_options import Curriculum
 
 
 @pytest.mark.parametrize("kind", ["linear", "root", "step", "none"])

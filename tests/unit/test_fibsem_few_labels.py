@@ -13,7 +13,7 @@ from cathodeflow import fibsem
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.architectures import build_network
 from cathodeflow.fibsem.methods import all_methods
-from cathodeflow.fibsem.options import TrainGlobal
+from cathodeflow.fibsem.network_options import TrainGlobal
 from cathodeflow.fibsem.selection import selection_scores
 from cathodeflow.fibsem.slice_counts import confusion, mean_iou
 from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume

@@ -15,7 +15,7 @@ from cathodeflow.fibsem.idk import (
     features,
     idk_probability,
 )
-from cathodeflow.fibsem.options import TrainIdk
+from cathodeflow.fibsem.network_options import TrainIdk
 from cathodeflow.fibsem.phases import entropy
 
 

@@ -11,7 +11,7 @@ from cathodeflow.fibsem.initial_weights import initialised
 from cathodeflow.fibsem.local import LCGAR, WIDTHS
 from cathodeflow.fibsem.local_training import LocalPixels, fit_local
 from cathodeflow.fibsem.neighbours import neighbours
-from cathodeflow.fibsem.options import TrainLocal
+from cathodeflow.fibsem.network_options import TrainLocal
 from cathodeflow.fibsem.phases import assemble, entropy, subtract_prior
 from cathodeflow.fibsem.windows import gather
 from tests.unit.test_fibsem_windows import pad_slices

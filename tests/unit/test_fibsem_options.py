@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from cathodeflow.commands import Technique
 from cathodeflow.config import samples, stage_flags, validate
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.options import Slices
+from cathodeflow.fibsem.slice_options import Slices
 
 SHEET = "sample\trole\timages\tlabels\none\ttrain\tsimulated\t\n"
 

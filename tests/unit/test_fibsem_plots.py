@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from cathodeflow.fibsem import plots, slice_plots
 from cathodeflow.fibsem.evaluation import evaluate
-from cathodeflow.fibsem.options import Curriculum, Metrics
+from cathodeflow.fibsem.network_options import Curriculum
+from cathodeflow.fibsem.options import Metrics
 from cathodeflow.io.figures import save_figure
 
 CLASSES = ("pore", "active", "binder")

@@ -4,7 +4,7 @@ import pytest
 
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem import split
-from cathodeflow.fibsem.options import Augment
+from cathodeflow.fibsem.slice_options import Augment
 from cathodeflow.fibsem.split import folds
 
 

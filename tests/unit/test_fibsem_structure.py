@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import distance_transform_edt, label, uniform_filter
 
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.options import Simulate
+from cathodeflow.fibsem.slice_options import Simulate
 from cathodeflow.fibsem.structure import ACTIVE, BINDER, PORE, generate
 
 SHAPE = (32, 64, 72)

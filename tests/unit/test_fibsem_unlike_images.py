@@ -10,8 +10,8 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.appearance import render
 from cathodeflow.fibsem.grey_matching import Matching, gaussian_reference, grey_reference, match_grey
 from cathodeflow.fibsem.image_features import feature_distances, feature_reference, slice_features
-from cathodeflow.fibsem.options import Simulate
 from cathodeflow.fibsem.preprocessing import normalize_slices
+from cathodeflow.fibsem.slice_options import Simulate
 from cathodeflow.fibsem.structure import generate
 from cathodeflow.fibsem.training_appearance import compare_slices, training_appearance
 

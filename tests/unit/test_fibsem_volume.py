@@ -12,11 +12,12 @@ from PIL import Image
 from cathodeflow import fibsem
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.labels import UNLABELLED
-from cathodeflow.fibsem.options import Section, Volume
+from cathodeflow.fibsem.options import Section
 from cathodeflow.fibsem.pairing import match_labels
 from cathodeflow.fibsem.rare_classes import missing_classes
 from cathodeflow.fibsem.reading import Reading
 from cathodeflow.fibsem.slice_counts import confusion, count_slice, figures_of_merit
+from cathodeflow.fibsem.slice_options import Volume
 from cathodeflow.fibsem.voxels import used_voxel
 from cathodeflow.io.raw_format import VoxelSize
 from cathodeflow.io.volumes import read_volume, read_volume_info

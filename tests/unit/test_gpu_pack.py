@@ -58,7 +58,7 @@ import numpy
 build_locator(BraggNN(11, (16, 8, 4, 2)), Locate(engine="torch", device="cpu", uncertainty=True))(
     numpy.ones((1, 11, 11), "f4"), numpy.ones((1, 2), "f4"))
 from cathodeflow.sem.model import build_model
-from cathodeflow.sem.options import Train
+from cathodeflow.sem.network_options import Train
 build_model(["a", "b"], Train(backbone="tf_efficientnet_b0"))
 print("all imported", "onnx" in sys.modules, "matplotlib" in sys.modules, "pyarrow" in sys.modules)
 """

@@ -5,7 +5,7 @@ from scipy.stats import chisquare
 
 from cathodeflow.sem.augment import augment as augment_with
 from cathodeflow.sem.augment import random_windows
-from cathodeflow.sem.options import Augment
+from cathodeflow.sem.network_options import Augment
 
 SWITCHES = {"flip": True, "rotate90": True, "rotation": 20.0, "brightness": 0.3, "contrast": 0.5, "gamma": 2.0,
             "noise": 0.2, "blur": 2.0}  # fmt: skip

@@ -12,7 +12,7 @@ from cathodeflow.io.crops import crops_geometry, crops_table_path, read_crops, w
 from cathodeflow.io.tables import write_table
 from cathodeflow.io.volumes import manifest_path, read_volume, write_volume
 from cathodeflow.sem.cropping import cut_crops, plan_crops
-from cathodeflow.sem.options import Crops
+from cathodeflow.sem.image_options import Crops
 from cathodeflow.sem.resample import shrink, to_uint8
 from cathodeflow.sem.usable_area import UsableArea
 

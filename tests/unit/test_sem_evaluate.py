@@ -12,8 +12,8 @@ from cathodeflow.errors import InputError
 from cathodeflow.sem.backbones import Backbone
 from cathodeflow.sem.calibration import expected_calibration_error
 from cathodeflow.sem.model import SemNetwork
+from cathodeflow.sem.network_options import Train
 from cathodeflow.sem.options import Test as EvaluationOptions
-from cathodeflow.sem.options import Train
 from cathodeflow.sem.predictions import (
     FIGURES,
     bootstrap,

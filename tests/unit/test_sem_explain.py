@@ -7,7 +7,7 @@ from torch import nn
 from cathodeflow.sem.backbones import Backbone
 from cathodeflow.sem.gradcam import activation_maps, choose_crops, choose_originals, enlarged, whole_map
 from cathodeflow.sem.model import SemNetwork
-from cathodeflow.sem.options import Train
+from cathodeflow.sem.network_options import Train
 from cathodeflow.sem.tiles import Tiles, cut_tiles
 from cathodeflow.sem.usable_area import UsableArea
 

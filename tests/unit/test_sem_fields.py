@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from cathodeflow.sem.fields_of_view import mosaics, overlapping, thumbnail
-from cathodeflow.sem.options import Split
+from cathodeflow.sem.image_options import Split
 from cathodeflow.sem.options import Test as TestOptions
 from cathodeflow.sem.predictions import bootstrap
 from cathodeflow.sem.splits import split_originals

@@ -17,8 +17,8 @@ from cathodeflow.io.image_lists import image_files, raw_files
 from cathodeflow.io.tables import read_table, write_table
 from cathodeflow.sem.classes import ImageRow, list_images
 from cathodeflow.sem.data_sets import simulated_files
+from cathodeflow.sem.image_options import Index
 from cathodeflow.sem.image_table import build_index, odd_images
-from cathodeflow.sem.options import Index
 
 CLASSES = ("333", "811")
 KNOWN = Index(compositions=CLASSES)

@@ -17,8 +17,8 @@ from cathodeflow.io.models import save_model
 from cathodeflow.packaged_weights import packaged_weights
 from cathodeflow.sem.backbones import create_backbone
 from cathodeflow.sem.model import as_input, build_model, load_network, save_network
+from cathodeflow.sem.network_options import Train
 from cathodeflow.sem.ood import feature_statistics
-from cathodeflow.sem.options import Train
 
 CLASSES = ["333", "333_cycled", "523", "523_cycled"]
 SMALL = "mobilenetv3_small_050"

@@ -8,7 +8,8 @@ from click.testing import CliRunner
 from cathodeflow.commands import command
 from cathodeflow.errors import InputError
 from cathodeflow.options import from_config, to_flags
-from cathodeflow.sem.options import Augment, Section, Train
+from cathodeflow.sem.network_options import Augment, Train
+from cathodeflow.sem.options import Section
 from cathodeflow.sem.stages.predict import predict
 from cathodeflow.sem.stages.train import train
 

@@ -12,8 +12,9 @@ from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperatur
 from cathodeflow.sem.image_predictions import predict_images, predict_tiles
 from cathodeflow.sem.info_bar import find_info_bar
 from cathodeflow.sem.model import SemNetwork
+from cathodeflow.sem.network_options import Train
 from cathodeflow.sem.ood import feature_statistics, ood_score
-from cathodeflow.sem.options import Predict, Train
+from cathodeflow.sem.options import Predict
 from cathodeflow.sem.tiles import cut_tiles, tile_places
 from cathodeflow.sem.usable_area import UsableArea
 

@@ -9,8 +9,8 @@ from scipy.ndimage import gaussian_filter
 from cathodeflow.io.instrument_settings import parse_sidecar
 from cathodeflow.io.micrographs import read_micrograph, sidecar_text
 from cathodeflow.io.simulated import write_micrograph
+from cathodeflow.sem.image_options import Simulate
 from cathodeflow.sem.info_bar import find_info_bar
-from cathodeflow.sem.options import Simulate
 from cathodeflow.sem.rendering import Appearance, render
 from cathodeflow.sem.simulation import CLASSES, FOREIGN, simulate_micrographs, simulate_unlabelled
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from cathodeflow.errors import InputError
-from cathodeflow.sem.options import Split
+from cathodeflow.sem.image_options import Split
 from cathodeflow.sem.splits import set_sizes, split_originals
 
 CLASSES = {"333": "2019-09-02 00:09", "333_cycled": "2019-12-03 20:00", "811": "2019-09-02 16:20"}

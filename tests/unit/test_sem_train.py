@@ -21,8 +21,8 @@ from cathodeflow.sem.losses import (
     macro_f1,
 )
 from cathodeflow.sem.model import SemNetwork, as_input, load_network, save_network
+from cathodeflow.sem.network_options import Train
 from cathodeflow.sem.ood import group_means, ood_score
-from cathodeflow.sem.options import Train
 from cathodeflow.sem.training import train_network
 from cathodeflow.training.optimizers import build_optimizer
 from cathodeflow.training.schedules import build_schedule

@@ -22,11 +22,11 @@ from cathodeflow.sem.classes import ImageRow
 from cathodeflow.sem.image_table import build_index
 from cathodeflow.sem.listed_images import listed_reader, without_masked
 from cathodeflow.sem.model import build_model, load_network, save_network
+from cathodeflow.sem.network_options import Train
 from cathodeflow.sem.nickel import fit_nickel
 from cathodeflow.sem.onnx_export import onnx_graph
 from cathodeflow.sem.onnx_network import OnnxNetwork
 from cathodeflow.sem.ood import feature_statistics
-from cathodeflow.sem.options import Train
 from cathodeflow.sem.prediction_page import worst_first
 from cathodeflow.sem.predictions import network_outputs
 from cathodeflow.sem.tiles import cut_tiles

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from cathodeflow.sem.model import SemNetwork, build_model
-from cathodeflow.sem.options import Train
+from cathodeflow.sem.network_options import Train
 from cathodeflow.sem.training import train_network
 from steps.measuring import Step, peak_memory, reset_peak
 

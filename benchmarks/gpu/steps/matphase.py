@@ -17,9 +17,10 @@ from cathodeflow.fibsem.local_prediction import predict_local
 from cathodeflow.fibsem.local_training import LocalPixels, fit_local
 from cathodeflow.fibsem.mc_dropout import predict_slices
 from cathodeflow.fibsem.neighbours import neighbours_of
-from cathodeflow.fibsem.options import Augment, PredictGlobal, Simulate, TrainGlobal, TrainIdk, TrainLocal
+from cathodeflow.fibsem.network_options import PredictGlobal, TrainGlobal, TrainIdk, TrainLocal
 from cathodeflow.fibsem.phases import assemble, entropy
 from cathodeflow.fibsem.slice_counts import confusion, mean_iou
+from cathodeflow.fibsem.slice_options import Augment, Simulate
 from cathodeflow.fibsem.split import TEST, TRAIN, VALIDATION, grouped
 from cathodeflow.fibsem.structure import PHASES, generate
 from cathodeflow.fibsem.windows import pad_slices

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d, distance_transform_edt, gaussian_filter
 
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.options import Simulate
+from cathodeflow.fibsem.slice_options import Simulate
 from cathodeflow.fibsem.structure import PORE
 
 Floats = NDArray[np.float32]

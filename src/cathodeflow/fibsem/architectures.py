@@ -10,7 +10,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.fibsem.baselines import FCN, SegNet, UNet3D
 from cathodeflow.fibsem.forest import RandomForest
 from cathodeflow.fibsem.global_network import GlobalNetwork
-from cathodeflow.fibsem.options import TrainGlobal
+from cathodeflow.fibsem.network_options import TrainGlobal
 from cathodeflow.fibsem.unet import DropoutKind, DropoutWhere, UNet
 from cathodeflow.packaged_weights import package_of, packaged_weights
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate
 
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.options import Augment
+from cathodeflow.fibsem.slice_options import Augment
 from cathodeflow.fibsem.structure import ACTIVE, BINDER
 
 # Parameter of Keys' cubic convolution, IEEE Trans. ASSP 29 (1981) 1153: exact to the third order.

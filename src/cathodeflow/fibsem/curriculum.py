@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.fibsem.options import Curriculum
+from cathodeflow.fibsem.network_options import Curriculum
 
 
 def pool_size(index: int, n_epochs: int, n: int, options: Curriculum) -> int:

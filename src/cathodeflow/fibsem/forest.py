@@ -14,7 +14,7 @@ from cathodeflow.fibsem.forest_features import gaussian_features, n_features
 from cathodeflow.fibsem.global_network import GlobalNetwork
 
 if TYPE_CHECKING:
-    from cathodeflow.fibsem.options import TrainGlobal
+    from cathodeflow.fibsem.network_options import TrainGlobal
 
 # Lowest probability, so that logarithms are finite in half precision and the entropy changes by less than 0.01.
 _FLOOR = 1e-4

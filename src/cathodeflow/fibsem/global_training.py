@@ -19,7 +19,7 @@ from cathodeflow.fibsem.grey_augmentation import changed_grey
 from cathodeflow.fibsem.initial_weights import initialised
 from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.mc_dropout import VIEWS
-from cathodeflow.fibsem.options import TrainGlobal
+from cathodeflow.fibsem.network_options import TrainGlobal
 from cathodeflow.fibsem.stored_slices import StoredSlices
 from cathodeflow.learning import held, resolve_device
 from cathodeflow.training.epochs import Epoch, Record

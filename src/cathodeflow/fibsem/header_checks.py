@@ -6,7 +6,8 @@ from typing import Any
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem import split
 from cathodeflow.fibsem.labelled_stack import LabelImages, open_labels
-from cathodeflow.fibsem.options import Augment, Section, Slices
+from cathodeflow.fibsem.options import Section
+from cathodeflow.fibsem.slice_options import Augment, Slices
 from cathodeflow.io.slices import open_stack
 from cathodeflow.io.sources import is_remote
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from cathodeflow.checkpoints import training_key
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.initial_weights import initialised
-from cathodeflow.fibsem.options import TrainIdk
+from cathodeflow.fibsem.network_options import TrainIdk
 from cathodeflow.learning import held, resolve_device
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit

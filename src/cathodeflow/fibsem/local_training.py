@@ -22,7 +22,7 @@ from cathodeflow.fibsem.local_baselines import (
     slice_targets,
 )
 from cathodeflow.fibsem.mc_dropout import VIEWS
-from cathodeflow.fibsem.options import TrainLocal
+from cathodeflow.fibsem.network_options import TrainLocal
 from cathodeflow.fibsem.windows import Padded, gather
 from cathodeflow.learning import held
 from cathodeflow.training.base_options import Device

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from cathodeflow.fibsem.curriculum import pool_size
-from cathodeflow.fibsem.options import Curriculum
+from cathodeflow.fibsem.network_options import Curriculum
 from cathodeflow.plotting import COLOURS, MAP, TWO_COLUMNS, label, nothing_to_show, styled
 
 Float64 = NDArray[np.float64]

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.options import Augment
+from cathodeflow.fibsem.slice_options import Augment
 
 TRAIN, VALIDATION, TEST, LEFT_OUT = "train", "validation", "test", "left out"
 #: Role of slices without labels that enter a network beside a labelled slice.

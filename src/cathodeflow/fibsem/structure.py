@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from cathodeflow.errors import InputError
-from cathodeflow.fibsem.options import Simulate
+from cathodeflow.fibsem.slice_options import Simulate
 
 Floats = NDArray[np.float32]
 Points = NDArray[np.float64]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cathodeflow.sem.options import Augment
+from cathodeflow.sem.network_options import Augment
 
 
 def augment(batch: Tensor, generator: torch.Generator, options: Augment) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.crops import CROPS
-from cathodeflow.sem.options import Crops
+from cathodeflow.sem.image_options import Crops
 from cathodeflow.sem.resample import shrink
 from cathodeflow.sem.seeds import generator
 from cathodeflow.sem.splits import SPLITS

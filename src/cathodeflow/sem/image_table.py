@@ -19,9 +19,9 @@ from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.classes import SPLITS, ImageRow
 from cathodeflow.sem.fields_of_view import COLUMNS as FIELD_COLUMNS
 from cathodeflow.sem.fields_of_view import mosaics, thumbnail
+from cathodeflow.sem.image_options import Index
 from cathodeflow.sem.info_bar import bar_of
 from cathodeflow.sem.listed_images import read_listed
-from cathodeflow.sem.options import Index
 from cathodeflow.sem.twins import fingerprint, mark_twins
 from cathodeflow.sem.usable_area import UsableArea
 from cathodeflow.sem.usable_blocks import usable_blocks

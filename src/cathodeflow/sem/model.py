@@ -13,10 +13,10 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.models import load_model, restore, save_model
 from cathodeflow.options import from_config
 from cathodeflow.sem.backbones import Backbone, create_backbone
+from cathodeflow.sem.network_options import Train
 from cathodeflow.sem.nickel import NickelRegression
 from cathodeflow.sem.octaves import equal_histogram, equal_octaves, standardized
 from cathodeflow.sem.ood import FeatureStatistics
-from cathodeflow.sem.options import Train
 from cathodeflow.sem.rejection import Rejection
 
 _INITIALISATION = 2**32 - 1

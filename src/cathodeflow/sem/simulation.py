@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from cathodeflow.sem.data_sets import COMPOSITIONS, STATES
-from cathodeflow.sem.options import Simulate
+from cathodeflow.sem.image_options import Simulate
 from cathodeflow.sem.rendering import Appearance, Scene, render
 from cathodeflow.sem.seeds import generator
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.sem.fields_of_view import overlapping
-from cathodeflow.sem.options import Split
+from cathodeflow.sem.image_options import Split
 from cathodeflow.sem.seeds import generator
 
 log = logging.getLogger("cathodeflow.sem")

@@ -19,9 +19,9 @@ from cathodeflow.sem.calibration import apply_temperature, fit_mean_temperature,
 from cathodeflow.sem.instrument_changes import change_instrument
 from cathodeflow.sem.losses import balanced_weights, classification_loss, crop_losses, group_loss, macro_f1
 from cathodeflow.sem.model import SemNetwork, as_input, build_model
+from cathodeflow.sem.network_options import Train
 from cathodeflow.sem.nickel import fit_nickel
 from cathodeflow.sem.ood import feature_statistics, group_means, with_reference
-from cathodeflow.sem.options import Train
 from cathodeflow.sem.predictions import BATCH, network_outputs
 from cathodeflow.sem.rejection_training import measured_rejection
 from cathodeflow.training.epochs import Epoch, Record

@@ -14,8 +14,8 @@ from cathodeflow.fibsem import split
 from cathodeflow.fibsem.augmentation import grey_copies, label_copies
 from cathodeflow.fibsem.global_network import CONTEXTS
 from cathodeflow.fibsem.labels import UNLABELLED
-from cathodeflow.fibsem.options import Augment
 from cathodeflow.fibsem.preprocessing import normalize_slices
+from cathodeflow.fibsem.slice_options import Augment
 from cathodeflow.io.tables import write_table
 from cathodeflow.io.volumes import read_volume, read_volume_info, write_volume
 from cathodeflow.scheduling import scheduled

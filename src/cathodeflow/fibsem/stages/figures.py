@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 
 from cathodeflow.fibsem import plots
 from cathodeflow.fibsem.labels import UNLABELLED
-from cathodeflow.fibsem.options import Figures, TrainLocal
+from cathodeflow.fibsem.network_options import TrainLocal
+from cathodeflow.fibsem.options import Figures
 from cathodeflow.fibsem.rare_classes import missing_classes, missing_in_table
 from cathodeflow.fibsem.slice_plots import choose_slices, segmentation_figure
 from cathodeflow.io.figures import save_figure

@@ -10,7 +10,7 @@ from cathodeflow.fibsem.bundle import load_bundle
 from cathodeflow.fibsem.crossfit import by_image, matched_scales
 from cathodeflow.fibsem.mc_dropout import predict_slices
 from cathodeflow.fibsem.neighbours import neighbours_of
-from cathodeflow.fibsem.options import PredictGlobal
+from cathodeflow.fibsem.network_options import PredictGlobal
 from cathodeflow.fibsem.phases import entropy as entropy_of
 from cathodeflow.fibsem.split import TEST, TRAIN, VALIDATION
 from cathodeflow.fibsem.training_appearance import compared_slices, matching_of

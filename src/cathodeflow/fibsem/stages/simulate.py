@@ -6,7 +6,7 @@ import numpy as np
 
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.appearance import render_slice
-from cathodeflow.fibsem.options import Simulate
+from cathodeflow.fibsem.slice_options import Simulate
 from cathodeflow.fibsem.structure import generate
 from cathodeflow.io.simulated import write_tiff
 from cathodeflow.io.slices import open_stack, read_labels

@@ -8,7 +8,7 @@ import torch
 from cathodeflow.fibsem.bundle import save_bundle
 from cathodeflow.fibsem.global_training import LabelledSlices, balanced_weights, count_labels, train_network
 from cathodeflow.fibsem.neighbours import neighbours_of
-from cathodeflow.fibsem.options import TrainGlobal
+from cathodeflow.fibsem.network_options import TrainGlobal
 from cathodeflow.fibsem.split import TRAIN, VALIDATION, folds
 from cathodeflow.fibsem.stored_slices import StoredSlices
 from cathodeflow.fibsem.training_appearance import training_appearance

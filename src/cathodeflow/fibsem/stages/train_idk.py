@@ -9,7 +9,7 @@ from cathodeflow.fibsem.bundle import save_bundle
 from cathodeflow.fibsem.calibration import calibrate_output
 from cathodeflow.fibsem.idk import Pixels, choose_threshold, features, idk_probability, train_pixels
 from cathodeflow.fibsem.labels import UNLABELLED
-from cathodeflow.fibsem.options import TrainIdk
+from cathodeflow.fibsem.network_options import TrainIdk
 from cathodeflow.fibsem.phases import entropy
 from cathodeflow.fibsem.split import TRAIN, VALIDATION
 from cathodeflow.io.models import discard_checkpoint

@@ -15,7 +15,7 @@ from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.local_prediction import predict_pixels
 from cathodeflow.fibsem.local_training import LocalPixels, fit_local, window_side_of
 from cathodeflow.fibsem.neighbours import read_matched
-from cathodeflow.fibsem.options import TrainLocal
+from cathodeflow.fibsem.network_options import TrainLocal
 from cathodeflow.fibsem.phases import entropy
 from cathodeflow.fibsem.split import TRAIN, VALIDATION
 from cathodeflow.fibsem.windows import pad_slices

@@ -11,8 +11,8 @@ from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.fibsem.align import common, offsets, shift
 from cathodeflow.fibsem.labelled_stack import LabelImages, open_labels
 from cathodeflow.fibsem.labels import UNLABELLED
-from cathodeflow.fibsem.options import Volume
 from cathodeflow.fibsem.preprocessing import blank_slices
+from cathodeflow.fibsem.slice_options import Volume
 from cathodeflow.fibsem.voxels import used_voxel
 from cathodeflow.io.slices import Stack, is_blank, open_stack, read_stack, some
 from cathodeflow.io.streams import NewStore, write_together

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from cathodeflow.io.crops import GEOMETRY, MIN_USABLE, write_crops
 from cathodeflow.scheduling import scheduled
 from cathodeflow.sem.cropping import cut_crops, plan_crops
+from cathodeflow.sem.image_options import Crops
 from cathodeflow.sem.listed_images import listed_reader
 from cathodeflow.sem.moved_images import read_split
-from cathodeflow.sem.options import Crops
 from cathodeflow.sem.resample import to_uint8
 from cathodeflow.sem.usable_area import UsableArea
 from cathodeflow.stage import InputFile, Metrics, OutputStore, stage

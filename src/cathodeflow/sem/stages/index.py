@@ -8,8 +8,8 @@ from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.image_lists import is_image
 from cathodeflow.io.tables import write_csv, write_table
 from cathodeflow.sem.classes import list_images, similar_labels, with_classes
+from cathodeflow.sem.image_options import Index
 from cathodeflow.sem.image_table import build_index, odd_images
-from cathodeflow.sem.options import Index
 from cathodeflow.stage import Metrics, OutputFile, Source, stage
 
 log = logging.getLogger("cathodeflow.sem")

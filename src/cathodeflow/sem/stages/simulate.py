@@ -4,7 +4,7 @@ import logging
 
 from cathodeflow.io.simulated import write_micrograph
 from cathodeflow.sem.data_sets import simulated_files, unlabelled_files
-from cathodeflow.sem.options import Simulate
+from cathodeflow.sem.image_options import Simulate
 from cathodeflow.sem.simulation import simulate_micrographs, simulate_unlabelled
 from cathodeflow.stage import Metrics, OutputFolder, stage
 

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Sequence
 
 from cathodeflow.io.tables import read_table, write_csv, write_table
+from cathodeflow.sem.image_options import Split
 from cathodeflow.sem.image_table import COLUMNS, pool
-from cathodeflow.sem.options import Split
 from cathodeflow.sem.splits import split_originals
 from cathodeflow.stage import InputFile, Metrics, OutputFile, stage
 

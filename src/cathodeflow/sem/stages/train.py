@@ -8,8 +8,9 @@ from cathodeflow.io.crops import crops_geometry, read_crops
 from cathodeflow.io.models import discard_checkpoint
 from cathodeflow.learning import keep_memory
 from cathodeflow.sem.model import SemNetwork, save_network
+from cathodeflow.sem.network_options import Train
 from cathodeflow.sem.onnx_export import onnx_graph
-from cathodeflow.sem.options import VERSION, Train
+from cathodeflow.sem.options import VERSION
 from cathodeflow.sem.training import train_network
 from cathodeflow.stage import InputStore, Metrics, OutputFile, stage
 from cathodeflow.tracking import live_run
