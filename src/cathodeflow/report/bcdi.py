@@ -10,7 +10,8 @@ from cathodeflow.report.results import Job, Results, rows_of
 from cathodeflow.report.warnings import general_warnings
 
 #: Correlation between starts below which they are not the same object, and margin of a twin that is uncertain.
-_AGREEMENT, _MARGIN = 0.9, 0.01
+_AGREEMENT, _CERTAIN = 0.99
+_MARGIN = 0.9, 0.01
 _STARTS = {"phase": "phase retrieval from random starts", "refine": "prediction of the network, refined"}
 
 
@@ -25,7 +26,7 @@ def bcdi_content(results: Results) -> Content:
     return Content(
         "Coherent diffraction",
         f"{question}, and how do they change along the series?" if series else f"{question}?",
-        [*(finding for job, table in series for finding in _of_series(job, table)), *_of_objects(objects)],
+        [*(finding for job, table in series for finding in _of_series(job, table)), *_of_objects(results, objects)],
         grids,
         [*_trust(results), *_agreement(results), *_truth(results)],
         [
@@ -56,21 +57,29 @@ def _of_series(job: Job, table: pd.DataFrame) -> Iterator[Finding]:
         )
 
 
-def _of_objects(objects: list[Job]) -> Iterator[Finding]:
-    """Yield size and strain of a single particle; several are listed in the table."""
-    if len(objects) != 1:
+def _of_objects(results: Results, objects: list[Job]) -> Iterator[Finding]:
+    """Yield size and strain of a single particle, of the route that is right with the highest probability.
+
+    Several particles are listed in the table.
+    """
+    if len({job.sample.partition("/")[0] for job in objects}) != 1:
         return
-    found = objects[0].metrics
+    right = {job.sample: job.metrics.get("probability_right") or 0.0 for job in results.all("trust")}
+    best = max(objects, key=lambda job: right.get(job.sample, 0.0))
+    found = best.metrics
+    which = f"{best.sample}, " if len(objects) > 1 else ""
     extents = [found.get(f"extent_{axis}_nm") for axis in "xyz"]
     if all(map(is_number, extents)):
         text = " × ".join(number(extent) for extent in extents)
-        yield Finding("Extent of the particle along x, y, z", f"{text} nm", "", f"voxel {number(found['voxel_nm'])} nm")
+        yield Finding(
+            "Extent of the particle along x, y, z", f"{text} nm", "", f"{which}voxel {number(found['voxel_nm'])} nm"
+        )
     if is_number(found.get("strain_deviation")):
         yield Finding(
             "Standard deviation of the strain",
             f"{1e3 * found['strain_deviation']:.3g} × 10⁻³",
             f"90 % of the voxels between {1e3 * found['strain_q05']:.3g} and {1e3 * found['strain_q95']:.3g} × 10⁻³",
-            f"{number(found['voxels'])} voxels",
+            f"{which}{number(found['voxels'])} voxels",
         )
 
 
@@ -148,7 +157,8 @@ def _trust(results: Results) -> Iterator[Finding]:
         if is_number(value := job.metrics.get("probability_right")):
             yield Finding(
                 f"Probability that {job.sample} is right",
-                percent(value),
+                # The fit to some hundred simulated crystals knows no higher probabilities.
+                percent(value) if value <= _CERTAIN else f"above {percent(_CERTAIN)}",
                 "",
                 "correlation with the true object above 0.95; logistic regression fitted to simulated crystals",
             )
