@@ -10,8 +10,9 @@ from cathodeflow.report.results import Job, Results, rows_of
 from cathodeflow.report.warnings import general_warnings
 
 #: Correlation between starts below which they are not the same object, and margin of a twin that is uncertain.
-_AGREEMENT, _CERTAIN = 0.99
-_MARGIN = 0.9, 0.01
+_AGREEMENT, _MARGIN = 0.9, 0.01
+#: Highest probability that is shown: the fit to some hundred simulated crystals knows no higher ones.
+_CERTAIN = 0.99
 _STARTS = {"phase": "phase retrieval from random starts", "refine": "prediction of the network, refined"}
 
 
@@ -157,7 +158,6 @@ def _trust(results: Results) -> Iterator[Finding]:
         if is_number(value := job.metrics.get("probability_right")):
             yield Finding(
                 f"Probability that {job.sample} is right",
-                # The fit to some hundred simulated crystals knows no higher probabilities.
                 percent(value) if value <= _CERTAIN else f"above {percent(_CERTAIN)}",
                 "",
                 "correlation with the true object above 0.95; logistic regression fitted to simulated crystals",
