@@ -153,7 +153,7 @@ def test_images_of_another_material_are_named_where_the_training_images_differ_m
     known = training_appearance(images.__getitem__, labels.__getitem__, [range(8)], 2)
 
     def warned(image: np.ndarray):
-        return compare_slices([image].__getitem__, 1, PLAIN, known, same_scale=True)
+        return compare_slices([image], PLAIN, known, same_scale=True)
 
     alike = [warned(layered(seed)) for seed in range(100, 120)]
     assert sum(bool(one.warnings) for one in alike) <= 2
@@ -167,7 +167,7 @@ def test_images_of_another_material_are_named_where_the_training_images_differ_m
 def test_models_without_patches_compare_the_features_alone() -> None:
     old = [{key: value for key, value in one.items() if key != "patches"} for one in appearance()]
     grey = stack()[0]
-    found = compare_slices(grey.__getitem__, len(grey), PLAIN, old, same_scale=True)
+    found = compare_slices(list(grey), PLAIN, old, same_scale=True)
     assert found.warnings == [] and "patch_distance" not in found.record and found.record["unlike_fraction"] == 0
 
 
