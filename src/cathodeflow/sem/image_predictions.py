@@ -147,8 +147,8 @@ def predict_images(
         rank, image, prediction, confidence (calibrated), entropy [nat], entropy_share (fraction of the maximum
         entropy), strangeness (the OOD score), foreign (whether the score is above the threshold), accepted (whether the
         prediction is likely enough to be right), withheld (why it is not: `rejection`), tiles (their number), bar_rows
-        [px], bar_side, pixel_nm (pixel size, NaN: unknown) [nm], problem, p_<class>; with a regression of the nickel fraction (`nickel.fit_nickel`) also
-        nickel, nickel_low, nickel_high: the fraction and the limits of its 90 % interval.
+        [px], bar_side, pixel_nm (NaN: unknown) [nm], problem, p_<class>; with a regression of the nickel fraction
+        (`nickel.fit_nickel`) also nickel, nickel_low, nickel_high: the fraction and the limits of its 90 % interval.
 
     Raises
     ------
