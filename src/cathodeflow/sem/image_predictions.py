@@ -21,7 +21,7 @@ from cathodeflow.sem.nickel import COLUMNS as NICKEL
 from cathodeflow.sem.onnx_network import OnnxNetwork, Outputs
 from cathodeflow.sem.ood import ood_score
 from cathodeflow.sem.options import Predict
-from cathodeflow.sem.rejection import DOUBTFUL, QUANTILE, UNKNOWN, Rejection
+from cathodeflow.sem.rejection import DOUBTFUL, UNKNOWN, Rejection, relative_scores
 from cathodeflow.sem.tiles import Grey, cut_tiles
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _reason(confidence: float, score: float, metadata: Mapping[str, Any]) -> str
     rejection: Rejection | None = metadata.get("rejection")
     if rejection is None:
         return None
-    relative = score / metadata["statistics"].threshold(QUANTILE)
+    relative = float(relative_scores(score, metadata["statistics"]))
     if rejection.accepted([confidence], [relative])[0]:
         return ""
     return UNKNOWN if relative > 1 else DOUBTFUL
