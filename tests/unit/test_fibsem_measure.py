@@ -1,7 +1,9 @@
 """Segmentation of new slices and their properties with error bars, in one call."""
 
 import json
+import re
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 from cathodeflow import fibsem
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.bundle import save_bundle
+from cathodeflow.fibsem.surface_page import phases_page
 from cathodeflow.fibsem.unet import UNet
 from cathodeflow.io.tables import write_table
 from cathodeflow.io.volumes import write_volume
@@ -120,3 +123,12 @@ def test_the_calibration_of_another_model_is_refused(calibrated, tmp_path):
     (tmp_path / "model_errors.json").write_text("{}")
     with pytest.raises(InputError, match="another file"):
         measured(tmp_path, tmp_path)
+
+
+def test_the_page_of_few_large_slices_keeps_their_distance() -> None:
+    """Slices of more than 72 px are averaged, two slices over two of them only."""
+    labels = np.zeros((2, 300, 300), np.uint8)
+    labels[:, :150] = 1
+    page = phases_page(da.from_array(labels), ["pore", "active"], (100.0, 1.0, 1.0), unit="um", title="thin")
+    radius = float(re.search(r'"radius": ?([0-9.]+)', page)[1])
+    assert radius == pytest.approx(np.linalg.norm([100, 150, 150]), rel=0.05)

@@ -153,7 +153,7 @@ def test_images_of_another_material_are_named_where_the_training_images_differ_m
     known = training_appearance(images.__getitem__, labels.__getitem__, [range(8)], 2)
 
     def warned(image: np.ndarray):
-        return compare_slices([image].__getitem__, 1, PLAIN, known, same_scale=True)
+        return compare_slices([image], PLAIN, known, same_scale=True)
 
     alike = [warned(layered(seed)) for seed in range(100, 120)]
     assert sum(bool(one.warnings) for one in alike) <= 2
@@ -164,10 +164,20 @@ def test_images_of_another_material_are_named_where_the_training_images_differ_m
         assert f"of patches {record['patch_distance']:.2g}, usual up to {record['patch_limit']:.2g}" in line
 
 
+def test_copies_of_one_training_slice_say_no_more_than_that_slice() -> None:
+    image = layered(0)
+    labels = (image > 0).astype(np.uint8)
+    records = []
+    for count in (1, 3):
+        known = training_appearance(lambda _: image, lambda _: labels, [range(count)], 2)
+        records.append(compare_slices([layered(1)], PLAIN, known, same_scale=True).record)
+    assert records[0]["patch_limit"] == records[1]["patch_limit"] > records[1]["patch_distance"] > 0
+
+
 def test_models_without_patches_compare_the_features_alone() -> None:
     old = [{key: value for key, value in one.items() if key != "patches"} for one in appearance()]
     grey = stack()[0]
-    found = compare_slices(grey.__getitem__, len(grey), PLAIN, old, same_scale=True)
+    found = compare_slices(list(grey), PLAIN, old, same_scale=True)
     assert found.warnings == [] and "patch_distance" not in found.record and found.record["unlike_fraction"] == 0
 
 

@@ -147,6 +147,27 @@ def test_slices_find_their_labels_values_and_voxel_size(tmp_path: Path) -> None:
     check_config(str(tmp_path / "project" / "config.yaml"))
 
 
+@pytest.mark.parametrize("technique", [None, "fibsem"])
+def test_coloured_label_images_are_labels(tmp_path: Path, technique: str | None) -> None:
+    raw = tmp_path / "cell"
+    for folder in ("images", "labels"):
+        (raw / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        Image.fromarray(rng.integers(0, 255, (30, 40), np.uint8)).save(raw / "images" / f"{number:02d}.png")
+        label = np.zeros((30, 40, 3), np.uint8)
+        label[:10], label[20:] = (255, 0, 0), (0, 128, 255)
+        Image.fromarray(label).save(raw / "labels" / f"{number:02d}.png")
+    config, rows, text = init(raw, technique)
+    (row,) = rows["fibsem"]
+    assert list(config) == ["seed", "fibsem"]
+    assert row.role == "train" and row.labels == f"{raw}/labels" and row.images == f"{raw}/images"
+    assert config["fibsem"]["volume"]["label_colors"] == ["000000", "0080ff", "ff0000"]
+    assert config["fibsem"]["volume"]["classes"] == ["class_000000", "class_0080ff", "class_ff0000"]
+    assert "12 label images" in text and "with the colours #000000, #0080ff, #ff0000" in text
+    check_config(str(tmp_path / "project" / "config.yaml"))
+
+
 def test_a_label_volume_without_grey_images_is_rendered(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()

@@ -105,12 +105,18 @@ def sem_results() -> None:
         "low": [0.797582, 0.0393, 0.095],
         "high": [0.992607, 0.1105, 0.905],
         "originals": [24, 24, 2],
+        "fields": [9, 9, 2],
         "kind": ["image"] * 3,
     }
     job("results/sem/model/test.json", "sem.test", "model", {}, metrics=pd.DataFrame(scores))
     job("results/sem/model/audit.json", "sem.audit", "model", {}, audit=pd.DataFrame(AUDIT))
     job("results/sem/model/figures.json", "sem.figures", "model", {}, audit=figure())
-    job("results/sem/new/model.json", "sem.predict", "new", {"images": 12, "foreign": 3, "mean_confidence": 0.9})
+    job(
+        "results/sem/new/model.json",
+        "sem.predict",
+        "new",
+        {"images": 12, "foreign": 3, "withheld": 5, "mean_confidence": 0.9},
+    )
 
 
 def bragg_results() -> None:
@@ -252,9 +258,10 @@ def test_numbers_intervals_and_warnings_are_those_of_the_tables(take: Callable[.
     take("sem", "bragg", "fibsem", "bcdi")
     text = report().text
     for part in (
-        "Accuracy 95.8 % 95 % interval 79.8 % to 99.3 % 24 test images",
+        "Accuracy 95.8 % 95 % interval 79.8 % to 99.3 % 24 test images, which overlap: 9 fields of view",
         "instrument settings alone predicts 83.3 % of the images (64.1 % to 93.3 %); the network predicts 95.8 %",
         "new: 3 of 12 images are out of distribution",
+        "Withheld Mean confidence new 12 3 5 90.0 %",
         "Largest change of the lattice parameter c +1.491 % 95 % interval 1.483 to 1.499 %",
         "Largest median strain of the particles +2.60 × 10⁻³ 95 % interval 2.56 to 2.66 × 10⁻³",
         "14.261 ± 0.014",
@@ -358,6 +365,15 @@ def test_features_at_chance_are_no_warning() -> None:
     table.loc[2, ["accuracy", "low", "high"]] = [0.5, 0.31, 0.69]
     (warning,) = audit_warnings(table)
     assert "chance is 25.0 %" in warning and "overlap" not in warning
+
+
+def test_audits_of_several_data_sets_are_told_apart(take: Callable[..., Path]) -> None:
+    take("sem")
+    assert "Audit: the network and trivial features" in report().text
+    job("results/sem/later/model/audit.json", "sem.audit", "later/model", {}, audit=pd.DataFrame(AUDIT))
+    text = report().text
+    assert "Audit of model: instrument settings alone" in text and "Audit of later/model: instrument settings" in text
+    assert "Audit of later/model: the network and trivial features on the same images" in text
 
 
 @pytest.mark.skipif(find() is None, reason="no Chromium on this machine; CHROME_BIN names one")

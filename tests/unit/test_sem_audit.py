@@ -15,6 +15,7 @@ from cathodeflow.sem.baselines import (
 from cathodeflow.sem.intensity import bar_thumbnail, intensity_histogram, match_histogram, reference_quantiles
 from cathodeflow.sem.off_particles import alone, off_crop, off_features
 from cathodeflow.sem.usable_blocks import UsableBlocks
+from cathodeflow.statistics import wilson
 
 CLASSES = ("333", "333_cycled", "811", "811_cycled")
 
@@ -203,6 +204,19 @@ def test_images_that_training_shows_are_counted_apart():
     assert figure(result, "network", "seen in training") == 1
     assert figure(result, "network", "not seen in training") == 0.25
     assert figure(result, "network", "not seen in training", "n") == 8
+
+
+def test_intervals_count_fields_of_view_instead_of_images():
+    table = split_table()
+    scores = {"network": answers(table, lambda row: row.label)}
+    plain = accuracy_table(scores, table, confidence=0.95)
+    # The four test images of each class show two places; two classes share the names of theirs.
+    fields = table["name"].str.endswith(("8", "9")).map({True: "late", False: "early"})
+    found = accuracy_table(scores, table.assign(field=fields), confidence=0.95)
+    assert found["n"].equals(plain["n"]) and found["accuracy"].equals(plain["accuracy"])
+    assert figure(plain, "network", "all", "low") == pytest.approx(wilson(16, 16)[0])
+    assert figure(found, "network", "all", "low") == pytest.approx(wilson(8, 8)[0])
+    assert figure(found, "network", "session 1", "low") == pytest.approx(wilson(4, 4)[0])
 
 
 def test_all_that_is_missing_in_predictions_is_named():

@@ -65,6 +65,15 @@ def test_the_split_leaves_out_training_images_that_overlap_others(caplog):
     assert (dense["split"] == "train").sum() == 4 and "all training images overlap" in caplog.text
 
 
+def test_within_the_only_training_session_no_image_overlaps_the_validation_images():
+    table = images(30).assign(session=["first"] * 20 + ["second"] * 10)
+    table.loc[20:, "mosaic"] = "a/20.tif"
+    split = split_originals(table, Split(by="session"))
+    train, held_out = (split[split["split"].isin(kinds)] for kinds in (["train"], ["validation", "test"]))
+    assert not overlapping(train, held_out).any()
+    assert split["split"].value_counts().to_dict() == {"train": 14, "test": 10, "validation": 4, "left out": 2}
+
+
 @pytest.mark.parametrize("kind", ["image", "crop"])
 def test_intervals_over_fields_hold_where_those_over_images_are_too_narrow(kind):
     """Five overlapping images of each of 12 fields are right or wrong together, of a class of 70 % accuracy."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cathodeflow.sem.ood import FeatureStatistics
-from cathodeflow.sem.rejection import as_unknown, fit_rejection, withheld_curve
+from cathodeflow.sem.rejection import as_unknown, fit_rejection, relative_scores, withheld_curve
 
 
 def images(rng, count, *, confidence, score):
@@ -43,3 +43,11 @@ def test_a_class_becomes_unknown_in_probabilities_and_distances():
     p = np.array([[0.8, 0.15, 0.05], [0.1, 0.6, 0.3]])
     confidence, score = as_unknown(p, np.array([0, 1]), np.array([[0.0, 0], [4, 0]]), statistics)
     assert confidence == pytest.approx([0.75, 0.75]) and score == pytest.approx([3, 4])
+
+
+def test_scores_are_relative_to_the_validation_images_also_if_these_do_not_differ():
+    ten = np.linspace(0, 10, 101, dtype=np.float32)
+    statistics = FeatureStatistics(np.zeros((2, 1), np.float32), np.eye(1, dtype=np.float32), ten)
+    assert relative_scores([0, 9.9, 19.8], statistics) == pytest.approx([0, 1, 2])
+    same = relative_scores([0.0, 1.0], statistics._replace(reference=np.zeros(3, np.float32)))
+    assert same[0] == 0 and same[1] > 1e30

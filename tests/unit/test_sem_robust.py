@@ -7,7 +7,9 @@ from scipy.ndimage import gaussian_filter
 
 from cathodeflow.sem.instrument_changes import change_instrument, charging_field, curved, magnified
 from cathodeflow.sem.losses import crop_losses, group_loss
+from cathodeflow.sem.model import build_model
 from cathodeflow.sem.octaves import equal_histogram, equal_octaves, join_octaves, scaled_octaves, split_octaves
+from cathodeflow.sem.options import Train
 from cathodeflow.sem.robust_options import Robust
 
 SWITCHES = {"magnification": 1.5, "octaves": 2.0, "curve": 0.8, "charging": 0.3}
@@ -73,6 +75,15 @@ def test_equal_histograms_remove_every_increasing_curve():
     order = x[0].flatten().argsort()
     assert (plain[0].flatten()[order].diff() >= 0).all()
     assert not equal_histogram(torch.full((1, 1, 32, 32), 0.4)).any()
+
+
+@pytest.mark.parametrize("normalization", ["histogram", "octaves"])
+def test_crops_rounded_by_mixed_precision_are_normalized_with_all_digits(normalization):
+    network = build_model(["a", "b"], Train(normalization=normalization))
+    rounded = textures().bfloat16()
+    found = network.normalized(rounded)
+    assert torch.isfinite(found).all() and found.dtype == torch.float32
+    torch.testing.assert_close(found, network.normalized(rounded.float()))
 
 
 def test_scaled_octaves_change_theirs_alone_and_keep_the_mean():

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from cathodeflow import sem
 from cathodeflow.errors import InputError
@@ -149,6 +150,41 @@ def test_network_stages_and_their_figures(folder: Path, tmp_path: Path) -> None:
     # Numbers beyond the test images say that there is none.
     sizes = [Image.open(path).size for path in drawn.figures[-3:]]
     assert sizes[0] != sizes[1] == sizes[2]
+
+
+def test_own_classes_of_any_name_go_through_all_stages(tmp_path: Path) -> None:
+    """Three materials by their own names, one of them after cycling; the files do not state a pixel size."""
+    names = ["LCO coarse", "LFP", "NMC_cycled"]
+    rng = np.random.default_rng(0)
+    for size, name in enumerate(names, 1):
+        (tmp_path / "raw" / name).mkdir(parents=True)
+        for number in range(4):
+            texture = gaussian_filter(rng.normal(size=(120, 160)), size)
+            grey = np.clip(128 + 50 * texture / texture.std(), 0, 255).astype(np.uint8)
+            Image.fromarray(grey).save(tmp_path / "raw" / name / f"{name}_{number}.png")
+    sem.index(tmp_path / "raw", out=tmp_path / "index.parquet", sample="own", options=sem.Index(pixel_nm=5))
+    sem.split([tmp_path / "index.parquet"], out=tmp_path / "split.parquet")
+    cut = sem.Crops(size=24, ratio=0.25, pixels=40, pixel_nm=6, side=32)
+    sem.crops(tmp_path / "split.parquet", out=tmp_path / "crops.zarr", options=cut)
+    network = sem.Train(
+        epochs=1, progressive_fraction=0, mixup=0, threads=1, device="cpu", normalization="histogram",
+        robust={"magnification": 1.2, "octaves": 2, "curve": 0.5, "charging": 0.1, "group_weight": 1},
+    )  # fmt: skip
+    sem.train(tmp_path / "crops.zarr", out=tmp_path / "model.pt", options=network)
+    # Crops of earlier versions have neither sessions nor fields.
+    table = pd.read_parquet(tmp_path / "crops.parquet")
+    table.drop(columns=["session", "field"]).to_parquet(tmp_path / "crops.parquet")
+    tables = {"out": "images", "crops_table": "tiles", "metrics_table": "metrics", "calibration": "calibration"}
+    files = {name: tmp_path / f"{file}.csv" for name, file in tables.items()}
+    tested = sem.test(tmp_path / "model.pt", tmp_path / "crops.zarr", **files, options=sem.Test(bootstrap_samples=100))
+    assert tested["images"] == 3 and "nickel_error" not in tested
+    assert pd.read_csv(files["out"])["label"].tolist() == names
+    options = sem.Predict(model=str(tmp_path / "model.pt"), device="cpu", pixel_nm=5)
+    sem.predict(tmp_path / "raw" / "LFP", out=tmp_path / "new.csv", options=options)
+    new = pd.read_csv(tmp_path / "new.csv")
+    assert set(new["prediction"]) <= set(names) and (new["pixel_nm"] == 5).all() and "nickel" not in new
+    paged = sem.page(tmp_path / "new.csv", tmp_path / "model.pt", out=tmp_path / "new.html")
+    assert paged == {"images": 4, "pictures": 4}
 
 
 def test_images_are_classified_with_the_model_of_the_options(folder: Path, tmp_path: Path) -> None:

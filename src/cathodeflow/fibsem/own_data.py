@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cathodeflow.errors import InputError
+from cathodeflow.fibsem.labels import colour_name, colour_values
 from cathodeflow.fibsem.pairing import match_labels
 from cathodeflow.init.files import Contents, Group, word_of
 from cathodeflow.init.proposal import Names, Proposal, quoted
@@ -22,9 +23,20 @@ _DECODED, _VALUES = 8, 16
 
 
 class _Volume(NamedTuple):
+    """Slices, their label images, and the values of these, or colours as one number each."""
+
     group: Group
     labels: Group | None
     values: tuple[int, ...]
+
+    @property
+    def coloured(self) -> bool:
+        return self.labels is not None and self.labels.coloured
+
+    def text(self) -> str:
+        """List the values or colours."""
+        kind = "colours" if self.coloured else "values"
+        return f"{kind} {_text(self.values, coloured=self.coloured)}"
 
 
 def propose(groups: list[Group], contents: Contents, why: str) -> Proposal:
@@ -33,8 +45,8 @@ def propose(groups: list[Group], contents: Contents, why: str) -> Proposal:
     All volumes of a configuration have the same classes; those with other label values are named, not written.
     """
     volumes = [_volume(group, contents) for group in groups]
-    known = Counter(volume.values for volume in volumes if volume.labels)
-    values = known.most_common(1)[0][0] if known else ()
+    known = Counter((volume.coloured, volume.values) for volume in volumes if volume.labels)
+    coloured, values = known.most_common(1)[0][0] if known else (False, ())
     names, rows, found, unknown, options = Names(), [], [], [], ["volume:"]
     kept = []
     for volume in volumes:
@@ -42,9 +54,8 @@ def propose(groups: list[Group], contents: Contents, why: str) -> Proposal:
         if labels is None and volume.values:
             continue
         name = names.give(group, by_file=len(group.files) == 1)
-        if labels and volume.values != values:
-            other = _text(volume.values)
-            found.append(f"volume {name}: labels with the values {other}: init {group.folder} for a configuration")
+        if labels and (volume.coloured, volume.values) != (coloured, values):
+            found.append(f"volume {name}: labels with the {volume.text()}: init {group.folder} for a configuration")
             continue
         kept.append(volume)
         row = {"sample": name, "role": "train" if labels else "predict", "images": group.source}
@@ -52,7 +63,7 @@ def propose(groups: list[Group], contents: Contents, why: str) -> Proposal:
         if labels:
             row["labels"] = labels.source
             number = f"{labels.n} label image{'s' * (labels.n > 1)}"
-            found.append(f"volume {name}: {number} {labels.source} with the values {_text(values)}")
+            found.append(f"volume {name}: {number} {labels.source} with the {volume.text()}")
         if text := _voxel(group.voxel):
             found.append(f"volume {name}: {text}")
         else:
@@ -60,17 +71,25 @@ def propose(groups: list[Group], contents: Contents, why: str) -> Proposal:
         rows.append(row)
     alone = [volume for volume in volumes if volume.labels is None and volume.values]
     for volume in alone:
-        found.append(f"{volume.group.source}: labels without grey images, with the values {_text(volume.values)}")
+        found.append(f"{volume.group.source}: labels without grey images, with the {volume.text()}")
     if not rows and alone:
         return _rendered(alone, why, found)
     trained = any(row["role"] == "train" for row in rows)
     if values:
-        classes = ", ".join(f"class_{value}" for value in values)
-        options.append(f"  classes: [{classes}]   # fill in the names, in the order of the values {_text(values)}")
-        if values != tuple(range(len(values))):
+        shown = [colour_name(value).lstrip("#") if coloured else str(value) for value in values]
+        classes = ", ".join(f"class_{text}" for text in shown)
+        order = f"{'colours' if coloured else 'values'} {_text(values, coloured=coloured)}"
+        options.append(f"  classes: [{classes}]   # fill in the names, in the order of the {order}")
+        if coloured:
+            options.append(f"  label_colors: [{', '.join(map(quoted, shown))}]")
+        elif values != tuple(range(len(values))):
             options.append(f"  label_values: [{', '.join(map(str, values))}]")
         unknown.append(
             "the names of the classes: fibsem.volume.classes; values that only other images have are missing"
+        )
+    elif coloured:
+        unknown.append(
+            f"the classes: more than {_VALUES} colours in the labels; fill in fibsem.volume.classes and label_colors"
         )
     options.append("  # pixel_nm: 10   # voxel size where the files state none [nm]")
     options.append("  # slice_nm: 10")
@@ -108,7 +127,9 @@ def labels_of(group: Group, groups: Sequence[Group]) -> Group | None:
     """Return the label images of a group of slices: as large, beside them or in a folder beside, with equal numbers."""
     places = {group.folder, os.path.dirname(group.folder)}
     for other in groups:
-        if other.word not in ("labels", "mask") or other.shape != group.shape or other.coloured:
+        if other.word not in ("labels", "mask") or other.shape != group.shape:
+            continue
+        if other.coloured and other.word == "mask":
             continue
         named = word_of(os.path.basename(other.folder)) in ("labels", "mask")
         if (os.path.dirname(other.folder) if named else other.folder) not in places:
@@ -129,20 +150,26 @@ def labels_of(group: Group, groups: Sequence[Group]) -> Group | None:
 def _volume(group: Group, contents: Contents) -> _Volume:
     labels = None if group.word else labels_of(group, contents.groups)
     if labels:
-        return _Volume(group, labels, _label_values(labels, _DECODED))
+        found = _label_values(labels, _DECODED)
+        # Colours of photographs, or blended at edges, are no classes.
+        return _Volume(group, labels, () if labels.coloured and len(found) > _VALUES else found)
     values = _label_values(group, 1) if len(group.files) == 1 and group.n > 1 and "int8" in group.dtype else ()
     return _Volume(group, None, values if 1 < len(values) <= _VALUES else ())
 
 
 def _label_values(group: Group, most: int) -> tuple[int, ...]:
-    """List the values of some label images, evenly spaced; none if they cannot be read or are no whole numbers."""
+    """List the values, or colours, of some label images, evenly spaced.
+
+    None if they cannot be read or are no whole numbers.
+    """
     found: set[float] = set()
     try:
         for path in group.files if len(group.files) <= most else group.files[:: -(-len(group.files) // most)]:
             stack = open_stack(path)
             middles = range(stack.n_slices // 2, stack.n_slices, max(1, stack.n_slices // 2))
             for number in [*middles][: 2 if stack.n_slices > 1 else 1]:
-                image = next(read_labels(stack, number, number + 1))
+                image = next(read_labels(stack, number, number + 1, colours=group.coloured))
+                image = colour_values(image) if group.coloured else image
                 found |= set(np.unique(image).tolist()) if image.ndim == 2 else set()
     except (InputError, StopIteration):
         return ()
@@ -165,5 +192,5 @@ def _voxel(voxel: VoxelSize | None) -> str | None:
     )
 
 
-def _text(values: tuple[int, ...]) -> str:
-    return ", ".join(map(str, values)) or "none (not read)"
+def _text(values: tuple[int, ...], *, coloured: bool = False) -> str:
+    return ", ".join(colour_name(value) if coloured else str(value) for value in values) or "none (not read)"

@@ -85,8 +85,9 @@ def patch_reference(slices: Sequence[Float64]) -> dict[str, Any]:
             rest = _Patches.of([slices[k] for k in range(len(slices)) if k not in block])
             distances += [rest.distance(slices[k]) for k in block]
     kept = _Patches.of(slices)
-    # Of a single slice, the distances of its own halves would say nothing about others.
-    limit = _USUAL * float(np.median(distances)) if distances else float(np.sqrt(everything.shape[1]))
+    # Of a single slice, or copies of one, distances say nothing about others.
+    usual = _USUAL * float(np.median(distances)) if distances else 0.0
+    limit = usual if usual > 0 else float(np.sqrt(everything.shape[1]))
     return {"patches": kept.values.round(4).tolist(), "scale": kept.scale.tolist(), "limit": limit}
 
 

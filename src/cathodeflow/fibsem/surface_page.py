@@ -37,13 +37,14 @@ def phases_page(labels: da.Array, classes: Sequence[str], size: Sequence[float],
         HTML, drawn by WebGL. The first view shows all phases but the first one, usually the pores.
     """
     step = max(1, -(-max(labels.shape) // _SIDE))
-    fractions = [_averaged(labels, index, step) for index in range(len(classes))]
+    steps = tuple(min(step, n) for n in labels.shape)
+    fractions = [_averaged(labels, index, steps) for index in range(len(classes))]
     meshes = {index: isosurface(field, 0.5) for index, field in enumerate(fractions) if (field > 0.5).any()}
     # The pores last, so that all solid phases follow each other.
     order = [index for index in meshes if index > 0] + [index for index in meshes if index == 0]
     if not order:
         meshes, order = {0: Mesh(np.zeros((0, 3)), np.zeros((0, 3), np.int64))}, [0]
-    vertices = np.concatenate([meshes[index].vertices for index in order]) * np.asarray(size) * step
+    vertices = np.concatenate([meshes[index].vertices for index in order]) * np.multiply(size, steps)
     centre = (vertices.min(0) + vertices.max(0)) / 2 if len(vertices) else np.zeros(3)
     # From here on in the order x, y, z.
     places = (vertices - centre)[:, ::-1]
@@ -80,10 +81,9 @@ def phases_page(labels: da.Array, classes: Sequence[str], size: Sequence[float],
     return scene_page(scene, title)
 
 
-def _averaged(labels: da.Array, index: int, step: int) -> NDArray[np.float64]:
-    """Fraction of a phase in cubes of voxels; those at the ends may be smaller."""
-    if step == 1:
+def _averaged(labels: da.Array, index: int, steps: Sequence[int]) -> NDArray[np.float64]:
+    """Fraction of a phase in blocks of so many voxels along each axis; the rest at the ends is left out."""
+    if max(steps) == 1:
         return np.asarray(labels == index).astype(np.float64)
-    steps = {axis: min(step, n) for axis, n in enumerate(labels.shape)}
-    mean = da.coarsen(np.mean, (labels == index).astype(np.float32), steps, trim_excess=True)
+    mean = da.coarsen(np.mean, (labels == index).astype(np.float32), dict(enumerate(steps)), trim_excess=True)
     return np.asarray(mean, np.float64)

@@ -22,30 +22,33 @@ _NETWORK = "network"
 def sem_content(results: Results) -> Content:
     """Fill the part of the SEM images from the records and tables of its stages."""
     tests = [(job, table) for job in results.all("test") if (table := job.table("metrics.csv")) is not None]
-    audits = [table for job in results.all("audit") if (table := job.table("audit.csv")) is not None]
+    audited = [(job.sample, table) for job in results.all("audit") if (table := job.table("audit.csv")) is not None]
+    # One audit needs no name.
+    audits = [(sample if len(audited) > 1 else "", table) for sample, table in audited]
     findings = [finding for job, table in tests for finding in _accuracy(job.sample, table, len(tests) > 1)]
     grids = [grid for job, table in tests if (grid := _classes(job.sample, table)) is not None]
-    grids += [_audit_grid(table) for table in audits]
+    grids += [_audit_grid(table, sample) for sample, table in audits]
     if predicted := results.all("predict"):
         rows = [
             [
                 job.sample,
                 number(job.metrics.get("images")),
                 number(job.metrics.get("foreign")),
+                number(job.metrics.get("withheld")),
                 percent(job.metrics.get("mean_confidence")),
             ]
             for job in predicted
         ]
-        columns = ["Data set", "Images", "Out of distribution", "Mean confidence"]
+        columns = ["Data set", "Images", "Out of distribution", "Withheld", "Mean confidence"]
         grids.append(Grid("Images without labels", columns, rows))
     return Content(
         "SEM images",
         "Which composition and state of the cathode does an image show, and is it the particles that show it?",
         findings,
         grids,
-        [*_checks(results, tests), *(finding for table in audits for finding in _features(table))],
+        [*_checks(results, tests), *(found for sample, table in audits for found in _features(table, sample))],
         [
-            *(text for table in audits for text in audit_warnings(table)),
+            *(text for sample, table in audits for text in audit_warnings(table, sample)),
             *_warnings(results),
             *general_warnings(results),
         ],
@@ -59,7 +62,10 @@ def _accuracy(sample: str, table: pd.DataFrame, several: bool) -> Iterator[Findi
         if row["figure"] in _NAMES:
             name = _NAMES[row["figure"]] + (f", {sample}" if several else "")
             interval = between(row["low"], row["high"], as_percent=True)
-            yield Finding(name, percent(row["value"]), interval, f"{number(row['originals'])} test images")
+            counted = f"{number(row['originals'])} test images"
+            if is_number(row.get("fields")) and row["fields"] < row["originals"]:
+                counted += f", which overlap: {number(row['fields'])} fields of view"
+            yield Finding(name, percent(row["value"]), interval, counted)
 
 
 def _classes(sample: str, table: pd.DataFrame) -> Grid | None:
@@ -78,26 +84,32 @@ def _all(table: pd.DataFrame) -> list[dict[str, Any]]:
     return rows_of(table[table["scope"] == "all"])
 
 
-def _audit_grid(table: pd.DataFrame) -> Grid:
+def _audit_grid(table: pd.DataFrame, sample: str) -> Grid:
     rows = [
         [str(row["method"]), percent(row["accuracy"]), _range(row), percent(row["chance"]), number(row["n"])]
         for row in _all(table)
     ]
     return Grid(
-        "Audit: the network and trivial features on the same images",
+        f"Audit{_of(sample)}: the network and trivial features on the same images",
         ["Method", "Accuracy", "95 % interval", "Chance", "Test images"],
         rows,
         "Trivial features are unrelated to the particles.",
     )
 
 
-def audit_warnings(table: pd.DataFrame) -> list[str]:
+def _of(sample: str) -> str:
+    return f" of {sample}" if sample else ""
+
+
+def audit_warnings(table: pd.DataFrame, sample: str = "") -> list[str]:
     """Name the trivial features from which the classes can be predicted.
 
     Parameters
     ----------
     table : DataFrame
         Columns `method`, `scope`, `accuracy`, `low`, `high` and `chance`, as in `audit.csv`.
+    sample : str
+        Name of the audit, where there are several.
 
     Returns
     -------
@@ -110,7 +122,8 @@ def audit_warnings(table: pd.DataFrame) -> list[str]:
     for row in rows:
         if str(row["method"]).startswith(_NETWORK) or not row["low"] > row["chance"]:
             continue
-        text = f"Audit: {row['method']} alone predicts {percent(row['accuracy'])} of the images ({_range(row)})"
+        text = f"Audit{_of(sample)}: {row['method']} alone predicts {percent(row['accuracy'])} of the images"
+        text += f" ({_range(row)})"
         if network is not None and row["high"] >= network["low"]:
             text += (
                 f"; the network predicts {percent(network['accuracy'])} ({_range(network)}), and the intervals overlap:"
@@ -122,12 +135,13 @@ def audit_warnings(table: pd.DataFrame) -> list[str]:
     return found
 
 
-def _features(table: pd.DataFrame) -> Iterator[Finding]:
+def _features(table: pd.DataFrame, sample: str) -> Iterator[Finding]:
     for row in _all(table):
         if str(row["method"]).startswith(f"{_NETWORK},"):
             interval = between(row["low"], row["high"], as_percent=True)
             note = "images changed so that brightness and contrast hold no information"
-            yield Finding(f"Accuracy of the {row['method']}", percent(row["accuracy"]), interval, note)
+            name = f"Accuracy of the {row['method']}" + (f", {sample}" if sample else "")
+            yield Finding(name, percent(row["accuracy"]), interval, note)
 
 
 def _checks(results: Results, tests: list[tuple[Any, pd.DataFrame]]) -> Iterator[Finding]:
@@ -146,7 +160,8 @@ def _warnings(results: Results) -> Iterator[str]:
     for job in results.all("audit"):
         seen = job.metrics.get("test_area_seen_in_training")
         if is_number(seen) and seen > 0:
-            yield f"{percent(seen)} of the area of the test images is also in training images"
+            name = f"{job.sample}: " if len(results.all("audit")) > 1 else ""
+            yield f"{name}{percent(seen)} of the area of the test images is also in training images"
     for job in results.all("predict"):
         count = job.metrics.get("foreign")
         if is_number(count) and count > 0:

@@ -187,7 +187,8 @@ def accuracy_table(
         By the name of the method, a table with the columns name and p_<class> and a row per test image; rows of other
         images are ignored (`trivial_scores`; predictions of a network per original).
     table : DataFrame
-        Columns name, label, split, session (None: unknown).
+        Columns name, label, split, session (None: unknown), and field, the field of view of each image, without which
+        each image is one.
     confidence : float
         Confidence level of the intervals.
     seen : DataFrame, optional
@@ -197,8 +198,8 @@ def accuracy_table(
     -------
     DataFrame
         A row per method and scope: method, scope, classes (number of possible predictions; the mean if it differs
-        between sessions), n (images), accuracy, low, high (Wilson's interval [1]_, which assumes independent images),
-        chance (accuracy of a random prediction). Scopes are
+        between sessions), n (images), accuracy, low, high (Wilson's interval [1]_ for the number of fields of view, as
+        images that overlap are not independent), chance (accuracy of a random prediction). Scopes are
 
         - all: all test images, all classes are possible;
         - within sessions: test images of sessions with several classes, only the classes of the session are possible;
@@ -234,6 +235,7 @@ def accuracy_table(
         scopes += [("seen in training", shown, every), ("not seen in training", ~shown, every)]
     rows = []
     truth = tests["label"].to_numpy()
+    fields = tests[["label", "field" if "field" in tests else "name"]]
     for method, table_of in scores.items():
         p = table_of.set_index("name").loc[tests["name"], [f"p_{label}" for label in classes]].to_numpy(np.float64)
         for scope, images, answers in scopes:
@@ -242,7 +244,8 @@ def accuracy_table(
             best = np.where(answers, p, -np.inf)[images].argmax(axis=1)
             right = np.asarray(classes)[best] == truth[images]
             count = answers[images].sum(axis=1)
-            low, high = wilson(int(right.sum()), len(right), confidence=confidence)
+            independent = len(fields[images].drop_duplicates())
+            low, high = wilson(int(right.sum()), len(right), confidence=confidence, independent=independent)
             rows.append((method, scope, count.mean(), len(right), right.mean(), low, high, (1 / count).mean()))
     return pd.DataFrame(rows, columns=["method", "scope", "classes", "n", "accuracy", "low", "high", "chance"])
 

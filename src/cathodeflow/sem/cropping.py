@@ -123,7 +123,9 @@ def plan_crops(split_table: pd.DataFrame, options: Crops) -> pd.DataFrame:
     if crowded:
         _, most, count, name = max(crowded)
         found = f"room for {most} of {count} crops in {name}, and too little room in {len(crowded)} images"
-        raise InputError("crops.overlap", found, "more room: increase it, or decrease crops.size or crops.pixels")
+        raise InputError(
+            "crops.overlap", found, "more room: increase it, or decrease crops.size, crops.pixels or crops.min_usable"
+        )
     return pd.concat(parts, ignore_index=True).rename_axis("crop").reset_index()[[*CROPS, "session", "field"]]
 
 

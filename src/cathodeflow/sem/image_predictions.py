@@ -21,7 +21,7 @@ from cathodeflow.sem.nickel import COLUMNS as NICKEL
 from cathodeflow.sem.onnx_network import OnnxNetwork, Outputs
 from cathodeflow.sem.ood import ood_score
 from cathodeflow.sem.options import Predict
-from cathodeflow.sem.rejection import DOUBTFUL, QUANTILE, UNKNOWN, Rejection
+from cathodeflow.sem.rejection import DOUBTFUL, UNKNOWN, Rejection, relative_scores
 from cathodeflow.sem.tiles import Grey, cut_tiles
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _reason(confidence: float, score: float, metadata: Mapping[str, Any]) -> str
     rejection: Rejection | None = metadata.get("rejection")
     if rejection is None:
         return None
-    relative = score / metadata["statistics"].threshold(QUANTILE)
+    relative = float(relative_scores(score, metadata["statistics"]))
     if rejection.accepted([confidence], [relative])[0]:
         return ""
     return UNKNOWN if relative > 1 else DOUBTFUL
@@ -147,8 +147,8 @@ def predict_images(
         rank, image, prediction, confidence (calibrated), entropy [nat], entropy_share (fraction of the maximum
         entropy), strangeness (the OOD score), foreign (whether the score is above the threshold), accepted (whether the
         prediction is likely enough to be right), withheld (why it is not: `rejection`), tiles (their number), bar_rows
-        [px], bar_side, problem, p_<class>; with a regression of the nickel fraction (`nickel.fit_nickel`) also
-        nickel, nickel_low, nickel_high: the fraction and the limits of its 90 % interval.
+        [px], bar_side, pixel_nm (NaN: unknown) [nm], problem, p_<class>; with a regression of the nickel fraction
+        (`nickel.fit_nickel`) also nickel, nickel_low, nickel_high: the fraction and the limits of its 90 % interval.
 
     Raises
     ------
@@ -194,13 +194,14 @@ def predict_images(
 
 
 class _Cut(NamedTuple):
-    """Tiles of an image: their first pixels in the image, their size, and their crops in batches."""
+    """Tiles of an image: their first pixels in the image, their size, and their crops in batches; its pixel size."""
 
     name: str
     bar: Bar
     places: NDArray[np.int64]
     extent: tuple[int, int]
     batches: Iterable[NDArray[np.uint8]]
+    pixel_nm: float | None
 
 
 def _ended(errors: list[InputError], options: Predict) -> bool:
@@ -223,10 +224,10 @@ def _cut(name: str, read: Callable[[str], Micrograph], options: Predict, geometr
             del arguments[LEAST]
             cut_in_rows = cut_map(image, area=area, **arguments)
             places, batches = cut_in_rows.places, _read_to_the_end(image, cut_in_rows.batches)
-            return _Cut(name, bar, places + _first(area, geometry, image.shape), cut_in_rows.extent, batches)
+            return _Cut(name, bar, places + _first(area, geometry, image.shape), cut_in_rows.extent, batches, own)
     except InputError as error:
         raise InputError(name, error.found, error.expected) from error
-    return _Cut(name, bar, places + _first(area, geometry, image.shape), cut.extent, batches)
+    return _Cut(name, bar, places + _first(area, geometry, image.shape), cut.extent, batches, own)
 
 
 def _first(area: Any, geometry: Mapping[str, Any], shape: tuple[int, ...]) -> list[int]:
@@ -254,6 +255,7 @@ def _as_rows(cut: _Cut, found: ImagePrediction, classes: list[str], threshold: f
         "tiles": len(cut.places),
         "bar_rows": cut.bar.rows,
         "bar_side": cut.bar.side,
+        "pixel_nm": cut.pixel_nm,
         "problem": None,
         **dict(zip(NICKEL, found.nickel or (), strict=False)),
         **{f"p_{label}": float(value) for label, value in zip(classes, found.probabilities, strict=True)},
@@ -267,7 +269,7 @@ def _as_rows(cut: _Cut, found: ImagePrediction, classes: list[str], threshold: f
 
 def _ranked(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     nickel = [name for name in NICKEL if name in table]
-    judged = ["strangeness", "foreign", "accepted", "withheld", "tiles", "bar_rows", "bar_side", "problem"]
+    judged = ["strangeness", "foreign", "accepted", "withheld", "tiles", "bar_rows", "bar_side", "pixel_nm", "problem"]
     names = ["image", "prediction", "confidence", "entropy", "entropy_share", *judged, *nickel]
     names += [f"p_{label}" for label in classes]
     table = table.reindex(columns=names)

@@ -73,10 +73,11 @@ class SemNetwork(nn.Module):  # type: ignore[misc]
         normalization = self.architecture["normalization"]
         if normalization == "crop":
             return standardized(x)
+        # In training with bfloat16 crops are rounded: ranks and small differences need all digits.
         if normalization == "octaves":
-            return equal_octaves(x)
+            return equal_octaves(x.float())
         if normalization == "histogram":
-            return equal_histogram(x)
+            return equal_histogram(x.float())
         return (x - self.mean) / self.deviation if normalization == "imagenet" else x
 
     def maps(self, x: Tensor) -> Tensor:

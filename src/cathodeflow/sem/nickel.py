@@ -24,6 +24,8 @@ LEVEL = 0.9
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 # Names of layered oxides of nickel, cobalt and manganese: one digit for each, in any order of cobalt and manganese.
 _NAME = re.compile(r"(?:(?:Li)?N[CM][MC])?[- ]?(\d)(\d)(\d)(?!\d)", re.IGNORECASE)
+# Sums of the digits: 111, 333, and tenths such as 622. Others are no composition, such as the number of a sample.
+_SUMS = (3, 9, 10)
 _LEAST_DEVIATION = 1e-6
 
 
@@ -73,12 +75,14 @@ def nickel_fraction(label: str) -> float | None:
     --------
     >>> [nickel_fraction(label) for label in ("333", "622_cycled", "NMC811", "LFP")]
     [0.3333333333333333, 0.6, 0.8, None]
+    >>> [nickel_fraction(label) for label in ("101", "104", "NMC955")]
+    [None, None, None]
     """
     found = _NAME.fullmatch(label.partition("_")[0])
     if not found or found[1] == "0":
         return None
     digits = [int(digit) for digit in found.groups()]
-    return digits[0] / sum(digits)
+    return digits[0] / sum(digits) if sum(digits) in _SUMS else None
 
 
 def fit_nickel(features: ArrayLike, labels: Sequence[str]) -> NickelRegression | None:

@@ -12,6 +12,7 @@ _COARSEST = 4
 _LEVELS, _LOGISTIC = 256, math.pi / math.sqrt(3)
 # A band without contrast stays zero, instead of rounding being amplified.
 _FLOOR = 1e-3
+_CONTRAST = 0.1
 
 
 def split_octaves(x: Tensor) -> list[Tensor]:
@@ -59,7 +60,10 @@ def equal_octaves(x: Tensor) -> Tensor:
     *bands, rest = split_octaves(x)
     bands = [band / _deviation(band) for band in bands]
     rest = (rest - rest.mean((2, 3), keepdim=True)) / _deviation(rest - rest.mean((2, 3), keepdim=True))
-    return standardized(join_octaves([*bands, rest]))
+    joined = join_octaves([*bands, rest])
+    joined = joined - torch.mean(joined, (1, 2, 3), keepdim=True)
+    # Octaves with contrast have a standard deviation of about 1; less is rounding, which is not amplified again.
+    return joined / _deviation(joined, least=_CONTRAST)
 
 
 def equal_histogram(x: Tensor) -> Tensor:
@@ -90,8 +94,8 @@ def standardized(x: Tensor) -> Tensor:
     return centred / _deviation(centred)
 
 
-def _deviation(x: Tensor) -> Tensor:
-    return x.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(_FLOOR)
+def _deviation(x: Tensor, least: float = _FLOOR) -> Tensor:
+    return x.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(least)
 
 
 def _enlarged(x: Tensor, like: Tensor) -> Tensor:

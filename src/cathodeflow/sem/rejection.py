@@ -94,6 +94,13 @@ def fit_rejection(
     )
 
 
+def relative_scores(score: ArrayLike, statistics: FeatureStatistics) -> Float64:
+    """OOD scores relative to the OOD threshold of the rule, `QUANTILE` of the validation images."""
+    # Features without any variation have a threshold of 0.
+    limit = max(statistics.threshold(QUANTILE), float(np.finfo(np.float32).tiny))
+    return np.asarray(score, np.float64) / limit
+
+
 def as_unknown(
     probabilities: Float64, labels: NDArray[np.int64], features: Float64, statistics: FeatureStatistics
 ) -> tuple[Float64, Float64]:

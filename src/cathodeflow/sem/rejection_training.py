@@ -14,7 +14,7 @@ from cathodeflow.sem.model import SemNetwork
 from cathodeflow.sem.octaves import scaled_octaves
 from cathodeflow.sem.ood import group_means, ood_score
 from cathodeflow.sem.predictions import BATCH, network_outputs
-from cathodeflow.sem.rejection import QUANTILE, Rejection, as_unknown, fit_rejection
+from cathodeflow.sem.rejection import Rejection, as_unknown, fit_rejection, relative_scores
 
 # Crops of an image that are used.
 _EACH = 6
@@ -80,7 +80,6 @@ def measured_rejection(
     names = originals[chosen]
     first = np.unique(names, return_index=True)[1]
     truth, statistics = labels[chosen][first], metadata["statistics"]
-    limit = statistics.threshold(QUANTILE)
     found: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
     for change in (None, *simulated_sessions().values()):
         outputs = network_outputs(model, array if change is None else _changed(array, change), batch_size=BATCH,
@@ -88,10 +87,11 @@ def measured_rejection(
         means = group_means(apply_temperature(outputs.logits, metadata["temperature"]), names)
         p = apply_mean_temperature(means, metadata["original_temperature"])
         features = group_means(outputs.features, names)
-        found.append((p.max(1), ood_score(features, statistics) / limit, p.argmax(1) == truth))
+        score = relative_scores(ood_score(features, statistics), statistics)
+        found.append((p.max(1), score, p.argmax(1) == truth))
         if change is None and len(np.unique(truth)) > 2:
             confidence, score = as_unknown(p, truth, features, statistics)
-            found.append((confidence, score / limit, np.zeros(len(truth), bool)))
+            found.append((confidence, relative_scores(score, statistics), np.zeros(len(truth), bool)))
     model.to("cpu")
     kinds = np.repeat(np.arange(len(found)), len(truth))
     confidence, score, right = (np.concatenate(part) for part in zip(*found, strict=True))

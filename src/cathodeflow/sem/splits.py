@@ -42,7 +42,8 @@ def split_originals(index: pd.DataFrame, options: Split) -> pd.DataFrame:
       (`fields_of_view`): a class whose specimen was changed late has
       both specimens in training.
     - `by: session`: the last sessions of each class, as many as come closest to the requested fraction, are the test
-      set; of the others the last ones are the validation set, or the last images in time where only one is left. With
+      set; of the others the last ones are the validation set, or the last images in time where only one is left, after
+      a gap as of `time-block`. With
       `test_sessions`, these are the test set, of all classes that were imaged in them.
     - `by: image`: random images. `by: given`: the column split.
 
@@ -91,7 +92,7 @@ def split_originals(index: pd.DataFrame, options: Split) -> pd.DataFrame:
                     split[rows] = part
             except InputError as error:
                 errors += error.errors
-    if by == "time-block" and options.gap is None and "mosaic" in table:
+    if by in ("time-block", "session") and options.gap is None and "mosaic" in table:
         _leave_gap(table, split)
     if errors:
         raise InputErrors.of(errors)

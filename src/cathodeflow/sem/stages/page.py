@@ -75,9 +75,9 @@ def page(
         path = row["path"] if "path" in row else row["image"]
         try:
             image = read_micrograph(path)
-            area, pixel_nm = _area(row, image.shape), row.get("pixel_nm")
-            if "path" not in row:
-                pixel_nm = instrument_settings(path).get("pixel_nm")
+            area = _area(row, image.shape)
+            # Tables of predictions of earlier versions have no pixel size.
+            pixel_nm = row["pixel_nm"] if "pixel_nm" in row else instrument_settings(path).get("pixel_nm")
             own = float(pixel_nm) if pixel_nm and pixel_nm > 0 else None
             tiles = cut_tiles(image, overlap=options.overlap, area=area, own_pixel_nm=own, **geometry)
         except InputError as error:

@@ -81,7 +81,9 @@ def test(
     else:
         images = read_split(crops, sheet=sheet)
         outputs, tested = labelled_outputs(network, metadata, images, listed_reader(images), options, device=device)
-    fields = images.drop_duplicates("name").set_index("name")["field"]
+    # Crops of earlier versions have no fields: each image is one.
+    first = images.drop_duplicates("name").set_index("name", drop=False)
+    fields = first["field" if "field" in first else "name"]
     temperatures = {"temperature": metadata["temperature"], "original_temperature": metadata["original_temperature"]}
     raw = crop_predictions(outputs.logits, tested, classes, temperature=1.0)
     by_crop = crop_predictions(outputs.logits, tested, classes, temperature=temperatures["temperature"])
