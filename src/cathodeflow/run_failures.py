@@ -51,11 +51,11 @@ class Failures:
 
 
 def missing_output(text: str) -> MissingOutput | None:
-    """Return the job of an error about outputs that a job did not write; None for other errors.
+    r"""Return the job of an error about outputs that a job did not write; None for other errors.
 
     Examples
     --------
-    >>> text = "Job 5  completed successfully, but some output files are missing. Missing:\\na.h5 (missing locally)"
+    >>> text = "Job 5  completed successfully, but some output files are missing. Missing:\na.h5 (missing locally)"
     >>> missing_output(text).problem
     'it ended well, but did not write a.h5; on a network disk, increase --latency-wait'
     """
