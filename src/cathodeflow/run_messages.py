@@ -102,7 +102,8 @@ class Messages:
         text = record.getMessage().strip()
         if record.levelno >= WARNING:
             self._failures.note(text)
-            if missing := missing_output(text):
+            # With --quiet it is not known which job it is.
+            if (missing := missing_output(text)) and missing.number in self._run.jobs:
                 now = self._clock()
                 job = self._run.end(missing.number, now, "failed", missing.problem)
                 return [

@@ -173,6 +173,28 @@ def test_a_dry_run_is_the_jobs_with_short_reasons_and_one_table() -> None:
     assert quiet.rest() == ["Job stats:\n"] and quiet.rest() == []
 
 
+TOY = """
+rule bad:
+    output: "never"
+    log: "bad.log"
+    shell: "echo '12:00:00 no peak found' > {log}; false"
+"""
+
+
+def test_a_quiet_run_says_what_failed_and_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "Snakefile").write_text(TOY)
+    line = [str(Path(sys.executable).parent / "snakemake"), "--cores", "1", "--logger", "cathodeflow"]
+    given = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT / "src")}, "text": True}
+    done = subprocess.run([*line, "--quiet"], capture_output=True, **given)
+    assert done.returncode == 1 and re.search(r"FAILED  bad: no peak found", done.stderr), done.stderr
+    # As `snakemake -n | head -0`.
+    read, write = os.pipe()
+    os.close(read)
+    closed = subprocess.run([*line, "-n"], stdout=write, stderr=subprocess.PIPE, **given)
+    os.close(write)
+    assert closed.stderr == ""
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
