@@ -140,7 +140,7 @@ def report(results: str, out: str | None, captions: str, max_mb: float) -> None:
 
 
 @cli.command()
-@click.argument("configs", nargs=-1, metavar="CONFIG...")
+@click.argument("configs", nargs=-1, metavar="[CONFIG]...")
 @click.option("--results", default="results", show_default=True, metavar="FOLDER", help="Folder of the results.")
 @click.option("--out", required=True, metavar="NAME", help="Folder to write, or ZIP file if it ends with .zip.")
 @click.option("--raw", is_flag=True, help="Copy the raw data in the working folder, too. Default: only its digests.")

@@ -62,11 +62,16 @@ def export_run(configs: Iterable[str], results: str, out: str, *, raw: bool, che
     Raises
     ------
     InputError
-        A result is damaged or missing, a file of the run lies outside the working folder, or `out` exists.
+        A result is damaged or missing, a file of the run lies outside the working folder, a folder of results is a
+        link, or `out` exists or lies among the results.
     """
     code = checkout or str(Path(cathodeflow.__file__).parents[2])
     if not os.path.isfile(os.path.join(code, "Snakefile")):
         raise InputError(code, "no Snakefile", "the checkout of the workflow: --workflow FOLDER")
+    if _is_within(out, results):
+        raise InputError(out, f"a name in {results}", "one outside: later crates would hold this one")
+    if linked := next(_linked_folders(results), None):
+        raise InputError(linked, "a link to a folder", "the folder itself, as links may lead anywhere")
     if problems := verify(results).errors:
         raise InputErrors.of(problems)
     records, errors = read_records(filter(is_ours, find_records(results)))
@@ -74,7 +79,16 @@ def export_run(configs: Iterable[str], results: str, out: str, *, raw: bool, che
         raise InputErrors.of(errors)
     configs = list(configs)
     given = [*configs, *_sheets(configs)]
-    files = {file.place: file for file in [*_code_files(code), *_packed_results(results)]}
+    named = {
+        os.path.normpath(os.path.join(path.parent, name)) for path, record in records for name in record["outputs"]
+    }
+    packed = [
+        file
+        for file in _packed_results(results)
+        # A file that somebody linked may be anything; a result that was moved elsewhere was compared with its digest.
+        if not os.path.islink(path := str(file.source)) or _is_within(path, results) or os.path.normpath(path) in named
+    ]
+    files = {file.place: file for file in [*_code_files(code), *packed]}
     for path in given:
         if (place := _inside(path)) is None:
             raise InputError(path, "a file outside the working folder", "configuration and sheets in it or below it")
@@ -156,6 +170,19 @@ def _packed_results(results: str) -> Iterator[CrateFile]:
         below[:] = sorted(set(below) - set(stores))
         for path in (os.path.join(folder, name) for name in sorted([*names, *stores])):
             yield CrateFile(_result_place(path, results) or path, path)
+
+
+def _linked_folders(results: str) -> Iterator[str]:
+    """Yield links to folders among the results, which neither records nor files are looked for in."""
+    for folder, below, _ in os.walk(results):
+        if folder == results:
+            below[:] = [name for name in below if name not in _NOT_PACKED]
+        below[:] = sorted(name for name in below if not name.endswith(".zarr"))
+        yield from (path for name in below if os.path.islink(path := os.path.join(folder, name)))
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return Path(path).resolve().is_relative_to(Path(folder).resolve())
 
 
 def _walk(folder: str) -> Iterator[str]:

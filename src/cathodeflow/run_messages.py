@@ -10,6 +10,7 @@ from logging import WARNING, LogRecord
 from typing import Any
 
 from cathodeflow.io.run_journal import last_entry
+from cathodeflow.run_failures import Failures, missing_output
 from cathodeflow.run_jobs import Job, Run, duration, time_left
 
 # Lines of Snakemake that say nothing about this run.
@@ -61,6 +62,7 @@ class Messages:
         self._clock = clock
         self._run = Run(clock())
         self._table: str | None = None
+        self._failures = Failures()
 
     def lines(self, record: LogRecord) -> list[str]:
         """Return the lines of a record of Snakemake's logger; none for most."""
@@ -99,6 +101,15 @@ class Messages:
     def _plain(self, record: LogRecord) -> list[str]:
         text = record.getMessage().strip()
         if record.levelno >= WARNING:
+            self._failures.note(text)
+            # With --quiet it is not known which job it is.
+            if (missing := missing_output(text)) and missing.number in self._run.jobs:
+                now = self._clock()
+                job = self._run.end(missing.number, now, "failed", missing.problem)
+                return [
+                    f"{_clock(now)} FAILED  {job.name}: {missing.problem}",
+                    *([f"    log: {job.log}"] if job.log else []),
+                ]
             return [] if _REPEATED.match(text) else [text]
         return [text] if text and not _NOISE.match(text) else []
 
@@ -140,7 +151,7 @@ class Messages:
 
     def _failed(self, record: LogRecord) -> list[str]:
         now, number = self._clock(), record.jobid  # type: ignore[attr-defined]
-        said = (_of(record, "rule_msg", "") or "").strip()
+        said = self._failures.problem(record)
         job = self._run.end(number, now, "failed", said)
         job.rule = record.rule_name  # type: ignore[attr-defined]
         logs = list(_of(record, "log", []))
@@ -149,7 +160,7 @@ class Messages:
         shown = entry[:_ENTRY] + ([f"... {len(entry) - _ENTRY} more lines in the log"] if len(entry) > _ENTRY else [])
         first = f"{_clock(now)} FAILED  {job.name}" + (f" after {duration(now - job.begun)}" if job.begun else "")
         lines = [f"{first}: {shown[0]}", *(f"    {line}" for line in shown[1:])]
-        # Of a cluster, such as that the time limit was reached.
+        # Such as that the time limit of a cluster was reached, or that the job was killed.
         lines += [f"    {said}"] if said and "check log file" not in said else []
         lines += [f"    log: {log}" for log in logs]
         command = (_of(record, "shellcmd", "") or "").strip()

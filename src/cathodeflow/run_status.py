@@ -9,11 +9,16 @@ from typing import Any
 import psutil
 
 from cathodeflow.io.run_journal import add, begin, changed, last_entry, read
+from cathodeflow.run_failures import Failures, missing_output
 from cathodeflow.run_jobs import Job, Run, State, duration, time_left
 
 # Times of files on other machines, and rounded ones, may differ this much [s].
 _TOLERANCE = 2.0
 _STATES: tuple[State, ...] = ("done", "running", "failed", "waiting")
+# Event of a job that ended well without its outputs, for which Snakemake has none.
+_MISSING = "output_missing"
+# Of the run of this process.
+_failures = Failures()
 
 
 def begin_journal(jobs: Iterable[tuple[int, Job, bool]]) -> None:
@@ -41,9 +46,13 @@ def begin_journal(jobs: Iterable[tuple[int, Job, bool]]) -> None:
 def note_event(record: Any) -> None:
     """Write down that a job began, ended or failed: the handler of Snakemake's logger calls it for every record."""
     event = str(getattr(record, "event", None))
+    if event == "error":
+        _failures.note(text := record.getMessage())
+        if missing := missing_output(text):
+            add({"event": _MISSING, "job": missing.number, "time": time.time(), "problem": missing.problem})
     number = getattr(record, "job_id", None) if event == "job_finished" else getattr(record, "jobid", None)
     if event in ("job_info", "job_finished", "job_error") and number is not None:
-        said = str(getattr(record, "rule_msg", None) or "") if event == "job_error" else ""
+        said = _failures.problem(record) if event == "job_error" else ""
         add({"event": event, "job": number, "time": time.time(), "problem": said})
 
 
@@ -101,6 +110,7 @@ def status_lines(folder: str = ".", now: float | None = None) -> list[str]:
 
 def _run_of(plan: dict[str, Any], events: list[dict[str, Any]], folder: str) -> Run:
     run = Run(plan["begun"])
+    missing: set[int] = set()
     run.expect(Counter(rule for _, rule, _, _, _, to_run in plan["jobs"] if to_run))
     for number, rule, wildcards, log, benchmark, to_run in plan["jobs"]:
         run.jobs[number] = Job(rule, wildcards, log, benchmark, state="waiting" if to_run else "done")
@@ -110,11 +120,15 @@ def _run_of(plan: dict[str, Any], events: list[dict[str, Any]], folder: str) -> 
             continue
         if event["event"] == "job_info":
             run.begin(number, event["time"])
+            missing.discard(number)
         else:
-            failed = event["event"] == "job_error"
+            failed = event["event"] in ("job_error", _MISSING)
+            if event["event"] == _MISSING:
+                missing.add(number)
             run.end(number, event["time"], "failed" if failed else "done", event.get("problem", ""))
-    for job in run.jobs.values():
-        _look_at_files(job, folder)
+    for number, job in run.jobs.items():
+        if number not in missing:
+            _look_at_files(job, folder)
     return run
 
 

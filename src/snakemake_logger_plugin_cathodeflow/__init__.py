@@ -20,12 +20,16 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         """Choose the stream, and what is printed."""
         from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
+        from snakemake.settings.enums import Quietness
 
         settings: Any = self.common_settings
         self._stream = sys.stdout if settings.stdout else sys.stderr
         self._terminal = self._stream.isatty() and os.environ.get("TERM") != "dumb" and not settings.nocolor
         commands = settings.printshellcmds or settings.verbose
-        self.addFilter(DefaultFilter(settings.quiet, settings.debug_dag, settings.verbose, settings.dryrun, commands))
+        usual = DefaultFilter(settings.quiet, settings.debug_dag, settings.verbose, settings.dryrun, commands)
+        silent = Quietness.ALL in (settings.quiet or ())
+        # With --quiet Snakemake drops the events of failures, too; its exceptions, which it prints, are left out here.
+        self.addFilter(lambda record: usual.filter(record) or (not silent and _is_failure(record)))
         self._messages = Messages(dry_run=settings.dryrun)
         self._complete = None
         if settings.verbose or settings.debug_dag:
@@ -39,14 +43,26 @@ class LogHandler(LogHandlerBase):
                 self._complete.emit(record)
             else:
                 self._print(self._messages.lines(record))
+        except BrokenPipeError:
+            # As after `snakemake -n | head`: nobody reads on, and the run itself goes on.
+            self._unread()
         except Exception:
             self.handleError(record)
 
     def close(self) -> None:
         """Print what is left."""
         if not self._complete:
-            self._print(self._messages.rest())
+            try:
+                self._print(self._messages.rest())
+            except BrokenPipeError:
+                self._unread()
         super().close()
+
+    def _unread(self) -> None:
+        """Discard all that follows, and what Python writes to a closed pipe as it ends."""
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, self._stream.fileno())
+        os.close(nothing)
 
     def _print(self, lines: list[str]) -> None:
         text = "".join(f"{line}\n" for line in lines)
@@ -81,3 +97,7 @@ class LogHandler(LogHandlerBase):
     def needs_rulegraph(self) -> bool:
         """It draws no graph."""
         return False
+
+
+def _is_failure(record: LogRecord) -> bool:
+    return str(getattr(record, "event", None)) in ("job_error", "group_error")

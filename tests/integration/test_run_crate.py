@@ -113,3 +113,30 @@ def test_what_cannot_be_packed_is_named(finished: Project, tmp_path: Path, monke
     with pytest.raises(InputError, match=r"compare\.csv: found"):
         export("config.yaml")
     assert not Path("crate").exists() and not list(Path().glob(".crate-*"))
+
+
+def test_links_among_the_results_lead_nowhere_and_a_crate_lies_outside(
+    finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = copy(finished, tmp_path)
+    monkeypatch.chdir(project.folder)
+
+    def export(out: str) -> None:
+        export_run(["config.yaml"], "results", out, raw=False, checkout=str(project.checkout))
+
+    with pytest.raises(InputError, match=r"^results/crate: found a name in results, expected one outside"):
+        export("results/crate")
+    # A key beside the results is not published; a result that was moved to another disk is.
+    (tmp_path / "key").write_text("secret")
+    Path("results/key").symlink_to(tmp_path / "key")
+    moved = Path("results/bragg/second/peaks.h5")
+    moved.rename(tmp_path / "peaks.h5")
+    moved.symlink_to(tmp_path / "peaks.h5")
+    export("run.ZIP")
+    with zipfile.ZipFile("run.ZIP") as packed:
+        names = packed.namelist()
+    assert "results/bragg/second/peaks.h5" in names and "results/key" not in names
+    Path("results/bragg/second").rename(tmp_path / "second")
+    Path("results/bragg/second").symlink_to(tmp_path / "second")
+    with pytest.raises(InputError, match=r"^results/bragg/second: found a link to a folder, expected the folder"):
+        export("other")

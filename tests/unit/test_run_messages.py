@@ -100,6 +100,39 @@ def test_a_failure_is_its_cause_and_not_the_names_of_its_inputs(tmp_path: Path) 
     assert messages.lines(record(None, "disk nearly full", logging.WARNING)) == ["disk nearly full"]
 
 
+def test_a_killed_command_and_missing_outputs_are_told_though_the_log_ends_well(folder: Path) -> None:
+    """As when the memory is exhausted: the log ends with the progress, and only Snakemake's error names the signal."""
+    (folder / "logs/1.log").write_text("12:00:00 epoch 5 of 14\n")
+    (folder / "logs/2.log").write_text("12:00:00 60 peaks\n")
+    messages = Messages()
+    command = "cathodeflow sem train a"
+    died = f"RuleException:\nCalledProcessError in file x.smk, line 3:\nCommand 'set -euo pipefail;  {command}'"
+    late = "Job 2  completed successfully, but some output files are missing. Missing files after 5 seconds:\n"
+    late = f"MissingOutputException in rule bragg_fit:\n{late}a/peaks.h5 (missing locally)\nb.tsv (missing locally)"
+    printed = []
+    for event in (
+        begins(1),
+        begins(2, sample="b"),
+        record(LogEvent.ERROR, f"{died} died with <Signals.SIGKILL: 9>.", logging.ERROR),
+        record(LogEvent.ERROR, late, logging.ERROR),
+        fails(1, "bragg_fit", log=["logs/1.log"], shellcmd=command),
+    ):
+        note_event(event)
+        printed.append(messages.lines(event))
+    assert printed[2] == []
+    assert len(printed[3]) == 2 and re.search(r"FAILED  bragg fit b: .*did not write a/peaks.h5, b.tsv;", printed[3][0])
+    assert printed[4][1] == "    killed by SIGKILL, as if the memory was exhausted"
+    (folder / "logs/2.tsv").write_text("s\n1\n")
+    text = "\n".join(status_lines(str(folder)))
+    assert "1 of 5 jobs done, 2 failed" in text and "    killed by SIGKILL, as if" in text
+    assert "did not write a/peaks.h5, b.tsv" in text
+    # An exit status of a shell that did not find the command; that of an ordinary error says nothing.
+    for status, said in (("127", True), ("137", True), ("1", False)):
+        messages.lines(record(LogEvent.ERROR, f"{died} returned non-zero exit status {status}.", logging.ERROR))
+        lines = messages.lines(fails(1, "bragg_fit", log=["logs/1.log"], shellcmd=command))
+        assert any("exit status 127" in line or "SIGKILL" in line for line in lines) == said
+
+
 def test_errors_that_a_full_disk_keeps_out_of_the_log_are_printed(tmp_path: Path) -> None:
     """By a job of the workflow, which otherwise writes to its log alone."""
     line = [
@@ -138,6 +171,28 @@ def test_a_dry_run_is_the_jobs_with_short_reasons_and_one_table() -> None:
     quiet = Messages(dry_run=True)
     quiet.lines(table)
     assert quiet.rest() == ["Job stats:\n"] and quiet.rest() == []
+
+
+TOY = """
+rule bad:
+    output: "never"
+    log: "bad.log"
+    shell: "echo '12:00:00 no peak found' > {log}; false"
+"""
+
+
+def test_a_quiet_run_says_what_failed_and_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "Snakefile").write_text(TOY)
+    line = [str(Path(sys.executable).parent / "snakemake"), "--cores", "1", "--logger", "cathodeflow"]
+    given = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT / "src")}, "text": True}
+    done = subprocess.run([*line, "--quiet"], capture_output=True, **given)
+    assert done.returncode == 1 and re.search(r"FAILED  bad: no peak found", done.stderr), done.stderr
+    # As `snakemake -n | head -0`.
+    read, write = os.pipe()
+    os.close(read)
+    closed = subprocess.run([*line, "-n"], stdout=write, stderr=subprocess.PIPE, **given)
+    os.close(write)
+    assert closed.stderr == ""
 
 
 @pytest.fixture

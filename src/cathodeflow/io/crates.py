@@ -107,6 +107,8 @@ def write_crate(out: str, crate: Crate) -> None:
     InputError
         There is something at `out` already.
     """
+    if not out:
+        raise InputError("--out", "an empty name", "a folder or ZIP file")
     # A crate holds files of others, which a newer one must not remove.
     if os.path.lexists(out):
         raise InputError(out, "an existing file or folder", "a new name: a crate replaces nothing")
@@ -115,8 +117,9 @@ def write_crate(out: str, crate: Crate) -> None:
         raise InputError(above, "no such folder", "an existing folder for the crate")
     described = _described(crate)
     with tempfile.TemporaryDirectory(dir=above, prefix=".crate-") as folder:
-        made = os.path.join(folder, "crate.zip" if out.endswith(".zip") else "crate")
-        described.write_zip(made) if out.endswith(".zip") else described.write(made)
+        zipped = out.lower().endswith(".zip")
+        made = os.path.join(folder, "crate.zip" if zipped else "crate")
+        described.write_zip(made) if zipped else described.write(made)
         shutil.move(made, out)
 
 

@@ -52,6 +52,7 @@ class Starts(NamedTuple):
     objects : (start, z, y, x) complex64
     supports : (start, z, y, x) bool
     errors : (start, iteration) float32
+        Those of starts with fewer iterations than others begin with NaN.
     free_log_likelihood : (start,) float32
         NaN if no pixel was excluded.
     coherence : (start, 3) float32
