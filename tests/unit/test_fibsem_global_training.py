@@ -5,10 +5,10 @@ from torch.nn import functional as F
 from cathodeflow.checkpoints import generator
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem import global_training
+from cathodeflow.fibsem.appearance_options import ImageChanges
 from cathodeflow.fibsem.global_training import UNKNOWN, LabelledSlices, _augmented, class_weights
 from cathodeflow.fibsem.neighbours import neighbours
 from cathodeflow.fibsem.network_options import TrainGlobal
-from cathodeflow.fibsem.options import ImageChanges
 from cathodeflow.fibsem.stored_slices import StoredSlices
 from cathodeflow.io.volumes import write_volume
 from tests.unit.test_fibsem_unet import predict_slices
