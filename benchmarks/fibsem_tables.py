@@ -2,7 +2,8 @@
 
     python benchmarks/fibsem_tables.py FOLDER --part 0/1 --minutes 20
 
-The stages, options and seeds are those of config/fibsem-tables.yaml; with `--small`, on a smaller stack (`SMALLER`).
+The stages, options and seeds are those of config/fibsem-tables.yaml; with `--small`, on a
+stack of the size of the demo (`SMALLER`).
 What exists is not trained again. After `--minutes` no further training begins; `--finish` tests what is there and
 writes the tables. With `--part 1/3`, every third network or method is trained, so that several processes share the
 work.
@@ -17,7 +18,7 @@ from cathodeflow.config import validate
 from cathodeflow.io.text import read_yaml
 
 SMALLER = {
-    "simulate": {"n_slices": 24, "rows": 64, "cols": 64, "diameter": [10.0, 20.0]},
+    "simulate": {"n_slices": 32, "rows": 64, "cols": 64},
     "train_idk": {"pixels_per_epoch": 20000},
     "train_local": {"pixels_per_epoch": 8000},
 }
