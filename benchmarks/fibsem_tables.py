@@ -122,9 +122,7 @@ def finish(folder, config, stores):
         methods = {name: method for name, method in config.methods.items() if (run / f"{name}_local.json").exists()}
         if not networks:
             continue
-        flags = ",".join(
-            f"{name}={method.network}{'/all' * (method.decides == 'all')}" for name, method in methods.items()
-        )
+        flags = ",".join(method.flag(name) for name, method in methods.items())
         fibsem.test(
             run, *stores, networks=",".join(networks), methods=flags, split="grouped", repeat=int(run.name[4:]),
             options=seeded(config.test, 0),

@@ -161,11 +161,17 @@ def _code_files(checkout: str) -> Iterator[CrateFile]:
                 yield CrateFile("code/" + Path(os.path.relpath(file, checkout)).as_posix(), file)
 
 
-def _packed_results(results: str) -> Iterator[CrateFile]:
+def _walk_results(results: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk over the results that are packed; as for `os.walk`, folders that are taken off the list are passed over."""
     for folder, below, names in os.walk(results):
         if folder == results:
             below[:] = [name for name in below if name not in _NOT_PACKED]
             names = [name for name in names if name not in _NOT_PACKED]
+        yield folder, below, names
+
+
+def _packed_results(results: str) -> Iterator[CrateFile]:
+    for folder, below, names in _walk_results(results):
         stores = [name for name in below if name.endswith(".zarr")]
         below[:] = sorted(set(below) - set(stores))
         for path in (os.path.join(folder, name) for name in sorted([*names, *stores])):
@@ -174,9 +180,7 @@ def _packed_results(results: str) -> Iterator[CrateFile]:
 
 def _linked_folders(results: str) -> Iterator[str]:
     """Yield links to folders among the results, which neither records nor files are looked for in."""
-    for folder, below, _ in os.walk(results):
-        if folder == results:
-            below[:] = [name for name in below if name not in _NOT_PACKED]
+    for folder, below, _ in _walk_results(results):
         below[:] = sorted(name for name in below if not name.endswith(".zarr"))
         yield from (path for name in below if os.path.islink(path := os.path.join(folder, name)))
 
