@@ -102,5 +102,5 @@ def parse_end(data: bytes, shape: tuple[int, int]) -> dict[str, Any]:
     starts = [start for mark in marks if (start := data.find(mark)) >= 0]
     if not starts:
         return {}
-    text = decode(data[min(starts) :].rstrip(b"\0"))
+    text = decode(data[min(starts) :]).rstrip("\0\ufffd")
     return fei.settings(fei.sections(text), shape) if text.startswith(fei.MARK) else parse_sidecar(text, shape)
