@@ -18,7 +18,8 @@ Recognizer = Callable[[NDArray[np.uint8]], Text]
 _NM = {"n": 1.0, "m": 1e6}
 # Micro signs, and what they are taken for.
 _MICRO = "uµμpyjUPYJ"
-_LABEL = re.compile(rf"\D?(\d+(?:[.,]\d+)?)\s*([nm{_MICRO}])\s?(?:m|M|rn)\W?")
+_DIGITS = str.maketrans("OolI|,:", "00111..")
+_LABEL = re.compile(rf"\D?([\dOolI|]+(?:[.,:][\dOo]+)?)\s*([nm{_MICRO}])\s?(?:m|M|rn)\W?")
 # Length of a scale bar as a fraction of the columns, and its maximum thickness as a fraction of its length.
 _SHORTEST, _LONGEST, _THICK = 0.04, 0.6, 0.2
 # Minimum probability of the characters of a label.
@@ -87,11 +88,16 @@ def read_scale_bar(region: NDArray[np.uint8], recognize: Recognizer, *, burnt_in
     ScaleBar or None
         None if there is no line beside a label such as `10 um`.
     """
-    for ink in _inks(region, burnt_in=burnt_in):
+    for ink, letters in _inks(region, burnt_in=burnt_in):
+        halves: list[int] = []
         for line in find_lines(ink)[:_LINES]:
-            for box in _labels(ink, line)[:_LABELS]:
-                shown = 255 * ink.astype(np.uint8) if burnt_in else region
-                if found := _read(shown, box, recognize):
+            boxes = _labels(letters, line)[:_LABELS]
+            if line.gap and boxes:
+                halves += [line.col0, line.gap[1]]
+            elif not line.gap and line.col0 in halves:
+                continue
+            for box in boxes:
+                if found := _read(region, box, recognize):
                     return ScaleBar(f"{found[0]}", found[1], line.col1 - line.col0, line.error)
     return None
 
@@ -107,7 +113,7 @@ def parse_label(text: str) -> float | None:
     found = _LABEL.fullmatch(unicodedata.normalize("NFKC", text).strip())
     if not found:
         return None
-    number = float(found[1].replace(",", "."))
+    number = float(found[1].translate(_DIGITS))
     # Scale bars are of one digit, or of two with a five: fields of view and working distances seldom are.
     digits = f"{number:.3e}"[:5].replace(".", "")
     if number == 0 or digits[1] not in "05" or set(digits[2:]) - {"0"}:
@@ -133,15 +139,17 @@ def find_lines(ink: NDArray[np.bool_]) -> list[Line]:
     )
 
 
-def _inks(region: NDArray[np.uint8], *, burnt_in: bool) -> Iterator[NDArray[np.bool_]]:
+def _inks(region: NDArray[np.uint8], *, burnt_in: bool) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Yield the pixels of lines, and of letters, which are thinner and so less bright in images that were shrunk."""
     if burnt_in:
-        yield region >= 235
-        yield region <= 8
+        yield region >= 235, region >= 200
+        yield region <= 8, region <= 40
         return
     difference = np.abs(region.astype(np.int16) - int(np.median(region)))
     strongest = float(np.quantile(difference, 0.999))
     if strongest > 24:
-        yield difference > 0.45 * strongest
+        ink = difference > 0.45 * strongest
+        yield ink, ink
 
 
 def _solid_lines(ink: NDArray[np.bool_], shortest: float, longest: float) -> Iterator[Line]:
@@ -186,7 +194,7 @@ def _interrupted(lines: list[Line]) -> Iterator[Line]:
     for left in lines:
         for right in lines:
             a, b, gap = left.col1 - left.col0, right.col1 - right.col0, right.col0 - left.col1
-            if 4 <= gap <= 4 * a and abs(a - b) <= max(3, 0.2 * a) and abs(left.row0 - right.row0) <= 1:
+            if 4 <= gap <= 6 * a and abs(a - b) <= max(3, 0.2 * a) and abs(left.row0 - right.row0) <= 1:
                 error = max(left.error, right.error)
                 yield Line(left.row0, left.row1, left.col0, right.col1, error, (left.col1, right.col0))
 
@@ -216,7 +224,10 @@ def _labels(ink: NDArray[np.bool_], line: Line) -> list[tuple[int, int, int, int
     part = ink[top : line.row1 + reach, left : line.col1 + 2 * reach].copy()
     # The line, with its ticks, is none.
     regions, _ = label(part, np.ones((3, 3)))
-    own = np.unique(regions[line.row0 - top : line.row1 - top, line.col0 - left : line.col1 - left])
+    across = regions[line.row0 - top : line.row1 - top, line.col0 - left : line.col1 - left]
+    if line.gap:
+        across = np.delete(across, slice(line.gap[0] - line.col0, line.gap[1] - line.col0), axis=1)
+    own = np.unique(across)
     boxes = []
     for number, (rows, cols) in enumerate(find_objects(regions), start=1):
         high, wide = rows.stop - rows.start, cols.stop - cols.start
@@ -241,7 +252,7 @@ def _joined(boxes: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int,
         for i, known in enumerate(lines):
             high = max(known[1] - known[0], box[1] - box[0])
             overlap = min(known[1], box[1]) - max(known[0], box[0])
-            if overlap >= 0.5 * min(known[1] - known[0], box[1] - box[0]) and box[2] - known[3] <= 0.75 * high:
+            if overlap >= 0.5 * min(known[1] - known[0], box[1] - box[0]) and box[2] - known[3] <= 1.2 * high:
                 lines[i] = (min(known[0], box[0]), max(known[1], box[1]), known[2], max(known[3], box[3]))
                 break
         else:
