@@ -50,7 +50,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     }
     (folder / "config.yaml").write_text(yaml.safe_dump({"sem": section}))
     trained = Project(folder, ROOT)
-    trained.snakemake("--until", "sem_train", "sem_audit_set")
+    trained.snakemake("--until", "sem_audit_set")
     return trained
 
 
