@@ -11,6 +11,7 @@ import io
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import get_data_path
@@ -27,7 +28,7 @@ FONTS = ("DejaVuSans", "DejaVuSansMono", "DejaVuSerif")
 LABELS = (("500 nm", 500.0), ("1 µm", 1e3), ("2.00um", 2e3), ("10 µm", 1e4), ("50.0um", 5e4), ("100 um", 1e5))
 
 
-def draw(picture: Grey, layout: str, text: str, length: int, font_name: str) -> Grey:
+def draw(picture: NDArray[Any], layout: str, text: str, length: int, font_name: str) -> Grey:
     """Print a scale bar of `length` px as a maker does."""
     rows, cols = picture.shape
 

@@ -198,7 +198,7 @@ def test_zeiss_magnification_has_thousands(value: tuple[object, ...], expected: 
     ],
 )
 def test_dates_as_instruments_write_them(date: str, expected: tuple[int, ...]) -> None:
-    assert parse_time(date) == datetime(*expected[:3], *expected[3:])
+    assert parse_time(date) == datetime.fromisoformat("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}".format(*expected, *[0] * 3))
 
 
 @pytest.mark.parametrize("date", [None, "", "0000-00-00", "32.13.2019", "yesterday"])

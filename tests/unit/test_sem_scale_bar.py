@@ -11,7 +11,9 @@ from PIL import Image, ImageDraw
 from cathodeflow.io.text_recognition import recognizer
 from cathodeflow.sem.classes import ImageRow
 from cathodeflow.sem.image_options import Index
+from cathodeflow.sem.image_predictions import _cut
 from cathodeflow.sem.image_table import build_index, odd_images
+from cathodeflow.sem.options import Predict
 from cathodeflow.sem.printed_pixel import printed_columns, read_printed
 from cathodeflow.sem.scale_bar import ScaleBar, find_lines, parse_label
 from cathodeflow.sem.usable_area import UsableArea
@@ -136,3 +138,14 @@ def test_a_pixel_size_that_the_scale_bar_contradicts_is_told(tmp_path: Path) -> 
     told = odd[odd.str.contains("printed bar")]
     assert told.index.tolist() == ["0.png"] and "50 nm per pixel by the printed bar of 10 um, 25 by the" in told.iloc[0]
     assert pd.isna(build_index(rows, Index(bar_rows=64, scale_bar=False))["printed_nm"]).all()
+
+
+@needs_ocr
+@pytest.mark.parametrize(("settings", "pixel_nm"), [({}, 50), ({"pixel_nm": 40.0}, 40)])
+def test_a_network_that_needs_the_pixel_size_takes_that_of_the_scale_bar(
+    settings: dict[str, float], pixel_nm: float
+) -> None:
+    geometry = {"pixels": 64, "side": 32, "margin": 1, "pixel_nm": 60.0}
+    options = Predict(bar_rows=64)
+    cut = _cut("a", lambda name: (micrograph("ticks", "10 um"), settings), options, geometry)
+    assert cut.pixel_nm == pixel_nm

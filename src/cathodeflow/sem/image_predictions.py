@@ -21,6 +21,7 @@ from cathodeflow.sem.nickel import COLUMNS as NICKEL
 from cathodeflow.sem.onnx_network import OnnxNetwork, Outputs
 from cathodeflow.sem.ood import ood_score
 from cathodeflow.sem.options import Predict
+from cathodeflow.sem.printed_pixel import read_printed
 from cathodeflow.sem.rejection import DOUBTFUL, UNKNOWN, Rejection, relative_scores
 from cathodeflow.sem.tiles import Grey, cut_tiles
 
@@ -221,6 +222,8 @@ def _cut(name: str, read: Callable[[str], Micrograph], options: Predict, geometr
         if isinstance(image, np.ndarray):
             bar = bar_of(image, settings, options.bar_rows, options.bar_side)
             area = bar.area(image.shape)
+            if own is None and geometry["pixel_nm"] is not None and (scale := read_printed(image, area)):
+                own = arguments["own_pixel_nm"] = scale.pixel_nm
             cut = cut_tiles(image, area=area, **arguments)
             places, batches = cut.places, iter([cut.crops])
         else:
