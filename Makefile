@@ -106,7 +106,7 @@ reference: $(READY)
 	cathodeflow reference > config/README.md
 
 lock: $(READY)
-	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --extra dev --extra sem-weights --extra cluster --extra remote --extra docs --extra fibsem-architectures pyproject.toml --output-file envs/requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --extra dev --extra sem-weights --extra cluster --extra remote --extra docs --extra fibsem-architectures --extra ocr pyproject.toml --output-file envs/requirements.lock
 	awk '/^[a-z]/ {keep = /^uv==/} keep' envs/requirements.lock > envs/bootstrap.lock
 
 clean:
