@@ -23,7 +23,7 @@ def find_plateaus(pixels: Pixels, positions: Floats) -> NDArray[np.int64]:
 
 
 def saturated_regions(marked: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Number the 8-connected regions of a mask from 1 on, as `label` does.
+    """Label the 8-connected regions of a mask from 1 on, as `label` does.
 
     Few pixels of a frame are marked: of rows and columns without any, only the first after a marked one is looked at.
     """
