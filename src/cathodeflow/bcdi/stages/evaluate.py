@@ -12,7 +12,7 @@ from cathodeflow.bcdi.network_options import Evaluate
 from cathodeflow.bcdi.trials import best_trials, by_regime, try_starts
 from cathodeflow.io.models import load_model
 from cathodeflow.io.tables import read_table, write_csv, write_table
-from cathodeflow.io.volumes import open_array
+from cathodeflow.io.zarr_stores import open_array
 from cathodeflow.learning import resolve_device
 from cathodeflow.parallel import ordered_map
 from cathodeflow.progress import progress
