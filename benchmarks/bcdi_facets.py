@@ -13,7 +13,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from cathodeflow import bcdi
-from cathodeflow.bcdi.crystals import Polyhedron, amplitude, grid, transformed, truncated_octahedron
+from cathodeflow.bcdi.crystals import truncated_octahedron
 from cathodeflow.bcdi.diffraction import expected_intensity
 from cathodeflow.bcdi.facet_options import Facets
 from cathodeflow.bcdi.facet_search import polyhedron_areas
@@ -21,6 +21,7 @@ from cathodeflow.bcdi.fields import draw_displacement, scaled
 from cathodeflow.bcdi.geometry import q_vector, real_basis, reciprocal_basis
 from cathodeflow.bcdi.options import Strain
 from cathodeflow.bcdi.phase_options import Phase
+from cathodeflow.bcdi.polyhedra import Polyhedron, amplitude, grid, transformed
 from cathodeflow.bcdi.rocking import GEOMETRY
 from cathodeflow.cell_options import Cell
 from cathodeflow.io.phasing import Pattern, write_pattern

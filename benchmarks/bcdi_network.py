@@ -30,8 +30,8 @@ from cathodeflow.bcdi.network_options import Evaluate
 from cathodeflow.bcdi.simulation import block
 from cathodeflow.bcdi.simulation_options import Simulate
 from cathodeflow.bcdi.trials import best_trials, try_starts
-from cathodeflow.checkpoints import derived_seed
 from cathodeflow.io.models import load_model
+from cathodeflow.seeds import derived_seed
 
 # Numbers of crystals that no training reaches.
 UNSEEN = 1_000_000_000

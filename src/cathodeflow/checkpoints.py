@@ -1,4 +1,4 @@
-"""Seeds and keys of trainings, and the checkpoints from which an interrupted training is resumed."""
+"""Random generators and keys of trainings, and the checkpoints from which an interrupted training is resumed."""
 
 import hashlib
 import json
@@ -14,17 +14,9 @@ from torch import Tensor
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import load_checkpoint
+from cathodeflow.seeds import derived_seed
 
 LOG = logging.getLogger(__name__)
-
-
-def derived_seed(seed: int, *stream: int) -> int:
-    """Mix a seed with the number of an epoch, or any others, into an independent seed.
-
-    So no state of random numbers needs to be stored: epoch 7 draws the same numbers whether or not the training was
-    interrupted before.
-    """
-    return int(np.random.SeedSequence([seed, *stream]).generate_state(1, np.uint64)[0])
 
 
 def generator(seed: int, *stream: int) -> torch.Generator:

@@ -113,7 +113,7 @@ def canonical(name: str) -> str:
 def versions(libraries: Iterable[str]) -> dict[str, str]:
     """Return the versions of Python and of the packages of some libraries (import names), by package."""
     packages = _packages()
-    names = {canonical(package) for library in libraries for package in packages.get(library, ())}
+    names = {canonical(package.name) for library in libraries for package in packages.get(library, ())}
     return {name: version for name in ("python", *sorted(names)) if (version := installed(name))}
 
 
@@ -128,8 +128,30 @@ def installed(package: str) -> str | None:
 
 
 @cache
-def _packages() -> dict[str, list[str]]:
-    return dict(importlib.metadata.packages_distributions())
+def _packages() -> dict[str, list[importlib.metadata.Distribution]]:
+    """Return the installed packages that hold each library (import name).
+
+    As `importlib.metadata.packages_distributions`, which takes half a second in every job: it reads the metadata of all
+    packages, and makes a path of each of their files.
+    """
+    found: dict[str, list[importlib.metadata.Distribution]] = {}
+    for package in importlib.metadata.distributions():
+        libraries = (package.read_text("top_level.txt") or "").split() or _top_level(package.read_text("RECORD") or "")
+        for library in libraries:
+            found.setdefault(library, []).append(package)
+    return found
+
+
+def _top_level(record: str) -> set[str]:
+    r"""Return the import names of the Python files in the list of a package's files.
+
+    Examples
+    --------
+    >>> sorted(_top_level("six.py,sha256=x,1\nyaml/nodes.py,sha256=x,1\nyaml/nodes.pyi,sha256=x,1\n"))
+    ['six', 'yaml']
+    """
+    files = (line.split(",", 1)[0].strip('"') for line in record.splitlines())
+    return {file.split("/", 1)[0].removesuffix(".py") for file in files if file.endswith(".py")}
 
 
 def git_commit(folder: Path = PACKAGE) -> str | None:

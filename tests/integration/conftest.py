@@ -25,6 +25,14 @@ second\tmeasure\traw/second/frame_*.tif\traw/second/dark.tif\traw/second/mask.ti
 """
 
 
+def copy_sources(source: Path, target: Path) -> None:
+    """Copy a folder of sources with what is compiled already, and the time stamps that go with it.
+
+    Files that another process is compiling have a name with a number behind it, or are called tmp, until they are whole.
+    """
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.egg-info", "*.pyc.*", "tmp*"))
+
+
 def copy(project: Project, folder: Path) -> Project:
     """Copy a finished project, with its time stamps, so that a test can change it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,8 +54,7 @@ def _finish(base: Path) -> None:
     for name in ("src", "workflow", "profiles", "envs", "Snakefile"):
         source = ROOT / name
         if source.is_dir():
-            # With what is compiled already, and the time stamps that go with it.
-            shutil.copytree(source, project.checkout / name, ignore=shutil.ignore_patterns("*.egg-info"))
+            copy_sources(source, project.checkout / name)
         else:
             shutil.copy(source, project.checkout / name)
     (project.folder / "config.yaml").write_text(CONFIG)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from .conftest import copy_sources
+
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"```python\n# (new|edit) ([\w./]+)(?:, (after|before): ([^\n]+))?\n(.*?)```", re.DOTALL)
@@ -82,7 +84,7 @@ def digests(root: Path) -> dict[str, str]:
 def clone(tmp_path: Path) -> Path:
     """Copy of what the workflow needs, with the smallest simulated scan."""
     for name in ("src", "workflow", "profiles", "envs"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        copy_sources(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "Snakefile", tmp_path)
     (tmp_path / "scans.tsv").write_text("sample\trole\tframes\tstate_of_charge\none\ttrain\tsimulated\t0.1\n")
     (tmp_path / "own.yaml").write_text(

@@ -5,8 +5,8 @@ from scipy.spatial import ConvexHull, Delaunay
 from scipy.spatial.transform import Rotation
 
 from cathodeflow.bcdi import crystals
-from cathodeflow.bcdi.crystals import (
-    HABITS,
+from cathodeflow.bcdi.crystals import HABITS, truncated_octahedron, winterbottom
+from cathodeflow.bcdi.polyhedra import (
     Grid,
     Polyhedron,
     amplitude,
@@ -15,10 +15,8 @@ from cathodeflow.bcdi.crystals import (
     moved,
     positions,
     transformed,
-    truncated_octahedron,
     vertices,
     window,
-    winterbottom,
 )
 from cathodeflow.bcdi.simulation import draw_crystal
 from cathodeflow.bcdi.simulation_options import Simulate

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from cathodeflow import bcdi
-from cathodeflow.bcdi.crystals import amplitude, grid, transformed, truncated_octahedron
+from cathodeflow.bcdi.crystals import truncated_octahedron
 from cathodeflow.bcdi.directional_resolution import directional_curves
 from cathodeflow.bcdi.facet_indices import facet_directions, indexed_facets
 from cathodeflow.bcdi.facet_options import Facets
@@ -17,6 +17,7 @@ from cathodeflow.bcdi.facet_table import facet_table
 from cathodeflow.bcdi.geometry import q_vector
 from cathodeflow.bcdi.line_profiles import edge_widths, line_profiles
 from cathodeflow.bcdi.operators import fourier, inverse_fourier
+from cathodeflow.bcdi.polyhedra import amplitude, grid, transformed
 from cathodeflow.bcdi.rocking import GEOMETRY
 from cathodeflow.cell_options import Cell
 from cathodeflow.errors import InputError

@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import label
 
 from cathodeflow.bcdi import diffraction, simulation
-from cathodeflow.bcdi.crystals import amplitude, bounds, grid, positions, transformed, truncated_octahedron
+from cathodeflow.bcdi.crystals import truncated_octahedron
 from cathodeflow.bcdi.displacement import (
     REGIMES,
     dislocation,
@@ -16,6 +16,7 @@ from cathodeflow.bcdi.displacement import (
     twin,
 )
 from cathodeflow.bcdi.fields import DISLOCATIONS, KINDS
+from cathodeflow.bcdi.polyhedra import amplitude, bounds, grid, positions, transformed
 from cathodeflow.bcdi.simulation import block
 from cathodeflow.bcdi.simulation_options import Simulate
 from cathodeflow.errors import InputError

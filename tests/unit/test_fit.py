@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 from scipy.optimize import minimize
 from scipy.stats import poisson
 
@@ -17,6 +18,7 @@ from cathodeflow import bragg
 from cathodeflow.bragg.peak_fits import PeakFits, deviations, fit_frame, fit_peaks
 from cathodeflow.bragg.peak_options import Fit
 from cathodeflow.bragg.profiles import PARAMETERS, profile
+from cathodeflow.bragg.saturated_fits import saturated_regions
 from cathodeflow.errors import InputError
 from cathodeflow.io.frames_writer import write_frames
 from cathodeflow.io.peaks import read_peaks
@@ -441,3 +443,13 @@ def test_the_stage_leaves_out_a_pixel_without_a_count_in_its_frame_alone(tmp_pat
     np.testing.assert_allclose(found["peak_row"], 10.2, atol=0.05)
     np.testing.assert_allclose(found["peak_col"], 9.7, atol=0.05)
     assert found["row_err"][1] > found["row_err"][0]
+
+
+def test_regions_of_saturated_pixels_are_those_of_the_whole_frame() -> None:
+    """Also at the borders of the frame, and where an empty row or column lies between them."""
+    rng = np.random.default_rng(3)
+    for fraction in (0, 0.002, 0.02, 0.2, 1):
+        marked = rng.random((40, 60)) < fraction
+        marked[0, 0] = marked[-1, -1] = fraction > 0.01
+        expected = ndimage.label(marked, np.ones((3, 3)))[0]
+        np.testing.assert_array_equal(saturated_regions(marked), expected)

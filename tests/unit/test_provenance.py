@@ -1,13 +1,14 @@
 """Code digests see every edit that can change a result, and no other."""
 
 import ast
+import importlib.metadata
 import sys
 from pathlib import Path
 
 import pytest
 
 from cathodeflow.code_reach import PACKAGE, code_digest, package_code, reach
-from cathodeflow.provenance import RememberedReaches, code_parameter, stage_target
+from cathodeflow.provenance import RememberedReaches, _packages, code_parameter, stage_target
 from cathodeflow.statements import normalise
 
 FILES = {
@@ -533,3 +534,8 @@ def test_versions_of_chosen_libraries_count_where_they_are_reached(small: Path) 
 
     alone, chosen = parameters(small), parameters(small, ("Numba", "torch"))
     assert chosen == {**alone, "a.fit": f"{alone['a.fit']} numba {numba.__version__}"}
+
+
+def test_packages_of_libraries_are_those_that_python_finds() -> None:
+    expected = {library: sorted(names) for library, names in importlib.metadata.packages_distributions().items()}
+    assert {library: sorted(each.name for each in packages) for library, packages in _packages().items()} == expected

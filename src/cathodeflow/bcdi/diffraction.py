@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.fft import fftn, fftshift
 from scipy.ndimage import gaussian_filter
 
-from cathodeflow.bcdi.crystals import Floats
+from cathodeflow.bcdi.polyhedra import Floats
 from cathodeflow.errors import InputError
 
 

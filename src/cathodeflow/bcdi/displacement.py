@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.bcdi.crystals import Floats, Grid, Polyhedron, Vectors
+from cathodeflow.bcdi.crystals import Vectors
+from cathodeflow.bcdi.polyhedra import Floats, Grid, Polyhedron
 from cathodeflow.errors import InputError
 
 #: Intervals from which the range of the phase in the crystal [rad] is drawn, by strain regime.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.bcdi.crystals import Floats, Grid, Polyhedron, Vectors, positions
+from cathodeflow.bcdi.crystals import Vectors
 from cathodeflow.bcdi.displacement import (
     REGIMES,
     Waves,
@@ -19,6 +19,7 @@ from cathodeflow.bcdi.displacement import (
     smooth,
     twin,
 )
+from cathodeflow.bcdi.polyhedra import Floats, Grid, Polyhedron, positions
 from cathodeflow.errors import InputError
 
 #: Kinds of displacement; all but the first are added to a smooth field.

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from cathodeflow.bcdi.network_options import Architecture, Train
 from cathodeflow.bcdi.operators import VOLUME
 from cathodeflow.bcdi.unrolled import Candidates, channels_last, computed
-from cathodeflow.checkpoints import derived_seed
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import restore
+from cathodeflow.seeds import derived_seed
 
 _INITIALISATION = 2**32 - 1
 

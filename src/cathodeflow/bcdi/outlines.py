@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.bcdi.crystals import Floats
 from cathodeflow.bcdi.displacement import REGIMES
 from cathodeflow.bcdi.fields import KINDS
+from cathodeflow.bcdi.polyhedra import Floats
 from cathodeflow.bcdi.simulation import Outline, draw_exposure, draw_properties, generators, outline
 from cathodeflow.bcdi.simulation_options import Simulate
 from cathodeflow.errors import InputError

@@ -1,7 +1,7 @@
 """Figures of coherent diffraction imaging: slices of a particle, its diffraction, errors, resolution, success."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from cathodeflow.bcdi.resolution import Curve
 from cathodeflow.plotting import (
     COLOURS,
     MAP,
@@ -24,6 +23,9 @@ from cathodeflow.plotting import (
     scale_bar,
     styled,
 )
+
+if TYPE_CHECKING:
+    from cathodeflow.bcdi.resolution import Curve  # it imports torch, which figures do not need
 
 Floats = NDArray[np.floating]
 
@@ -213,7 +215,7 @@ def errors_figure(
 
 
 @styled
-def resolution_figure(curves: Mapping[str, Curve]) -> Figure:
+def resolution_figure(curves: "Mapping[str, Curve]") -> Figure:
     """Draw transfer functions and shell correlations with their thresholds and the crossing points.
 
     Parameters

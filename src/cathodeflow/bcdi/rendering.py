@@ -65,7 +65,7 @@ def render(
 def render_crystals(outlines: Outlines, *, size: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
     """Amplitude and phase [rad] (n, side, side, side) float32 in the centre of the window, which contains all crystals.
 
-    Index side // 2 is the middle of the window. Amplitudes are as in `crystals.amplitude`, phases as in
+    Index side // 2 is the middle of the window. Amplitudes are as in `polyhedra.amplitude`, phases as in
     `simulation.Crystal`; if the phase range of a dislocation is larger than the drawn one, it is used instead.
     """
     target = torch.device(device)

@@ -6,24 +6,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 
-from cathodeflow.bcdi.crystals import (
+from cathodeflow.bcdi.crystals import Vectors, draw_polyhedron
+from cathodeflow.bcdi.diffraction import expected_intensity
+from cathodeflow.bcdi.displacement import regime_of
+from cathodeflow.bcdi.fields import draw_displacement, phase_on, scaled
+from cathodeflow.bcdi.geometry import Geometry, q_vector, real_basis, reciprocal_basis
+from cathodeflow.bcdi.polyhedra import (
     Floats,
     Grid,
     Polyhedron,
-    Vectors,
     amplitude,
     bounds,
-    draw_polyhedron,
     grid,
     moved,
     transformed,
     vertices,
     window,
 )
-from cathodeflow.bcdi.diffraction import expected_intensity
-from cathodeflow.bcdi.displacement import regime_of
-from cathodeflow.bcdi.fields import draw_displacement, phase_on, scaled
-from cathodeflow.bcdi.geometry import Geometry, q_vector, real_basis, reciprocal_basis
 from cathodeflow.bcdi.simulation_options import SimulateScan
 from cathodeflow.errors import InputError
 

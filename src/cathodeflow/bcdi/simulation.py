@@ -7,18 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cathodeflow.bcdi.crystals import (
-    HABITS,
-    Floats,
-    Polyhedron,
-    Vectors,
-    amplitude,
-    bounds,
-    draw_polyhedron,
-    grid,
-    transformed,
-    window,
-)
+from cathodeflow.bcdi.crystals import HABITS, Vectors, draw_polyhedron
 from cathodeflow.bcdi.diffraction import Pattern, detector_mask, expected_intensity, measure
 from cathodeflow.bcdi.displacement import REGIMES, regime_of
 from cathodeflow.bcdi.fields import (
@@ -30,6 +19,7 @@ from cathodeflow.bcdi.fields import (
     draw_parameters,
     scaled,
 )
+from cathodeflow.bcdi.polyhedra import Floats, Polyhedron, amplitude, bounds, grid, transformed, window
 from cathodeflow.bcdi.simulation_options import Simulate
 from cathodeflow.errors import InputError
 

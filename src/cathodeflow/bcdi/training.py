@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from cathodeflow.bcdi.losses import best, diffraction_loss, overlap_loss, placed_loss, residuals
 from cathodeflow.bcdi.network import PhaseNetwork, make_network
 from cathodeflow.bcdi.network_options import Augment, Train
-from cathodeflow.checkpoints import derived_seed, training_key
+from cathodeflow.checkpoints import training_key
 from cathodeflow.errors import InputError
 from cathodeflow.parallel import ordered_map
+from cathodeflow.seeds import derived_seed
 from cathodeflow.training.base_options import TrainingOptions
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit

@@ -16,10 +16,26 @@ def find_plateaus(pixels: Pixels, positions: Floats) -> NDArray[np.int64]:
     if not pixels.saturated.any():
         return np.zeros(len(positions), np.int64)
     at_rows, at_cols = positions.astype(np.intp).T
-    regions = label(pixels.saturated, np.ones((3, 3)))[0]
+    regions = saturated_regions(pixels.saturated)
     inside, at = around(at_rows, at_cols, 3, pixels.frame.shape)
     touched: NDArray[np.int64] = np.where(inside, regions[at], 0).max(axis=(1, 2)).astype(np.int64)
     return touched
+
+
+def saturated_regions(marked: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Label the 8-connected regions of a mask from 1 on, as `label` does.
+
+    Few pixels of a frame are marked: of rows and columns without any, only the first after a marked one is looked at.
+    """
+    kept = []
+    for axis in (1, 0):
+        some = marked.any(axis=axis)
+        some[1:] |= some[:-1]
+        kept.append(np.flatnonzero(some))
+    at = np.ix_(*kept)
+    regions = np.zeros(marked.shape, np.int32)
+    regions[at] = label(marked[at], np.ones((3, 3)))[0]
+    return regions
 
 
 def fit_plateau(

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import chi2
+from scipy.special import chdtr, chdtrc
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ def width(values: Floats, errors: Floats) -> float:
     if len(values) < 3:
         return float("nan")
     squares = np.square(values - np.median(values))
-    expected = float(chi2(3).cdf(_CUT) + _CUT * chi2(1).sf(_CUT)) * (1 - 1 / len(values))
+    expected = float(chdtr(3, _CUT) + _CUT * chdtrc(1, _CUT)) * (1 - 1 / len(values))
 
     def excess(candidate: float) -> float:
         with np.errstate(divide="ignore"):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import chi2 as chi2_distribution
+from scipy.special import chdtri
 
 from cathodeflow.bragg.peak_information import COLUMNS as INFORMATION_COLUMNS
 from cathodeflow.bragg.peak_information import Information
@@ -163,7 +163,7 @@ def spots_of(
     table |= _rocking(frame, counts, variance, spot, n_spots)
     table["cut"] = _cut(frame, counts, spot, first, last, len(omega))
     table |= _angles(table["frame"], table["frame_err"], omega)
-    one_place = chi2 <= np.where(degrees > 0, chi2_distribution.isf(_CHANCE, np.maximum(degrees, 1)), np.inf)
+    one_place = chi2 <= np.where(degrees > 0, chdtri(np.maximum(degrees, 1), _CHANCE), np.inf)
     one_peak = ~_too_wide(np.maximum(table["fwhm_row"], table["fwhm_col"]))
     found = pd.DataFrame(table).assign(good=one_place & one_peak & (moved2 < _LINEAR**2))
     found = found[(n_peaks >= min_frames) & (n_good > 0)].reset_index(drop=True)

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cathodeflow.errors import InputError
-
-CONTEXTS = (1, 3, 5)
+from cathodeflow.fibsem.network_options import CONTEXTS
 
 
 class GlobalNetwork(nn.Module):  # type: ignore[misc]

@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from cathodeflow.checkpoints import derived_seed
+from cathodeflow.seeds import derived_seed
 
 N = TypeVar("N", bound=nn.Module)
 _INITIALISATION = 2**32 - 1

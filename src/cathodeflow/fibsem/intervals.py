@@ -3,8 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import expit, logit
-from scipy.stats import t
+from scipy.special import expit, logit, stdtrit
 
 #: Properties between 0 and 1, whose errors are symmetric as log-odds; those of all others as logarithms.
 FRACTIONS = ("volume_fraction", "effective_diffusivity")
@@ -88,7 +87,7 @@ def interval(name: str, value: float, error: ScaledError | None) -> dict[str, An
         return dict.fromkeys(COLUMNS, float("nan"))
     found = {"standard_error": slope(name, value) * error.error}
     for level, fraction in LEVELS.items():
-        half = float(t.ppf(0.5 + fraction / 2, error.freedom)) * error.error
+        half = float(stdtrit(error.freedom, 0.5 + fraction / 2)) * error.error
         low, high = (unscaled(name, middle + sign * half) for sign in (-1, 1))
         # No path is shorter than the straight one.
         found[f"low_{level}"] = max(low, min(value, 1.0)) if name == "tortuosity_factor" else low

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cathodeflow.checkpoints import derived_seed
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem.global_network import GlobalNetwork, MonteCarloDropout, StochasticPasses
 from cathodeflow.fibsem.phases import entropy
 from cathodeflow.fibsem.unet import UNet
 from cathodeflow.fibsem.unet_passes import FoldedUNet
 from cathodeflow.learning import resolve_precision
+from cathodeflow.seeds import derived_seed
 
 #: Axes of (n, channel, row, col) along which each view of test-time augmentation is reflected.
 VIEWS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))

@@ -1,7 +1,7 @@
 """Options of the trainings of MatPhase: global networks, IDK classifier, local network."""
 
 import re
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import field_validator, model_validator
 
@@ -19,6 +19,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "forest": {"architecture": "forest", "dropout": 0.0, "class_weights": "none"},
     "context": {"context": 3, "dropout": 0.2, "dropout_where": "deep", "class_weights": "none", "tta": True},
 }
+Context = Literal[1, 3, 5]
+#: Numbers of slices that a global network may see at once.
+CONTEXTS: tuple[int, ...] = get_args(Context)
 #: Patterns of the names of global networks, by family; `architectures.FAMILIES` has their classes.
 ARCHITECTURES = {
     "unet": r"unet",
@@ -52,9 +55,7 @@ class TrainGlobal(FewLabels):
         "Initial weights: `none` for random ones, or `imagenet` for pretrained weights of the encoder, from an "
         "installed package (`smp.unet/tu-tf_efficientnet_lite0`; needs the extra `sem-weights`).",
     )
-    context: Literal[1, 3, 5] = option(
-        1, "Neighbouring slices, including the slice itself, that enter the network as channels."
-    )
+    context: Context = option(1, "Neighbouring slices, including the slice itself, that enter the network as channels.")
     widths: tuple[int, ...] = option(
         (16, 32, 64, 128),
         "Channels at each resolution of `unet`, `unet3d`, `fcn` and `segnet`, from the highest resolution on.",

@@ -25,7 +25,7 @@ class StoredSlices:
         # Trainings on other machines, from tensors in memory, have no Zarr.
         from cathodeflow.io.manifests import manifest_path
         from cathodeflow.io.tables import read_json
-        from cathodeflow.io.volumes import open_array
+        from cathodeflow.io.zarr_stores import open_array
 
         self._array = open_array(path)
         self.shape = torch.Size(self._array.shape)

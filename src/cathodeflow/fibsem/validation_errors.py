@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cathodeflow.checkpoints import derived_seed
 from cathodeflow.fibsem.error_options import Compared
 from cathodeflow.fibsem.grey_matching import Matching
 from cathodeflow.fibsem.methods import Method
@@ -16,6 +15,7 @@ from cathodeflow.fibsem.microstructure.transport import transport
 from cathodeflow.fibsem.predict_options import Predict
 from cathodeflow.fibsem.properties_options import Properties
 from cathodeflow.fibsem.segmentation import segment
+from cathodeflow.seeds import derived_seed
 
 Labels = NDArray[np.uint8]
 

@@ -19,7 +19,7 @@ from zarr.codecs import ZstdCodec
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import atomic_path
-from cathodeflow.io.guard import MAX_PIECE, guarded
+from cathodeflow.io.guard import guarded
 from cathodeflow.io.manifests import (
     CREATOR,
     check_store,
@@ -29,8 +29,8 @@ from cathodeflow.io.manifests import (
     store_digests,
     write_manifest,
 )
+from cathodeflow.io.zarr_stores import LEVEL, array_of, open_level
 
-_LEVEL = "0"
 _UNITS = {"A": "angstrom", "nm": "nanometer", "um": "micrometer", "mm": "millimeter", "m": "meter", "s": "second"}
 _TYPES = {"z": "space", "y": "space", "x": "space", "t": "time", "c": "channel"}
 # Side of a chunk along the space axes [px], by their number: a chunk has 0.25 to 1 M pixels, and a slice needs few
@@ -38,9 +38,6 @@ _TYPES = {"z": "space", "y": "space", "x": "space", "t": "time", "c": "channel"}
 _SIDES = {1: 65536, 2: 512, 3: 64}
 _MAX_FILES = 64
 _SHARD_BYTES = 64 * 2**20
-# A store of others may lack files where all values are the same. Of more files than this, one in so many must exist:
-# a damaged shape can stand for billions of files, each of which would be looked for.
-_MAX_ABSENT, _MOST_ABSENT = 2**12, 64
 
 
 class VolumeInfo(NamedTuple):
@@ -127,7 +124,7 @@ def new_volume(
             os.path.abspath(temporary), zarr_format=3, attributes={**(attributes or {}), **CREATOR, "ome": metadata}
         )
         yield group.create_array(
-            _LEVEL,
+            LEVEL,
             shape=tuple(shape),
             dtype=dtype,
             chunks=layout,
@@ -160,8 +157,8 @@ def read_volume(path: str | os.PathLike[str], *, verify: bool = False) -> da.Arr
     store, manifest = locate(path)
     if os.path.exists(manifest) or verify or os.fspath(path) == manifest:
         check_store(store, manifest, verify=verify)
-    group, level = _open(store)
-    source = _Source(_array(store, group, level), store)
+    group, level = open_level(store)
+    source = _Source(array_of(store, group, level), store)
     return da.from_array(source, chunks=source.blocks, name=f"{store}-{uuid4().hex}", meta=np.empty(0, source.dtype))
 
 
@@ -184,20 +181,6 @@ class _Source:
             raise
 
 
-def open_array(path: str | os.PathLike[str]) -> zarr.Array:
-    """Open a store to read parts of it.
-
-    Raises
-    ------
-    InputError
-        As in `read_volume`.
-    """
-    store, manifest = locate(path)
-    if os.path.exists(manifest):
-        check_store(store, manifest)
-    return _array(store, *_open(store))
-
-
 def read_volume_info(path: str | os.PathLike[str]) -> VolumeInfo:
     """Read axes, scale, unit and attributes of a store.
 
@@ -207,7 +190,7 @@ def read_volume_info(path: str | os.PathLike[str]) -> VolumeInfo:
         There is no such store, or it has no OME-NGFF metadata.
     """
     store, _ = locate(path)
-    group, _ = _open(store)
+    group, _ = open_level(store)
     with guarded(store, "axes and scale of the array"):
         attributes = {key: value for key, value in group.attrs.items() if CREATOR.get(key) != value}
         ome = attributes.pop("ome", attributes)
@@ -266,73 +249,5 @@ def _multiscales(name: str, axes: Sequence[str], scale: Sequence[float] | None, 
             entry["unit"] = _UNITS.get(unit, unit)
         described.append(entry)
     transform = {"type": "scale", "scale": [float(step) for step in scale or [1.0] * len(axes)]}
-    datasets = [{"path": _LEVEL, "coordinateTransformations": [transform]}]
+    datasets = [{"path": LEVEL, "coordinateTransformations": [transform]}]
     return {"version": "0.5", "multiscales": [{"name": name, "axes": described, "datasets": datasets}]}
-
-
-def open_store(path: str | os.PathLike[str]) -> zarr.Group | zarr.Array:
-    """Open a store of any program; if there is a manifest, the store must have exactly its files.
-
-    Raises
-    ------
-    InputError
-        There is no such store, or files of it are missing, changed or added.
-    """
-    store, manifest = locate(path)
-    if os.path.exists(manifest):
-        check_store(store, manifest)
-    return _open(store)[0]
-
-
-def open_array_at(path: str | os.PathLike[str], array: Any) -> zarr.Array:
-    """Return an array of a store if it has only numbers and each chunk fits in memory.
-
-    Raises
-    ------
-    InputError
-        It does not.
-    """
-    return _array(os.fspath(path), array, "")
-
-
-def _open(store: str) -> tuple[zarr.Group | zarr.Array, str]:
-    if not os.path.isdir(store):
-        raise InputError(store, "a file" if os.path.exists(store) else "no such store", "a Zarr store")
-    with guarded(store, "a readable Zarr store"):
-        group = zarr.open(os.path.abspath(store), mode="r")
-        ome = group.attrs.get("ome", group.attrs)
-    try:
-        return group, str(ome["multiscales"][0]["datasets"][0]["path"])
-    except (KeyError, IndexError, TypeError):
-        return group, _LEVEL
-
-
-def _array(store: str, group: zarr.Group | zarr.Array, level: str) -> zarr.Array:
-    """Return the array of a store if it has only numbers and each chunk fits in memory."""
-    with guarded(store, "a readable Zarr array"):
-        array = group[level] if isinstance(group, zarr.Group) else group
-        if not isinstance(array, zarr.Array):
-            raise InputError(store, f"no array {level}", "an array")
-        if array.dtype.kind not in "biufc":
-            raise InputError(store, f"values of type {array.dtype}", "numbers")
-        codecs = [*(getattr(array.metadata, "filters", None) or ()), getattr(array.metadata, "compressor", None)]
-        if any(getattr(codec, "codec_id", "") == "pickle" for codec in codecs):
-            raise InputError(store, "pickled objects", "numbers")
-        blocks = array.shards or array.chunks
-        if min((*blocks, *array.chunks, *array.shape), default=0) < 1:
-            raise InputError(store, f"{array.shape} values in chunks of {array.chunks}", "sides of at least 1")
-        if math.prod(blocks) * array.dtype.itemsize > MAX_PIECE:
-            raise InputError(store, f"files of {blocks} values", f"at most {MAX_PIECE} bytes")
-        n_files = math.prod(-(-n // side) for n, side in zip(array.shape, blocks, strict=True))
-        if n_files > _MAX_ABSENT and not _has_files(store, n_files // _MOST_ABSENT):
-            raise InputError(store, f"metadata of {n_files} files, of which few exist", "a complete Zarr store")
-        return array
-
-
-def _has_files(store: str, count: int) -> bool:
-    """Whether a store has at least so many files."""
-    for _, _, names in os.walk(store):
-        count -= len(names)
-        if count <= 0:
-            return True
-    return False

@@ -10,8 +10,8 @@ from cathodeflow.errors import InputError
 from cathodeflow.io.guard import guarded
 from cathodeflow.io.raw_format import VolumeHeader, VoxelSize
 from cathodeflow.io.slabs import read_slabs
-from cathodeflow.io.volumes import open_array_at, open_store
 from cathodeflow.io.voxel_sizes import stated_voxel
+from cathodeflow.io.zarr_stores import open_array_at, open_store
 
 _MAX_NAMED = 8
 

@@ -5,10 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import timm
 import torch
-from timm.layers import DropPath
-from timm.models import get_pretrained_cfg, is_model, list_pretrained
 from torch import Tensor, nn
 
 from cathodeflow.errors import InputError
@@ -68,6 +65,9 @@ def create_backbone(name: str, *, weights: str | os.PathLike[str], drop_path: fl
             _require_names(state, network.state_dict(), network.state_dict(), weights, name)
             _load(network, state, weights, name)
         return Backbone(network, _HALF_WIDTHS[-1], _MEAN, _DEVIATION)
+    import timm  # takes seconds
+    from timm.models import get_pretrained_cfg, is_model, list_pretrained
+
     # The tag after the dot names pretrained weights; an unknown tag is an error even if none are loaded.
     if not is_model(name) or ("." in name and name not in list_pretrained(name + "*")):
         architecture = name.partition(".")[0]
@@ -138,6 +138,9 @@ class _Maps(nn.Module):  # type: ignore[misc]
 
 
 def _of_timm(name: str, weights: str | os.PathLike[str], regularization: dict[str, float]) -> nn.Module:
+    import timm
+    from timm.layers import DropPath
+
     # Only the features are used, so the classifier is left out of the network and its file.
     arguments = {"in_chans": 1, "num_classes": 0, **regularization}
     if regularization:
@@ -211,6 +214,7 @@ def _cached(name: str) -> str | None:
     """
     # Only weights from the hub need it.
     import huggingface_hub
+    from timm.models import get_pretrained_cfg, list_pretrained
 
     setting = get_pretrained_cfg(name)
     if setting.hf_hub_id is None:
@@ -247,6 +251,7 @@ def _connected(repository: str) -> bool:
 def _no_weights(name: str, reason: str) -> InputError:
     # Only weights from the hub need it.
     import huggingface_hub
+    from timm.models import get_pretrained_cfg
 
     setting = get_pretrained_cfg(name)
     package = package_of(name)

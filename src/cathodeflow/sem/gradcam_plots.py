@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cathodeflow.plotting import MAP, ONE_COLUMN, TWO_COLUMNS, nothing_to_show, scale_bar, styled
-from cathodeflow.sem.gradcam import enlarged
 from cathodeflow.sem.plots import RIGHT, WRONG, class_title, short_names
 
 Float32 = NDArray[np.float32]
@@ -122,6 +121,8 @@ def overlaid(grey: NDArray[np.uint8], heat: Float32) -> Float32:
 
     Where the map is low, the image stays as it is.
     """
+    from cathodeflow.sem.gradcam import enlarged  # it imports torch, which other figures do not need
+
     whole = enlarged(heat[None], (grey.shape[0], grey.shape[1]))[0]
     level = np.clip(whole / max(float(heat.max()), 1e-12), 0, 1)[..., None]
     base = (grey / 255.0)[..., None]

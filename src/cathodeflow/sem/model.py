@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cathodeflow.checkpoints import derived_seed
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import load_model, restore, save_model
 from cathodeflow.options import from_config
+from cathodeflow.seeds import derived_seed
 from cathodeflow.sem.backbones import Backbone, create_backbone
 from cathodeflow.sem.network_options import Train
 from cathodeflow.sem.nickel import NickelRegression

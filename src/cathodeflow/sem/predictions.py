@@ -1,22 +1,23 @@
 """Predictions of a network for crops and originals, and performance metrics with confidence intervals."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from cathodeflow.errors import InputError
-from cathodeflow.sem.batches import Source
 from cathodeflow.sem.calibration import apply_mean_temperature, apply_temperature
-from cathodeflow.sem.model import SemNetwork, as_input
 from cathodeflow.sem.onnx_network import Outputs
 from cathodeflow.sem.ood import group_means
 from cathodeflow.sem.options import Test
 from cathodeflow.statistics import confidence_bins, resampled_limits, wilson
+
+if TYPE_CHECKING:
+    import torch
+
+    from cathodeflow.sem.model import SemNetwork
 
 Float64 = NDArray[np.float64]
 
@@ -25,18 +26,17 @@ ACCURACIES = ("accuracy", "composition_accuracy", "state_accuracy")
 FIGURES = (*ACCURACIES, "macro_f1", "ece", "nll")
 #: Crops per batch where no option says otherwise.
 BATCH = 64
-_AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 _FLOOR = 1e-30
 _ROUNDING = 1e-9
 
 
 def network_outputs(
-    model: SemNetwork,
+    model: "SemNetwork",
     crops: Any,
     numbers: ArrayLike | None = None,
     *,
     batch_size: int,
-    device: torch.device | str,
+    device: "torch.device | str",
     arithmetic: str = "32-true",
 ) -> Outputs:
     """Compute logits and features of crops; the next crops are read during the computation.
@@ -60,6 +60,11 @@ def network_outputs(
     Outputs
         In the order of `numbers`.
     """
+    # Figures are drawn and metrics computed without the network.
+    import torch
+
+    from cathodeflow.sem.batches import Source
+
     chosen = np.arange(crops.shape[0]) if numbers is None else np.asarray(numbers, dtype=np.int64)
     model = model.to(device, memory_format=torch.channels_last).eval()
     # Without crops the outputs are empty; a crop of zeros gives their widths.
@@ -71,9 +76,14 @@ def network_outputs(
     return Outputs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _outputs(model: SemNetwork, images: Tensor, device: torch.device | str, arithmetic: str) -> Outputs:
+def _outputs(model: "SemNetwork", images: "torch.Tensor", device: "torch.device | str", arithmetic: str) -> Outputs:
+    import torch
+
+    from cathodeflow.sem.model import as_input
+
     device = torch.device(device)
-    autocast = torch.autocast(device.type, _AUTOCAST.get(arithmetic), enabled=arithmetic in _AUTOCAST)
+    kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+    autocast = torch.autocast(device.type, kinds.get(arithmetic), enabled=arithmetic in kinds)
     with torch.inference_mode(), autocast:
         batch = as_input(images.numpy(), device)
         features = model.features(batch)

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cathodeflow.checkpoints import derived_seed, training_key
+from cathodeflow.checkpoints import training_key
 from cathodeflow.errors import InputError
 from cathodeflow.learning import limited_threads, resolve_device
+from cathodeflow.seeds import derived_seed
 from cathodeflow.sem.augment import augment, random_windows
 from cathodeflow.sem.batches import Source, timed
 from cathodeflow.sem.calibration import apply_temperature, fit_mean_temperature, fit_temperature

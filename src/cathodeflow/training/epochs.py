@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from cathodeflow.errors import InputError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Batch = Sequence[Tensor]
 LossFunction = Callable[[nn.Module, Batch], dict[str, Tensor]]
@@ -20,7 +22,7 @@ class Epoch:
     """An epoch and its random numbers, which depend only on (seed, index).
 
     index : int, from 0.
-    seed : int, of this epoch; for further generators, mix it with a number (`checkpoints.derived_seed`).
+    seed : int, of this epoch; for further generators, mix it with a number (`seeds.derived_seed`).
     random : torch.Generator, on the CPU, seeded with it.
     """
 
@@ -30,7 +32,7 @@ class Epoch:
 
 
 def train_epoch(
-    fabric: Fabric, model: Any, optimizer: Any, loss_function: LossFunction,
+    fabric: "Fabric", model: Any, optimizer: Any, loss_function: LossFunction,
     batches: Iterable[Batch], clip_norm: float | None, after_step: Callable[[], None],
 ) -> Record:  # fmt: skip
     """Train on the batches of an epoch; return the means of the values of the loss function as `train_*`."""
@@ -64,7 +66,7 @@ def train_epoch(
 
 
 def validate(
-    fabric: Fabric, model: Any, loss_function: LossFunction, batches: Iterable[Batch],
+    fabric: "Fabric", model: Any, loss_function: LossFunction, batches: Iterable[Batch],
     whole: Callable[[dict[str, Tensor]], dict[str, float]] | None,
 ) -> Record:  # fmt: skip
     """Apply the loss function to all validation batches; return means and values of `whole` as `validation_*`."""

@@ -7,25 +7,28 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from cathodeflow.checkpoints import derived_seed, generator, matching_checkpoint, training_key
+from cathodeflow.checkpoints import generator, matching_checkpoint, training_key
 from cathodeflow.cluster import Processes, chosen
 from cathodeflow.errors import InputError
 from cathodeflow.io.models import save_checkpoint
 from cathodeflow.learning import resolve_device, resolve_precision
 from cathodeflow.progress import draws_bars
+from cathodeflow.seeds import derived_seed
 from cathodeflow.training.base_options import TrainingOptions
 from cathodeflow.training.ema import ExponentialMovingAverage, weights_of
 from cathodeflow.training.epochs import Batch, Epoch, LossFunction, Record, train_epoch, validate
 from cathodeflow.training.optimizers import build_optimizer
 from cathodeflow.training.schedules import build_schedule
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 LOG = logging.getLogger(__name__)
 # Seconds after which an epoch says how far it is.
@@ -120,6 +123,8 @@ def fit(
     InputError
         There is no training or validation data, the validation is never finite, or there is no such device.
     """
+    from lightning_fabric import Fabric  # as slow to import as torch: not for those that only predict
+
     device = resolve_device(options.device or "auto")
     precision: Any = resolve_precision(options.precision, device)
     epochs, patience, seed = options.epochs, options.patience, options.seed or 0
@@ -202,7 +207,7 @@ def _among(processes: Processes) -> dict[str, Any]:
     return words
 
 
-def _shared_norms(model: nn.Module, fabric: Fabric) -> nn.Module:
+def _shared_norms(model: nn.Module, fabric: "Fabric") -> nn.Module:
     """Return a copy of the model with batch norm over all processes if there are several on GPUs, else the model."""
     if fabric.world_size == 1 or not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
         return model

@@ -10,13 +10,13 @@ from cathodeflow.bcdi.figures_of_merit import success_rates
 from cathodeflow.bcdi.network import restored
 from cathodeflow.bcdi.network_options import Evaluate
 from cathodeflow.bcdi.trials import best_trials, by_regime, try_starts
-from cathodeflow.checkpoints import derived_seed
 from cathodeflow.io.models import load_model
 from cathodeflow.io.tables import read_table, write_csv, write_table
-from cathodeflow.io.volumes import open_array
+from cathodeflow.io.zarr_stores import open_array
 from cathodeflow.learning import resolve_device
 from cathodeflow.parallel import ordered_map
 from cathodeflow.progress import progress
+from cathodeflow.seeds import derived_seed
 from cathodeflow.stage import InputFile, InputStore, Metrics, OutputFile, stage
 
 log = logging.getLogger("cathodeflow.bcdi")

@@ -7,7 +7,7 @@ from cathodeflow.bcdi.training import train_network
 from cathodeflow.io.manifests import manifest_path
 from cathodeflow.io.models import discard_checkpoint, load_model, save_model
 from cathodeflow.io.tables import read_json
-from cathodeflow.io.volumes import open_array
+from cathodeflow.io.zarr_stores import open_array
 from cathodeflow.stage import InputStore, Metrics, OutputFile, stage
 from cathodeflow.tracking import live_run
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from cathodeflow.errors import InputError
 from cathodeflow.fibsem import split
 from cathodeflow.fibsem.augmentation import grey_copies, label_copies
-from cathodeflow.fibsem.global_network import CONTEXTS
 from cathodeflow.fibsem.labels import UNLABELLED
+from cathodeflow.fibsem.network_options import CONTEXTS
 from cathodeflow.fibsem.preprocessing import normalize_slices
 from cathodeflow.fibsem.slice_options import Augment
 from cathodeflow.io.tables import write_table

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from cathodeflow.checkpoints import derived_seed
 from cathodeflow.fibsem.evaluation import compare, evaluate
 from cathodeflow.fibsem.options import Metrics as MetricsOptions
 from cathodeflow.fibsem.rare_classes import missing_in_table
 from cathodeflow.io.tables import read_table, write_csv
 from cathodeflow.io.volumes import read_volume, read_volume_info
+from cathodeflow.seeds import derived_seed
 from cathodeflow.stage import InputFolder, InputStore, Metrics, OutputFile, stage
 
 log = logging.getLogger("cathodeflow.fibsem")
