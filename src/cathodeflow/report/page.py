@@ -126,13 +126,14 @@ def render(report: Report) -> str:
 
 def _section(results: Results, base: Path, captions: str, budget: Budget) -> Section:
     content, data = _content(results), data_grid(results)
-    figures, more = _figures(results, content.leading, base, captions, budget)
+    figures, more = _figures(results, content, base, captions, budget)
+    attachments = list(_attachments(results, base))
     return Section(
         results.technique,
         content,
         figures,
         more,
-        list(_attachments(results, base)),
+        attachments,
         data_sentence(data),
         data,
         records_grid(results),
@@ -151,14 +152,14 @@ def _content(results: Results) -> Content:
 
 
 def _figures(
-    results: Results, leading: tuple[str, ...], base: Path, captions: str, budget: Budget
+    results: Results, content: Content, base: Path, captions: str, budget: Budget
 ) -> tuple[list[Picture], list[Picture]]:
     """Return the figures to show first, one of each kind, and all others."""
     found = [(job, path) for job in results.all(*results.jobs) for path in job.files(*_IMAGES)]
     first: dict[str, tuple[Job, Path]] = {}
-    for job, path in found:
+    for job, path in sorted(found, key=lambda each: each[0].sample.split("/")[0] not in content.first_samples):
         first.setdefault(path.stem, (job, path))
-    chosen = [first[kind] for kind in leading if kind in first]
+    chosen = [first[kind] for kind in content.leading if kind in first]
     rest = [each for each in found if each not in chosen]
     return (
         [_picture(results.technique, job, path, base, captions, budget) for job, path in chosen],
@@ -173,7 +174,7 @@ def _picture(technique: str, job: Job, path: Path, base: Path, captions: str, bu
     except InputError as error:
         log.warning("%s", error)
         image = ImageAddress("", 0, 0)
-    name = f"{title(technique, named, path)} · {job.sample}"
+    name = f"{title(technique, named, path)} · {job.label}"
     text = caption(named, job.sample.split("/")[0], captions)
     return Picture(name, text, budget.take(image.address), image.width, image.height, _link(path, base))
 
