@@ -299,7 +299,7 @@ def test_numbers_intervals_and_warnings_are_those_of_the_tables(take: Callable[.
         "Tortuosity factor active y (rows) does not percolate",
         "Property Phase Along reference unet Unit Volume fraction pore 0.300 (0.200 to 0.400) 0.250 (0.150 to 0.350)",
         "prediction of the network 10 41.7 % (24.5 to 61.2) 71.4 % (35.9 to 91.8)",
-        "Standard deviation of the strain in the particle 0.450 × 10⁻⁴ 90 % of the voxels between −0.66 and 0.87 × 10⁻⁴",
+        "Standard deviation of the strain in the particle 0.45 × 10⁻⁴ 90 % of the voxels between −0.66 and 0.87 × 10⁻⁴",
         "Probability that c0 (random starts) is right 31.0 %",
         HOSTILE,
     ):

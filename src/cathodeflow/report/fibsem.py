@@ -149,9 +149,7 @@ def _measured(what: str, table: pd.DataFrame) -> Iterator[Finding]:
     chosen += [row for row in known if row["property"] == _TORTUOSITY][:1]
     for row in chosen:
         note = what + (f"; {row['note']}" if isinstance(row.get("note"), str) and row["note"] else "")
-        name = f"{_words(row['property'])} of {row['phase']}" + (
-            f" along {_direction(row)}" * bool(_direction(row))
-        )
+        name = f"{_words(row['property'])} of {row['phase']}" + (f" along {_direction(row)}" * bool(_direction(row)))
         value, limits = with_error(row["value"], row["standard_error"], _unit(row)), (row["low_95"], row["high_95"])
         if row["property"] == "volume_fraction":
             yield Finding(name, percent(row["value"]), between(*limits, as_percent=True), note)

@@ -190,7 +190,7 @@ def _attachments(results: Results, base: Path) -> Iterator[Attachment]:
                 seen.add(path)
                 n_bytes = file_size(path) or 0
                 inside = suffix == ".csv" and n_bytes <= _LARGEST_TABLE
-                name = f"{job.sample.split('/')[0]}/{path.name}"
+                name = f"{job.sample}/{path.name}"
                 kind = "3D view" if path.name in _VIEWS else kind
                 yield Attachment(name, kind, size(n_bytes), file_address(path) if inside else "", _link(path, base))
 
