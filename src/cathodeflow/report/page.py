@@ -42,6 +42,8 @@ _FILES = {
 _VIEWS = ("particle.html", "surface.html")
 _LARGEST_TABLE = 500_000
 _TEMPLATE = Path(__file__).with_name("page.html")
+#: Captions of the checkout that holds this package.
+CAPTIONS = str(Path(__file__).parents[3] / "workflow" / "report")
 
 
 class Budget:
@@ -69,7 +71,7 @@ class Report(NamedTuple):
     linked: bool
 
 
-def write_report(folder: str, out: str, *, captions: str = "workflow/report", max_mb: float = 25.0) -> Report:
+def write_report(folder: str, out: str, *, captions: str = CAPTIONS, max_mb: float = 25.0) -> Report:
     """Write the page of a results folder.
 
     Parameters
