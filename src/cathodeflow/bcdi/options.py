@@ -35,7 +35,10 @@ class Strain(GeometryOptions):
         0.2, "Isosurface level of the particle, as a fraction of the maximum amplitude.", gt=0, lt=1
     )
     voxel_nm: float | None = option(
-        None, "Side of the cubic voxels. Default: that of the volume of a measured voxel.", unit="nm", gt=0
+        None,
+        "Side of the cubic voxels. Default: the side of a cube with the volume of a measured voxel.",
+        unit="nm",
+        gt=0,
     )
     erosion: int = option(1, "Voxel layers removed from the surface before strain is computed.", unit="px", ge=1)
     shells: tuple[float, ...] = option(
