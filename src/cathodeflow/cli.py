@@ -88,7 +88,9 @@ def init(folder: str, technique: str | None, out: str) -> None:
     click.echo(f"wrote {', '.join(written.files)}")
     try:
         check_config(written.config)
-        click.echo(f"{written.config}: no problem found; next: cathodeflow check, then snakemake (see its first lines)")
+        click.echo(
+            f"{written.config}: no problem found; next: cathodeflow check, then snakemake, as its first lines show"
+        )
     except InputError as error:
         for one in error.errors:
             click.echo(f"to fill in: {one}")

@@ -129,7 +129,9 @@ class Section(TechniqueSection):
             where = f"{self.samples}: scan '{name}'"
             if name in self.folders():
                 owner = "the network's" if name == MODEL_FOLDER else "that of the series"
-                errors.append(InputError(self.samples, f"a scan named '{name}'", f"another name: it is {owner}"))
+                errors.append(
+                    InputError(self.samples, f"a scan named '{name}'", f"another name: this folder is {owner}")
+                )
             errors += sheet_errors(where, scan)
         if self.series.reference is not None and self.series.reference not in samples:
             errors.append(InputError("bcdi.series.reference", self.series.reference, "the name of a scan"))

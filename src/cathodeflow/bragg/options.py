@@ -181,7 +181,9 @@ class Section(TechniqueSection):
                 errors.append(InputError(where, "no geometry", "one, for the format hexrd of bragg.export.formats"))
             if name in self.folders():
                 owner = {MODEL_FOLDER: "the network's", SERIES_FOLDER: "that of the series"}[name]
-                errors.append(InputError(self.samples, f"a scan named '{name}'", f"another name: it is {owner}"))
+                errors.append(
+                    InputError(self.samples, f"a scan named '{name}'", f"another name: this folder is {owner}")
+                )
             sources = {"frames": None if scan.simulated else scan.frames}
             sources |= {column: getattr(scan, column) for column in ("dark", "flat", "mask")}
             errors += source_errors(where, {**sources, "omega": scan.omega, "geometry": scan.geometry})
