@@ -26,11 +26,11 @@ def fibsem_content(results: Results) -> Content:
     grids: list[Grid] = []
     warnings: list[str] = []
     predicted = {_volume(job.sample) for job in results.all("predict")}
-    # Volumes that were segmented first: the others show what the simulation or a person has labelled.
-    for job, table in sorted(measured, key=lambda each: _volume(each[0].sample) not in predicted):
+    new = [(job, table) for job, table in measured if job.stage == "measure" or _volume(job.sample) in predicted]
+    # The properties of the labels, where nothing else was segmented.
+    for job, table in new or measured:
         if "method" not in table:
-            labels = "labels" if job.stage == "properties" and _volume(job.sample) not in predicted else "segmentation"
-            findings += _measured(f"{labels} of {_volume(job.sample)}", table)
+            findings += _measured(f"{'segmentation' if new else 'labels'} of {_volume(job.sample)}", table)
     findings += _predicted(results, {_volume(job.sample) for job, _ in measured})
     for job, table in tables:
         findings += _best(job.sample, max(rows_of(table), key=lambda row: row["miu"]))
