@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pandas as pd
 import pytest
@@ -87,6 +88,7 @@ def images(tmp_path):
         {"backbone": "mobilenetv3_small_050", "normalization": "none"},
         {"normalization": "octaves"},
         {"normalization": "histogram"},
+        {"backbone": "tf_efficientnet_lite0"},
     ],
 )
 def test_onnxruntime_gives_the_answers_of_torch(options, tmp_path):
@@ -102,11 +104,13 @@ def test_onnxruntime_gives_the_answers_of_torch(options, tmp_path):
         got = found.outputs(crops, batch_size=batch)
         # In a crop without contrast, octaves are rounding, which the two libraries do differently.
         np.testing.assert_allclose(got.logits, expected.logits, rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(got.features, expected.features, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(got.features, expected.features, rtol=1e-3, atol=5e-4)
     assert found.classes == CLASSES and found.metadata["pixel_nm"] is None
     for name, values in metadata["statistics"]._asdict().items():
         assert np.array_equal(getattr(found.metadata["statistics"], name), values)
     assert onnx_graph(model, metadata) == graph
+    # A padding whose size is computed for every image costs a third of the time.
+    assert not any(node.op_type == "Ceil" for node in onnx.load_from_string(graph).graph.node)
 
 
 def test_an_exported_network_runs_elsewhere_and_classifies_like_the_model_file(model_file, images, tmp_path):
