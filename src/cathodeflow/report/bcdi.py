@@ -251,7 +251,8 @@ def _warnings(results: Results) -> Iterator[str]:
             yield f"{job.label}: the starts do not agree (median correlation {number(value)}); the object is uncertain"
     for job in results.all("trust"):
         value, limit = job.metrics.get("probability_right"), job.record["options"].get("warn_below")
-        if is_number(value) and is_number(limit) and value < limit:
+        logged = (job.record.get("job") or {}).get("warnings")
+        if is_number(value) and is_number(limit) and value < limit and not logged:
             yield f"{job.label}: the probability that the object is right is only {percent(value)}"
     for job in results.all("strain"):
         if "strain_deviation" not in job.metrics:
