@@ -25,14 +25,15 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no {DATA}: set CATHO
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A network trained on every other image of three classes, as a user trains one."""
     folder = tmp_path_factory.mktemp("sem_real")
-    rows = [
-        [path.resolve(), *name.split("_")]
-        for name, folder_name in CLASSES.items()
-        for path in sorted((DATA / folder_name).glob("*.jpg"))[::2]
-    ]
-    table = pd.DataFrame(rows, columns=["image", "composition", "state"])
-    table.to_csv(folder / "images.csv", index=False)
-    (folder / "sem.tsv").write_text("sample\timages\nncm\timages.csv\n")
+    # Some of the other images are a labelled data set that is tested on alone.
+    for file, which in (("images.csv", slice(0, None, 2)), ("later.csv", slice(1, None, 12))):
+        rows = [
+            [path.resolve(), *name.split("_")]
+            for name, folder_name in CLASSES.items()
+            for path in sorted((DATA / folder_name).glob("*.jpg"))[which]
+        ]
+        pd.DataFrame(rows, columns=["image", "composition", "state"]).to_csv(folder / file, index=False)
+    (folder / "sem.tsv").write_text("sample\trole\timages\nncm\ttrain\timages.csv\nlater\ttest\tlater.csv\n")
     section = {
         "samples": "sem.tsv",
         "crops": {"size": 600, "pixels": 448, "side": 112},
@@ -49,7 +50,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     }
     (folder / "config.yaml").write_text(yaml.safe_dump({"sem": section}))
     trained = Project(folder, ROOT)
-    trained.snakemake("--until", "sem_train")
+    trained.snakemake("--until", "sem_audit_set")
     return trained
 
 
@@ -84,6 +85,26 @@ def test_what_the_file_is_like_does_not_matter(project: Project, tmp_path: Path)
     for name in CLASSES:
         p = table.loc[[f"{name}-{kind}" for kind in ("whole.jpg", "deep.tif", "colour.png")], f"p_{name}"]
         assert np.ptp(p) < 0.05, name
+
+
+def test_a_labelled_data_set_that_took_no_part_in_training_is_tested_and_audited(project: Project) -> None:
+    folder = project.folder / "results/sem/later/model"
+    images = pd.read_csv(folder / "predictions.csv", dtype=str)
+    given = pd.read_csv(project.folder / "later.csv")
+    assert len(images) == len(given) and set(images["label"]) == set(CLASSES)
+    accuracy = (images["label"] == images["prediction"]).mean()
+    audit = pd.read_csv(folder / "audit.csv").set_index(["method", "scope"])
+    overall = audit.xs("all", level="scope")
+    assert overall["accuracy"]["network"] == pytest.approx(accuracy) and accuracy > 0.8
+    assert (overall["n"] == len(given)).all()
+    # Trivial features are trained on the training images, and tested on these; nothing is tuned on these.
+    assert {"grey histogram", "instrument settings", "information bar", "majority class"} <= set(overall.index)
+    assert "network, histograms matched" not in overall.index
+    classes = pd.read_csv(folder / "audit_classes.csv").set_index("label")
+    # What a class has alone is told of the images for training too.
+    split = pd.read_parquet(project.folder / "results/sem/pooled/split.parquet")
+    trained_on = split["label"][split["split"].isin(["train", "validation"])]
+    assert classes["images"].to_dict() == pd.concat([trained_on, images["label"]]).value_counts().to_dict()
 
 
 def test_what_is_not_a_cathode_is_foreign(project: Project, tmp_path: Path) -> None:

@@ -185,10 +185,20 @@ def test_zeiss_magnification_has_thousands(value: tuple[object, ...], expected: 
         ("15 Okt. 2019", (2019, 10, 15)),
         ("Aoû 15 2019", (2019, 8, 15)),
         ("Dec 15, 2019", (2019, 12, 15)),
+        ("12 de septiembre de 2019", (2019, 9, 12)),
+        ("12/SEP/2019", (2019, 9, 12)),
+        ("Thu Sep 12 16:17:18 2019", (2019, 9, 12, 16, 17, 18)),
+        ("20190912", (2019, 9, 12)),
+        ("2019年9月12日", (2019, 9, 12)),
+        ("2019년 9월 12일", (2019, 9, 12)),
+        ("12 сентября 2019", (2019, 9, 12)),
+        ("12 września 2019", (2019, 9, 12)),
+        ("3 marraskuuta 2019", (2019, 11, 3)),
+        ("3 července 2019", (2019, 7, 3)),
     ],
 )
-def test_dates_as_instruments_write_them(date: str, expected: tuple[int, int, int]) -> None:
-    assert parse_time(date) == datetime(*expected)
+def test_dates_as_instruments_write_them(date: str, expected: tuple[int, ...]) -> None:
+    assert parse_time(date) == datetime.fromisoformat("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}".format(*expected, *[0] * 3))
 
 
 @pytest.mark.parametrize("date", [None, "", "0000-00-00", "32.13.2019", "yesterday"])
@@ -302,3 +312,62 @@ def test_a_micrometre_in_any_encoding(encoding: str) -> None:
     unit = "μm" if encoding in ("cp932", "gb18030") else "µm"
     text = f"[SemImageFile]\nInstructName=SU8000\nMagnification=500\nWorkingDistance=8000 {unit}\n"
     assert parse_sidecar(decode(text.encode(encoding)))["focus"] == pytest.approx(8)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [("12 août 2019", "latin-1"), ("12 сентября 2019 10 мкм", "cp1251"), ("2019年9月12日", "cp932"), ("10㎛", "cp949")],
+)
+def test_texts_in_the_encodings_of_other_countries(text: str, encoding: str) -> None:
+    assert decode(text.encode(encoding)) == text
+
+
+@pytest.mark.parametrize("unit", ["um", "µm", "μm", "μｍ", "㎛"])
+def test_micrometres_however_they_are_written(unit: str) -> None:
+    text = f"$CM_FORMAT JEOL/SEM\n$$SM_MICRON_BAR 160\n$$SM_MICRON_MARKER 5{unit}\n"
+    assert parse_sidecar(text)["pixel_nm"] == 31.25
+
+
+@pytest.mark.parametrize(
+    ("tags", "shape", "pixel_nm"),
+    [
+        # Scaled later, whatever the tag says of the file as it was; cropped; and nothing but the frame's pixel size.
+        ({"ap_width": (0, 5.965, "µm"), "ap_image_pixel_size": (0, 5.825, "nm")}, (384, 512), 11.65),
+        ({"ap_width": (0, 5.965, "µm"), "ap_image_pixel_size": (0, 5.825, "nm")}, (512, 512), 5.825),
+        ({"ap_width": (0, 5.965, "µm")}, (768, 700), None),
+        ({"ap_width": (0, 5.965, "µm")}, (690, 1024), 5.825),
+        ({"ap_pixel_size": (0, 5.825, "nm")}, (384, 512), 11.65),
+    ],
+)
+def test_zeiss_files_that_were_scaled_or_cropped(
+    tags: dict[str, tuple[object, ...]], shape: tuple[int, int], pixel_nm: float | None
+) -> None:
+    found = zeiss.settings(tags, shape).get("pixel_nm")
+    assert found == (pytest.approx(pixel_nm, rel=1e-3) if pixel_nm else None)
+
+
+@pytest.mark.parametrize(("shape", "pixel_nm"), [((960, 1280), 19.84), ((480, 640), 39.68), ((700, 800), 19.84)])
+def test_hitachi_files_that_were_scaled_or_cropped(shape: tuple[int, int], pixel_nm: float) -> None:
+    text = "[SemImageFile]\nInstructName=SU8000\nPixelSize=19.84\nDataSize=1280x960\n"
+    assert parse_sidecar(text, shape)["pixel_nm"] == pytest.approx(pixel_nm)
+
+
+SCALED_XML = (
+    '<?xml version="1.0" encoding="utf-16"?><Metadata><Optics><ScanFieldOfView><X>2.56e-4</X><Y>1.92e-4</Y>'
+    "</ScanFieldOfView></Optics><BinaryResult><ImageSize><X>2048</X><Y>1536</Y></ImageSize><PixelSize>"
+    '<X unit="m">1.25e-7</X></PixelSize></BinaryResult></Metadata>'
+)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "base64"])
+@pytest.mark.parametrize(("shape", "pixel_nm"), [((1536, 2048), 125), ((768, 1024), 250), ((500, 700), 125)])
+def test_fei_xml_of_scaled_images_in_utf_16_and_in_lines_of_base64(
+    encoding: str, shape: tuple[int, int], pixel_nm: float
+) -> None:
+    plain = SCALED_XML.replace(' encoding="utf-16"', "")
+    tag = SCALED_XML.encode("utf-16") if encoding == "utf-16" else base64.encodebytes(plain.encode())
+    assert fei.xml_settings(tag, shape)["pixel_nm"] == pytest.approx(pixel_nm)
+
+
+def test_the_voltage_of_a_phenom_has_no_sign() -> None:
+    assert phenom.settings('<FeiImage><highVoltage unit="kV">-10</highVoltage></FeiImage>')["voltage_kv"] == 10

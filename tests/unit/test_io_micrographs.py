@@ -206,6 +206,24 @@ def test_settings_at_the_end_of_a_file(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_a_text_behind_the_image_may_have_any_encoding(suffix: str, encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.zeros((96, 128), np.uint8)).save(path)
+    text = "[SemImageFile]\r\nInstructName=S-4800\r\nMagnification=5000\r\nPixelSize=19.84\r\n"
+    path.write_bytes(path.read_bytes() + text.encode(encoding))
+    assert embedded_settings(str(path)) == {"magnification": 5000, "pixel_nm": 19.84, "maker": "Hitachi S-4800"}
+
+
+def test_one_hot_pixel_does_not_take_the_whole_range(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 40_000, dtype=np.float32).reshape(200, 200)
+    values[3, 4] = 1e9
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    found = read_micrograph(str(tmp_path / "a.tif"))
+    assert np.ptp(found[10:-10]) > 50_000 and found[3, 4] == 65535
+
+
 def test_a_huge_header_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((20, 20), np.uint8))
     data = bytearray((tmp_path / "a.tif").read_bytes())

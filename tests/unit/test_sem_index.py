@@ -15,10 +15,12 @@ from cathodeflow import sem
 from cathodeflow.errors import InputError
 from cathodeflow.io.image_lists import image_files, raw_files
 from cathodeflow.io.tables import read_table, write_table
-from cathodeflow.sem.classes import ImageRow, list_images
+from cathodeflow.sem.classes import ImageRow, list_images, similar_labels
 from cathodeflow.sem.data_sets import simulated_files
+from cathodeflow.sem.header_checks import find_problems
 from cathodeflow.sem.image_options import Index
 from cathodeflow.sem.image_table import build_index, odd_images
+from cathodeflow.sem.options import DataSet, Section
 
 CLASSES = ("333", "811")
 KNOWN = Index(compositions=CLASSES)
@@ -124,6 +126,21 @@ def test_any_class_needs_no_list(folders: Path) -> None:
     (folders / "a{b}").mkdir()
     with pytest.raises(InputError, match=r"found a class 'a\{b\}', expected a name without"):
         list_images(str(folders))
+
+
+def test_one_class_is_told_before_anything_is_trained(folders: Path) -> None:
+    sets = {"a": DataSet(sample="a", role="train", images=str(folders))}
+    assert list(find_problems(Section(samples="sem.tsv"), sets)) == []
+    for name in ("333_cycled", "811_formation"):
+        (folders / name).rename(folders.parent / name)
+    # As archives of a Mac have them.
+    (folders / "__MACOSX").mkdir()
+    found = [str(problem) for problem in find_problems(Section(samples="sem.tsv"), sets)]
+    assert found == ["sem.tsv: found one class, 333, expected at least two to train on"]
+
+
+def test_names_that_look_the_same_are_told() -> None:
+    assert similar_labels(["M\u00fc", "Mu\u0308"]) and similar_labels(["A", "A "])
 
 
 def test_duplicates_are_marked_and_left_out_whatever_their_bars(folders: Path) -> None:

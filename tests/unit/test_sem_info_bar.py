@@ -172,3 +172,25 @@ def test_the_user_counts_before_the_instrument_and_that_before_the_image() -> No
     assert bar_of(image, {"bar_rows": 40}, None, "top") == (0, "none", "image")
     with pytest.raises(InputError, match=r"found 640, expected 0 to 639 of 640 columns"):
         bar_of(image, {}, 640, "right")
+
+
+def test_a_table_that_was_shrunk_and_compressed_is_one_bar() -> None:
+    """Lines of a table of 120 px, blurred over several rows, which belong neither to it nor to its background."""
+    large = Image.fromarray(np.kron(particles(3), np.ones((2, 2), np.uint8)))
+    draw = ImageDraw.Draw(large)
+    draw.rectangle((0, 840, 1279, 959), fill=0)
+    for row in (840, 880, 920):
+        draw.line((0, row, 920, row), 255, 2)
+        for col in (8, 315, 622):
+            draw.text((col, row + 8), "SEM HV: 20.0 kV", 255, font_size=20)
+    for col in (0, 307, 614, 920):
+        draw.line((col, 840, col, 959), 255, 2)
+    for cols in (640, 512, 320):
+        small = np.asarray(large.resize((cols, cols * 3 // 4), Image.Resampling.BICUBIC))
+        assert abs(find_info_bar(jpeg(small, 75)) - 120 * cols / 1280) <= 1
+
+
+def test_the_background_of_a_bar_may_be_brightest_in_the_middle() -> None:
+    image = with_bar(particles(), 60, 30, 255)
+    image[-60:] = np.clip(image[-60:] + 60 * np.sin(np.linspace(0, np.pi, COLS)), 0, 255)
+    assert find_info_bar(image) == 60

@@ -266,6 +266,23 @@ def test_the_page_shows_every_image_with_its_map_the_least_certain_first(model_f
     )
 
 
+def test_the_page_shows_images_as_they_were_predicted(model_file, images, tmp_path):
+    """The second page of a file, without the text that a mask hides, has the picture and the map of the clean image."""
+    texture = np.asarray(Image.open(images / "image_2.png"))
+    marked, mask = texture.copy(), np.zeros_like(texture)
+    marked[30:50, 20:60], mask[30:50, 20:60] = 255, 1
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    Image.fromarray(without_masked(marked, mask > 0)).save(tmp_path / "clean.png")
+    tifffile.imwrite(tmp_path / "two.tif", np.stack([texture.T.reshape(120, 160), marked]), photometric="minisblack")
+    pages = []
+    for name, more in (("clean.png", {}), ("two.tif", {"page": 1, "mask": str(tmp_path / "mask.png")})):
+        options = sem.Predict(model=str(model_file), device="cpu", bar_side="none", **more)
+        sem.predict(tmp_path / name, out=tmp_path / "p.csv", options=options)
+        sem.page(tmp_path / "p.csv", model_file, out=tmp_path / "p.html", options=sem.Page(width=100))
+        pages.append(page_data(tmp_path / "p.html")["images"][0])
+    assert all(pages[0][key] and pages[0][key] == pages[1][key] for key in ("picture", "map"))
+
+
 def test_wrong_answers_come_before_doubtful_ones():
     table = pd.DataFrame(
         {

@@ -13,6 +13,8 @@ from cathodeflow.io.sources import folder_files, matching, unprintable
 from cathodeflow.io.text import read_lines
 
 TABLE_SUFFIXES = (".csv", ".tsv")
+# Folders that other systems leave in archives and on shared disks.
+_LITTER = ("__MACOSX", "@eaDir")
 TABLE_COLUMNS = ("image", "composition", "state", "session", "split")
 
 
@@ -109,7 +111,7 @@ def images_in(folder: str, refused: list[InputError] | None = None) -> list[str]
 
 
 def subfolders(folder: str, refused: list[InputError] | None = None) -> list[str]:
-    """List the subfolders of a folder that are not hidden; `refused` as in `images_in`.
+    """List the subfolders of a folder that are not hidden or left by other systems; `refused` as in `images_in`.
 
     Raises
     ------
@@ -117,7 +119,8 @@ def subfolders(folder: str, refused: list[InputError] | None = None) -> list[str
         The name of one is no text.
     """
     with os.scandir(folder) as entries:
-        found = [os.path.join(folder, entry.name) for entry in entries if entry.is_dir() and entry.name[0] != "."]
+        names = [entry.name for entry in entries if entry.is_dir()]
+    found = [os.path.join(folder, name) for name in names if name[0] != "." and name not in _LITTER]
     return _sorted(found, refused)
 
 

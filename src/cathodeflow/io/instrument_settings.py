@@ -97,9 +97,10 @@ def parse_end(data: bytes, shape: tuple[int, int]) -> dict[str, Any]:
     shape : (int, int)
         Rows and columns of the image.
     """
-    marks = [mark.encode() for mark in (fei.MARK, jeol.MARK, sec.MARK, hitachi.MARK, tescan.MARK)]
+    texts = (fei.MARK, jeol.MARK, sec.MARK, hitachi.MARK, tescan.MARK)
+    marks = [mark.encode(encoding) for mark in texts for encoding in ("ascii", "utf-16-le", "utf-16-be")]
     starts = [start for mark in marks if (start := data.find(mark)) >= 0]
     if not starts:
         return {}
-    text = decode(data[min(starts) :].rstrip(b"\0"))
+    text = decode(data[min(starts) :]).rstrip("\0\ufffd")
     return fei.settings(fei.sections(text), shape) if text.startswith(fei.MARK) else parse_sidecar(text, shape)

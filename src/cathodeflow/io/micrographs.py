@@ -18,6 +18,8 @@ from cathodeflow.io.raw_format import ImageHeader, ImageReader
 Grey = NDArray[np.uint8] | NDArray[np.uint16]
 
 _MAX_SIDECAR = 2**20
+# Fraction of the pixels at each end of the range that may be hot or dead, and how much wider the range then is.
+_HOT, _OUTLYING = 1e-4, 20
 
 
 def list_micrographs(source: str, refused: list[InputError] | None = None) -> list[str]:
@@ -67,7 +69,8 @@ def read_micrograph(path: str, page: int | None = None) -> Grey:
     """Read an image as a single grey channel.
 
     Alpha is dropped; colour becomes its luminance (ITU-R BT.601), which is exact if all channels are equal. 8 and 16
-    bits are kept, fewer bits are scaled to 8, and all other numbers are scaled from their range to 16 bits.
+    bits are kept, fewer bits are scaled to 8, and all other numbers are scaled from their range to 16 bits,
+    where a few pixels far beyond it are clipped.
 
     Parameters
     ----------
@@ -172,8 +175,14 @@ def _to_grey(pixels: NDArray[Any], path: str) -> Grey:
     low, high = float(pixels.min()), float(pixels.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError(path, "values that are not finite", "a finite number in every pixel")
+    values = pixels.astype(np.float64)
+    most = np.quantile(values, (_HOT, 1 - _HOT)) if pixels.size >= 1 / _HOT else (low, high)
+    if high - low > _OUTLYING * (most[1] - most[0]) > 0:
+        # A few hot or dead pixels would take the whole range.
+        low, high = most
+        values = np.clip(values, low, high)
     scale = 65535 / (high - low) if high > low else 0.0
-    return np.rint((pixels.astype(np.float64) - low) * scale).astype(np.uint16)
+    return np.rint((values - low) * scale).astype(np.uint16)
 
 
 def luminance(colour: NDArray[Any]) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 import difflib
 import itertools
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -99,12 +100,14 @@ def similar_labels(labels: Sequence[str]) -> list[tuple[str, str]]:
     >>> similar_labels(["333", "333_formation", "333_formaton", "533", "LFP", "lfp"])
     [('333_formation', '333_formaton'), ('LFP', 'lfp')]
     """
+    # Accents may be letters of their own, and blanks at the ends are not visible.
+    seen = {label: unicodedata.normalize("NFKC", label).strip().casefold() for label in labels}
     return [
         (a, b)
         for a, b in itertools.combinations(sorted(labels), 2)
         # Digits tell materials apart.
-        if [letter for letter in a if letter.isdigit()] == [letter for letter in b if letter.isdigit()]
-        and difflib.SequenceMatcher(None, a.casefold(), b.casefold()).ratio() >= _SIMILAR
+        if [letter for letter in seen[a] if letter.isdigit()] == [letter for letter in seen[b] if letter.isdigit()]
+        and difflib.SequenceMatcher(None, seen[a], seen[b]).ratio() >= _SIMILAR
     ]
 
 

@@ -6,16 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from cathodeflow.errors import InputError
 from cathodeflow.io.image_lists import image_files
 from cathodeflow.io.micrographs import micrograph_header
-from cathodeflow.sem.classes import ImageRow, list_images, similar_labels
+from cathodeflow.sem.classes import ImageRow, list_images, similar_labels, with_classes
 from cathodeflow.sem.options import DataSet, Section
 
 log = logging.getLogger("cathodeflow")
 
 
 def find_problems(section: Section, samples: Mapping[str, DataSet]) -> Iterator[InputError]:
-    """Find masks of another size than the images; classes with almost the same name are logged."""
+    """Find masks of another size than the images, and a single class; classes with almost the same name are logged."""
+    classes: set[str] = set()
     for name, data_set in samples.items():
         if data_set.simulated:
+            classes |= {"simulated", "classes"} if data_set.role == "train" else set()
             continue
         mask, key = section.index.mask, "sem.index.mask"
         if data_set.role == "predict":
@@ -24,7 +26,11 @@ def find_problems(section: Section, samples: Mapping[str, DataSet]) -> Iterator[
             rows = list_images(data_set.images, section.index.compositions, section.index.states, refused=[])
             for text in class_warnings(rows):
                 log.warning("%s: data set '%s': %s", section.samples, name, text)
+            if data_set.role == "train":
+                classes |= {row.label for row in with_classes(rows, section.index.classes)}
         yield from mask_errors(mask, image_files(data_set.images, []), key)
+    if len(classes) == 1:
+        yield InputError(section.samples or "sem.samples", f"one class, {classes.pop()}", "at least two to train on")
 
 
 def class_warnings(rows: Sequence[ImageRow]) -> Iterator[str]:

@@ -41,6 +41,11 @@ class Index(Reading):
     min_images: int = option(
         3, "Minimum number of images per class and data set; all data sets together need 3 per class.", ge=1
     )
+    scale_bar: bool = option(
+        True,
+        "Read the printed scale bar of each image with the extra `ocr`, to check the pixel size that the instrument "
+        "stored, or to have one where it stored none. About 10 to 50 ms per image.",
+    )
     on_bad_file: Literal["fail", "skip"] = option(
         "fail", "What to do with unreadable files: stop the stage, or leave them out."
     )

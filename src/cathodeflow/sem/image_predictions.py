@@ -21,6 +21,7 @@ from cathodeflow.sem.nickel import COLUMNS as NICKEL
 from cathodeflow.sem.onnx_network import OnnxNetwork, Outputs
 from cathodeflow.sem.ood import ood_score
 from cathodeflow.sem.options import Predict
+from cathodeflow.sem.printed_pixel import read_printed
 from cathodeflow.sem.rejection import DOUBTFUL, UNKNOWN, Rejection, relative_scores
 from cathodeflow.sem.tiles import Grey, cut_tiles
 
@@ -149,7 +150,8 @@ def predict_images(
         rank, image, prediction, confidence (calibrated), entropy [nat], entropy_share (fraction of the maximum
         entropy), strangeness (the OOD score), foreign (whether the score is above the threshold), accepted (whether the
         prediction is likely enough to be right), withheld (why it is not: `rejection`), tiles (their number), bar_rows
-        [px], bar_side, pixel_nm (NaN: unknown) [nm], problem, p_<class>; with a regression of the nickel fraction
+        [px], bar_side, pixel_nm (NaN: unknown) [nm], page, mask (the options), problem, p_<class>;
+        with a regression of the nickel fraction
         (`nickel.fit_nickel`) also nickel, nickel_low, nickel_high: the fraction and the limits of its 90 % interval.
 
     Raises
@@ -196,7 +198,7 @@ def predict_images(
 
 
 class _Cut(NamedTuple):
-    """Tiles of an image: their first pixels in the image, their size, and their crops in batches; its pixel size."""
+    """Tiles of an image: their first pixels in it, their size, and their crops in batches; how the image was read."""
 
     name: str
     bar: Bar
@@ -204,6 +206,8 @@ class _Cut(NamedTuple):
     extent: tuple[int, int]
     batches: Iterable[NDArray[np.uint8]]
     pixel_nm: float | None
+    page: int | None
+    mask: str | None
 
 
 def _ended(errors: list[InputError], options: Predict) -> bool:
@@ -218,6 +222,8 @@ def _cut(name: str, read: Callable[[str], Micrograph], options: Predict, geometr
         if isinstance(image, np.ndarray):
             bar = bar_of(image, settings, options.bar_rows, options.bar_side)
             area = bar.area(image.shape)
+            if own is None and geometry["pixel_nm"] is not None and (scale := read_printed(image, area)):
+                own = arguments["own_pixel_nm"] = scale.pixel_nm
             cut = cut_tiles(image, area=area, **arguments)
             places, batches = cut.places, iter([cut.crops])
         else:
@@ -226,10 +232,12 @@ def _cut(name: str, read: Callable[[str], Micrograph], options: Predict, geometr
             del arguments[LEAST]
             cut_in_rows = cut_map(image, area=area, **arguments)
             places, batches = cut_in_rows.places, _read_to_the_end(image, cut_in_rows.batches)
-            return _Cut(name, bar, places + _first(area, geometry, image.shape), cut_in_rows.extent, batches, own)
+            places = places + _first(area, geometry, image.shape)
+            return _Cut(name, bar, places, cut_in_rows.extent, batches, own, options.page, None)
     except InputError as error:
         raise InputError(name, error.found, error.expected) from error
-    return _Cut(name, bar, places + _first(area, geometry, image.shape), cut.extent, batches, own)
+    places = places + _first(area, geometry, image.shape)
+    return _Cut(name, bar, places, cut.extent, batches, own, options.page, options.mask)
 
 
 def _first(area: Any, geometry: Mapping[str, Any], shape: tuple[int, ...]) -> list[int]:
@@ -258,6 +266,8 @@ def _as_rows(cut: _Cut, found: ImagePrediction, classes: list[str], threshold: f
         "bar_rows": cut.bar.rows,
         "bar_side": cut.bar.side,
         "pixel_nm": cut.pixel_nm,
+        "page": cut.page,
+        "mask": cut.mask,
         "problem": None,
         **dict(zip(NICKEL, found.nickel or (), strict=False)),
         **{f"p_{label}": float(value) for label, value in zip(classes, found.probabilities, strict=True)},
@@ -271,11 +281,14 @@ def _as_rows(cut: _Cut, found: ImagePrediction, classes: list[str], threshold: f
 
 def _ranked(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     nickel = [name for name in NICKEL if name in table]
-    judged = ["strangeness", "foreign", "accepted", "withheld", "tiles", "bar_rows", "bar_side", "pixel_nm", "problem"]
-    names = ["image", "prediction", "confidence", "entropy", "entropy_share", *judged, *nickel]
+    judged = ["strangeness", "foreign", "accepted", "withheld"]
+    read = ["tiles", "bar_rows", "bar_side", "pixel_nm", "page", "mask", "problem"]
+    names = ["image", "prediction", "confidence", "entropy", "entropy_share", *judged, *read, *nickel]
     names += [f"p_{label}" for label in classes]
     table = table.reindex(columns=names)
-    table = table.astype({"foreign": "boolean", "accepted": "boolean", "tiles": "int64", "bar_rows": "Int64"})
+    table = table.astype(
+        {"foreign": "boolean", "accepted": "boolean", "tiles": "int64", "bar_rows": "Int64", "page": "Int64"}
+    )
     table = table.sort_values(["strangeness", "image"], ascending=[False, True], na_position="last", ignore_index=True)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
     return table

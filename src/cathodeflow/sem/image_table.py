@@ -13,7 +13,7 @@ from natsort import natsort_keygen
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.instrument_settings import SETTINGS
-from cathodeflow.io.micrographs import instrument_settings, micrograph_header
+from cathodeflow.io.micrographs import instrument_settings, micrograph_header, read_micrograph
 from cathodeflow.io.raw_format import ImageHeader
 from cathodeflow.parallel import ordered_map
 from cathodeflow.sem.classes import SPLITS, ImageRow
@@ -22,6 +22,8 @@ from cathodeflow.sem.fields_of_view import mosaics, thumbnail
 from cathodeflow.sem.image_options import Index
 from cathodeflow.sem.info_bar import bar_of
 from cathodeflow.sem.listed_images import read_listed
+from cathodeflow.sem.printed_pixel import COLUMNS as PRINTED_COLUMNS
+from cathodeflow.sem.printed_pixel import DIFFERS, printed_columns, read_printed
 from cathodeflow.sem.twins import fingerprint, mark_twins
 from cathodeflow.sem.usable_area import UsableArea
 from cathodeflow.sem.usable_blocks import usable_blocks
@@ -39,6 +41,7 @@ COLUMNS = (
     *("image", "name", "label", "composition", "state", "session", "time", *ImageHeader._fields),
     *("bar_rows", "bar_side", "bar_source", *UsableArea._fields),
     *(name for name in SETTINGS if name != "time"),
+    *PRINTED_COLUMNS,
     *("mean", "deviation", "usable", "bare", "blurred", "saturated", "blocks"),
     *("sha256", "fingerprint", "duplicate_of", "likeness", "split", "page", "mask"),
     *FIELD_COLUMNS,
@@ -64,7 +67,8 @@ def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputErro
         `image`, `name`, `label`, `composition`, `state`, `session`, `time`, `rows`, `cols` (of the file) [px],
         `bit_depth`, `channels`, `bar_rows`, `bar_side`, `bar_source` (what says so), `row0`, `row1`, `col0`, `col1`
         (`UsableArea`) [px], `magnification`, `voltage_kv`, `detector`, `pixel_nm`, `brightness`, `contrast`, `focus`,
-        `maker`, `mean`, `deviation` (of the intensity beside the bar, in 0..1), `usable`, `bare`, `blurred`,
+        `maker`, the `printed_pixel.COLUMNS`, `mean`, `deviation` (of the intensity beside the bar, in 0..1), `usable`,
+        `bare`, `blurred`,
         `saturated` (fractions of that area) and `blocks` (which they are: `usable_blocks`), `sha256` (of the pixels
         beside the bar), `fingerprint` and `duplicate_of` (name of the first image with the same pixels, or that shows
         the same: `twins.mark_twins`), `likeness` to it (1: the same pixels) and `split`, `page`, `mask`, the options
@@ -95,7 +99,7 @@ def build_index(rows: Sequence[ImageRow], options: Index, *, bad: list[InputErro
 
 
 def odd_images(table: pd.DataFrame) -> pd.Series:
-    """Find images that differ from most of their class in size, bit depth, channels, bar or magnification, or are bare.
+    """Find images unlike most of their class, bare ones, and those whose printed scale bar contradicts the pixel size.
 
     Parameters
     ----------
@@ -117,6 +121,9 @@ def odd_images(table: pd.DataFrame) -> pd.Series:
                     odd.setdefault(index, []).append(f"{column} {value:g}, most of {label} have {usual:g}")
     for index, usable in table["usable"][table["usable"] < _USABLE].items():
         odd.setdefault(index, []).append(f"only {100 * usable:.0f} % shows particles in focus")
+    for row in table[table["printed_check"] == DIFFERS].itertuples():
+        text = f"{row.printed_nm:.4g} nm per pixel by the printed bar of {row.printed_bar}"
+        odd.setdefault(row.Index, []).append(f"{text}, {row.pixel_nm:.4g} by the {row.pixel_source}")
     return pd.Series({index: "; ".join(texts) for index, texts in sorted(odd.items())}, dtype=object)
 
 
@@ -158,6 +165,8 @@ def _examine(row: ImageRow, options: Index) -> dict[str, Any] | InputError:
     except InputError as error:
         return InputError(row.image, f"{error.where} of {error.found}", error.expected)
     pixels = np.ascontiguousarray(area.of(image))
+    # The mask may hide the scale bar.
+    plain = read_micrograph(row.image, options.page) if options.mask and options.scale_bar else image
     scale = float(np.iinfo(pixels.dtype).max)
     blocks = usable_blocks(pixels)
     digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype.name} ".encode() + pixels.tobytes())
@@ -169,7 +178,12 @@ def _examine(row: ImageRow, options: Index) -> dict[str, Any] | InputError:
         "bar_source": bar.source,
         **area._asdict(),
         **{key: settings.get(key) for key in SETTINGS},
-        "pixel_nm": settings.get("pixel_nm") or options.pixel_nm,
+        **printed_columns(
+            read_printed(plain, area) if options.scale_bar else None,
+            settings.get("pixel_nm"),
+            options.pixel_nm,
+            wanted=options.scale_bar,
+        ),
         "mean": float(pixels.mean(dtype=np.float64)) / scale,
         "deviation": float(pixels.std(dtype=np.float64)) / scale,
         "usable": float(blocks.usable.mean()),
@@ -213,9 +227,10 @@ def _as_table(records: list[dict[str, Any]]) -> pd.DataFrame:
             record["split"] = "left out"
     table = pd.DataFrame(ordered, columns=list(COLUMNS))
     table["time"] = pd.to_datetime(table["time"]).astype("datetime64[ns]")
-    for name in (*(name for name in SETTINGS if name not in ("time", *_TEXTS)), *_FRACTIONS, "likeness"):
+    known = (name for name in SETTINGS if name not in ("time", *_TEXTS))
+    for name in (*known, *_FRACTIONS, "likeness", "printed_nm", "printed_error_nm"):
         table[name] = table[name].astype(np.float64)
-    for name in (*_TEXTS, "session", "fingerprint", "duplicate_of", "split", "mask"):
+    for name in (*_TEXTS, "pixel_source", "printed_bar", "session", "fingerprint", "duplicate_of", "split", "mask"):
         # Columns without any text would otherwise become numeric.
         table[name] = table[name].astype(object).where(table[name].notna(), None)
     table["page"] = table["page"].astype("Int64")

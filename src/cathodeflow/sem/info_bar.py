@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects, label
 
 from cathodeflow.sem.usable_area import SIDES, UsableArea
 
@@ -96,16 +97,17 @@ def _edge_of_bar(grey: NDArray[np.float32], at: str) -> tuple[int, int]:
     """Return the number of rows of the bar at the end of an image, 0 without one, and the first row that counted."""
     difference = np.abs(grey - _background(grey))
     even = np.mean(difference <= _EVEN, axis=1)
-    same = np.abs(grey - np.median(grey, axis=1, keepdims=True)) <= _EVEN
+    from_median = np.abs(grey - np.median(grey, axis=1, keepdims=True))
+    same = from_median <= _EVEN
     # Lines of a frame are uniform rows too, though not of the grey level of the background.
     line = same.mean(axis=1) >= 0.95
     partial_line = np.mean(same | (difference <= _EVEN), axis=1) >= 0.9
     clean = ((even >= _EVEN_SHARE) & (np.mean(difference <= _RINGING, axis=1) >= _RINGING_SHARE)) | line
-    of_bar = clean | (even >= 0.35)
-    best, missing, top = 0, 0, 0
+    blurred_line = np.mean((from_median <= _RINGING) | (difference <= _RINGING), axis=1) >= 0.85
+    of_bar = _with_lines(clean | (even >= 0.35), blurred_line)
+    best, top = 0, 0
     for start in range(len(grey) - 1, 0, -1):
-        missing = 0 if of_bar[start] else missing + 1
-        if missing > (_LINE_ROWS if partial_line[start] else 0):
+        if not of_bar[start]:
             top = start
             break
         if start > len(grey) - _MIN_ROWS:
@@ -117,8 +119,8 @@ def _edge_of_bar(grey: NDArray[np.float32], at: str) -> tuple[int, int]:
         return 0, top
     best = _sharpest(grey, best)
     # The upper line of a table need not span the whole bar.
-    for _ in range(_LINE_ROWS):
-        best -= bool(best > 1 and partial_line[best - 1] and not clean[best - 1])
+    above = np.arange(max(best - _LINE_ROWS, 1), best)
+    best = min([best, *above[partial_line[above] & ~clean[above]].tolist()])
     if at != "bottom" and even[max(0, best - 3) : best].min() > 1 - _STRAIGHT:
         # Elsewhere than at the bottom bars are rare, and empty margins more likely.
         return 0, top
@@ -167,10 +169,13 @@ def _background(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     if cols >= 4 * _STRETCHES:
         levels = np.array([np.median(part) for part in np.array_split(last, _STRETCHES, axis=1)])
         centres = (np.arange(_STRETCHES) + 0.5) / _STRETCHES
-        slope, intercept = np.polyfit(centres, levels, 1)
-        # Text and lines move single stretches off a straight line, a micrograph moves all.
-        if np.mean(np.abs(levels - slope * centres - intercept) <= _EVEN / 4) >= 0.7:
-            trend = (slope * ((np.arange(cols) + 0.5) / cols - 0.5)).astype(np.float32)
+        for degree in (1, 2):
+            curve = np.polyfit(centres, levels, degree)
+            # Text and lines move single stretches off a line, a micrograph moves all.
+            if np.mean(np.abs(levels - np.polyval(curve, centres)) <= _EVEN / 4) >= 0.7:
+                trend = np.polyval(curve, (np.arange(cols) + 0.5) / cols) - np.polyval(curve, 0.5)
+                trend = trend.astype(np.float32)
+                break
     level = _commonest(last - trend)
     levels_up = np.empty(len(grey), np.float32)
     for row in range(len(grey) - 1, -1, -1):
@@ -181,6 +186,16 @@ def _background(grey: NDArray[np.float32]) -> NDArray[np.float32]:
             level = float(np.median(near))
         levels_up[row] = level
     return levels_up[:, None] + trend
+
+
+def _with_lines(of_bar: NDArray[np.bool_], line: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Add the lines between the rows of a table, which images that were shrunk have blurred into neighbouring rows."""
+    found = of_bar.copy()
+    for (rows,) in find_objects(label(~of_bar)[0]):
+        inside = rows.start > 0 and rows.stop < len(of_bar)
+        if inside and rows.stop - rows.start <= _LINE_ROWS and line[rows].any():
+            found[rows] = True
+    return found
 
 
 def _commonest(grey: NDArray[np.float32]) -> float:

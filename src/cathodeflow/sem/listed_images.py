@@ -43,10 +43,7 @@ def read_listed(path: str, page: int | None = None, mask: str | None = None) -> 
 
 def listed_reader(table: pd.DataFrame) -> Callable[[str], Grey]:
     """Return a function that reads an image of a table of images (`image_table.build_index`) by its path."""
-    ways = {
-        row["image"]: (_number(row.get("page")), row.get("mask") if isinstance(row.get("mask"), str) else None)
-        for row in table.to_dict("records")
-    }
+    ways = {row["image"]: (page_of(row.get("page")), mask_of(row.get("mask"))) for row in table.to_dict("records")}
     return lambda path: read_listed(path, *ways.get(path, (None, None)))
 
 
@@ -93,5 +90,11 @@ def _mask(path: str, changed: int) -> NDArray[np.bool_]:
     return found
 
 
-def _number(value: Any) -> int | None:
+def page_of(value: Any) -> int | None:
+    """Return the page in a cell of a table; None if the cell is empty."""
     return None if value is None or pd.isna(value) else int(value)
+
+
+def mask_of(value: Any) -> str | None:
+    """Return the path of a mask in a cell of a table; None if the cell is empty."""
+    return value if isinstance(value, str) and value else None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from cathodeflow.errors import InputError
+from cathodeflow.io.instrument_settings import END_BYTES, parse_end
 from cathodeflow.io.raw_format import FrameHeader, FrameReader, ImageHeader, ImageReader, RawFormat
 
 if TYPE_CHECKING:
@@ -64,7 +66,11 @@ def _is_complete(data: bytes) -> bool:
 def _settings(path: str) -> dict[str, Any]:
     from cathodeflow.io import pillow
 
-    return pillow.exif_settings(path, "JPEG")
+    header = pillow.image_header(path, "JPEG")
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - END_BYTES))
+        behind = parse_end(file.read(END_BYTES), (header.rows, header.cols))
+    return pillow.exif_settings(path, "JPEG") | behind
 
 
 FORMAT = RawFormat(

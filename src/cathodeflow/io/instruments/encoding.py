@@ -1,12 +1,15 @@
 """Texts of instruments, in whichever encoding their computer had."""
 
+import re
+
 # Characters that a Western text has beside ASCII: micro sign, degree, plus-minus, powers, times, Angstrom.
 _WESTERN = frozenset(b"\xb5\xb0\xb1\xb2\xb3\xd7\xc5")
-# Words that show that an encoding of East Asia is the right one: any bytes are some text in most of them.
+# Words that show that an encoding is the right one: any bytes are some text in most of them.
 _WORDS = {
-    "cp949": ("오전", "오후"),
-    "cp932": ("μm", "μｍ", "午前", "午後", "倍", "日時"),
-    "gb18030": ("上午", "下午", "μm", "倍"),
+    "cp949": ("오전", "오후", "월"),
+    "cp932": ("μm", "μｍ", "午前", "午後", "倍", "日時", "月"),
+    "gb18030": ("上午", "下午", "μm", "倍", "月"),
+    "cp1251": ("янв", "фев", "мар", "апр", "май", "мая", "июн", "июл", "авг", "сен", "окт", "ноя", "дек", "мкм"),
 }
 
 
@@ -30,6 +33,9 @@ def decode(data: bytes) -> str:
     except UnicodeDecodeError:
         pass
     if {byte for byte in data if byte >= 0x80} <= _WESTERN:
+        return data.decode("latin-1")
+    if re.fullmatch(rb"(?:[\x00-\x7f]|[\xc0-\xff](?![\x80-\xff]))*", data):
+        # Single letters with accents: those of East Asia and of Cyrillic stand together.
         return data.decode("latin-1")
     read = {}
     for encoding in _WORDS:

@@ -106,21 +106,30 @@ def xml_settings(tag: str | bytes, shape: tuple[int, int] | None = None) -> dict
         return {}
     if local_name(root) == "MementoItemCollection":
         return _memento(root)
-    sizes = [element for size in found(root, "PixelSize") for element in size if local_name(element) == "X"]
-    pixel = f"{sizes[0].text} {sizes[0].get('unit') or 'm'}" if sizes else None
+    pixel = quantity(_part(root, "PixelSize", "X"), NM, 1e9)
+    field = quantity(_part(root, "ScanFieldOfView", "X"), NM, 1e9)
+    scan = number(_part(root, "ImageSize", "Y")), number(_part(root, "ImageSize", "X"))
+    if shape and scan[1] and _bar_rows(None, scan, shape)[1]:
+        pixel = field / shape[1] if field else pixel * scan[1] / shape[1] if pixel else None
     maker = " ".join(filter(None, (text_of(root, "Manufacturer") or "FEI", text_of(root, "InstrumentClass"))))
     return known(
         {
             "time": parse_time(text_of(root, "AcquisitionDatetime", "AcquisitionDate")),
             "voltage_kv": quantity(text_of(root, "AccelerationVoltage"), KV, 1e-3),
             "detector": text_of(root, "DetectorName", "Signal"),
-            "pixel_nm": quantity(pixel, NM, 1e9),
+            "pixel_nm": pixel,
             "brightness": number(text_of(root, "Brightness")),
             "contrast": number(text_of(root, "Contrast")),
             "focus": quantity(text_of(root, "WorkingDistance"), MM, 1e3),
             "maker": maker,
         }
     )
+
+
+def _part(root: ElementTree.Element, name: str, axis: str) -> str | None:
+    """Return the text along an axis, X or Y, of the first element of a name, with its unit."""
+    parts = [part for element in found(root, name) for part in element if local_name(part) == axis]
+    return f"{parts[0].text} {parts[0].get('unit') or ''}".strip() if parts else None
 
 
 def _memento(root: ElementTree.Element) -> dict[str, Any]:

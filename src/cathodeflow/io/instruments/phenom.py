@@ -13,14 +13,14 @@ def settings(text: str | bytes) -> dict[str, Any]:
     root = parse_xml(text)
     if root is None:
         return {}
+    # Some write the potential of the cathode, which is negative.
+    voltage = quantity(text_of(root, "highVoltage", "accelerationVoltage", "acceleratingVoltage"), KV, 1e-3)
     bar = number(text_of(root, "databarHeight"))
     return known(
         {
             "time": parse_time(text_of(root, "time", "acquisitionTime", "date")),
             "magnification": quantity(text_of(root, "magnification"), TIMES),
-            "voltage_kv": quantity(
-                text_of(root, "highVoltage", "accelerationVoltage", "acceleratingVoltage"), KV, 1e-3
-            ),
+            "voltage_kv": abs(voltage) if voltage is not None else None,
             "detector": text_of(root, "detector", "detectorName"),
             "pixel_nm": quantity(text_of(root, "pixelWidth"), NM, 1e9),
             "brightness": number(text_of(root, "brightness")),

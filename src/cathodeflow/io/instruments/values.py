@@ -1,6 +1,7 @@
 """Numbers with units, dates and times of day as instruments write them."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -10,11 +11,15 @@ NM = {"pm": 1e-3, "nm": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "mm": 1e6, "m": 
 MM = {unit: factor / 1e6 for unit, factor in NM.items()}
 KV = {"kv": 1.0, "v": 1e-3, "volt": 1e-3}
 TIMES = {"": 1.0, "x": 1.0, "k": 1e3, "kx": 1e3, "mx": 1e6}
-# First letters of the months in English, German, French, Spanish, Italian, Portuguese and Dutch.
+# First letters of the months in English, German, French, Spanish, Italian, Portuguese, Dutch, the Nordic languages,
+# Polish, Czech, Hungarian, Romanian, Turkish and Russian; of several that fit, the longest counts.
 _MONTHS = (
-    ("jan", "ene", "gen"), ("feb", "fev", "fév"), ("mar", "mär", "mrz", "maa"), ("apr", "avr", "abr"),
-    ("may", "mai", "mag", "mei"), ("jun", "juin", "giu"), ("jul", "juil", "lug"), ("aug", "aou", "aoû", "ago"),
-    ("sep", "set"), ("oct", "okt", "ott", "out"), ("nov",), ("dec", "déc", "dez", "dic"),
+    "jan ene gen sty led ian oca янв tammi", "feb fev fév lut úno şub фев helmi", "mar mär mrz mrt maa bře már мар",
+    "apr avr abr kwi dub ápr nis апр huhti", "may mai maj mag mei kvě máj май мая touko",
+    "jun juin giu cze červen jún iun haz июн kesä", "jul juil lug lip července červenec júl iul tem июл heinä",
+    "aug aou aoû ago sie srp ağu авг elo", "sep set wrz zář szep eyl сен syys",
+    "oct okt ott out paź paz říj eki окт loka", "nov lis noi noe kas ноя marras",
+    "dec déc dez dic gru pro des ara дек joulu",
 )  # fmt: skip
 _MORNING, _AFTERNOON = ("am", "오전", "午前", "上午"), ("pm", "오후", "午後", "下午")
 
@@ -24,7 +29,8 @@ def quantity(text: str | None, units: Mapping[str, float], plain: float | None =
     found = re.fullmatch(rf"\s*[xX×]?\s*{_NUMBER}\s*(\D*)", text or "")
     if not found:
         return None
-    unit = re.sub(r"\s", "", found[2]).lower()
+    # Micro signs, and letters of full width, have several characters.
+    unit = unicodedata.normalize("NFKC", re.sub(r"\s", "", found[2])).lower()
     factor = units.get(unit, plain if not unit or not units else None)
     # In magnifications a comma before three digits separates thousands, as in x1,000; otherwise it is a decimal comma.
     thousands = units is TIMES and re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+", found[1])
@@ -78,14 +84,31 @@ def _parse_day(text: str) -> tuple[int, int, int] | None:
         first, second, year = int(found[1]), int(found[3]), int(found[4])
         day_first = found[2] == "." or first > 12
         return (year, second, first) if day_first else (year, first, second)
-    if found := re.search(r"\b(\d{1,2})\.?[ -]([^\W\d_]{3,})\.?[ -](\d{4})\b", text):
+    if found := re.search(r"(\d{4})\s*[年년]\s*(\d{1,2})\s*[月월]\s*(\d{1,2})\s*[日일]", text):
+        return int(found[1]), int(found[2]), int(found[3])
+    if found := re.fullmatch(r"\s*((?:19|20)\d\d)(\d\d)(\d\d)\s*", text):
+        return int(found[1]), int(found[2]), int(found[3])
+    if found := re.search(r"\b(\d{1,2})\.?[ ./-](?:de )?([^\W\d_]{3,})\.?[ ./-](?:de )?(\d{4})\b", text):
         name, date = found[2], (found[3], found[1])
-    elif found := re.search(r"\b([^\W\d_]{3,})\.?[ -](\d{1,2}),?[ -](\d{4})\b", text):
+    # Also as `Thu Sep 12 16:17:18 2019`.
+    elif found := re.search(r"\b([^\W\d_]{3,})\.?[ -](\d{1,2}),?[ -](?:[\d:.]+ )?(\d{4})\b", text):
         name, date = found[1], (found[3], found[2])
+    elif found := re.search(r"\b(\d{4})\.?[ -]([^\W\d_]{3,})\.?[ -](\d{1,2})\b", text):
+        name, date = found[2], (found[1], found[3])
     else:
         return None
-    month = next((n for n, names in enumerate(_MONTHS, start=1) if name.lower().startswith(names)), None)
+    month = _month(name)
     return (int(date[0]), month, int(date[1])) if month else None
+
+
+def _month(name: str) -> int | None:
+    fits = [
+        (len(start), month)
+        for month, starts in enumerate(_MONTHS, start=1)
+        for start in starts.split()
+        if unicodedata.normalize("NFC", name).lower().startswith(start)
+    ]
+    return max(fits)[1] if fits else None
 
 
 def _parse_clock(text: str) -> tuple[int, int, int, int] | None:

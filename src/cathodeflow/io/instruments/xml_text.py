@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+import codecs
+import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
@@ -12,12 +14,16 @@ _MAX_BYTES = 2**22
 def parse_xml(text: str | bytes) -> ElementTree.Element | None:
     """Parse a text that is XML, or XML in base64; None for anything else."""
     data = text.encode() if isinstance(text, str) else text
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        # The declaration of the encoding would contradict the text in UTF-8.
+        decoded = data.decode("utf-16", errors="replace").strip("\0 \r\n\t")
+        data = re.sub(r"^<\?xml[^>]*\?>", "", decoded).encode()
     data = data.strip(b"\0 \r\n\t")
     if len(data) > _MAX_BYTES:
         return None
     if not data.removeprefix(b"\xef\xbb\xbf").startswith(b"<"):
         try:
-            data = base64.b64decode(data, validate=True)
+            data = base64.b64decode(b"".join(data.split()), validate=True)
         except (binascii.Error, ValueError):
             return None
     try:

@@ -10,6 +10,7 @@ from cathodeflow.io.tables import write_csv, write_table
 from cathodeflow.sem.classes import list_images, similar_labels, with_classes
 from cathodeflow.sem.image_options import Index
 from cathodeflow.sem.image_table import build_index, odd_images
+from cathodeflow.sem.printed_pixel import DIFFERS, NOT_INSTALLED
 from cathodeflow.stage import Metrics, OutputFile, Source, stage
 
 log = logging.getLogger("cathodeflow.sem")
@@ -53,6 +54,8 @@ def index(
     odd = odd_images(table)
     for path, text in zip(table["image"][odd.index], odd, strict=True):
         log.warning("unusual image: %s: %s", path, text)
+    if (table["printed_check"] == NOT_INSTALLED).any():
+        log.info("printed scale bars were not read: this needs the extra `ocr` (pip install 'cathodeflow[ocr]')")
     for a, b in similar_labels(list(table["label"].unique())):
         log.warning("classes '%s' and '%s' have almost the same name: are they one?", a, b)
     write_table(out, table)
@@ -72,5 +75,8 @@ def index(
             "classes": classes,
             "duplicates": int(table["duplicate_of"].notna().sum()),
             "without_time": int(table["time"].isna().sum()),
+            "without_pixel_size": int(table["pixel_nm"].isna().sum()),
+            "scale_bars_read": int(table["printed_nm"].notna().sum()),
+            "scale_bars_that_differ": int((table["printed_check"] == DIFFERS).sum()),
         }
     )

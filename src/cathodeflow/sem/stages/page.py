@@ -10,12 +10,13 @@ import torch
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.crops import geometry_of
-from cathodeflow.io.micrographs import instrument_settings, read_micrograph
+from cathodeflow.io.micrographs import instrument_settings
 from cathodeflow.io.reconstructions import write_page
 from cathodeflow.io.tables import read_csv
 from cathodeflow.learning import resolve_device
 from cathodeflow.progress import progress
 from cathodeflow.sem.gradcam import whole_map
+from cathodeflow.sem.listed_images import mask_of, page_of, read_listed
 from cathodeflow.sem.model import load_network
 from cathodeflow.sem.moved_images import read_split
 from cathodeflow.sem.prediction_page import pictures, prediction_page, worst_first
@@ -74,7 +75,8 @@ def page(
     for row in progress(usable.to_dict("records"), "class activation maps", total=len(usable)):
         path = row["path"] if "path" in row else row["image"]
         try:
-            image = read_micrograph(path)
+            # Tables of predictions of earlier versions have neither.
+            image = read_listed(path, page_of(row.get("page")), mask_of(row.get("mask")))
             area = _area(row, image.shape)
             # Tables of predictions of earlier versions have no pixel size.
             pixel_nm = row["pixel_nm"] if "pixel_nm" in row else instrument_settings(path).get("pixel_nm")
@@ -107,7 +109,7 @@ def _read(predictions: str, listed: str | None, sheet: str | None) -> pd.DataFra
         raise InputError(predictions, "predictions of crops", "predictions of images")
     if listed is None:
         raise InputError("--listed", "nothing", "the table of images that index wrote, for predictions of test")
-    files = read_split(listed, ["name", "image", *UsableArea._fields, "pixel_nm"], sheet=sheet)
+    files = read_split(listed, ["name", "image", *UsableArea._fields, "pixel_nm", "page", "mask"], sheet=sheet)
     missing = sorted(set(table["name"]) - set(files["name"]))
     if missing:
         raise InputError(listed, f"no image {missing[0]}", "all images of the predictions")
