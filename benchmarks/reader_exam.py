@@ -1,4 +1,4 @@
-"""Exam of the readers: test images of the libraries that read detector files, each against that library's own pixels.
+"""Test of the file readers: images of the libraries that read detector files, each against that library's own pixels.
 
 python benchmarks/reader_exam.py FOLDER ... [--written] [--details]
 

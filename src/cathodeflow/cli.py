@@ -53,9 +53,10 @@ def cli(log_file: str | None, threads: int | None, **where: Any) -> None:
 @cli.command()
 @click.argument("config", default="config/config.yaml")
 def check(config: str) -> None:
-    """Check the configuration file CONFIG, its sample sheets and the headers of the raw files.
+    """Check a configuration, its sample sheets and raw files.
 
-    Some images of each sample are read, for the time that reading takes.
+    CONFIG is the configuration file (default: config/config.yaml). Errors and warnings are listed together. Headers
+    of all raw files are read, and some images of each sample, to estimate how long reading takes.
     """
     from cathodeflow.checking import check_config
     from cathodeflow.config import load, samples
@@ -72,10 +73,11 @@ def check(config: str) -> None:
 @click.option("--technique", type=click.Choice(with_own_data()), help="Technique. Default: recognised from the files.")
 @click.option("--out", default=".", metavar="FOLDER", help="Folder for config.yaml and the sample sheets.")
 def init(folder: str, technique: str | None, out: str) -> None:
-    """Write a first configuration and sample sheets for the raw data in FOLDER and its subfolders.
+    """Write a first configuration for your raw data.
 
-    Only names and headers are read, and of label images some values. Nothing is replaced. What the files do not state
-    is listed; then the configuration is checked, as `cathodeflow check` does.
+    Looks at the raw data in FOLDER and its subfolders, and writes config.yaml and a sample sheet per technique. Only
+    names and headers are read, and the values of a few label images. Existing files are not replaced. Lists what the
+    files do not say; then checks the configuration, as `cathodeflow check` does.
     """
     from cathodeflow.checking import check_config
     from cathodeflow.init.writing import initialise
@@ -86,7 +88,9 @@ def init(folder: str, technique: str | None, out: str) -> None:
     click.echo(f"wrote {', '.join(written.files)}")
     try:
         check_config(written.config)
-        click.echo(f"{written.config}: no problem found; next: cathodeflow check, then snakemake (see its first lines)")
+        click.echo(
+            f"{written.config}: no problem found; next: cathodeflow check, then snakemake, as its first lines show"
+        )
     except InputError as error:
         for one in error.errors:
             click.echo(f"to fill in: {one}")
@@ -104,7 +108,7 @@ def schema() -> None:
 
 @cli.command()
 def reference() -> None:
-    """Print the reference of all settings, as in config/README.md."""
+    """Print the reference of all settings (config/README.md)."""
     from cathodeflow.reference import markdown
 
     click.echo(markdown(), nl=False)
@@ -116,9 +120,7 @@ def reference() -> None:
 @click.option(
     "--captions",
     metavar="FOLDER",
-    default="workflow/report",
-    show_default=True,
-    help="Folder with the captions of the figures. Without it, figures have their names only.",
+    help="Folder with the captions of the figures. Default: that of the checkout of this command.",
 )
 @click.option(
     "--max-mb",
@@ -127,15 +129,16 @@ def reference() -> None:
     show_default=True,
     help="Maximum size of the images inside the page, in MB. Further figures are linked.",
 )
-def report(results: str, out: str | None, captions: str, max_mb: float) -> None:
-    """Write one page with the results under RESULTS: numbers with intervals, figures, checks, warnings, versions.
+def report(results: str, out: str | None, captions: str | None, max_mb: float) -> None:
+    """Write all results of a run as one HTML page.
 
-    The page needs no other file and no network. It shows what the stages wrote; what did not run is left out.
+    The page has numbers with intervals, figures, checks, warnings and versions of all techniques under RESULTS
+    (default: results). It needs no other file and no network. Stages that did not run are left out.
     """
-    from cathodeflow.report.page import write_report
+    from cathodeflow.report.page import CAPTIONS, write_report
 
     target = out or f"{results.rstrip('/')}/index.html"
-    written = write_report(results, target, captions=captions, max_mb=max_mb)
+    written = write_report(results, target, captions=captions or CAPTIONS, max_mb=max_mb)
     click.echo(f"{target}: {', '.join(section.content.title for section in written.sections)}")
 
 
@@ -143,16 +146,17 @@ def report(results: str, out: str | None, captions: str, max_mb: float) -> None:
 @click.argument("configs", nargs=-1, metavar="[CONFIG]...")
 @click.option("--results", default="results", show_default=True, metavar="FOLDER", help="Folder of the results.")
 @click.option("--out", required=True, metavar="NAME", help="Folder to write, or ZIP file if it ends with .zip.")
-@click.option("--raw", is_flag=True, help="Copy the raw data in the working folder, too. Default: only its digests.")
+@click.option("--raw", is_flag=True, help="Also copy the raw data in the working folder. Default: only its digests.")
 @click.option(
     "--workflow", metavar="FOLDER", help="Checkout with the Snakefile of the run. Default: that of this command."
 )
 def export(configs: tuple[str, ...], results: str, out: str, raw: bool, workflow: str | None) -> None:
-    """Pack a run with the configuration files CONFIG... as an RO-Crate, for a repository or a colleague.
+    """Pack a run as an RO-Crate, for a repository or a colleague.
 
-    The crate holds results, configuration, sample sheets, the code of the workflow, versions of all packages, and the
-    inputs, outputs, options and times of each job. Results are checked first, as `cathodeflow verify` does. Call it in
-    the working folder of the run. Default of CONFIG: config/config.yaml.
+    CONFIG... are the configuration files of the run (default: config/config.yaml). The crate holds results,
+    configuration, sample sheets, the code of the workflow, versions of all packages, and the inputs, outputs, options
+    and times of each job. Results are checked first, as `cathodeflow verify` does. Call it in the working folder of
+    the run.
     """
     from cathodeflow.run_crate import export_run
 
@@ -166,9 +170,10 @@ def export(configs: tuple[str, ...], results: str, out: str, raw: bool, workflow
 @cli.command()
 @click.argument("folder", default=".")
 def status(folder: str) -> None:
-    """Show the last run of the workflow in FOLDER, also while it goes on: jobs by technique and sample.
+    """Show which jobs are done, running, waiting or failed.
 
-    Lists the jobs that run, with the last line of their logs, and those that failed, with the cause.
+    Shows the last run of the workflow in FOLDER (default: the current one), also while it goes on, by technique and
+    sample; with the last line of the log of each running job, and the cause of each failure.
     """
     from cathodeflow.run_status import status_lines
 
@@ -181,13 +186,13 @@ def status(folder: str) -> None:
 @click.option(
     "--repair",
     is_flag=True,
-    help="Remove what is damaged, so that snakemake rebuilds just that. Files without a digest are never removed.",
+    help="Remove damaged files, so that Snakemake makes just these again. Files without a digest are never removed.",
 )
 def verify(results: str, repair: bool) -> None:
-    """Check every file under RESULTS against its recorded digest.
+    """Check every result against its recorded digest.
 
-    Prints the command that rebuilds damaged or missing files. Also lists the results that were made with other
-    versions of Python or of libraries than are installed.
+    RESULTS is the results folder (default: results). Prints the command that rebuilds damaged or missing files. Also
+    lists the results that were made with other versions of Python or of libraries than are installed.
     """
     from cathodeflow.verify import rebuild_command, remove_damaged
     from cathodeflow.verify import verify as compare
@@ -242,9 +247,9 @@ def track(
     out: str,
     attempt: int,
 ) -> None:
-    """Import the run records under RESULTS into MLflow; each is imported once.
+    """Import the records of a run into MLflow, each once.
 
-    If the server does not answer, the records wait for the next start of the workflow.
+    RESULTS is the results folder. If the server does not answer, the records wait for the next start of the workflow.
     """
     from cathodeflow.options import from_flags
     from cathodeflow.tracking import list_records, record_runs

@@ -63,8 +63,10 @@ class Dask(Options):
 class Processes(Options):
     """Distributed training of a network: each process takes a part of every batch."""
 
-    devices: int = option(1, "Number of GPUs per machine, or of processes on a machine without a GPU.", ge=1)
-    num_nodes: int = option(1, "Number of machines.", ge=1)
+    devices: int = option(
+        1, "Number of GPUs per machine for each training, or of processes on a machine without a GPU.", ge=1
+    )
+    num_nodes: int = option(1, "Number of machines for each training.", ge=1)
     strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = option(
         "auto",
         "Strategy of lightning-fabric for distributed training. `ddp` is faster than `auto`, but requires that all"

@@ -73,9 +73,17 @@ class Technique(click.Group):
 
 
 class StageCommand(click.Command):
-    """Command that recognises the flags of earlier versions."""
+    """Command that explains its arguments, and recognises the flags of earlier versions."""
 
     options_class: type[Options]
+    argument_texts: dict[str, str]
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the arguments before the options; click itself lists options only."""
+        if self.argument_texts:
+            with formatter.section("Arguments"):
+                formatter.write_dl(list(self.argument_texts.items()))
+        super().format_options(context, formatter)
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         """Refuse the old name of a flag, and name the new one."""
@@ -126,6 +134,11 @@ def command(stage: Stage) -> click.Command:
     name = stage.name.rpartition(".")[2].replace("_", "-")
     made = StageCommand(name, callback=run, params=parameters, help=stage.summary())
     made.options_class = stage.options_class
+    made.argument_texts = {
+        name.upper(): texts.get(name, "")
+        for name, parameter in stage.arguments.items()
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+    }
     return made
 
 

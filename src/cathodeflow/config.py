@@ -20,13 +20,13 @@ class Reruns(Options):
 
     libraries: tuple[str, ...] = option(
         (),
-        "Packages whose version counts, such as torch, or python: the stages that use one rerun when its installed "
-        "version changes, and once when it is added here. Default: no package.",
+        "Packages such as `torch`, or `python`, whose version matters: stages that use one run again when"
+        " its installed version changes, and once when it is added here. Default: no package.",
     )
     cache: bool = option(
         True,
-        "Whether a raw file with the size, times and inode of the last run is taken for unchanged. Disable for one run "
-        "on file systems that do not keep the time of change (ctime): all raw files are read.",
+        "Take a raw file as unchanged if its size, times and inode are those of the last run. Disable it "
+        "for a run on a file system that keeps no time of change (ctime); then all raw files are read.",
     )
 
     @field_validator("cache", mode="before")
@@ -42,7 +42,7 @@ class Settings(Options):
     seed: int = option(0, "Random seed of all stages. The same seed gives the same results.", ge=0, le=2**32 - 1)
     device: Literal["auto", "cpu", "cuda"] = option(
         "auto",
-        "Device for the networks. `auto` uses a GPU if there is one, and takes the results of either as they are.",
+        "Device for the networks. `auto` uses a GPU if there is one; results of either device count as up to date.",
     )
     run_name: str | None = option(
         None, "Name of the run, kept in the records and shown in MLflow. A new name reruns nothing."

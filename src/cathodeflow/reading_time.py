@@ -83,21 +83,23 @@ def reading_line(sampled: Iterable[Sampled]) -> str | None:
     Examples
     --------
     >>> reading_line([Sampled(1440, 0.05), Sampled(360, 0.1)])
-    '1800 raw images, about 1.8 min to read them once on one core; networks and phasing need more'
+    '1800 raw images, about 1.8 min to read them once on one core; training and phasing take longer'
     """
     found = list(sampled)
     if not found:
         return None
     seconds = sum(one.n_images * one.seconds for one in found)
     text = (
-        f"{seconds:.0f} s"
+        "less than a second"
+        if seconds < 1
+        else f"about {seconds:.0f} s"
         if seconds < 60
-        else f"{seconds / 60:.1f} min"
+        else f"about {seconds / 60:.1f} min"
         if seconds < 3600
-        else f"{seconds / 3600:.1f} h"
+        else f"about {seconds / 3600:.1f} h"
     )
     count = sum(one.n_images for one in found)
-    return f"{count} raw images, about {text} to read them once on one core; networks and phasing need more"
+    return f"{count} raw images, {text} to read them once on one core; training and phasing take longer"
 
 
 def time_lines(sheets: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -17,9 +17,9 @@ have their default. `cathodeflow check FILE` checks a file with its sample sheet
 job. `cathodeflow schema` prints the JSON schema, for editors that complete and check YAML files.
 
 A sample sheet is a table with a header line and one row per sample: text with tabs, commas or semicolons between the
-cells, or the first sheet of an Excel workbook (.xlsx). Lines that begin with `#` are comments; empty cells have the
+cells, or the first sheet of an Excel workbook (.xlsx). Lines that begin with `#` are comments; an empty cell takes the
 default. Further columns are kept in the records of the sample and as tags in MLflow. Paths are relative to the working
-folder of the workflow; `~` and variables such as `$DATA` are replaced, in the configuration, too.
+folder of the workflow; `~` and variables such as `$DATA` are expanded, also in the configuration.
 """
 
 

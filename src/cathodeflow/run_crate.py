@@ -98,10 +98,12 @@ def export_run(configs: Iterable[str], results: str, out: str, *, raw: bool, che
     for name, digest in {name: found for _, record in records for name, found in record["inputs"].items()}.items():
         place = _result_place(name, results)
         if place not in files:
-            added = _raw_files(name, digest, copy=raw)
+            # A folder of results is an input of the stages that read whatever its methods wrote.
+            of_results = place is not None and place.endswith("/") and any(each.startswith(place) for each in files)
+            added = _raw_files(name, digest, copy=raw and not of_results)
             files |= {file.place: file for file in added}
             place = added[-1].place
-            if added[-1].source is None and not added[-1].parts:
+            if added[-1].source is None and not added[-1].parts and not of_results:
                 referenced.add(name)
         places[name] = place
     actions = []

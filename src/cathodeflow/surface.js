@@ -4,7 +4,7 @@ const faces = new Uint32Array(bytes(scene.faces));
 const $ = name => document.getElementById(name);
 const view = $("view"), lines = $("lines"), gl = view.getContext("webgl", {preserveDrawingBuffer: true});
 if (gl && gl.getExtension("OES_element_index_uint")) start();
-else $("hint").textContent = "This browser has no WebGL to draw with.";
+else $("hint").textContent = "This browser cannot draw in 3D: WebGL is missing or disabled.";
 
 function start() {
   // Normals: means of those of the triangles around, weighted by their areas.
@@ -112,11 +112,30 @@ function start() {
     draw();
   };
   scene.quantities.forEach(one => $("quantity").add(new Option(one.name)));
+  // Phases have a colour each and no scale.
+  (scene.legend || []).forEach(([name, shade]) => {
+    const line = $("legend").appendChild(document.createElement("li"));
+    line.appendChild(document.createElement("span")).style.background = shade;
+    line.append(name);
+  });
+  if (scene.legend) $("bar").style.display = $("ends").style.display = "none";
   $("quantity").onchange = colour;
-  view.onpointerdown = event => view.setPointerCapture(event.pointerId);
+  // One finger or the mouse turns, two fingers zoom.
+  const fingers = new Map(), spread = () => {
+    const [one, other] = [...fingers.values()];
+    return Math.hypot(one[0] - other[0], one[1] - other[1]) || 1;
+  };
+  view.onpointerdown = event => {
+    view.setPointerCapture(event.pointerId);
+    fingers.set(event.pointerId, [event.clientX, event.clientY]);
+  };
+  view.onpointerup = view.onpointercancel = event => fingers.delete(event.pointerId);
   view.onpointermove = event => {
-    if (!event.buttons) return;
-    rotate(event.movementX * 0.01, event.movementY * 0.01);
+    if (!fingers.has(event.pointerId)) return;
+    const [x, y] = fingers.get(event.pointerId), before = fingers.size === 2 && spread();
+    fingers.set(event.pointerId, [event.clientX, event.clientY]);
+    if (before) zoom = Math.min(Math.max(zoom * spread() / before, 0.2), 20);
+    else rotate((event.clientX - x) * 0.01, (event.clientY - y) * 0.01);
     draw();
   };
   view.addEventListener("wheel", event => {

@@ -111,9 +111,9 @@ def test_measured_and_calculated_have_one_scale_and_the_difference_is_in_deviati
     np.testing.assert_allclose(difference.compressed(), 1.0, rtol=1e-5)
     low, high = grid[0, 2].images[0].get_clim()
     assert low == -high and [axes.get_xlabel() for axes in grid[:, 0]] == [
-        "detector column",
-        "detector column",
-        "detector row",
+        "detector column [px]",
+        "detector column [px]",
+        "detector row [px]",
     ]
     np.testing.assert_allclose(grid[0, 0].images[0].get_array()[:, 3].max(), MEASURED[N // 2, :, 3].max() ** 2)
 
@@ -140,7 +140,10 @@ def test_resolutions_stand_where_curves_cross():
 def test_successes_are_drawn_by_regime_in_the_order_of_iterations():
     rates = success_rates(trials(), Evaluate())
     figure = plots.success_figure(rates)
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["weak (16 crystals)", "strong (16 crystals)"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "weak strain (16 crystals)",
+        "strong strain (16 crystals)",
+    ]
     for axes, regime in zip(figure.axes, ("weak", "strong"), strict=True):
         for line, start in zip(axes.lines, ("random", "network"), strict=True):
             one = rates[(rates["regime"] == regime) & (rates["start"] == start)].sort_values("iterations")

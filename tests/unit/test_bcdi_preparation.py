@@ -304,7 +304,10 @@ def test_a_size_that_cuts_the_peak_is_warned_of():
     assert step(found, "oversampling")["binning"] == [1, 1, 1]
     share = 1 - (found.amplitude**2).sum() / scan().sum()
     assert step(found, "size")["share_lost"] == pytest.approx(share, rel=1e-4)
-    assert step(found, "size")["warning"] == f"{share:.1%} of the intensity lies outside the size of 8 x 8 x 8"
+    assert (
+        step(found, "size")["warning"]
+        == f"{100 * share:.1f} % of the intensity lies outside the volume of 8 x 8 x 8 voxels"
+    )
 
 
 def test_oversampling_is_the_window_over_the_object():

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from scipy import ndimage
 
-from cathodeflow.fibsem import plots, slice_plots
+from cathodeflow.fibsem import plots, slice_plots, surface_page
 from cathodeflow.fibsem.evaluation import evaluate
 from cathodeflow.fibsem.network_options import Curriculum
 from cathodeflow.fibsem.options import Metrics
@@ -147,7 +147,7 @@ def test_a_sheet_has_a_column_for_each_thing_and_says_how_many_pixels_are_right(
         f"{right[0]:.1f} % correct", f"{right[1]:.1f} % correct", f"gain {right[1] - right[0]:.1f} %", "mean 0.25 nat", "0.0 %"
     ]  # fmt: skip
     np.testing.assert_allclose(
-        grid[2, 1].images[0].get_array(), np.array([to_rgb(one) for one in slice_plots.PHASE_COLOURS])[truth[1]]
+        grid[2, 1].images[0].get_array(), np.array([to_rgb(one) for one in surface_page.PHASE_COLOURS])[truth[1]]
     )
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == [*CLASSES, "both correct", "only MatPhase correct", "only UGSM correct", "both wrong"]

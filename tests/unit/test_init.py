@@ -184,7 +184,10 @@ def test_nothing_is_replaced_and_nothing_is_written_before_an_error(tmp_path: Pa
     out.mkdir()
     (out / "bragg.tsv").write_text("mine")
     run = CliRunner().invoke(cli, ["init", str(raw), "--technique", "bragg", "--out", str(out)], standalone_mode=False)
-    assert str(run.exception) == f"{out}/bragg.tsv: found a file, expected none: init replaces nothing; see --out"
+    assert (
+        str(run.exception)
+        == f"{out}/bragg.tsv: found a file, expected none, as init replaces no file: choose another folder with --out"
+    )
     assert [path.name for path in out.iterdir()] == ["bragg.tsv"] and (out / "bragg.tsv").read_text() == "mine"
 
 

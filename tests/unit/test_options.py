@@ -164,7 +164,7 @@ def test_an_old_flag_is_refused_with_its_new_name(flag: str, new: str) -> None:
 
 def test_help_has_the_texts_of_the_docstring_and_of_the_options() -> None:
     text = " ".join(CliRunner().invoke(command(find_peaks), ["--help"], terminal_width=300).output.split())
-    assert "find-peaks [OPTIONS] FRAMES Find peaks in FRAMES. A second paragraph. Options:" in text
+    assert "FRAMES Find peaks in FRAMES. A second paragraph. Arguments: FRAMES Frames. Options:" in text
     assert "Parameters" not in text and "InputError" not in text
     assert "--out FILE Table to write, of peaks. [required]" in text
     assert "--passes INTEGER How often. [default: 3]" in text and "--mask FILE Bad pixels. --" in text

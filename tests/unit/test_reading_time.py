@@ -1,5 +1,6 @@
 """The time that reading takes is that of the images, times their number."""
 
+import re
 import time
 from pathlib import Path
 
@@ -56,9 +57,10 @@ def test_check_says_how_many_images_there_are(tmp_path: Path, monkeypatch: pytes
     done = CliRunner().invoke(cli, ["check", "c.yaml"], catch_exceptions=False)
     lines = done.output.splitlines()
     assert any(
-        line.startswith("c.yaml: bragg: 8 raw images, about 0 s to read them once on one core") for line in lines
+        re.match(r"c.yaml: bragg: 8 raw images, (less than a second|about \d+ s) to read them once", line)
+        for line in lines
     )
-    assert any(line.startswith("c.yaml: sem: 4 raw images, about ") for line in lines)
+    assert any(line.startswith("c.yaml: sem: 4 raw images, ") for line in lines)
 
 
 def test_braces_in_a_path_of_a_sheet_are_refused(tmp_path: Path) -> None:

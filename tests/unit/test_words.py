@@ -51,7 +51,15 @@ def texts() -> list[tuple[str, str]]:
     for name, one in made:
         found.append((name, one.help or ""))
         found += [(f"{name} {flag.name}", flag.help or "") for flag in one.params if isinstance(flag, click.Option)]
+        found += [(f"{name} {argument}", text) for argument, text in getattr(one, "argument_texts", {}).items()]
     return found
+
+
+def test_every_argument_is_explained_and_no_summary_is_cut() -> None:
+    shown = command(import_module("cathodeflow.bragg.stages.fit").fit).get_help(click.Context(cli))
+    assert re.search(r"Arguments:\n +FRAMES +Frames file", shown)
+    assert [where for where, text in texts() if not text.strip() and not where.startswith("config")] == []
+    assert "..." not in cli.get_help(click.Context(cli)).partition("Commands:")[2]
 
 
 @pytest.mark.parametrize("pattern", BANNED)

@@ -12,8 +12,8 @@ class Cleaning(Options):
 
     saturation: float | None = option(
         None,
-        "Saturation level: pixels at or above it are masked. Default: a highest count that several neighbouring pixels "
-        "have.",
+        "Saturation level: pixels at or above it are masked. Default: the highest count, if several "
+        "neighbouring pixels have it.",
         unit="counts",
         gt=0,
     )

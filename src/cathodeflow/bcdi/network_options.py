@@ -60,7 +60,10 @@ class Train(TrainingOptions):
         0.0, "Weight of the supervised loss term, 1 - correlation with the true object.", ge=0, le=1
     )
     mean_fraction: float = option(
-        0.05, "Weight of the mean over the candidates in the loss; the rest is that of the best candidate.", ge=0, le=1
+        0.05,
+        "Weight of the mean over the candidates in the loss; the best candidate has the remaining weight.",
+        ge=0,
+        le=1,
     )
     threshold: tuple[float, ...] = number_range(
         (0.07, 0.10),
@@ -106,12 +109,12 @@ class Train(TrainingOptions):
 class Evaluate(ShrinkWrap):
     """Trained network and unseen crystals -> success rate of phasing from its prediction and from random starts."""
 
-    crystals: int = option(96, "Number of test crystals, which are not trained on.", ge=2)
+    crystals: int = option(96, "Number of test crystals, none of which is used for training.", ge=2)
     iterations: tuple[Annotated[int, Field(ge=1)], ...] = option(
         (10, 20, 50, 100, 200), "Numbers of iterations; each is a separate trial.", min_length=1
     )
     starts: int = option(
-        1, "Random starts per trial, and candidates of the network; the one of the lowest error counts.", ge=1
+        1, "Random starts per trial, and candidates of the network; the one with the lowest error is scored.", ge=1
     )
     beta: float | None = option(None, "Relaxation of RAAR. Default: 1 minus the relative counting noise.", gt=0, le=1)
     side: int | None = option(

@@ -35,7 +35,10 @@ class Strain(GeometryOptions):
         0.2, "Isosurface level of the particle, as a fraction of the maximum amplitude.", gt=0, lt=1
     )
     voxel_nm: float | None = option(
-        None, "Side of the cubic voxels. Default: that of the volume of a measured voxel.", unit="nm", gt=0
+        None,
+        "Side of the cubic voxels. Default: the side of a cube with the volume of a measured voxel.",
+        unit="nm",
+        gt=0,
     )
     erosion: int = option(1, "Voxel layers removed from the surface before strain is computed.", unit="px", ge=1)
     shells: tuple[float, ...] = option(
@@ -126,7 +129,9 @@ class Section(TechniqueSection):
             where = f"{self.samples}: scan '{name}'"
             if name in self.folders():
                 owner = "the network's" if name == MODEL_FOLDER else "that of the series"
-                errors.append(InputError(self.samples, f"a scan named '{name}'", f"another name: it is {owner}"))
+                errors.append(
+                    InputError(self.samples, f"a scan named '{name}'", f"another name: this folder is {owner}")
+                )
             errors += sheet_errors(where, scan)
         if self.series.reference is not None and self.series.reference not in samples:
             errors.append(InputError("bcdi.series.reference", self.series.reference, "the name of a scan"))

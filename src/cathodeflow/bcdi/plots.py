@@ -34,6 +34,7 @@ CYCLIC, DIVERGING = "twilight_shifted", "RdBu_r"
 _AXES = "zyx"
 # A colour that occurs in none of the maps.
 _NOTHING = "#A6A6A6"
+_STARTS = {"network": "from the prediction of the network", "random": "from random starts"}
 # Orders of magnitude of the intensity that are shown.
 _DECADES = 6.0
 # Magnitude of the phase [rad] above which it may wrap.
@@ -149,7 +150,7 @@ def diffraction_figure(measured: Floats, calculated: Floats, *, valid: NDArray[n
     centred = CenteredNorm(0, max(_limit(panels["Difference"], 0.999), 1.0))
     figure = Figure(figsize=(TWO_COLUMNS, TWO_COLUMNS))
     grid = figure.subplots(3, 3)
-    names = ("rocking step", "detector row", "detector column")
+    names = ("frame", "detector row [px]", "detector column [px]")
     for line, axis in zip(grid, range(3), strict=True):
         rows, cols = (other for other in range(3) if other != axis)
         for axes, (name, values) in zip(line, panels.items(), strict=True):
@@ -157,7 +158,9 @@ def diffraction_figure(measured: Floats, calculated: Floats, *, valid: NDArray[n
             colours, norm = (DIVERGING, centred) if name == "Difference" else (MAP, log)
             axes.set_facecolor(_NOTHING)
             axes.imshow(image, cmap=colours, norm=norm, aspect="auto", origin="lower" if rows == 0 else "upper")
-            _without_ticks(axes)
+            axes.tick_params(labelsize=6, labelleft=axes is line[0])
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
             axes.set_xlabel(names[cols], fontsize=7.5, labelpad=2)
         line[0].set_ylabel(names[rows], fontsize=7.5, labelpad=2)
     for axes, name in zip(grid[0], panels, strict=True):
@@ -269,14 +272,16 @@ def success_figure(rates: pd.DataFrame) -> Figure:
             axes.fill_between(
                 curve["iterations"], 100 * curve["low"], 100 * curve["high"], color=colour, alpha=0.2, linewidth=0
             )
-            axes.plot(curve["iterations"], 100 * curve["share"], color=colour, marker=marker, label=str(start))
+            axes.plot(
+                curve["iterations"], 100 * curve["share"], color=colour, marker=marker, label=_STARTS.get(start, start)
+            )
         counts = sorted({int(count) for count in rates.loc[rates["regime"] == regime, "count"]})
         number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         label(
             axes,
             x="Iterations",
-            y="" if axes is not line[0] else "Successes [%]",
-            title=f"{regime} ({number} crystals)",
+            y="" if axes is not line[0] else "Success rate [%]",
+            title=f"{regime} strain ({number} crystals)",
         )
         axes.title.set_fontsize(8)
         axes.set(ylim=(-3, 103))

@@ -135,7 +135,9 @@ def prepare_scan(
     lost = 1 - float(values.sum(dtype=np.float64)) / total
     figures = {"step": "size", "shape": list(sides), "starts": starts, "share_lost": lost}
     if lost > LOST:
-        figures["warning"] = f"{lost:.1%} of the intensity lies outside the size of {' x '.join(map(str, sides))}"
+        figures["warning"] = (
+            f"{100 * lost:.1f} % of the intensity lies outside the volume of {' x '.join(map(str, sides))} voxels"
+        )
     steps.append(figures)
     values, known = binned(values, known, binning)
     steps.append({"step": "result", "counts": float(values.sum(dtype=np.float64)), "known": float(known.mean())})

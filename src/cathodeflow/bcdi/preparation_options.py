@@ -46,13 +46,13 @@ class Prepare(Cleaning):
     oversampling: float = option(3.0, "Bin frames and pixels only while the oversampling stays above this ratio.", ge=2)
     bins: tuple[int, ...] | None = option(
         None,
-        "Numbers of frames, rows and columns that are binned to one. Default: as far as `oversampling` allows.",
+        "Numbers of frames, rows and columns that are binned into one. Default: as far as `oversampling` allows.",
         min_length=3,
         max_length=3,
     )
     size: tuple[int, ...] | None = option(
         None,
-        "Size of the volume, as (frames, rows, columns), after binning. Default: about all that was measured.",
+        "Size of the volume, as (frames, rows, columns), after binning. Default: nearly the whole measured volume.",
         unit="px",
         min_length=3,
         max_length=3,

@@ -23,9 +23,7 @@ class Simulate(Options):
     """
 
     crystals: int = option(2000, "Number of crystals.", ge=2, le=10_000_000)
-    first: int = option(
-        0, "Number of the first crystal; a crystal depends on `seed` and its number, not on the others.", ge=0
-    )
+    first: int = option(0, "Number of the first crystal; each crystal depends on `seed` and its number only.", ge=0)
     size: int = option(32, "Side of the cubic volumes.", unit="px", ge=16, le=512)
     habits: tuple[Habit, ...] = option(
         ("polyhedron", "truncated_octahedron", "winterbottom"),

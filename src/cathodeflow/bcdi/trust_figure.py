@@ -12,6 +12,8 @@ from cathodeflow.io.reconstructions import Reconstruction
 from cathodeflow.plotting import COLOURS, MAP, TWO_COLUMNS, nothing_to_show, styled
 
 _NOTHING = "#A6A6A6"
+# Highest probability that is stated: the fit to some hundred simulated crystals knows no higher ones.
+_CERTAIN = 0.99
 
 
 @styled
@@ -32,8 +34,9 @@ def trust_figure(table: pd.DataFrame, reconstruction: Reconstruction) -> Figure:
     grid = figure.subplots(3, 3, height_ratios=(0.9, 1, 1)) if with_maps else figure.subplots(1, 3, squeeze=False)
     bars, like, third = grid[0]
     bars.bar(table["start"], table["probability_right"], color=COLOURS[0])
-    bars.set(xlabel="Start", ylabel="P(right)", ylim=(0, 1))
-    bars.set_title(f"Best start: {table['probability_right'].iloc[0]:.2f}")
+    bars.set(xlabel="Start", ylabel="Probability of being right", ylim=(0, 1))
+    best = float(table["probability_right"].iloc[0])
+    bars.set_title(f"Best start: {best:.2f}" if best <= _CERTAIN else f"Best start: above {_CERTAIN}")
     if len(table) > 1:
         like.bar(table["start"], table["median_agreement"], color=COLOURS[1])
         like.set(xlabel="Start", ylabel="Median correlation\nwith other starts", ylim=(0, 1))
@@ -57,7 +60,7 @@ def trust_figure(table: pd.DataFrame, reconstruction: Reconstruction) -> Figure:
         for axis, axes in enumerate(row):
             axes.set_facecolor(_NOTHING)
             axes.imshow(_slice(1e4 * np.where(known, values, np.nan), middle, box, axis), cmap=colours, norm=norm)
-            axes.set(xticks=[], yticks=[], xlabel=f"at {'zyx'[axis]} = {middle[axis]}")
+            axes.set(xticks=[], yticks=[], xlabel=f"slice {'zyx'[axis]} = {middle[axis]} [voxel]")
         figure.colorbar(ScalarMappable(norm, colours), ax=list(row), label=name, shrink=0.9)
     return figure
 

@@ -16,7 +16,7 @@ class MoreStarts(Options):
         le=1000,
     )
     until: float = option(
-        0.9, "Probability that a start is right at which no more starts are phased, with `max_starts`.", gt=0, lt=1
+        0.9, "With `max_starts`: stop as soon as one start is right with this probability.", gt=0, lt=1
     )
 
 
@@ -25,13 +25,13 @@ class Trust(Options):
 
     redrawn: int = option(
         4,
-        "Number of patterns with other counting noise, drawn from the best object and phased from it, for the errors "
-        "of the strain; 0: only the spread over the starts.",
+        "Number of patterns that are simulated from the best object with new counting noise, and phased "
+        "starting from it, for the errors of the strain; 0: only the spread over the starts.",
         ge=0,
         le=100,
     )
     warn_below: float = option(
-        0.5, "Warn if the best object is right with less than this probability; 0 never warns.", ge=0, le=1
+        0.5, "Warn if the probability that the best object is right is below this value; 0 never warns.", ge=0, le=1
     )
     threads: int = option(1, "CPU threads.", ge=1)
     device: Device | None = option(None, "Compute device. Default: the device of the workflow.")

@@ -21,8 +21,8 @@ class Grains(Options):
     )
     d_min: float | None = option(
         None,
-        "Smallest lattice spacing of the reflections that are used. Default: that of the spots, without the 5 % "
-        "furthest out.",
+        "Smallest lattice spacing of the reflections that are used. Default: that of the spots, without "
+        "the outermost 5 %.",
         unit="Angstrom",
         gt=0,
     )
@@ -39,19 +39,22 @@ class Grains(Options):
         0.5, "Maximum difference between the angle of a spot and that of its reflection.", unit="deg", gt=0, le=10
     )
     n_families: int = option(
-        10, "Number of families of reflections, from the inside, that are combined in pairs to find orientations.", ge=2
+        10,
+        "Number of families of reflections, from the largest lattice spacing down, that are combined in "
+        "pairs to find orientations.",
+        ge=2,
     )
     n_partners: int = option(
         200, "Maximum number of spots that each spot is combined with. Increase it if grains are missed.", ge=1
     )
     max_failures: int = option(
         300,
-        "End the search after this many spots in a row that lead to no grain, strongest first. Increase it if weak "
-        "grains are missed.",
+        "Spots are tried from the strongest down; the search ends after this many in a row that lead to "
+        "no grain. Increase it if weak grains are missed.",
         ge=1,
     )
     min_completeness: float = option(
-        0.5, "Minimum fraction of the reflections on the detector that are found of a grain.", gt=0, le=1
+        0.5, "Minimum completeness of a grain: fraction of its reflections on the detector that are found.", gt=0, le=1
     )
     min_spots: int = option(8, "Minimum number of spots of a grain.", ge=4)
     max_deviation: float = option(
@@ -59,11 +62,12 @@ class Grains(Options):
     )
     calibrate: bool = option(
         False,
-        "Refine the instrument with the grains, all of which then must have the given cell, as a calibrant has: shift "
-        "and tilt of the detector, tilt of the axis, scale of the angles, and `modules`.",
+        "Refine the instrument with the grains, all of which must then have exactly the given cell, like "
+        "a calibrant: shift and tilt of the detector, tilt of the axis, scale of the angles, and "
+        "`modules`.",
     )
     modules: tuple[Count, Count] = option(
-        (1, 1), "Number of modules of the detector along rows and columns, whose places `calibrate` refines."
+        (1, 1), "Number of modules of the detector along rows and columns, whose positions `calibrate` refines."
     )
 
     @model_validator(mode="after")

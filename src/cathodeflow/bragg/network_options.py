@@ -47,7 +47,7 @@ class Train(TrainingOptions):
         ge=1,
     )
     patience: int | None = option(
-        30, "Early stopping: epochs without improvement on the validation set. none: training runs all epochs.", ge=1
+        30, "Early stopping: epochs without improvement on the validation set; `none` runs all epochs.", ge=1
     )
     batch_size: int = option(128, "Patches per training step.", ge=1)
     learning_rate: float = option(3e-3, "Peak learning rate.", gt=0)

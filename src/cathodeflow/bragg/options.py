@@ -134,9 +134,9 @@ class Section(TechniqueSection):
     series_figures: SeriesFigures = option(SeriesFigures(), "Figures of the series.")
     one_pass: bool = option(
         True,
-        "Measure scans with the role `fit` by one job each, from raw frames to fitted peaks, in less than half of the "
-        "time of one job each for frames, search and fits. The results are the same; after a change of an option of "
-        "any of them, all is done again.",
+        "Measure each scan with the role `fit` in one job, from raw frames to fitted peaks. The results "
+        "are those of separate jobs for frames, search and fits, in less than half the time; but a change"
+        " of any option of these stages repeats all of them.",
     )
     movie: Movie = option(Movie(), "Movie of the series.")
 
@@ -181,7 +181,9 @@ class Section(TechniqueSection):
                 errors.append(InputError(where, "no geometry", "one, for the format hexrd of bragg.export.formats"))
             if name in self.folders():
                 owner = {MODEL_FOLDER: "the network's", SERIES_FOLDER: "that of the series"}[name]
-                errors.append(InputError(self.samples, f"a scan named '{name}'", f"another name: it is {owner}"))
+                errors.append(
+                    InputError(self.samples, f"a scan named '{name}'", f"another name: this folder is {owner}")
+                )
             sources = {"frames": None if scan.simulated else scan.frames}
             sources |= {column: getattr(scan, column) for column in ("dark", "flat", "mask")}
             errors += source_errors(where, {**sources, "omega": scan.omega, "geometry": scan.geometry})

@@ -180,7 +180,7 @@ class Fit(Options):
         "like the photons (dark current, scattering).",
     )
     max_chi2: float = option(
-        3.0, "Maximum reduced chi-square of a good peak; above it, its profile is not that of the model.", gt=1
+        3.0, "Maximum reduced chi-square of a good peak; the profile of a peak above it does not fit the model.", gt=1
     )
     max_iterations: int = option(100, "Maximum number of iterations per fit.", ge=1)
 
@@ -263,17 +263,22 @@ class Watch(Options):
 
     interval: float = option(
         0.25,
-        "Time between two looks at the folder or file. A file that did not change for this time is complete; increase "
-        "it if the detector pauses for longer while it writes a file.",
+        "Time between two checks of the folder or file. A file that did not change for this time is "
+        "complete; increase it if the detector pauses for longer while it writes a file.",
         unit="s",
         ge=0.05,
         le=60,
     )
     expected: int | None = option(
-        None, "Number of raw frames of the scan: the command ends when they are there. Default: it goes on.", ge=1
+        None,
+        "Number of raw frames of the scan: the command ends when all have arrived. Default: it runs until Ctrl-C.",
+        ge=1,
     )
     idle: float | None = option(
-        None, "The command ends when no new frame has come for this time. Default: it goes on.", unit="s", gt=0
+        None,
+        "The command ends when no new frame has arrived for this time. Default: it runs until Ctrl-C.",
+        unit="s",
+        gt=0,
     )
     host: str = option(
         "127.0.0.1", "Address on which the live page is served. The default can only be reached from this computer."

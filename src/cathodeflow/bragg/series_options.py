@@ -61,16 +61,19 @@ class Cycler(Options):
     file: InputFile | None = option(
         None, "Table of the cycler (CSV, TSV, Excel or Parquet). Default: none, the figures have no voltage."
     )
-    time: str = option("time", "Name of its column of the time, in the unit of the column `time` of the sample sheet.")
-    voltage: str = option("voltage", "Name of its column of the voltage [V].")
+    time: str = option(
+        "time", "Column of the cycler's table with the time, in the unit of the column `time` of the sample sheet."
+    )
+    voltage: str = option("voltage", "Column of the cycler's table with the voltage [V].")
     charge: str = option(
         "charge",
-        "Name of its column of the charge or capacity. Scans without a `time` in the sample sheet are joined by it.",
+        "Column of the cycler's table with the charge or capacity, by which scans without a `time` in the"
+        " sample sheet are matched.",
     )
     capacity: float | None = option(
         None,
-        "Charge at a state of charge of 1, in the unit of the column of the charge. Default: that column is the state "
-        "of charge, 0 to 1.",
+        "Charge at a state of charge of 1, in the unit of the charge column. Default: the charge column "
+        "holds the state of charge, 0 to 1.",
         gt=0,
     )
 
@@ -89,18 +92,19 @@ class Lattice(Options):
     )
     particle_spread: float = option(
         0.01,
-        "Standard deviation of the relative differences of d between particles, at the beginning; later it is "
-        "estimated. Increase it if many tracks are unexplained.",
+        "Starting value for the standard deviation of the relative differences of d between particles, "
+        "which is then estimated from the data. Increase it if many tracks are unexplained.",
         gt=0,
         le=0.1,
     )
     min_probability: float = option(
-        0.99, "Minimum probability of an hkl to be assigned; tracks below it are ambiguous.", gt=0.5, lt=1
+        0.99, "Minimum probability at which an hkl is assigned to a track; tracks below it are ambiguous.", gt=0.5, lt=1
     )
     spacing: Literal["relative", "absolute"] = option(
         "relative",
-        "Spacing that gives a and c of a particle: `relative` takes the population's in the reference state times "
-        "(1 + strain), so that its position along the beam does not count; `absolute` takes its own d.",
+        "Lattice spacing from which a and c of a particle are computed: `relative` takes that of the "
+        "population in the reference state times (1 + strain), which does not depend on the particle's "
+        "position along the beam; `absolute` takes the particle's own d.",
     )
     min_weight: float = option(
         0.3,

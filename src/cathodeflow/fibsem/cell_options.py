@@ -40,7 +40,7 @@ class Cell(Options):
     )
     errors: tuple[Literal["both", "segmentation", "sampling"], ...] = option(
         ("both", "segmentation"),
-        "Errors that the properties are drawn from: `both` together, or one term for itself, where the table has it.",
+        "Errors that the properties are drawn from: `both` together, or one term alone, where the table has it.",
         min_length=1,
     )
     model: Literal["DFN", "SPMe"] = option(

@@ -91,8 +91,8 @@ class TrainGlobal(FewLabels):
     augment: ImageChanges = option(ImageChanges(), "Augmentation.")
     folds: int | None = option(
         2,
-        "Number of cross-validation folds; the IDK classifier is trained on out-of-fold predictions. `none`: on "
-        "predictions of slices that the network was trained on, as published.",
+        "Number of cross-validation folds; the IDK classifier is trained on out-of-fold predictions; with"
+        " `none`, on predictions for the network's own training slices, as published.",
         ge=2,
     )
     forest: Forest = option(Forest(), "Random forest.")

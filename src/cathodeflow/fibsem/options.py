@@ -55,7 +55,12 @@ class Test(Options):
 class Metrics(Options):
     """Segmentations by every method and reference labels -> figures of merit with confidence intervals."""
 
-    tolerance_px: float = option(2.0, "Maximum distance between boundaries that count as equal.", unit="px", ge=0)
+    tolerance_px: float = option(
+        2.0,
+        "Maximum distance at which a predicted boundary matches one of the reference (boundary F1).",
+        unit="px",
+        ge=0,
+    )
     speck_px: int = option(16, "Maximum area of an isolated speck.", unit="px", ge=1)
     bins: int = option(15, "Confidence bins of the expected calibration error.", ge=2, le=100)
     extremes: int = option(5, "Number of best and of worst slices whose accuracies are averaged.", ge=1)
@@ -87,8 +92,8 @@ class Section(TechniqueSection):
     )
     pooled: bool = option(
         False,
-        "Train on all volumes with the role `train` together, with results in the folder `pooled`. Default: on each "
-        "volume for itself.",
+        "Train on all volumes with the role `train` together, with results in the folder `pooled`. "
+        "Default: on each volume separately.",
     )
     networks: dict[str, TrainGlobal] = option(
         {},
@@ -97,8 +102,9 @@ class Section(TechniqueSection):
     )
     methods: dict[str, LocalMethod] = option(
         {},
-        "Methods with a local model: name, and the global network of each; or its `network` with the options that "
-        "differ from `train_idk` and `train_local`. Default: matphase and matphase_context.",
+        "Methods with a local model, by name: the global network that each builds on, or a mapping with "
+        "`network` and the options that differ from `train_idk` and `train_local`. Default: matphase and "
+        "matphase_context.",
     )
     paper_tables: tuple[Literal[1, 2, 3, 5], ...] = option(
         (), "Tables of the MatPhase paper to write, see config/fibsem-tables.yaml: 1, 2, 3, 5. Default: none."

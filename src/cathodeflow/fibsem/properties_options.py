@@ -44,8 +44,9 @@ class Properties(LabelValues):
     )
     transport_voxels: int = option(
         32_000_000,
-        "Maximum number of voxels for which transport is solved in one piece. Larger volumes: several sub-volumes of "
-        "at most this size, and the standard deviation between them.",
+        "Maximum number of voxels for which transport is solved in one piece. For larger volumes it is "
+        "solved in several sub-volumes of at most this size, and the standard deviation between them is "
+        "given.",
         ge=1000,
     )
     sub_volumes: int = option(8, "Maximum number of sub-volumes for which transport is solved.", ge=1)
@@ -57,13 +58,14 @@ class Properties(LabelValues):
     )
     sizes_voxels: int = option(
         32_000_000,
-        "Maximum number of voxels in which particles and films are measured; of larger volumes, the central part.",
+        "Maximum number of voxels in which particles and films are measured; larger volumes are measured "
+        "in their central part.",
         ge=1000,
     )
     particle_depth: float = option(
         1.0,
-        "Minimum difference between the distance to the surface inside a particle and in its necks. Increase if "
-        "particles are divided into too many parts.",
+        "Minimum difference between the distance to the surface inside a particle and in its necks. "
+        "Increase it if particles are divided into too many parts.",
         unit="px",
         gt=0,
     )

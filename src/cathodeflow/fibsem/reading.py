@@ -33,9 +33,10 @@ class VolumeFiles(Options):
     )
     axes: str | None = option(
         None,
-        "Axes of arrays with as many axes, in place of what the files state: `z` slices, `y` rows, `x` columns, `c` "
-        "channels, `t` time points, `s` colours of a pixel, `q` others; such as `xyz` for transposed arrays. "
-        "Default: from the metadata; z, y, x in files that name no axes.",
+        "Axes of the arrays, one letter each, in place of what the files state; used for arrays with that"
+        " number of axes: `z` slices, `y` rows, `x` columns, `c` channels, `t` time points, `s` colours "
+        "of a pixel, `q` others; such as `xyz` for transposed arrays. Default: from the metadata; z, y, x"
+        " in files that name no axes.",
     )
     raw: Raw = option(Raw(), "Contents of files without a header.")
     pixel_nm: float | None = option(

@@ -126,7 +126,5 @@ class Augment(Options):
         3, "Slices left out between the training set and the other sets (split `grouped`).", unit="slices", ge=0
     )
     paper_test: int = option(50, "Image-label pairs in the test set (split `paper`).", ge=1)
-    paper_unseen: int = option(
-        40, "Test pairs whose slice is in no copy part of the training set (split `paper`).", ge=0
-    )
+    paper_unseen: int = option(40, "Test pairs whose slice has no copy in the training set (split `paper`).", ge=0)
     seed: int | None = option(None, "Random seed of the split `paper`. Default: the workflow seed.", ge=0)

@@ -16,14 +16,13 @@ from scipy.ndimage import uniform_filter
 
 from cathodeflow.fibsem.labels import UNLABELLED
 from cathodeflow.fibsem.plots import model_title
+from cathodeflow.fibsem.surface_page import PHASE_COLOURS
 from cathodeflow.plotting import COLOURS, MAP, TWO_COLUMNS, nothing_to_show, scale_bar, styled
 
 Labels = NDArray[np.integer]
 Floats = NDArray[np.floating]
 Colours = NDArray[np.float64]
 
-#: Colours of the labels 0, 1, ...: dark pores, pale active material, and distinct colours for the others.
-PHASE_COLOURS = ("#22303C", "#B9CCDA", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#56B4E9")
 # Colours of a difference map: both correct, only the last, only the first, none.
 _CASES = ("#F2F2F2", COLOURS[0], COLOURS[1], "#A0A0A0")
 _IDK = COLOURS[1]

@@ -54,7 +54,12 @@ def initialise(folder: str, out: str, technique: str | None) -> Written:
     config = os.path.join(out, "config.yaml")
     sheets = {proposal.technique: os.path.join(out, f"{proposal.technique}.tsv") for proposal in proposals}
     if there := [path for path in (config, *sheets.values()) if os.path.lexists(path)]:
-        raise InputErrors.of([InputError(path, "a file", "none: init replaces nothing; see --out") for path in there])
+        raise InputErrors.of(
+            [
+                InputError(path, "a file", "none, as init replaces no file: choose another folder with --out")
+                for path in there
+            ]
+        )
     os.makedirs(out, exist_ok=True)
     for proposal in proposals:
         write_new(sheets[proposal.technique], sheet_text(proposal))
@@ -75,9 +80,10 @@ def config_text(folder: str, proposals: Sequence[Proposal], sheets: dict[str, st
     """Write the configuration file: a section per technique, with comments on what was found and what is missing."""
     lines = [
         f"# Written by `cathodeflow init` for {folder}.",
-        "# config/README.md explains every key; keys that are missing have their default.",
-        "#     cathodeflow check CONFIG                    # CONFIG is this file",
-        "#     snakemake --cores all --configfile CONFIG",
+        "# config/README.md explains every key; missing keys take their default.",
+        "# CONFIG is this file, and CLONE the folder of Cathodeflow:",
+        "#     cathodeflow check CONFIG",
+        "#     snakemake -s CLONE/Snakefile --cores all --configfile CONFIG",
         "seed: 0",
     ]
     for proposal in proposals:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from cathodeflow.report.numbers import is_number, number, percent, setting, with_error
+from cathodeflow.report.numbers import is_number, number, percent, percent_limits, setting, with_error
 from cathodeflow.report.parts import Content, Finding, Grid
 from cathodeflow.report.results import Job, Results, rows_of
 from cathodeflow.report.warnings import general_warnings
@@ -23,6 +23,7 @@ def bcdi_content(results: Results) -> Content:
     grids = [grid for job, table in series for grid in [_series(job.sample, table)]]
     if objects:
         grids.append(_objects(objects))
+    grids += [_success(table) for job in results.all("evaluate") if (table := job.table("success.csv")) is not None]
     question = "What is the shape and the strain field of a single particle"
     return Content(
         "Coherent diffraction",
@@ -65,10 +66,10 @@ def _of_objects(results: Results, objects: list[Job]) -> Iterator[Finding]:
     """
     if len({job.sample.partition("/")[0] for job in objects}) != 1:
         return
-    right = {job.sample: job.metrics.get("probability_right") or 0.0 for job in results.all("trust")}
-    best = max(objects, key=lambda job: right.get(job.sample, 0.0))
-    found = best.metrics
-    which = f"{best.sample}, " if len(objects) > 1 else ""
+    trust = {job.sample: job.metrics for job in results.all("trust")}
+    best = max(objects, key=lambda job: trust.get(job.sample, {}).get("probability_right") or 0.0)
+    found, trusted = best.metrics, trust.get(best.sample, {})
+    which = f"{best.label}, " if len(objects) > 1 else ""
     extents = [found.get(f"extent_{axis}_nm") for axis in "xyz"]
     if all(map(is_number, extents)):
         text = " × ".join(number(extent) for extent in extents)
@@ -76,12 +77,25 @@ def _of_objects(results: Results, objects: list[Job]) -> Iterator[Finding]:
             "Extent of the particle along x, y, z", f"{text} nm", "", f"{which}voxel {number(found['voxel_nm'])} nm"
         )
     if is_number(found.get("strain_deviation")):
+        error = trusted.get("strain_error")
         yield Finding(
-            "Standard deviation of the strain",
-            f"{1e3 * found['strain_deviation']:.3g} × 10⁻³",
-            f"90 % of the voxels between {1e3 * found['strain_q05']:.3g} and {1e3 * found['strain_q95']:.3g} × 10⁻³",
-            f"{which}{number(found['voxels'])} voxels",
+            "Standard deviation of the strain in the particle",
+            f"{1e4 * found['strain_deviation']:.3g} × 10⁻⁴",
+            f"90 % of the voxels between {1e4 * found['strain_q05']:.3g} and {1e4 * found['strain_q95']:.3g} × 10⁻⁴",
+            f"{which}{number(found['voxels'])} voxels"
+            + (f"; standard error of a voxel {1e4 * error:.2g} × 10⁻⁴" if is_number(error) else ""),
         )
+    if is_number(value := trusted.get("probability_right")):
+        yield Finding(
+            "Probability that the object is right",
+            _probability(value),
+            "",
+            f"{which}correlation with the true object above 0.95, from a regression on simulated crystals",
+        )
+
+
+def _probability(value: float) -> str:
+    return percent(value) if value <= _CERTAIN else f"above {percent(_CERTAIN)}"
 
 
 def _series(sample: str, table: pd.DataFrame) -> Grid:
@@ -135,10 +149,10 @@ def _objects(objects: list[Job]) -> Grid:
         strain = [found.get(f"strain_{name}") for name in ("deviation", "q05", "q95")]
         rows.append(
             [
-                job.sample,
+                job.label,
                 " × ".join(map(number, extents)) if all(map(is_number, extents)) else "",
                 number(found.get("voxel_nm")),
-                *(f"{1e3 * value:.3g}" if is_number(value) else "" for value in strain),
+                *(f"{1e4 * value:.3g}" if is_number(value) else "" for value in strain),
                 number(found["displacement_deviation_nm"]) if "displacement_deviation_nm" in found else "",
             ]
         )
@@ -146,10 +160,10 @@ def _objects(objects: list[Job]) -> Grid:
         "Scan",
         "Extent x × y × z [nm]",
         "Voxel [nm]",
-        "Strain: standard deviation [10⁻³]",
-        "5 % quantile [10⁻³]",
+        "Strain: standard deviation [10⁻⁴]",
+        "5 % quantile [10⁻⁴]",
     ]
-    columns += ["95 % quantile [10⁻³]", "Standard deviation of the displacement [nm]"]
+    columns += ["95 % quantile [10⁻⁴]", "Standard deviation of the displacement [nm]"]
     return Grid("Particles", columns, rows)
 
 
@@ -157,17 +171,17 @@ def _trust(results: Results) -> Iterator[Finding]:
     for job in results.all("trust"):
         if is_number(value := job.metrics.get("probability_right")):
             yield Finding(
-                f"Probability that {job.sample} is right",
-                percent(value) if value <= _CERTAIN else f"above {percent(_CERTAIN)}",
+                f"Probability that {job.label} is right",
+                _probability(value),
                 "",
                 "correlation with the true object above 0.95; logistic regression fitted to simulated crystals",
             )
         if is_number(value := job.metrics.get("strain_error")):
             yield Finding(
-                f"Standard error of the strain of {job.sample}",
-                f"{1e3 * value:.3g} × 10⁻³",
+                f"Standard error of the strain, {job.label}",
+                f"{1e4 * value:.3g} × 10⁻⁴",
                 "",
-                "spread over the starts that are alike, and counting noise",
+                "median over the voxels; spread over the starts that agree, and counting noise",
             )
 
 
@@ -187,11 +201,11 @@ def _agreement(results: Results) -> Iterator[Finding]:
         agreement = [job.metrics.get("median_correlation_with_best") for job in jobs]
         known = [value for value in agreement if is_number(value)]
         if known:
-            yield Finding("Correlation of the starts with the best, median of a scan", _spread(known), "", "1: equal")
+            yield Finding("Correlation of the starts with the best start, median", _spread(known), "", "1: identical")
     for job in results.all("metrics"):
         if is_number(value := job.metrics.get("prtf_resolution_nm")):
             note = "where the phase retrieval transfer function (PRTF) falls below 1/e"
-            yield Finding(f"Resolution of {job.sample}", f"{number(value)} nm{_or_better(job)}", "", note)
+            yield Finding(f"Resolution, {job.label}", f"{number(value)} nm{_or_better(job)}", "", note)
 
 
 def _or_better(job: Job) -> str:
@@ -212,24 +226,34 @@ def _truth(results: Results) -> Iterator[Finding]:
     for job in results.all("metrics"):
         value = job.metrics.get("true_correlation")
         if is_number(value):
-            yield Finding(f"Correlation of {job.sample} with the true object", number(value), "", "simulated scan")
-    for job in results.all("evaluate"):
-        for name, value in job.metrics.items():
-            if name.startswith("success_") and name.count("_") == 2 and is_number(value):
-                _, origin, iterations = name.split("_")
-                words = f"Success rate from {origin} starts after {iterations} iterations"
-                yield Finding(words, percent(value), "", "unseen simulated crystals")
+            yield Finding(f"Correlation of {job.label} with the true object", number(value), "", "simulated scan")
+
+
+def _success(table: pd.DataFrame) -> Grid:
+    """List how often phasing succeeds on simulated crystals, for all of them and by the range of their phase."""
+    regimes = sorted(dict.fromkeys(table["regime"]), key=lambda name: name != "all")
+    rows = []
+    for (start, iterations), own in table.groupby(["start", "iterations"]):
+        cells = {row["regime"]: percent_limits(row["share"], row["low"], row["high"]) for row in rows_of(own)}
+        origin = "prediction of the network" if start == "network" else "random"
+        rows.append([origin, number(iterations), *(cells.get(regime, "") for regime in regimes)])
+    counts = table.groupby("regime")["count"].max()
+    headings = [("all" if name == "all" else f"{name} strain") + f", {counts[name]} crystals" for name in regimes]
+    note = "A success is an object whose correlation with the truth is above 0.95, or the limit that was set. "
+    note += "In brackets: Wilson interval."
+    return Grid("Success of phasing on unseen simulated crystals", ["Start", "Iterations", *headings], rows, note)
 
 
 def _warnings(results: Results) -> Iterator[str]:
     for job in results.all("phase", "refine"):
         value = job.metrics.get("median_correlation_with_best")
         if is_number(value) and value < _AGREEMENT:
-            yield f"{job.sample}: the starts do not agree (median correlation {number(value)}); the object is uncertain"
+            yield f"{job.label}: the starts do not agree (median correlation {number(value)}); the object is uncertain"
     for job in results.all("trust"):
         value, limit = job.metrics.get("probability_right"), job.record["options"].get("warn_below")
-        if is_number(value) and is_number(limit) and value < limit:
-            yield f"{job.sample}: the probability that the object is right is only {percent(value)}"
+        logged = (job.record.get("job") or {}).get("warnings")
+        if is_number(value) and is_number(limit) and value < limit and not logged:
+            yield f"{job.label}: the probability that the object is right is only {percent(value)}"
     for job in results.all("strain"):
         if "strain_deviation" not in job.metrics:
-            yield f"{job.sample}: no geometry is known, so there is no strain"
+            yield f"{job.label}: no geometry is known, so there is no strain"

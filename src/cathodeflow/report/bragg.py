@@ -22,7 +22,7 @@ from cathodeflow.report.warnings import general_warnings
 
 _PIXELS = "px"
 #: Phases of `summary.csv`.
-_PHASES = {0: "rich in lithium, or the only one", 1: "poor in lithium"}
+_PHASES = {0: "rich in lithium, or single phase", 1: "poor in lithium"}
 
 
 def bragg_content(results: Results) -> Content:
@@ -202,14 +202,14 @@ def _truth(results: Results) -> Iterator[Finding]:
     for job in results.all("tracks"):
         if is_number(job.metrics.get("right")):
             links = f"{percent(job.metrics.get('recall'))} of the true links were found"
-            yield Finding("Links between scans that are true", percent(job.metrics["right"]), "", links)
+            yield Finding("Links between scans that are right", percent(job.metrics["right"]), "", links)
     for job in results.all("lattice"):
         if is_number(job.metrics.get("strain_z_rms")):
             yield Finding(
                 "Error of the strain divided by its standard error, root mean square",
                 number(job.metrics["strain_z_rms"]),
                 "",
-                "1 if the standard errors are true; simulated scans",
+                "1 if the standard errors are right; simulated scans",
             )
             yield Finding(
                 "Error of the strain, median",

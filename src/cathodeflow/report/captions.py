@@ -38,6 +38,8 @@ _TITLES = {
     "fractions": "phase fractions",
     "methods": "methods",
     "measure": "properties with error bars",
+    "method_properties": "properties of the test slices by method",
+    "properties_errors": "errors of the properties by method",
 }
 
 
@@ -102,7 +104,7 @@ def title(technique: str, name: str | None, path: Path) -> str:
     """Return the title of a figure."""
     words = name.removeprefix(f"{technique}_") if name else path.stem
     text = _TITLES.get(words, words.replace("_", " "))
-    text = text + (f", {path.stem.replace('_', ' ')}" if words != path.stem else "")
+    text = text + (f", {path.stem.replace('_', ' ')}" if path.stem not in words else "")
     return text[:1].upper() + text[1:]
 
 

@@ -12,33 +12,41 @@ from cathodeflow.report.warnings import general_warnings
 
 #: A class is missing from a prediction below this fraction of its fraction in the reference.
 _MISSING = 0.05
+#: Axes of a volume, by the number of the direction.
+_DIRECTIONS = ("z (slices)", "y (rows)", "x (columns)")
+_AREA, _TORTUOSITY = "specific_surface_area", "tortuosity_factor"
 
 
 def fibsem_content(results: Results) -> Content:
     """Fill the part of FIB-SEM from the records and tables of its stages."""
     tables = [(job, table) for job in results.all("metrics") if (table := job.table("metrics.csv")) is not None]
+    measured = [(job, table) for job in results.all("measure", "properties")
+                if (table := job.table("properties.csv")) is not None]  # fmt: skip
     findings: list[Finding] = []
     grids: list[Grid] = []
     warnings: list[str] = []
+    predicted = {_volume(job.sample) for job in results.all("predict")}
+    new = [(job, table) for job, table in measured if job.stage == "measure" or _volume(job.sample) in predicted]
+    # The properties of the labels, where nothing else was segmented.
+    for job, table in new or measured:
+        if "method" not in table:
+            findings += _measured(f"{'segmentation' if new else 'labels'} of {_volume(job.sample)}", table)
+    findings += _predicted(results, {_volume(job.sample) for job, _ in measured})
     for job, table in tables:
-        findings += _best(job.sample, max(rows_of(table), key=lambda row: row["miu"]), _classes(table))
+        findings += _best(job.sample, max(rows_of(table), key=lambda row: row["miu"]))
         grids += [_scores(job.sample, table), _fractions(job.sample, table)]
         warnings += missing_classes(table)
-    findings += _predicted(results)
-    for job in results.all("measure"):
-        if (table := job.table("properties.csv")) is not None:
-            findings += _measured(job.sample, table)
-    for job in results.all("measure", "properties"):
-        if (table := job.table("properties.csv")) is not None:
-            grids.append(_properties(job.sample, table))
+    for job, table in measured:
+        grids += [_by_method(job.sample, table)] if "method" in table else [_properties(job.sample, table)]
     return Content(
         "FIB-SEM slices",
-        "How much of the electrode is pore, binder and active material, and how certain is the segmentation?",
+        "How much of the electrode is pore, active material and binder, how are they arranged, and how certain is it?",
         findings,
         grids,
         [*_checks(tables), *_inside(results), *_training(results)],
         [*warnings, *_voxel_sizes(results), *general_warnings(results)],
-        ("properties", "sizes", "methods", "fractions", "slices", "predict"),
+        ("properties", "predict", "methods", "fractions", "slices", "sizes"),
+        frozenset(predicted),
     )
 
 
@@ -50,18 +58,17 @@ def _label(row: Any) -> str:
     return f"{row['model']}, split {row['split']}, seed {row['seed']}"
 
 
-def _best(sample: str, row: dict[str, Any], classes: list[str]) -> Iterator[Finding]:
+def _volume(sample: str) -> str:
+    """Name of the volume without the part of it that a job works on, such as the properties."""
+    return sample.split("/")[0]
+
+
+def _best(sample: str, row: dict[str, Any]) -> Iterator[Finding]:
     note = f"{_label(row)}; {number(row['slices'])} test slices of {sample}"
-    for name, words in (("miu", "Mean intersection over union (mIoU), best model"), ("accuracy", "Correct pixels")):
+    words = {"miu": "Segmentation, best model: mean intersection over union (mIoU)", "accuracy": "Correct pixels"}
+    for name, text in words.items():
         interval = between(row.get(f"{name}_low"), row.get(f"{name}_high"), as_percent=True)
-        yield Finding(words, percent(row[name]), interval, note)
-    for name in classes:
-        yield Finding(
-            f"Fraction of {name}",
-            percent(row[f"fraction_{name}"]),
-            f"reference {percent(row[f'true_fraction_{name}'])}",
-            "test slices, " + _label(row),
-        )
+        yield Finding(text, percent(row[name]), interval, note)
 
 
 def _scores(sample: str, table: pd.DataFrame) -> Grid:
@@ -116,8 +123,11 @@ def missing_classes(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _predicted(results: Results) -> Iterator[Finding]:
+def _predicted(results: Results, measured: set[str]) -> Iterator[Finding]:
+    """Yield the phase fractions of the volumes whose properties were not measured."""
     for job in results.all("predict"):
+        if _volume(job.sample) in measured:
+            continue
         fractions = {
             name.removeprefix("fraction_"): value
             for name, value in job.metrics.items()
@@ -128,17 +138,27 @@ def _predicted(results: Results) -> Iterator[Finding]:
             yield Finding(f"Predicted phases of {job.sample}", text, "", "volume without labels")
 
 
-def _measured(sample: str, table: pd.DataFrame) -> Iterator[Finding]:
-    """Yield the properties that have an interval and no direction."""
-    for row in rows_of(table):
-        interval = between(row["low_95"], row["high_95"], unit=_unit(row))
-        if interval and pd.isna(row["direction"]):
-            yield Finding(
-                f"{_words(row['property'])}, {row['phase']}",
-                with_error(row["value"], row["standard_error"], _unit(row)),
-                interval,
-                f"volume {sample}",
-            )
+def _measured(what: str, table: pd.DataFrame) -> Iterator[Finding]:
+    """Yield the volume fractions, the specific surface of the active material and the tortuosity of the pores."""
+    rows = rows_of(table)
+    known = [row for row in rows if is_number(row["low_95"])]
+    areas = [row for row in known if row["property"] == _AREA]
+    chosen = [row for row in rows if row["property"] == "volume_fraction"]
+    # Reactions take place at the active material; ions move through the pores, the first phase.
+    chosen += [row for row in areas if row["phase"] == "active"] or areas[:1]
+    chosen += [row for row in known if row["property"] == _TORTUOSITY][:1]
+    for row in chosen:
+        note = what + (f"; {row['note']}" if isinstance(row.get("note"), str) and row["note"] else "")
+        name = f"{_words(row['property'])} of {row['phase']}" + (f" along {_direction(row)}" * bool(_direction(row)))
+        value, limits = with_error(row["value"], row["standard_error"], _unit(row)), (row["low_95"], row["high_95"])
+        if row["property"] == "volume_fraction":
+            yield Finding(name, percent(row["value"]), between(*limits, as_percent=True), note)
+        else:
+            yield Finding(name, value, between(*limits, unit=_unit(row)), note)
+
+
+def _direction(row: dict[str, Any]) -> str:
+    return _DIRECTIONS[int(row["direction"])] if is_number(row.get("direction")) else ""
 
 
 def _words(name: str) -> str:
@@ -147,19 +167,43 @@ def _words(name: str) -> str:
 
 def _unit(row: dict[str, Any]) -> str:
     unit = row.get("unit")
-    return unit if isinstance(unit, str) and unit != "1" else ""
+    if not isinstance(unit, str) or unit == "1":
+        return ""
+    return f"{unit[2:]}⁻¹" if unit.startswith("1/") else unit
 
 
 def _properties(sample: str, table: pd.DataFrame) -> Grid:
-    named = [name for name in ("method", "property", "phase", "direction") if name in table]
-    rows = []
+    rows = [[*_key(row), _value(row), _limits(row), _unit(row)] for row in rows_of(table)]
+    headings = ["Property", "Phase", "Along", "Value", "95 % interval", "Unit"]
+    return Grid(f"Properties of {_volume(sample)}", headings, rows, folded=True)
+
+
+def _by_method(sample: str, table: pd.DataFrame) -> Grid:
+    """List the properties of the test slices in rows, and the methods in columns."""
+    methods = list(dict.fromkeys(table["method"]))
+    cells: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows_of(table):
-        low, high = row.get("low_95"), row.get("high_95")
-        interval = f"{number(low)} to {number(high)}" if is_number(low) and is_number(high) else ""
-        cells = [setting(row[name]).replace("_", " ") for name in named]
-        rows.append([*cells, number(row["value"]), interval, _unit(row)])
-    headings = [name.capitalize() for name in named]
-    return Grid(f"Properties of {sample}", [*headings, "Value", "95 % interval", "Unit"], rows)
+        limits = f" ({found})" if (found := _limits(row)) else ""
+        cells.setdefault((*_key(row), _unit(row)), {})[row["method"]] = _value(row) + limits
+    rows = [[*key[:3], *(found.get(method, "") for method in methods), key[3]] for key, found in cells.items()]
+    headings = ["Property", "Phase", "Along", *map(str, methods), "Unit"]
+    note = "In brackets: 95 % intervals. They contain the sampling error of a few slices, and are wide."
+    return Grid(f"Properties of the test slices by method, {sample}", headings, rows, note, folded=True)
+
+
+def _key(row: dict[str, Any]) -> tuple[str, str, str]:
+    return _words(row["property"]), setting(row["phase"]), _direction(row)
+
+
+def _value(row: dict[str, Any]) -> str:
+    if is_number(row["value"]):
+        return number(row["value"])
+    return "does not percolate" if row["property"] == _TORTUOSITY else "not measurable"
+
+
+def _limits(row: dict[str, Any]) -> str:
+    low, high = row.get("low_95"), row.get("high_95")
+    return f"{number(low)} to {number(high)}" if is_number(low) and is_number(high) else ""
 
 
 def _checks(tables: list[tuple[Any, pd.DataFrame]]) -> Iterator[Finding]:

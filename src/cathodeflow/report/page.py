@@ -42,6 +42,8 @@ _FILES = {
 _VIEWS = ("particle.html", "surface.html")
 _LARGEST_TABLE = 500_000
 _TEMPLATE = Path(__file__).with_name("page.html")
+#: Captions of the checkout that holds this package.
+CAPTIONS = str(Path(__file__).parents[3] / "workflow" / "report")
 
 
 class Budget:
@@ -69,7 +71,7 @@ class Report(NamedTuple):
     linked: bool
 
 
-def write_report(folder: str, out: str, *, captions: str = "workflow/report", max_mb: float = 25.0) -> Report:
+def write_report(folder: str, out: str, *, captions: str = CAPTIONS, max_mb: float = 25.0) -> Report:
     """Write the page of a results folder.
 
     Parameters
@@ -126,13 +128,14 @@ def render(report: Report) -> str:
 
 def _section(results: Results, base: Path, captions: str, budget: Budget) -> Section:
     content, data = _content(results), data_grid(results)
-    figures, more = _figures(results, content.leading, base, captions, budget)
+    figures, more = _figures(results, content, base, captions, budget)
+    attachments = list(_attachments(results, base))
     return Section(
         results.technique,
         content,
         figures,
         more,
-        list(_attachments(results, base)),
+        attachments,
         data_sentence(data),
         data,
         records_grid(results),
@@ -151,14 +154,14 @@ def _content(results: Results) -> Content:
 
 
 def _figures(
-    results: Results, leading: tuple[str, ...], base: Path, captions: str, budget: Budget
+    results: Results, content: Content, base: Path, captions: str, budget: Budget
 ) -> tuple[list[Picture], list[Picture]]:
     """Return the figures to show first, one of each kind, and all others."""
     found = [(job, path) for job in results.all(*results.jobs) for path in job.files(*_IMAGES)]
     first: dict[str, tuple[Job, Path]] = {}
-    for job, path in found:
+    for job, path in sorted(found, key=lambda each: each[0].sample.split("/")[0] not in content.first_samples):
         first.setdefault(path.stem, (job, path))
-    chosen = [first[kind] for kind in leading if kind in first]
+    chosen = [first[kind] for kind in content.leading if kind in first]
     rest = [each for each in found if each not in chosen]
     return (
         [_picture(results.technique, job, path, base, captions, budget) for job, path in chosen],
@@ -173,7 +176,7 @@ def _picture(technique: str, job: Job, path: Path, base: Path, captions: str, bu
     except InputError as error:
         log.warning("%s", error)
         image = ImageAddress("", 0, 0)
-    name = f"{title(technique, named, path)} · {job.sample}"
+    name = f"{title(technique, named, path)} · {job.label}"
     text = caption(named, job.sample.split("/")[0], captions)
     return Picture(name, text, budget.take(image.address), image.width, image.height, _link(path, base))
 
@@ -189,7 +192,7 @@ def _attachments(results: Results, base: Path) -> Iterator[Attachment]:
                 seen.add(path)
                 n_bytes = file_size(path) or 0
                 inside = suffix == ".csv" and n_bytes <= _LARGEST_TABLE
-                name = f"{job.sample.split('/')[0]}/{path.name}"
+                name = f"{job.sample}/{path.name}"
                 kind = "3D view" if path.name in _VIEWS else kind
                 yield Attachment(name, kind, size(n_bytes), file_address(path) if inside else "", _link(path, base))
 

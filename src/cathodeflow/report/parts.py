@@ -25,18 +25,23 @@ class Finding(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """A table to show: a title, one heading for each column with its unit, and rows of text."""
+    """A table to show: a title, one heading for each column with its unit, and rows of text.
+
+    A `folded` one is long, and opened on demand.
+    """
 
     title: str
     columns: list[str]
     rows: list[list[str]]
     note: str = ""
+    folded: bool = False
 
 
 class Content(NamedTuple):
     """What a technique found: question, numbers, tables, checks and warnings.
 
-    `leading` has the names of the figures, without their suffixes, that are shown first.
+    `leading` has the names of the figures, without their suffixes, that are shown first, and `first_samples` the
+    samples whose figures of this name are preferred to those of others.
     """
 
     title: str
@@ -46,6 +51,7 @@ class Content(NamedTuple):
     checks: list[Finding]
     warnings: list[str]
     leading: tuple[str, ...] = ()
+    first_samples: frozenset[str] = frozenset()
 
 
 class Picture(NamedTuple):
@@ -72,8 +78,8 @@ class Picture(NamedTuple):
 
     @property
     def wide(self) -> bool:
-        """Whether it needs the width of the page to be read."""
-        return self.width > 1.2 * self.height
+        """Whether it needs the width of the page to be read, as it has several panels beside each other."""
+        return self.width > max(1050, 1.05 * self.height)
 
 
 class Attachment(NamedTuple):
@@ -100,3 +106,8 @@ class Section(NamedTuple):
     origin: str
     data: Grid
     records: Grid
+
+    @property
+    def views(self) -> list[Attachment]:
+        """Movies and 3D views, which open in a browser."""
+        return [file for file in self.attachments if file.kind in ("movie", "3D view")]

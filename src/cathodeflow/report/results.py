@@ -12,6 +12,9 @@ from cathodeflow.io.attachments import file_size
 from cathodeflow.io.tables import read_csv
 from cathodeflow.record_files import find_records, is_ours, read_record
 
+#: How the object of a scan was found, by the part of the name of its jobs that says it.
+_ROUTES = {"phase": "random starts", "refine": "network"}
+
 
 class Job(NamedTuple):
     """A job with its record.
@@ -29,6 +32,12 @@ class Job(NamedTuple):
     stage: str
     sample: str
     record: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """Name of the sample as readers know it, such as `scan54 (random starts)` for `scan54/phase`."""
+        name, _, route = self.sample.partition("/")
+        return f"{name} ({_ROUTES[route]})" if route in _ROUTES else self.sample
 
     @property
     def metrics(self) -> dict[str, Any]:

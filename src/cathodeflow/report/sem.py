@@ -17,6 +17,8 @@ _NAMES = {
     "macro_f1": "Macro-averaged F1 score",
 }
 _NETWORK = "network"
+#: Fewer fields of view of a class: a bootstrap within the classes hardly changes the images, and is too narrow.
+_FEWEST_FIELDS = 5
 
 
 def sem_content(results: Results) -> Content:
@@ -43,7 +45,7 @@ def sem_content(results: Results) -> Content:
         grids.append(Grid("Images without labels", columns, rows))
     return Content(
         "SEM images",
-        "Which composition and state of the cathode does an image show, and is it the particles that show it?",
+        "Which composition and state does the cathode have, and does the prediction rest on the particles?",
         findings,
         grids,
         [*_checks(results, tests), *(found for sample, table in audits for found in _features(table, sample))],
@@ -61,11 +63,19 @@ def _accuracy(sample: str, table: pd.DataFrame, several: bool) -> Iterator[Findi
     for row in rows_of(whole):
         if row["figure"] in _NAMES:
             name = _NAMES[row["figure"]] + (f", {sample}" if several else "")
-            interval = between(row["low"], row["high"], as_percent=True)
+            interval = _interval(row, table)
             counted = f"{number(row['originals'])} test images"
             if is_number(row.get("fields")) and row["fields"] < row["originals"]:
                 counted += f", which overlap: {number(row['fields'])} fields of view"
             yield Finding(name, percent(row["value"]), interval, counted)
+
+
+def _interval(row: dict[str, Any], table: pd.DataFrame) -> str:
+    """Write an interval, unless it is a bootstrap over too few images of a class to have a meaning."""
+    fields = table.loc[table["label"].notna() & (table["kind"] == "image"), "fields" if "fields" in table else []]
+    if not row["figure"].endswith("accuracy") and (fields < _FEWEST_FIELDS).any(axis=None):
+        return f"no interval: a class has fewer than {_FEWEST_FIELDS} independent images"
+    return between(row["low"], row["high"], as_percent=True)
 
 
 def _classes(sample: str, table: pd.DataFrame) -> Grid | None:
@@ -122,12 +132,12 @@ def audit_warnings(table: pd.DataFrame, sample: str = "") -> list[str]:
     for row in rows:
         if str(row["method"]).startswith(_NETWORK) or not row["low"] > row["chance"]:
             continue
-        text = f"Audit{_of(sample)}: {row['method']} alone predicts {percent(row['accuracy'])} of the images"
-        text += f" ({_range(row)})"
+        text = f"Audit{_of(sample)}: from {row['method']} alone, {percent(row['accuracy'])} of the images"
+        text += f" ({_range(row)}) are classified correctly"
         if network is not None and row["high"] >= network["low"]:
             text += (
-                f"; the network predicts {percent(network['accuracy'])} ({_range(network)}), and the intervals overlap:"
-                " its accuracy may come from the microscope instead of the particles"
+                f", by the network {percent(network['accuracy'])} ({_range(network)}). The intervals overlap, so the "
+                "accuracy may come from the microscope instead of the particles"
             )
         else:
             text += f"; chance is {percent(row['chance'])}"
@@ -148,7 +158,7 @@ def _checks(results: Results, tests: list[tuple[Any, pd.DataFrame]]) -> Iterator
     for _, table in tests:
         own = table[(table["figure"] == "ece") & table["label"].isna() & (table["kind"] == "image")]
         for row in rows_of(own):
-            interval = between(row["low"], row["high"], as_percent=True)
+            interval = _interval(row, table)
             note = "0 if predictions with a confidence of 90 % are correct nine times in ten"
             yield Finding("Expected calibration error", percent(row["value"]), interval, note)
     for job in results.all("split"):
@@ -161,11 +171,11 @@ def _warnings(results: Results) -> Iterator[str]:
         seen = job.metrics.get("test_area_seen_in_training")
         if is_number(seen) and seen > 0:
             name = f"{job.sample}: " if len(results.all("audit")) > 1 else ""
-            yield f"{name}{percent(seen)} of the area of the test images is also in training images"
+            yield f"{name}{percent(seen)} of the area of the test images is visible in training images, too"
     for job in results.all("predict"):
         count = job.metrics.get("foreign")
         if is_number(count) and count > 0:
             yield (
                 f"{job.sample}: {number(count)} of {number(job.metrics['images'])} images are out of distribution; "
-                "their predictions should not be used without a look"
+                "inspect them before their predictions are used"
             )

@@ -25,7 +25,8 @@ def general_warnings(results: Results) -> Iterator[str]:
     for job in results.all(*results.jobs):
         logged = (job.record.get("job") or {}).get("warnings", [])
         for text in logged[:_MOST]:
-            yield f"{job.sample}, {_words(job.stage)}: {text}"
+            # Many name their sample themselves.
+            yield f"{job.sample}, {_words(job.stage)}: {text.removeprefix(f'{job.sample}: ')}"
         if len(logged) > _MOST:
             yield f"{job.sample}, {_words(job.stage)}: {len(logged) - _MOST} more warnings in the record"
         for name, value in job.metrics.items():

@@ -35,8 +35,8 @@ class Index(Reading):
     )
     classes: Literal["both", "composition", "state"] = option(
         "both",
-        "What is predicted: `both` the composition and its state, or one of them alone, so that a composition whose "
-        "states were imaged in different sessions can be tested across sessions.",
+        "What is predicted: `both` composition and state, or only one of them. With one of them, a "
+        "composition whose states were imaged in different sessions can be tested across sessions.",
     )
     min_images: int = option(
         3, "Minimum number of images per class and data set; all data sets together need 3 per class.", ge=1
@@ -46,7 +46,9 @@ class Index(Reading):
         "Read the printed scale bar of each image with the extra `ocr`, to check the pixel size that the instrument "
         "stored, or to have one where it stored none. About 10 to 50 ms per image.",
     )
-    on_bad_file: Literal["fail", "skip"] = option("fail", "Whether unreadable files stop the stage or are left out.")
+    on_bad_file: Literal["fail", "skip"] = option(
+        "fail", "What to do with unreadable files: stop the stage, or leave them out."
+    )
 
     @field_validator("compositions")
     @classmethod
@@ -69,15 +71,17 @@ class Split(Options):
     validation: float = option(0.2, "Fraction of the images outside the test set for validation.", gt=0, lt=1)
     gap: int | None = option(
         None,
-        "Images left out between blocks of time. Default: training images that overlap images for validation or test, "
-        "as far as the images of a class can be joined to a mosaic.",
+        "Number of images left out between the blocks of time. Default: those training images are left "
+        "out that overlap validation or test images, as far as the images of a class can be joined to a "
+        "mosaic.",
         ge=0,
         le=1000,
     )
     test_sessions: tuple[str, ...] | None = option(
         None,
-        "Sessions that are the test set of `session`, by their names or how these begin, such as [2019-12]; classes "
-        "that were not imaged in them are not tested. Default: the last sessions of each class.",
+        "Sessions that are the test set of `session`, by their names or the beginning of these, such as "
+        "[2019-12]; classes that were not imaged in them are not tested. Default: the last sessions of "
+        "each class.",
         min_length=1,
     )
     session_hours: float = option(12.0, "Pause between two images after which a new session begins.", unit="h", gt=0)

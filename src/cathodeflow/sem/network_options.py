@@ -65,8 +65,8 @@ class Train(TrainingOptions):
     )
     frozen: bool = option(
         False,
-        "Train the last layer only, and keep the pretrained weights of all others: for few images, and a fifth of the "
-        "time.",
+        "Train only the last layer, and keep the pretrained weights of all others: for few images; takes "
+        "a fifth of the time.",
     )
     normalization: Literal["crop", "histogram", "octaves", "imagenet", "none"] = option(
         "crop",
@@ -89,8 +89,8 @@ class Train(TrainingOptions):
     epochs: int = option(12, "Maximum number of epochs; the learning-rate schedule spans all of them.", ge=1)
     patience: int | None = option(
         16,
-        "Early stopping: epochs without improvement on the validation set. null (as a flag: none) runs all epochs, as "
-        "published.",
+        "Early stopping: epochs without improvement on the validation set; null (as a flag: none) runs "
+        "all epochs, as published.",
         ge=1,
     )
     monitor: Literal["macro_f1", "loss"] = option(

@@ -99,7 +99,9 @@ class Predict(Reading):
         gt=0.5,
         lt=1,
     )
-    on_bad_file: Literal["fail", "skip"] = option("skip", "Whether unreadable files stop the stage or are left out.")
+    on_bad_file: Literal["fail", "skip"] = option(
+        "skip", "What to do with unreadable files: stop the stage, or leave them out."
+    )
     threads: int = option(2, "CPU threads, each of which classifies an image.", ge=1)
     device: Device | None = option(None, "Compute device. Default: the device of the workflow.")
 
@@ -146,7 +148,7 @@ class Section(TechniqueSection):
     particles: Particles = option(Particles(), "Particles.")
     particle_figures: ParticleFigures = option(ParticleFigures(), "Figures of the particles.")
     figures: Figures = option(Figures(), "Figures.")
-    pages: bool = option(False, "Whether a page is made of the predictions of each data set with the role `predict`.")
+    pages: bool = option(False, "Write an HTML page of the predictions for each data set with the role `predict`.")
     versions: dict[str, Train] = option(
         {}, "Networks to train, by name, with the options of `train` that differ. Default: one network, `model`."
     )

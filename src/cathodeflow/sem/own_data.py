@@ -27,7 +27,9 @@ def propose(groups: list[Group], contents: Contents, why: str) -> Proposal:
         inside = [group for group in groups if os.path.dirname(group.folder) == folder]
         name = names.give(inside[0]._replace(folder=folder), by_file=False)
         rows.append({"sample": name, "role": "train", "images": folder})
-        found.append(f"data set {name}: {sum(group.n for group in inside)} images, {inside[0].text()} and alike")
+        found.append(
+            f"data set {name}: {sum(group.n for group in inside)} images; of the first class: {inside[0].text()}"
+        )
         if classes:
             found.append(f"data set {name}: classes " + ", ".join(f"{key} ({n})" for key, n in classes.items()))
         found += [

@@ -8,8 +8,8 @@ class Particles(Reading):
     """Micrographs -> outlines of the particles, their sizes and shapes, and distributions of each class.
 
     Made for every labelled data set if the configuration has the section `sem.particles`, even an empty one (`{}`).
-    The options of reading are only used for images that are given without a table of images; those of a table are read
-    as it says.
+    The options for reading images apply only to images that are given without a table; a table of images says how they
+    are read.
     """
 
     diameter_um: float | None = option(

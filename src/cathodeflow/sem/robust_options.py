@@ -31,8 +31,9 @@ class Robust(Options):
     )
     group_weight: float = option(
         0.0,
-        "Weight of the groups, a class in a session each, with the highest loss: proportional to "
-        "exp(group_weight * loss). 0 gives every crop the same weight. Needs `mixup: 0`.",
+        "Emphasis on the groups with the highest loss (a group is one class in one session): their weight"
+        " is proportional to exp(group_weight * loss). 0 gives every crop the same weight. Needs `mixup: "
+        "0`.",
         ge=0,
         le=20,
     )

@@ -15,8 +15,8 @@ class Reading(Options):
 
     bar_rows: int | None = option(
         None,
-        "Rows of the information bar, or columns of one at the left or right. Default: as the instrument says, or "
-        "detected in each image.",
+        "Rows of the information bar, or columns of one at the left or right. Default: as recorded by the"
+        " instrument, or detected in each image.",
         unit="px",
         ge=0,
     )

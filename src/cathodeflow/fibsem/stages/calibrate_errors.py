@@ -75,7 +75,7 @@ def calibrate_errors(
     chosen = np.flatnonzero((table["role_" + split] == VALIDATION) & (table["copy"] == 0))
     whole = [row for row in chosen.tolist() if not bool((truth[row] == UNLABELLED).any().compute())]
     if not whole:
-        raise InputError(pairs, "no validation slice that is labelled in whole", "at least one")
+        raise InputError(pairs, "no fully labelled validation slice", "at least one")
     rows = np.array(whole)
     run = runs(table["slice"].to_numpy()[rows])[0]
     if len(run) >= _VOLUME:

@@ -58,7 +58,7 @@ def compare_properties(
     truth = read_volume(labels)[tested["image"].to_numpy()].compute()
     rows = np.flatnonzero((tested["copy"] == 0) & (truth != UNLABELLED).all(axis=(1, 2)))
     if not len(rows):
-        raise InputError(f"{folder}/test.parquet", "no test slice that is labelled in whole", "at least one")
+        raise InputError(f"{folder}/test.parquet", "no fully labelled test slice", "at least one")
     rows = rows[runs(tested["slice"].to_numpy()[rows])[0]]
     own = options.model_copy(update={"groups": tuple(calibrated["settings"]["groups"])})
     classes = attributes["classes"]

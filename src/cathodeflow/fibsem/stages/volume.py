@@ -1,7 +1,7 @@
 """Stage: write slices and labels to chunked stores."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,8 +93,27 @@ def volume(
     metrics |= _named(stack, found, left)
     for text in [*voxel.warnings, *_warnings(labels, metrics)]:
         log.warning("%s", text)
-    log.info("%s", ", ".join(f"{name} {_shown(value)}" for name, value in metrics.items()))
+    log.info("%s", _summary(metrics))
     return Metrics(metrics)
+
+
+def _summary(metrics: Mapping[str, Any]) -> str:
+    """Say in a line what was written.
+
+    Examples
+    --------
+    >>> sizes = {"slices": 14, "rows": 512, "cols": 512, "labelled_slices": 12, "voxel_size_from": "unknown"}
+    >>> _summary({**sizes, "fraction_pore": 0.379997, "fraction_active": 0.62})
+    '14 slices of 512 x 512 pixels, 12 of them labelled; voxel size: unknown; pore 38.0 %, active 62.0 %'
+    """
+    fractions = {name: value for name, value in metrics.items() if name.startswith("fraction_")}
+    parts = [
+        f"{metrics['slices']} slices of {metrics['rows']} x {metrics['cols']} pixels, "
+        f"{metrics['labelled_slices']} of them labelled",
+        f"voxel size: {metrics['voxel_size_from']}",
+        ", ".join(f"{name.removeprefix('fraction_')} {100 * value:.1f} %" for name, value in fractions.items()),
+    ]
+    return "; ".join(part for part in parts if part)
 
 
 def _kept_slices(stack: Stack, kept: Sequence[int]) -> Iterator[NDArray[Any]]:
@@ -127,7 +146,3 @@ def _warnings(labels: str | None, metrics: dict[str, Any]) -> Iterator[str]:
         yield f"{labels}: slices without labels: {metrics['slices_without_labels']}"
     if "labels_without_slices" in metrics:
         yield f"{labels}: label images without a slice, not used: {metrics['labels_without_slices']}"
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
