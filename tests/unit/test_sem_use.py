@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pandas as pd
 import pytest
@@ -94,6 +95,7 @@ def images(tmp_path):
         {"backbone": "mobilenetv3_small_050", "normalization": "none"},
         {"normalization": "octaves"},
         {"normalization": "histogram"},
+        {"backbone": "tf_efficientnet_lite0"},
     ],
 )
 def test_onnxruntime_gives_the_answers_of_torch(options, tmp_path):
@@ -109,12 +111,14 @@ def test_onnxruntime_gives_the_answers_of_torch(options, tmp_path):
         got = found.outputs(crops, batch_size=batch)
         # In a crop without contrast, octaves are rounding, which the two libraries do differently.
         np.testing.assert_allclose(got.logits, expected.logits, rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(got.features, expected.features, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(got.features, expected.features, rtol=1e-3, atol=5e-4)
     assert found.classes == CLASSES and found.metadata["pixel_nm"] is None
     for kind in ("statistics", "texture", "rejection"):
         for name, values in metadata[kind]._asdict().items():
             assert np.array_equal(getattr(found.metadata[kind], name), values)
     assert onnx_graph(model, metadata) == graph
+    # A padding whose size is computed for every image costs a third of the time.
+    assert not any(node.op_type == "Ceil" for node in onnx.load_from_string(graph).graph.node)
 
 
 def test_a_prediction_that_the_texture_contradicts_is_withheld():

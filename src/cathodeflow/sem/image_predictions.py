@@ -35,6 +35,8 @@ Micrograph = tuple[Grey | Parts, dict[str, Any]]
 
 # Tiles per batch: all tiles of a usual image, within the memory that the largest images need.
 _TOGETHER = 128
+# Likewise, of onnxruntime: what its layers pass on fits into the cache of a core.
+_IN_CACHE = 2
 #: Columns of a table of tiles.
 TILE_COLUMNS = ("image", "row", "col", "rows", "cols", "prediction", "confidence")
 
@@ -117,7 +119,7 @@ def _reason(
 
 def _outputs(model: SemNetwork | OnnxNetwork, crops: NDArray[np.uint8], device: torch.device | str) -> Outputs:
     if isinstance(model, OnnxNetwork):
-        return model.outputs(crops, batch_size=_TOGETHER)
+        return model.outputs(crops, batch_size=_IN_CACHE)
     from cathodeflow.sem.predictions import network_outputs  # imports torch, which other networks do not need
 
     return network_outputs(model, crops, batch_size=_TOGETHER, device=device)

@@ -72,11 +72,28 @@ def find_info_bar(image: Grey, at: str = "bottom") -> int:
     turned: Grey = {"bottom": image, "top": image[::-1], "left": image.T[::-1], "right": image.T}[at]
     rows = turned.shape[0]
     first = rows - int(_MAX_SHARE * rows)
-    # Text may be brighter than any pixel of the image above it.
-    white = max(1.0, float(np.quantile(turned[:first], 0.999)) if first else 1.0)
-    grey = np.minimum(turned[first - 1 :].astype(np.float32) * np.float32(255 / white), 255)
-    if rows - first < _MIN_ROWS or np.ptp(grey) == 0:
+    if rows - first < _MIN_ROWS:
         return 0
+    # Text may be brighter than any pixel of the image above it.
+    white = _quantile(turned[:first], 0.999) if first else 1
+    # Most sides have no bar, which the last rows tell.
+    for height in (2**power for power in range(6, 32)):
+        part = turned[max(first - 1, rows - height) :]
+        grey = np.minimum(part.astype(np.float32) * np.float32(255 / white), 255)
+        found, top = _edge_of_bar(grey, at)
+        if height > rows - first or top >= 2 * _BLOCK:
+            break
+    return found if np.ptp(grey) else 0
+
+
+def _quantile(image: Grey, fraction: float) -> int:
+    """Return the grey level, at least 1, up to which this fraction of the pixels lies."""
+    counts = np.bincount(image.ravel(order="K"))
+    return max(1, int(np.searchsorted(np.cumsum(counts), fraction * image.size)))
+
+
+def _edge_of_bar(grey: NDArray[np.float32], at: str) -> tuple[int, int]:
+    """Return the number of rows of the bar at the end of an image, 0 without one, and the first row that counted."""
     difference = np.abs(grey - _background(grey))
     even = np.mean(difference <= _EVEN, axis=1)
     same = np.abs(grey - np.median(grey, axis=1, keepdims=True)) <= _EVEN
@@ -85,10 +102,11 @@ def find_info_bar(image: Grey, at: str = "bottom") -> int:
     partial_line = np.mean(same | (difference <= _EVEN), axis=1) >= 0.9
     clean = ((even >= _EVEN_SHARE) & (np.mean(difference <= _RINGING, axis=1) >= _RINGING_SHARE)) | line
     of_bar = clean | (even >= 0.35)
-    best, missing = 0, 0
+    best, missing, top = 0, 0, 0
     for start in range(len(grey) - 1, 0, -1):
         missing = 0 if of_bar[start] else missing + 1
         if missing > (_LINE_ROWS if partial_line[start] else 0):
+            top = start
             break
         if start > len(grey) - _MIN_ROWS:
             continue
@@ -96,15 +114,15 @@ def find_info_bar(image: Grey, at: str = "bottom") -> int:
         if clean[start] and edge and _is_bar(even[start:], clean[start:]):
             best = start
     if not best:
-        return 0
+        return 0, top
     best = _sharpest(grey, best)
     # The upper line of a table need not span the whole bar.
     for _ in range(_LINE_ROWS):
         best -= bool(best > 1 and partial_line[best - 1] and not clean[best - 1])
     if at != "bottom" and even[max(0, best - 3) : best].min() > 1 - _STRAIGHT:
         # Elsewhere than at the bottom bars are rare, and empty margins more likely.
-        return 0
-    return len(grey) - best
+        return 0, top
+    return len(grey) - best, top
 
 
 def bar_of(image: Grey, settings: Mapping[str, Any], given: int | None, side: str) -> Bar:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.guard import one_line
+from cathodeflow.sem.fixed_padding import fix_padding
 from cathodeflow.sem.model import SemNetwork
 from cathodeflow.sem.onnx_network import CROPS, FEATURES, LOGITS, as_properties
 
@@ -29,7 +30,7 @@ class _BothOutputs(nn.Module):  # type: ignore[misc]
 
 
 def onnx_graph(model: SemNetwork, metadata: Mapping[str, Any]) -> bytes:
-    """Make an ONNX graph of a network, with batch norm folded into the convolutions.
+    """Make an ONNX graph of a network, with batch norm and padding folded into the convolutions.
 
     Parameters
     ----------
@@ -54,6 +55,7 @@ def onnx_graph(model: SemNetwork, metadata: Mapping[str, Any]) -> bytes:
     # A copy: the exporter changes the mode of the network that it is given.
     network = _BothOutputs(copy.deepcopy(model).cpu()).eval()
     example = torch.zeros(2, 1, metadata["side"], metadata["side"])
+    fix_padding(network, example)
     buffer = io.BytesIO()
     axes = {name: {0: "n"} for name in (CROPS, LOGITS, FEATURES)}
     with warnings.catch_warnings():

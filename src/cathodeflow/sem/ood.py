@@ -86,10 +86,12 @@ def ood_score(features: ArrayLike, statistics: FeatureStatistics) -> Floats:
     (n,) float32
         In standard deviations within a class, to which each of the c features contributes.
     """
-    values = np.asarray(features, np.float64) @ statistics.whitening
-    means = statistics.means.astype(np.float64) @ statistics.whitening
-    squares = (values**2).sum(1)[:, None] + (means**2).sum(1) - 2 * values @ means.T
-    return np.sqrt(np.maximum(squares.min(1), 0)).astype(np.float32)
+    # Differences from the centre of the classes are small enough for float32, in which nothing has to be converted.
+    centre = statistics.means.mean(0, dtype=np.float64)
+    values = (np.asarray(features, np.float64) - centre).astype(np.float32) @ statistics.whitening
+    means = (statistics.means - centre).astype(np.float32) @ statistics.whitening
+    squares = [((values - mean).astype(np.float64) ** 2).sum(1) for mean in means]
+    return np.sqrt(np.min(squares, axis=0)).astype(np.float32)
 
 
 def group_means(features: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]:
