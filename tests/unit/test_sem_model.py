@@ -100,7 +100,7 @@ def test_a_file_holds_all_that_the_network_needs(tmp_path, backbone, heads):
     assert all(np.array_equal(one, other) for one, other in zip(metadata.pop("statistics"), statistics, strict=True))
     assert metadata == given | {
         "classes": CLASSES, "backbone": backbone, "heads": heads, "dropout": 0.3, "normalization": "imagenet",
-        "nickel": None, "rejection": None,
+        "nickel": None, "rejection": None, "texture": None,
     }  # fmt: skip
     save_network(tmp_path / "bare.pt", model, {})
     assert load_network(tmp_path / "bare.pt")[1]["statistics"] is None

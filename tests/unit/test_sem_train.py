@@ -83,6 +83,9 @@ def test_textures_are_distinguished_within_seconds(trained, tmp_path):
     save_network(tmp_path / "model.pt", trained.model, trained.metadata)
     model, metadata = load_network(tmp_path / "model.pt")
     assert 0.01 <= metadata["temperature"] <= 100 and 0.01 <= metadata["original_temperature"] <= 100
+    # The second opinion comes from the texture alone, and counts where predictions are judged.
+    assert (metadata["texture"].of_crops(images).argmax(1) == labels).mean() > 0.9
+    assert len(metadata["rejection"].weights) == 4 and metadata["rejection"].weights[3] >= 0
     statistics = metadata["statistics"]
     # The OOD threshold comes from the originals of the validation set.
     images, table = textures()

@@ -20,6 +20,7 @@ from cathodeflow.errors import InputError
 from cathodeflow.io import large_images
 from cathodeflow.io.onnx_graphs import read_graph
 from cathodeflow.sem.classes import ImageRow
+from cathodeflow.sem.image_predictions import predict_tiles
 from cathodeflow.sem.image_table import build_index
 from cathodeflow.sem.listed_images import listed_reader, without_masked
 from cathodeflow.sem.model import build_model, load_network, save_network
@@ -30,6 +31,9 @@ from cathodeflow.sem.onnx_network import OnnxNetwork
 from cathodeflow.sem.ood import feature_statistics
 from cathodeflow.sem.prediction_page import worst_first
 from cathodeflow.sem.predictions import network_outputs
+from cathodeflow.sem.rejection import CONTRADICTED, Rejection
+from cathodeflow.sem.texture import texture_statistics
+from cathodeflow.sem.texture_classifier import fit_texture
 from cathodeflow.sem.tiles import cut_tiles
 from cathodeflow.sem.usable_area import UsableArea
 
@@ -56,6 +60,9 @@ def network(**options):
         "original_temperature": 1.3,
         "statistics": statistics,
         "nickel": fit_nickel(features, [CLASSES[number % 3] for number in range(12)]),
+        "texture": fit_texture(*2 * (texture_statistics(crops), np.arange(12) % 3)),
+        # Scores of any size are within the limit, so that the texture decides.
+        "rejection": Rejection(*(np.array(row, np.float32) for row in ([0, 0.1, 0, 1], [0.5], [1e9]))),
     }
 
 
@@ -106,11 +113,31 @@ def test_onnxruntime_gives_the_answers_of_torch(options, tmp_path):
         np.testing.assert_allclose(got.logits, expected.logits, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(got.features, expected.features, rtol=1e-3, atol=5e-4)
     assert found.classes == CLASSES and found.metadata["pixel_nm"] is None
-    for name, values in metadata["statistics"]._asdict().items():
-        assert np.array_equal(getattr(found.metadata["statistics"], name), values)
+    for kind in ("statistics", "texture", "rejection"):
+        for name, values in metadata[kind]._asdict().items():
+            assert np.array_equal(getattr(found.metadata[kind], name), values)
     assert onnx_graph(model, metadata) == graph
     # A padding whose size is computed for every image costs a third of the time.
     assert not any(node.op_type == "Ceil" for node in onnx.load_from_string(graph).graph.node)
+
+
+def test_a_prediction_that_the_texture_contradicts_is_withheld():
+    model, metadata = network()
+    crops = np.random.default_rng(0).integers(0, 256, (12, 48, 48), dtype=np.uint8)
+    texture = metadata["texture"].of_crops(crops)
+    reasons = set()
+    for number, crop in enumerate(crops):
+        found = predict_tiles(model, metadata, iter([crop[None]]), device="cpu")
+        best = found.probabilities.argmax()
+        assert found.agreement == pytest.approx(texture[number, best])
+        agreed = texture[number].argmax() == best
+        assert not (agreed and found.withheld == CONTRADICTED)
+        assert agreed == (found.withheld == "") or not 0.1 < found.agreement < 0.9
+        reasons.add(found.withheld)
+    assert reasons >= {"", CONTRADICTED}
+    # Networks of earlier versions, and their rule.
+    old = metadata | {"texture": None, "rejection": metadata["rejection"]._replace(weights=np.ones(3, np.float32))}
+    assert predict_tiles(model, old, iter([crops[:1]]), device="cpu").agreement is None
 
 
 def test_an_exported_network_runs_elsewhere_and_classifies_like_the_model_file(model_file, images, tmp_path):

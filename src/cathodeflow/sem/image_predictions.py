@@ -22,7 +22,8 @@ from cathodeflow.sem.onnx_network import OnnxNetwork, Outputs
 from cathodeflow.sem.ood import ood_score
 from cathodeflow.sem.options import Predict
 from cathodeflow.sem.printed_pixel import read_printed
-from cathodeflow.sem.rejection import DOUBTFUL, UNKNOWN, Rejection, relative_scores
+from cathodeflow.sem.rejection import CONTRADICTED, DOUBTFUL, UNKNOWN, Rejection, relative_scores
+from cathodeflow.sem.texture_classifier import TextureClassifier
 from cathodeflow.sem.tiles import Grey, cut_tiles
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class ImagePrediction(NamedTuple):
 
     `nickel` is the nickel fraction, and the lower and upper limit of its interval; None if the network predicts none.
     `withheld` says why the prediction is not accepted ("" if it is); None for networks of before there was a rule.
+    `agreement` is the probability of the prediction according to the texture; None for networks of earlier versions.
     """
 
     probabilities: NDArray[np.float64]
@@ -53,6 +55,7 @@ class ImagePrediction(NamedTuple):
     of_tiles: NDArray[np.float64]
     nickel: tuple[float, ...] | None = None
     withheld: str | None = None
+    agreement: float | None = None
 
 
 class PredictedImage(NamedTuple):
@@ -75,13 +78,19 @@ def predict_tiles(
     ----------
     model : SemNetwork or OnnxNetwork
     metadata : mapping
-        Of `model.load_network`: temperature, original_temperature, statistics, and nickel, rejection if there are.
+        Of `model.load_network`: temperature, original_temperature, statistics, and nickel, rejection, texture if there
+        are.
     batches : iterable of (n, side, side) uint8
         The tiles (`tiles.cut_tiles`, `map_tiles.cut_map`).
     device : torch.device or str
         Of a SemNetwork.
     """
-    found = [_outputs(model, crops, device) for crops in batches]
+    classifier: TextureClassifier | None = metadata.get("texture")
+    found, textures = [], []
+    for crops in batches:
+        found.append(_outputs(model, crops, device))
+        if classifier is not None:
+            textures.append(classifier.of_crops(crops))
     outputs = Outputs(*(np.concatenate(part) for part in zip(*found, strict=True)))
     of_tiles = apply_temperature(outputs.logits, metadata["temperature"])
     whole = apply_mean_temperature(of_tiles.mean(0, keepdims=True), metadata["original_temperature"])[0]
@@ -89,18 +98,24 @@ def predict_tiles(
     score = float(ood_score(features, metadata["statistics"])[0])
     regression = metadata.get("nickel")
     nickel = None if regression is None else tuple(regression.intervals(features)[0].tolist())
-    reason = _reason(float(whole.max()), score, metadata)
-    return ImagePrediction(whole, score, of_tiles, nickel, reason)
+    texture = np.concatenate(textures).mean(0) if textures else None
+    agreement = None if texture is None else float(texture[whole.argmax()])
+    reason = _reason(whole, score, texture, metadata)
+    return ImagePrediction(whole, score, of_tiles, nickel, reason, agreement)
 
 
-def _reason(confidence: float, score: float, metadata: Mapping[str, Any]) -> str | None:
+def _reason(
+    whole: NDArray[np.float64], score: float, texture: NDArray[np.float64] | None, metadata: Mapping[str, Any]
+) -> str | None:
     rejection: Rejection | None = metadata.get("rejection")
     if rejection is None:
         return None
-    relative = float(relative_scores(score, metadata["statistics"]))
-    if rejection.accepted([confidence], [relative])[0]:
+    relative, best = float(relative_scores(score, metadata["statistics"])), int(whole.argmax())
+    if rejection.accepted([whole[best]], [relative], None if texture is None else [texture[best]])[0]:
         return ""
-    return UNKNOWN if relative > 1 else DOUBTFUL
+    if relative > 1:
+        return UNKNOWN
+    return DOUBTFUL if texture is None or texture.argmax() == best else CONTRADICTED
 
 
 def _outputs(model: SemNetwork | OnnxNetwork, crops: NDArray[np.uint8], device: torch.device | str) -> Outputs:
@@ -148,10 +163,10 @@ def predict_images(
     -------
     DataFrame
         rank, image, prediction, confidence (calibrated), entropy [nat], entropy_share (fraction of the maximum
-        entropy), strangeness (the OOD score), foreign (whether the score is above the threshold), accepted (whether the
-        prediction is likely enough to be right), withheld (why it is not: `rejection`), tiles (their number), bar_rows
-        [px], bar_side, pixel_nm (NaN: unknown) [nm], page, mask (the options), problem, p_<class>;
-        with a regression of the nickel fraction
+        entropy), strangeness (the OOD score), foreign (whether the score is above the threshold), agreement
+        (probability of the prediction according to the texture), accepted (whether it is likely enough to be right),
+        withheld (why it is not: `rejection`), tiles (their number), bar_rows [px], bar_side, pixel_nm (NaN: unknown)
+        [nm], page, mask (the options), problem, p_<class>; with a regression of the nickel fraction
         (`nickel.fit_nickel`) also nickel, nickel_low, nickel_high: the fraction and the limits of its 90 % interval.
 
     Raises
@@ -260,6 +275,7 @@ def _as_rows(cut: _Cut, found: ImagePrediction, classes: list[str], threshold: f
         "entropy_share": entropy / math.log(len(classes)),
         "strangeness": found.ood_score,
         "foreign": found.ood_score > threshold,
+        "agreement": found.agreement,
         "accepted": None if found.withheld is None else not found.withheld,
         "withheld": found.withheld or None,
         "tiles": len(cut.places),
@@ -281,7 +297,7 @@ def _as_rows(cut: _Cut, found: ImagePrediction, classes: list[str], threshold: f
 
 def _ranked(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     nickel = [name for name in NICKEL if name in table]
-    judged = ["strangeness", "foreign", "accepted", "withheld"]
+    judged = ["strangeness", "foreign", "agreement", "accepted", "withheld"]
     read = ["tiles", "bar_rows", "bar_side", "pixel_nm", "page", "mask", "problem"]
     names = ["image", "prediction", "confidence", "entropy", "entropy_share", *judged, *read, *nickel]
     names += [f"p_{label}" for label in classes]

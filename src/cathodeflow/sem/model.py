@@ -18,10 +18,16 @@ from cathodeflow.sem.nickel import NickelRegression
 from cathodeflow.sem.octaves import equal_histogram, equal_octaves, standardized
 from cathodeflow.sem.ood import FeatureStatistics
 from cathodeflow.sem.rejection import Rejection
+from cathodeflow.sem.texture_classifier import TextureClassifier
 
 _INITIALISATION = 2**32 - 1
 # Metadata that are arrays, which the file holds as tensors: `<name>.<field>`.
-_ARRAYS: dict[str, Any] = {"statistics": FeatureStatistics, "nickel": NickelRegression, "rejection": Rejection}
+_ARRAYS: dict[str, Any] = {
+    "statistics": FeatureStatistics,
+    "nickel": NickelRegression,
+    "rejection": Rejection,
+    "texture": TextureClassifier,
+}
 _ARCHITECTURE = ("backbone", "heads", "dropout", "normalization")
 # As files of earlier versions call it.
 _NORMALIZATION = "standardise"
@@ -148,7 +154,7 @@ def save_network(
     metadata : mapping
         JSON values such as `pixels`, `side`, `pixel_nm`, `margin`, `temperature`, `original_temperature`, `options`;
         and `statistics`, the features of the training images (`FeatureStatistics`), and `nickel`, the regression of the
-        nickel fraction on them (`NickelRegression`), or None.
+        nickel fraction on them (`NickelRegression`), `rejection` and `texture`, or None for each.
     graph : bytes, optional
         The network as ONNX (`onnx_export.onnx_graph`), so that it can be used on CPUs without torch.
     """
@@ -168,8 +174,8 @@ def load_network(path: str | os.PathLike[str]) -> tuple[SemNetwork, dict[str, An
     model : SemNetwork
         On the CPU, in evaluation mode.
     metadata : dict
-        That of `save_network`, with `statistics` and `nickel` (None without any) and `classes`, `backbone`, `heads`,
-        `dropout`, `normalization`.
+        That of `save_network`, with `statistics`, `nickel`, `rejection` and `texture` (None without any) and `classes`,
+        `backbone`, `heads`, `dropout`, `normalization`.
 
     Raises
     ------

@@ -14,13 +14,19 @@ from cathodeflow.io.onnx_graphs import arrays_from_text, arrays_to_text
 from cathodeflow.sem.nickel import NickelRegression
 from cathodeflow.sem.ood import FeatureStatistics
 from cathodeflow.sem.rejection import Rejection
+from cathodeflow.sem.texture_classifier import TextureClassifier
 
 #: Names of the graph's input, (n, 1, side, side) float32 in 0..1, and of its outputs.
 CROPS, LOGITS, FEATURES = "crops", "logits", "features"
 #: Names of the metadata in the graph, and those that a prediction needs.
 METADATA = "cathodeflow"
 #: Metadata that are arrays: `cathodeflow.<name>`.
-ARRAYS: dict[str, Any] = {"statistics": FeatureStatistics, "nickel": NickelRegression, "rejection": Rejection}
+ARRAYS: dict[str, Any] = {
+    "statistics": FeatureStatistics,
+    "nickel": NickelRegression,
+    "rejection": Rejection,
+    "texture": TextureClassifier,
+}
 NEEDED = ("classes", "pixels", "side", "margin", "pixel_nm", "temperature", "original_temperature")
 # Those that graphs made by earlier versions lack.
 _LATER = ("min_usable",)
@@ -60,7 +66,7 @@ class OnnxNetwork:
     Attributes
     ----------
     metadata : dict
-        `NEEDED`, `statistics` and `nickel`, as `model.load_network` returns them.
+        `NEEDED`, the arrays of `ARRAYS` (None where it has none), as `model.load_network` returns them.
 
     Raises
     ------

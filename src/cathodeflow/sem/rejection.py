@@ -1,8 +1,9 @@
 """Selective classification: predictions that are likely to be wrong are withheld.
 
 The probability that a prediction is right is fitted on validation images [1]_: as they are, as other sessions of the
-microscope might have imaged them, and as if their class were unknown. It depends on the calibrated confidence and on
-the out-of-distribution (OOD) score, since networks are confident far from their training images too.
+microscope might have imaged them, and as if their class were unknown. It depends on the calibrated confidence, on the
+out-of-distribution (OOD) score, since networks are confident far from their training images too, and on the agreement:
+the probability that a classifier of the texture (`texture_classifier`) gives to the prediction of the network.
 
 References
 ----------
@@ -20,8 +21,9 @@ from cathodeflow.sem.ood import FeatureStatistics, ood_score
 Float64 = NDArray[np.float64]
 Floats = NDArray[np.float32]
 
-#: Why a prediction is withheld: the image is further from all classes than validation images are, or P(right) is low.
-UNKNOWN, DOUBTFUL = "unknown material or session", "low confidence"
+#: Why a prediction is withheld: the image is further from all classes than validation images are; or P(right) is low
+#: since the texture is rather that of another class, or since the confidence is low.
+UNKNOWN, CONTRADICTED, DOUBTFUL = "unknown material or session", "texture of another class", "low confidence"
 #: Fraction of the right predictions of validation images, as they are and as other sessions image them, that is lost.
 LOST = 0.1
 # Fraction of the right predictions that lie beyond the limit of the OOD score.
@@ -30,15 +32,18 @@ _BEYOND = 0.025
 QUANTILE = 0.99
 # Confidences are kept this far from 0 and 1, beyond which they say no more.
 _CLIP = 1e-4
-# Weight of the penalty of the fit.
+# Weight of the penalty of the fit; weights that it starts from, and their limits.
 _PENALTY = 1.0
+_EQUAL = np.array([0.0, 1.0, -1.0, 1.0])
+_LIMITS = ((None, None), (0, None), (None, 0), (0, None))
 
 
 class Rejection(NamedTuple):
     """Rule by which predictions are withheld.
 
-    weights : (3,) float32, of 1, the log-odds of the confidence and the logarithm of the relative OOD score, whose
-        weighted sum are the log-odds of P(right).
+    weights : (4,) float32, of 1, the log-odds of the confidence, the logarithm of the relative OOD score, and the
+        log-odds of the agreement, whose weighted sum are the log-odds of P(right); (3,) without an agreement, as in
+        networks of earlier versions.
     threshold : (1,) float32, smallest P(right) of an accepted prediction.
     limit : (1,) float32, largest relative OOD score of an accepted prediction: beyond it P(right) is not known, and 0.
     """
@@ -47,24 +52,28 @@ class Rejection(NamedTuple):
     threshold: Floats
     limit: Floats
 
-    def probability(self, confidence: ArrayLike, score: ArrayLike) -> Float64:
-        """P(right) of predictions (n,) from their confidence and OOD score relative to the OOD threshold (n,)."""
-        found: Float64 = expit(_evidence(confidence, score) @ self.weights.astype(np.float64))
+    def probability(self, confidence: ArrayLike, score: ArrayLike, agreement: ArrayLike | None = None) -> Float64:
+        """P(right) of predictions (n,) from confidence, OOD score relative to the OOD threshold, and agreement (n,)."""
+        rows = _evidence(confidence, score, agreement)
+        found: Float64 = expit(rows @ self.weights.astype(np.float64))
         return np.where(np.asarray(score) <= self.limit[0], found, 0.0)
 
-    def accepted(self, confidence: ArrayLike, score: ArrayLike) -> NDArray[np.bool_]:
+    def accepted(
+        self, confidence: ArrayLike, score: ArrayLike, agreement: ArrayLike | None = None
+    ) -> NDArray[np.bool_]:
         """Whether predictions (n,) are accepted."""
-        accepted: NDArray[np.bool_] = self.probability(confidence, score) >= self.threshold[0]
+        accepted: NDArray[np.bool_] = self.probability(confidence, score, agreement) >= self.threshold[0]
         return accepted
 
 
 def fit_rejection(
-    confidence: ArrayLike, score: ArrayLike, right: ArrayLike, kinds: ArrayLike, *, lost: float = LOST
-) -> Rejection:
+    confidence: ArrayLike, score: ArrayLike, right: ArrayLike, kinds: ArrayLike, *,
+    agreement: ArrayLike | None = None, lost: float = LOST,
+) -> Rejection:  # fmt: skip
     """Fit P(right) by a logistic regression, and the threshold below which predictions are withheld.
 
-    Right and wrong predictions have the same total weight, and so has each kind of images within them. The weight of
-    the confidence is not negative, and that of the OOD score not positive.
+    Right and wrong predictions have the same total weight, and so has each kind of images within them. The weights of
+    the confidence and the agreement are not negative, and that of the OOD score not positive.
 
     Parameters
     ----------
@@ -73,16 +82,18 @@ def fit_rejection(
     right : (n,) bool
     kinds : (n,) int
         Kind of the image, such as unchanged, simulated session, unknown class.
+    agreement : (n,), optional
+        Probability of the prediction according to its texture.
     lost : float
         Fraction of the right predictions that is withheld by P(right).
 
     Returns
     -------
     Rejection
-        Without a right, or without a wrong prediction, confidence and score decide with equal weight.
+        Without a right, or without a wrong prediction, all decide with equal weight.
     """
-    rows, truth = _evidence(confidence, score), np.asarray(right, bool)
-    weights = np.array([0.0, 1.0, -1.0])
+    rows, truth = _evidence(confidence, score, agreement), np.asarray(right, bool)
+    weights = _EQUAL[: rows.shape[1]]
     if truth.any() and not truth.all():
         weights = _logistic(rows, truth, _balanced(truth, np.asarray(kinds)))
     chosen = truth if truth.any() else np.ones_like(truth)
@@ -101,33 +112,27 @@ def relative_scores(score: ArrayLike, statistics: FeatureStatistics) -> Float64:
     return np.asarray(score, np.float64) / limit
 
 
-def as_unknown(
-    probabilities: Float64, labels: NDArray[np.int64], features: Float64, statistics: FeatureStatistics
-) -> tuple[Float64, Float64]:
-    """Return confidence and OOD score of images as if their own class were unknown to the network.
+def without_class(probabilities: Float64, labels: NDArray[np.int64]) -> Float64:
+    """Return probabilities (n, k) of images as if the class of each, labels (n,), were unknown.
 
-    The class is removed from the probabilities, and its mean from the distances.
-
-    Parameters
-    ----------
-    probabilities : (n, k)
-    labels : (n,) int
-        Class of each image.
-    features : (n, c)
-    statistics : FeatureStatistics
-
-    Returns
-    -------
-    confidence, score : (n,), (n,)
+    Examples
+    --------
+    >>> without_class(np.array([[0.6, 0.3, 0.1]]), np.array([0])).round(2).tolist()
+    [[0.0, 0.75, 0.25]]
     """
     others = probabilities.copy()
     others[np.arange(len(labels)), labels] = 0
-    confidence = others.max(1) / np.maximum(others.sum(1), 1e-30)
+    found: Float64 = others / np.maximum(others.sum(1, keepdims=True), 1e-30)
+    return found
+
+
+def unknown_scores(features: Float64, labels: NDArray[np.int64], statistics: FeatureStatistics) -> Float64:
+    """Return OOD scores (n,) of images with features (n, c) as if the mean of the class of each were unknown."""
     score = np.zeros(len(labels))
     for label in np.unique(labels):
         left = statistics._replace(means=np.delete(statistics.means, label, axis=0))
         score[labels == label] = ood_score(features[labels == label], left)
-    return confidence, score
+    return score
 
 
 def withheld_curve(probability: ArrayLike, right: ArrayLike) -> tuple[Float64, Float64]:
@@ -145,9 +150,15 @@ def withheld_curve(probability: ArrayLike, right: ArrayLike) -> tuple[Float64, F
     return lost / max(lost[-1], 1), withheld / max(withheld[-1], 1)
 
 
-def _evidence(confidence: ArrayLike, score: ArrayLike) -> Float64:
-    odds = logit(np.clip(np.asarray(confidence, np.float64), _CLIP, 1 - _CLIP))
-    return np.column_stack([np.ones(len(odds)), odds, np.log(np.maximum(np.asarray(score, np.float64), 1e-6))])
+def _evidence(confidence: ArrayLike, score: ArrayLike, agreement: ArrayLike | None) -> Float64:
+    odds = _log_odds(confidence)
+    columns = [np.ones(len(odds)), odds, np.log(np.maximum(np.asarray(score, np.float64), 1e-6))]
+    return np.column_stack(columns if agreement is None else [*columns, _log_odds(agreement)])
+
+
+def _log_odds(probability: ArrayLike) -> Float64:
+    odds: Float64 = logit(np.clip(np.asarray(probability, np.float64), _CLIP, 1 - _CLIP))
+    return odds
 
 
 def _balanced(truth: NDArray[np.bool_], kinds: NDArray[np.int64]) -> Float64:
@@ -172,6 +183,7 @@ def _logistic(rows: Float64, truth: NDArray[np.bool_], weight: Float64) -> Float
         slope = -(weight * sign * expit(-margin)) @ rows
         return value, slope + _PENALTY * np.r_[0, w[1:]]
 
-    found = minimize(loss, np.array([0.0, 1.0, -1.0]), jac=True, bounds=[(None, None), (0, None), (None, 0)])
+    count = rows.shape[1]
+    found = minimize(loss, _EQUAL[:count], jac=True, bounds=_LIMITS[:count])
     weights: Float64 = found.x
     return weights

@@ -24,11 +24,11 @@ from cathodeflow.sem.network_options import Train
 from cathodeflow.sem.nickel import fit_nickel
 from cathodeflow.sem.ood import feature_statistics, group_means, with_reference
 from cathodeflow.sem.predictions import BATCH, network_outputs
-from cathodeflow.sem.rejection_training import measured_rejection
+from cathodeflow.sem.rejection_training import measured_rejection, measured_texture
 from cathodeflow.training.epochs import Epoch, Record
 from cathodeflow.training.loop import TrainingResult, fit
 
-# Training crops whose features are measured; more hardly change the statistics.
+# Crops whose features or texture are measured; more hardly change the statistics.
 _MEASURED = 2048
 
 
@@ -40,7 +40,8 @@ class TrainedSem(NamedTuple):
     metrics : dict of float, on the validation crops, and per original with the prefix `original_`.
     metadata : dict for `cathodeflow.sem.model.save_network`: `temperature` of a crop's logits; `original_temperature`
         of an original's probabilities, the mean of its crops' after their temperature; `statistics` of features, and
-        `nickel`, the regression of the nickel fraction on them (None for classes without).
+        `nickel`, the regression of the nickel fraction on them (None for classes without); `texture`, the classifier of
+        the texture, and `rejection`, the rule by which predictions are withheld.
     waiting : float, fraction of the training time spent waiting for crops.
     """
 
@@ -202,7 +203,7 @@ def _measure(
 ) -> tuple[dict[str, float], dict[str, Any]]:  # fmt: skip
     """Compute validation metrics, temperatures, and statistics of the features."""
     train, validation = numbers_of["train"], numbers_of["validation"]
-    some = train[np.linspace(0, len(train) - 1, min(len(train), _MEASURED)).astype(np.int64)]
+    some = _spread(train)
     # With at least one crop of every class, however rare.
     some = np.union1d(some, [train[labels[train] == label][0] for label in np.unique(labels[train])])
     features = network_outputs(model, crops, some, batch_size=BATCH, device=device).features
@@ -224,6 +225,12 @@ def _measure(
         "original_temperature": fit_mean_temperature(means, true[first]),
         "statistics": statistics,
         "nickel": nickel,
+        "texture": measured_texture(crops, some, _spread(validation), labels),
     }
     rejection = measured_rejection(model, crops, validation, labels, originals, metadata, device=device)
     return metrics, {**metadata, "rejection": rejection}
+
+
+def _spread(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Choose crops of which more is measured, evenly."""
+    return numbers[np.linspace(0, len(numbers) - 1, min(len(numbers), _MEASURED)).astype(np.int64)]
