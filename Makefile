@@ -90,8 +90,7 @@ report-zip: $(READY)
 	snakemake --cores 1 --report results/report.zip
 
 ui: $(READY)
-	@echo "Open http://127.0.0.1:5000 - stop with Ctrl-C"
-	mlflow ui --backend-store-uri $(URI) --host 127.0.0.1 --port 5000 --workers 1
+	@cathodeflow ui --uri $(URI)
 
 bench: $(READY)
 	python benchmarks/run.py

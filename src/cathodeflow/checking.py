@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-import itertools
 import logging
 import os
 from collections import defaultdict
@@ -14,17 +13,13 @@ import psutil
 from cathodeflow.config import Settings, load, samples, stages
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.image_lists import image_files
-from cathodeflow.io.sources import is_remote, list_files, split_source
-from cathodeflow.io.text import read_start
+from cathodeflow.io.sources import is_remote, list_files
 from cathodeflow.options import Options, leaves, value_of
+from cathodeflow.same_images import IMAGE_COLUMNS, copy_warnings, same_warnings
 from cathodeflow.samples import Sample, read_metadata
 
 log = logging.getLogger("cathodeflow")
 
-# Columns that name the images of a sample.
-_IMAGES = ("frames", "images")
-# Bytes at the beginning of files of equal size that are compared.
-_COMPARED = 2**22
 _GIGABYTE = 1e9
 
 
@@ -61,7 +56,8 @@ def check_config(path: str) -> list[str]:
         if further := list(dict.fromkeys(name for row in rows for name in row)):
             lines.append(f"{section.samples}: further columns, kept in the records: {', '.join(further)}")
         files[technique] = {name: own for name, row in sheet.items() if (own := raw_files(row))}
-        for text in [*case_warnings(sheet), *same_warnings(sheet, files[technique])]:
+        own_files = files[technique]
+        for text in [*case_warnings(sheet), *same_warnings(sheet, own_files), *copy_warnings(own_files)]:
             log.warning("%s: %s", section.samples, text)
     every = [file for own in files.values() for name in own for file in own[name]]
     for text in [*disk_warnings(every, os.getcwd()), *device_warnings(config)]:
@@ -81,7 +77,7 @@ def _further(technique: str, section: Any, sheet: Mapping[str, Any]) -> list[Inp
 
 def raw_files(row: Sample) -> list[str]:
     """List the local files with the images of a sample; none if they are simulated, remote or missing."""
-    source = next((getattr(row, column) for column in _IMAGES if hasattr(row, column)), None)
+    source = next((getattr(row, column) for column in IMAGE_COLUMNS if hasattr(row, column)), None)
     if source is None or is_remote(source) or getattr(row, "simulated", False):
         return []
     try:
@@ -108,38 +104,6 @@ def case_warnings(names: Mapping[str, Any]) -> Iterator[str]:
             named = " and ".join(f"'{name}'" for name in alike)
             place = "macOS and Windows have one folder for their results"
             yield f"samples {named} differ by case only: {place}; rename one"
-
-
-def same_warnings(sheet: Mapping[str, Sample], files: Mapping[str, list[str]]) -> Iterator[str]:
-    """Find samples with the same images: the same files, links to them, or files that begin with the same bytes."""
-    real = {name: {os.path.realpath(file) for file in own} for name, own in files.items()}
-    for first, second in itertools.combinations(files, 2):
-        if _apart(sheet[first], sheet[second]):
-            continue
-        if both := sorted(real[first] & real[second]):
-            more = f" and {len(both) - 1} more" * (len(both) > 1)
-            yield f"samples '{first}' and '{second}' have the same images: {both[0]}{more}"
-        elif _begins_alike(files[first], files[second]):
-            names = f"{files[first][0]} and {files[second][0]}"
-            yield f"samples '{first}' and '{second}' may have the same images: {names} have equal size and beginning"
-
-
-def _apart(first: Any, second: Any) -> bool:
-    """Whether two samples read other datasets of a file, or other frames of it."""
-    sources = [next(getattr(row, column) for column in _IMAGES if hasattr(row, column)) for row in (first, second)]
-    if split_source(sources[0])[1] != split_source(sources[1])[1]:
-        return True
-    spans = [(getattr(row, "start", None) or 0, getattr(row, "stop", None)) for row in (first, second)]
-    (start, stop), (other, end) = spans
-    return (stop is not None and stop <= other) or (end is not None and end <= start)
-
-
-def _begins_alike(first: list[str], second: list[str]) -> bool:
-    one, two = first[0], second[0]
-    if len(first) != len(second) or not (os.path.isfile(one) and os.path.isfile(two)):
-        return False
-    start = read_start(one, _COMPARED) if 0 < os.path.getsize(one) == os.path.getsize(two) else b""
-    return bool(start) and start == read_start(two, _COMPARED)
 
 
 def disk_warnings(files: list[str], results: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The command line: `cathodeflow <technique> <stage>`, and the commands for the whole workflow."""
 
 import importlib
+import os
 import shlex
 import sys
 from typing import Any
@@ -56,15 +57,19 @@ def check(config: str) -> None:
     """Check a configuration, its sample sheets and raw files.
 
     CONFIG is the configuration file (default: config/config.yaml). Errors and warnings are listed together. Headers
-    of all raw files are read, and some images of each sample, to estimate how long reading takes.
+    of all raw files are read; some images of each sample are, and a few steps of each network are trained, to estimate
+    how long both take.
     """
     from cathodeflow.checking import check_config
     from cathodeflow.config import load, samples
     from cathodeflow.reading_time import time_lines
+    from cathodeflow.training_time import training_lines
 
     for line in check_config(config):
         click.echo(line)
-    for line in time_lines(samples(load(config), checked=False)):
+    settings = load(config)
+    sheets = samples(settings, checked=False)
+    for line in [*time_lines(sheets), *training_lines(settings, sheets)]:
         click.echo(f"{config}: {line}")
 
 
@@ -179,6 +184,21 @@ def status(folder: str) -> None:
 
     for line in status_lines(folder):
         click.echo(line)
+
+
+@cli.command()
+@click.option("--uri", default="sqlite:///results/mlflow.db", show_default=True, help="MLflow tracking address.")
+@click.option("--port", default=5000, show_default=True, help="Port of the pages on this machine.")
+def ui(uri: str, port: int) -> None:
+    """Show the recorded runs in a browser (MLflow); prints the address of the view of the current runs."""
+    from cathodeflow.tracking import view_addresses
+
+    for address in view_addresses(uri, f"http://127.0.0.1:{port}"):
+        click.echo(f"Open {address} - stop with Ctrl-C")
+    sys.stdout.flush()
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    os.execv(sys.executable, [*command, "--port", str(port), "--workers", "1"])
 
 
 @cli.command()

@@ -4,11 +4,12 @@ These are not options of a stage, as they do not change results. The command lin
 or from the environment, which cluster jobs inherit. So another scheduler reruns nothing.
 """
 
+import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NoReturn
 
 import click
 from pydantic import field_validator
@@ -184,6 +185,39 @@ def limit_warning(gpus: int | None) -> str | None:
         "profiles/default counts, too: no more than one GPU job runs at a time on the whole cluster, and a job has no"
         f" more threads than this machine has cores ({os.cpu_count()}). Use --workflow-profile instead of --profile."
     )
+
+
+def require_profile(arguments: Sequence[str], checkout: str) -> None:
+    """Require that the workflow profile of a Snakemake command exists: without it, all jobs would run on this machine.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Command line of Snakemake, which passes over a profile that it does not find.
+    checkout : str
+        Folder of the Snakefile.
+
+    Raises
+    ------
+    InputError
+        It is in none of the places where Snakemake looks for it.
+    """
+    given = _Profile(add_help=False, allow_abbrev=False)
+    given.add_argument("--workflow-profile")
+    name = given.parse_known_args(list(arguments))[0].workflow_profile
+    if name in (None, "none"):
+        return
+    inner = os.path.join("profiles", name)
+    if not any(os.path.exists(path) for path in (name, inner, os.path.join(checkout, inner))):
+        raise InputError(
+            f"--workflow-profile {name}", "no such folder", "a folder with a config.yaml, such as profiles/slurm"
+        )
+
+
+class _Profile(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Leave what Snakemake itself has accepted."""
+        raise InputError("--workflow-profile", "nothing", "a folder with a config.yaml")
 
 
 def launcher(processes: Processes) -> str:

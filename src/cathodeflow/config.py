@@ -8,8 +8,9 @@ from pydantic import create_model, field_validator
 
 from cathodeflow.cluster import Cluster, Dask, Processes, Tracking
 from cathodeflow.errors import InputError, InputErrors
+from cathodeflow.file_arguments import file_argument
 from cathodeflow.io.text import read_yaml
-from cathodeflow.options import Options, OptionsT, from_config, option, to_flags
+from cathodeflow.options import Options, OptionsT, from_config, full_annotation, leaves, option, to_flags, value_of
 from cathodeflow.provenance import installed
 from cathodeflow.samples import TechniqueSection, read_samples
 from cathodeflow.stage import stage_names, technique_names
@@ -103,9 +104,22 @@ def validate(values: dict[str, Any], where: str = "configuration") -> Settings:
         for name in config.reruns.libraries
         if installed(name) is None
     ]
+    errors += _braces(config, where)
     if errors:
         raise InputErrors.of(errors)
     return config
+
+
+def _braces(config: Settings, where: str) -> list[InputError]:
+    """Find files with braces in their path, which Snakemake reads as wildcards."""
+    found = {}
+    for technique in techniques():
+        section = getattr(config, technique)
+        for key, field in leaves(type(section)) if section is not None else ():
+            if file_argument(full_annotation(field)):
+                found[f"{where}: {technique}.{key}"] = value_of(section, key)
+    given = {key: path for key, path in found.items() if isinstance(path, str) and set("{}") & set(path)}
+    return [InputError(key, path, "a path without { and }") for key, path in given.items()]
 
 
 def _with_jobs() -> set[str]:

@@ -40,7 +40,15 @@ def option(default: Any, description: str, *, unit: str | None = None, **bounds:
 
 # Numbers that YAML 1.1 takes for text, as it asks for a point before the exponent and a sign in it.
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
-_TRUTH = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+_TRUTH = {"yes": True, "y": True, "true": True, "on": True, "no": False, "n": False, "false": False, "off": False}
+# Words of pydantic for what people write.
+_WORDS = {
+    "an object": "a section: lines of `key: value`, indented, with a space after each colon",
+    "a valid boolean": "true or false",
+    "a valid string": "text",
+}
+_UNPARSED = re.compile(r", unable to (?:parse|interpret).*")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 # Command-line value for None, if the default is not None.
 _NONE = "none"
 
@@ -183,18 +191,29 @@ def from_config(cls: type[OptionsT], section: Any, where: str) -> OptionsT:
 def _as_meant(annotation: Any, value: Any) -> Any:
     """Replace text in a section by what was meant, as `from_config` says."""
     if isinstance(value, dict):
-        return {key: _as_meant(_type_at(annotation, str(key)), below) for key, below in value.items()}
+        types_below = {key: _type_at(annotation, str(key)) for key in value}
+        # A section without a line in it, as when all of them are comments.
+        empty = {key for key, below in value.items() if below is None and _is_group(types_below[key])}
+        return {key: _as_meant(types_below[key], below) for key, below in value.items() if key not in empty}
     if isinstance(value, list):
         inner = next((typing.get_args(arm) for arm in (annotation, *typing.get_args(annotation)) if is_tuple(arm)), ())
         return [_as_meant(inner[0] if inner else None, item) for item in value]
     if not isinstance(value, str):
         return value
     types_here = {annotation, *typing.get_args(annotation)}
-    if float in types_here and _EXPONENT.fullmatch(value):
-        return float(value)
+    if {float, int} & types_here and _EXPONENT.fullmatch(value):
+        number = float(value)
+        return number if float in types_here else int(number) if number.is_integer() else value
     if bool in types_here:
-        return _TRUTH.get(value.casefold(), value)
+        return _TRUTH.get(value.strip().casefold(), value)
     return expanded(value) if file_argument(annotation) else value
+
+
+def _is_group(annotation: Any) -> bool:
+    """Whether a field is a group of options that all have defaults, and cannot be left out by None."""
+    if not (isinstance(annotation, type) and issubclass(annotation, Options)):
+        return False
+    return not any(field.is_required() for field in annotation.model_fields.values())
 
 
 def _type_at(annotation: Any, key: str) -> Any:
@@ -204,8 +223,11 @@ def _type_at(annotation: Any, key: str) -> Any:
     cls = _class_at(annotation, ())
     if cls is None or key not in cls.model_fields:
         return None
-    field = cls.model_fields[key]
-    # Pydantic takes what an alias says of a field off its annotation.
+    return full_annotation(cls.model_fields[key])
+
+
+def full_annotation(field: FieldInfo) -> Any:
+    """Return the annotation of a field with what an alias such as `InputFile` says of it, which pydantic takes off."""
     return typing.Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
 
 
@@ -236,16 +258,31 @@ def as_input_error(
         elif problem["type"] == "extra_forbidden":
             known = _fields_at(cls, location[:-1])
             close = difflib.get_close_matches(str(location[-1]), known, 1)
-            expected = f"'{close[0]}'" if close else "one of " + ", ".join(known)
+            expected = f"'{close[0]}'" if close else _home(cls, location) or "one of " + ", ".join(known)
             found.append(InputError(name(location), "an unknown key", expected))
         elif problem["type"] == "missing":
             found.append(InputError(name(location), "nothing", "a value"))
         else:
-            expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            expected = _expected(problem["msg"], problem["input"])
             found.append(
                 InputError(name(location) if location else name(("options",)), _shown(problem["input"]), expected)
             )
     return InputErrors.of(found)
+
+
+def _home(cls: type[BaseModel], location: tuple[Any, ...]) -> str:
+    """Say in which sections of the same level a key belongs that is not indented; empty if in none."""
+    sections = {name: at for name in _fields_at(cls, location[:-1]) if (at := _class_at(cls, (*location[:-1], name)))}
+    homes = [name for name, at in sections.items() if str(location[-1]) in at.model_fields]
+    return f"it indented, in {' or '.join(homes)}" if homes else ""
+
+
+def _expected(message: str, value: Any) -> str:
+    text = _UNPARSED.sub("", message.removeprefix("Input should be ").removeprefix("Value error, "))
+    if text == "a valid number" and isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value.strip()):
+        return f"a point before the decimals: {value.strip().replace(',', '.')}"
+    quoted = ", in quotes" if text == "a valid string" and isinstance(value, bool | int | float) else ""
+    return _WORDS.get(text, text) + quoted
 
 
 def _shown(value: Any) -> str:

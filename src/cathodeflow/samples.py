@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import ValidationError, field_validator
 
@@ -139,7 +139,7 @@ def read_samples(path: str, cls: type[SampleT]) -> dict[str, SampleT]:
         The file is missing or has no samples, a column is missing or has almost the name of another, a value is wrong,
         or a name occurs twice: one line each.
     """
-    sheet = read_sheet(path, "a sample sheet", cls.model_fields)
+    sheet = read_sheet(path, "a sample sheet", _columns(cls))
     known, header = list(cls.model_fields), sheet.header
     errors = _column_errors(path, header, cls)
     errors += [InputError(path, "no samples", "one row per sample")] if not sheet.rows and not errors else []
@@ -153,7 +153,10 @@ def read_samples(path: str, cls: type[SampleT]) -> dict[str, SampleT]:
                 expected = f"{len(header)} cells separated by {sheet.delimiter}"
                 raise InputError(where, f"{len(row)} cells", expected)
             cells = dict(zip(header, row, strict=False))
-            sample = _parse({name: cells[name] for name in known if cells.get(name)}, cls, where)
+            given = {name: cells[name] for name in known if cells.get(name)}
+            if sheet.delimiter == "semicolons":
+                given = _with_points(given, cls)
+            sample = _parse(given, cls, where)
             if sample.sample in samples:
                 raise InputError(where, f"sample '{sample.sample}' a second time", "every sample name once")
             samples[sample.sample] = sample
@@ -172,13 +175,18 @@ def read_metadata(path: str, cls: type[Sample]) -> dict[str, dict[str, str]]:
     InputError
         The file is missing, or no sheet.
     """
-    sheet = read_sheet(path, "a sample sheet", cls.model_fields)
+    sheet = read_sheet(path, "a sample sheet", _columns(cls))
     found = {}
     for _, row in sheet.rows:
         cells = dict(zip(sheet.header, row, strict=False))
         further = {name: cell for name, cell in cells.items() if cell and name not in cls.model_fields}
         found[cells.get("sample", "")] = further
     return found
+
+
+def _columns(cls: type[Sample]) -> list[str]:
+    """Return the names of the columns, those that a sheet must have first."""
+    return sorted(cls.model_fields, key=lambda name: not cls.model_fields[name].is_required())
 
 
 def _column_errors(path: str, header: list[str], cls: type[Sample]) -> list[InputError]:
@@ -199,6 +207,14 @@ def _column_errors(path: str, header: list[str], cls: type[Sample]) -> list[Inpu
         InputError(path, f"column '{name}' a second time", "every column once")
         for name in sorted({name for name in header if header.count(name) > 1})
     ]
+
+
+def _with_points(cells: dict[str, str], cls: type[Sample]) -> dict[str, str]:
+    """Replace decimal commas: spreadsheets write semicolons between columns where the comma is in numbers."""
+    number = {
+        name for name, field in cls.model_fields.items() if float in (field.annotation, *get_args(field.annotation))
+    }
+    return {name: text.replace(",", ".") if name in number else text for name, text in cells.items()}
 
 
 def _parse(cells: dict[str, Any], cls: type[SampleT], where: str) -> SampleT:

@@ -31,6 +31,7 @@ from cathodeflow.io.tables import read_json, write_json
 from cathodeflow.record import JOB, user
 from cathodeflow.record_files import figures_of, find_records, is_ours, read_records
 from cathodeflow.samples import read_samples
+from cathodeflow.saved_views import keep_views, view_address, view_tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -100,6 +101,7 @@ def import_records(records: Collection[str], *, results: str = "results", uri: s
     with _database_lock(uri), _database_named(uri):
         client = _client(uri)
         experiment_id = _experiment(client, uri, experiment)
+        keep_views(client, experiment_id)
         runs = list(_search(client, experiment_id))
         folder = os.path.abspath(results)
         for run in runs:
@@ -176,6 +178,29 @@ def record_runs(
     known = {"results": results, "records": sorted(filter(is_ours, records)), "runs": runs, "waiting": waiting}
     write_json(out, {"attempt": attempt, "experiment": experiment, **known})
     return waiting
+
+
+def view_addresses(uri: str, address: str) -> list[str]:
+    """Return the addresses of the view of the current runs of all experiments in MLflow, the newest one first.
+
+    Parameters
+    ----------
+    uri : str
+        MLflow tracking address.
+    address : str
+        Where MLflow's pages are served, such as `http://127.0.0.1:5000`.
+
+    Raises
+    ------
+    InputError
+        There is no such database, or it is damaged.
+    """
+    if uri.startswith(SQLITE) and not _database(uri).is_file():
+        raise InputError(_database(uri), "no such file", "the database of a run; give another with --uri")
+    with _database_named(uri):
+        experiments = _client(uri).search_experiments(order_by=["last_update_time DESC"])
+    found = [experiment for experiment in experiments if view_tag() in experiment.tags]
+    return [f"{address}/{view_address(experiment.experiment_id)}" for experiment in found] or [address]
 
 
 def next_attempt(out: str, uri: str) -> int:

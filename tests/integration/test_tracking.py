@@ -21,9 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from cathodeflow.bragg.network_options import Train
 from cathodeflow.bragg.peak_options import FindPeaks
+from cathodeflow.cli import cli
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import WRITTEN
 from cathodeflow.io.figures import save_figure
@@ -31,8 +33,19 @@ from cathodeflow.io.patch_table import TrainingPatches
 from cathodeflow.io.patches import write_patches
 from cathodeflow.plotting import training_curves
 from cathodeflow.record import Begun, write_record
-from cathodeflow.tracking import CURRENT, KEY, PARENT, UNFINISHED, absolute, import_records, live_run, record_runs
+from cathodeflow.tracking import (
+    CURRENT,
+    KEY,
+    PARENT,
+    UNFINISHED,
+    absolute,
+    import_records,
+    live_run,
+    record_runs,
+    view_addresses,
+)
 from cathodeflow.verify import verify
+from tests import headless_browser
 
 RECORDS = ["results/bragg/a/candidates.json", "results/bragg/model/train.json"]
 HISTORY = [{"epoch": k, "train_loss": 1 / (k + 1), "validation_loss": 1.2 / (k + 1)} for k in range(5)]
@@ -282,6 +295,41 @@ def test_server_gets_the_curves_while_training_goes_on(
     assert [run.info.status for run in runs] == ["FINISHED"]
     # The records go to the server as well as into a database.
     assert len(import_records(RECORDS, uri=server, experiment="demo")) == 2
+    # The page opens with the columns and runs of the saved view, which a person may change.
+    (address,) = view_addresses(server, server)
+    assert address == f"{server}/#/experiments/{runs[0].info.experiment_id}/runs?viewStateShareKey=cathodeflow"
+    if headless_browser.find():
+        words = {"Current runs", "Duration", "User", "Dataset", "Source", "tags.`cathodeflow.current` = 'yes'"}
+        assert not missing_on(address, words, results)
+    client.set_experiment_tag(runs[0].info.experiment_id, "mlflow.sharedViewState.cathodeflow", "changed")
+    import_records(RECORDS, uri=server, experiment="demo")
+    assert client.get_experiment(runs[0].info.experiment_id).tags["mlflow.sharedViewState.cathodeflow"] == "changed"
+
+
+def missing_on(address: str, words: set[str], folder: Path) -> set[str]:
+    """Open a page in a browser, and return the words that neither its text nor its fields have after a minute."""
+    fields = "[...document.querySelectorAll('input,textarea')].map(field => field.value).join(' ')"
+    missing = words
+    with headless_browser.started(str(headless_browser.find()), folder) as browser:
+        browser.call("Emulation.setDeviceMetricsOverride", width=1900, height=900, deviceScaleFactor=1, mobile=False)
+        browser.call("Page.navigate", url=address)
+        end = time.monotonic() + 60
+        while missing and time.monotonic() < end:
+            text = f"{browser.evaluate('document.body.innerText')} {browser.evaluate(fields)}"
+            missing = {word for word in words if word not in text}
+            time.sleep(0.5)
+    return missing
+
+
+def test_the_command_that_shows_the_runs_names_a_missing_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        InputError, match=r"mlflow\.db: found no such file, expected the database of a run; give another"
+    ):
+        CliRunner().invoke(cli, ["ui"], catch_exceptions=False, standalone_mode=False)
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_training_command_sends_its_curves_to_the_server_that_its_flags_name(tmp_path: Path, server: str) -> None:

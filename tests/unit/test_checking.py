@@ -70,6 +70,57 @@ def test_a_mask_that_excludes_nearly_all_is_a_warning(tmp_path: Path, caplog: py
     assert not caplog.messages
 
 
+@pytest.mark.parametrize("technique", ["bcdi", "bragg"])
+def test_a_dark_image_as_mask_a_bright_dark_and_an_empty_flat_field_are_warnings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, technique: str
+) -> None:
+    flat, role = ("whitefield", "phase") if technique == "bcdi" else ("flat", "fit")
+    images = {
+        "scan": FRAMES,
+        "mask": np.arange(168).reshape(12, 14) % 11,
+        "dark": FRAMES[1] + 50,
+        flat: np.zeros((12, 14)),
+    }
+    for name, image in images.items():
+        np.save(tmp_path / f"{name}.npy", image)
+    sheet = f"sample\trole\tframes\tmask\tdark\t{flat}\na\t{role}\tDATA/scan.npy\t"
+    config = project(tmp_path, technique, sheet + f"DATA/mask.npy\tDATA/dark.npy\tDATA/{flat}.npy\n")
+    check_config(config)
+    excluded = "9.5" if technique == "bcdi" else "90.5"
+    for text in (
+        f"scan 'a': {tmp_path}/mask.npy has 11 different values, and excludes {excluded} % of the pixels: is it a dark image?",
+        f"scan 'a': 100.0 % of the pixels of the middle frame are below the dark image {tmp_path}/dark.npy: does it belong to",
+        f"scan 'a': 100.0 % of the pixels of the flat field {tmp_path}/{flat}.npy are not above 0",
+    ):
+        assert any(text in message for message in caplog.messages), text
+    caplog.clear()
+    np.save(tmp_path / "mask.npy", np.full((12, 14), technique == "bcdi"))
+    np.save(tmp_path / "dark.npy", np.full((12, 14), 27))  # more than half of the pixels of the frames are below
+    np.save(tmp_path / f"{flat}.npy", np.ones((12, 14)))
+    check_config(config)
+    assert not caplog.messages
+
+
+def test_a_single_class_is_an_error_and_an_odd_folder_and_a_mask_of_everything_are_warnings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("622", "811", "old stuff", "__MACOSX"):
+        (tmp_path / "sem" / name).mkdir(parents=True)
+    for name in ("622", "811", "old stuff"):
+        Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "sem" / name / "a.png")
+        (tmp_path / "sem" / name / "Thumbs.db").write_bytes(b"x")
+    Image.fromarray(np.full((20, 30), 255, np.uint8)).save(tmp_path / "mask.png")
+    sheet = "sample\trole\timages\nc\ttrain\tDATA/sem\n"
+    check_config(project(tmp_path, "sem", sheet, f"  index: {{mask: {tmp_path}/mask.png}}\n"))
+    assert caplog.messages[0].endswith("is 'old stuff' a class? The names of the other 2 have numbers")
+    excludes = f"sem.index.mask: {tmp_path}/mask.png excludes 100.0 % of the pixels: those above 0 are not used"
+    assert caplog.messages[1] == excludes
+    for name in ("811", "old stuff"):
+        shutil.rmtree(tmp_path / "sem" / name)
+    (line,) = problems(project(tmp_path, "sem", sheet))
+    assert line == f"{tmp_path}/sem.tsv: found one class, 622, expected at least two to train on"
+
+
 def test_the_same_frames_under_two_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     np.save(tmp_path / "a.npy", FRAMES)
     shutil.copy(tmp_path / "a.npy", tmp_path / "copy.npy")
@@ -95,8 +146,29 @@ def test_the_same_frames_under_two_names(tmp_path: Path, caplog: pytest.LogCaptu
     }  # fmt: skip
     assert pairs["one", "linked"].endswith(f"have the same images: {tmp_path}/a.npy")
     assert pairs["linked", "copied"].endswith(
-        f"may have the same images: {tmp_path}/link.npy and {tmp_path}/copy.npy have equal size and beginning"
+        f"may have the same images: {tmp_path}/link.npy and {tmp_path}/copy.npy are equal where compared"
     )
+
+
+def test_the_same_frames_under_other_names_in_another_order_and_twice_in_a_scan(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for folder in ("a", "b", "c"):
+        (tmp_path / folder).mkdir()
+    for number, frame in enumerate(np.random.default_rng(1).integers(0, 99, (4, 12, 14), np.uint16)):
+        np.save(tmp_path / f"a/f{number}.npy", frame)
+        np.save(tmp_path / f"b/g{9 - number}.npy", frame)
+        np.save(tmp_path / f"c/h{number}.npy", frame + 1)
+    for name in ("h1 (1)", "H2", "h3 - Copy"):
+        shutil.copy(tmp_path / f"c/{name[:2].lower()}.npy", tmp_path / f"c/{name}.npy")
+    sheet = "sample\trole\tframes\n" + "".join(f"{name}\tfit\tDATA/{name}\n" for name in "abc")
+    check_config(project(tmp_path, "bragg", sheet))
+    where = f"{tmp_path}/bragg.tsv:"
+    assert caplog.messages == [
+        f"{where} samples 'a' and 'b' may have the same images: {tmp_path}/a/f0.npy and {tmp_path}/b/g9.npy and 3 more are "
+        "equal where compared",
+        f"{where} sample 'c' has the same images twice: {tmp_path}/c/H2.npy and {tmp_path}/c/h2.npy and 2 more",
+    ]
 
 
 def test_errors_of_every_technique_and_warnings_come_together(

@@ -1,10 +1,12 @@
 import os
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from cathodeflow import cluster
 from cathodeflow.cli import cli
+from cathodeflow.cluster import require_profile
 from cathodeflow.config import validate
 from cathodeflow.errors import InputError
 from cathodeflow.io.atomic import is_first_process
@@ -114,3 +116,20 @@ def test_an_address_in_the_place_of_a_section_is_not_shown_either() -> None:
     with pytest.raises(InputError) as caught:
         validate({"tracking": "http://ada:hunter2@example.org", "bragg": {"samples": "scans.tsv"}})
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_workflow_profile_that_does_not_exist_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "clone/profiles/slurm").mkdir(parents=True)
+    (tmp_path / "here/profiles/mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    clone = str(tmp_path / "clone")
+    for name in ("slurm", "mine", "profiles/mine", f"{clone}/profiles/slurm", "none"):
+        require_profile(["--cores", "2", "--workflow-profile", name, "-n"], clone)
+        require_profile([f"--workflow-profile={name}"], clone)
+    require_profile(["--profile", "nowhere"], clone)
+    with pytest.raises(InputError) as error:
+        require_profile(["all", "--workflow-profile", "profiles/slrum", "--configfile", "c.yaml"], clone)
+    assert str(error.value) == (
+        "--workflow-profile profiles/slrum: found no such folder, expected a folder with a config.yaml, such as "
+        "profiles/slurm"
+    )

@@ -138,6 +138,26 @@ def test_libraries_that_make_results_stale_are_installed_ones() -> None:
         ),
         ("seed: 1\nseed: 1\n", "c.yaml line 2: found 'seed' a second time, expected every key once"),
         ("# nothing yet\n", "c.yaml: found an empty file, expected a mapping of settings"),
+        (
+            "sem:\n\tseed: 1\n",
+            "c.yaml line 2: found a tab, expected spaces, as YAML allows no tabs between keys and values",
+        ),
+        ("seed:\t1\n", "c.yaml line 1: found a tab, expected spaces, as YAML allows no tabs between keys and values"),
+        ("sem:\n\u00a0 seed: 1\n", "c.yaml line 2: found a non-breaking space, expected plain spaces before a key"),
+        (
+            "a: {b: 1\n",
+            "c.yaml line 2: found expected ',' or '}', but got '<stream end>' in a flow mapping that begins in "
+            "line 1, expected a YAML file",
+        ),
+        (
+            'a: "C:\\data"\n',
+            """c.yaml line 1: found 'a: "C:\\data"', expected single quotes around a text with backslashes""",
+        ),
+        (
+            "a: *.tif\n",
+            "c.yaml line 1: found 'a: *.tif', expected quotes around a text that begins with * & @ % ` or !",
+        ),
+        ("seed: 1\n---\nseed: 2\n", "c.yaml line 2: found a second document after ---, expected one"),
     ],
 )
 def test_yaml_that_would_be_taken_for_something_else(
@@ -148,6 +168,46 @@ def test_yaml_that_would_be_taken_for_something_else(
     with pytest.raises(InputError) as error:
         read_yaml("c.yaml")
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(("encoding", "found"), [("utf-16", "UTF-16 text"), ("cp1252", "text in another encoding")])
+def test_yaml_in_another_encoding_is_refused_as_snakemake_reads_utf8_only(
+    tmp_path: Path, encoding: str, found: str
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes("run_name: Käfer\r\n".encode(encoding))
+    with pytest.raises(InputError) as error:
+        read_yaml(str(path))
+    assert str(error.value) == f"{path}: found {found}, expected a YAML file in UTF-8; save it so in the editor"
+    path.write_bytes("run_name: Käfer\r\n".encode("utf-8-sig"))
+    assert read_yaml(str(path)) == {"run_name": "Käfer"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bragg:\nsamples: s.tsv\n", "samples: found an unknown key, expected it indented, in bcdi or bragg or fibsem or sem"),
+        ("bragg:\n  samples:s.tsv\n", "bragg: found 'samples:s.tsv', expected a section: lines of `key: value`, indented, "
+         "with a space after each colon"),
+        ("sem: {samples: 's{1}.tsv'}\n", "sem.samples: found s{1}.tsv, expected a path without { and }"),
+        ("sem: {samples: s.tsv, index: {mask: 'm{1}.png'}}\n", "sem.index.mask: found m{1}.png, expected a path without { "
+         "and }"),
+        ("run_name: no\nbragg: {samples: s.tsv}\n", "run_name: found False, expected text, in quotes"),
+        ("bragg: {samples: s.tsv, train: {learning_rate: '0,003'}}\n", "bragg.train.learning_rate: found '0,003', expected a "
+         "point before the decimals: 0.003"),
+    ],
+)  # fmt: skip
+def test_keys_and_values_that_are_written_otherwise(text: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        validate(yaml.safe_load(text), "c.yaml")
+    assert str(error.value) == f"c.yaml: {message}"
+
+
+def test_what_people_write_for_numbers_truth_and_empty_sections() -> None:
+    text = "reruns: {cache: 'No '}\nbragg:\n  samples: s.tsv\n  train: {epochs: 1e2, learning_rate: 3e-3}\n  fit:\n"
+    config = validate(yaml.safe_load(text), "c.yaml")
+    assert (config.reruns.cache, config.bragg.train.epochs, config.bragg.train.learning_rate) == (False, 100, 0.003)
+    assert config.bragg.fit == validate({"bragg": {"samples": "s.tsv"}}).bragg.fit
 
 
 def test_yaml_keys_of_a_merge_may_be_set_again(tmp_path: Path) -> None:

@@ -85,9 +85,18 @@ def test_a_folder_named_like_a_pattern_is_that_folder(tmp_path, monkeypatch):
     assert list_files("raw[12]/f[1].tif") == ["raw1/f1.tif", "raw2/f1.tif"]
     assert list_files(str(tmp_path / "raw[1]" / "f[1].tif")) == [str(tmp_path / "raw[1]" / "f1.tif")]
     assert list_files("raw*/*.tif") == ["raw1/f1.tif", "raw2/f1.tif", "raw[1]/f1.tif"]
+    for name in ("g[2]_1.tif", "g[2]_2.tif", "h2_1.tif", "h[2]_1.tif"):
+        (tmp_path / "raw1" / name).touch()
+    assert list_files("raw1/g[2]_*.tif") == ["raw1/g[2]_1.tif", "raw1/g[2]_2.tif"]
+    assert list_files("raw1/h[2]_*.tif") == ["raw1/h2_1.tif"]
+
+
+def test_windows_paths_say_what_they_need():
+    with pytest.raises(InputError, match=r"expected a file, .* files, with / between folders instead of \\$"):
+        list_files("C:\\data\\*.tif")
 
 
 def test_what_systems_leave_in_folders_is_no_data(tmp_path):
-    for name in ("f1.tif", "Thumbs.db", "desktop.ini", ".DS_Store", "._f1.tif"):
+    for name in ("f1.tif", "Thumbs.db", "desktop.ini", ".DS_Store", "._f1.tif", "Icon\r"):
         (tmp_path / name).touch()
     assert list_files(str(tmp_path)) == list_files(f"{tmp_path}/*") == [f"{tmp_path}/f1.tif"]

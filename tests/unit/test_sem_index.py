@@ -289,7 +289,7 @@ def test_everything_wrong_with_a_table_is_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("", "no rows"),
+        ("", "an empty file"),
         ("image,composition\n", "no rows"),
         ("composition\n333\n", "no such column, expected a column 'image'"),
         ("image,colour\n0.png,red\n", "column 'colour', expected one of image, composition, state, session, split"),
@@ -297,7 +297,7 @@ def test_everything_wrong_with_a_table_is_told_at_once(tmp_path: Path) -> None:
         ("image,composition\n0.png,333\n./0.png,333\n", "line 3: found image .* twice"),
         ("image,composition\n,333\n", "no image"),
         ("image\n0.png,333\n", "2 cells, expected 1 cells"),
-        ('image\n"0.png\n', "an error"),
+        ('image\n"0.png\n', "a quote that is not closed"),
     ],
 )
 def test_tables_that_cannot_be_read(text: str, found: str, tmp_path: Path) -> None:

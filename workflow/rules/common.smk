@@ -43,6 +43,8 @@ gc.freeze()
 gc.set_threshold(200_000, 20, 100)
 
 try:
+    if workflow.is_main_process:
+        cluster.require_profile(sys.argv[1:], str(CHECKOUT))
     for path in workflow.configfiles if workflow.is_main_process else ():
         # Snakemake takes the last of equal keys silently.
         read_yaml(path)

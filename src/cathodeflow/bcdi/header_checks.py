@@ -6,7 +6,7 @@ from cathodeflow.bcdi.options import Section
 from cathodeflow.bcdi.preparation_options import Prepare
 from cathodeflow.bcdi.scans import Scan, scan_log
 from cathodeflow.errors import InputError
-from cathodeflow.io.correction_images import correction_source, warn_of_mask
+from cathodeflow.io.correction_images import correction_source, warn_of_levels, warn_of_mask
 from cathodeflow.io.frames import FrameSeries, open_series
 from cathodeflow.io.rocking_scans import scan_source
 from cathodeflow.io.sources import is_remote
@@ -32,6 +32,7 @@ def correction_errors(scan: Scan, frames: FrameSeries, options: Prepare) -> Iter
         The frames of the scan.
     options : Prepare
     """
+    sample = f"scan '{scan.sample}'"
     for column in ("dark", "whitefield", "mask"):
         source = getattr(scan, column)
         if source is None or is_remote(source):
@@ -55,7 +56,10 @@ def correction_errors(scan: Scan, frames: FrameSeries, options: Prepare) -> Iter
                 yield InputError(f"{column}: {source}", f"{found}, of which {ends} are the region", expected)
         elif column == "mask" and series.n_frames == 1:
             key = "bcdi.prepare.invert_mask"
-            warn_of_mask(source, bad_is_zero=not options.invert_mask, sample=f"scan '{scan.sample}'", key=key)
+            warn_of_mask(source, bad_is_zero=not options.invert_mask, sample=sample, key=key)
+        elif column != "mask":
+            levels = {"dark": source if column == "dark" else None, "flat": source if column == "whitefield" else None}
+            warn_of_levels(frames, **levels, sample=sample)
 
 
 def _region(scan: Scan, options: Prepare) -> tuple[slice, slice] | None:

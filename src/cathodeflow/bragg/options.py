@@ -206,7 +206,7 @@ class Section(TechniqueSection):
         InputError
             One line for each file that cannot be used.
         """
-        from cathodeflow.io.correction_images import correction_source, require_shape, warn_of_mask
+        from cathodeflow.io.correction_images import correction_source, require_shape, warn_of_levels, warn_of_mask
         from cathodeflow.io.frames import open_series
         from cathodeflow.io.geometry_files import read_detector_geometry
         from cathodeflow.io.series_conditions import read_conditions
@@ -217,12 +217,14 @@ class Section(TechniqueSection):
                 if scan.simulated or is_remote(scan.frames):
                     continue
                 series = open_series(scan.frames, on_bad_file=self.frames.on_bad_file)
-                for source in (scan.dark, scan.flat):
-                    if source is not None and not is_remote(source):
-                        require_shape(open_series(correction_source(source)), series.shape)
+                where = f"{self.samples}: scan '{name}'"
+                local = [None if source is None or is_remote(source) else source for source in (scan.dark, scan.flat)]
+                for source in filter(None, local):
+                    require_shape(open_series(correction_source(source)), series.shape)
+                warn_of_levels(series, *local, sample=where)
                 if scan.mask is not None and not is_remote(scan.mask):
                     require_shape(open_series(correction_source(scan.mask, mask=True)), series.shape)
-                    where, key = f"{self.samples}: scan '{name}'", "bragg.frames.invert_mask"
+                    key = "bragg.frames.invert_mask"
                     warn_of_mask(scan.mask, bad_is_zero=self.frames.invert_mask, sample=where, key=key)
                 start = self.frames.start if scan.start is None else scan.start
                 if start >= series.n_frames:

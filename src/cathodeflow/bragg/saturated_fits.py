@@ -29,7 +29,7 @@ def saturated_regions(marked: NDArray[np.bool_]) -> NDArray[np.int32]:
     """
     kept = []
     for axis in (1, 0):
-        some = marked.any(axis=axis)
+        some = np.asarray(marked.any(axis=axis))
         some[1:] |= some[:-1]
         kept.append(np.flatnonzero(some))
     at = np.ix_(*kept)

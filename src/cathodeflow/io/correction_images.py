@@ -19,6 +19,10 @@ log = logging.getLogger("cathodeflow")
 
 # Largest fraction of excluded pixels of a mask that is the right way round.
 _MOST = 0.5
+# Most different values of a mask: those of NeXus have one for each of a few reasons.
+_MASK_VALUES = 8
+# Fraction of the pixels of a frame below a dark image that noise and a drift of the offset do not reach.
+_DARKER = 0.9
 
 
 def correction_source(source: str, *, mask: bool = False) -> str:
@@ -71,7 +75,7 @@ def read_mask(source: str, *, shape: tuple[int, int] | None = None) -> NDArray[n
 
 
 def warn_of_mask(source: str, *, bad_is_zero: bool, sample: str, key: str) -> None:
-    """Log a warning if a mask image excludes most pixels: it may have the other sense.
+    """Log a warning if a mask image excludes most pixels, and may have the other sense, or is no mask by its values.
 
     The masks of NeXus and CXI files are left alone: these formats define their values.
 
@@ -92,10 +96,47 @@ def warn_of_mask(source: str, *, bad_is_zero: bool, sample: str, key: str) -> No
     """
     if correction_source(source, mask=True) != source or split_source(source)[1] is not None:
         return
-    excluded = float((read_mask(source) != bad_is_zero).mean())
-    if excluded > _MOST:
+    bad = read_mask(source) != bad_is_zero
+    excluded = 100 * float(bad.mean())
+    n_values = len(np.unique(read_image(source)))
+    if n_values > _MASK_VALUES:
+        text = "%s: %s has %d different values, and excludes %.1f %% of the pixels: is it a dark image? Masks have two"
+        log.warning(text, sample, source, n_values, excluded)
+    elif excluded > 100 * _MOST:
         text = "%s: %.1f %% of the pixels of %s are excluded; change %s if 0 marks its %s pixels"
-        log.warning(text, sample, 100 * excluded, source, key, "good" if bad_is_zero else "bad")
+        log.warning(text, sample, excluded, source, key, "good" if bad_is_zero else "bad")
+
+
+def warn_of_levels(frames: FrameSeries, dark: str | None, flat: str | None, *, sample: str) -> None:
+    """Log a warning if a dark image is brighter than the frames, or a flat field leaves hardly a pixel.
+
+    Parameters
+    ----------
+    frames : FrameSeries
+        Of which the middle one is read.
+    dark, flat : str, optional
+        Sources of the shape of the frames. Of a dark of many images the first one is read.
+    sample : str
+        Such as "scan 'a'", for the warning.
+
+    Raises
+    ------
+    InputError
+        An image cannot be read.
+    """
+    if dark is not None:
+        middle = frames.n_frames // 2
+        frame = next(read_frames(frames, middle, middle + 1))[1]
+        level = next(read_frames(open_series(correction_source(dark)), 0, 1))[1]
+        darker = 100 * float((frame.astype(np.float64) < level).mean())
+        if darker > 100 * _DARKER:
+            text = "%s: %.1f %% of the pixels of the middle frame are below the dark image %s: does it belong to them?"
+            log.warning(text, sample, darker, dark)
+    if flat is not None:
+        image = read_mean(flat).image
+        unused = 100 * float((~(image > 0)).mean())
+        if unused > 100 * _MOST:
+            log.warning("%s: %.1f %% of the pixels of the flat field %s are not above 0", sample, unused, flat)
 
 
 class MeanFrame(NamedTuple):

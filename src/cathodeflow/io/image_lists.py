@@ -1,6 +1,5 @@
 """Lists of images: folders, patterns and tables. Light to import, as the workflow uses it while it is parsed."""
 
-import csv
 import glob
 import os
 from collections.abc import Iterable
@@ -9,12 +8,10 @@ from natsort import natsorted
 
 from cathodeflow.errors import InputError, InputErrors
 from cathodeflow.io.formats import micrograph_suffixes
-from cathodeflow.io.sources import folder_files, matching, unprintable
-from cathodeflow.io.text import read_lines
+from cathodeflow.io.sheets import read_sheet
+from cathodeflow.io.sources import folder_files, is_litter, matching, unprintable
 
 TABLE_SUFFIXES = (".csv", ".tsv")
-# Folders that other systems leave in archives and on shared disks.
-_LITTER = ("__MACOSX", "@eaDir")
 TABLE_COLUMNS = ("image", "composition", "state", "session", "split")
 
 
@@ -119,8 +116,8 @@ def subfolders(folder: str, refused: list[InputError] | None = None) -> list[str
         The name of one is no text.
     """
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_dir()]
-    found = [os.path.join(folder, name) for name in names if name[0] != "." and name not in _LITTER]
+        kept = [entry for entry in entries if entry.is_dir() and entry.name[0] != "." and not is_litter(entry.name)]
+        found = [os.path.join(folder, entry.name) for entry in kept]
     return _sorted(found, refused)
 
 
@@ -170,9 +167,8 @@ def read_rows(path: str) -> list[tuple[int, dict[str, str]]]:
     Parameters
     ----------
     path : str
-        CSV (`,` or `;`) or TSV with a header line and the columns `image`, `composition`, `state`, `session`, `split`,
-        of which only the first is needed here; lines that begin with `#` are comments. Paths of images are relative to
-        the table.
+        Text with tabs, commas or semicolons, as `read_sheet` reads it, with the columns `image`, `composition`,
+        `state`, `session`, `split`, of which only the first is needed here. Paths of images are relative to the table.
 
     Returns
     -------
@@ -185,15 +181,7 @@ def read_rows(path: str) -> list[tuple[int, dict[str, str]]]:
         The file is missing, not CSV or without rows; columns are unknown, missing or duplicated; rows have no image or
         too many cells; or an image is listed twice: one line each.
     """
-    lines = read_lines(path, "a table of images")
-    if not lines:
-        raise InputError(path, "no rows", "a header line and one row per image")
-    delimiter = "\t" if path.lower().endswith(".tsv") else ";" if "," not in lines[0][1] and ";" in lines[0][1] else ","
-    try:
-        header, *cells = csv.reader([line for _, line in lines], delimiter=delimiter, strict=True)
-    except csv.Error as error:
-        raise InputError(path, f"an error ({error})", "a table without line breaks inside cells") from error
-    header = [name.strip() for name in header]
+    header, cells, _ = read_sheet(path, "a table of images", TABLE_COLUMNS)
     unknown = [name for name in header if name not in TABLE_COLUMNS]
     errors = [InputError(path, f"column '{name}'", "one of " + ", ".join(TABLE_COLUMNS)) for name in unknown]
     if "image" not in header:
@@ -206,7 +194,7 @@ def read_rows(path: str) -> list[tuple[int, dict[str, str]]]:
         raise InputErrors.of(errors)
     rows: list[tuple[int, dict[str, str]]] = []
     seen: set[str] = set()
-    for (number, _), row in zip(lines[1:], cells, strict=False):
+    for number, row in cells:
         where = f"{path} line {number}"
         given = {name: cell.strip() for name, cell in zip(header, row, strict=False) if cell.strip()}
         if len(row) > len(header):

@@ -16,6 +16,9 @@ _HEADERS = (".mhd", ".nhdr")
 _HDF5 = (".h5", ".hdf5", ".hdf", ".nxs", ".cxi")
 # Address of one file: without user, password, signature, pattern, or characters special to a shell.
 _ADDRESS = re.compile(r"(?:https?://[\w.-]+(?::\d+)?|s3://[\w.-]+)/[\w.~/%+,=-]*[\w.~%+,=-]")
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)\}?")
+# Of Windows, macOS, its archives, Synology and ext file systems.
+_LITTER = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found")
 
 
 def is_remote(source: str) -> bool:
@@ -72,10 +75,13 @@ def list_files(source: str) -> list[str]:
     elif os.path.lexists(pattern):
         files, found = [pattern], "nothing"
     else:
-        files = [path for path in matching(pattern) if os.path.isfile(path) and not _is_litter(path)]
+        files = [path for path in matching(pattern) if os.path.isfile(path) and not is_litter(path)]
         found = "no file of this name" if glob.escape(pattern) == pattern else "no file that matches"
     if not files:
-        raise InputError(source, found, "a file, a pattern that matches files, or a folder with files")
+        expected = "a file, a pattern that matches files, or a folder with files"
+        if "\\" in pattern:
+            expected += ", with / between folders instead of \\"
+        raise InputError(source, without_value(pattern) or found, expected)
     require_printable(files)
     # Sorted by plain text first, so that names that are equal in natural order (01 and 1) have a fixed order, too.
     return natsorted(sorted(files))
@@ -93,13 +99,19 @@ def store_files(store: str) -> list[str]:
 
 
 def matching(pattern: str) -> list[str]:
-    """List what a glob pattern matches; a folder or file of the very name, such as `raw[1]`, is taken literally."""
+    """List what a glob pattern matches; folders and files with brackets in their names are found by these, too.
+
+    A folder or file of the very name, such as `raw[1]`, is taken literally; and all brackets are, if the pattern
+    matches nothing otherwise.
+    """
     parts = pattern.split(os.sep)
     for i, part in enumerate(parts):
         # Parts before it are escaped where they must be, so that glob finds this one only as it stands.
         if glob.escape(part) != part and glob.glob(os.sep.join([*parts[:i], glob.escape(part)])):
             parts[i] = glob.escape(part)
-    return glob.glob(os.sep.join(parts), recursive=True)
+    found = glob.glob(os.sep.join(parts), recursive=True)
+    # Otherwise brackets may belong to the names beside a star, as in `frame[1]_*.tif`.
+    return found or glob.glob(os.sep.join(part.replace("[", "[[]") for part in pattern.split(os.sep)), recursive=True)
 
 
 def expanded(path: str) -> str:
@@ -114,6 +126,23 @@ def expanded(path: str) -> str:
     ('/data/42/*.h5', 'raw/*.h5')
     """
     return path if os.path.lexists(split_source(path)[0]) else os.path.expanduser(os.path.expandvars(path))
+
+
+def without_value(path: str) -> str | None:
+    """Say which variable of the environment in a path has no value; None without one.
+
+    Examples
+    --------
+    >>> without_value("$SCRATCH_OF_NN/raw/*.tif"), without_value("raw/*.tif")
+    ('no value of $SCRATCH_OF_NN in the environment', None)
+    """
+    name = next((found[1] for found in _VARIABLE.finditer(path) if found[1] not in os.environ), None)
+    return None if name is None else f"no value of ${name} in the environment"
+
+
+def is_litter(path: str) -> bool:
+    """Whether a file or folder is one that systems leave beside data; those that are hidden are left out anyway."""
+    return os.path.basename(path).casefold() in _LITTER
 
 
 def folder_files(folder: str) -> list[str]:
@@ -183,12 +212,7 @@ def files_read(source: str) -> list[str]:
     return list(dict.fromkeys(files))
 
 
-def _is_litter(path: str) -> bool:
-    """Whether a file is one that Windows leaves in folders; those of other systems are hidden."""
-    return os.path.basename(path).casefold() in ("thumbs.db", "ehthumbs.db", "desktop.ini")
-
-
 def _is_wanted(entry: os.DirEntry[str]) -> bool:
     # A broken link is kept, so that reading reports it by name.
-    named = not entry.name.startswith(".") and not _is_litter(entry.name)
+    named = not entry.name.startswith(".") and not is_litter(entry.name)
     return named and (entry.is_file() or (entry.is_symlink() and not entry.is_dir()))

@@ -5,11 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from cathodeflow.errors import InputError
 from cathodeflow.io.image_lists import image_files
-from cathodeflow.io.micrographs import micrograph_header
+from cathodeflow.io.micrographs import micrograph_header, read_micrograph
 from cathodeflow.sem.classes import ImageRow, list_images, similar_labels, with_classes
 from cathodeflow.sem.options import DataSet, Section
 
 log = logging.getLogger("cathodeflow")
+
+# Most excluded pixels of a mask without a warning [%].
+_MOST = 50
 
 
 def find_problems(section: Section, samples: Mapping[str, DataSet]) -> Iterator[InputError]:
@@ -34,13 +37,17 @@ def find_problems(section: Section, samples: Mapping[str, DataSet]) -> Iterator[
 
 
 def class_warnings(rows: Sequence[ImageRow]) -> Iterator[str]:
-    """Find classes with almost the same name, which would be trained as two."""
+    """Find classes with almost the same name, which would be trained as two, and folders that may be no class."""
     for a, b in similar_labels(sorted({row.label for row in rows})):
         yield f"classes '{a}' and '{b}' have almost the same name: are they one?"
+    numbered = {name: any(letter.isdigit() for letter in name) for name in sorted({row.composition for row in rows})}
+    others = [f"'{name}'" for name, has in numbered.items() if not has]
+    if 0 < len(others) < len(numbered) / 2:
+        yield f"is {' and '.join(others)} a class? The names of the other {sum(numbered.values())} have numbers"
 
 
 def mask_errors(mask: str | None, paths: Sequence[str], key: str) -> Iterator[InputError]:
-    """Find out whether a mask is as large as the first image.
+    """Find out whether a mask is as large as the first image; one that excludes most pixels is logged.
 
     Parameters
     ----------
@@ -57,3 +64,7 @@ def mask_errors(mask: str | None, paths: Sequence[str], key: str) -> Iterator[In
     if (header.rows, header.cols) != (image.rows, image.cols):
         found = f"{header.rows} x {header.cols} pixels"
         yield InputError(f"{key}: {mask}", found, f"{image.rows} x {image.cols}, as {paths[0]}")
+        return
+    excluded = 100 * float((read_micrograph(mask) > 0).mean())
+    if excluded > _MOST:
+        log.warning("%s: %s excludes %.1f %% of the pixels: those above 0 are not used", key, mask, excluded)
