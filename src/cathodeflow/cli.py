@@ -190,11 +190,14 @@ def status(folder: str) -> None:
 @click.option("--uri", default="sqlite:///results/mlflow.db", show_default=True, help="MLflow tracking address.")
 @click.option("--port", default=5000, show_default=True, help="Port of the pages on this machine.")
 def ui(uri: str, port: int) -> None:
-    """Show the recorded runs in a browser (MLflow); prints the address of the view of the current runs."""
+    """Show the recorded runs in a browser (MLflow).
+
+    Prints the address of a view of the current runs, and serves the pages until Ctrl-C.
+    """
     from cathodeflow.tracking import view_addresses
 
     for address in view_addresses(uri, f"http://127.0.0.1:{port}"):
-        click.echo(f"Open {address} - stop with Ctrl-C")
+        click.echo(f"Open {address} (stop with Ctrl-C)")
     sys.stdout.flush()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
