@@ -17,7 +17,7 @@ DATA = Path(os.environ.get("CATHODEFLOW_DATA", ROOT.parent / "shared" / "data"))
 STEPS = ("init", "check", "run")
 # As small as each technique allows: whether everything runs, not what comes out.
 _FIBSEM = (
-    "fibsem: {train_global: {epochs: 2, batch_size: 4}, predict_global: {passes: 2}, train_idk: {epochs: 2,"
+    "fibsem: {train_global: {epochs: 2, batch_size: 4, passes: 2}, train_idk: {epochs: 2,"
     " pixels_per_epoch: 20000}, train_local: {epochs: 1, pixels_per_epoch: 10000}"
 )
 _BCDI = "bcdi: {phase: {starts: 2, modes: 2, recipe: 5*ER+20*HIO+5*ER}}"
