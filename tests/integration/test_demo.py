@@ -167,7 +167,7 @@ def test_the_page_has_the_numbers_and_figures_of_the_run(demo: Project, tmp_path
         percent(found),
     ):
         assert part in text, part
-    assert "Resolution of particle" in text
+    assert "Resolution, particle (network)" in text
     # Every figure has its caption, and the data are known to be simulated.
     assert all(each.caption for section in written.sections for each in [*section.figures, *section.more])
     numbers = ("2 samples", f"{len(SCANS)} samples", "2 samples", "1 sample")
