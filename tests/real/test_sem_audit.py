@@ -69,9 +69,9 @@ def test_images_at_random_show_what_training_shows_and_blocks_of_time_less_and_l
     _, at_random = splits["image"]
     assert at_random["seen"].mean() > 0.9
     table, blocks = splits["time-block"]
-    # The stage moves so little that even images after those for validation still show some of the training.
+    # The stage moves so little that images right after the training's last ones still show much of it.
     _, apart = splits["gap"]
-    assert apart["seen"].mean() < 0.6 * blocks["seen"].mean() < 0.3 * at_random["seen"].mean()
+    assert blocks["seen"].mean() < at_random["seen"].mean() - 0.3 and apart["seen"].mean() < blocks["seen"].mean() - 0.2
     # What is reported lies as it says: the two parts show the same grey, but for the pixel that a shift may be wrong by.
     thumbnails = table.set_index("name")["thumbnail"]
     for row in blocks[blocks["shared"] > 0].sample(10, random_state=0).itertuples():

@@ -55,8 +55,11 @@ def test_the_split_leaves_out_training_images_that_overlap_others(caplog):
     split = split_originals(table, Split())
     train, held_out = (split[split["split"].isin(kinds)] for kinds in (["train"], ["validation", "test"]))
     assert len(train) and not overlapping(train, held_out).any()
-    # Two images before the validation set, as 3 * 50 is more than 128.
-    assert split["split"].tolist() == ["train"] * 11 + ["left out"] * 2 + ["validation"] * 3 + ["test"] * 4
+    # Two images between each two sets, as 3 * 50 is more than 128.
+    assert (
+        split["split"].tolist()
+        == ["validation"] * 3 + ["left out"] * 2 + ["train"] * 9 + ["left out"] * 2 + ["test"] * 4
+    )
     assert (split_originals(table, Split(gap=0))["split"] == "train").sum() == 13
     dense = split_originals(images(count=6, step=5), Split())
     assert (dense["split"] == "train").sum() == 4 and "all training images overlap" in caplog.text

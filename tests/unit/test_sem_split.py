@@ -82,7 +82,7 @@ def test_blocks_of_time_follow_each_other_with_gaps_between():
     table = divide(images(20), by="time-block", gap=2)
     for label in CLASSES:
         mine = table[table["label"] == label].sort_values("time")
-        expected = ["train"] * 9 + ["left out"] * 2 + ["validation"] * 3 + ["left out"] * 2 + ["test"] * 4
+        expected = ["validation"] * 3 + ["left out"] * 2 + ["train"] * 9 + ["left out"] * 2 + ["test"] * 4
         assert mine["split"].tolist() == expected
 
 
@@ -123,7 +123,7 @@ def test_a_class_without_any_time_goes_by_the_numbers():
     index["name"] = [f"333/{number}.tif" for number in range(1, 21)]
     table = divide(index, by="time-block")
     assert set(names(table, "333", "test")) == {f"333/{number}.tif" for number in (17, 18, 19, 20)}
-    assert set(names(table, "333", "validation")) == {f"333/{number}.tif" for number in (14, 15, 16)}
+    assert set(names(table, "333", "validation")) == {f"333/{number}.tif" for number in (1, 2, 3)}
 
 
 def test_pauses_part_sessions_over_all_classes():

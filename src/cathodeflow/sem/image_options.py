@@ -63,9 +63,8 @@ class Split(Options):
 
     by: Literal["time-block", "session", "image", "given"] = option(
         "time-block",
-        "`time-block`: the last images of each class in time are the test set, those before them the validation set; "
-        "`session`: whole sessions of the microscope; `image`: random images, as published; `given`: column `split` of "
-        "the tables.",
+        "`time-block`: the last images of each class in time are the test set; `session`: whole sessions of the "
+        "microscope; `image`: random images, as published; `given`: column `split` of the tables.",
     )
     test: float = option(0.2, "Fraction of each class's images in the test set.", gt=0, lt=1)
     validation: float = option(0.2, "Fraction of the images outside the test set for validation.", gt=0, lt=1)

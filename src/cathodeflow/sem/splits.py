@@ -37,10 +37,10 @@ def split_originals(index: pd.DataFrame, options: Split) -> pd.DataFrame:
     remaining ones is for validation (both rounded), and the rest is for training; each set has at least one image.
     Duplicates are left out. The result does not depend on the order of the rows, nor that of a class on other classes.
 
-    - `by: time-block`: the last images of each class in time are the test set, those before them the validation set,
-      and the first ones are for training, except for `gap` between the sets, or, without a gap, those training images
-      that overlap images of the other sets (`fields_of_view`). So the training set has one neighbour in time only, and
-      few images are left out; validation images may overlap test images.
+    - `by: time-block`: the last images of each class in time are the test set, the first ones the validation set. So
+      the training set extends up to the test set in time, except for `gap`, or those images that overlap others
+      (`fields_of_view`): a class whose specimen was changed late has
+      both specimens in training.
     - `by: session`: the last sessions of each class, as many as come closest to the requested fraction, are the test
       set; of the others the last ones are the validation set, or the last images in time where only one is left, after
       a gap as of `time-block`. With
@@ -186,10 +186,9 @@ def _in_time(label: str, rows: Order, placed: NDArray[np.int64], options: Split)
 
 
 def _blocks(rows: Order, n_test: int, n_validation: int, *, gap: int) -> dict[str, Order]:
-    """Divide images into training, a gap, validation, a gap, and test, in this order."""
+    """Divide images into validation, a gap, training, a gap, and test, in this order."""
     last = len(rows) - n_test
-    first = last - gap - n_validation
-    return {"train": rows[: first - gap], "validation": rows[first : first + n_validation], "test": rows[last:]}
+    return {"validation": rows[:n_validation], "train": rows[n_validation + gap : last - gap], "test": rows[last:]}
 
 
 def _require(label: str, rows: Order, options: Split, *, gap: int) -> tuple[int, int]:
