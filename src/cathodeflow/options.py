@@ -192,8 +192,9 @@ def _as_meant(annotation: Any, value: Any) -> Any:
     """Replace text in a section by what was meant, as `from_config` says."""
     if isinstance(value, dict):
         types_below = {key: _type_at(annotation, str(key)) for key in value}
-        # A section without a line in it, as when all of them are comments.
-        empty = {key for key, below in value.items() if below is None and _is_group(types_below[key])}
+        # A section without a line in it, as when all of them are comments. In a mapping a name alone says something.
+        named = typing.get_origin(annotation) is dict
+        empty = {key for key, below in value.items() if below is None and not named and _is_group(types_below[key])}
         return {key: _as_meant(types_below[key], below) for key, below in value.items() if key not in empty}
     if isinstance(value, list):
         inner = next((typing.get_args(arm) for arm in (annotation, *typing.get_args(annotation)) if is_tuple(arm)), ())
